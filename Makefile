@@ -1,0 +1,34 @@
+# make demo | make test: each sets up what it needs first. PYTHON=python3.12 chooses another Python.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test test-slow lint test-pythons clean
+
+setup:
+	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
+
+demo: setup
+	@$(BIN)/openhcs-omero demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+# The set-up and the quick tests on every supported Python that is installed
+test-pythons:
+	@for v in 3.11 3.12 3.13; do \
+	  if python$$v -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory setup PYTHON=python$$v VENV=.venv-$$v && \
+	    .venv-$$v/bin/pytest -q tests/unit || exit 1; \
+	  else echo "python$$v is not installed: skipped"; fi; \
+	done
+
+clean:
+	rm -rf .venv .venv-* .demo .snakemake results

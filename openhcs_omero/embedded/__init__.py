@@ -1,0 +1,1 @@
+"""An OMERO server in Python, for trying out, teaching and testing; not for keeping data."""

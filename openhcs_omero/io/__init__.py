@@ -1,0 +1,1 @@
+"""Storage backends behind one interface, and the file manager that steps save through."""

@@ -1,0 +1,1 @@
+"""Everything that speaks to an OMERO server, and nothing else does."""

@@ -1,0 +1,1 @@
+"""The processing steps that come in the box."""
