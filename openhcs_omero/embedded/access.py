@@ -1,0 +1,95 @@
+"""Who sees and may do what: OMERO's rules for the four kinds of groups.
+
+private rw----, read-only rwr---, read-annotate rwra--, read-write rwrw--.  See OMERO's "Groups and permissions".
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from omero.model import PermissionsI
+
+from openhcs_omero.embedded.schema import Entity
+
+SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
+ROOT = 0
+ALL_GROUPS = -1
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one call runs as: the session's user, and the group that the call (or the session) is in.
+
+    group : the group's id, or ALL_GROUPS.
+    kinds : the permissions of every group that matters for this call (the current one, or all that the user may see), as
+        `rwra--`, by group id.
+    """
+
+    user: int
+    user_name: str
+    group: int
+    is_admin: bool
+    member_of: frozenset[int]
+    leader_of: frozenset[int]
+    kinds: dict[int, str]
+    session_uuid: str = ""
+    event: dict = field(default_factory=dict)  # lazily made event of this call, see update.py
+
+    def groups(self) -> list[int]:
+        """The groups whose data this call looks at."""
+        return sorted(self.kinds) if self.group == ALL_GROUPS else [self.group]
+
+    def visible(self, entity: Entity, table: sa.FromClause) -> sa.ColumnElement[bool] | None:
+        """The condition that a row of an entity is visible, or None where every row is."""
+        if entity.is_global:
+            return None
+        open_groups, own_groups = [USER_GROUP], []
+        for group in self.groups():
+            kind = self.kinds[group]
+            if self.is_admin or group in self.leader_of or kind[2] == "r":
+                open_groups.append(group)
+            else:
+                own_groups.append(group)
+        clauses: list[sa.ColumnElement[bool]] = [table.c._group.in_(open_groups)]
+        if own_groups:
+            clauses.append(sa.and_(table.c._group.in_(own_groups), table.c._owner == self.user))
+        return sa.or_(*clauses)
+
+    def may_see(self, owner: int | None, group: int | None) -> bool:
+        """The same as `visible`, for one row that was read already."""
+        if group is None or group == USER_GROUP:
+            return True
+        if group not in self.groups():
+            return False
+        return self.is_admin or group in self.leader_of or self.kinds[group][2] == "r" or owner == self.user
+
+    def may_edit(self, owner: int | None, group: int | None) -> bool:
+        """Whether a row may be changed or deleted."""
+        if self.is_admin or (group is not None and (owner == self.user or group in self.leader_of)):
+            return True
+        return group is not None and self.kinds.get(group, "rw----")[2:4] == "rw"
+
+    def may_annotate(self, owner: int | None, group: int | None) -> bool:
+        """Whether an annotation may be linked to a row; nobody but the owner in a private group, admins included."""
+        kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
+        if owner == self.user:
+            return True
+        if kind[2] != "r":
+            return False
+        return self.is_admin or group in self.leader_of or kind[3] in "aw"
+
+    def may_link(self, owner: int | None, group: int | None) -> bool:
+        """Whether a row may be put into a container or be made part of something else."""
+        kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
+        if owner == self.user:
+            return True
+        if kind[2] != "r":
+            return False
+        return self.is_admin or group in self.leader_of or kind[3] == "w"
+
+    def permissions(self, owner: int | None, group: int | None) -> PermissionsI:
+        """The permissions object of a row's details, with the flags for this user."""
+        made = PermissionsI(self.kinds.get(group, "rwr---") if group is not None else "rw----")
+        made._restrictions = [not self.may_link(owner, group), not self.may_edit(owner, group),
+                              not self.may_edit(owner, group), not self.may_annotate(owner, group)]
+        return made

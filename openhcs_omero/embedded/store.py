@@ -1,0 +1,112 @@
+"""Where the server keeps things: one folder with a SQLite database, `Pixels/` and `Files/`, locked against a second server."""
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from openhcs_omero.embedded.schema import Schema, schema
+
+# One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
+UNIQUE = {
+    "well": ("plate", "row", "column"),
+    "wellsample": ("well", "well_index"),
+    "pixels": ("image", "image_index"),
+    "channel": ("pixels", "pixels_index"),
+    "shape": ("roi", "roi_index"),
+    "experimenter": ("omeName",),
+    "experimentergroup": ("name",),
+    "groupexperimentermap": ("parent", "child"),
+    "namespace": ("name",),
+    "session": ("uuid",),
+    "node": ("uuid",),
+}
+
+
+class Store:
+    """The data folder.
+
+    Reads see a consistent snapshot and never wait; writes are one at a time. A write is on disk as SQLite's write-ahead
+    log when `write` returns, so a killed server loses nothing that it acknowledged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.schema: Schema = schema()
+        for part in (folder, folder / "Pixels", folder / "Files"):
+            part.mkdir(parents=True, exist_ok=True)
+        self._lock_file = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"another server is using {folder}") from None
+        self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,
+                                       connect_args={"check_same_thread": False, "timeout": 60})
+        sa.event.listen(self.engine, "connect", _on_connect)
+        sa.event.listen(self.engine, "begin", _on_begin)
+        self._writer = threading.RLock()
+        self._add_constraints()
+        self.schema.metadata.create_all(self.engine)
+
+    def _add_constraints(self) -> None:
+        indexes = dict(UNIQUE)
+        for entity in self.schema.entities.values():
+            if entity.is_link and not entity.is_global:
+                indexes[entity.table.name] = ("parent", "child", "_owner")
+            elif entity.is_enum:
+                indexes[entity.table.name] = ("value",)
+        for name, columns in indexes.items():
+            table = self.schema.metadata.tables[name]
+            if not any(index.unique for index in table.indexes):
+                sa.Index(f"unique_{name}", *(table.c[column] for column in columns), unique=True)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection that sees one snapshot."""
+        with self.engine.connect() as connection:
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A connection in the one write transaction; committed at the end, rolled back by an exception."""
+        with self._writer, self.engine.connect().execution_options(writer=True) as connection, connection.begin():
+            yield connection
+
+    def pixels_path(self, oid: int) -> Path:
+        """The raw file of a Pixels: big-endian, order XYZCT, no header."""
+        return _numbered(self.folder / "Pixels", oid)
+
+    def file_path(self, oid: int) -> Path:
+        """The bytes of an OriginalFile."""
+        return _numbered(self.folder / "Files", oid)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._lock_file.close()
+
+
+def _numbered(root: Path, oid: int) -> Path:
+    """OMERO's layout: at most a thousand entries a folder, `<id>`, `Dir-001/<id>`, `Dir-001/Dir-234/<id>`."""
+    folders: list[str] = []
+    rest = oid // 1000
+    while rest:
+        folders.insert(0, f"Dir-{rest % 1000:03d}")
+        rest //= 1000
+    return root.joinpath(*folders, str(oid))
+
+
+def _on_connect(connection, _record) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin decides, see _on_begin
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
+                   "cache_size = -65536", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    writer = connection.get_execution_options().get("writer", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
