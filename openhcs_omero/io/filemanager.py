@@ -1,0 +1,54 @@
+"""One face for all backends: what is said to a FileManager goes to the backend that the call names."""
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from .base import PathLike, StorageBackend, storage_registry
+
+
+class FileManager:
+    """Loads and saves through the backends of a registry.
+
+    Parameters
+    ----------
+    registry
+        Backends by name; by default those of the process. ``backend="omero"`` means ``"omero_local"``.
+    """
+
+    def __init__(self, registry: MutableMapping[str, StorageBackend] = storage_registry) -> None:
+        self.registry = registry
+
+    def _backend(self, name: str) -> StorageBackend:
+        return self.registry["omero_local" if name == "omero" else name]
+
+    def load(self, path: PathLike, backend: str) -> Any:
+        """Read the file under `path`."""
+        return self._backend(backend).load(path)
+
+    def save(self, data: Any, path: PathLike, backend: str) -> None:
+        """Write `data` under `path`."""
+        self._backend(backend).save(data, path)
+
+    def load_batch(self, paths: Sequence[PathLike], backend: str) -> list[Any]:
+        """Read several files, in the order of `paths`."""
+        return self._backend(backend).load_batch(paths)
+
+    def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike], backend: str) -> None:
+        """Write several files; planes of one image are best saved so, or as the whole site."""
+        self._backend(backend).save_batch(items, paths)
+
+    def list_files(self, directory: PathLike, backend: str) -> list[str]:
+        """Paths of all files in `directory` and below it."""
+        return self._backend(backend).list_files(directory)
+
+    def exists(self, path: PathLike, backend: str) -> bool:
+        """Whether there is a file or a directory under `path`."""
+        return self._backend(backend).exists(path)
+
+    def delete(self, path: PathLike, backend: str) -> None:
+        """Delete the file under `path`."""
+        self._backend(backend).delete(path)
+
+    def ensure_directory(self, directory: PathLike, backend: str) -> None:
+        """Make `directory` where it is not there yet."""
+        self._backend(backend).ensure_directory(directory)

@@ -1,0 +1,156 @@
+"""Which endings mean what: images as TIFF, results as JSON, CSV or text, and everything else as bytes."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from .base import BadData, PathLike
+
+PIXEL_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
+"""What both OMERO and OME-TIFF can hold."""
+
+_NAMESPACE = "openhcs_omero/image"
+_AXES = "TCZYX"
+
+
+class OMEROFileFormatRegistry:
+    """Text formats, which OMERO keeps as FileAnnotations."""
+
+    TEXT_FORMATS = frozenset({".json", ".csv", ".txt", ".tsv"})
+
+    @classmethod
+    def is_text_format(cls, filename: PathLike) -> bool:
+        """Whether the ending of `filename` is that of a text format."""
+        return Path(filename).suffix.lower() in cls.TEXT_FORMATS
+
+
+def is_image_format(filename: PathLike) -> bool:
+    """Whether the ending of `filename` is that of a TIFF."""
+    return Path(filename).suffix.lower() in (".tif", ".tiff")
+
+
+def check_image(data: Any, path: PathLike) -> np.ndarray:
+    """`data` as an array that can be kept as an image.
+
+    Parameters
+    ----------
+    data
+        Array (Y, X) of a plane or (T, C, Z, Y, X) of a site, of one of `PIXEL_TYPES`.
+
+    Raises
+    ------
+    BadData
+        If it is anything else; nothing is converted, since that would change values or lose range unasked.
+    """
+    if not isinstance(data, np.ndarray):
+        raise BadData(f"{path} takes a numpy array, not a {type(data).__name__}")
+    if data.ndim not in (2, 5):
+        raise BadData(f"{path}: an image has the axes (Y, X) or (T, C, Z, Y, X), this array has the shape {data.shape}")
+    if data.size == 0:
+        raise BadData(f"{path}: an image has at least one pixel, this array has the shape {data.shape}")
+    if data.dtype.name not in PIXEL_TYPES:
+        raise BadData(f"{path}: pixels can't be {data.dtype.name}; convert them to one of {', '.join(PIXEL_TYPES)}")
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def encode(data: Any, path: PathLike) -> bytes:
+    """Bytes of the file that holds `data`, by the ending of `path`.
+
+    Raises
+    ------
+    BadData
+        If that kind of file can't hold `data`.
+    """
+    suffix = Path(path).suffix.lower()
+    if is_image_format(path):
+        return _encode_tiff(check_image(data, path))
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str) and suffix in OMEROFileFormatRegistry.TEXT_FORMATS:
+        return data.encode()
+    if suffix == ".json" and isinstance(data, dict | list):
+        return _encode_json(data, path)
+    if suffix in (".csv", ".tsv") and hasattr(data, "to_csv"):
+        return data.to_csv(index=False, sep="," if suffix == ".csv" else "\t", lineterminator="\n").encode()
+    takes = {".json": "a dict or a list", ".csv": "a DataFrame", ".tsv": "a DataFrame", ".txt": "a str"}
+    raise BadData(f"{path} takes {takes.get(suffix, 'bytes')}, not a {type(data).__name__}")
+
+
+def decode(data: bytes, path: PathLike) -> Any:
+    """What `encode` made of: array, dict or list, DataFrame or str by the ending of `path`, else the bytes.
+
+    Raises
+    ------
+    BadData
+        If `data` is not what the ending says.
+    """
+    suffix = Path(path).suffix.lower()
+    try:
+        if is_image_format(path):
+            return _decode_tiff(data, path)
+        if suffix == ".json":
+            return json.loads(data)
+        if suffix in (".csv", ".tsv"):
+            import pandas  # half a second that only tables cost
+
+            sep = "," if suffix == ".csv" else "\t"
+            return pandas.read_csv(io.BytesIO(data), sep=sep) if data.strip() else pandas.DataFrame()
+        return data.decode() if suffix == ".txt" else data
+    except BadData:
+        raise
+    except Exception as error:  # the readers raise what they like for bytes that are not theirs
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadData(f"{path} can't be read as {suffix.removeprefix('.')}: {what}") from None
+
+
+def _encode_json(data: dict | list, path: PathLike) -> bytes:
+    try:
+        return json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise BadData(f"{path} can't hold this as JSON: {error}") from None
+
+
+def _plain(data: Any) -> Any:
+    """`data` without numpy's types; JSON has no NaN and no infinity, so these become null."""
+    if isinstance(data, dict):
+        return {key.item() if isinstance(key, np.generic) else key: _plain(value) for key, value in data.items()}
+    if isinstance(data, np.ndarray | np.generic):
+        return _plain(data.tolist())
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _encode_tiff(image: np.ndarray) -> bytes:
+    """OME-TIFF, uncompressed; an annotation tells a plane from a site of one plane, which OME-XML does not."""
+    axes = _AXES[-image.ndim :]
+    metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}}
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata=metadata)
+    return buffer.getvalue()
+
+
+def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
+    """A TIFF of any origin: (Y, X) if it is one plane, else (T, C, Z, Y, X)."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        if len(tiff.series) != 1:
+            raise BadData(f"{path} holds {len(tiff.series)} images, not one")
+        series = tiff.series[0]
+        sizes = dict(zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False)))
+        strange = [axis for axis, size in sizes.items() if axis not in _AXES and size > 1]
+        if strange:
+            raise BadData(f"{path} has the axes {series.axes}: expected Y, X and any of T, C and Z")
+        image = series.asarray()
+        ours = f'Namespace="{_NAMESPACE}"' in (tiff.ome_metadata or "")
+        plane = '<M K="axes">YX</M>' in (tiff.ome_metadata or "") if ours else image.size == sizes["Y"] * sizes["X"]
+    if plane:
+        return image.reshape(sizes["Y"], sizes["X"])
+    present = [axis for axis in sizes if axis in _AXES]
+    image = image.reshape([sizes[axis] for axis in present])
+    image = image.transpose([present.index(axis) for axis in _AXES if axis in present])
+    return np.ascontiguousarray(image.reshape([sizes.get(axis, 1) for axis in _AXES]))
