@@ -1,0 +1,116 @@
+"""Nuclei: counted and measured one by one."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openhcs_omero.processing.metadata import construct_path
+
+
+def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0) -> np.ndarray:
+    """Label the nuclei of a plane.
+
+    The smoothed plane is cut at Otsu's threshold (Otsu, 1979), and what touches is parted by a watershed on the
+    distance to the edge, seeded at its peaks. A plane whose threshold is not `contrast` times the noise above the
+    background has no nuclei: Otsu's threshold alone would find some in an empty field.
+
+    Parameters
+    ----------
+    plane
+        (Y, X), any numeric dtype.
+    diameter
+        Usual diameter of a nucleus in px; objects with less than a quarter of its area are left out.
+    contrast
+        Least height of the threshold over the background, in standard deviations of the smoothed background.
+
+    Returns
+    -------
+    ndarray
+        (Y, X) int32: 0 for background, 1..n.
+    """
+    from scipy import ndimage
+    from skimage.feature import peak_local_max
+    from skimage.filters import threshold_otsu
+    from skimage.segmentation import watershed
+
+    smooth = ndimage.gaussian_filter(plane.astype(np.float32), diameter / 16)
+    background = float(np.median(smooth))
+    noise = 1.4826 * float(np.median(np.abs(smooth - background)))
+    threshold = float(threshold_otsu(smooth)) if smooth.min() < smooth.max() else background
+    if threshold <= background + contrast * noise:
+        return np.zeros(plane.shape, np.int32)
+    mask = ndimage.binary_fill_holes(smooth > threshold)
+    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), diameter / 16)
+    parts, _ = ndimage.label(mask)
+    peaks = peak_local_max(distance, min_distance=max(1, round(diameter / 3)), labels=parts, exclude_border=False)
+    seeds = np.zeros(plane.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    labels = watershed(-distance, seeds, mask=mask)
+    return _renumbered(labels, least_area=np.pi * diameter**2 / 16)
+
+
+def _renumbered(labels: np.ndarray, least_area: float) -> np.ndarray:
+    """Labels without the objects that are too small, numbered 1..n."""
+    keep = np.bincount(labels.ravel()) >= least_area
+    keep[0] = False
+    return (np.cumsum(keep) * keep).astype(np.int32)[labels]
+
+
+def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]:
+    """One row an object: label, centroid y and x (px), area (px), mean and total intensity, eccentricity."""
+    from skimage.measure import regionprops
+
+    return [
+        {"label": int(cell.label), "y": float(cell.centroid[0]), "x": float(cell.centroid[1]), "area": float(cell.area),
+         "mean_intensity": float(cell.intensity_mean), "total_intensity": float(cell.intensity_mean * cell.area),
+         "eccentricity": float(cell.eccentricity)}
+        for cell in regionprops(labels, intensity_image=plane)
+    ]
+
+
+def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], backend: str = "disk",
+                      channels: list[int] | None = None, diameter: float = 20.0,
+                      contrast: float = 6.0) -> tuple[np.ndarray, dict[str, Any]]:
+    """Count and measure the nuclei of a site; a z stack is projected (maximum) first.
+
+    Parameters
+    ----------
+    image
+        (T, C, Z, Y, X), one site.
+    filemanager
+        The counts are saved through it as results.json, beside the site (`construct_path`).
+    channels
+        Channels with nuclei; default all.
+    diameter, contrast
+        See `label_cells`.
+
+    Returns
+    -------
+    image, results
+        The image with labels (0 for background, 1..n; the same in every z) in the place of the channels that were
+        looked at; other channels keep their values, the dtype is widened where the labels need it. Per channel
+        `cells_c1`, their number, `cell_area_c1` and `cell_intensity_c1`, their means (0 where there is none), and
+        `objects`, a row a nucleus. Where there are several timepoints the keys end in `_t0`, `_t1`, ...
+    """
+    results: dict[str, Any] = {}
+    objects: list[dict[str, Any]] = []
+    labelled = image.astype(np.promote_types(image.dtype, np.uint16))
+    for channel in channels if channels is not None else range(image.shape[1]):
+        for t, stack in enumerate(image[:, channel]):
+            plane = stack.max(axis=0)
+            labels = label_cells(plane, diameter, contrast)
+            cells = measure_cells(labels, plane)
+            labelled = labelled.astype(np.promote_types(labelled.dtype, np.min_scalar_type(len(cells))), copy=False)
+            labelled[t, channel] = labels
+            key = f"c{channel}" if len(image) == 1 else f"c{channel}_t{t}"
+            results[f"cells_{key}"] = len(cells)
+            results[f"cell_area_{key}"] = _mean(cells, "area")
+            results[f"cell_intensity_{key}"] = _mean(cells, "mean_intensity")
+            objects += [{"channel": channel, "t": t, **cell} for cell in cells]
+    filemanager.save(results, construct_path(metadata, "results.json"), backend=backend)
+    return labelled, {**results, "objects": objects}
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float:
+    return float(np.mean([row[key] for row in rows])) if rows else 0.0

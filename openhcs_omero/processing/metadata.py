@@ -1,0 +1,25 @@
+"""Where a step saves what it has to say about a site."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def construct_path(metadata: Mapping[str, Any], what: str) -> str:
+    """The path under which a step saves `what` about the site that it works on.
+
+    Parameters
+    ----------
+    metadata
+        What the step was given: `plate` (the plate's folder, virtual or on disk), `well` and `site` are used.
+    what
+        Name and ending, "results.json". A text ending (.json, .csv, .txt, .tsv) becomes a FileAnnotation of the
+        site's derived image where the plate is in OMERO.
+
+    Returns
+    -------
+    str
+        "<plate>/<WELL>/<WELL>_s001_results.json"
+    """
+    well, site = metadata["well"], int(metadata["site"])
+    return f"{str(metadata['plate']).rstrip('/')}/{well}/{well}_s{site:03d}_{what}"

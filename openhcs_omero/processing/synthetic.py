@@ -1,0 +1,158 @@
+"""A synthetic screen whose truth is known: the demo's plate, and what the steps are tested on.
+
+Two channels, 16 bit. Channel 0 is GFP: diffuse cells, in which an active compound gathers spots; their number follows
+a dose response over the plate's columns (Hill, 1910). Channel 1 is the nuclei. Both are seen through an uneven
+illumination (Gaussian fall-off around a centre that is not the image's) by a camera with offset, shot and read noise.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+OFFSET = 100.0  # camera offset, counts
+READ_NOISE = 4.0  # counts, standard deviation
+GAIN = 1.5  # counts per photoelectron
+SPOT_SIGMA = 1.5  # px
+CHANNELS = ("GFP", "Nuclei")
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What plate is made: rows are replicates, columns are doses.
+
+    Parameters
+    ----------
+    rows, columns, sites
+        Wells and sites a well.
+    size
+        Pixels a side.
+    seed
+        The same seed makes the same plate, byte by byte.
+    """
+
+    rows: int = 4
+    columns: int = 6
+    sites: int = 2
+    size: int = 512
+    seed: int = 1
+
+    def dose(self, column: int) -> float:
+        """Dose in micromolar of a column (from 0): 0 in the first, then threefold steps up to 10."""
+        return 0.0 if column == 0 else 10.0 / 3.0 ** (self.columns - 1 - column)
+
+    def expected_spots_per_cell(self, column: int) -> float:
+        """0.5 without compound, 8.5 at saturation; EC50 0.5 uM, Hill coefficient 1.5."""
+        dose = self.dose(column) ** 1.5
+        return 0.5 + 8.0 * dose / (0.5**1.5 + dose)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in a site."""
+
+    well: str
+    site: int
+    dose: float
+    cells: int
+    spots: int
+
+
+def illumination(size: int, channel: int) -> np.ndarray:
+    """The light over the field, (size, size) float64 with mean 1: the best place is about 2.5 times the worst."""
+    centre_y, centre_x = ((0.40, 0.58), (0.60, 0.45))[channel]
+    y, x = np.mgrid[0:size, 0:size] / size
+    light = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / (2 * 0.55**2))
+    return light / light.mean()
+
+
+def sites(screen: Screen) -> Iterator[tuple[Truth, np.ndarray]]:
+    """Every site of the screen in order, with its truth and its image, (2, size, size) uint16 (channel, Y, X)."""
+    for row in range(screen.rows):
+        for column in range(screen.columns):
+            for site in range(1, screen.sites + 1):
+                rng = np.random.default_rng([screen.seed, row, column, site])
+                cells, spots, image = _site(rng, screen.size, screen.expected_spots_per_cell(column))
+                yield Truth(f"{chr(ord('A') + row)}{column + 1:02d}", site, screen.dose(column), cells, spots), image
+
+
+def write_plate(folder: Path, screen: Screen) -> list[Truth]:
+    """Write the screen as a folder of TIFFs, `A01_s001_z000_c000.tif`, that `openhcs-omero import` understands."""
+    import tifffile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    truths = []
+    for truth, image in sites(screen):
+        for channel, plane in enumerate(image):
+            tifffile.imwrite(folder / f"{truth.well}_s{truth.site:03d}_z000_c{channel:03d}.tif", plane)
+        truths.append(truth)
+    return truths
+
+
+def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[int, int, np.ndarray]:
+    centres = _scatter(rng, size, wanted=max(1, rng.poisson(40 * (size / 512) ** 2)), margin=26, distance=24)
+    gfp, nuclei = np.full((size, size), 30.0), np.full((size, size), 30.0)
+    spots: list[tuple[float, float]] = []
+    for centre in centres:
+        angle = rng.uniform(0, np.pi)
+        nucleus = rng.uniform(10, 14), rng.uniform(8.5, 11)
+        body = _soft_ellipse(angle, nucleus[0] * 2.0, nucleus[1] * 1.7, 3.0)
+        _add(gfp, centre, 60, body, rng.uniform(60, 140))
+        _add(nuclei, centre, 25, _soft_ellipse(angle, *nucleus, 0.8), rng.uniform(300, 700))
+        spots += _spots_of_cell(rng, centre, rng.poisson(spots_per_cell), spots)
+    for spot in spots:
+        _add(gfp, spot, 8, lambda y, x: np.exp(-(y**2 + x**2) / (2 * SPOT_SIGMA**2)), rng.uniform(150, 400))
+    return len(centres), len(spots), np.stack([_camera(rng, gfp, 0), _camera(rng, nuclei, 1)])
+
+
+def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[tuple[float, float]]:
+    """Up to `wanted` places, none nearer to another than `distance` px."""
+    places: list[tuple[float, float]] = []
+    for _ in range(50 * wanted):
+        if len(places) == wanted:
+            break
+        y, x = rng.uniform(margin, size - margin, 2)
+        if all((y - v) ** 2 + (x - u) ** 2 >= distance**2 for v, u in places):
+            places.append((y, x))
+    return places
+
+
+def _spots_of_cell(rng, centre, wanted: int, taken: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Up to `wanted` places around a nucleus, each at least 7 px from every other spot: each can be told apart."""
+    places: list[tuple[float, float]] = []
+    for _ in range(40 * wanted):
+        if len(places) == wanted:
+            break
+        radius, angle = rng.uniform(5, 20), rng.uniform(0, 2 * np.pi)
+        y, x = centre[0] + radius * np.sin(angle), centre[1] + radius * np.cos(angle)
+        if all((y - v) ** 2 + (x - u) ** 2 >= 49 for v, u in (*taken, *places)):
+            places.append((y, x))
+    return places
+
+
+def _soft_ellipse(angle: float, a: float, b: float, softness: float):
+    """An ellipse with half-axes a and b px, whose edge falls off over about `softness` px."""
+
+    def shape(y, x):
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        radius = np.sqrt((u / a) ** 2 + (v / b) ** 2)
+        return 1 / (1 + np.exp((radius - 1) * min(a, b) / softness))
+
+    return shape
+
+
+def _add(plane: np.ndarray, centre, half: int, shape, height: float) -> None:
+    """Add `height * shape(dy, dx)` to the plane in a window of `half` px around the centre."""
+    top, left = max(0, int(centre[0]) - half), max(0, int(centre[1]) - half)
+    bottom, right = (min(side, int(c) + half + 1) for side, c in zip(plane.shape, centre))
+    y, x = np.mgrid[top:bottom, left:right]
+    plane[top:bottom, left:right] += height * shape(y - centre[0], x - centre[1])
+
+
+def _camera(rng: np.random.Generator, light: np.ndarray, channel: int) -> np.ndarray:
+    """What the camera makes of the light: shot noise, gain, offset, read noise; uint16."""
+    electrons = rng.poisson(light * illumination(len(light), channel) * 3.0 / GAIN)
+    counts = electrons * GAIN + OFFSET + rng.normal(0, READ_NOISE, light.shape)
+    return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
