@@ -234,6 +234,8 @@ def _make_tables(metadata: sa.MetaData, entities: dict[str, Entity], root: Entit
         columns["class"] = sa.Column("class", sa.Text, nullable=False)
     for name in DETAILS:
         columns[f"_{name}"] = sa.Column(f"_{name}", sa.Integer, index=name in ("owner", "group"))
+    if root.name == "ExperimenterGroup":
+        columns["_permissions"] = sa.Column("_permissions", sa.Text, nullable=False)  # "rwr---", see access.py
     for entity in root.family():
         for one in entity.fields.values():
             for column in _columns(entities, one):

@@ -14,12 +14,13 @@ from functools import cache
 
 @dataclass(frozen=True)
 class SliceClass:
-    """A Slice class: its base class and interfaces, and its own fields as (name, type), types as `::omero::RString` or `bool`."""
+    """A Slice class: its bases, and its own fields as (name, type), types as `::omero::RString` or `bool`."""
 
     base: str | None
     interfaces: tuple[str, ...]
     fields: tuple[tuple[str, str], ...]
     operations: dict[str, bool]  # own operations; True where the servant answers through a callback ("amd")
+    void: frozenset[str]  # own operations that return nothing
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def tables() -> SliceTables:
     if done.returncode:
         raise RuntimeError(f"omero-py's type tables could not be read: {done.stderr.strip()[-500:]}")
     raw = json.loads(done.stdout)
-    classes = {name: SliceClass(c["base"], tuple(c["interfaces"]), tuple(map(tuple, c["fields"])), c["operations"])
+    classes = {name: SliceClass(c["base"], tuple(c["interfaces"]), tuple(map(tuple, c["fields"])), c["operations"],
+                                frozenset(c["void"]))
                for name, c in raw["classes"].items()}
     return SliceTables(classes, raw["sequences"])
 
@@ -50,7 +52,7 @@ def _record() -> dict:
     alive: list = []  # an id is only a name as long as its object lives
     classes: dict[str, tuple] = {}
     sequences: dict[str, object] = {}
-    amd: dict[int, bool] = {}
+    operations: dict[int, tuple] = {}
 
     def wrap(definer: str, keep) -> None:
         original = getattr(IcePy, definer)
@@ -78,18 +80,19 @@ def _record() -> dict:
         wrap(definer, name_it)
     wrap("defineClass", define_class)
     wrap("defineSequence", define_sequence)
-    wrap("Operation", lambda made, args: amd.__setitem__(id(made), bool(args[3])))
+    wrap("Operation", lambda made, args: operations.__setitem__(id(made), args))
 
     import omero.all  # noqa: F401
 
     def described(args: tuple) -> dict:
-        own = vars(args[1])
+        own = {key[4:]: operations[id(value)] for key, value in vars(args[1]).items()
+               if key.startswith("_op_") and id(value) in operations}
         return {
             "base": names.get(id(args[6])),
             "interfaces": [names.get(id(interface), "?") for interface in args[7]],
             "fields": [(field[0], names.get(id(field[2]), "?")) for field in args[8]],
-            "operations": {key[4:]: amd[id(value)] for key, value in own.items()
-                           if key.startswith("_op_") and id(value) in amd},
+            "operations": {name: bool(operation[3]) for name, operation in own.items()},
+            "void": [name for name, operation in own.items() if operation[8] is None and not operation[7]],
         }
 
     return {"classes": {name: described(args) for name, args in classes.items()},

@@ -49,6 +49,7 @@ class Store:
         sa.event.listen(self.engine, "connect", _on_connect)
         sa.event.listen(self.engine, "begin", _on_begin)
         self._writer = threading.RLock()
+        self.commits = 0  # what was read at one count is still true at the same count
         self._add_constraints()
         self.schema.metadata.create_all(self.engine)
 
@@ -76,6 +77,7 @@ class Store:
         """A connection in the one write transaction; committed at the end, rolled back by an exception."""
         with self._writer, self.engine.connect().execution_options(writer=True) as connection, connection.begin():
             yield connection
+        self.commits += 1
 
     def pixels_path(self, oid: int) -> Path:
         """The raw file of a Pixels: big-endian, order XYZCT, no header."""
