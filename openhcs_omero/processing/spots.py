@@ -30,8 +30,9 @@ def find_spots(plane: np.ndarray, sigma: float = 1.5, threshold: float = 10.0) -
     from scipy.ndimage import gaussian_laplace, maximum_filter
 
     response = -(sigma**2) * gaussian_laplace(plane.astype(np.float32), sigma)
-    noise = 1.4826 * np.median(np.abs(response - np.median(response)))
-    floor = max(threshold * float(noise), 1e-4 * float(plane.max()))  # below: rounding, in a plane without noise
+    response -= np.median(response)  # the sampled kernel does not quite sum to zero
+    noise = 1.4826 * float(np.median(np.abs(response)))
+    floor = max(threshold * noise, 1e-5 * float(plane.max()))  # in a plane without noise, rounding is no spot
     peaks = (response == maximum_filter(response, 2 * max(1, round(sigma)) + 1)) & (response > floor)
     places = np.argwhere(peaks)
     return places, response[peaks]
