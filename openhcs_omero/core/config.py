@@ -1,0 +1,140 @@
+"""The configuration: checked against its schema once, and from then on plain dataclasses."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openhcs_omero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from openhcs_omero.omero.connection import Server
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function of the configuration's `steps`.
+
+    Parameters
+    ----------
+    position
+        Its place in the list, from 1.
+    call
+        "module:function".
+    name
+        Put before the keys of its results where given.
+    channels
+        The channels that it works on; None for all.
+    params
+        Passed as keywords.
+    """
+
+    position: int
+    call: str
+    name: str | None = None
+    channels: tuple[int, ...] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def function_name(self) -> str:
+        return self.call.partition(":")[2]
+
+    def __str__(self) -> str:
+        return f"step {self.position} ({self.call})"
+
+    def keywords(self) -> dict[str, Any]:
+        """What the function gets besides image, filemanager, metadata and backend."""
+        chosen = {} if self.channels is None else {"channels": list(self.channels)}
+        return {**self.params, **chosen}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration, see config/README.md."""
+
+    omero: Mapping[str, Any]
+    plates: tuple[int, ...]
+    wells: str | tuple[str, ...]
+    output: str
+    steps: tuple[Step, ...]
+    results: Path
+    heatmaps: tuple[str, ...] | None
+
+    def server(self) -> Server:
+        """The OMERO server that `omero:` and the environment name."""
+        from openhcs_omero.omero.connection import Server  # omero-py takes a second; not every job needs it
+
+        return Server.from_config(self.omero)
+
+    def folder(self, plate_id: int) -> Path:
+        """Where the workflow keeps its files about a plate."""
+        return self.results / f"plate_{plate_id}_{self.output}"
+
+
+def read_config(config: Mapping[str, Any]) -> Settings:
+    """The settings that a valid configuration means, with defaults for what it leaves out."""
+    wells = config.get("wells", "all")
+    heatmaps = config.get("heatmaps")
+    return Settings(
+        omero=dict(config.get("omero") or {}),
+        plates=tuple(config["plates"]),
+        wells=wells if isinstance(wells, str) else tuple(wells),
+        output=config.get("output", "processed"),
+        steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
+        results=Path(config.get("results", "results")),
+        heatmaps=None if heatmaps is None else tuple(heatmaps),
+    )
+
+
+def _step(position: int, step: Mapping[str, Any]) -> Step:
+    channels = step.get("channels")
+    return Step(position, step["call"], step.get("name"), None if channels is None else tuple(channels),
+                dict(step.get("params", {})))
+
+
+def check_config(config: Mapping[str, Any], schema: Path) -> None:
+    """Check a configuration against the JSON schema in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        One sentence about the first thing that is wrong: where it is, what it is and what is expected.
+    """
+    import yaml
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(yaml.safe_load(schema.read_text()))
+    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    if errors:
+        raise ConfigError(_sentence(errors[0]))
+
+
+def _sentence(error: Any) -> str:
+    """A jsonschema ValidationError as people would say it."""
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path).lstrip(".")
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema["properties"])
+        unknown = next(key for key in error.instance if key not in known)
+        meant = difflib.get_close_matches(str(unknown), known, n=1)
+        advice = f"did you mean {meant[0]!r}?" if meant else f"known are {', '.join(known)}"
+        return f"the configuration has an unknown key {unknown!r}{f' in {where}' if where else ''}: {advice}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"the configuration lacks {missing!r}{f' in {where}' if where else ''}; config/README.md explains it"
+    expected = {
+        "type": lambda v: f"must be {_KINDS.get(v, v)}",
+        "pattern": lambda v: "must be written " + ("module:function" if ":" in v else "in letters, digits, - and _"),
+        "minItems": lambda v: "must not be empty",
+        "minLength": lambda v: "must not be empty",
+        "uniqueItems": lambda v: "must not name anything twice",
+        "minimum": lambda v: f"must be at least {v}",
+        "maximum": lambda v: f"must be at most {v}",
+        "oneOf": lambda v: "must be all, or a list of wells and ranges like [A01, B01-B12]",
+    }[error.validator](error.validator_value)
+    return f"the configuration's {where or 'content'} is {error.instance!r}, but it {expected}"
+
+
+_KINDS = {"array": "a list like [1, 2]", "object": "a mapping of keys to values", "string": "text",
+          "integer": "a whole number", "boolean": "true or false"}

@@ -1,0 +1,198 @@
+"""What the configuration may say, what is answered when it says something else, and how steps are found and run."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from openhcs_omero.core.config import Step, check_config, read_config
+from openhcs_omero.core.steps import load_step, run_steps, source_hash
+from openhcs_omero.errors import ConfigError, StepError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+STEP = {"call": "openhcs_omero.processing.spots:count_spots"}
+LEAST = {"plates": [1], "steps": [STEP]}
+
+
+def check(**changes):
+    check_config({**LEAST, **changes}, SCHEMA)
+
+
+def test_the_example_is_valid_and_complete():
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    check_config(config, SCHEMA)
+    settings = read_config(config)
+    assert settings.plates == (1,) and settings.folder(1) == Path("results/plate_1_processed")
+    for step in settings.steps:
+        load_step(step)
+
+
+def test_every_key_is_explained():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    readme = (ROOT / "config" / "README.md").read_text()
+    keys = [*schema["properties"], *schema["properties"]["omero"]["properties"],
+            *schema["properties"]["steps"]["items"]["properties"]]
+    assert [key for key in keys if f"`{key}`" not in readme] == []
+
+
+def test_defaults():
+    check()
+    settings = read_config(LEAST)
+    assert (settings.wells, settings.output) == ("all", "processed")
+    assert (settings.results, settings.heatmaps) == (Path("results"), None)
+    assert settings.steps[0] == Step(1, STEP["call"])
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
+    ({"zzz": 1}, "unknown key 'zzz': known are heatmaps, omero, output"),
+    ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are data_dir, host"),
+    ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),
+    ({"omero": {"port": 70000}}, "omero.port is 70000, but it must be at most 65535"),
+    ({"plates": 7}, "plates is 7, but it must be a list like"),
+    ({"plates": []}, "plates is [], but it must not be empty"),
+    ({"plates": ["7"]}, "plates[0] is '7', but it must be a whole number"),
+    ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
+    ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
+    ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),
+    ({"output": "a/b"}, "output is 'a/b', but it must be written in letters, digits, - and _"),
+    ({"steps": [{}]}, "lacks 'call' in steps[0]"),
+    ({"steps": [{"call": "spots.count"}]}, "steps[0].call is 'spots.count', but it must be written module:function"),
+    ({"steps": [{**STEP, "parms": {}}]}, "unknown key 'parms' in steps[0]: did you mean 'params'?"),
+    ({"steps": [{**STEP, "params": None}]}, "steps[0].params is None, but it must be a mapping"),
+    ({"steps": None}, "steps is None, but it must be a list"),
+])
+def test_wrong_configurations_get_one_sentence(changes, says):
+    with pytest.raises(ConfigError) as error:
+        check(**changes)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_password_in_the_configuration_is_not_repeated():
+    with pytest.raises(ConfigError) as error:
+        check(omero={"password": "s3cret"})
+    assert "s3cret" not in str(error.value)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(ConfigError, match="lacks 'plates'"):
+        check_config({"steps": [STEP]}, SCHEMA)
+
+
+# steps
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module into the working directory; its name is new each time, since imports are remembered."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(source, name=f"steps_{tmp_path.name}"):
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    return write
+
+
+GOOD = """
+def f(image, filemanager, metadata, backend='disk', channels=None, gain=1):
+    return image * gain, {'gain': gain}
+"""
+
+
+def test_a_step_of_the_user_s_own(module):
+    function = load_step(Step(1, f"{module(GOOD)}:f", params={"gain": 2}, channels=(0,)))
+    assert function(np.ones(1), None, {}, gain=3)[1] == {"gain": 3}
+
+
+@pytest.mark.parametrize(("source", "changes", "says"), [
+    ("", {}, "has no function 'f'"),
+    ("f = 3", {}, "has no function 'f'"),
+    ("def f(:\n", {}, "can't be imported: SyntaxError"),
+    ("import no_such_thing_at_all", {}, "No module named 'no_such_thing_at_all'"),
+    ("1 / 0", {}, "ZeroDivisionError: division by zero ("),
+    ("def f(image): pass", {}, "has the signature (image), but a step is f(image, filemanager, metadata"),
+    ("def f(image, filemanager, metadata): pass", {}, "has the signature"),
+    (GOOD, {"params": {"gian": 1}}, "does not take 'gian'; its parameters are: channels, gain"),
+    (GOOD, {"params": {"channels": [0]}}, "write it beside params"),
+    (GOOD, {"params": {"metadata": 1}}, "which the workflow passes itself"),
+    (GOOD.replace("gain=1", "*, gain"), {}, "needs the parameter 'gain'"),
+    (GOOD.replace("channels=None, ", ""), {"channels": (0,)}, "does not take 'channels'"),
+])
+def test_wrong_steps_get_one_sentence(module, source, changes, says):
+    with pytest.raises(StepError) as error:
+        load_step(Step(2, f"{module(source)}:f", **changes))
+    assert says in str(error.value) and str(error.value).startswith("step 2 (") and "\n" not in str(error.value)
+
+
+def test_a_module_that_is_not_there():
+    with pytest.raises(StepError, match=r"No module named 'nowhere' \(looked for in the installed packages and in /"):
+        load_step(Step(1, "nowhere:f"))
+
+
+def test_the_source_hash_follows_the_module_and_its_neighbours(module, tmp_path):
+    module("LEVEL = 1\ndef helper(): pass\n", name="neighbour_of_step")
+    name = module(f"import numpy as np\nfrom neighbour_of_step import helper\n{GOOD}")
+    function = load_step(Step(1, f"{name}:f"))
+    hashes = [source_hash(function), source_hash(function)]
+    (tmp_path / "neighbour_of_step.py").write_text("LEVEL = 2\ndef helper(): pass\n")
+    hashes.append(source_hash(function))
+    (tmp_path / f"{function.__module__}.py").write_text("# changed\n" + GOOD)
+    hashes.append(source_hash(function))
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
+def run(*functions, names=(), estimates=None):
+    steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
+    return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, estimates or {})
+
+
+def double(image, filemanager, metadata, backend="disk"):
+    return image * 2, {"sum": int(image.sum()), "objects": [{"x": 1}]}
+
+
+def told(image, filemanager, metadata, backend="disk"):
+    return image, {"backend": backend, "estimate": "plate_estimate" in metadata}
+
+
+def test_the_image_of_one_step_goes_into_the_next():
+    image, results, objects = run(double, double, names=[(2, "second")])
+    assert (image == 4).all() and results == {"sum": 4, "second_sum": 8}
+    assert objects == [{"step": "double", "x": 1}, {"step": "second", "x": 1}]
+
+
+def test_steps_are_told_the_backend_and_their_own_estimate():
+    _, results, _ = run(told, told, names=[(2, "b")], estimates={2: {0: np.ones((2, 2))}})
+    assert results == {"backend": "omero", "estimate": False, "b_backend": "omero", "b_estimate": True}
+
+
+@pytest.mark.parametrize(("returned", "says"), [
+    (None, "returned NoneType; a step returns"),
+    ((np.ones((2, 2)), {}), "returned an image (2, 2)"),
+    ((np.ones((1, 1, 1, 2, 2)), [1]), "results of type list"),
+    ((np.ones((1, 1, 1, 2, 2)), {"a": [1]}), "returned 'a' of type list"),
+    ((np.full((1, 1, 1, 2, 2), 2**40), {}), "do not fit OMERO's int32"),
+    ((np.ones((1, 1, 1, 2, 2), complex), {}), "complex128"),
+])
+def test_a_step_that_returns_something_else(returned, says):
+    def odd(image, filemanager, metadata, backend="disk"):
+        return returned
+
+    with pytest.raises(StepError) as error:
+        run(odd)
+    assert says in str(error.value)
+
+
+def test_two_steps_with_one_key():
+    with pytest.raises(StepError, match="returns 'sum', as another step does: give one of them a `name:`"):
+        run(double, double)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("bool", "uint8"), ("int64", "int32"), ("float16", "float32"),
+                                               ("uint16", "uint16")])
+def test_types_that_omero_lacks_are_converted(dtype, stored):
+    def cast(image, filemanager, metadata, backend="disk"):
+        return image.astype(dtype), {}
+
+    assert run(cast)[0].dtype == stored
