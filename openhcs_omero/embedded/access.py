@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from omero.model import PermissionsI
 
-from openhcs_omero.embedded.schema import Entity
+from openhcs_omero.embedded.schema import Entity, schema
 
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
 ROOT = 0
 ALL_GROUPS = -1
+# What strangers don't learn about each other.
+HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Context:
 
     def visible(self, entity: Entity, table: sa.FromClause) -> sa.ColumnElement[bool] | None:
         """The condition that a row of an entity is visible, or None where every row is."""
+        if entity.root.name == "Session":
+            return self.knows(table.c.owner)
         if entity.is_global:
             return None
         open_groups, own_groups = [USER_GROUP], []
@@ -54,6 +58,15 @@ class Context:
         if own_groups:
             clauses.append(sa.and_(table.c._group.in_(own_groups), table.c._owner == self.user))
         return sa.or_(*clauses)
+
+    def knows(self, user: sa.ColumnElement) -> sa.ColumnElement[bool] | None:
+        """The condition that a user shares a group with this one (`user` aside), or None where all are known."""
+        if self.is_admin:
+            return None
+        members = schema()["GroupExperimenterMap"].table.alias()
+        shared = self.member_of - {USER_GROUP}
+        return sa.or_(user.in_([self.user, ROOT]),
+                      user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared))))
 
     def may_see(self, owner: int | None, group: int | None) -> bool:
         """The same as `visible`, for one row that was read already."""
@@ -90,6 +103,9 @@ class Context:
     def permissions(self, owner: int | None, group: int | None) -> PermissionsI:
         """The permissions object of a row's details, with the flags for this user."""
         made = PermissionsI(self.kinds.get(group, "rwr---") if group is not None else "rw----")
-        made._restrictions = [not self.may_link(owner, group), not self.may_edit(owner, group),
-                              not self.may_edit(owner, group), not self.may_annotate(owner, group)]
+        edit = self.may_edit(owner, group)
+        leads = self.is_admin or group in self.leader_of
+        may = (self.may_link(owner, group), edit, edit, self.may_annotate(owner, group), leads or owner == self.user,
+               leads)
+        made._restrictions = [not allowed for allowed in may]
         return made
