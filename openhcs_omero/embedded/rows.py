@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 
 import sqlalchemy as sa
 from omero.model import IObject
 
-from openhcs_omero.embedded.schema import ARRAYS, SCALARS, Entity, Field, Schema, schema
+from openhcs_omero.embedded.schema import ARRAYS, SCALARS, Entity, Field, schema
 
 _SCALAR_KINDS = frozenset(SCALARS.values())
 _ARRAY_KINDS = frozenset(ARRAYS.values())
@@ -41,7 +41,11 @@ def ordered_collections(entity_name: str) -> tuple[Field, ...]:
 def list_memberships(entity_name: str) -> tuple[Field, ...]:
     """The lists of other entities whose elements an entity's objects are."""
     return tuple(one for other in schema().entities.values() for one in ordered_collections(other.name)
-                 if schema()[entity_name].is_a(one.target or "") and not (other.parent and one.name in other.parent.fields))
+                 if schema()[entity_name].is_a(one.target or "") and one.name not in _inherited(other))
+
+
+def _inherited(entity: Entity) -> dict[str, Field]:
+    return entity.parent.fields if entity.parent else {}
 
 
 def row_of(entity: Entity, obj: IObject) -> dict:
@@ -99,14 +103,10 @@ class Ids:
 
     def __init__(self, connection: sa.Connection):
         known = connection.execute(sa.text("select name, seq from sqlite_sequence"))
-        self._last: dict[str, int] = {name: last for name, last in known}
+        self._last: dict[str, int] = dict(known.tuples().all())
 
     def next(self, entity: Entity) -> int:
         name = entity.table.name
         self._last[name] = self._last.get(name, 0) + 1
         return self._last[name]
 
-
-def references(known: Schema, entity: Entity) -> Iterator[tuple[Entity, Field]]:
-    """Every column that may hold an id of this entity: (topmost entity that has the field, field)."""
-    yield from known.references_to(entity)
