@@ -34,7 +34,7 @@ class SliceTables:
 @cache
 def tables() -> SliceTables:
     """Read the tables of the omero-py that is installed (about half a second, once a process)."""
-    done = subprocess.run([sys.executable, "-m", __name__], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-W", "ignore", __file__], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"omero-py's type tables could not be read: {done.stderr.strip()[-500:]}")
     raw = json.loads(done.stdout)

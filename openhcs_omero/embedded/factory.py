@@ -1,0 +1,198 @@
+"""A client's session: hands out the services, keeps what is open for that client, and lets go of it at the end."""
+from __future__ import annotations
+
+import logging
+import threading
+import uuid as uuids
+from typing import TYPE_CHECKING
+
+import Ice
+import omero
+import omero.cmd
+
+from openhcs_omero.embedded.dispatch import StatefulService, internal, make_servant
+from openhcs_omero.embedded.errors import refuse
+from openhcs_omero.embedded.passwords import is_password
+from openhcs_omero.embedded.sessions import Session
+
+if TYPE_CHECKING:
+    from openhcs_omero.embedded.server import Server
+
+log = logging.getLogger(__name__)
+STATELESS = ("IAdmin", "IConfig", "IContainer", "ILdap", "IMetadata", "IPixels", "IProjection", "IQuery",
+             "IRenderingSettings", "IRepositoryInfo", "IRoi", "IScript", "ISession", "IShare", "ITimeline", "ITypes",
+             "IUpdate")
+STATEFUL = ("Exporter", "JobHandle", "RawFileStore", "RawPixelsStore", "RenderingEngine", "Search", "ThumbnailStore")
+INTERFACES = {f"omero.api.{name}": f"::omero::api::{name}" for name in STATELESS + STATEFUL}
+INTERFACES["omero.grid.SharedResources"] = "::omero::grid::SharedResources"
+
+
+class Client:
+    """One client of a session: its servants, and what its leaving means for the session."""
+
+    def __init__(self, server: Server, session: Session, uuid: str):
+        self.server, self.session, self.uuid = server, session, uuid
+        self.closes_session = True
+        self.services: dict[str, object] = {}  # by the name in the servant's identity
+        self._lock = threading.RLock()
+        self.identity = Ice.Identity(session.uuid, f"session-{uuid}")
+
+    def open(self) -> Ice.ObjectPrx:
+        """The proxy of the service factory."""
+        return omero.api.ServiceFactoryPrx.uncheckedCast(self.server.adapter.add(ServiceFactory(self), self.identity))
+
+    def service(self, interface: str, stateful: bool) -> Ice.ObjectPrx:
+        """A stateless service's one proxy, or a stateful service's new one."""
+        short = interface[2:].replace("::", ".")
+        name = (str(uuids.uuid4()) if stateful else self.uuid) + short
+        with self._lock:
+            if name not in self.services:
+                servant, service = make_servant(self.server, self.session, interface)
+                if isinstance(service, StatefulService):
+                    service.forget = lambda: self.forget(name)
+                self.add(servant, name, service)
+            return self.proxy(name)
+
+    def add(self, servant: Ice.Object, name: str, service: object = None) -> None:
+        """Serve something for as long as this client is there, or until `forget`.
+
+        name : a uuid and the Slice class, as in "<uuid>omero.api.IQuery".
+        """
+        with self._lock:
+            self.services[name] = service
+            self.server.adapter.add(servant, self._identity(name))
+
+    def forget(self, name: str) -> None:
+        with self._lock:
+            if self.services.pop(name, self) is not self:
+                self.server.adapter.remove(self._identity(name))
+
+    def proxy(self, name: str) -> Ice.ObjectPrx:
+        """A service's proxy, of the type that its interface has."""
+        module, kind = name[36:].split(".")[1:]
+        made = self.server.adapter.createProxy(self._identity(name))
+        return getattr(getattr(omero, module), kind + "Prx").uncheckedCast(made)
+
+    def leave(self) -> None:
+        """Take away everything that was served for this client."""
+        with self._lock:
+            for name, service in list(self.services.items()):
+                if isinstance(service, StatefulService):
+                    try:
+                        service.release(None)
+                    except Exception:
+                        log.exception("Could not release %s", name[36:])
+                self.forget(name)
+        try:
+            self.server.adapter.remove(self.identity)
+        except Ice.NotRegisteredException:
+            pass
+
+    def _identity(self, name: str) -> Ice.Identity:
+        return Ice.Identity(name, self.session.uuid)
+
+
+class ServiceFactory(omero.api.ServiceFactory):
+    """What `client.getSession()` talks to."""
+
+    def __init__(self, client: Client):
+        self.client, self.server, self.session = client, client.server, client.session
+
+    def getByName(self, name, current=None):
+        self.session.touch()
+        if name in INTERFACES and name.rpartition(".")[2] not in STATEFUL:
+            return self.client.service(INTERFACES[name], stateful=False)
+        for client in self.server.clients(self.session):
+            if name in client.services:
+                return client.proxy(name)
+        raise refuse(omero.ApiUsageException, f"There is no service named {name}.")
+
+    def createByName(self, name, current=None):
+        self.session.touch()
+        if name not in INTERFACES:
+            raise refuse(omero.ApiUsageException, f"There is no service named {name}.")
+        return self.client.service(INTERFACES[name], stateful=name.rpartition(".")[2] in STATEFUL)
+
+    def sharedResources(self, current=None):
+        return self.getByName("omero.grid.SharedResources", current)
+
+    def submit_async(self, cb, request, current=None):
+        try:
+            from openhcs_omero.embedded import commands
+            self.session.touch()
+            ctx = self.server.sessions.context(self.session, current.ctx)
+            servant = commands.submit(self.server, self.session, ctx, request)
+            name = f"{uuids.uuid4()}omero.cmd.Handle"
+            servant.forget = lambda: self.client.forget(name)
+            self.client.add(servant, name)
+            cb.ice_response(self.client.proxy(name))
+        except omero.ServerError as refused:
+            cb.ice_exception(refused)
+        except Exception as broken:
+            cb.ice_exception(internal(broken, "The request could not be started"))
+
+    def activeServices(self, current=None):
+        return [name for client in self.server.clients(self.session) for name in client.services]
+
+    def keepAlive(self, proxy, current=None):
+        self.session.touch()
+        return proxy is None or proxy.ice_getIdentity().name in self.activeServices()
+
+    def keepAllAlive(self, proxies, current=None):
+        """Bit i is set where proxy i is not alive."""
+        self.session.touch()
+        return sum(1 << i for i, proxy in enumerate(proxies) if not self.keepAlive(proxy, current))
+
+    def getSecurityContexts(self, current=None):
+        from openhcs_omero.embedded.loading import Loader
+        ctx = self.server.sessions.context(self.session, current.ctx)
+        account = self.server.accounts.get(self.session.user)
+        with self.server.store.read() as connection:
+            loaded = Loader(connection, ctx).get(self.server.schema["ExperimenterGroup"], account.groups)
+        return [loaded[group] for group in account.groups if group in loaded]
+
+    def setSecurityContext(self, context, current=None):
+        self.session.touch()
+        if not isinstance(context, omero.model.ExperimenterGroup) or context.id is None:
+            raise refuse(omero.ApiUsageException, "A session's context can be set to a group only.")
+        group = context.id.val
+        if any(isinstance(service, StatefulService) for client in self.server.clients(self.session)
+               for service in client.services.values()):
+            raise refuse(omero.SecurityViolation, "Close all stateful services before changing the group.")
+        self.server.accounts.context(self.session.user, group, self.session.uuid, {"omero.group": str(group)})
+        old, self.session.group = self.session.group, group
+        return omero.model.ExperimenterGroupI(old, False)
+
+    def setSecurityPassword(self, password, current=None):
+        with self.server.store.read() as connection:
+            if not is_password(connection, self.session.user, password):
+                raise refuse(omero.SecurityViolation, "Wrong password.")
+        self.session.by_password = True
+
+    def setCallback(self, callback, current=None):
+        """Clients offer to be told of the session's end; the next call tells them."""
+
+    def subscribe(self, topic, proxy, current=None):
+        """There are no topics."""
+
+    def closeOnDestroy(self, current=None):
+        self.client.closes_session = True
+
+    def detachOnDestroy(self, current=None):
+        self.client.closes_session = False
+
+    def destroy(self, current=None):
+        self.server.leave(self.client)
+
+
+def _accessor(interface: str, stateful: bool):
+    def method(self, current=None):
+        self.session.touch()
+        return self.client.service(interface, stateful)
+    return method
+
+
+for _name in STATELESS:
+    setattr(ServiceFactory, f"get{_name.removeprefix('I')}Service", _accessor(f"::omero::api::{_name}", False))
+for _name in STATEFUL:
+    setattr(ServiceFactory, f"create{_name}", _accessor(f"::omero::api::{_name}", True))
