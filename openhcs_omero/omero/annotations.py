@@ -1,0 +1,199 @@
+"""Text files in OMERO: file annotations of plates, wells and images."""
+
+import contextlib
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import omero
+from omero.gateway import BlitzGateway
+from omero.model import ChecksumAlgorithmI, FileAnnotationI, OriginalFileI
+from omero.model.enums import ChecksumAlgorithmSHA1160
+from omero.rtypes import rlong, rstring
+
+from ..errors import OpenHCSError, PlateError
+from . import services
+
+Kind = Literal["Plate", "Well", "Image"]
+
+NAMESPACE = "openhcs_omero/results"
+CHUNK = 16 * 2**20  # bytes in one call
+_TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".txt": "text/plain"}
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that is attached to a plate, a well or an image."""
+
+    annotation_id: int
+    file_id: int
+    name: str
+    size: int
+    namespace: str | None
+    sha1: str | None
+
+
+def save_text(
+    conn: BlitzGateway,
+    kind: Kind,
+    object_id: int,
+    name: str,
+    data: bytes,
+    ns: str = NAMESPACE,
+    description: str = "",
+) -> int:
+    """Attach a file, in the place of one of the same name and namespace that this software attached to the object.
+
+    The file is written whole, then linked, then the earlier ones are deleted: a reader finds the earlier one or the
+    new one. What a killed process left unlinked is deleted with them.
+
+    Parameters
+    ----------
+    kind, object_id
+        What it is attached to, which is found in all groups of the user.
+    data
+        The file's bytes.
+
+    Returns
+    -------
+    int
+        Id of the file annotation.
+
+    Raises
+    ------
+    PlateError
+        If the object is not there or this user may not annotate it.
+    OpenHCSError
+        If the server did not store the bytes as they were sent.
+    """
+    group_id = _group_of(conn, kind, object_id)
+    options = services.context(conn, group_id)
+    where = f"openhcs_omero/{kind}_{object_id}"
+    annotation = FileAnnotationI()
+    annotation.ns, annotation.description = rstring(ns), rstring(description)
+    annotation.file = _new_file(name, where, data)
+    with services.writing(f"a file to {kind.lower()} {object_id}"):
+        saved = services.update(conn).saveAndReturnObject(annotation, options)
+        try:
+            _write(conn, saved.file.id.val, data, options)
+            _link(conn, kind, object_id, saved.id.val, options)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                services.delete(conn, group_id, FileAnnotation=[saved.id.val])
+            raise
+    earlier = services.rows(
+        conn, "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
+              "and f.path = :path and a.details.owner.id = :me and a.id < :new",
+        group_id, ns=ns, name=name, path=where, me=conn.getUserId(), new=saved.id.val)
+    services.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
+    return saved.id.val
+
+
+def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = None) -> list[TextFile]:
+    """The files attached to an object, by name; of those with one name the newest. Two calls.
+
+    Parameters
+    ----------
+    ns
+        Those of this namespace alone; None lists all, those of other programs too.
+    """
+    linked = services.rows(conn, f"select l.child.id from {kind}AnnotationLink l where l.parent.id = :id", id=object_id)
+    if not linked:
+        return []
+    found = services.rows(
+        conn, "select a.id, f.id, f.name, f.size, a.ns, f.hash from FileAnnotation a join a.file f "
+              "where a.id in (:ids) order by a.id", ids=[row[0] for row in linked])
+    newest = {row[2]: TextFile(row[0], row[1], row[2], row[3] or 0, row[4], row[5])
+              for row in found if ns is None or row[4] == ns}
+    return [newest[name] for name in sorted(newest)]
+
+
+def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None = None) -> bytes:
+    """The bytes of an attached file; of several of that name the newest.
+
+    Raises
+    ------
+    PlateError
+        If no such file is attached to the object.
+    """
+    file = _text(conn, kind, object_id, name, ns)
+    if not file.size:
+        return b""
+    options = services.context(conn, services.ALL_GROUPS)
+    store = conn.c.sf.createRawFileStore(options)
+    try:
+        store.setFileId(file.file_id, options)
+        # a read past the end is padded with zeros
+        return b"".join(store.read(start, min(CHUNK, file.size - start), options)
+                        for start in range(0, file.size, CHUNK))
+    finally:
+        store.close(options)
+
+
+def delete_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None = None) -> None:
+    """Delete an attached file, and with it all of that name.
+
+    Raises
+    ------
+    PlateError
+        If no such file is attached to the object.
+    """
+    while True:
+        file = _text(conn, kind, object_id, name, ns)
+        services.delete(conn, _group_of(conn, kind, object_id), FileAnnotation=[file.annotation_id])
+        if all(other.name != name for other in list_texts(conn, kind, object_id, ns)):
+            return
+
+
+def _text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None) -> TextFile:
+    for file in list_texts(conn, kind, object_id, ns):
+        if file.name == name:
+            return file
+    raise PlateError(f"no file {name!r} is attached to {kind.lower()} {object_id}")
+
+
+def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
+    found = services.rows(conn, f"select g.id from {kind} o join o.details.group g where o.id = :id", id=object_id)
+    if not found:
+        raise PlateError(f"there is no {kind.lower()} {object_id}, or this user may not see it")
+    return found[0][0]
+
+
+def _new_file(name: str, where: str, data: bytes) -> OriginalFileI:
+    """The file's row, not saved: its path says what it belongs to, so that unlinked leftovers are found."""
+    file = OriginalFileI()
+    file.name, file.path = rstring(name), rstring(where)
+    ending = name[name.rfind("."):].lower() if "." in name else ""
+    file.mimetype = rstring(_TYPES.get(ending) or mimetypes.guess_type(name)[0] or "application/octet-stream")
+    file.size, file.hash = rlong(len(data)), rstring(hashlib.sha1(data).hexdigest())
+    file.hasher = ChecksumAlgorithmI()
+    file.hasher.value = rstring(ChecksumAlgorithmSHA1160)
+    return file
+
+
+def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, options: dict[str, Any]) -> None:
+    link = getattr(omero.model, f"{kind}AnnotationLinkI")()
+    link.parent = getattr(omero.model, f"{kind}I")(object_id, False)
+    link.child = FileAnnotationI(annotation_id, False)
+    try:
+        services.update(conn).saveObject(link, options)
+    except omero.ValidationException:
+        raise PlateError(f"{kind.lower()} {object_id} was deleted, or another process attached the same file to it at "
+                         "the same time: try again") from None
+
+
+def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any]) -> None:
+    if not data:  # size 0 stands in its row, and there is nothing to read
+        return
+    store = conn.c.sf.createRawFileStore(options)
+    try:
+        store.setFileId(file_id, options)
+        for start in range(0, len(data), CHUNK):
+            part = data[start:start + CHUNK]
+            store.write(part, start, len(part), options)
+        stored = store.save(options)
+    finally:
+        store.close(options)
+    if stored is None or stored.hash.val != hashlib.sha1(data).hexdigest():
+        raise OpenHCSError(f"the server did not store file {file_id} as it was sent: try again")

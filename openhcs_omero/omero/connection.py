@@ -1,0 +1,318 @@
+"""One live connection to an OMERO server per process, by password or by a session of the omero command line's store.
+
+A password is read from OMERO_PASSWORD or a prompt and goes nowhere but into the call that logs in. The session's key is
+kept in the store of the omero command line (files that only their owner can read), from where the jobs of a workflow,
+and whoever else runs as this user, join the session.
+"""
+
+import atexit
+import contextlib
+import getpass
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import Glacier2
+import Ice
+import omero
+import omero.clients
+from omero.gateway import BlitzGateway
+from omero.util.sessions import SessionsStore
+
+from ..errors import ConfigError, ConnectError
+
+DEFAULT_PORT = 4064
+PROBE_TIMEOUT = 2.0  # seconds
+KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
+AGENT = "openhcs_omero"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where an OMERO server is and who logs in.
+
+    Parameters
+    ----------
+    host
+        Name or address; a URL like ``wss://omero.example.org/omero-ws`` for websockets.
+    port
+        Of the encrypted router, 4064 by default.
+    user
+        OMERO user name; "" takes that of the last `omero login` to the host.
+    secure
+        False: after the login, data go unencrypted, about half as fast again.
+    data_dir
+        The server's data folder as this machine sees it (with ``Pixels/`` in it), to read pixels from without the
+        network; None where it doesn't see it.
+    """
+
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    user: str = ""
+    secure: bool = True
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.port, int) or not 0 < self.port < 65536:
+            raise ConfigError(f"omero: port must be a number from 1 to 65535, not {self.port!r}")
+        if not self.host:
+            raise ConfigError("omero: host is empty; name the OMERO server's machine there or in OMERO_HOST")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | None = None) -> "Server":
+        """From the config's `omero:` block; what it leaves open from OMERO_HOST, OMERO_PORT and OMERO_USER.
+
+        Raises
+        ------
+        ConfigError
+            On an unknown key or a port that is no number.
+        """
+        given = {key: value for key, value in (config or {}).items() if value is not None}
+        known = [f.name for f in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise ConfigError(f"omero: {key!r} is not a setting of the OMERO server; known are {', '.join(known)}")
+        for key in ("host", "port", "user"):
+            value = os.environ.get(f"OMERO_{key.upper()}")
+            if value and key not in given:
+                given[key] = value
+        if isinstance(given.get("port"), str):
+            try:
+                given["port"] = int(given["port"])
+            except ValueError:
+                raise ConfigError(f"omero: port must be a number, not {given['port']!r}") from None
+        return cls(**given)
+
+    @property
+    def address(self) -> str:
+        return self.host if "://" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass
+class _Open:
+    """A connection of this process, and the session file that it has to take out of the store again."""
+
+    conn: BlitzGateway
+    pid: int = field(default_factory=os.getpid)
+    stored: tuple[str, str, str] | None = None  # host, user, session
+
+
+_connections: dict[Server, _Open] = {}
+_servers: WeakKeyDictionary[BlitzGateway, Server] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def connect(server: Server) -> BlitzGateway:
+    """The connection of this process to `server`; the same one on every call while it lives.
+
+    OMERO_PASSWORD, where it is set, logs in and is taken out of the environment, so that no child process has it; its
+    session is stored for the jobs of the workflow, and closed when this process ends. Without it a stored session
+    is joined, also one of `omero login`, and left as it was. Without that, a password is asked for on a terminal.
+
+    Raises
+    ------
+    ConnectError
+        In one sentence: no such host, nothing listens there, what listens is not OMERO (within about two seconds),
+        wrong user or password, the stored session has expired, or there is no way to log in.
+    """
+    with _lock:
+        known = _connections.get(server)
+        if known is not None and known.pid == os.getpid():
+            if _alive(known.conn):
+                return known.conn
+            _close(known)
+        _connections.pop(server, None)  # that of a parent process is not this one's to close
+        _probe(server)
+        opened = _log_in(server)
+        _connections[server] = opened
+        _servers[opened.conn] = server
+        return opened.conn
+
+
+def server_of(conn: BlitzGateway) -> Server | None:
+    """What `conn` was opened to, where `connect` opened it."""
+    return _servers.get(conn)
+
+
+def _alive(conn: BlitzGateway) -> bool:
+    try:
+        conn.c.getSession().keepAlive(None)
+    except (Ice.Exception, omero.ClientError):
+        return False
+    return True
+
+
+@atexit.register
+def close_all() -> None:
+    """Close the connections of this process, and the sessions that it made; the process's end does it by itself."""
+    with _lock:
+        for opened in _connections.values():
+            if opened.pid == os.getpid():
+                _close(opened)
+        _connections.clear()
+
+
+def _close(opened: _Open) -> None:
+    """Leave the session: one that this process made ends with its last user, another one stays as it is."""
+    if opened.stored is not None:
+        with contextlib.suppress(OSError):
+            _store().remove(*opened.stored)
+    with contextlib.suppress(Ice.Exception, omero.ClientError):
+        opened.conn.c.closeSession()
+
+
+def _probe(server: Server) -> None:
+    """Find out what is at the address, in bounded time."""
+    if "://" not in server.host:
+        try:
+            socket.create_connection((server.host, server.port), timeout=PROBE_TIMEOUT).close()
+        except socket.gaierror:
+            raise ConnectError(f"there is no host {server.host!r}: correct omero: host or OMERO_HOST") from None
+        except ConnectionRefusedError:
+            raise ConnectError(
+                f"nothing listens at {server.address}: start the OMERO server, or correct omero: host and port"
+            ) from None
+        except OSError as error:
+            reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise ConnectError(f"{server.address} can't be reached ({reason}): is the host right, is a firewall "
+                               "in between?") from None
+    client = _client(server, {"Ice.Override.ConnectTimeout": str(int(PROBE_TIMEOUT * 1000))})
+    try:
+        router = client.getCommunicator().getDefaultRouter()
+        router.ice_router(None).ice_invocationTimeout(int(PROBE_TIMEOUT * 1000)).ice_ping()
+    except Ice.Exception:
+        raise ConnectError(f"what listens at {server.address} is not an OMERO server: correct omero: host and port "
+                           f"(OMERO's port for clients is {DEFAULT_PORT} by default)") from None
+    finally:
+        client.closeSession()
+
+
+def _client(server: Server, properties: Mapping[str, str] | None = None) -> Any:
+    client = omero.client(host=server.host, port=server.port, pmap=dict(properties or {}))
+    client.setAgent(AGENT)
+    return client
+
+
+def _log_in(server: Server) -> _Open:
+    password = os.environ.pop("OMERO_PASSWORD", "")
+    if password:
+        return _by_password(server, server.user, password)
+    joined, expired = _by_stored_session(server)
+    if joined is not None:
+        return joined
+    if sys.stdin is not None and sys.stdin.isatty():
+        user = server.user or input(f"OMERO user at {server.address}: ").strip()
+        return _by_password(server, user, getpass.getpass(f"OMERO password of {user} at {server.address}: "))
+    who = f"{server.user or '<user>'}@{server.host}" + ("" if server.port == DEFAULT_PORT else f":{server.port}")
+    what = f"the stored session of {who} has expired" if expired else f"there is no session of {who} to join"
+    raise ConnectError(f"{what}: run `omero login {who}`, or set OMERO_PASSWORD")
+
+
+def _by_password(server: Server, user: str, password: str) -> _Open:
+    if not user:
+        raise ConnectError("the OMERO user is not named: set omero: user in the configuration, or OMERO_USER")
+    if not password:
+        raise ConnectError(f"the password of {user} is empty")
+    client = _client(server)
+    try:
+        client.createSession(user, password)
+    except Glacier2.PermissionDeniedException:
+        client.closeSession()
+        raise ConnectError(f"{server.address} refuses {user}: wrong user name or password") from None
+    except (Ice.Exception, omero.ClientError) as error:
+        client.closeSession()
+        raise ConnectError(f"{server.address} opens no session for {user}: {_reason(error)}") from None
+    session = client.getSessionId()
+    try:
+        _save_session(server, user, session)
+        opened = _Open(_gateway(server, client, own=True), stored=(server.host, user, session))
+    except BaseException:
+        _store().remove(server.host, user, session)
+        client.closeSession()
+        raise
+    os.environ["OMERO_USER"] = user  # whose session the jobs look for
+    return opened
+
+
+def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
+    """The newest stored session that is alive, joined; and whether others were found that are not."""
+    expired = False
+    for user, session in _stored_sessions(server):
+        client = _client(server)
+        try:
+            client.joinSession(session).detachOnDestroy()
+        except (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException):
+            client.closeSession()
+            _store().remove(server.host, user, session)
+            expired = True
+        except (Ice.Exception, omero.ClientError) as error:
+            client.closeSession()
+            raise ConnectError(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
+        else:
+            return _Open(_gateway(server, client, own=False)), expired
+    return None, expired
+
+
+def _gateway(server: Server, client: Any, own: bool) -> BlitzGateway:
+    if not server.secure:
+        client = _unencrypted(server, client, own)
+    client.enableKeepAlive(KEEP_ALIVE)
+    return BlitzGateway(client_obj=client)
+
+
+def _unencrypted(server: Server, client: Any, own: bool) -> Any:
+    """Another client of the same session, on the server's unencrypted port; the first one is closed."""
+    try:
+        offered = client.getSession().getConfigService().getConfigValue("omero.router.insecure")
+        plain = client.createClient(secure=False) if offered else None
+        if plain is not None and not own:
+            plain.getSession().detachOnDestroy()
+    except (Ice.Exception, omero.ClientError) as error:
+        client.closeSession()
+        raise ConnectError(f"{server.address} gives no unencrypted connection ({_reason(error)}): "
+                           "leave omero: secure at true") from None
+    if plain is None:
+        client.closeSession()
+        raise ConnectError(f"{server.address} offers no unencrypted connection: leave omero: secure at true")
+    client.closeSession()
+    return plain
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "reason", None) or getattr(error, "message", None) or ""
+    return str(text).strip().splitlines()[0] if str(text).strip() else type(error).__name__
+
+
+# ---- the omero command line's session store: <dir>/<host>/<user>/<session>, a file of properties
+
+def _store() -> SessionsStore:
+    return SessionsStore(os.environ.get("OMERO_SESSIONDIR"))
+
+
+def _save_session(server: Server, user: str, session: str) -> None:
+    """Store a session where `omero sessions list` and the jobs find it, in a file that is its owner's alone."""
+    store = _store()
+    folder = store.user_file(server.host).dirname() / user
+    folder.makedirs_p(0o700)
+    os.close(os.open(folder / session, os.O_CREAT | os.O_WRONLY, 0o600))
+    store.add(server.host, user, session, {"omero.port": str(server.port)})
+
+
+def _stored_sessions(server: Server) -> list[tuple[str, str]]:
+    """(user, session) pairs that are stored for the server, the newest first."""
+    store = _store()
+    user_file = store.user_file(server.host)
+    user = server.user or (user_file.text().strip() if user_file.exists() else "")
+    users = [user] if user else sorted(str(d.basename()) for d in user_file.dirname().dirs())
+    found = []
+    for name in users:
+        for session in store.available(server.host, name) if (user_file.dirname() / name).exists() else []:
+            port = store.get(server.host, name, session).get("omero.port") or str(DEFAULT_PORT)
+            if port == str(server.port):
+                found.append((-(user_file.dirname() / name / session).mtime, name, str(session)))
+    return [(name, session) for _, name, session in sorted(found)]

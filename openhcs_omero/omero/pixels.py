@@ -1,0 +1,411 @@
+"""Reading the pixels of sites and planes, and writing new images.
+
+On the wire and in the server's files pixels are big-endian and lie in the order XYZCT; here arrays are (T, C, Z, Y, X)
+in the machine's own byte order.
+"""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omero.gateway import BlitzGateway
+from omero.model import (
+    ChannelI,
+    DimensionOrderI,
+    ImageI,
+    LengthI,
+    LogicalChannelI,
+    MapAnnotationI,
+    NamedValue,
+    PixelsI,
+    PixelsTypeI,
+    StatsInfoI,
+)
+from omero.model.enums import UnitsLength
+from omero.rtypes import rdouble, rint, rstring
+
+from ..errors import OpenHCSError, PlateError
+from . import services
+from .connection import server_of
+from .plate import PYRAMID_PLANE, ImageStructure
+
+MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
+
+# OMERO's names of the numpy types that it keeps
+_OMERO_TYPES = {"int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32",
+                "uint32": "uint32", "float32": "float", "float64": "double"}
+
+
+# ---- reading
+
+class _OpenStore(threading.local):
+    """A thread's open raw pixels store: reading an image plane by plane opens it once."""
+
+    client: Any = None
+    pixels_id: int | None = None
+    store: Any = None
+    same_on_disk: tuple[Any, int] | None = None  # client and pixels whose mapped bytes were found right
+
+
+_open = _OpenStore()
+
+
+def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
+    """All pixels of a site, (T, C, Z, Y, X) of the image's type.
+
+    Whole timepoints come in one call where they fit into a message, else stacks, else planes. Where the server's data
+    folder is at hand and its bytes have the server's SHA-1, they come from there.
+
+    Raises
+    ------
+    PlateError
+        If the image's type or size can't be read.
+    """
+    stored = _stored_type(image)
+    mapped = _mapped(conn, image)
+    if mapped is not None and hashlib.sha1(mapped.data).hexdigest() == image.sha1:
+        return mapped.astype(stored.newbyteorder("="))
+    block = np.empty(image.shape, stored.newbyteorder("="))
+    store, options = _store_of(conn, image), services.context(conn, services.ALL_GROUPS)
+    plane = image.size_y * image.size_x * stored.itemsize
+    for t in range(image.size_t):
+        if plane * image.size_z * image.size_c <= MAX_CALL:
+            _put(block[t], store.getTimepoint(t, options), stored)
+            continue
+        for c in range(image.size_c):
+            if plane * image.size_z <= MAX_CALL:
+                _put(block[t, c], store.getStack(c, t, options), stored)
+            else:
+                for z in range(image.size_z):
+                    _put(block[t, c, z], store.getPlane(z, c, t, options), stored)
+    return block
+
+
+def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int) -> np.ndarray:
+    """One plane of a site, (Y, X) of the image's type.
+
+    Raises
+    ------
+    PlateError
+        If the image has no such plane, or its type or size can't be read.
+    """
+    if not (0 <= z < image.size_z and 0 <= c < image.size_c and 0 <= t < image.size_t):
+        raise PlateError(f"image {image.image_id} has no plane z {z}, channel {c}, t {t}: it has {image.size_z} z, "
+                         f"{image.size_c} channels, {image.size_t} timepoints, all counted from 0")
+    stored = _stored_type(image)
+    mapped = _mapped(conn, image)
+    checked = (conn.c, image.pixels_id)
+    if mapped is not None and _open.same_on_disk == checked:
+        return mapped[t, c, z].astype(stored.newbyteorder("="))
+    plane = np.empty(image.shape[3:], stored.newbyteorder("="))
+    options = services.context(conn, services.ALL_GROUPS)
+    _put(plane, _store_of(conn, image).getPlane(z, c, t, options), stored)
+    if mapped is not None and np.array_equal(mapped[t, c, z], plane, equal_nan=plane.dtype.kind == "f"):
+        _open.same_on_disk = checked
+    return plane
+
+
+def _put(block: np.ndarray, data: bytes, stored: np.dtype) -> None:
+    block[...] = np.frombuffer(data, stored).reshape(block.shape)
+
+
+def _stored_type(image: ImageStructure) -> np.dtype:
+    """The big-endian dtype of the image's bytes."""
+    if image.pixel_type not in _OMERO_TYPES:
+        raise PlateError(f"image {image.image_id} has pixels of type {image.pixel_type!r}, which can't be processed; "
+                         f"known are {', '.join(_OMERO_TYPES)}")
+    if image.size_x * image.size_y > PYRAMID_PLANE:
+        raise PlateError(f"image {image.image_id} has planes of {image.size_x} x {image.size_y} pixels; over "
+                         "3192 x 3192 OMERO keeps pyramids, which can't be processed")
+    return np.dtype(image.pixel_type).newbyteorder(">")
+
+
+def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
+    """This thread's raw pixels store, on the image."""
+    if _open.client is conn.c and _open.pixels_id == image.pixels_id:
+        return _open.store
+    if _open.client is conn.c:
+        with contextlib.suppress(Exception):
+            _open.store.close()
+    _open.client = _open.pixels_id = _open.store = None
+    store = conn.c.sf.createRawPixelsStore()
+    store.setPixelsId(image.pixels_id, False, services.context(conn, services.ALL_GROUPS))
+    _open.client, _open.pixels_id, _open.store = conn.c, image.pixels_id, store
+    return store
+
+
+def _mapped(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
+    """The image's bytes in the server's data folder, (T, C, Z, Y, X) big-endian; None where they are not to be had."""
+    server = server_of(conn)
+    if server is None or server.data_dir is None:
+        return None
+    path = pixels_file(Path(server.data_dir), image.pixels_id)
+    stored = _stored_type(image)
+    try:
+        if path.stat().st_size != int(np.prod(image.shape)) * stored.itemsize:
+            return None
+        return np.memmap(path, stored, "r", shape=image.shape)
+    except OSError:
+        return None
+
+
+def pixels_file(data_dir: Path, pixels_id: int) -> Path:
+    """Where an OMERO server keeps pixels: ``Pixels/7``, ``Pixels/Dir-001/1007``, ``Pixels/Dir-001/Dir-234/1234567``."""
+    folders: list[str] = []
+    rest = pixels_id
+    while rest > 999:
+        rest //= 1000
+        folders.insert(0, f"Dir-{rest % 1000:03d}")
+    return data_dir.joinpath("Pixels", *folders, str(pixels_id))
+
+
+# ---- what belongs to the pixels
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """What a site's image says of its pixels.
+
+    Parameters
+    ----------
+    channel_names
+        One per channel; None where a channel has no name.
+    colors
+        (red, green, blue), 0 to 255, one per channel; None where it has none.
+    pixel_size
+        (z, y, x) in micrometres; None where it is not known or has another kind of unit.
+    """
+
+    channel_names: tuple[str | None, ...] = ()
+    colors: tuple[tuple[int, int, int] | None, ...] = ()
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+
+
+def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
+    """Channel names, colours and pixel sizes of images, by image id; two calls for all of them."""
+    ids = [image.image_id for image in images]
+    if not ids:
+        return {}
+    sizes = services.rows(conn, """
+        select i.id, px.physicalSizeZ.value, px.physicalSizeZ.unit, px.physicalSizeY.value, px.physicalSizeY.unit,
+               px.physicalSizeX.value, px.physicalSizeX.unit
+        from Image i join i.pixels px where i.id in (:ids)""", ids=ids)
+    channels = services.rows(conn, """
+        select i.id, index(c), lc.name, c.red, c.green, c.blue
+        from Image i join i.pixels px join px.channels c left outer join c.logicalChannel lc
+        where i.id in (:ids) order by i.id, index(c)""", ids=ids)
+    found = {}
+    for image_id, *size in sizes:
+        own = [row for row in channels if row[0] == image_id]
+        found[image_id] = ImageMetadata(
+            channel_names=tuple(row[2] for row in own),
+            colors=tuple(None if None in row[3:] else (row[3], row[4], row[5]) for row in own),
+            pixel_size=(_micrometres(*size[:2]), _micrometres(*size[2:4]), _micrometres(*size[4:])),
+        )
+    return found
+
+
+def _micrometres(value: float | None, unit: str | None) -> float | None:
+    if value is None or unit is None:
+        return None
+    try:
+        return LengthI(LengthI(value, getattr(UnitsLength, unit)), "MICROMETER").getValue()
+    except Exception:  # a pixel or a reference frame is no length; omero-py raises a bare Exception
+        return None
+
+
+# ---- writing
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to be written.
+
+    Parameters
+    ----------
+    name
+        The image's name.
+    pixels
+        (T, C, Z, Y, X), integers of up to 32 bits, floats or bool; larger integers where their values fit 32 bits.
+    channel_names, colors
+        One per channel, as in `ImageMetadata`; all or none.
+    pixel_size
+        (z, y, x) in micrometres, None where unknown.
+    annotations
+        Pairs of its map annotation, which is saved with it.
+    """
+
+    name: str
+    pixels: np.ndarray
+    channel_names: Sequence[str | None] = ()
+    colors: Sequence[tuple[int, int, int] | None] = ()
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+    annotations: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """An image in OMERO and the SHA-1 of its bytes there."""
+
+    image_id: int
+    sha1: str
+
+
+def write_well_images(
+    conn: BlitzGateway, images: Sequence[NewImage], namespace: str, group_id: int
+) -> list[WrittenImage]:
+    """Write images that no well shows yet: their rows and annotations in one save, then the pixels of each.
+
+    Parameters
+    ----------
+    namespace
+        Of their map annotations.
+    group_id
+        The group that they belong to.
+
+    Returns
+    -------
+    list of WrittenImage
+        In the order of `images`; the server confirmed each SHA-1.
+
+    Raises
+    ------
+    PlateError
+        If pixels are not such that OMERO keeps them; nothing is written then.
+    OpenHCSError
+        If the server stored something else than it was sent. On this and any other error the images are deleted.
+    """
+    blocks = [storable(image.pixels, image.name) for image in images]
+    graphs = [_graph(image, block, namespace) for image, block in zip(images, blocks)]
+    with services.writing("images"):
+        saved = services.update(conn).saveAndReturnArray(graphs, services.context(conn, group_id))
+    try:
+        return [
+            WrittenImage(image.id.val, _write_pixels(conn, image.getPrimaryPixels().id.val, block, group_id))
+            for image, block in zip(saved, blocks)
+        ]
+    except BaseException:
+        discard(conn, [image.id.val for image in saved], group_id)
+        raise
+
+
+def discard(conn: BlitzGateway, image_ids: list[int], group_id: int) -> None:
+    """Delete images that no well shows, as well as it goes; their mark has later runs find those that stay."""
+    with contextlib.suppress(Exception):
+        services.delete(conn, group_id, Image=image_ids)
+
+
+def storable(pixels: np.ndarray, name: str) -> np.ndarray:
+    """The same values in a type that OMERO keeps, big-endian.
+
+    Raises
+    ------
+    PlateError
+        If `pixels` is not (T, C, Z, Y, X), is empty, too large, or has values that no such type holds.
+    """
+    pixels = np.asarray(pixels)
+    if pixels.ndim != 5 or 0 in pixels.shape:
+        raise PlateError(f"image {name!r} must have five axes (T, C, Z, Y, X), none of them empty; "
+                         f"its shape is {pixels.shape}")
+    if pixels.shape[3] * pixels.shape[4] > PYRAMID_PLANE:
+        raise PlateError(f"image {name!r} has planes of {pixels.shape[4]} x {pixels.shape[3]} pixels; "
+                         "more than 3192 x 3192 can't be written")
+    dtype = pixels.dtype
+    if dtype.kind == "b":
+        dtype = np.dtype("uint8")
+    elif dtype == np.float16:
+        dtype = np.dtype("float32")
+    elif dtype.kind in "iu" and dtype.itemsize == 8:
+        low, high = int(pixels.min()), int(pixels.max())
+        dtype = np.dtype("uint32" if low >= 0 else "int32")
+        if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
+            raise PlateError(f"image {name!r} has values from {low} to {high}; OMERO keeps integers of up to 32 bits")
+    if dtype.name not in _OMERO_TYPES:
+        raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO keeps {', '.join(_OMERO_TYPES)}")
+    return pixels.astype(dtype.newbyteorder(">"))
+
+
+def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnotationI:
+    """A map annotation, not saved."""
+    annotation = MapAnnotationI()
+    annotation.ns = rstring(namespace)
+    annotation.mapValue = [NamedValue(key, value) for key, value in pairs]
+    return annotation
+
+
+def _graph(image: NewImage, block: np.ndarray, namespace: str) -> ImageI:
+    """The image with its pixels, channels and annotation, not saved."""
+    t, c, z, y, x = block.shape
+    pixels = PixelsI()
+    pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))
+    pixels.sha1 = rstring("Pending...")
+    pixels.pixelsType = PixelsTypeI()
+    pixels.pixelsType.value = rstring(_OMERO_TYPES[block.dtype.name])
+    pixels.dimensionOrder = DimensionOrderI()
+    pixels.dimensionOrder.value = rstring("XYZCT")
+    for axis, size in zip("ZYX", image.pixel_size):
+        if size is not None:
+            setattr(pixels, f"physicalSize{axis}", LengthI(float(size), UnitsLength.MICROMETER))
+    for channel in _channels(image, block):
+        pixels.addChannel(channel)
+    made = ImageI()
+    made.name, made.series = rstring(image.name), rint(0)
+    made.addPixels(pixels)
+    made.linkAnnotation(map_annotation(namespace, image.annotations))
+    return made
+
+
+def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
+    count = block.shape[1]
+    for what, given in (("channel names", image.channel_names), ("colours", image.colors)):
+        if len(given) not in (0, count):
+            raise PlateError(f"image {image.name!r} has {count} channels and {len(given)} {what}")
+    for c in range(count):
+        channel = ChannelI()
+        channel.logicalChannel = LogicalChannelI()
+        name = image.channel_names[c] if image.channel_names else None
+        channel.logicalChannel.name = None if name is None else rstring(name)
+        color = image.colors[c] if image.colors else None
+        if color is not None:
+            channel.red, channel.green, channel.blue, channel.alpha = (rint(int(v)) for v in (*color, 255))
+        low, high = float(block[:, c].min()), float(block[:, c].max())
+        if np.isfinite([low, high]).all():
+            channel.statsInfo = StatsInfoI()
+            channel.statsInfo.globalMin, channel.statsInfo.globalMax = rdouble(low), rdouble(high)
+        yield channel
+
+
+def _write_pixels(conn: BlitzGateway, pixels_id: int, block: np.ndarray, group_id: int) -> str:
+    """Write a big-endian (T, C, Z, Y, X) block; the SHA-1 that the server confirmed."""
+    options = services.context(conn, group_id)
+    digest = hashlib.sha1()
+    store = conn.c.sf.createRawPixelsStore(options)
+    try:
+        store.setPixelsId(pixels_id, False, options)
+        for t, timepoint in enumerate(block):
+            if timepoint.nbytes <= MAX_CALL:
+                data = timepoint.tobytes()
+                store.setTimepoint(data, t, options)
+                digest.update(data)
+                continue
+            for c, stack in enumerate(timepoint):
+                if stack.nbytes <= MAX_CALL:
+                    data = stack.tobytes()
+                    store.setStack(data, 0, c, t, options)
+                    digest.update(data)
+                    continue
+                for z, plane in enumerate(stack):
+                    data = plane.tobytes()
+                    store.setPlane(data, z, c, t, options)
+                    digest.update(data)
+        stored = store.save(options)
+    finally:
+        with contextlib.suppress(Exception):
+            store.close(options)
+    if stored is None or stored.sha1.val != digest.hexdigest():
+        raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
+                           "look into the server's log if it happens again")
+    return digest.hexdigest()
