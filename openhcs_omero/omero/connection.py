@@ -139,6 +139,37 @@ def server_of(conn: BlitzGateway) -> Server | None:
     return _servers.get(conn)
 
 
+def adopt(conn: BlitzGateway) -> Server:
+    """Take a live connection that was opened elsewhere for this process's own.
+
+    Its session is stored as that of `connect` is, so that worker processes can join it, and taken out of the store at
+    the end of this process, which closes the connection.
+
+    Raises
+    ------
+    ConnectError
+        If it is not connected.
+    """
+    with _lock:
+        if conn in _servers:
+            return _servers[conn]
+        try:
+            client, user = conn.c, conn.getEventContext().userName
+            session = client.getSessionId()
+        except (Ice.Exception, omero.ClientError, AttributeError):
+            raise ConnectError("the connection that was given is not connected to an OMERO server") from None
+        port = client.getProperty("omero.port") or DEFAULT_PORT
+        server = Server(client.getProperty("omero.host"), int(port), user, secure=client.isSecure())
+        _servers[conn] = server
+        known = _connections.get(server)
+        if known is None or known.pid != os.getpid() or not _alive(known.conn):
+            stored = None if _store().exists(server.host, user, session) else (server.host, user, session)
+            if stored:
+                _save_session(server, user, session)
+            _connections[server] = _Open(conn, stored=stored)
+        return server
+
+
 def _alive(conn: BlitzGateway) -> bool:
     try:
         conn.c.getSession().keepAlive(None)
