@@ -1,0 +1,1 @@
+"""HQL, the query language of IQuery: text -> syntax tree -> SQL."""
