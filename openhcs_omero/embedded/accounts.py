@@ -92,6 +92,8 @@ class Accounts:
         wanted = asked.get("omero.group", "")
         if wanted:
             group = self._asked_group(account, wanted)
+        elif group not in account.kinds:
+            raise refuse(omero.SecurityViolation, f"User {account.name} is no longer a member of group {group}.")
         return Context(
             user=user, user_name=account.name, group=group, is_admin=account.is_admin,
             member_of=frozenset(account.groups), leader_of=account.leader_of, kinds=account.kinds,

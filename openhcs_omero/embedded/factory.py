@@ -111,7 +111,8 @@ class ServiceFactory(omero.api.ServiceFactory):
         self.session.touch()
         if name not in INTERFACES:
             raise refuse(omero.ApiUsageException, f"There is no service named {name}.")
-        return self.client.service(INTERFACES[name], stateful=name.rpartition(".")[2] in STATEFUL)
+        made = self.client.service(INTERFACES[name], stateful=name.rpartition(".")[2] in STATEFUL)
+        return omero.api.StatefulServiceInterfacePrx.uncheckedCast(made)  # as declared, stateless ones too
 
     def sharedResources(self, current=None):
         return self.getByName("omero.grid.SharedResources", current)

@@ -1,4 +1,4 @@
-"""ISession: looking at sessions, opening them for others, ending them."""
+"""ISession: looking at sessions, opening them for others, ending them, and the values that clients keep in them."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -8,6 +8,8 @@ import omero
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
+from openhcs_omero.embedded.passwords import is_password
+from openhcs_omero.embedded.sessions import TIME_TO_IDLE
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -28,18 +30,97 @@ class SessionService:
             raise refuse(omero.RemovedSessionException, "There is no such session.")
         return found
 
-    def _loaded(self, ctx: Context, session: Session):
+    def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
+        entity = self.server.schema["Session"]
         with self.server.store.read() as connection:
-            return Loader(connection, ctx).get(self.server.schema["Session"], [session.id])[session.id]
+            loader = Loader(connection, ctx)
+            found = list(loader.get(entity, [session.id for session in sessions]).values())
+            loader.fetch(found, entity.fields["owner"])
+        return found
 
     def getSession(self, ctx: Context, uuid):
-        return self._loaded(ctx, self._find(uuid))
+        return self._loaded(ctx, [self._find(uuid)])[0]
 
     def getReferenceCount(self, ctx: Context, uuid):
         return self._find(uuid).references
 
     def closeSession(self, ctx: Context, session):
         """One reference less; -2 when that was the last."""
-        found = self._find(session.uuid.val)
-        left = self.server.sessions.release(found, close=True)
+        left = self.server.sessions.release(self._find(session.uuid.val), close=True)
         return left if left else -2
+
+    def getMyOpenSessions(self, ctx: Context):
+        return self._loaded(ctx, self.server.sessions.of_user(ctx.user))
+
+    def getMyOpenAgentSessions(self, ctx: Context, agent):
+        return [one for one in self.getMyOpenSessions(ctx) if one.userAgent and one.userAgent.val == agent]
+
+    def getMyOpenClientSessions(self, ctx: Context):
+        return self.getMyOpenSessions(ctx)
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def createSession(self, ctx: Context, principal, password):
+        """A session of a user whose password the caller knows."""
+        user = self.server.accounts.find(principal.name)
+        with self.server.store.read() as connection:
+            if not is_password(connection, user, password or "") or user is None:
+                raise refuse(omero.SecurityViolation, "The password is wrong.")
+        return self._open(ctx, user, principal)
+
+    def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
+        """One more session of the caller, which lasts no longer than asked."""
+        made = self.server.sessions.open(self.session.user, group or "", self.session.event_type,
+                                         time_to_live=time_to_live, time_to_idle=time_to_idle)
+        return self._loaded(ctx, [made])[0]
+
+    def createSessionWithTimeout(self, ctx: Context, principal, time_to_live):
+        return self.createSessionWithTimeouts(ctx, principal, time_to_live, TIME_TO_IDLE)
+
+    def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
+        """An administrator opens a session as another user."""
+        if not ctx.is_admin:
+            raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others.")
+        user = self.server.accounts.find(principal.name)
+        if user is None:
+            raise refuse(omero.ApiUsageException, f"There is no user {principal.name}.")
+        return self._open(ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle,
+                          sudoer=self.session)
+
+    def _open(self, ctx: Context, user: int, principal, **how):
+        made = self.server.sessions.open(user, principal.group or "", principal.eventType or "User", **how)
+        return self._loaded(ctx, [made])[0]
+
+    # -- values of a session -------------------------------------------------------------------------------------
+
+    def getInput(self, ctx: Context, uuid, key):
+        return self._find(uuid).inputs.get(key)
+
+    def getOutput(self, ctx: Context, uuid, key):
+        return self._find(uuid).outputs.get(key)
+
+    def setInput(self, ctx: Context, uuid, key, value):
+        _put(self._find(uuid).inputs, key, value)
+
+    def setOutput(self, ctx: Context, uuid, key, value):
+        _put(self._find(uuid).outputs, key, value)
+
+    def getInputKeys(self, ctx: Context, uuid):
+        return sorted(self._find(uuid).inputs)
+
+    def getOutputKeys(self, ctx: Context, uuid):
+        return sorted(self._find(uuid).outputs)
+
+    def getInputs(self, ctx: Context, uuid):
+        return dict(self._find(uuid).inputs)
+
+    def getOutputs(self, ctx: Context, uuid):
+        return dict(self._find(uuid).outputs)
+
+
+def _put(values: dict, key: str, value) -> None:
+    """Keep a value; None takes it away."""
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
