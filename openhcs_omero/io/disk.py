@@ -24,13 +24,17 @@ class DiskBackend(StorageBackend):
         return decode(data, path)
 
     def save(self, data: Any, path: PathLike) -> None:
-        encoded, target = encode(data, path), Path(path)
+        self.save_bytes(encode(data, path), path)
+
+    def save_bytes(self, data: bytes, path: PathLike) -> None:
+        """Write bytes as they are."""
+        target = Path(path)
         if target.is_dir():
             raise BadData(f"{path} is a directory, not a file")
         self.ensure_directory(target.parent)
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(encoded)
+            part.write_bytes(data)
             part.replace(target)
         except OSError as error:
             raise OpenHCSError(f"{path} can't be written: {error.strerror}") from None

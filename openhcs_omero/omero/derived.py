@@ -43,6 +43,18 @@ def find_derived(conn: BlitzGateway, plate_id: int, output: str) -> int | None:
     return min(((owner != mine, plate) for plate, owner, _ in found), default=(False, None))[1]
 
 
+def list_derived(conn: BlitzGateway, plate_id: int) -> dict[str, int]:
+    """Ids of the derived plates of plate `plate_id` by output, as `find_derived` finds them."""
+    found: dict[str, int] = {}
+    for plate, _, _ in _marked(conn, "Plate", "source_plate", str(plate_id)):
+        mark = _mark_of(conn, plate)
+        output = {pair.name: pair.value for pair in mark.mapValue}.get("output") if mark else None
+        derived = find_derived(conn, plate_id, output) if output else None
+        if output and derived is not None:
+            found[output] = derived
+    return found
+
+
 def derive_plate(
     conn: BlitzGateway,
     source: PlateStructure,

@@ -1,0 +1,264 @@
+"""The command line: `openhcs-omero serve | import | ls | info | get | demo`."""
+
+# What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import OpenHCSError
+
+if TYPE_CHECKING:
+    from omero.gateway import BlitzGateway
+
+    from .io.omero_local import OMEROLocalBackend
+    from .omero.connection import Server
+    from .omero.paths import VirtualPath
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A high-content screening plate in OMERO, through Snakemake, and back into OMERO.",
+    epilog="The password comes from OMERO_PASSWORD or a prompt; a session of `omero login` is used where there is one.",
+)
+
+Host = Annotated[str | None, typer.Option("--host", envvar="OMERO_HOST", help="OMERO server (localhost)")]
+Port = Annotated[int | None, typer.Option("--port", envvar="OMERO_PORT", help="its port (4064)")]
+User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="user name there")]
+
+
+def main() -> None:
+    """Entry point of the `openhcs-omero` command."""
+    app()
+
+
+def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose errors are said to people: one line on stderr, no traceback."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except OpenHCSError as error:
+                _fail(str(error))
+            except KeyboardInterrupt:
+                _fail("interrupted", code=130, prefix="")
+            except Exception as error:
+                if type(error).__module__.split(".")[0] not in ("Ice", "Glacier2", "omero"):
+                    raise
+                _fail(f"the OMERO server did not do what it was asked to: {_reason(error)}")
+
+        return app.command(name)(run)
+
+    return register
+
+
+def _fail(sentence: str, code: int = 1, prefix: str = "error: ") -> None:
+    print(prefix + sentence, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _reason(error: Exception) -> str:
+    """First line of a server's message, or the error's name where it has none."""
+    message = str(getattr(error, "message", None) or "").strip()
+    return f"{type(error).__name__}{f': {message.splitlines()[0]}' if message else ''}"
+
+
+def _server(host: str | None, port: int | None, user: str | None) -> "Server":
+    from .omero.connection import Server
+
+    return Server.from_config({"host": host, "port": port, "user": user})
+
+
+def _connect(host: str | None, port: int | None, user: str | None) -> "BlitzGateway":
+    from .omero.connection import connect
+
+    return connect(_server(host, port, user))
+
+
+@_command("serve")
+def serve(
+    data: Annotated[Path, typer.Option(help="folder that keeps everything")] = Path("~/.openhcs-omero"),
+    port: Annotated[int, typer.Option(help="port to listen on")] = 4064,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
+    root_password_file: Annotated[
+        Path | None, typer.Option(help="file with root's password; made with a random one where it is missing")
+    ] = None,
+) -> None:
+    """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""
+    try:
+        from .embedded.server import serve as run_server
+    except ImportError as error:
+        if (error.name or "").startswith("openhcs_omero"):
+            raise
+        raise OpenHCSError(
+            f"the embedded server needs the package {error.name}: pip install 'openhcs-omero[embedded]'"
+        ) from None
+    raise typer.Exit(run_server(data.expanduser(), host, port, root_password_file))
+
+
+@_command("demo")
+def demo() -> None:
+    """Make a synthetic screen, put it into an embedded OMERO, process it, and say where to look."""
+    from .demo import run
+
+    raise typer.Exit(run() or 0)
+
+
+@_command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="folder of TIFFs")],
+    name: Annotated[str | None, typer.Option(help="the plate's name (the folder's)")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="regular expression for the files' names, with the groups well or row and column, site, channel, z, t"
+        ),
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Make a plate of a folder of TIFFs, and print its id."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .omero.importing import import_folder
+
+    conn = _connect(host, port, user)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"import {folder.name}", total=None)
+        plate_id = import_folder(
+            conn, folder, name, pattern, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    print(plate_id)
+
+
+@_command("ls")
+def ls(
+    path: Annotated[
+        str, typer.Argument(help="virtual path of a plate, /omero/plate_1, or of a well, /omero/plate_1/A01")
+    ],
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """List a plate's wells or a well's planes, and the files attached to it."""
+    place = _parse(path)
+    if place.kind not in ("plate", "well"):
+        raise OpenHCSError(f"{path} names a {place.kind}: ls takes a plate or a well")
+    backend = _backend(host, port, user)
+    files = backend.list_files(str(place))
+    if place.kind == "plate":
+        wells = backend.plate_structure(place.plate_id, place.output).wells
+        files = [f"{place}/{well}" for well in wells] + [file for file in files if file.count("/") == 3]
+    print("\n".join(files))
+
+
+@_command("info")
+def info(
+    plate: Annotated[str, typer.Argument(help="plate_1, 1 or /omero/plate_1; plate_1_processed for a derived plate")],
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Say what is in a plate."""
+    place = _parse(plate)
+    if place.kind != "plate":
+        raise OpenHCSError(f"{plate} names a {place.kind}: info takes a plate")
+    backend = _backend(host, port, user)
+    for label, value in _describe(backend, place):
+        print(f"{label:<16}{value}")
+
+
+def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tuple[str, str]]:
+    """What `info` says of a plate, line by line."""
+    from collections import Counter
+
+    from .omero.derived import list_derived
+    from .omero.pixels import read_metadata
+
+    plate = backend.plate_structure(place.plate_id, place.output)
+    filled = plate.wells_with_images()
+    images = [image for _, image in plate.images()]
+    yield "plate", f"{place}  {plate.name}"
+    yield "OMERO id", str(plate.plate_id)
+    yield "wells", _wells_in_words(list(plate.wells), filled, plate.rows, plate.columns)
+    sites = sorted({len(plate.wells[name].images) for name in filled})
+    yield "sites", f"{' or '.join(map(str, sites)) or 'none'} a well, {len(images)} in all"
+    kinds = Counter((image.shape, image.pixel_type) for image in images)
+    for ((t, c, z, y, x), pixel_type), count in kinds.items():
+        many = f"  ({count} sites)" if len(kinds) > 1 else ""
+        yield "image size", f"{x} x {y} pixels, {z} z, {c} channels, {t} timepoints, {pixel_type}{many}"
+    if images:
+        about = read_metadata(backend.conn, images[:1])[images[0].image_id]
+        for number, name in enumerate(about.channel_names):
+            yield f"channel {number}", name or "(no name)"
+        size = about.pixel_size[1]
+        yield "pixel size", "unknown" if size is None else f"{size:g} µm"
+    if place.output is None:
+        for output, derived_id in list_derived(backend.conn, place.plate_id).items():
+            yield "derived plate", f"{place}_{output}  OMERO id {derived_id}"
+    for path in backend.list_files(str(place)):
+        if _parse(path).kind == "file":
+            yield "file", path
+
+
+def _wells_in_words(wells: list[str], filled: list[str], rows: int, columns: int) -> str:
+    if not wells:
+        return f"none of {rows} x {columns}"
+    empty = f", {len(wells) - len(filled)} of them without images" if len(filled) < len(wells) else ""
+    return f"{len(wells)} of {rows} x {columns}, {wells[0]} to {wells[-1]}{empty}"
+
+
+@_command("get")
+def get(
+    path: Annotated[str, typer.Argument(help="virtual path of a plane, a site or an attached file")],
+    file: Annotated[Path, typer.Argument(help="file to write, or folder to write it into; planes and sites as .tif")],
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Copy a plane, a whole site or an attached file out of OMERO."""
+    from .io.disk import DiskBackend
+
+    place = _parse(path)
+    if place.kind in ("plate", "well"):
+        raise OpenHCSError(f"{path} names a {place.kind}: get takes a plane, a site or an attached file")
+    path = str(place)
+    target = file / path.rsplit("/", 1)[-1] if file.is_dir() else file
+    if place.kind != "file" and target.suffix.lower() not in (".tif", ".tiff"):
+        raise OpenHCSError(f"{path} is an image: give {file} the ending .tif")
+    backend, disk = _backend(host, port, user), DiskBackend()
+    if place.kind == "file":
+        disk.save_bytes(backend.load_bytes(path), target)
+    else:
+        disk.save(backend.load(path), target)
+
+
+def _parse(text: str) -> "VirtualPath":
+    """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
+    from .omero.paths import VirtualPath
+
+    full = text if text.startswith("/") else f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
+    try:
+        return VirtualPath.parse(full)
+    except ValueError as error:
+        raise OpenHCSError(str(error)) from None
+
+
+def _backend(host: str | None, port: int | None, user: str | None) -> "OMEROLocalBackend":
+    from .io.omero_local import OMEROLocalBackend
+
+    return OMEROLocalBackend(server=_server(host, port, user))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""Plates in OMERO as a storage backend: virtual paths in, images and file annotations out.
+
+A source plate is read, and files may be attached to it; images are written into derived plates alone, as
+``/omero/plate_7_processed``, which is made when it is first written to.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from omero.gateway import BlitzGateway
+
+from ..errors import PlateError
+from ..omero import services
+from ..omero.annotations import Kind, delete_text, read_text, save_text, texts_of
+from ..omero.connection import Server, adopt, connect
+from ..omero.derived import derive_plate, find_derived, write_well
+from ..omero.paths import VirtualPath
+from ..omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
+from ..omero.plate import ImageStructure, PlateStructure, load_plate
+from .base import BadData, MissingFile, PathLike, VirtualBackend
+from .formats import check_image, decode, encode
+
+PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
+Planes = dict[PlaneIndex, np.ndarray]
+
+
+class OMEROLocalBackend(VirtualBackend):
+    """Plates of an OMERO server under ``/omero``.
+
+    What a plate is made of is asked for once and kept; what is saved or deleted through this backend is asked for
+    anew. It can be pickled, without its connection, session or password: the process that unpickles it joins the
+    session of the process that made it, through the OMERO command line's session store.
+
+    Parameters
+    ----------
+    omero_conn
+        A live connection.
+    server
+        Where to connect to on first use, in the place of a connection.
+    """
+
+    def __init__(self, omero_conn: BlitzGateway | None = None, server: Server | None = None) -> None:
+        if (omero_conn is None) == (server is None):
+            raise TypeError("OMEROLocalBackend takes either omero_conn or server")
+        self.server = server or adopt(omero_conn)
+        self._initial_conn = omero_conn
+        self._pid = os.getpid()
+        self._structures: dict[tuple[int, str | None], PlateStructure] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_initial_conn"] = None  # its communicator can't be pickled
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def conn(self) -> BlitzGateway:
+        """The connection that was given, in the process that it was given in; elsewhere that process's own."""
+        if self._initial_conn is not None and self._pid == os.getpid():
+            return self._initial_conn
+        return connect(self.server)
+
+    # ---- what there is
+
+    def plate_structure(self, plate_id: int, output: str | None = None) -> PlateStructure:
+        """Wells, sites and sizes of a plate, or of its derived plate for `output`; one without images too.
+
+        Raises
+        ------
+        MissingFile
+            If there is no such plate, or this user may not see it.
+        """
+        key = (plate_id, output)
+        if key not in self._structures:
+            found = plate_id if output is None else find_derived(self.conn, plate_id, output)
+            if found is None:
+                raise MissingFile(f"plate {plate_id} has no derived plate {output!r}, or this user may not see it")
+            with _missing():
+                self._structures[key] = load_plate(self.conn, found, require_images=False)
+        return self._structures[key]
+
+    def generate_filename(self, metadata: Mapping[str, Any]) -> str:
+        """Virtual path of what `metadata` describes by the names of VirtualPath's fields: plate_id, well, site ...
+
+        Raises
+        ------
+        BadData
+            If there is another key, or the values make no path.
+        """
+        try:
+            return str(VirtualPath(**metadata))
+        except (TypeError, ValueError) as error:
+            raise BadData(f"no path can be made of {dict(metadata)}: {error}") from None
+
+    def list_files(self, directory: PathLike) -> list[str]:
+        """Virtual paths of all planes and attached files of a plate or a well; a constant number of calls."""
+        path = _parse(directory)
+        if path.kind not in ("plate", "well"):
+            raise MissingFile(f"there is no directory {directory}")
+        self._object(path)
+        plate, base = self._plate(path), replace(path, well=None)
+        holders: dict[Kind, dict[int, VirtualPath]] = {"Plate": {}, "Well": {}, "Image": {}}
+        if path.well is None:
+            holders["Plate"][plate.plate_id] = base
+        for name, well in (plate if path.well is None else plate.only([path.well])).wells.items():
+            holders["Well"][well.well_db_id] = replace(base, well=name)
+            for site, image in well.images.items():
+                holders["Image"][image.image_id] = replace(base, well=name, site=site)
+        files = []
+        for kind, places in holders.items():
+            for object_id, texts in texts_of(self.conn, kind, list(places)).items():
+                for text in texts:
+                    with contextlib.suppress(ValueError):  # other programs' names may be no paths
+                        files.append(str(replace(places[object_id], name=text.name)))
+        return sorted(plate.list_paths(path.well, base) + files)
+
+    def exists(self, path: PathLike) -> bool:
+        try:
+            self._object(_parse(path))
+        except (BadData, MissingFile):
+            return False
+        return True
+
+    def _plate(self, path: VirtualPath) -> PlateStructure:
+        return self.plate_structure(path.plate_id, path.output)
+
+    def _image(self, path: VirtualPath) -> ImageStructure:
+        """The image that a plane's or a site's path names, or MissingFile."""
+        with _missing():
+            image = self._plate(path).image(path.well or "", path.site or 0)
+        if path.kind == "plane" and (path.t, path.channel, path.z) not in _planes_of(image):
+            raise MissingFile(
+                f"there is no plane {path}: the image has {image.size_z} z, {image.size_c} channels and "
+                f"{image.size_t} timepoints, counted from 0, and _t stands in names where there are several"
+            )
+        return image
+
+    def _object(self, path: VirtualPath) -> tuple[Kind, int]:
+        """OMERO's class and id of what is under a path, or of what a file is attached to; else MissingFile."""
+        if path.kind == "file":
+            kind, object_id = self._object(replace(path, name=None))
+            if all(text.name != path.name for text in texts_of(self.conn, kind, [object_id])[object_id]):
+                raise MissingFile(f"there is no file {path}")
+            return kind, object_id
+        if path.kind in ("site", "plane"):
+            return "Image", self._image(path).image_id
+        if path.well is None:
+            return "Plate", self._plate(path).plate_id
+        with _missing():
+            return "Well", self._plate(path).well(path.well).well_db_id
+
+    # ---- reading
+
+    def load(self, path: PathLike) -> Any:
+        """A plane as (Y, X), a site as (T, C, Z, Y, X), or what an attached file holds."""
+        virtual = _parse_file(path)
+        if virtual.kind == "site":
+            return read_site(self.conn, self._image(virtual))
+        if virtual.kind == "plane":
+            return read_plane(self.conn, self._image(virtual), virtual.z or 0, virtual.channel or 0, virtual.t or 0)
+        return decode(self.load_bytes(path), path)
+
+    def load_bytes(self, path: PathLike) -> bytes:
+        """The bytes of an attached file."""
+        virtual = _parse_file(path)
+        if virtual.kind != "file":
+            raise BadData(f"{path} is no attached file")
+        kind, object_id = self._object(virtual)
+        return read_text(self.conn, kind, object_id, virtual.name or "")
+
+    # ---- writing
+
+    def save(self, data: Any, path: PathLike) -> None:
+        """Write an image into a derived plate, or attach a file to a plate, a well or a site's image."""
+        self.save_batch([data], [path])
+
+    def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
+        """Write several images and files; all images of a well become visible at once.
+
+        All items are checked before anything is written. Planes of a site that are not given stay as they are. OMERO's
+        images have no holes, so the planes of a new site come in one batch, or one channel after the other.
+
+        Raises
+        ------
+        BadData
+            If data don't fit their path, a site would have a hole, or an image's path is not in a derived plate.
+        MissingFile
+            If there is no such source plate, or the well or site that a file is attached to.
+        """
+        if len(items) != len(paths):
+            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
+        sites: dict[VirtualPath, Planes | np.ndarray] = {}
+        files: list[tuple[VirtualPath, bytes]] = []
+        for data, path in zip(items, map(_parse_file, paths)):
+            if path.kind == "file":
+                files.append((path, encode(data, str(path))))
+            else:
+                _collect(sites, path, check_image(data, str(path)))
+        wells: dict[VirtualPath, dict[int, np.ndarray]] = {}
+        for site, given in sites.items():
+            wells.setdefault(replace(site, site=None), {})[site.site or 0] = self._complete(site, given)
+        for well, images in wells.items():
+            self._write_well(well, images)
+        for path, data in files:
+            if path.output is not None:
+                self._derive(path)
+            kind, object_id = self._object(replace(path, name=None))
+            save_text(self.conn, kind, object_id, path.name or "", data)
+
+    def ensure_directory(self, directory: PathLike) -> None:
+        """Make a derived plate with its wells where it is not there yet; another plate or well has to be there."""
+        path = _parse(directory)
+        if path.kind not in ("plate", "well"):
+            raise BadData(f"{directory} can't be a directory: it is a file's name")
+        if path.output is not None:
+            self._derive(path)
+        self._object(path)
+
+    def delete(self, path: PathLike) -> None:
+        """Delete an attached file, or the last site of a derived plate's well."""
+        virtual = _parse_file(path)
+        kind, object_id = self._object(virtual)
+        if virtual.kind == "file":
+            delete_text(self.conn, kind, object_id, virtual.name or "")
+            return
+        image, plate = self._image(virtual), self._plate(virtual)
+        if virtual.output is None:
+            raise BadData(f"{path} is of a source plate, whose images are not touched")
+        if virtual.kind == "plane" and image.shape[:3] != (1, 1, 1):
+            raise BadData(f"{path} is one of several planes of an image: delete the site")
+        if image.site != len(plate.well(virtual.well or "").images):
+            raise BadData(f"{path} is not the last site of its well: sites have no gap, so delete those after it first")
+        services.delete(self.conn, plate.group_id, WellSample=[image.well_sample_id])
+        self._forget(virtual)
+
+    def _forget(self, path: VirtualPath) -> None:
+        self._structures.pop((path.plate_id, path.output), None)
+
+    def _derive(self, path: VirtualPath) -> PlateStructure:
+        """The derived plate of a path, made with the wells of its source if it is not there yet."""
+        with contextlib.suppress(MissingFile):
+            return self._plate(path)
+        source = self.plate_structure(path.plate_id)
+        derive_plate(self.conn, source, path.output or "", {})
+        return self._plate(path)
+
+    def _complete(self, site: VirtualPath, given: Planes | np.ndarray) -> np.ndarray:
+        """(T, C, Z, Y, X) of what is given, and of those planes of the present image that are not given."""
+        if isinstance(given, np.ndarray):
+            return given
+        planes: Planes = {}
+        with contextlib.suppress(MissingFile):
+            image = self._image(site)
+            if set(_planes_of(image)) - set(given):
+                present = read_site(self.conn, image)
+                planes = {(t, c, z): present[t or 0, c, z] for t, c, z in _planes_of(image)}
+        return _stack(site, planes | given)
+
+    def _write_well(self, path: VirtualPath, images: dict[int, np.ndarray]) -> None:
+        """Write sites of a derived plate's well in one go. The files beside replaced images go over to the new ones."""
+        well, derived = path.well or "", self._derive(path)
+        if well not in derived.wells:
+            raise BadData(f"{path} can't be written: the derived plate has no such well")
+        replaced = {site: image.image_id for site, image in derived.wells[well].images.items() if site in images}
+        texts = texts_of(self.conn, "Image", list(replaced.values()))
+        kept = [
+            (site, text.name, read_text(self.conn, "Image", image_id, text.name))
+            for site, image_id in replaced.items()
+            for text in texts[image_id]
+        ]
+        new = {site: self._new_image(path, site, pixels) for site, pixels in images.items()}
+        written = write_well(self.conn, derived.plate_id, well, new, {}, whole=False)
+        self._forget(path)
+        for site, name, data in kept:
+            save_text(self.conn, "Image", written[site]["image_id"], name, data)
+
+    def _new_image(self, path: VirtualPath, site: int, pixels: np.ndarray) -> NewImage:
+        """A site's image, named and described as that of the source plate, where it has one."""
+        try:
+            origin = self.plate_structure(path.plate_id).image(path.well or "", site)
+        except PlateError:
+            return NewImage(f"{path.well} site {site}", pixels)
+        metadata = read_metadata(self.conn, [origin]).get(origin.image_id, ImageMetadata())
+        alike = len(metadata.channel_names) == pixels.shape[1]
+        return NewImage(
+            origin.name or f"{path.well} site {site}",
+            pixels,
+            channel_names=metadata.channel_names if alike else (),
+            colors=metadata.colors if alike else (),
+            pixel_size=metadata.pixel_size,
+            annotations=[("source_image", str(origin.image_id))],
+        )
+
+
+def _parse(path: PathLike) -> VirtualPath:
+    try:
+        return VirtualPath.parse(str(path))
+    except ValueError as error:
+        raise BadData(str(error)) from None
+
+
+def _parse_file(path: PathLike) -> VirtualPath:
+    virtual = _parse(path)
+    if virtual.kind in ("plate", "well"):
+        raise BadData(f"{path} is a {virtual.kind}, which is a directory and not a file")
+    return virtual
+
+
+@contextlib.contextmanager
+def _missing() -> Iterator[None]:
+    """What OMERO does not have is missing as a file is on a disk."""
+    try:
+        yield
+    except PlateError as error:
+        raise MissingFile(str(error)) from None
+
+
+def _planes_of(image: ImageStructure) -> list[PlaneIndex]:
+    """All planes of an image as paths name them: t is None where there is one timepoint."""
+    return [
+        (t if image.size_t > 1 else None, c, z)
+        for t in range(image.size_t)
+        for c in range(image.size_c)
+        for z in range(image.size_z)
+    ]
+
+
+def _collect(sites: dict[VirtualPath, Planes | np.ndarray], path: VirtualPath, image: np.ndarray) -> None:
+    """Put an image where its site is collected, if it fits its path."""
+    if path.output is None:
+        derived = replace(path, output="processed")
+        raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, as {derived}")
+    axes = "(T, C, Z, Y, X)" if path.kind == "site" else "(Y, X)"
+    if image.ndim != (5 if path.kind == "site" else 2):
+        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
+    site = replace(path, z=None, channel=None, t=None)
+    if path.kind == "site":
+        if site in sites:
+            raise BadData(f"{path} is given twice, or its planes are given too")
+        sites[site] = image
+        return
+    planes = sites.setdefault(site, {})
+    index = (path.t, path.channel or 0, path.z or 0)
+    if isinstance(planes, np.ndarray) or index in planes:
+        raise BadData(f"{path} is given twice, or its site is given too")
+    planes[index] = image
+
+
+def _stack(site: VirtualPath, planes: Planes) -> np.ndarray:
+    """Planes as (T, C, Z, Y, X), if they make up an image."""
+    timepoints = {t for t, _, _ in planes}
+    if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
+        raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")
+    sizes = [1 + max(index[axis] or 0 for index in planes) for axis in range(3)]
+    for t, c, z in np.ndindex(*sizes):
+        index = (None if None in timepoints else t, c, z)
+        if index not in planes:
+            hole = replace(site, z=z, channel=c, t=index[0])
+            raise BadData(
+                f"{hole} is missing: images in OMERO have no holes, so save it in one save_batch with the others"
+            )
+    kinds = {(plane.shape, plane.dtype.name) for plane in planes.values()}
+    if len(kinds) > 1:
+        raise BadData(f"{site}: all planes of a site have one size and type, these are {sorted(kinds)}")
+    ordered = [planes[index] for index in sorted(planes, key=lambda index: (index[0] or 0, *index[1:]))]
+    return np.stack(ordered).reshape(*sizes, *ordered[0].shape)
