@@ -119,7 +119,8 @@ class Loader:
         for row in rows:
             one = self.schema[row["class"]] if "class" in row else entity
             loaded.setdefault(one.name, []).append(self._made(one, row))
-            groups.add(row["_group"])
+            if not one.is_global:
+                groups.add(row["_group"])
         self.get(self.schema["ExperimenterGroup"], groups - {None})
         for name, objects in loaded.items():
             self._load_maps(self.schema[name], objects)
@@ -162,9 +163,10 @@ class Loader:
     def _details(self, entity: Entity, row) -> DetailsI:
         details = DetailsI()
         values = vars(details)
-        for name, target in _details_ends():
-            if row["_" + name] is not None:
-                values["_" + name] = self.proxy(target, row["_" + name])
+        if not entity.is_global:  # users, groups, enumerations: theirs are null
+            for name, target in _details_ends():
+                if row["_" + name] is not None:
+                    values["_" + name] = self.proxy(target, row["_" + name])
         if entity.name == "ExperimenterGroup":
             values["_permissions"] = PermissionsI(row["_permissions"])
         else:
