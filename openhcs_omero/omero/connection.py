@@ -173,7 +173,7 @@ def adopt(conn: BlitzGateway) -> Server:
 def _alive(conn: BlitzGateway) -> bool:
     try:
         conn.c.getSession().keepAlive(None)
-    except (Ice.Exception, omero.ClientError):
+    except (Ice.Exception, omero.ClientError, AttributeError):  # a closed gateway has no client
         return False
     return True
 
@@ -193,40 +193,59 @@ def _close(opened: _Open) -> None:
     if opened.stored is not None:
         with contextlib.suppress(OSError):
             _store().remove(*opened.stored)
-    with contextlib.suppress(Ice.Exception, omero.ClientError):
-        opened.conn.c.closeSession()
+    if opened.conn.c is not None:
+        _abandon(opened.conn.c)
 
 
 def _probe(server: Server) -> None:
-    """Find out what is at the address, in bounded time."""
-    if "://" not in server.host:
-        try:
-            socket.create_connection((server.host, server.port), timeout=PROBE_TIMEOUT).close()
-        except socket.gaierror:
-            raise ConnectError(f"there is no host {server.host!r}: correct omero: host or OMERO_HOST") from None
-        except ConnectionRefusedError:
-            raise ConnectError(
-                f"nothing listens at {server.address}: start the OMERO server, or correct omero: host and port"
-            ) from None
-        except OSError as error:
-            reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise ConnectError(f"{server.address} can't be reached ({reason}): is the host right, is a firewall "
-                               "in between?") from None
-    client = _client(server, {"Ice.Override.ConnectTimeout": str(int(PROBE_TIMEOUT * 1000))})
+    """Find out what is at the address, in bounded time. That of a URL shows in logging in."""
+    if "://" in server.host:
+        return
     try:
-        router = client.getCommunicator().getDefaultRouter()
-        router.ice_router(None).ice_invocationTimeout(int(PROBE_TIMEOUT * 1000)).ice_ping()
-    except Ice.Exception:
+        socket.create_connection((server.host, server.port), timeout=PROBE_TIMEOUT).close()
+    except socket.gaierror:
+        raise ConnectError(f"there is no host {server.host!r}: correct omero: host or OMERO_HOST") from None
+    except ConnectionRefusedError:
+        raise ConnectError(
+            f"nothing listens at {server.address}: start the OMERO server, or correct omero: host and port"
+        ) from None
+    except OSError as error:
+        reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise ConnectError(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
+                           "between?") from None
+    if not _answers(server):
         raise ConnectError(f"what listens at {server.address} is not an OMERO server: correct omero: host and port "
-                           f"(OMERO's port for clients is {DEFAULT_PORT} by default)") from None
+                           f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
+
+
+def _answers(server: Server) -> bool:
+    """Whether an OMERO router answers there, in a communicator of its own, which gives up early."""
+    options = Ice.InitializationData()
+    options.properties = Ice.createProperties()
+    timeout = int(PROBE_TIMEOUT * 1000)
+    for key, value in {"Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.VerifyPeer": "0",
+                       "Ice.RetryIntervals": "-1", "Ice.Override.ConnectTimeout": str(timeout)}.items():
+        options.properties.setProperty(key, value)
+    communicator = Ice.initialize(options)
+    try:
+        router = communicator.stringToProxy(f"OMERO.Glacier2/router:ssl -h {server.host} -p {server.port}")
+        router.ice_invocationTimeout(timeout).ice_ping()
+    except Ice.Exception:
+        return False
     finally:
-        client.closeSession()
+        communicator.destroy()
+    return True
 
 
-def _client(server: Server, properties: Mapping[str, str] | None = None) -> Any:
-    client = omero.client(host=server.host, port=server.port, pmap=dict(properties or {}))
+def _client(server: Server) -> Any:
+    client = omero.client(host=server.host, port=server.port)
     client.setAgent(AGENT)
     return client
+
+
+def _abandon(client: Any) -> None:
+    with contextlib.suppress(Ice.Exception, omero.ClientError):
+        client.closeSession()
 
 
 def _log_in(server: Server) -> _Open:
@@ -253,10 +272,10 @@ def _by_password(server: Server, user: str, password: str) -> _Open:
     try:
         client.createSession(user, password)
     except Glacier2.PermissionDeniedException:
-        client.closeSession()
+        _abandon(client)
         raise ConnectError(f"{server.address} refuses {user}: wrong user name or password") from None
     except (Ice.Exception, omero.ClientError) as error:
-        client.closeSession()
+        _abandon(client)
         raise ConnectError(f"{server.address} opens no session for {user}: {_reason(error)}") from None
     session = client.getSessionId()
     try:
@@ -264,7 +283,7 @@ def _by_password(server: Server, user: str, password: str) -> _Open:
         opened = _Open(_gateway(server, client, own=True), stored=(server.host, user, session))
     except BaseException:
         _store().remove(server.host, user, session)
-        client.closeSession()
+        _abandon(client)
         raise
     os.environ["OMERO_USER"] = user  # whose session the jobs look for
     return opened
@@ -278,11 +297,11 @@ def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
         try:
             client.joinSession(session).detachOnDestroy()
         except (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException):
-            client.closeSession()
+            _abandon(client)
             _store().remove(server.host, user, session)
             expired = True
         except (Ice.Exception, omero.ClientError) as error:
-            client.closeSession()
+            _abandon(client)
             raise ConnectError(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
         else:
             return _Open(_gateway(server, client, own=False)), expired
@@ -304,13 +323,13 @@ def _unencrypted(server: Server, client: Any, own: bool) -> Any:
         if plain is not None and not own:
             plain.getSession().detachOnDestroy()
     except (Ice.Exception, omero.ClientError) as error:
-        client.closeSession()
+        _abandon(client)
         raise ConnectError(f"{server.address} gives no unencrypted connection ({_reason(error)}): "
                            "leave omero: secure at true") from None
     if plain is None:
-        client.closeSession()
+        _abandon(client)
         raise ConnectError(f"{server.address} offers no unencrypted connection: leave omero: secure at true")
-    client.closeSession()
+    _abandon(client)
     return plain
 
 

@@ -35,7 +35,7 @@ FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384
 PATTERNS = {
     "A01_s001_z000_c000[_t000].tif": r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_z(?P<z>\d+)_c(?P<channel>\d+)"
                                      r"(?:_t(?P<t>\d+))?",
-    "[X_]A01_s1_w1.tif": r"(?:.*_)?(?P<well>[A-Z]{1,2}\d{2,})(?:_s(?P<site>\d+))?_w(?P<channel>\d)(?:[0-9A-F-]{36})?",
+    "[X_]A01_s1_w1.tif": r"(?:.*?_)??(?P<well>[A-Z]{1,2}\d{2,})(?:_s(?P<site>\d+))?_w(?P<channel>\d)(?:[0-9A-F-]{36})?",
     "X_A01f00d0.tif": r".*_(?P<row>[A-Z]{1,2})(?P<column>\d{2,})f(?P<site>\d+)d(?P<channel>\d+)",
 }
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)

@@ -15,7 +15,7 @@ import omero.clients
 from omero.cmd import Delete2
 from omero.cmd.graphs import ChildOption
 from omero.gateway import BlitzGateway
-from omero.rtypes import RType, rlist, rlong, rstring, unwrap
+from omero.rtypes import rlist, rlong, rstring, unwrap
 from omero.sys import ParametersI
 
 from ..errors import OpenHCSError, PlateError
@@ -63,7 +63,7 @@ def parameters(**values: Any) -> ParametersI:
     """Query parameters: an int is an id (a long), a str a text, a list a list of ids; others as they are."""
     made = ParametersI()
     for name, value in values.items():
-        if isinstance(value, RType):
+        if isinstance(value, omero.RType):
             made.add(name, value)
         elif isinstance(value, str):
             made.add(name, rstring(value))

@@ -1,0 +1,112 @@
+"""Plate structures: sizes, paths, fingerprints; made from rows as the query gives them."""
+
+import dataclasses
+
+import pytest
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import plate as plate_module
+from openhcs_omero.omero.paths import VirtualPath
+
+
+def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70):
+    """What the query gives for a site: well first, then sample, image and pixels."""
+    return [0, column, 10 + column, index, 20 + image, image, f"image {image}", event,
+            30 + image, x, 4, z, c, t, pixel_type, f"{image:040x}"]
+
+
+EMPTY_WELL = [0, 2, 12] + [None] * 13
+
+
+def plate(*found):
+    bare = plate_module.PlateStructure(7, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0)
+    return plate_module._with_wells(bare, plate_module._wells(found))
+
+
+def two_wells(**kwargs):
+    return plate(row(0, 0, 1), row(0, 1, 2), row(1, 0, 3, **kwargs), EMPTY_WELL)
+
+
+def test_structure():
+    made = two_wells()
+    assert list(made.wells) == ["A01", "A02", "A03"] and made.all_well_ids == {"A01", "A02", "A03"}
+    assert (made.max_sites, made.max_z, made.max_c, made.max_t) == (2, 2, 2, 1)
+    assert made.wells_with_images() == ["A01", "A02"]
+    image = made.image("A01", 2)
+    assert (image.image_id, image.site, image.index, image.shape) == (2, 2, 1, (1, 2, 2, 4, 6))
+
+
+def test_sites_count_without_gaps_where_a_sample_was_deleted():
+    made = plate(row(0, 1, 1), row(0, 3, 2))
+    assert {site: image.index for site, image in made.wells["A01"].images.items()} == {1: 1, 2: 3}
+
+
+def test_an_image_with_two_pixels_is_one_site():
+    second = row(0, 0, 1)
+    second[8] = 99
+    assert len(plate(row(0, 0, 1), second).wells["A01"].images) == 1
+
+
+@pytest.mark.parametrize(("omero", "numpy"), [("float", "float32"), ("double", "float64"), ("uint8", "uint8")])
+def test_numpy_names(omero, numpy):
+    assert two_wells(pixel_type=omero).image("A02", 1).pixel_type == numpy
+
+
+def test_paths_of_planes():
+    made = two_wells(t=2)
+    assert made.list_paths("A01")[:3] == [
+        "/omero/plate_7/A01/A01_s001_z000_c000.tif",
+        "/omero/plate_7/A01/A01_s001_z001_c000.tif",
+        "/omero/plate_7/A01/A01_s001_z000_c001.tif",
+    ]
+    assert made.list_paths("A02")[-1] == "/omero/plate_7/A02/A02_s001_z001_c001_t001.tif"
+    assert len(made.list_paths()) == len(set(made.list_paths())) == 4 + 4 + 8
+    assert made.list_paths("A03") == []
+    derived = made.list_paths("A01", VirtualPath(3, "processed"))
+    assert derived[0] == "/omero/plate_3_processed/A01/A01_s001_z000_c000.tif"
+
+
+@pytest.mark.parametrize("change", [{"event": 71}, {}])
+def test_fingerprints_tell_a_changed_well(change):
+    made, changed = two_wells(), two_wells(**change)
+    assert (made.fingerprint() == changed.fingerprint()) is not bool(change)
+    assert made.wells["A01"].fingerprint() == changed.wells["A01"].fingerprint()
+    assert (made.wells["A02"].fingerprint() == changed.wells["A02"].fingerprint()) is not bool(change)
+
+
+def test_a_fingerprint_knows_images_hashes_and_their_order():
+    first = two_wells().wells["A01"]
+    for other in (plate(row(0, 0, 2), row(0, 1, 1)), plate(row(0, 0, 1))):
+        assert first.fingerprint() != other.wells["A01"].fingerprint()
+    image = dataclasses.replace(first.images[1], sha1="f" * 40)
+    assert dataclasses.replace(first, images={**first.images, 1: image}).fingerprint() != first.fingerprint()
+
+
+@pytest.mark.parametrize("change", [{"x": 7}, {"z": 3}, {"c": 1}, {"t": 2}, {"pixel_type": "uint8"}])
+def test_mixed_sizes_and_types_are_refused(change):
+    mixed = two_wells(**change)
+    with pytest.raises(PlateError, match=r"mixed size or type: A01 site 1 is 6 x 4 .* but A02 site 1 is"):
+        mixed.check_uniform()
+    mixed.check_uniform(["A01"])
+    two_wells().check_uniform()
+
+
+def test_planes_too_large_are_refused():
+    with pytest.raises(PlateError, match="pyramids"):
+        plate(row(0, 0, 1, x=3192 * 3192)).check_uniform()
+
+
+def test_wells_and_sites_that_are_not_there():
+    made = two_wells()
+    for ask in (lambda: made.well("B01"), lambda: made.only(["B01"]), lambda: made.list_paths("B01")):
+        with pytest.raises(PlateError, match=r"plate 7 has no well 'B01': it has A01, A02, A03"):
+            ask()
+    with pytest.raises(PlateError, match=r"well A01 of plate 7 has no site 3: it has sites 1 to 2"):
+        made.image("A01", 3)
+    with pytest.raises(PlateError, match="it has none"):
+        made.image("A03", 1)
+
+
+def test_only_some_wells():
+    some = plate(row(0, 0, 1), row(0, 1, 2), row(1, 0, 3, z=5)).only(["A01"])
+    assert list(some.wells) == ["A01"] and some.max_z == 2 and some.all_well_ids == {"A01"}

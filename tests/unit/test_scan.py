@@ -1,0 +1,166 @@
+"""What a folder of TIFFs is taken for, and what of it is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero.importing import PATTERNS, parse_name, scan
+
+TRANSFLUOR = Path(__file__).parents[3] / "shared/data/transfluor"
+
+
+def put(folder, *names, value=0, shape=(4, 6), dtype="uint16"):
+    for name in names:
+        tifffile.imwrite(folder / name, np.full(shape, value, dtype))
+
+
+@pytest.mark.parametrize(("names", "channels", "shape"), [
+    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif"], ("channel 000",), (1, 1, 2, 4, 6)),
+    (["B02_s001_z000_c000_t000.tif", "B02_s001_z000_c000_t001.tif"], ("channel 000",), (2, 1, 1, 4, 6)),
+    (["A01_s1_w1.tif", "A01_s1_w2.TIF"], ("channel 1", "channel 2"), (1, 2, 1, 4, 6)),
+    (["run_A01_s1_w1DE95A3B2-1D94-4C8A-9F0B-6E3C5A2B1C0D.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
+    (["A01_w1.tif", "A02_w1.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
+    (["AS_09047_O01f00d2.TIF", "AS_09047_O01f01d2.TIF"], ("channel 2",), (1, 1, 1, 4, 6)),
+])
+def test_names(tmp_path, names, channels, shape):
+    put(tmp_path, *names)
+    found = scan(tmp_path)
+    assert found.channels == channels and found.shape == shape and found.dtype == np.dtype("uint16")
+
+
+def test_what_lies_where(tmp_path):
+    put(tmp_path, "B03_s1_w1.tif", "B03_s2_w1.tif", "A12_s1_w1.tif", "B03_s1_w1_thumb.tif")
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "deeper").mkdir()
+    found = scan(tmp_path)
+    assert found.sites == 3
+    assert {place: {site: planes[0, 0, 0].name for site, planes in sites.items()}
+            for place, sites in found.files.items()} == {
+        (0, 11): {1: "A12_s1_w1.tif"}, (1, 2): {1: "B03_s1_w1.tif", 2: "B03_s2_w1.tif"}}
+
+
+@pytest.mark.parametrize("pattern", [
+    r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)",
+    r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)\.tiff",
+])
+def test_a_pattern_of_ones_own(tmp_path, pattern):
+    put(tmp_path, *(f"r02c11f{f:02d}p{z:02d}-ch{c}sk1.tiff" for f in (1, 2, 10) for z in (1, 2) for c in (1, 3)))
+    found = scan(tmp_path, pattern)
+    assert list(found.files) == [(1, 10)] and found.shape == (1, 2, 2, 4, 6)
+    assert found.channels == ("channel 1", "channel 3")
+    assert found.files[1, 10][3][0, 1, 1].name == "r02c11f10p02-ch3sk1.tiff"
+
+
+def test_channels_by_name(tmp_path):
+    put(tmp_path, "a1-GFP.tif", "a1-DAPI.tif")
+    assert scan(tmp_path, r"(?P<well>\w\d)-(?P<channel>\w+)").channels == ("DAPI", "GFP")
+
+
+@pytest.mark.skipif(not TRANSFLUOR.is_dir(), reason="the real images are not there")
+def test_the_real_plate():
+    found = scan(TRANSFLUOR)
+    assert sorted(found.files) == [(14, column) for column in range(24)]
+    assert found.sites == 72 and found.shape == (1, 1, 1, 512, 512) and found.dtype == np.dtype("uint8")
+    assert found.files[14, 2][3][0, 0, 0].name.endswith("_O03f02d2.TIF")
+
+
+def refused(folder, what, pattern=None):
+    with pytest.raises(PlateError, match=what) as error:
+        scan(folder, pattern)
+    assert "\n" not in str(error.value)
+
+
+def test_folders(tmp_path):
+    refused(tmp_path / "none", "is not a folder")
+    refused(tmp_path, "there is no TIFF")
+
+
+def test_names_that_do_not_match(tmp_path):
+    put(tmp_path, "A01_s1_w1.tif", "overview.tif")
+    refused(tmp_path, r"1 of 2 file names don't match any of .*: overview\.tif")
+    refused(tmp_path, r"2 of 2 file names don't match the pattern", r"(?P<well>\w\d)x")
+
+
+@pytest.mark.parametrize(("pattern", "problem"), [
+    ("(", "no regular expression"), (r"(?P<row>\w)", "neither a group"),
+    (r"(?P<well>\w\d)(?P<wave>\d)", "mean nothing: wave")])
+def test_patterns_that_are_none(tmp_path, pattern, problem):
+    put(tmp_path, "A01_s1_w1.tif")
+    refused(tmp_path, problem, pattern)
+
+
+def test_wells_that_are_none(tmp_path):
+    put(tmp_path, "r0c1.tif")
+    refused(tmp_path, r"r0c1\.tif: .* is not a well", r"r(?P<row>\d)c(?P<column>\d)")
+
+
+def test_duplicates(tmp_path):
+    put(tmp_path, "A01_s1_w1.tif", "A01_s01_w1.tif")
+    refused(tmp_path, r"A01_s0?1_w1\.tif and A01_s0?1_w1\.tif are the same plane")
+
+
+@pytest.mark.parametrize(("names", "problem"), [
+    (["A01_s1_w1.tif", "A01_s1_w2.tif", "A02_s1_w1.tif"], "well A02 lacks files of site 1: t 0, channel 2, z 0"),
+    (["A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s2_w1.tif"], "well A02 lacks files of site 1: all of it"),
+    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif", "A01_s002_z000_c000.tif"], "site 002: .*z 001"),
+])
+def test_holes(tmp_path, names, problem):
+    put(tmp_path, *names)
+    refused(tmp_path, problem)
+
+
+def test_a_well_may_have_fewer_sites(tmp_path):
+    put(tmp_path, "A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s1_w1.tif")
+    assert scan(tmp_path).sites == 3
+
+
+@pytest.mark.parametrize("other", [{"shape": (4, 7)}, {"dtype": "uint8"}])
+def test_different_sizes_and_types(tmp_path, other):
+    put(tmp_path, "A01_s1_w1.tif")
+    put(tmp_path, "A01_s2_w1.tif", **other)
+    refused(tmp_path, r"differ in size or type: A01_s1_w1\.tif is 6 x 4 uint16, A01_s2_w1\.tif is")
+
+
+def test_files_that_are_no_planes(tmp_path):
+    put(tmp_path, "A01_s1_w1.tif")
+    whole = (tmp_path / "A01_s1_w1.tif").read_bytes()
+    second = tmp_path / "A01_s2_w1.tif"
+    for content, problem in ((whole[:-10], "A01_s2_w1.tif is cut short"), (b"", "can't be read as a TIFF"),
+                             (b"not a TIFF at all", "A01_s2_w1.tif can't be read as a TIFF")):
+        second.write_bytes(content)
+        refused(tmp_path, problem)
+    tifffile.imwrite(second, np.zeros((3, 4, 6), "uint16"), photometric="minisblack")
+    refused(tmp_path, "has 3 planes")
+    tifffile.imwrite(second, np.zeros((4, 6, 3), "uint8"), photometric="rgb")
+    refused(tmp_path, "no grey image")
+    tifffile.imwrite(second, np.zeros((4, 6), "complex64"))
+    first = tmp_path / "A01_s1_w1.tif"
+    first.unlink()
+    refused(tmp_path, "type complex64")
+
+
+@given(row=st.integers(0, 31), column=st.integers(0, 47), site=st.integers(1, 999), channel=st.integers(0, 9),
+       prefix=st.sampled_from(["", "x_", "plate 1_B02_", "µ_"]))
+def test_names_are_read_back(row, column, site, channel, prefix):
+    from openhcs_omero.omero.paths import well_name
+    well = well_name(row, column)
+    own, imagexpress, field = PATTERNS.values()
+    assert parse_name(f"{prefix}{well}_s{site}_w{channel}.TIF", imagexpress) == {
+        "well": well, "site": str(site), "channel": str(channel)}
+    assert parse_name(f"{well}_s{site:03d}_z000_c{channel:03d}.tif", own) == {
+        "well": well, "site": f"{site:03d}", "z": "000", "channel": f"{channel:03d}"}
+    letters = well.rstrip("0123456789")
+    assert parse_name(f"{prefix or 'x_'}{well}f{site}d{channel}.tif", field) == {
+        "row": letters, "column": well[len(letters):], "site": str(site), "channel": str(channel)}
+
+
+@given(st.text(max_size=40))
+def test_any_name_is_read_or_not(name):
+    for pattern in PATTERNS.values():
+        found = parse_name(name, pattern)
+        assert found is None or set(found) >= {"well"} or {"row", "column"} <= set(found)

@@ -1,0 +1,119 @@
+"""Where the server is said to be, and what is told when it is not there."""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from openhcs_omero.errors import ConfigError, ConnectError
+from openhcs_omero.omero.connection import Server, connect
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    for name in ("OMERO_HOST", "OMERO_PORT", "OMERO_USER", "OMERO_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    monkeypatch.setattr("sys.stdin", None)
+
+
+def test_the_config_goes_before_the_environment(monkeypatch):
+    assert Server.from_config(None) == Server("localhost", 4064, "")
+    monkeypatch.setenv("OMERO_HOST", "omero.example.org")
+    monkeypatch.setenv("OMERO_PORT", "14064")
+    monkeypatch.setenv("OMERO_USER", "ada")
+    assert Server.from_config({}) == Server("omero.example.org", 14064, "ada")
+    given = {"host": "h", "port": 1, "user": "bob", "secure": False, "data_dir": "/OMERO"}
+    assert Server.from_config(given) == Server("h", 1, "bob", False, "/OMERO")
+    assert Server.from_config({"host": None}).host == "omero.example.org"
+
+
+@pytest.mark.parametrize("config", [{"port": "x"}, {"port": 0}, {"port": 70000}, {"hots": "h"}, {"host": ""}])
+def test_bad_settings(config):
+    with pytest.raises(ConfigError, match=r"^omero: .*"):
+        Server.from_config(config)
+
+
+def refusal(port, host="127.0.0.1"):
+    """The sentence that connecting gives, and the seconds that it took."""
+    start = time.monotonic()
+    with pytest.raises(ConnectError) as error:
+        connect(Server(host, port, "user"))
+    assert "\n" not in str(error.value)
+    return str(error.value), time.monotonic() - start
+
+
+def test_nothing_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        message, seconds = refusal(port)
+    assert message.startswith(f"nothing listens at 127.0.0.1:{port}") and seconds < 2
+
+
+def test_no_such_host():
+    message, _ = refusal(4064, "no-such-host.invalid")
+    assert message.startswith("there is no host 'no-such-host.invalid'")
+
+
+@contextlib.contextmanager
+def listener(serve):
+    """A TCP server that does `serve` with each connection; its port."""
+    server = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def accept():
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                threading.Thread(target=serve, args=(connection, stop), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        stop.set()
+        server.close()
+
+
+def silent(connection, stop):
+    with connection:
+        stop.wait(30)
+
+
+def http(connection, stop):
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def closing(connection, stop):
+    connection.close()
+
+
+@pytest.mark.parametrize("serve", [silent, http, closing])
+def test_something_else_listens(serve):
+    with listener(serve) as port:
+        message, seconds = refusal(port)
+    assert message.startswith(f"what listens at 127.0.0.1:{port} is not an OMERO server")
+    assert seconds < 3
+
+
+def test_a_silent_server_behind_tls(tmp_path):
+    import subprocess
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key,
+                    "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def serve(connection, stop):
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+            stop.wait(30)
+
+    with listener(serve) as port:
+        message, seconds = refusal(port)
+    assert "is not an OMERO server" in message and seconds < 3
