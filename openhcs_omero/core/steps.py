@@ -21,7 +21,6 @@ from openhcs_omero.core.config import Step
 from openhcs_omero.errors import StepError
 
 LEADING = ("image", "filemanager", "metadata", "backend")
-PIXEL_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 
 
 def load_step(step: Step) -> Callable[..., Any]:
@@ -160,17 +159,4 @@ def _checked(step: Step, returned: Any) -> tuple[np.ndarray, dict[str, Any]]:
     for key, value in results.items():
         if key != "objects" and not (value is None or np.isscalar(value)):
             raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
-    return _storable(step, image), results
-
-
-def _storable(step: Step, image: np.ndarray) -> np.ndarray:
-    """Booleans and 64-bit or half-size numbers, which OMERO has no pixel type for, as the nearest that it has."""
-    replaced = {"bool": "uint8", "int64": "int32", "uint64": "uint32", "float16": "float32", "longdouble": "float64"}
-    target = replaced.get(image.dtype.name, image.dtype.name)
-    if target not in PIXEL_TYPES:
-        raise StepError(f"{step} returned an image of type {image.dtype}; OMERO takes {', '.join(PIXEL_TYPES)}")
-    if image.dtype.kind in "iu":
-        limits = np.iinfo(target)
-        if image.min() < limits.min or image.max() > limits.max:
-            raise StepError(f"{step} returned an image of type {image.dtype} whose values do not fit OMERO's {target}")
-    return image.astype(target)
+    return image, results

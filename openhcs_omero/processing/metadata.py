@@ -13,8 +13,8 @@ def construct_path(metadata: Mapping[str, Any], what: str) -> str:
     metadata
         What the step was given: `plate` (the plate's folder, virtual or on disk), `well` and `site` are used.
     what
-        Name and ending, "results.json". A text ending (.json, .csv, .txt, .tsv) becomes a FileAnnotation of the
-        site's derived image where the plate is in OMERO.
+        Name and ending, "results.json"; a name without ending means an image, "labeled" is "labeled.tif". Where the
+        plate is in OMERO the file becomes a FileAnnotation of the site's derived image.
 
     Returns
     -------
@@ -22,4 +22,6 @@ def construct_path(metadata: Mapping[str, Any], what: str) -> str:
         "<plate>/<WELL>/<WELL>_s001_results.json"
     """
     well, site = metadata["well"], int(metadata["site"])
+    if "." not in what:
+        what += ".tif"
     return f"{str(metadata['plate']).rstrip('/')}/{well}/{well}_s{site:03d}_{what}"

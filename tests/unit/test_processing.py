@@ -179,3 +179,4 @@ def test_no_cells_give_zeros_not_nan():
 
 def test_construct_path():
     assert construct_path({**METADATA, "plate": "/data/p/"}, "results.json") == "/data/p/A01/A01_s001_results.json"
+    assert construct_path(METADATA, "labeled") == "/omero/plate_7_processed/A01/A01_s001_labeled.tif"

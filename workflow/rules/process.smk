@@ -1,0 +1,37 @@
+rule estimate:
+    input:
+        ancient(f"{PLATE}/wells.tsv"),
+    output:
+        f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npy",
+    params:
+        what=lambda wildcards: PLAN.estimate_record(int(wildcards.position)),
+    wildcard_constraints:
+        position=r"\d+",
+        function=r"\w+",
+        channel=r"\d+",
+    log:
+        f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
+    message:
+        "Estimate for step {wildcards.position} ({wildcards.function}), channel {wildcards.channel} of plate {wildcards.plate}"
+    script:
+        "../scripts/estimate.py"
+
+
+rule process_well:
+    input:
+        fingerprint=fingerprint_of,
+        derived=ancient(f"{PLATE}/derived.json"),
+        estimates=estimates_of,
+    output:
+        record=f"{PLATE}/processed/{{well}}.json",
+        features=f"{PLATE}/processed/{{well}}.features.csv",
+        objects=f"{PLATE}/processed/{{well}}.objects.csv",
+        thumbnail=f"{PLATE}/processed/{{well}}.npy",
+    params:
+        steps=PLAN.steps_record(),
+    log:
+        f"{PLATE}/logs/process_well_{{well}}.log",
+    message:
+        "Process well {wildcards.well} of plate {wildcards.plate}"
+    script:
+        "../scripts/process_well.py"

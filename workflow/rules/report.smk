@@ -1,0 +1,39 @@
+rule heatmaps:
+    input:
+        table=f"{PLATE}/wells.tsv",
+        wells=f"{PLATE}/wells.csv",
+    output:
+        report(
+            directory(f"{PLATE}/figures/heatmaps"),
+            patterns=["{feature}.png"],
+            caption="../report/heatmap.rst",
+            category="Plate {plate}",
+            labels={"figure": "heat map", "feature": "{feature}"},
+        ),
+    params:
+        features=PLAN.settings.heatmaps,
+    log:
+        f"{PLATE}/logs/heatmaps.log",
+    message:
+        "Draw the heat maps of plate {wildcards.plate}"
+    script:
+        "../scripts/heatmaps.py"
+
+
+rule montage:
+    input:
+        table=f"{PLATE}/wells.tsv",
+        thumbnails=processed(".npy"),
+    output:
+        report(
+            f"{PLATE}/figures/montage.png",
+            caption="../report/montage.rst",
+            category="Plate {plate}",
+            labels={"figure": "montage", "feature": "processed images"},
+        ),
+    log:
+        f"{PLATE}/logs/montage.log",
+    message:
+        "Draw the montage of plate {wildcards.plate}"
+    script:
+        "../scripts/montage.py"

@@ -1,0 +1,30 @@
+rule aggregate:
+    input:
+        wells=f"{PLATE}/wells.tsv",
+        records=processed(".json"),
+        features=processed(".features.csv"),
+        objects=processed(".objects.csv"),
+    output:
+        features=f"{PLATE}/features.csv",
+        wells=f"{PLATE}/wells.csv",
+        objects=f"{PLATE}/objects.csv",
+    log:
+        f"{PLATE}/logs/aggregate.log",
+    message:
+        "Put the tables of plate {wildcards.plate} together"
+    script:
+        "../scripts/aggregate.py"
+
+
+rule annotate:
+    input:
+        derived=ancient(f"{PLATE}/derived.json"),
+        tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
+    output:
+        f"{PLATE}/annotations.json",
+    log:
+        f"{PLATE}/logs/annotate.log",
+    message:
+        "Attach the tables to plate {wildcards.plate} and the plate derived from it"
+    script:
+        "../scripts/annotate.py"

@@ -1,0 +1,26 @@
+checkpoint wells:
+    output:
+        table=f"{PLATE}/wells.tsv",
+    params:
+        state=lambda wildcards: PLAN.states[int(wildcards.plate)].fingerprint,
+    log:
+        f"{PLATE}/logs/wells.log",
+    message:
+        "List the wells of plate {wildcards.plate}"
+    script:
+        "../scripts/wells.py"
+
+
+rule derive_plate:
+    input:
+        table=f"{PLATE}/wells.tsv",
+        token=f"{PLATE}/derive.token",
+    output:
+        # update: the record stays while the rule runs again, or Snakemake would make all wells again
+        record=update(f"{PLATE}/derived.json"),
+    log:
+        f"{PLATE}/logs/derive_plate.log",
+    message:
+        "Make the plate derived from plate {wildcards.plate}, or bring it up to date"
+    script:
+        "../scripts/derive_plate.py"

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.jobs import estimate
+from openhcs_omero.core.logs import logged
+
+with logged(snakemake.log[0]):
+    wildcards = snakemake.wildcards
+    estimate(read_config(snakemake.config), int(wildcards.plate), int(wildcards.position), int(wildcards.channel),
+             Path(snakemake.output[0]))
