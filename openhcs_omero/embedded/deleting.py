@@ -1,7 +1,7 @@
 """Deleting: single objects with their parts, and graphs of objects by OMERO's rules."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import omero
 import sqlalchemy as sa
@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from openhcs_omero.embedded import rows
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
-from openhcs_omero.embedded.schema import Entity, schema
+from openhcs_omero.embedded.graphs import ChildOptions, Closure, GraphError, Ids, of_class
+from openhcs_omero.embedded.schema import Entity, Field, schema
 from openhcs_omero.embedded.store import Store
 
 
-def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> dict[str, set[int]]:
+def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Ids:
     """Delete objects with the elements of their lists, and nothing else.
 
     Returns
@@ -25,7 +26,7 @@ def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: I
     ValidationException: something else refers to what would be deleted.
     SecurityViolation: the user may not delete it.
     """
-    doomed: dict[str, set[int]] = {}
+    doomed: Ids = {}
     todo = [(entity.root, set(ids))]
     while todo:
         owner, owner_ids = todo.pop()
@@ -40,9 +41,7 @@ def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: I
     for name, some in doomed.items():
         _check_deletable(connection, ctx, schema()[name], some)
         _check_free(connection, schema()[name], some, doomed)
-    for name, some in doomed.items():
-        table = schema()[name].table
-        connection.execute(sa.delete(table).where(rows.among(table.c.id, some)))
+    delete_rows(connection, doomed)
     return doomed
 
 
@@ -54,7 +53,7 @@ def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, id
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not delete {entity.name} {oid}.")
 
 
-def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed: dict[str, set[int]]) -> None:
+def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed: Ids) -> None:
     """Refuse to delete what something that stays refers to."""
     for other, one in schema().references_to(entity):
         column = other.table.c[one.name]
@@ -65,9 +64,102 @@ def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed
                          f"deleted.")
 
 
-def remove_bytes(store: Store, deleted: dict[str, set[int]]) -> None:
-    """Remove the files of deleted pixels and original files; to be called after the commit."""
-    for oid in deleted.get("Pixels", ()):
-        store.pixels_path(oid).unlink(missing_ok=True)
-    for oid in deleted.get("OriginalFile", ()):
-        store.file_path(oid).unlink(missing_ok=True)
+def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], options: ChildOptions,
+           dry_run: bool = False) -> dict[str, list[int]]:
+    """Delete graphs, as omero.cmd.Delete2 does.
+
+    Parameters
+    ----------
+    targets : ids by class name
+    dry_run : only find out what would be deleted
+
+    Returns
+    -------
+    The ids that were deleted by the Java name of their class, for the answer, and for `remove_bytes` after the commit.
+
+    Raises
+    ------
+    GraphError: a target is missing, may not be deleted, or is needed by something that stays.
+    """
+    closure = Closure(connection, ctx, options)
+    for entity, ids in find_targets(connection, ctx, targets):
+        closure.add(entity, ids)
+    closure.grow()
+    if split := closure.split_filesets():
+        raise GraphError(f"Fileset {min(split)} can't be split: delete all of its images or none.")
+    cut = list(closure.outsiders())
+    for entity, one, ids in cut:
+        if not one.nullable:
+            raise GraphError(f"{entity.name} {min(ids)} has a {one.name} that would be deleted: delete it first.")
+    answer = by_java_name(connection, closure.ids)
+    if not dry_run:
+        for entity, one, ids in cut:
+            set_null(connection, entity, one, ids)
+        delete_rows(connection, closure.ids)
+    return answer
+
+
+def set_null(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> None:
+    """Let some objects refer to nothing by a field."""
+    table = entity.table
+    connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values({one.name: None}))
+
+
+def find_targets(connection: sa.Connection, ctx: Context,
+                 targets: dict[str, list[int]]) -> Iterator[tuple[Entity, set[int]]]:
+    """The targets of a request, each seen and allowed to be changed by the user."""
+    for name, listed in targets.items():
+        entity = schema().find(name)
+        if entity is None:
+            raise GraphError(f"There is no class {name}.", detailed=False)
+        if entity.is_global:
+            raise GraphError(f"A {name} can't be the target of this request.", name="bad-target", detailed=False)
+        table = entity.table
+        found = {row.id: row for row in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
+            rows.among(table.c.id, of_class(connection, entity, listed))))}
+        for oid in listed:
+            if oid not in found or not ctx.may_see(found[oid]._owner, found[oid]._group):
+                raise GraphError(f"There is no {name} {oid}.")
+            if not ctx.may_edit(found[oid]._owner, found[oid]._group):
+                raise GraphError(f"{ctx.user_name} may not change {name} {oid}.")
+        yield entity, set(listed)
+
+
+def delete_rows(connection: sa.Connection, doomed: Ids) -> None:
+    """Delete rows and the external information that they have."""
+    known = schema()
+    external = known["ExternalInfo"].table
+    for name, ids in doomed.items():
+        table = known[name].table
+        gone = rows.among(table.c.id, ids)
+        infos = connection.execute(sa.select(table.c._externalInfo).where(gone, table.c._externalInfo.is_not(None)))
+        if found := infos.scalars().all():
+            connection.execute(sa.delete(external).where(rows.among(external.c.id, found)))
+        connection.execute(sa.delete(table).where(gone))
+
+
+def by_java_name(connection: sa.Connection, ids: Ids) -> dict[str, list[int]]:
+    """Ids by the Java name of their own class, as answers give them; to be asked before they are deleted."""
+    named: dict[str, list[int]] = {}
+    known = schema()
+    for name, some in ids.items():
+        table = known[name].table
+        if "class" not in table.c:
+            found: Iterable[tuple[int, str]] = [(oid, name) for oid in some]
+        else:
+            found = connection.execute(sa.select(table.c.id, table.c["class"]).where(
+                rows.among(table.c.id, some))).tuples().all()
+        for oid, kind in sorted(found):
+            named.setdefault(known[kind].java, []).append(oid)
+    return named
+
+
+def remove_bytes(store: Store, deleted: Mapping[str, Iterable[int]]) -> None:
+    """Remove the files of deleted pixels and original files; to be called after the commit.
+
+    deleted : ids by class name, short or Java's
+    """
+    for name, ids in deleted.items():
+        if path := {"Pixels": store.pixels_path, "OriginalFile": store.file_path}.get(name.rpartition(".")[2]):
+            for oid in ids:
+                path(oid).unlink(missing_ok=True)
