@@ -12,7 +12,7 @@ from omero.model import PermissionsI
 from openhcs_omero.embedded.schema import Entity, schema
 
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
-ROOT = 0
+ROOT, GUEST = 0, 1
 ALL_GROUPS = -1
 # What strangers don't learn about each other.
 HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
@@ -65,7 +65,7 @@ class Context:
             return None
         members = schema()["GroupExperimenterMap"].table.alias()
         shared = self.member_of - {USER_GROUP}
-        return sa.or_(user.in_([self.user, ROOT]),
+        return sa.or_(user.in_([self.user, ROOT, GUEST]),
                       user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared))))
 
     def may_see(self, owner: int | None, group: int | None) -> bool:

@@ -11,7 +11,7 @@ from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
 
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
-from openhcs_omero.embedded.hql.compiler import Column, Node, Plan, compile_query
+from openhcs_omero.embedded.hql.compiler import Column, Node, compile_query
 from openhcs_omero.embedded.hql.syntax import parse
 from openhcs_omero.embedded.hql.values import DISCRIMINATORS
 from openhcs_omero.embedded.loading import RTYPES, Loader

@@ -118,8 +118,8 @@ class Scope:
     def _joined(self, owner: Source, field: Field) -> Source:
         assert owner.entity is not None
         if field.kind == "map":
-            table = owner.entity.maps.get(field.name) or next(
-                e.maps[field.name] for e in owner.entity.family() if field.name in e.maps)
+            family = (owner.entity, *owner.entity.family())
+            table = next(e.maps[field.name] for e in family if field.name in e.maps)
             made = table.alias()
             return Source(self, made, None, owner, field, made.c.position)
         if field.kind == "unit":
