@@ -42,6 +42,7 @@ class StatefulService:
 
     def __init__(self, server: Server, session: Session):
         self.server, self.session = server, session
+        self.failed = False  # a call has ended with an error: what it left undone must not be saved
         self.forget: Callable[[], None] = lambda: None  # set by the session factory: takes the servant away
 
     def release(self, ctx: Context | None) -> None:
@@ -142,10 +143,12 @@ def make_servant(server: Server, session: Session, interface: str) -> tuple[Ice.
             raise refuse(omero.ApiUsageException, f"{interface[2:].replace('::', '.')}.{name} is unsupported here.")
         try:
             return method(server.sessions.context(session, current.ctx), *args)
-        except (omero.ServerError, Ice.Exception):
-            raise
-        except Exception as broken:
-            raise internal(broken, f"{name} failed") from broken
+        except Exception as refused:
+            if isinstance(service, StatefulService):
+                service.failed = True
+            if isinstance(refused, omero.ServerError | Ice.Exception):
+                raise
+            raise internal(refused, f"{name} failed") from refused
 
     servant.answer = answer
     return servant, service
