@@ -17,6 +17,7 @@ from openhcs_omero.embedded import deleting, moving, saving
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.dispatch import over_connection
 from openhcs_omero.embedded.graphs import ChildOptions, GraphError, find_below
+from openhcs_omero.embedded.members import Members
 from openhcs_omero.embedded.schema import schema
 
 if TYPE_CHECKING:
@@ -160,16 +161,11 @@ class _Run:
             if schema().find(name) is not entity:
                 raise GraphError(f"A {name} has no permissions of its own.", name="bad-target", detailed=False)
             changed += ids
-        if request.permissions not in KINDS:
-            raise GraphError(f"Permissions are one of {', '.join(KINDS)}.", name="bad-permissions", detailed=False)
         for group in changed:
             if not (ctx.is_admin or group in ctx.leader_of):
                 raise GraphError(f"{ctx.user_name} may not change the permissions of group {group}.", detailed=False)
             if not request.dryRun:
-                done = self.connection.execute(sa.update(entity.table).where(entity.table.c.id == group).values(
-                    _permissions=request.permissions))
-                if not done.rowcount:
-                    raise GraphError(f"There is no group {group}.", detailed=False)
+                Members(self.connection, ctx).set_permissions(group, request.permissions)
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})
 
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
@@ -192,7 +188,6 @@ class _Run:
         return omero.api.SaveRsp(saving.save(self.connection, ctx, [request.obj])[0])
 
 
-KINDS = ("rw----", "rwr---", "rwra--", "rwrw--")
 _WORK: dict[str, Callable] = {
     "::omero::cmd::Delete2": _Run.delete, "::omero::cmd::Chgrp2": _Run.move,
     "::omero::cmd::Chmod2": _Run.change_permissions, "::omero::cmd::SkipHead": _Run.skip_head,

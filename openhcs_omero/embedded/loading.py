@@ -22,6 +22,25 @@ RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "dou
 ALWAYS_FETCHED = {"Image": "wellSamples"}
 
 
+class _Made(dict):
+    """Values and what was made of them."""
+
+    def __init__(self, make: Callable):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, value):
+        made = self[value] = self._make(value)
+        return made
+
+
+class Rtypes(dict[str, _Made]):
+    """The rtypes of one answer by kind and value: equal values are one object, and travel once."""
+
+    def __init__(self) -> None:
+        super().__init__((kind, _Made(make)) for kind, make in RTYPES.items())
+
+
 class Loader:
     """The objects of one call: read from one connection, seen as one user."""
 
@@ -30,7 +49,8 @@ class Loader:
         self.ctx = ctx
         self.schema = schema()
         self._objects: dict[tuple[str, int], IObject] = {}
-        self._permissions: dict[tuple[int | None, int | None], dict] = {}
+        self._permissions: dict[tuple[int | None, int | None], PermissionsI] = {}
+        self.rtypes = Rtypes()
 
     def get(self, entity: Entity, ids: Iterable[int]) -> dict[int, IObject]:
         """Loaded objects by id; what is missing, invisible or of another class is left out.
@@ -72,6 +92,13 @@ class Loader:
             self.fill(obj, field, [(elements[oid], index) for oid, index in members.items()])
         return list(elements.values())
 
+    def load_stamps(self, objects: Iterable[IObject]) -> None:
+        """Load the owners and events in the details of objects."""
+        stamps = [vars(obj._details) for obj in objects]
+        self.get(self.schema["Experimenter"], {one["_owner"]._id._val for one in stamps if one["_owner"]})
+        events = (one[name] for one in stamps for name in ("_creationEvent", "_updateEvent"))
+        self.get(self.schema["Event"], {event._id._val for event in events if event})
+
     @staticmethod
     def fill(owner: IObject, field: Field, members: list[tuple[IObject, int | None]]) -> None:
         """Make these the collection of an object; a gap in a list's indexes is None in it."""
@@ -85,12 +112,11 @@ class Loader:
         vars(owner).update({f"_{field.name}Seq": elements, f"_{field.name}Loaded": True})
 
     def permissions(self, owner: int | None, group: int | None) -> PermissionsI:
-        """A permissions object of its own, with the flags for this user."""
-        if (owner, group) not in self._permissions:
-            self._permissions[owner, group] = vars(self.ctx.permissions(owner, group))
-        made = PermissionsI(-1)
-        vars(made).update(self._permissions[owner, group])
-        return made
+        """The permissions of what these own, with the flags for this user; one object for all."""
+        found = self._permissions.get((owner, group))
+        if found is None:
+            found = self._permissions[owner, group] = self.ctx.permissions(owner, group)
+        return found
 
     def proxy(self, entity: Entity, oid: int) -> IObject:
         """The object of an id, unloaded if it hasn't been loaded."""
@@ -145,10 +171,10 @@ class Loader:
         """The loaded object of a row, without collections."""
         obj = self.proxy(entity, row["id"])
         values = vars(obj)
-        for attribute, column, rtype in _scalars(entity.name):
+        for attribute, column, kind in _scalars(entity.name):
             value = row[column]
             if value is not None:
-                values[attribute] = rtype(value)
+                values[attribute] = self.rtypes[kind][value]
         for attribute, column, target in _references(entity.name):
             if row[column] is not None:
                 values[attribute] = self.proxy(target, row[column])
@@ -195,8 +221,8 @@ def column_of(ctx: Context, entity: Entity, table: sa.FromClause, name: str) -> 
 
 
 @cache
-def _scalars(name: str) -> list[tuple[str, str, Callable]]:
-    return [("_" + one.name, one.name, RTYPES[one.kind]) for one in schema()[name].fields.values() if one.kind in RTYPES]
+def _scalars(name: str) -> list[tuple[str, str, str]]:
+    return [("_" + one.name, one.name, one.kind) for one in schema()[name].fields.values() if one.kind in RTYPES]
 
 
 @cache

@@ -8,6 +8,7 @@ from functools import cache
 import sqlalchemy as sa
 from omero.model import IObject
 
+from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.schema import ARRAYS, SCALARS, Entity, Field, schema
 
 _SCALAR_KINDS = frozenset(SCALARS.values())
@@ -18,6 +19,12 @@ def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool
     """The condition that a column holds one of any number of ids (one bound parameter, however many)."""
     values = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
     return column.in_(sa.select(values.c.value))
+
+
+def visible(ctx: Context, entity: Entity) -> list[sa.ColumnElement[bool]]:
+    """The conditions, one or none, that rows of an entity are visible."""
+    condition = ctx.visible(entity, entity.table)
+    return [] if condition is None else [condition]
 
 
 def id_of(obj: IObject | None) -> int | None:
