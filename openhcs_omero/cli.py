@@ -88,7 +88,8 @@ def serve(
     port: Annotated[int, typer.Option(help="port to listen on")] = 4064,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     root_password_file: Annotated[
-        Path | None, typer.Option(help="file with root's password; made with a random one where it is missing")
+        Path | None,
+        typer.Option(help="file whose first line is root's password; without it DATA/root-password is made"),
     ] = None,
 ) -> None:
     """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""

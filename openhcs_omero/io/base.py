@@ -19,6 +19,12 @@ class BadData(OpenHCSError, ValueError):
     """What is to be saved or was read does not fit its path, or the path is no path of the backend."""
 
 
+class MissingBackend(OpenHCSError, KeyError):
+    """No backend of that name is registered."""
+
+    __str__ = OpenHCSError.__str__  # KeyError's puts it in quotes
+
+
 class StorageBackend(ABC):
     """A place where images and files are kept under paths.
 
@@ -78,12 +84,12 @@ class StorageRegistry(UserDict[str, StorageBackend]):
 
     def __missing__(self, name: str) -> StorageBackend:
         if name == "omero_local":
-            raise OpenHCSError(
+            raise MissingBackend(
                 "the backend 'omero_local' is not registered: it needs a connection, so do "
                 "storage_registry['omero_local'] = OMEROLocalBackend(omero_conn=conn) first"
             )
         known = ", ".join(sorted(self.data)) or "none"
-        raise OpenHCSError(f"there is no storage backend {name!r}; registered are: {known}")
+        raise MissingBackend(f"there is no storage backend {name!r}; registered are: {known}")
 
 
 storage_registry = StorageRegistry()

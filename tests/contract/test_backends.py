@@ -5,7 +5,6 @@ of the virtual grammar. Whatever holds here is what steps may rest on.
 """
 
 import json
-import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +28,26 @@ class Place:
     plate: str
 
 
+@pytest.fixture
+def omero_place(conn, tmp_path, monkeypatch):
+    """A derived plate, not made yet, of a plate in OMERO with the wells A01 and A02."""
+    from openhcs_omero.io.omero_local import OMEROLocalBackend
+    from openhcs_omero.omero.importing import import_folder
+
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    folder = tmp_path / "source"
+    for well in ("A01", "A02"):
+        DiskBackend().save(site()[0, 0, 0], folder / f"{well}_s001_z000_c000.tif")
+    return Place(OMEROLocalBackend(omero_conn=conn), f"/omero/plate_{import_folder(conn, folder)}_contract")
+
+
 @pytest.fixture(params=["disk", "memory", "omero_local"])
 def place(request, tmp_path):
     if request.param == "disk":
         return Place(DiskBackend(), str(tmp_path / "plate_7_processed"))
     if request.param == "memory":
         return Place(MemoryBackend(), "/omero/plate_7_processed")
-    plate_id = request.getfixturevalue("source_plate")
-    from openhcs_omero.io.omero_local import OMEROLocalBackend
-
-    backend = OMEROLocalBackend(omero_conn=request.getfixturevalue("conn"))
-    return Place(backend, f"/omero/plate_{plate_id}_contract-{uuid.uuid4().hex[:8]}")
+    return request.getfixturevalue("omero_place")
 
 
 def site(shape=(1, 2, 1, 12, 10), dtype="uint16"):
