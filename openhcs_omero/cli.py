@@ -135,10 +135,12 @@ def import_(
     conn = _connect(host, port, user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"import {folder.name}", total=None)
-        plate_id = import_folder(
-            conn, folder, name, pattern, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+
+        def progress(done: int, total: int) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task(f"import {folder.name}")
+            bar.update(task, completed=done, total=total)
+
+        plate_id = import_folder(conn, folder, name, pattern, progress)
     print(plate_id)
 
 
@@ -197,7 +199,7 @@ def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tu
     kinds = Counter((image.shape, image.pixel_type) for image in images)
     for ((t, c, z, y, x), pixel_type), count in kinds.items():
         many = f"  ({count} sites)" if len(kinds) > 1 else ""
-        yield "image size", f"{x} x {y} pixels, {z} z, {c} channels, {t} timepoints, {pixel_type}{many}"
+        yield "image size", f"{x} x {y} pixels, {pixel_type}; z {z}, channels {c}, timepoints {t}{many}"
     if images:
         about = read_metadata(backend.conn, images[:1])[images[0].image_id]
         for number, name in enumerate(about.channel_names):
