@@ -17,7 +17,8 @@ from openhcs_omero.embedded.access import HIDDEN, Context
 from openhcs_omero.embedded.rows import among, select_pairs
 from openhcs_omero.embedded.schema import DETAILS, Entity, Field, schema
 
-RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool, "time": rtime}
+RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool,
+                               "time": rtime}
 # Images come with their well samples, whatever the query says.
 ALWAYS_FETCHED = {"Image": "wellSamples"}
 
@@ -79,11 +80,12 @@ class Loader:
             ends = (vars(obj).get("_" + field.name) for obj in owners)
             return list(self.get(target, [end._id._val for end in ends if end is not None]).values())
         columns = target.table.c
-        statement = sa.select(columns[field.inverse], columns.id, columns[field.index] if field.index else sa.null())
+        inverse = columns[field.inverse or ""]
+        statement = sa.select(inverse, columns.id, columns[field.index] if field.index else sa.null())
         found = self.connection.execute(
-            statement.where(among(columns[field.inverse], [obj._id._val for obj in owners])).order_by(columns.id)).all()
+            statement.where(among(inverse, [obj._id._val for obj in owners])).order_by(columns.id)).all()
         elements = self.get(target, [row[1] for row in found])
-        collections: dict[int, dict[IObject, int]] = {obj._id._val: {} for obj in owners}
+        collections: dict[int, dict[int, int | None]] = {obj._id._val: {} for obj in owners}
         for owner, oid, index in found:
             if oid in elements:
                 collections[owner][oid] = index
@@ -248,9 +250,10 @@ def _details_ends() -> list[tuple[str, Entity]]:
 
 
 def _unit_maker(name: str) -> Callable:
-    make, units = getattr(omero.model, name + "I"), getattr(omero.model.enums, "Units" + name)
+    make = getattr(omero.model, name + "I")
+    units = getattr(omero.model.enums, "Units" + name)
 
     def made(value: float | None, unit: str | None):
-        return None if value is None else make(value, getattr(units, unit))
+        return None if value is None else make(value, getattr(units, unit or ""))
 
     return made

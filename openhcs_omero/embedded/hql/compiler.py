@@ -261,8 +261,8 @@ class _Compiler:
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
         """Both sides of a comparison: a parameter must have the other side's kind, texts may name units or classes."""
         if _is_bound(left) and not _is_bound(right):
-            second, first = self._pair(right, left)
-            return first, second
+            known = self.value(right)
+            return self._as(known, left), known
         first = self.value(left)
         return first, self._as(first, right)
 
@@ -314,7 +314,8 @@ class _Compiler:
         kind = "double" if {"double", "unit", "float"} & {left.kind, right.kind} else \
             "long" if {"long", "time"} & {left.kind, right.kind} else "int"
         sql_type = SQL_TYPES[kind]
-        first, second = sa.type_coerce(left.sql, sql_type), sa.type_coerce(right.sql, sql_type)
+        first: sa.ColumnElement = sa.type_coerce(left.sql, sql_type)
+        second: sa.ColumnElement = sa.type_coerce(right.sql, sql_type)
         made = {"+": lambda: first + second, "-": lambda: first - second, "*": lambda: first * second,
                 "/": lambda: first / second if kind == "double" else first // second, "%": lambda: first % second}
         return Value(made[expr.op](), kind)
@@ -335,7 +336,7 @@ class _Compiler:
             return functions.aggregate(expr.name, self.value(expr.args[0]), expr.distinct)
         if expr.name == "count":
             return functions.aggregate("count", None, False)
-        if expr.name in ("index", "minindex", "maxindex", "size", "elements", "minelement", "maxelement"):
+        if expr.name in ("index", "minindex", "maxindex", "size", "elements"):
             if len(expr.args) != 1 or not isinstance(expr.args[0], syntax.Path):
                 raise query_error(f"{expr.name} takes an alias or a path")
             return self._of_collection(expr.name, expr.args[0])
@@ -348,17 +349,13 @@ class _Compiler:
             return self.scope.size(self._collection(path))
         if name == "elements":
             return self._collection(path)
-        made = {"index": lambda x: x, "minindex": sa.func.min, "maxindex": sa.func.max}.get(name)
-        if made is None:
-            function = sa.func.min if name == "minelement" else sa.func.max
-            collection = self._collection(path)
-            statement = self.scope.elements(collection)
-            return Value(sa.select(function(statement.subquery().c[0])).scalar_subquery(), "long")
+        function = sa.func.min if name.startswith("min") else sa.func.max
         if value.kind == "collection" and name != "index":
-            return self.scope.element_index(value, made)
+            return self.scope.element_index(value, function)
         if value.source is None or value.source.index is None:
             raise query_error(f"{path} is no element of a list, it has no index")
-        return Value(made(value.source.index), "int", nullable=False)
+        index = value.source.index
+        return Value(index if name == "index" else function(index), "int", nullable=False)
 
     def _collection(self, expr: syntax.Expr) -> Value:
         value = self.value(expr)

@@ -1,7 +1,7 @@
 """A query's rows, read as OMERO hands them out: objects for IQuery's find methods, rtypes for projections."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import omero
 import omero.model
@@ -31,13 +31,18 @@ class Results:
         self.plan = compile_query(parse(text), schema(), ctx, params)
         self.text = text
         self.loader = Loader(connection, ctx)
-        statement, (offset, limit) = self.plan.statement, page
+        try:
+            self.rows = self._ask(connection, *page)
+        except sa.exc.DBAPIError as exc:
+            raise refuse(omero.ApiUsageException, f"{exc.orig} [{text}]") from None
+
+    def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
+        statement = self.plan.statement
         if self.plan.fetches_collection:
-            self.rows = _cut(connection.execute(statement).all(), self._root, offset, limit)
-        else:
-            if limit is not None or offset:
-                statement = statement.limit(-1 if limit is None else limit).offset(offset)
-            self.rows = connection.execute(statement).all()
+            return _cut(connection.execute(statement).all(), self._root, offset, limit)
+        if limit is not None or offset:
+            statement = statement.limit(-1 if limit is None else limit).offset(offset)
+        return connection.execute(statement).all()
 
     def objects(self) -> list[IObject]:
         """The entities of a query that selects one."""
@@ -117,18 +122,22 @@ class Results:
             return _unit_reader(start, symbols)
         if kind == "permissions":
             return lambda row: _permissions_map(self._permissions(*row[start:start + 4]))
-        convert: Callable = {"class": _discriminator, "java": _java, "symbol": rstring, "strings": _text_list,
-                             "bytes": lambda x: rstring(x.hex())}.get(kind) or RTYPES.get(kind) or _guess
-        if kind == "bool":
-            convert = lambda x: rbool(bool(x))  # noqa: E731
-        elif kind == "double":
-            convert = lambda x: rdouble(float(x))  # noqa: E731
+        converted = self._converted(kind)
 
         def read(row: Sequence):
             cell = row[start]
-            return None if cell is None else convert(cell)
+            return None if cell is None else converted[cell]
 
         return read
+
+    def _converted(self, kind: str) -> Mapping:
+        """What the cells of a kind become, by value."""
+        own: dict[str, Callable] = {
+            "class": _discriminator, "java": _java, "symbol": rstring, "double": lambda x: rdouble(float(x)),
+            "bool": lambda x: rbool(bool(x)), "strings": _text_list, "bytes": lambda x: rstring(x.hex())}
+        if kind in own:
+            return _Converted(own[kind])
+        return self.loader.rtypes[kind] if kind in RTYPES else _Converted(_guess)
 
     def _entity_reader(self, column: Column) -> Reader:
         source, start = column.value.source, column.start
@@ -150,6 +159,17 @@ class Results:
         if own is None:
             return self.loader.permissions(owner, group)
         return self.loader.permissions(None, oid)
+
+
+class _Converted(dict):
+    """Calls a converter for every value, known ones too: some, as lists, can't be keys."""
+
+    def __init__(self, convert: Callable):
+        super().__init__()
+        self._convert = convert
+
+    def __getitem__(self, value):
+        return self._convert(value)
 
 
 def _cut(rows: Sequence, root: int | None, offset: int, limit: int | None) -> Sequence:

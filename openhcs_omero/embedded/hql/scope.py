@@ -191,7 +191,7 @@ class Scope:
         if source.entity is None:
             return self._of_part(source, names, path)
         steps = _steps(names)
-        while len(steps) > 1 and self._continues(source, steps, path):
+        while len(steps) > 1 and self._continues(source, steps):
             source = self._step(source, steps.pop(0), path)
         return self._last(source, steps, path)
 
@@ -205,9 +205,9 @@ class Scope:
             return value
         return self._implicit(value.source, value.field).value()
 
-    def _continues(self, source: Source, steps: list[str], path: syntax.Path) -> bool:
+    def _continues(self, source: Source, steps: list[str]) -> bool:
         """Whether the next step is a many-to-one end from which more than its id is wanted."""
-        field = self._field(source, steps[0], path, needed=False)
+        field = _find_field(source, steps[0])
         return field is not None and field.kind == "ref" and steps[1:] != ["id"]
 
     def _step(self, source: Source, name: str, path: syntax.Path) -> Source:
@@ -230,13 +230,9 @@ class Scope:
         owner.joins[field.name] = source
         return source
 
-    def _field(self, source: Source, name: str, path: syntax.Path, needed: bool = True) -> Field | None:  # type: ignore
-        found = None
-        if source.entity is not None:
-            short = name.removeprefix("details.")
-            found = Field(f"_{short}", "ref", DETAILS[short]) if short != name and short in DETAILS \
-                else source.entity.find_field(name)
-        if found is None and needed:
+    def _field(self, source: Source, name: str, path: syntax.Path) -> Field:
+        found = _find_field(source, name)
+        if found is None:
             raise query_error(f"could not resolve property: {name} of {source.name()} [{path}]")
         return found
 
@@ -319,6 +315,16 @@ class Scope:
             raise query_error(f"{collection.field.name} is not a list")
         statement = sa.select(function(source.index)).select_from(source.table).where(self._on(source))
         return Value(statement.correlate_except(source.table).scalar_subquery(), "int")
+
+
+def _find_field(source: Source, name: str) -> Field | None:
+    """A property of an alias, the ends of its details included (`details.owner`)."""
+    if source.entity is None:
+        return None
+    end = name.removeprefix("details.")
+    if end != name and end in DETAILS:
+        return Field("_" + end, "ref", DETAILS[end])
+    return source.entity.find_field(name)
 
 
 def _steps(names: tuple[str, ...]) -> list[str]:

@@ -24,8 +24,9 @@ PARAM_KINDS = {omero.rtypes.RIntI: "int", omero.rtypes.RLongI: "long", omero.rty
 DISCRIMINATORS = {
     "BasicAnnotation": "/basic/", "BooleanAnnotation": "/basic/bool/", "NumericAnnotation": "/basic/num/",
     "DoubleAnnotation": "/basic/num/double/", "LongAnnotation": "/basic/num/long/", "TermAnnotation": "/basic/term/",
-    "TimestampAnnotation": "/basic/time/", "TextAnnotation": "/basic/text/", "CommentAnnotation": "/basic/text/comment/",
-    "TagAnnotation": "/basic/text/tag/", "XmlAnnotation": "/basic/text/xml/", "TypeAnnotation": "/type/",
+    "TimestampAnnotation": "/basic/time/", "TextAnnotation": "/basic/text/",
+    "CommentAnnotation": "/basic/text/comment/", "TagAnnotation": "/basic/text/tag/",
+    "XmlAnnotation": "/basic/text/xml/", "TypeAnnotation": "/type/",
     "FileAnnotation": "/type/OriginalFile/", "ListAnnotation": "/list/", "MapAnnotation": "/map/", "Ellipse": "ellipse",
     "Label": "text", "Line": "line", "Mask": "mask", "Path": "path", "Point": "point", "Polygon": "polygon",
     "Polyline": "polyline", "Rectangle": "rect"}
@@ -60,8 +61,9 @@ def usage_error(message: str) -> omero.ServerError:
 
 def constant(value, kind: str) -> Value:
     """A literal or a parameter, as a bound value."""
-    sql_type = {"entity": sa.BigInteger(), "float": sa.Float()}.get(kind) or SQL_TYPES.get(kind, sa.types.NullType)
-    return Value(sa.null() if value is None else sa.literal(value, sql_type), kind if value is not None else "unknown")
+    if value is None:
+        return Value(sa.null(), "unknown")
+    return Value(sa.literal(value, {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}[kind]), kind)
 
 
 def common_kind(values: list[Value]) -> Value:

@@ -10,7 +10,7 @@ from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.hql.results import Page, Results
 from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.rows import row_of
-from openhcs_omero.embedded.schema import Entity
+from openhcs_omero.embedded.schema import SCALARS, Entity
 
 
 class QueryService:
@@ -65,10 +65,7 @@ class QueryService:
             found = Loader(connection, ctx).get(entity, [oid])
             if found:
                 return found[oid]
-            table = entity.table
-            hidden = sa.select(table.c.id).where(table.c.id == oid, ctx.visible(entity, table).is_not(True)) \
-                if ctx.visible(entity, table) is not None else None
-            if hidden is not None and connection.execute(hidden).first():
+            if connection.execute(_of_class(entity).where(entity.table.c.id == oid)).first():
                 raise refuse(omero.SecurityViolation, f"Cannot read {entity.java}:Id_{oid}")
         return None
 
@@ -104,15 +101,14 @@ class QueryService:
         """Objects that have the values that the example has; its id, details and ends don't count."""
         entity = self.schema.of(example)
         columns = entity.table.c
-        plain = {one.name for one in entity.fields.values() if one.kind in ("text", "int", "long", "double", "bool", "time")}
-        wanted = {name: value for name, value in row_of(entity, example).items() if name in plain and value is not None}
+        plain = {one.name for one in entity.fields.values() if one.kind in SCALARS.values()}
+        wanted = [columns[name] == value for name, value in row_of(entity, example).items()
+                  if name in plain and value is not None]
         offset, limit = _page(filter)
-        statement = sa.select(columns.id).where(*(columns[name] == value for name, value in wanted.items()))
+        statement = _of_class(entity).where(*wanted)
         visible = ctx.visible(entity, entity.table)
         if visible is not None:
             statement = statement.where(visible)
-        if entity.parent is not None:
-            statement = statement.where(columns["class"] == entity.name)
         statement = statement.order_by(columns.id).limit(-1 if limit is None else limit).offset(offset)
         with self.store.read() as connection:
             ids = connection.execute(statement).scalars().all()
@@ -121,6 +117,15 @@ class QueryService:
     def refresh(self, ctx: Context, iObject) -> IObject:
         """The object as it is stored now."""
         return self.get(ctx, self.schema.of(iObject).name, iObject.id.val)
+
+
+def _of_class(entity: Entity) -> sa.Select:
+    """The ids of the objects of a class."""
+    columns = entity.table.c
+    statement = sa.select(columns.id)
+    if entity.parent is not None:
+        statement = statement.where(columns["class"].in_([one.name for one in entity.family()]))
+    return statement
 
 
 def _asked(params) -> tuple[dict, Page]:
