@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import Ice
@@ -14,7 +15,7 @@ import omero.cmd
 import sqlalchemy as sa
 
 from openhcs_omero.embedded import deleting, moving, saving
-from openhcs_omero.embedded.access import Context
+from openhcs_omero.embedded.access import ALL_GROUPS, Context
 from openhcs_omero.embedded.dispatch import over_connection
 from openhcs_omero.embedded.graphs import ChildOptions, GraphError, find_below
 from openhcs_omero.embedded.members import Members
@@ -134,6 +135,8 @@ class _Run:
         if work is None:
             name = request.ice_id()[2:].replace("::", ".")
             raise Failed(_error(request, "unsupported", f"{name} is unsupported here."))
+        if isinstance(request, omero.cmd.GraphQuery):  # these look for their targets in all groups, as in OMERO
+            ctx = replace(ctx, group=ALL_GROUPS)
         try:
             return work(self, ctx, request)
         except GraphError as error:

@@ -64,8 +64,13 @@ def relations(name: str) -> Relations:
             parts.append((other, one))
     had = [(known[one.target or ""].root, one) for member in entity.family() for one in member.fields.values()
            if one.kind == "ref" and not (member.parent and one.name in member.parent.fields)
-           and not entity.is_link and not is_part(member, one)]
+           and not (entity.is_link and not _takes_along(entity, one)) and not is_part(member, one)]
     return Relations(parts, links, [(target, one) for target, one in had if _may_be_had(target.name)])
+
+
+def _takes_along(link: Entity, one: Field) -> bool:
+    """A deleted link to an annotation takes the annotation along; other links leave their ends alone."""
+    return one.name == "child" and link.fields["child"].target == "Annotation"
 
 
 @cache
