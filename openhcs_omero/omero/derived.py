@@ -21,7 +21,7 @@ from omero.rtypes import rint, rstring
 from ..errors import PlateError
 from . import services
 from .paths import parse_well, well_name
-from .pixels import NewImage, discard, map_annotation, write_well_images
+from .pixels import NewImage, discard, map_annotation, missing, write_well_images
 from .plate import PlateStructure, load_plate
 
 NAMESPACE = "openhcs_omero/derived"
@@ -336,8 +336,7 @@ def _commit(conn: BlitzGateway, place: _Place, images: dict[int, int], whole: bo
             return services.update(conn).saveObject(well, options)
         except (omero.OptimisticLockException, omero.ValidationException):
             # another process saved the well in between, or swept our images away as left behind
-            there = services.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=list(images.values()))
-            if len(there) < len(images):
+            if missing(conn, list(images.values())):
                 break
     raise PlateError(f"another process is writing well {place.well} of derived plate {place.derived_id}: let only one "
                      "run work on a plate and output at a time, then start it again")

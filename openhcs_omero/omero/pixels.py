@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import omero
 from omero.gateway import BlitzGateway
 from omero.model import (
     ChannelI,
@@ -276,7 +277,8 @@ def write_well_images(
     PlateError
         If pixels are not such that OMERO keeps them; nothing is written then.
     OpenHCSError
-        If the server stored something else than it was sent. On this and any other error the images are deleted.
+        If the server stored something else than it was sent, or another process deleted the images meanwhile. On
+        these and any other error the images are deleted.
     """
     blocks = [storable(image.pixels, image.name) for image in images]
     graphs = [_graph(image, block, namespace) for image, block in zip(images, blocks)]
@@ -287,9 +289,20 @@ def write_well_images(
             WrittenImage(image.id.val, _write_pixels(conn, image.getPrimaryPixels().id.val, block, group_id))
             for image, block in zip(saved, blocks)
         ]
-    except BaseException:
-        discard(conn, [image.id.val for image in saved], group_id)
+    except BaseException as error:
+        ids = [image.id.val for image in saved]
+        swept = isinstance(error, omero.ServerError) and missing(conn, ids)
+        discard(conn, ids, group_id)
+        if swept:
+            raise PlateError("the images were deleted by another process while they were written: let only one run "
+                             "work on a plate and output at a time, then start it again") from None
         raise
+
+
+def missing(conn: BlitzGateway, image_ids: list[int]) -> bool:
+    """Whether one of the images is no longer there."""
+    there = services.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=image_ids)
+    return len(there) < len(image_ids)
 
 
 def discard(conn: BlitzGateway, image_ids: list[int], group_id: int) -> None:

@@ -1,0 +1,128 @@
+"""Files attached to plates, wells and images."""
+
+import pytest
+from wire import Killed, count, make_plate, wire
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import NAMESPACE, delete_text, list_texts, read_text, save_text
+from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire"]
+
+CSV = "well,µ\nA01,3\n".encode()
+
+
+@pytest.fixture
+def plate(conn):
+    return load_plate(conn, make_plate(conn, {"A01": 1}))
+
+
+@pytest.fixture(params=["Plate", "Well", "Image"])
+def target(request, plate):
+    """Kind and id of something that files are attached to."""
+    well = plate.wells["A01"]
+    return request.param, {"Plate": plate.plate_id, "Well": well.well_db_id, "Image": well.images[1].image_id}[
+        request.param]
+
+
+def test_a_file_is_attached(conn, target):
+    annotation_id = save_text(conn, *target, "features.csv", CSV, description="per site")
+    assert read_text(conn, *target, "features.csv") == CSV
+    [file] = list_texts(conn, *target)
+    assert (file.annotation_id, file.name, file.size, file.namespace) == (
+        annotation_id, "features.csv", len(CSV), NAMESPACE)
+    [annotation] = conn.getObject(*target).listAnnotations(ns=NAMESPACE)
+    assert annotation.getFileName() == "features.csv" and annotation.getDescription() == "per site"
+    assert annotation.getFile().getMimetype() == "text/csv" and annotation.getFile().getHash() == file.sha1
+    assert b"".join(annotation.getFileInChunks()) == CSV
+
+
+def test_it_is_replaced(conn, target):
+    first = save_text(conn, *target, "x.csv", CSV)
+    save_text(conn, *target, "y.csv", CSV)
+    save_text(conn, *target, "x.csv", b"elsewhere", ns="mine")
+    before = count(conn, "OriginalFile", "FileAnnotation")
+    second = save_text(conn, *target, "x.csv", b"new")
+    assert second != first and count(conn, "OriginalFile", "FileAnnotation") == before
+    assert read_text(conn, *target, "x.csv", NAMESPACE) == b"new"
+    assert read_text(conn, *target, "x.csv", "mine") == b"elsewhere"
+    assert [file.name for file in list_texts(conn, *target, NAMESPACE)] == ["x.csv", "y.csv"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 2500])
+def test_files_of_all_sizes(conn, plate, monkeypatch, size):
+    monkeypatch.setattr("openhcs_omero.omero.annotations.CHUNK", 1000)
+    data = bytes(i * 7 % 256 for i in range(size))
+    save_text(conn, "Plate", plate.plate_id, "x.txt", data)
+    assert read_text(conn, "Plate", plate.plate_id, "x.txt") == data
+    assert list_texts(conn, "Plate", plate.plate_id)[0].size == size
+
+
+@pytest.mark.parametrize(("name", "mimetype"), [
+    ("a.json", "application/json"), ("a.tsv", "text/tab-separated-values"), ("a.TXT", "text/plain"),
+    ("a.png", "image/png"), ("none", "application/octet-stream")])
+def test_mimetypes(conn, plate, name, mimetype):
+    save_text(conn, "Plate", plate.plate_id, name, b"x")
+    assert next(iter(conn.getObject("Plate", plate.plate_id).listAnnotations())).getFile().getMimetype() == mimetype
+
+
+def test_a_file_of_somebody_else_is_read_too(conn, plate, tmp_path):
+    (tmp_path / "notes.txt").write_bytes(b"by hand")
+    annotation = conn.createFileAnnfromLocalFile(str(tmp_path / "notes.txt"), ns="by.hand")
+    conn.getObject("Plate", plate.plate_id).linkAnnotation(annotation)
+    save_text(conn, "Plate", plate.plate_id, "notes.txt", b"ours")
+    assert read_text(conn, "Plate", plate.plate_id, "notes.txt", "by.hand") == b"by hand"
+    assert read_text(conn, "Plate", plate.plate_id, "notes.txt") == b"ours"
+
+
+def test_it_is_deleted(conn, target):
+    for ns in (NAMESPACE, "mine"):
+        save_text(conn, *target, "x.csv", CSV, ns)
+    save_text(conn, *target, "y.csv", CSV)
+    delete_text(conn, *target, "x.csv")
+    assert [file.name for file in list_texts(conn, *target)] == ["y.csv"]
+    assert count(conn, "OriginalFile") == {"OriginalFile": 1}
+    for ask in (read_text, delete_text):
+        with pytest.raises(PlateError, match=r"^no file 'x\.csv' is attached to (plate|well|image) \d+$"):
+            ask(conn, *target, "x.csv")
+
+
+def test_what_is_not_there(conn, make_user):
+    hidden = make_plate(make_user(), {"A01": 1})
+    for plate_id in (987654321, hidden):
+        with pytest.raises(PlateError, match=f"there is no plate {plate_id}, or this user may not see it"):
+            save_text(conn, "Plate", plate_id, "x.csv", CSV)
+        assert list_texts(conn, "Plate", plate_id) == []
+    assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 0, "FileAnnotation": 0}
+
+
+def test_who_may_not_annotate(make_user):
+    owner = make_user("rwr---")
+    member = make_user(group=owner.getEventContext().groupId)
+    plate_id = make_plate(owner, {"A01": 1})
+    with pytest.raises(PlateError, match="this user may not write a file to plate"):
+        save_text(member, "Plate", plate_id, "x.csv", CSV)
+    mine = services.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
+                         me=member.getUserId())
+    assert mine == [[0]]
+
+
+def test_killed_while_saving(conn, plate, wire):
+    """Before whichever call a process dies, a reader finds the old file or the new one, and no rest stays."""
+    target, seen = ("Plate", plate.plate_id), []
+    save_text(conn, *target, "x.csv", b"warm")
+    for point in range(40):
+        save_text(conn, *target, "x.csv", b"old")
+        wire.start(dies_at=point)
+        try:
+            save_text(conn, *target, "x.csv", b"new")
+            break
+        except Killed:
+            wire.stop()
+        seen.append(read_text(conn, *target, "x.csv"))
+        save_text(conn, *target, "x.csv", b"last")
+        assert read_text(conn, *target, "x.csv") == b"last"
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
+    wire.stop()
+    assert seen == sorted(seen, reverse=True) and set(seen) == {b"old", b"new"}

@@ -1,0 +1,403 @@
+"""Derived plates: what they hold after all that can happen to the one who writes them."""
+
+import threading
+
+import numpy as np
+import omero
+import pytest
+from omero.rtypes import rstring
+from wire import Killed, block, count, images_in_no_well, make_plate, wire
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
+from openhcs_omero.omero.pixels import NewImage, read_site
+from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire"]
+
+MARKS = {"run": "r1", "version": "0.1.0"}
+
+
+def sites(seed, n=2):
+    """New images of n sites, told apart by the seed."""
+    return {site: NewImage(f"site {site} of {seed}", block(1000 * seed + site), annotations=[("source_image", "5")])
+            for site in range(1, n + 1)}
+
+
+def seed_of(conn, derived_id, well="A01", n=2):
+    """The seed of the `sites` that a well shows; asserts that they are all of one, whole and in order."""
+    plate = load_plate(conn, derived_id, require_images=False)
+    images = plate.wells[well].images
+    if not images:
+        return None
+    assert sorted(images) == list(range(1, n + 1))
+    assert [images[site].index for site in sorted(images)] == list(range(n))
+    shown = [read_site(conn, images[site]) for site in sorted(images)]
+    seeds = {(int(pixels.flat[0]) // 17 - site) // 1000 for site, pixels in enumerate(shown, start=1)}
+    assert len(seeds) == 1
+    [seed] = seeds
+    assert all(np.array_equal(pixels, new.pixels) for pixels, new in zip(shown, sites(seed, n).values()))
+    return seed
+
+
+@pytest.fixture
+def source(conn):
+    return load_plate(conn, make_plate(conn, {"A01": 2, "B03": 2, "C05": 0}, name="screen"))
+
+
+@pytest.fixture
+def derived(conn, source):
+    return derive_plate(conn, source, "processed", MARKS)
+
+
+def mark_of(conn, kind, object_id):
+    [annotation] = conn.getObject(kind, object_id).listAnnotations(ns=NAMESPACE)
+    return dict(annotation.getValue())
+
+
+# ---- the plate
+
+def test_a_new_derived_plate(conn, source, derived):
+    plate = load_plate(conn, derived, require_images=False)
+    assert list(plate.wells) == ["A01", "B03"] and not plate.wells_with_images()
+    assert (plate.name, plate.rows, plate.columns) == ("screen [processed]", source.rows, source.columns)
+    assert mark_of(conn, "Plate", derived) == {
+        **MARKS, "source_plate": str(source.plate_id), "output": "processed",
+        "derived_plate": f"plate_{source.plate_id}_processed"}
+    assert find_derived(conn, source.plate_id, "processed") == derived
+    assert find_derived(conn, source.plate_id, "other") is None
+    assert find_derived(conn, derived, "processed") is None
+    assert derived_state(conn, derived) == {"A01": [], "B03": []}
+
+
+def test_it_is_not_found_by_its_name(conn, source, derived):
+    plate = services.query(conn).get("Plate", derived)
+    plate.name = rstring("renamed")
+    services.update(conn).saveObject(plate)
+    make_plate(conn, name="screen [processed]")
+    assert find_derived(conn, source.plate_id, "processed") == derived
+    assert derive_plate(conn, source, "processed", MARKS) == derived
+
+
+def test_deriving_again_keeps_the_images(conn, source, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    assert derive_plate(conn, source, "processed", {**MARKS, "run": "r2"}) == derived
+    assert seed_of(conn, derived) == 1
+    assert mark_of(conn, "Plate", derived)["run"] == "r2"
+    assert count(conn, "Plate") == {"Plate": 2}
+    assert derive_plate(conn, source, "other", MARKS) != derived
+
+
+def test_deriving_again_is_a_handful_of_calls(conn, source, derived, wire):
+    wire.start()
+    derive_plate(conn, source, "processed", MARKS)
+    assert len(wire.stop()) <= 8
+
+
+def test_wells_come_and_go(conn, source, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    write_well(conn, derived, "B03", sites(2), MARKS)
+    before = count(conn, "Image", "Annotation")
+    derive_plate(conn, source, "processed", MARKS, wells=["B03", "C05"])
+    assert list(derived_state(conn, derived)) == ["B03", "C05"]
+    assert seed_of(conn, derived, "B03") == 2
+    assert count(conn, "Image", "Annotation") == {key: n - 2 for key, n in before.items()}
+    derive_plate(conn, source, "processed", MARKS)
+    assert list(derived_state(conn, derived)) == ["A01", "B03"] and seed_of(conn, derived) is None
+    with pytest.raises(PlateError, match="has no well 'D01'"):
+        derive_plate(conn, source, "processed", MARKS, wells=["D01"])
+
+
+def test_a_derived_plate_that_was_deleted_is_made_again(conn, source, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    conn.deleteObjects("Plate", [derived], wait=True)  # which leaves the images
+    assert find_derived(conn, source.plate_id, "processed") is None and derived_state(conn, derived) == {}
+    assert len(images_in_no_well(conn)) == 2
+    again = derive_plate(conn, source, "processed", MARKS)
+    assert again != derived and images_in_no_well(conn) == []
+
+
+def test_it_goes_to_the_screens_of_its_source(conn):
+    screen = omero.model.ScreenI()
+    screen.name = rstring("screen")
+    screen = services.update(conn).saveAndReturnObject(screen)
+    source = load_plate(conn, make_plate(conn, {"A01": 1}))
+    link = omero.model.ScreenPlateLinkI()
+    link.parent, link.child = omero.model.ScreenI(screen.id.val, False), omero.model.PlateI(source.plate_id, False)
+    services.update(conn).saveObject(link)
+    derived = derive_plate(conn, source, "processed", MARKS)
+    assert [child.getId() for child in conn.getObject("Screen", screen.id.val).listChildren()] == [
+        source.plate_id, derived]
+
+
+def test_two_processes_derive_one_plate(omero_server, conn, source):
+    conns = [omero_server.login(conn.getUser().getName(), "pw") for _ in range(4)]
+    start, made, failed = threading.Barrier(len(conns)), [], []
+
+    def derive(mine):
+        try:
+            start.wait()
+            made.append(derive_plate(mine, source, "processed", MARKS))
+        except PlateError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=derive, args=(mine,)) for mine in conns]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine in conns:
+        mine.close()
+    assert made and all("another process" in str(error) or "no plate" in str(error) for error in failed)
+    again = derive_plate(conn, source, "processed", MARKS)
+    assert count(conn, "Plate") == {"Plate": 2} and again in made
+    assert list(derived_state(conn, again)) == ["A01", "B03"]
+
+
+def test_another_process_derives_the_plate_in_between(omero_server, conn, source, wire):
+    """Whatever call of one process the other's whole work comes before, there is one plate in the end."""
+    other = omero_server.login(conn.getUser().getName(), "pw")
+    for point in range(40):
+        theirs = []
+
+        def all_of_it(number, point=point, theirs=theirs):
+            if number == point:
+                wire.on = False
+                theirs.append(derive_plate(other, source, f"out{point}", MARKS))
+                wire.on = True
+
+        wire.start(before=all_of_it)
+        mine = derive_plate(conn, source, f"out{point}", MARKS)
+        wire.stop()
+        if not theirs:
+            break
+        assert count(conn, "Plate") == {"Plate": 2 + point}
+        assert mine == theirs[0] == find_derived(conn, source.plate_id, f"out{point}")
+        assert list(derived_state(conn, mine)) == ["A01", "B03"]
+    other.close()
+    assert theirs == [] and point > 5
+
+
+def test_killed_while_deriving(conn, source, wire):
+    for point in range(40):
+        wire.start(dies_at=point)
+        try:
+            derive_plate(conn, source, f"out{point}", MARKS)
+            break
+        except Killed:
+            wire.stop()
+        derived = derive_plate(conn, source, f"out{point}", MARKS)
+        assert list(derived_state(conn, derived)) == ["A01", "B03"]
+        assert count(conn, "Plate") == {"Plate": 2 + point}
+    wire.stop()
+    assert point > 5
+
+
+def test_who_may_derive(omero_server, root, make_user):
+    """In a read-only group another's plate is derived from; the derived plate is one's own."""
+    owner, other = make_user("rwr---"), make_user()
+    group = owner.getEventContext().groupId
+    source = load_plate(owner, make_plate(owner))
+    with pytest.raises(PlateError, match=r"this user may not write .*plate derived from|may not see"):
+        derive_plate(other, source, "processed", MARKS)
+    member = make_user(group=group)
+    theirs = derive_plate(owner, source, "processed", MARKS)
+    mine = derive_plate(member, load_plate(member, source.plate_id), "processed", MARKS)
+    assert mine != theirs
+    assert find_derived(owner, source.plate_id, "processed") == theirs
+    assert find_derived(member, source.plate_id, "processed") == mine
+    write_well(member, mine, "A01", sites(1), MARKS)
+    write_well(owner, theirs, "A01", sites(2), MARKS)
+    assert seed_of(owner, mine) == 1 and seed_of(member, theirs) == 2
+
+
+# ---- the well
+
+def test_a_well_is_written(conn, source, derived):
+    written = write_well(conn, derived, "A01", sites(1), MARKS)
+    assert seed_of(conn, derived) == 1
+    assert derived_state(conn, derived) == {
+        "A01": [(written[site]["image_id"], written[site]["sha1"]) for site in (1, 2)], "B03": []}
+    image = written[1]["image_id"]
+    assert mark_of(conn, "Image", image) == {
+        **MARKS, "source_plate": str(source.plate_id), "output": "processed", "well": "A01", "site": "1",
+        "source_image": "5", "derived_plate": f"plate_{source.plate_id}_processed",
+        "derived_well": f"plate_{source.plate_id}_processed/A01"}
+    assert images_in_no_well(conn) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (1, 3), (3, 1)])
+def test_a_well_is_written_again(conn, derived, first, second):
+    write_well(conn, derived, "B03", sites(7, 1), MARKS)
+    write_well(conn, derived, "A01", sites(1, first), MARKS)
+    before = count(conn, "Image", "MapAnnotation", "Channel")
+    write_well(conn, derived, "A01", sites(2, second), MARKS)
+    assert seed_of(conn, derived, n=second) == 2 and seed_of(conn, derived, "B03", 1) == 7
+    more = second - first
+    assert count(conn, "Image", "MapAnnotation", "Channel") == {
+        "Image": before["Image"] + more, "MapAnnotation": before["MapAnnotation"] + more,
+        "Channel": before["Channel"] + 2 * more}
+    assert images_in_no_well(conn) == []
+
+
+def test_only_some_sites(conn, derived):
+    write_well(conn, derived, "A01", sites(1, 2), MARKS)
+    write_well(conn, derived, "A01", {2: sites(5, 3)[2], 3: sites(5, 3)[3]}, MARKS, whole=False)
+    images = load_plate(conn, derived).wells["A01"].images
+    assert [images[site].name for site in (1, 2, 3)] == ["site 1 of 1", "site 2 of 5", "site 3 of 5"]
+    assert images_in_no_well(conn) == []
+    with pytest.raises(PlateError, match="site 5 can't be written before site 4"):
+        write_well(conn, derived, "A01", {5: sites(1)[1]}, MARKS, whole=False)
+    assert images_in_no_well(conn) == []
+
+
+@pytest.mark.parametrize("wrong", [{}, {2: None}, {0: None, 1: None}, {1: None, 3: None}])
+def test_sites_that_are_no_well(conn, derived, wrong):
+    images = {site: NewImage("x", block(1)) for site in wrong}
+    with pytest.raises(PlateError, match="count from 1 without a gap"):
+        write_well(conn, derived, "A01", images, MARKS)
+
+
+def test_places_that_are_not_there(conn, source, derived):
+    for plate, well, problem in ((source.plate_id, "A01", "is no derived plate"), (987654321, "A01", "is not there"),
+                                 (derived, "D01", "has no well D01")):
+        with pytest.raises(PlateError, match=problem):
+            write_well(conn, plate, well, sites(1), MARKS)
+    assert images_in_no_well(conn) == []
+
+
+def test_images_that_do_not_go(conn, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    wrong = {1: sites(2)[1], 2: NewImage("complex", np.zeros((1, 1, 1, 2, 2), complex))}
+    with pytest.raises(PlateError, match="complex128"):
+        write_well(conn, derived, "A01", wrong, MARKS)
+    assert seed_of(conn, derived) == 1 and images_in_no_well(conn) == []
+
+
+@pytest.mark.parametrize("deleted", [1, 2])
+def test_a_deleted_sample_is_filled(conn, derived, deleted):
+    """Where a user deleted an image of the well, no hole stays."""
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    sample = load_plate(conn, derived).image("A01", deleted).well_sample_id
+    services.delete(conn, services.current_group(conn), WellSample=[sample])
+    assert len(derived_state(conn, derived)["A01"]) == 1
+    write_well(conn, derived, "A01", sites(2), MARKS)
+    assert seed_of(conn, derived) == 2 and images_in_no_well(conn) == []
+
+
+def test_an_image_that_someone_put_into_the_well_is_not_deleted(conn, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    own = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
+    sample = services.query(conn).get("WellSample", load_plate(conn, derived).image("A01", 1).well_sample_id)
+    sample.image = omero.model.ImageI(own.image_id, False)
+    services.update(conn).saveObject(sample)
+    write_well(conn, derived, "A01", sites(2), MARKS)
+    assert seed_of(conn, derived) == 2
+    assert conn.getObject("Image", own.image_id) is not None and images_in_no_well(conn) == []
+
+
+def test_a_derived_image_that_someone_put_into_a_dataset_stays(conn, derived):
+    written = write_well(conn, derived, "A01", sites(1), MARKS)
+    dataset = omero.model.DatasetI()
+    dataset.name = rstring("kept")
+    dataset.linkImage(omero.model.ImageI(written[1]["image_id"], False))
+    services.update(conn).saveObject(dataset)
+    write_well(conn, derived, "A01", sites(2), MARKS)
+    assert images_in_no_well(conn) == [written[1]["image_id"]]
+
+
+def test_killed_while_writing(conn, derived, wire):
+    """Before whichever call a process dies: the well shows its old images or its new ones, and no rest stays."""
+    write_well(conn, derived, "A01", sites(0), MARKS)
+    committed = []
+    for point in range(60):
+        old, new, last = 3 * point, 3 * point + 1, 3 * point + 2
+        write_well(conn, derived, "A01", sites(old), MARKS)
+        wire.start(dies_at=point)
+        try:
+            write_well(conn, derived, "A01", sites(new), MARKS)
+            break
+        except Killed:
+            wire.stop()
+        shown = seed_of(conn, derived)
+        assert shown in (old, new)
+        committed.append(shown == new)
+        write_well(conn, derived, "A01", sites(last), MARKS)
+        assert seed_of(conn, derived) == last and images_in_no_well(conn) == []
+        assert count(conn, "Image", "MapAnnotation") == {"Image": 6, "MapAnnotation": 7}
+    wire.stop()
+    # once and for all: there is one point of commitment, with work before and after it
+    assert committed == sorted(committed) and {False, True} == set(committed)
+
+
+def test_killed_while_writing_an_empty_well(conn, derived, wire):
+    for point in range(60):
+        services.delete(conn, services.current_group(conn), WellSample=[
+            image.well_sample_id for _, image in load_plate(conn, derived, require_images=False).images()])
+        wire.start(dies_at=point)
+        try:
+            write_well(conn, derived, "A01", sites(point), MARKS)
+            break
+        except Killed:
+            wire.stop()
+        assert seed_of(conn, derived) in (None, point)
+    wire.stop()
+    assert point > 10 and images_in_no_well(conn) == []
+
+
+def test_another_process_writes_in_between(omero_server, conn, derived, wire):
+    """Whichever call of one process the other's whole work comes before: the well is whole, and no rest stays."""
+    other = omero_server.login(conn.getUser().getName(), "pw")
+    outcomes = set()
+    for point in range(60):
+        theirs, mine = 2 * point, 2 * point + 1
+        ran = []
+
+        def all_of_it(number, point=point, theirs=theirs, ran=ran):
+            if number == point:
+                wire.on = False
+                ran.append(write_well(other, derived, "A01", sites(theirs), MARKS))
+                wire.on = True
+
+        wire.start(before=all_of_it)
+        try:
+            write_well(conn, derived, "A01", sites(mine), MARKS)
+            expected = mine
+        except PlateError as error:
+            assert "another process" in str(error)
+            expected = theirs
+        wire.stop()
+        if not ran:
+            break
+        shown = seed_of(conn, derived)
+        outcomes.add(shown == mine)
+        # after the commit the other one replaces what was just written
+        assert shown in (expected, theirs)
+        assert images_in_no_well(conn) == []
+    other.close()
+    assert outcomes == {True, False}
+
+
+def test_two_processes_write_one_well(omero_server, conn, derived):
+    name = conn.getUser().getName()
+    conns = [omero_server.login(name, "pw") for _ in range(3)]
+    start, told = threading.Barrier(len(conns)), []
+
+    def write(seed):
+        start.wait()
+        try:
+            write_well(conns[seed], derived, "A01", sites(seed), MARKS)
+        except PlateError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(len(conns))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine in conns:
+        mine.close()
+    assert seed_of(conn, derived) in range(len(conns)) and len(told) < len(conns)
+    write_well(conn, derived, "A01", sites(9), MARKS)
+    assert seed_of(conn, derived) == 9 and images_in_no_well(conn) == []

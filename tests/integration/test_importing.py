@@ -1,0 +1,122 @@
+"""Folders of TIFFs that become plates."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from wire import Killed, count, images_in_no_well, wire
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero.importing import import_folder
+from openhcs_omero.omero.pixels import read_metadata, read_site
+from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire"]
+
+TRANSFLUOR = Path(__file__).parents[3] / "shared/data/transfluor"
+
+
+def pixels(well, site, channel, dtype="uint16"):
+    return (np.arange(24).reshape(4, 6) + sum(map(ord, well)) + 50 * site + 100 * channel).astype(dtype)
+
+
+def fill(folder, wells=("A01", "A02", "P24"), sites=2, channels=2):
+    """ImageXpress files whose pixels tell where they belong."""
+    for well in wells:
+        for site in range(1, sites + 1):
+            for channel in range(1, channels + 1):
+                tifffile.imwrite(folder / f"run_{well}_s{site}_w{channel}.tif", pixels(well, site, channel))
+    return folder
+
+
+def test_a_folder_becomes_a_plate(conn, tmp_path):
+    told = []
+    plate_id = import_folder(conn, fill(tmp_path), name="screen", progress=lambda done, of: told.append((done, of)))
+    plate = load_plate(conn, plate_id)
+    assert (plate.name, plate.rows, plate.columns) == ("screen", 16, 24)
+    assert list(plate.wells) == ["A01", "A02", "P24"] and plate.max_sites == 2
+    for well, image in plate.images():
+        site = read_site(conn, image)
+        assert site.shape == (1, 2, 1, 4, 6)
+        for channel in (1, 2):
+            assert np.array_equal(site[0, channel - 1, 0], pixels(well, image.site, channel))
+    image = plate.image("A01", 1)
+    assert read_metadata(conn, [image])[image.image_id].channel_names == ("channel 1", "channel 2")
+    assert told == [(0, 6), (2, 6), (4, 6), (6, 6)]
+    assert images_in_no_well(conn) == []
+
+
+def test_the_folder_names_the_plate(conn, tmp_path):
+    folder = tmp_path / "my screen"
+    folder.mkdir()
+    plate = load_plate(conn, import_folder(conn, fill(folder, ["A01"])))
+    assert (plate.name, plate.rows, plate.columns) == ("my screen", 8, 12)
+
+
+def test_importing_twice_gives_two_plates(conn, tmp_path):
+    fill(tmp_path)
+    assert len({import_folder(conn, tmp_path) for _ in range(2)}) == 2
+    assert count(conn, "Plate", "Image") == {"Plate": 2, "Image": 12}
+
+
+@pytest.mark.skipif(not TRANSFLUOR.is_dir(), reason="the real images are not there")
+def test_the_real_plate(conn):
+    plate = load_plate(conn, import_folder(conn, TRANSFLUOR))
+    assert (plate.name, plate.rows, plate.columns) == ("transfluor", 16, 24)
+    assert list(plate.wells) == [f"O{column:02d}" for column in range(1, 25)]
+    assert all(len(well.images) == 3 for well in plate.wells.values())
+    [file] = TRANSFLUOR.glob("*_O08f02d2.TIF")
+    assert np.array_equal(read_site(conn, plate.image("O08", 3))[0, 0, 0], tifffile.imread(file))
+
+
+@pytest.mark.parametrize("spoil", ["name", "size", "broken"])
+def test_nothing_is_created_of_a_bad_folder(conn, wire, tmp_path, spoil):
+    fill(tmp_path)
+    bad = tmp_path / ("overview.tif" if spoil == "name" else "run_P24_s2_w2.tif")
+    if spoil == "broken":
+        bad.write_bytes(b"no TIFF")
+    else:
+        tifffile.imwrite(bad, np.zeros((4, 7), "uint16"))
+    wire.start()
+    with pytest.raises(PlateError, match=bad.name):
+        import_folder(conn, tmp_path)
+    assert wire.stop() == []
+
+
+def test_a_file_that_breaks_meanwhile(conn, tmp_path):
+    fill(tmp_path)
+
+    def break_it(done, of):
+        (tmp_path / "run_P24_s2_w2.tif").write_bytes(b"no TIFF")
+
+    with pytest.raises(PlateError, match=r"run_P24_s2_w2\.tif can't be read"):
+        import_folder(conn, tmp_path, progress=break_it)
+    assert count(conn, "Plate", "Image", "Annotation") == {"Plate": 0, "Image": 0, "Annotation": 0}
+
+
+def test_killed_while_importing(conn, wire, tmp_path):
+    fill(tmp_path, ["A01", "A02"], sites=1, channels=1)
+    other = tmp_path / "other"
+    other.mkdir()
+    import_folder(conn, fill(other, ["A01"], sites=1))
+    for point in range(60):
+        wire.start(dies_at=point)
+        try:
+            import_folder(conn, tmp_path)
+            break
+        except Killed:
+            wire.stop()
+        assert count(conn, "Plate") == {"Plate": 1 + point}  # no half plate
+        plate = load_plate(conn, import_folder(conn, tmp_path))
+        assert list(plate.wells) == ["A01", "A02"] and images_in_no_well(conn) == []
+    wire.stop()
+    assert point > 10
+
+
+def test_who_may_not_import(root, make_user, tmp_path):
+    owner = make_user("rwr---")
+    conn = make_user()
+    conn.SERVICE_OPTS.setOmeroGroup(str(owner.getEventContext().groupId))
+    with pytest.raises(PlateError, match="this user may not"):
+        import_folder(conn, fill(tmp_path))

@@ -1,0 +1,239 @@
+"""Plates, sites and planes as a server gives them."""
+
+import dataclasses
+
+import numpy as np
+import omero
+import pytest
+from omero.model.enums import UnitsLength
+from omero.rtypes import rint
+from wire import SHAPE, block, make_plate, wire
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import connection, services
+from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.connection import Server
+from openhcs_omero.omero.pixels import NewImage, pixels_file, read_metadata, read_plane, read_site, write_well_images
+from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire"]
+
+
+def test_what_a_plate_is_made_of(conn):
+    plate_id = make_plate(conn, {"B03": 1, "A01": 2, "H12": 0}, name="screen 1")
+    plate = load_plate(conn, plate_id)
+    assert (plate.plate_id, plate.name, plate.rows, plate.columns) == (plate_id, "screen 1", 8, 12)
+    assert plate.group_id == conn.getEventContext().groupId
+    assert list(plate.wells) == ["A01", "B03", "H12"] and plate.wells_with_images() == ["A01", "B03"]
+    assert (plate.max_sites, plate.max_t, plate.max_c, plate.max_z) == (2, 1, 2, 3)
+    well = plate.wells["A01"]
+    assert (well.row, well.col, sorted(well.images)) == (0, 0, [1, 2])
+    image = plate.image("A01", 2)
+    assert (image.shape, image.pixel_type, image.index, image.name) == (SHAPE, "uint16", 1, "A01 2")
+    gateway = conn.getObject("Image", image.image_id)
+    assert image.pixels_id == gateway.getPixelsId()
+    assert image.sha1 == gateway.getPrimaryPixels().getSha1()
+    assert image.update_event == gateway._obj.details.updateEvent.id.val
+    assert conn.getObject("Well", well.well_db_id).getWellPos() == "A1"
+
+
+def test_opening_a_plate_is_one_call(conn, wire):
+    small, large = make_plate(conn), make_plate(conn, {f"{row}{column:02d}": 1 for row in "ABC" for column in (1, 2)})
+    load_plate(conn, small)
+    for plate_id, wells in ((small, 2), (large, 6)):
+        wire.start()
+        plate = load_plate(conn, plate_id)
+        plate.fingerprint(), plate.list_paths(), plate.check_uniform()
+        assert wire.stop() == ["projection"]
+        assert len(plate.wells) == wells
+
+
+def test_plates_that_are_not_there(conn, make_user):
+    with pytest.raises(PlateError, match=r"^there is no plate 987654321, or this user may not see it$"):
+        load_plate(conn, 987654321)
+    hidden = make_plate(make_user())
+    with pytest.raises(PlateError, match=f"there is no plate {hidden}, or this user may not see it"):
+        load_plate(conn, hidden)
+
+
+def test_plates_without_wells_or_images(conn):
+    bare = make_plate(conn, name="bare")
+    services.delete(
+        conn, services.current_group(conn), Well=[well.well_db_id for well in load_plate(conn, bare).wells.values()]
+    )
+    with pytest.raises(PlateError, match=rf"^plate {bare} \(bare\) has no wells"):
+        load_plate(conn, bare)
+    assert load_plate(conn, bare, require_images=False).wells == {}
+    empty = make_plate(conn, {"A01": 0})
+    with pytest.raises(PlateError, match="has wells but no images"):
+        load_plate(conn, empty)
+    assert list(load_plate(conn, empty, require_images=False).wells) == ["A01"]
+
+
+def test_a_plate_in_another_group_of_the_user(omero_server, root, make_user):
+    here, there = make_user(), make_user("rwr---")
+    other = there.getEventContext().groupId
+    root.c.sf.getAdminService().addGroups(
+        omero.model.ExperimenterI(here.getUserId(), False), [omero.model.ExperimenterGroupI(other, False)]
+    )
+    plate_id = make_plate(there)
+    again = omero_server.login(here.getUser().getName(), "pw")
+    try:
+        assert again.getEventContext().groupId != other
+        plate = load_plate(again, plate_id)
+        assert plate.group_id == other
+        assert np.array_equal(read_site(again, plate.image("A01", 1)), block(1))
+        assert np.array_equal(read_plane(again, plate.image("A01", 2), 2, 1, 0), block(2)[0, 1, 2])
+    finally:
+        again.close()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
+def test_pixels_of_all_types(conn, dtype):
+    shape = (2, 3, 2, 5, 7)
+    plate = load_plate(conn, make_plate(conn, {"A01": 1}, shape=shape, dtype=dtype))
+    image, truth = plate.image("A01", 1), block(1, shape, dtype)
+    assert image.shape == shape and image.pixel_type == dtype
+    site = read_site(conn, image)
+    assert site.dtype == np.dtype(dtype) and np.array_equal(site, truth)
+    plane = read_plane(conn, image, z=1, c=2, t=1)
+    assert plane.dtype == np.dtype(dtype) and np.array_equal(plane, truth[1, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("limit", "calls"), [(10**6, ["getTimepoint"] * 2), (200, ["getStack"] * 6), (100, ["getPlane"] * 12)]
+)
+def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, limit, calls):
+    shape = (2, 3, 2, 5, 7)
+    monkeypatch.setattr("openhcs_omero.omero.pixels.MAX_CALL", limit)
+    wire.start()
+    plate_id = make_plate(conn, {"A01": 1}, shape=shape)
+    assert [call for call in wire.stop() if call.startswith("set") and call != "setPixelsId"] == [
+        call.replace("get", "set") for call in calls
+    ]
+    plate = load_plate(conn, plate_id)
+    wire.start()
+    site = read_site(conn, plate.image("A01", 1))
+    assert wire.stop() == ["createRawPixelsStore", "setPixelsId", *calls]
+    assert np.array_equal(site, block(1, shape))
+
+
+def test_planes_of_an_image_share_a_store(conn, wire):
+    plate = load_plate(conn, make_plate(conn))
+    wire.start()
+    for image in (plate.image("A01", 1), plate.image("A01", 2)):
+        for z in range(3):
+            read_plane(conn, image, z, 0, 0)
+    opened = ["createRawPixelsStore", "setPixelsId", "getPlane", "getPlane", "getPlane"]
+    assert wire.stop() == [*opened, "close", *opened]
+
+
+@pytest.mark.parametrize("plane", [(3, 0, 0), (0, 2, 0), (0, 0, 1), (-1, 0, 0)])
+def test_planes_that_are_not_there(conn, plane):
+    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
+    with pytest.raises(PlateError, match=r"has no plane .* it has 3 z, 2 channels, 1 timepoints"):
+        read_plane(conn, image, *plane)
+
+
+def test_fingerprints_change_with_the_plate(conn):
+    plate_id = make_plate(conn)
+    before = load_plate(conn, plate_id)
+    save_text(conn, "Plate", plate_id, "x.csv", b"a\n1\n")
+    save_text(conn, "Image", before.image("A01", 1).image_id, "x.csv", b"a\n1\n")
+    assert load_plate(conn, plate_id).fingerprint() == before.fingerprint()
+    sample = services.query(conn).get("WellSample", before.image("B03", 2).well_sample_id)
+    [new] = write_well_images(conn, [NewImage("new", block(99))], "test", before.group_id)
+    sample.image = omero.model.ImageI(new.image_id, False)
+    services.update(conn).saveObject(sample)
+    after = load_plate(conn, plate_id)
+    assert after.fingerprint() != before.fingerprint()
+    assert after.wells["A01"].fingerprint() == before.wells["A01"].fingerprint()
+    assert after.wells["B03"].fingerprint() != before.wells["B03"].fingerprint()
+    assert after.image("B03", 2).sha1 == new.sha1
+
+
+def test_channels_and_pixel_sizes(conn):
+    group = services.current_group(conn)
+    images = [
+        NewImage(
+            "named",
+            block(1),
+            channel_names=["DAPI", "GFP"],
+            colors=[(0, 0, 255), (0, 255, 0)],
+            pixel_size=(2.0, 0.65, 0.65),
+        ),
+        NewImage("bare", block(2)),
+    ]
+    written = write_well_images(conn, images, "test", group)
+    structures = [
+        dataclasses.replace(load_plate(conn, make_plate(conn)).image("A01", 1), image_id=image.image_id)
+        for image in written
+    ]
+    named, bare = (read_metadata(conn, structures)[image.image_id] for image in written)
+    assert named.channel_names == ("DAPI", "GFP") and named.colors == ((0, 0, 255), (0, 255, 0))
+    assert named.pixel_size == (2.0, 0.65, 0.65)
+    assert bare.channel_names == (None, None) and bare.colors == (None, None)
+    assert bare.pixel_size == (None, None, None)
+    pixels = services.query(conn).get("Pixels", conn.getObject("Image", written[1].image_id).getPixelsId())
+    pixels.physicalSizeX = omero.model.LengthI(500.0, UnitsLength.NANOMETER)
+    pixels.physicalSizeY = omero.model.LengthI(2.0, UnitsLength.PIXEL)
+    services.update(conn).saveObject(pixels)
+    assert read_metadata(conn, structures)[written[1].image_id].pixel_size == (None, None, 0.5)
+    assert read_metadata(conn, []) == {}
+
+
+def test_the_gateway_reads_what_is_written(conn):
+    [written] = write_well_images(
+        conn, [NewImage("mine", block(5), annotations=[("k", "v")])], "test.ns", services.current_group(conn)
+    )
+    image = conn.getObject("Image", written.image_id)
+    assert image.getName() == "mine" and image.getPixelsType() == "uint16"
+    assert np.array_equal(image.getPrimaryPixels().getPlane(2, 1, 0), block(5)[0, 1, 2])
+    assert image.getPrimaryPixels().getSha1() == written.sha1
+    assert [a.getValue() for a in image.listAnnotations(ns="test.ns")] == [[("k", "v")]]
+    ranges = services.rows(conn, "select s.globalMin, s.globalMax from Pixels px join px.channels c "
+                                 "join c.statsInfo s where px.image.id = :id order by index(c)", id=written.image_id)
+    assert ranges == [[block(5)[:, c].min(), block(5)[:, c].max()] for c in (0, 1)]
+
+
+@pytest.fixture
+def data_dir(omero_server, conn, monkeypatch):
+    """Have `conn` see the server's data folder."""
+    if omero_server.data is None:
+        pytest.skip("a real server's data folder is not at hand")
+    monkeypatch.setitem(connection._servers, conn, Server(data_dir=str(omero_server.data)))
+    return omero_server.data
+
+
+def test_pixels_from_the_servers_disk(conn, wire, data_dir):
+    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
+    wire.start()
+    site = read_site(conn, image)
+    assert wire.stop() == [] and np.array_equal(site, block(1)) and site.dtype == np.dtype("uint16")
+    wire.start()
+    planes = [read_plane(conn, image, z, 1, 0) for z in range(3)]
+    assert wire.stop() == ["createRawPixelsStore", "setPixelsId", "getPlane"]
+    assert np.array_equal(planes, block(1)[0, 1])
+
+
+def test_what_is_not_the_same_on_disk_is_read_from_the_server(conn, data_dir, tmp_path, monkeypatch):
+    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
+    fake = pixels_file(tmp_path, image.pixels_id)
+    fake.parent.mkdir(parents=True)
+    real = pixels_file(data_dir, image.pixels_id).read_bytes()
+    monkeypatch.setitem(connection._servers, conn, Server(data_dir=str(tmp_path)))
+    for content in (None, real[:-1], bytes(len(real))):
+        if content is not None:
+            fake.write_bytes(content)
+        assert np.array_equal(read_site(conn, image), block(1))
+        for z in range(3):
+            assert np.array_equal(read_plane(conn, image, z, 0, 0), block(1)[0, 0, z])
+
+
+def test_the_wells_red_stays(conn):
+    """A well that somebody coloured is read as any other."""
+    plate_id = make_plate(conn, {"A01": 1})
+    well = services.query(conn).get("Well", load_plate(conn, plate_id).wells["A01"].well_db_id)
+    well.red = rint(255)
+    services.update(conn).saveObject(well)
+    assert load_plate(conn, plate_id).image("A01", 1).site == 1
