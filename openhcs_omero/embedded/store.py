@@ -1,10 +1,11 @@
-"""Where the server keeps things: one folder with a SQLite database, `Pixels/` and `Files/`, locked against a second server."""
+"""Where the server keeps things: one folder with a SQLite database, `Pixels/` and `Files/`, locked against others."""
 from __future__ import annotations
 
 import fcntl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -107,6 +108,12 @@ def _on_connect(connection, _record) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
                    "cache_size = -65536", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
+    for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own know ASCII only
+        connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
+
+
+def _convert(convert: Callable[[str], str], value) -> str | None:
+    return None if value is None else convert(str(value))
 
 
 def _on_begin(connection: sa.Connection) -> None:
