@@ -134,13 +134,19 @@ def import_(
 
     conn = _connect(host, port, user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    bar = Progress(*columns, console=Console(stderr=True))
 
-        def progress(done: int, total: int) -> None:
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task(f"import {folder.name}")
-            bar.update(task, completed=done, total=total)
+    def progress(done: int, total: int) -> None:
+        if not bar.task_ids:  # all files are found to be good
+            bar.start()
+            bar.add_task(f"import {folder.name}")
+        bar.update(bar.task_ids[0], completed=done, total=total)
 
+    try:
         plate_id = import_folder(conn, folder, name, pattern, progress)
+    finally:
+        if bar.task_ids:
+            bar.stop()
     print(plate_id)
 
 

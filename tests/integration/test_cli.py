@@ -1,0 +1,279 @@
+"""The command line, as it is typed: what it prints where, its exit status, and what it says when it can't."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.derived import derive_plate
+from openhcs_omero.omero.plate import load_plate
+
+rng = np.random.default_rng(5)
+COMMAND = [sys.executable, "-m", "openhcs_omero.cli"]
+
+
+@dataclass
+class Shell:
+    """Runs the command as a user of a server."""
+
+    env: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *args, **env):
+        whole = {**os.environ, "TERM": "dumb", "NO_COLOR": "1", **self.env, **env}
+        whole = {key: value for key, value in whole.items() if value}
+        return subprocess.Popen(
+            [*COMMAND, *map(str, args)],
+            env=whole,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *args, **env):
+        """(exit status, stdout, stderr)"""
+        process = self.start(*args, **env)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def lines(self, *args):
+        """What a command that has to go well prints."""
+        status, out, err = self(*args)
+        assert (status, err) == (0, "")
+        return out.splitlines()
+
+    def refusal(self, *args, **env):
+        """The one sentence of a command that has to fail, on stderr and nowhere else."""
+        status, out, err = self(*args, **env)
+        assert (status, out) == (1, "")
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        return err.removeprefix("error: ").strip()
+
+
+@pytest.fixture
+def shell(conn, omero_server, tmp_path):
+    return Shell(
+        {
+            "OMERO_HOST": omero_server.host,
+            "OMERO_PORT": str(omero_server.port),
+            "OMERO_USER": conn.getUser().getName(),
+            "OMERO_PASSWORD": "pw",
+            "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two wells with two sites of two channels each."""
+    for well in ("A01", "B02"):
+        for site in (1, 2):
+            for c in range(2):
+                plane = rng.integers(0, 60000, (9, 7)).astype("uint16")
+                DiskBackend().save(plane, tmp_path / "screen" / f"{well}_s{site:03d}_z000_c{c:03d}.tif")
+    return tmp_path / "screen"
+
+
+@pytest.fixture
+def plate(shell, folder):
+    (plate_id,) = shell("import", folder)[1].split()
+    return int(plate_id)
+
+
+# ---- import, ls, info, get
+
+
+def test_import_prints_the_id_alone(conn, shell, folder):
+    status, out, err = shell("import", folder, "--name", "My plate")
+    assert (status, out) == (0, f"{int(out)}\n")
+    assert "4/4" in err
+    structure = load_plate(conn, int(out))
+    assert (structure.name, list(structure.wells), structure.max_sites) == ("My plate", ["A01", "B02"], 2)
+
+
+def test_import_by_a_pattern(conn, shell, tmp_path):
+    planes = {
+        f"plate{c}-{column}-B.tif": np.full((4, 5), c * 10 + column, "uint8") for c in (0, 1) for column in (3, 4)
+    }
+    for name, plane in planes.items():
+        DiskBackend().save(plane, tmp_path / "odd" / name)
+    pattern = r"plate(?P<channel>\d)-(?P<column>\d)-(?P<row>[A-Z])\.tif"
+    status, out, err = shell("import", tmp_path / "odd", "--pattern", pattern)
+    assert status == 0, err
+    assert list(load_plate(conn, int(out)).wells) == ["B03", "B04"]
+    shell("get", f"/omero/plate_{int(out)}/B04/B04_s001_z000_c001.tif", tmp_path / "x.tif")
+    np.testing.assert_array_equal(DiskBackend().load(tmp_path / "x.tif"), planes["plate1-4-B.tif"])
+
+
+def test_ls(conn, shell, plate):
+    save_text(conn, "Plate", plate, "x.csv", b"a\n1\n")
+    save_text(conn, "Well", load_plate(conn, plate).well("A01").well_db_id, "y.csv", b"a\n1\n")
+    path = f"/omero/plate_{plate}"
+    assert shell.lines("ls", path) == [f"{path}/A01", f"{path}/B02", f"{path}/x.csv"]
+    planes = [f"{path}/A01/A01_s{site:03d}_z000_c{c:03d}.tif" for site in (1, 2) for c in (0, 1)]
+    assert shell.lines("ls", f"{path}/A01/") == [*planes, f"{path}/A01/y.csv"]
+
+
+def test_info(conn, shell, plate):
+    save_text(conn, "Plate", plate, "x.csv", b"a\n1\n")
+    derived = derive_plate(conn, load_plate(conn, plate), "processed", {})
+    lines = shell.lines("info", f"plate_{plate}")
+    assert lines == shell.lines("info", plate) == shell.lines("info", f"/omero/plate_{plate}")
+    said = {line[:16].strip(): line[16:].strip() for line in lines}
+    assert said["plate"] == f"/omero/plate_{plate}  screen"
+    assert said["wells"].startswith("2 of 8 x 12, A01 to B02")
+    assert said["sites"] == "2 a well, 4 in all"
+    assert said["image size"] == "7 x 9 pixels, uint16; z 1, channels 2, timepoints 1"
+    assert "channel 1" in said
+    assert said["derived plate"] == f"/omero/plate_{plate}_processed  OMERO id {derived}"
+    assert said["file"] == f"/omero/plate_{plate}/x.csv"
+    empty = shell.lines("info", f"plate_{plate}_processed")
+    assert any("2 of them without images" in line for line in empty)
+
+
+def test_get(conn, shell, plate, folder, tmp_path):
+    save_text(conn, "Plate", plate, "x.json", b'{"a" :1}')
+    path, out = f"/omero/plate_{plate}", tmp_path / "out"
+    out.mkdir()
+    assert shell.lines("get", f"{path}/B02/B02_s002_z000_c001.tif", out) == []
+    assert shell.lines("get", f"{path}/B02/B02_s002.tif", out / "site.tif") == []
+    assert shell.lines("get", f"{path}/x.json", out) == []
+    plane = DiskBackend().load(folder / "B02_s002_z000_c001.tif")
+    np.testing.assert_array_equal(DiskBackend().load(out / "B02_s002_z000_c001.tif"), plane)
+    site = DiskBackend().load(out / "site.tif")
+    assert site.shape == (1, 2, 1, 9, 7)
+    np.testing.assert_array_equal(site[0, 1, 0], plane)
+    assert (out / "x.json").read_bytes() == b'{"a" :1}'
+
+
+# ---- what can't be done
+
+
+def test_paths_that_are_none(shell, plate, tmp_path):
+    path = f"/omero/plate_{plate}"
+    assert "expected /omero/plate_<id>" in shell.refusal("ls", "/data/plate")
+    assert "no plate 999999999" in shell.refusal("ls", "/omero/plate_999999999")
+    assert "no plate 999999999" in shell.refusal("info", "999999999")
+    assert "no derived plate 'x'" in shell.refusal("info", f"plate_{plate}_x")
+    assert "no well 'H12'" in shell.refusal("ls", f"{path}/H12")
+    assert "ls takes a plate or a well" in shell.refusal("ls", f"{path}/A01/A01_s001.tif")
+    assert "info takes a plate" in shell.refusal("info", f"{path}/A01")
+    assert "get takes a plane, a site or an attached file" in shell.refusal("get", path, tmp_path)
+    assert "no file" in shell.refusal("get", f"{path}/x.csv", tmp_path / "x.csv")
+    assert "no plane" in shell.refusal("get", f"{path}/A01/A01_s001_z000_c007.tif", tmp_path / "x.tif")
+    assert "ending .tif" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "x.png")
+    (tmp_path / "file").write_text("")
+    assert "a file stands in its place" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "file/x.tif")
+    assert sorted(file.name for file in tmp_path.glob("x.*")) == []
+
+
+def test_imports_that_are_refused_create_nothing(conn, shell, folder, tmp_path):
+    def count():
+        return [services.rows(conn, f"select count(o.id) from {kind} o") for kind in ("Plate", "Image", "Well")]
+
+    before = count()
+    assert "is not a folder" in shell.refusal("import", tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert "no TIFF" in shell.refusal("import", tmp_path / "empty")
+    shell.refusal("import", folder, "--pattern", "(")
+    (folder / "C01_s001_z000_c000.tif").write_bytes(b"II*\0")
+    assert "C01_s001_z000_c000.tif" in shell.refusal("import", folder)
+    DiskBackend().save(np.zeros((3, 3), "uint16"), folder / "C01_s001_z000_c000.tif")
+    assert "C01" in shell.refusal("import", folder)
+    (folder / "C01_s001_z000_c000.tif").rename(folder / "what is this.tif")
+    assert "what is this.tif" in shell.refusal("import", folder)
+    assert count() == before
+
+
+def test_servers_that_are_not_there(shell):
+    assert "wrong user name or password" in shell.refusal("ls", "1", OMERO_PASSWORD="wrong")
+    assert "wrong user name or password" in shell.refusal("ls", "1", "--user", "no such user")
+    assert "no session" in shell.refusal("ls", "1", OMERO_PASSWORD="")
+    assert "OMERO_PASSWORD" in shell.refusal("ls", "1", OMERO_PASSWORD="")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        start = time.monotonic()
+        assert "not an OMERO server" in shell.refusal("ls", "1", "--host", "127.0.0.1", "--port", port)
+        assert time.monotonic() - start < 20
+    assert "nothing listens at 127.0.0.1" in shell.refusal("ls", "1", "--host", "127.0.0.1", "--port", port)
+
+
+def test_options_go_before_the_environment(shell, plate):
+    given = dict(shell.env)
+    host, port, user = (given.pop(f"OMERO_{name}") for name in ("HOST", "PORT", "USER"))
+    wrong = {"OMERO_HOST": "no-such-host.invalid", "OMERO_PORT": "1", "OMERO_USER": "nobody"}
+    elsewhere = Shell({**given, **wrong})
+    assert "no-such-host.invalid" in elsewhere.refusal("info", plate)
+    assert elsewhere.lines("info", plate, "--host", host, "--port", port, "--user", user) == shell.lines("info", plate)
+
+
+def test_the_session_is_closed_and_taken_out_of_the_store(conn, shell, plate, tmp_path):
+    shell.lines("info", plate)
+    assert [file for file in (tmp_path / "sessions").rglob("*") if file.is_file()] == []
+
+
+def test_ctrl_c_in_an_import(conn, shell, folder):
+    """One line, status 130, and nothing is left in OMERO."""
+    for number in range(1, 60):
+        for file in list(folder.glob("A01_*")):
+            os.link(file, file.with_name(f"C{number:02d}{file.name[3:]}"))
+    process = shell.start("import", folder)
+    deadline = time.monotonic() + 30
+    while not services.rows(conn, "select i.id from Image i") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    assert services.rows(conn, "select i.id from Image i") == []
+    assert services.rows(conn, "select p.id from Plate p") == []
+
+
+# ---- help and serve
+
+
+def test_help_is_quick():
+    """No heavy package is imported for the sake of a help text."""
+    code = "import sys, openhcs_omero.cli; print([m for m in ('omero', 'Ice', 'numpy', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    status, out, _ = Shell()("--help")
+    assert status == 0
+    for command in ("serve", "demo", "import", "ls", "info", "get"):
+        assert command in out
+        assert Shell()(command, "--help")[0] == 0
+    assert Shell()("nonsense")[0] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve(tmp_path, number):
+    """One line when it is ready, a client can work with it, and it stops cleanly."""
+    (tmp_path / "password").write_text("secret\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--data", tmp_path / "data", "--port", port, "--root-password-file", tmp_path / "password")
+    server = Shell().start("serve", *options)
+    try:
+        assert select.select([server.stdout], [], [], 60)[0]
+        ready = server.stdout.readline()
+        assert "ready" in ready and str(port) in ready
+        client = Shell({"OMERO_PASSWORD": "secret", "OMERO_SESSIONDIR": str(tmp_path / "sessions")})
+        where = ("--host", "127.0.0.1", "--port", port, "--user", "root")
+        assert "no plate 1" in client.refusal("info", "1", *where)
+        status, out, err = Shell()("serve", *options)
+        assert (status, out) == (1, "") and err.count("\n") == 1
+        server.send_signal(number)
+        out, err = server.communicate(timeout=30)
+        assert (server.returncode, out, err) == (0, "", "")
+    finally:
+        server.kill()
