@@ -138,7 +138,7 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
     if not file.size:
         return b""
     options = services.context(conn, services.ALL_GROUPS)
-    store = conn.c.sf.createRawFileStore(options)
+    store = conn.c.sf.createRawFileStore()
     try:
         store.setFileId(file.file_id, options)
         # a read past the end is padded with zeros
@@ -203,7 +203,7 @@ def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, op
 def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any]) -> None:
     if not data:  # size 0 stands in its row, and there is nothing to read
         return
-    store = conn.c.sf.createRawFileStore(options)
+    store = conn.c.sf.createRawFileStore()
     try:
         store.setFileId(file_id, options)
         for start in range(0, len(data), CHUNK):

@@ -6,6 +6,7 @@ import that fails deletes its images. One that is killed can't; its images have 
 import of the folder by the same user deletes them first.
 """
 
+import contextlib
 import re
 import socket
 from collections import defaultdict
@@ -106,7 +107,8 @@ def import_folder(
     layout = scan(Path(folder), pattern)
     group_id = services.current_group(conn)
     mark = f"{socket.gethostname()}:{Path(folder).resolve()}"
-    _delete_leftovers(conn, mark, group_id)
+    with services.writing(f"into group {group_id}"):
+        _delete_leftovers(conn, mark, group_id)
     report = progress or (lambda done, of: None)
     report(0, layout.sites)
     wells: dict[tuple[int, int], list[int]] = {}
@@ -121,6 +123,9 @@ def import_folder(
     except BaseException as error:
         # where the plate was saved and only the answer was lost, OMERO refuses to delete its images
         discard(conn, [image for ids in wells.values() for image in ids], group_id)
+        if isinstance(error, KeyboardInterrupt):  # it may have cut off the answer with the last images' ids
+            with contextlib.suppress(Exception):
+                _delete_leftovers(conn, mark, group_id)
         if isinstance(error, omero.ValidationException):
             raise PlateError(f"the images of {folder} were deleted while they were imported: let only one import "
                              "work on a folder at a time") from None

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import Ice
 import numpy as np
 import omero
+import omero.clients
 from omero.gateway import BlitzGateway
 from omero.model import (
     ChannelI,
@@ -291,7 +293,7 @@ def write_well_images(
         ]
     except BaseException as error:
         ids = [image.id.val for image in saved]
-        swept = isinstance(error, omero.ServerError) and missing(conn, ids)
+        swept = isinstance(error, Exception) and missing(conn, ids)
         discard(conn, ids, group_id)
         if swept:
             raise PlateError("the images were deleted by another process while they were written: let only one run "
@@ -300,8 +302,11 @@ def write_well_images(
 
 
 def missing(conn: BlitzGateway, image_ids: list[int]) -> bool:
-    """Whether one of the images is no longer there."""
-    there = services.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=image_ids)
+    """Whether one of the images is known to be no longer there."""
+    try:
+        there = services.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=image_ids)
+    except (Ice.Exception, omero.ClientError):
+        return False
     return len(there) < len(image_ids)
 
 
@@ -395,7 +400,7 @@ def _write_pixels(conn: BlitzGateway, pixels_id: int, block: np.ndarray, group_i
     """Write a big-endian (T, C, Z, Y, X) block; the SHA-1 that the server confirmed."""
     options = services.context(conn, group_id)
     digest = hashlib.sha1()
-    store = conn.c.sf.createRawPixelsStore(options)
+    store = conn.c.sf.createRawPixelsStore()
     try:
         store.setPixelsId(pixels_id, False, options)
         for t, timepoint in enumerate(block):

@@ -5,6 +5,7 @@ whether it is alive, and print a traceback for every error that the server answe
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -111,12 +112,12 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
     handle = conn.c.sf.submit(Delete2(targetObjects=wanted, childOptions=[keep]), context(conn, group_id))
     callback = omero.callbacks.CmdCallbackI(conn.c, handle)
     try:
-        waited = 0
-        while not callback.block(500):
-            callback.poll()  # the server's call may be lost
-            waited += 1
-            if waited * 0.5 > DELETION_TIMEOUT:
+        pause, end = 10, time.monotonic() + DELETION_TIMEOUT
+        while not callback.block(pause):
+            if time.monotonic() > end:
                 raise DeletionRefused(f"OMERO did not finish deleting {_named(wanted)} in {DELETION_TIMEOUT} seconds")
+            callback.poll()  # the server's call may be lost
+            pause = min(2 * pause, 500)
         answer = callback.getResponse()
     finally:
         callback.close(True)

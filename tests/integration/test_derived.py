@@ -21,8 +21,8 @@ MARKS = {"run": "r1", "version": "0.1.0"}
 
 def sites(seed, n=2):
     """New images of n sites, told apart by the seed."""
-    return {site: NewImage(f"site {site} of {seed}", block(1000 * seed + site), annotations=[("source_image", "5")])
-            for site in range(1, n + 1)}
+    return {site: NewImage(f"site {site} of {seed}", block(1000 * seed + site, dtype="uint32"),
+                           annotations=[("source_image", "5")]) for site in range(1, n + 1)}
 
 
 def seed_of(conn, derived_id, well="A01", n=2):
