@@ -104,16 +104,12 @@ def submit(server: Server, session: Session, ctx: Context, request: omero.cmd.Re
 def _answer(server: Server, session: Session, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
     try:
         with server.store.write() as connection:
-            run = _Run(server, session, connection)
-            response = run(ctx, request)
+            return _Run(server, session, connection)(ctx, request)
     except Failed:
         raise
     except Exception as broken:
         log.exception("A request failed")
         raise Failed(_error(request, "internal", f"{type(broken).__name__}: {broken}")) from broken
-    for deleted in run.deleted:
-        deleting.remove_bytes(server.store, deleted)
-    return response
 
 
 def _error(request: omero.cmd.Request, name: str, message: str, detailed: bool = False) -> omero.cmd.ERR:
@@ -128,7 +124,6 @@ class _Run:
 
     def __init__(self, server: Server, session: Session, connection: sa.Connection):
         self.server, self.session, self.connection = server, session, connection
-        self.deleted: list[dict[str, list[int]]] = []  # whose files go after the commit
 
     def __call__(self, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
         work = _WORK.get(request.ice_id())
@@ -147,10 +142,8 @@ class _Run:
     def delete(self, ctx: Context, request: omero.cmd.Delete2) -> omero.cmd.Response:
         if request.typesToIgnore:
             raise GraphError("typesToIgnore is unsupported here.", detailed=False)
-        deleted = deleting.delete(self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun)
-        if not request.dryRun:
-            self.deleted.append(deleted)
-        return omero.cmd.Delete2Response(deleted)
+        return omero.cmd.Delete2Response(deleting.delete(
+            self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun))
 
     def move(self, ctx: Context, request: omero.cmd.Chgrp2) -> omero.cmd.Response:
         moved, deleted = moving.move(self.connection, ctx, request.targetObjects or {}, request.groupId,

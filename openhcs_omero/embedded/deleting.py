@@ -1,7 +1,7 @@
 """Deleting: single objects with their parts, and graphs of objects by OMERO's rules."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import omero
 import sqlalchemy as sa
@@ -11,7 +11,6 @@ from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.graphs import ChildOptions, Closure, GraphError, Ids, of_class
 from openhcs_omero.embedded.schema import Entity, Field, schema
-from openhcs_omero.embedded.store import Store
 
 
 def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Ids:
@@ -75,7 +74,7 @@ def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]
 
     Returns
     -------
-    The ids that were deleted by the Java name of their class, for the answer, and for `remove_bytes` after the commit.
+    The ids that were deleted by the Java name of their class.
 
     Raises
     ------
@@ -126,7 +125,7 @@ def find_targets(connection: sa.Connection, ctx: Context,
 
 
 def delete_rows(connection: sa.Connection, doomed: Ids) -> None:
-    """Delete rows and the external information that they have."""
+    """Delete rows and the external information that they have; after the commit, the bytes of pixels and files too."""
     known = schema()
     external = known["ExternalInfo"].table
     for name, ids in doomed.items():
@@ -136,6 +135,8 @@ def delete_rows(connection: sa.Connection, doomed: Ids) -> None:
         if found := infos.scalars().all():
             connection.execute(sa.delete(external).where(rows.among(external.c.id, found)))
         connection.execute(sa.delete(table).where(gone))
+        if name in ("Pixels", "OriginalFile"):
+            connection.info["gone"] += [(table.name, oid) for oid in ids]
 
 
 def by_java_name(connection: sa.Connection, ids: Ids) -> dict[str, list[int]]:
@@ -152,14 +153,3 @@ def by_java_name(connection: sa.Connection, ids: Ids) -> dict[str, list[int]]:
         for oid, kind in sorted(found):
             named.setdefault(known[kind].java, []).append(oid)
     return named
-
-
-def remove_bytes(store: Store, deleted: Mapping[str, Iterable[int]]) -> None:
-    """Remove the files of deleted pixels and original files; to be called after the commit.
-
-    deleted : ids by class name, short or Java's
-    """
-    for name, ids in deleted.items():
-        if path := {"Pixels": store.pixels_path, "OriginalFile": store.file_path}.get(name.rpartition(".")[2]):
-            for oid in ids:
-                path(oid).unlink(missing_ok=True)

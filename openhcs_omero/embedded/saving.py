@@ -150,14 +150,15 @@ class _Saver:
             table = self.schema[name].table
             found = rows.select_rows(self.connection, table, ids)
             self.known |= {(table.name, oid): row for oid, row in found.items()}
-            for oid in ids:
-                self._check_visible(name, oid, found.get(oid))
+        for obj in named:
+            self._check_readable(self.schema.of(obj), obj._id._val)
 
-    def _check_visible(self, name: str, oid: int, row: dict | None) -> None:
-        if row is None:
-            raise refuse(omero.ValidationException, f"There is no {name} {oid}.")
-        if not self.schema[name].is_global and not self.ctx.may_see(row["_owner"], row["_group"]):
-            raise refuse(omero.SecurityViolation, f"{name} {oid} is not visible to {self.ctx.user_name} here.")
+    def _check_readable(self, entity: Entity, oid: int) -> None:
+        row = self.known.get((entity.table.name, oid))
+        if row is None or not self.schema[row.get("class", entity.name)].is_a(entity.name):
+            raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
+        if not entity.is_global and not self.ctx.may_see(row["_owner"], row["_group"]):
+            raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {self.ctx.user_name} here.")
 
     def _find_enumerations(self) -> None:
         """Put the stored enumeration in the place of each new one that has its value."""

@@ -75,10 +75,17 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A connection in the one write transaction; committed at the end, rolled back by an exception."""
-        with self._writer, self.engine.connect().execution_options(writer=True) as connection, connection.begin():
-            yield connection
+        """A connection in the one write transaction; committed at the end, rolled back by an exception.
+
+        The files of rows that are put into `connection.info["gone"]`, as (table, id), are removed after the commit.
+        """
+        with self._writer, self.engine.connect().execution_options(writer=True) as connection:
+            gone = connection.info["gone"] = []
+            with connection.begin():
+                yield connection
         self.commits += 1
+        for name, oid in gone:
+            (self.pixels_path if name == "pixels" else self.file_path)(oid).unlink(missing_ok=True)
 
     def pixels_path(self, oid: int) -> Path:
         """The raw file of a Pixels: big-endian, order XYZCT, no header."""

@@ -41,11 +41,12 @@ class UpdateService:
         entity = self.store.schema.of(obj)
         oid = rows.id_of(obj)
         with self.store.write() as connection:
-            found = rows.select_rows(connection, entity.table, [] if oid is None else [oid])
+            found = {} if oid is None else rows.select_rows(connection, entity.table, [oid])
             if oid is None or oid not in found:
                 raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
-            deleted = deleting.delete_parts(connection, ctx, entity, [oid])
-        deleting.remove_bytes(self.store, deleted)
+            if not entity.is_global and not ctx.may_see(found[oid]["_owner"], found[oid]["_group"]):
+                raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {ctx.user_name} here.")
+            deleting.delete_parts(connection, ctx, entity, [oid])
 
     def indexObject(self, ctx: Context, row: IObject) -> None:
         """Nothing to do: searches read the tables themselves."""
