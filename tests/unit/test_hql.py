@@ -1,0 +1,313 @@
+"""HQL without the wire: what a query's answer is."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("lark")
+pytest.importorskip("sqlalchemy")
+omero = pytest.importorskip("omero")
+
+import hql_store  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
+from hql_store import PLATES, column, context, objects, results, rows  # noqa: E402
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from omero.rtypes import rstring, unwrap  # noqa: E402
+
+from openhcs_omero.embedded.hql.results import Results  # noqa: E402
+from openhcs_omero.embedded.loading import Loader  # noqa: E402
+from openhcs_omero.embedded.schema import schema  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = hql_store.made_store(tmp_path_factory.mktemp("store"))
+    yield made
+    made.close()
+
+
+# -- conditions, against their meaning in three-valued logic ------------------------------------------------------
+
+ATOMS = st.one_of(
+    st.tuples(st.just("rows"), st.sampled_from(["=", "<>", "<", "<=", ">", ">="]), st.sampled_from([7, 8, 16, 33])),
+    st.tuples(st.just("name"), st.sampled_from(["=", "<>", "<", ">="]), st.sampled_from(["alpha", "Beta", "c", ""])),
+    st.tuples(st.just("status"), st.sampled_from(["=", "<>", "<", ">"]), st.sampled_from(["done", "open"])),
+    st.tuples(st.just("status"), st.just("null"), st.none()),
+)
+CONDITIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.tuples(st.just("not"), inner, st.none()),
+        st.tuples(st.just("and"), inner, inner),
+        st.tuples(st.just("or"), inner, inner),
+    ),
+    max_leaves=6,
+)
+COMPARE = {
+    "=": lambda a, b: a == b,
+    "<>": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+def holds(condition, plate):
+    """True, False or None (unknown)."""
+    first, second, third = condition
+    if first == "not":
+        inner = holds(second, plate)
+        return None if inner is None else not inner
+    if first in ("and", "or"):
+        both = {holds(second, plate), holds(third, plate)}
+        decisive = first == "or"
+        return decisive if decisive in both else None if None in both else not decisive
+    value = plate[first]
+    if second == "null":
+        return value is None
+    return None if value is None else COMPARE[second](value, third)
+
+
+def said(condition):
+    first, second, third = condition
+    if first == "not":
+        return f"not ({said(second)})"
+    if first in ("and", "or"):
+        return f"({said(second)}) {first} ({said(third)})"
+    if second == "null":
+        return f"p.{first} is null"
+    return f"p.{first} {second} {third!r}"
+
+
+@given(CONDITIONS)
+def test_conditions(store, condition):
+    expected = {
+        name for name, nrows, status in PLATES if holds(condition, {"name": name, "rows": nrows, "status": status})
+    }
+    assert set(column(store, f"select p.name from Plate p where {said(condition)}")) == expected
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("p.name like '%a'", "alpha Beta gamma"),
+        ("p.name like 'delta\\_1'", "delta_1"),
+        ("p.name like '_eta'", "Beta"),
+        ("p.name like 'delta!_1' escape '!'", "delta_1"),
+        ("p.rows in (8, 32)", "alpha gamma delta_1"),
+        ("p.wells is empty", "Beta gamma delta_1"),
+        ("p.wells is not empty", "alpha"),
+        ("size(p.wells) = 2", "alpha"),
+        ("p.wells.size > 1", "alpha"),
+        ("p.status = null", "Beta"),
+        ("p.status != null", "alpha gamma delta_1"),
+        ("exists (select w from Well w where w.plate = p and w.column = 1)", "alpha"),
+        ("exists (from p.wells w where w.column = 1)", "alpha"),
+        ("exists elements(p.wells)", "alpha"),
+        ("not exists (select w from Well w where w.plate = p.id)", "Beta gamma delta_1"),
+        ("p.id in (select w.plate.id from Well w)", "alpha"),
+        ("p in (select w.plate from Well w)", "alpha"),
+        ("p.id not in (select distinct(w.plate.id) from Well w)", "Beta gamma delta_1"),
+        ("1 < (select count(*) from Well w where w.plate = p)", "alpha"),
+        ("p.details.owner.omeName = 'ada'", None),
+        ("'done' = p.status", "alpha delta_1"),
+        ("lower(p.name) = 'beta'", "Beta"),
+        ("p.rows + 8 = 24", "Beta"),
+        ("p.rows between 9 and 16", "Beta"),
+        ("p.rows not between 9 and 16", "alpha gamma delta_1"),
+        ("case when p.rows > 10 then p.status else 'small' end = 'done'", "delta_1"),
+        ("1 = 1", None),
+    ],
+)
+def test_where(store, where, expected):
+    found = column(store, f"select p.name from Plate p where {where} order by p.id")
+    assert found == ([name for name, *_ in PLATES] if expected is None else expected.split())
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("p.rows desc, p.name", "delta_1 Beta alpha gamma"),
+        ("lower(p.name)", "alpha Beta delta_1 gamma"),
+        ("p.status, p.id", "alpha delta_1 gamma Beta"),
+        ("p.status desc, p.id", "Beta gamma alpha delta_1"),
+    ],
+)
+def test_order(store, order, expected):
+    assert column(store, f"select p.name from Plate p order by {order}") == expected.split()
+
+
+def test_kinds(store):
+    cells = results(
+        store,
+        "select p.id, p.rows, p.rows + 1L, p.rows / 3, p.rows * 1.5, sum(p.rows), avg(p.rows), count(*), "
+        "max(p.name), min(p.rows), p.details.creationEvent.time, -p.rows, mod(p.rows, 3), length(p.name), "
+        "str(p.rows), p.name || '-' || p.rows, coalesce(p.status, 'none') "
+        "from Plate p where p.rows = 16 group by p.id",
+        read=Results.projected,
+    )[0]
+    kinds = "Long Int Long Int Double Long Double Long String Int Time Int Int Int String String String"
+    assert " ".join(type(cell).__name__[1:-1] for cell in cells) == kinds
+    assert unwrap(cells)[:8] == [2, 16, 17, 5, 24.0, 16, 16.0, 1] and unwrap(cells)[-2:] == ["Beta-16", "none"]
+
+
+def test_units(store):
+    half = {"value": 0.5, "unit": "MICROMETER", "symbol": "µm"}
+    assert rows(
+        store,
+        "select p.physicalSizeX, p.physicalSizeX.value, p.physicalSizeX.unit, p.physicalSizeY from Pixels p",
+        page=(0, 1),
+    ) == [[half, 0.5, "MICROMETER", None]]
+    for text in ("p.physicalSizeX.unit = 'µm'", "p.physicalSizeX.unit = :unit", "p.physicalSizeX.value < 1"):
+        assert column(store, f"select count(p) from Pixels p where {text}", {"unit": rstring("µm")}) == [4]
+    assert objects(store, "select p from Pixels p", page=(0, 1))[0].physicalSizeX.getSymbol() == "µm"
+
+
+def test_classes(store):
+    assert sorted(column(store, "select a.class from Annotation a")) == ["/basic/text/tag/"] * 2 + ["/map/"]
+    assert column(store, "select a.textValue from Annotation a where a.class = TagAnnotation order by a.id") == [
+        "one",
+        "two",
+    ]
+    assert rows(store, "select type(a.class), count(a) from Annotation a group by a.class order by count(a)") == [
+        ["ome.model.annotations.MapAnnotation", 1],
+        ["ome.model.annotations.TagAnnotation", 2],
+    ]
+    assert len(objects(store, "from TextAnnotation")) == 2 and len(objects(store, "from CommentAnnotation")) == 0
+    assert column(store, "select a.id from Annotation a where a.class = '/map/'") == [3]
+
+
+def test_map_pairs(store):
+    assert rows(store, "select a.id, mv.name, mv.value from Annotation a join a.mapValue mv order by index(mv)") == [
+        [3, "k", "v"],
+        [3, "a", "w"],
+    ]
+    found = objects(store, "from MapAnnotation")[0]
+    assert [(pair.name, pair.value) for pair in found.mapValue] == [("k", "v"), ("a", "w")]
+
+
+def test_indexes(store):
+    assert rows(store, "select w.column, index(ws) from Well w join w.wellSamples ws order by w.column, index(ws)") == [
+        [0, 0],
+        [0, 2],
+        [0, 3],
+        [1, 0],
+    ]
+    assert rows(store, "select minIndex(ws), maxIndex(ws) from Well w join w.wellSamples ws") == [[0, 3]]
+    assert column(store, "select maxindex(w.wellSamples) from Well w order by w.id") == [3, 0]
+    with pytest.raises(omero.QueryException):
+        rows(store, "select index(w) from Plate p join p.wells w")
+
+
+def test_nulls_in_rows(store):
+    assert rows(store, "select p.status from Plate p where p.name = 'Beta'") == [[]]
+    assert rows(store, "select p.status, p.name from Plate p where p.name = 'Beta'") == [[None, "Beta"]]
+
+
+def test_a_path_to_an_end_joins_it_and_its_id_does_not(store):
+    assert rows(store, "select ws.plateAcquisition.id, ws.id from WellSample ws order by ws.id", page=(0, 1)) == [
+        [None, 1]
+    ]
+    assert rows(store, "select ws.plateAcquisition, ws.id from WellSample ws") == []
+    assert rows(store, "select ws.plateAcquisition.name, ws.id from WellSample ws") == []
+
+
+def test_fetched_collections(store):
+    plates = objects(
+        store,
+        "select p from Plate p left outer join fetch p.wells w left outer join fetch w.wellSamples ws "
+        "left outer join fetch ws.image order by p.id",
+    )
+    assert [plate.sizeOfWells() for plate in plates] == [2, 0, 0, 0]
+    first = plates[0].copyWells()[0]
+    assert first.plate is plates[0]
+    assert [sample and sample.image.name.val for sample in first.copyWellSamples()] == ["0 0", None, "0 1", "0 2"]
+    assert not plates[0].isAnnotationLinksLoaded()
+
+
+def test_a_condition_on_what_is_fetched_filters_it(store):
+    (well,) = objects(store, "select w from Well w join fetch w.wellSamples ws where index(ws) = 2")
+    assert [sample and sample.id.val for sample in well.copyWellSamples()] == [None, None, 2]
+
+
+def test_pages_count_roots(store):
+    hql = "select p from Plate p {} join fetch p.wells order by p.id"
+    assert [(p.name.val, p.sizeOfWells()) for p in objects(store, hql.format("left"), page=(0, 2))] == [
+        ("alpha", 2),
+        ("Beta", 0),
+    ]
+    assert [p.name.val for p in objects(store, hql.format("left"), page=(1, 2))] == ["Beta", "gamma"]
+    assert objects(store, hql.format(""), page=(1, None)) == []
+    assert len(objects(store, "select p from Plate p join p.wells")) == 2
+    assert objects(store, "from Plate", page=(0, 0)) == []
+
+
+def test_what_is_not_fetched(store):
+    (image,) = objects(store, "select i from Image i where i.name = '0 0'")
+    assert image.isWellSamplesLoaded() and image.copyWellSamples()[0].image is image
+    assert not image.isPixelsLoaded() and not image.copyWellSamples()[0].well.isLoaded()
+    details = image.details
+    assert details.group.isLoaded() and not details.owner.isLoaded() and not details.creationEvent.isLoaded()
+    assert details.permissions.canEdit() and not details.permissions.canChown()
+    link = objects(store, "from PlateAnnotationLink")[0]
+    assert isinstance(link.child, omero.model.TagAnnotationI) and not link.child.isLoaded()
+    group = details.group
+    assert group.details.owner is None and str(group.details.permissions) == "rw----"
+
+
+def test_fetching_ends_of_details(store):
+    link = objects(
+        store,
+        "select l from PlateAnnotationLink l join fetch l.details.owner join fetch l.details.creationEvent "
+        "join fetch l.child as a join fetch a.details.owner left outer join fetch a.file",
+    )[0]
+    assert link.details.owner.omeName.val == "ada" and link.details.creationEvent.isLoaded() and link.child.isLoaded()
+    assert link.child.details.owner is link.details.owner
+
+
+def test_few_statements(store):
+    """No statement per row: as many for one plate as for all."""
+    seen = []
+    with store.read() as connection:
+        sa.event.listen(connection, "before_cursor_execute", lambda *args: seen.append(args[2]))
+        Results(
+            connection,
+            context(),
+            "select p from Plate p join fetch p.wells w join fetch w.wellSamples ws "
+            "join fetch ws.image i join fetch i.pixels",
+            None,
+            (0, None),
+        ).objects()
+    assert len(seen) < 12
+
+
+def test_loader(store):
+    entity = schema()["Well"]
+    with store.read() as connection:
+        loader = Loader(connection, context())
+        wells = loader.get(entity, [1, 2, 99])
+        assert list(wells) == [1, 2] and loader.get(entity, [1])[1] is wells[1]
+        assert len(loader.fetch(wells.values(), entity.fields["wellSamples"])) == 4
+        assert [wells[oid].sizeOfWellSamples() for oid in (1, 2)] == [4, 1]
+        plates = loader.fetch(wells.values(), entity.fields["plate"])
+        assert [plate.name.val for plate in plates] == ["alpha"] and wells[1].plate is plates[0]
+        assert loader.get(schema()["MapAnnotation"], [1, 2, 3]).keys() == {3}
+        assert loader.get(schema()["Annotation"], [1, 2, 3]).keys() == {1, 2, 3}
+
+
+def test_new_map(store):
+    (cell,) = results(
+        store,
+        "select new map(p.name as name, p.rows, p as p_details_permissions, p.details.permissions as q) "
+        "from Plate p where p.rows = 32",
+        read=Results.projected,
+    )[0]
+    made = unwrap(cell)
+    assert made["name"] == "delta_1" and made["1"] == 32
+    assert made["p_details_permissions"] == made["q"]
+    assert made["q"]["perm"] == "rw----" and made["q"]["canEdit"] and not made["q"]["canChown"]

@@ -1,0 +1,164 @@
+"""HQL without the wire: who sees what, which parameters are taken, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("lark")
+pytest.importorskip("sqlalchemy")
+omero = pytest.importorskip("omero")
+
+import hql_store  # noqa: E402
+from hql_store import ADA, BOB, EVE, FOREIGN, PLATES, PRIVATE, SHARED, column, context, objects, rows  # noqa: E402
+from omero.rtypes import rdouble, rint, rlist, rlong, robject, rstring, rtime  # noqa: E402
+
+from openhcs_omero.embedded.access import ALL_GROUPS  # noqa: E402
+from openhcs_omero.embedded.loading import Loader  # noqa: E402
+from openhcs_omero.embedded.schema import schema  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    made = hql_store.made_store(tmp_path_factory.mktemp("store"))
+    yield made
+    made.close()
+
+
+# -- who sees what ------------------------------------------------------------------------------------------------
+
+
+def test_groups(store):
+    names = "select p.name from Plate p order by p.id"
+    assert column(store, names, ctx=context(ADA, SHARED)) == ["ada's", "bob's"]
+    assert column(store, names, ctx=context(BOB, SHARED)) == ["ada's", "bob's"]
+    assert column(store, names, ctx=context(BOB, ALL_GROUPS)) == ["ada's", "bob's"]
+    assert column(store, names, ctx=context(ADA, ALL_GROUPS)) == [*(name for name, *_ in PLATES), "ada's", "bob's"]
+    assert column(store, names, ctx=context(EVE, FOREIGN)) == ["eve's"]
+    assert column(store, names, ctx=context(ADA, FOREIGN, admin=True)) == ["eve's"]
+
+
+def test_invisible_parts_of_a_join(store):
+    """Bob, who may not see ada's private wells, doesn't see them by a join or a path either."""
+    for text in (
+        "select w.id from Plate p join p.wells w",
+        "select w.plate.name from Well w",
+        "select count(w) from Well w where w.plate.name = 'alpha' group by w.plate.name",
+    ):
+        assert rows(store, text, ctx=context(BOB, ALL_GROUPS)) == []
+    assert column(store, "select size(p.wells) from Plate p where p.rows = 1", ctx=context(BOB, SHARED)) == [0, 0]
+
+
+def test_strangers_are_hidden(store):
+    text = "select e.omeName, e.firstName, e.email from Experimenter e where e.id = :id"
+    assert rows(store, text, {"id": rlong(EVE)}) == [["<hidden>", "<hidden>", None]]
+    assert rows(store, text, {"id": rlong(BOB)}) == [["bob", "Bob", None]]
+    assert rows(store, text, {"id": rlong(0)}) == [["root", "root", None]]
+    assert rows(store, text, {"id": rlong(EVE)}, ctx=context(ADA, PRIVATE, admin=True)) == [["eve", "Eve", None]]
+    with store.read() as connection:
+        assert Loader(connection, context()).get(schema()["Experimenter"], [EVE])[EVE].omeName.val == "<hidden>"
+
+
+# -- parameters ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("p.id = :x", rlong(1)),
+        ("p.id in :x", rlist([rlong(1)])),
+        ("p.id in (:x)", rlist([rlong(1), rlong(99)])),
+        ("p.id in (:x)", rlong(1)),
+        (":x = p.name", rstring("alpha")),
+        ("p.name in (:x)", rlist([rstring("alpha")])),
+        ("p.rows = :x and p.id = 1", rint(8)),
+        ("p.name like :x", rstring("al%")),
+        ("p.rows + :x = 9 and p.id = 1", rint(1)),
+        ("p = :x", robject(omero.model.PlateI(1, False))),
+    ],
+)
+def test_parameters(store, where, value):
+    assert column(store, f"select p.name from Plate p where {where}", {"x": value, "extra": rint(1)}) == ["alpha"]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "kind"),
+    [
+        ("p.id = :x", rint(1), omero.InternalException),
+        ("p.rows = :x", rlong(1), omero.InternalException),
+        ("p.name = :x", rint(1), omero.InternalException),
+        ("p.id in (:x)", rlist([rint(1)]), omero.InternalException),
+        ("p.rows = :x", rdouble(1), omero.InternalException),
+        ("p.wellOriginX.value = :x", rint(1), omero.InternalException),
+        ("p.details.creationEvent.time = :x", rlong(1), omero.InternalException),
+        ("w.plate = :x", rlong(1), omero.InternalException),
+        ("p.id in (:x)", rlist([]), omero.ApiUsageException),
+        ("p.id = :x", None, omero.ApiUsageException),
+        ("p.id = :y", rlong(1), omero.ApiUsageException),
+        ("p.id = :x", rlist([rlong(1), rlong(2)]), omero.ApiUsageException),
+        ("p.id = :x", rtime(1), omero.InternalException),
+        ("p.name = :x", rlist([rlong(1)]), omero.InternalException),
+    ],
+)
+def test_wrong_parameters(store, where, value, kind):
+    if kind is omero.InternalException and isinstance(value, omero.RCollection) and "=" in where:
+        kind = (omero.InternalException, omero.ApiUsageException)
+    with pytest.raises(kind):
+        rows(store, f"select p.id from Plate p, Well w where {where}", {"x": value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from Plait",
+        "from plate",
+        "select p.nome from Plate p",
+        "select x from Plate p",
+        "from Plate p where p.nome = 1",
+        "from Plate p join p.images i",
+        "from Plate p order by p.nome",
+        "select w from Plate p join fetch p.wells w",
+        "select p.wells.name from Plate p",
+        "select ws.image.pixels.sizeX from WellSample ws",
+        "select p.details from Plate p",
+        "select p.name from Plate p join fetch p.wells",
+        "select p from Plate p, Well p",
+        "from Plate p join fetch p.wells w with w.row = 0",
+        "from Plate p where p.name",
+        "select p.name.length from Plate p",
+        "from PlateI",
+        "from ome.model.core.Plate",
+        "from Plate p join q.wells",
+        "from Plate p where p.rows is empty",
+        "select p.wells from Plate p where p.wells = 1",
+        "select q.id from Plate p, Well w where name = 'x'",
+        "select size(p.name) from Plate p",
+    ],
+)
+def test_query_exceptions(store, text):
+    with pytest.raises(omero.QueryException):
+        rows(store, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from Plate p where nosuch(p.id) = 1",
+        "select lower() from Plate p",
+        "select lower(p.name, 1, 2) from Plate p",
+        "select count(p.id, p.name) from Plate p",
+        "from Plate p where p.name = 5",
+        "from Plate p where p.name + 1 = 2",
+        "select cast(p.name as elephant) from Plate p",
+        "from Plate p where count(p) > 1",
+    ],
+)
+def test_usage_exceptions(store, text):
+    with pytest.raises(omero.ApiUsageException):
+        rows(store, text)
+
+
+def test_columns_are_no_objects(store):
+    for text in ("select p.name from Plate p", "select p, p.name from Plate p", "select new map(p as p) from Plate p"):
+        with pytest.raises(omero.InternalException):
+            objects(store, text)
+    assert objects(store, "select p.name from Plate p where 1 = 2") == []
