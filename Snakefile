@@ -22,8 +22,13 @@ localrules:
 
 rule all:
     default_target: True
+    message:
+        "All plates are done"
     input:
+        processed(".json"),  # named here so that a missing one is made again
         on_every_plate("features.csv"),
+        on_every_plate("wells.csv"),
+        on_every_plate("objects.csv"),
         on_every_plate("annotations.json"),
         on_every_plate("figures/heatmaps"),
         on_every_plate("figures/montage.png"),

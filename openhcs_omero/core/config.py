@@ -94,6 +94,21 @@ def _step(position: int, step: Mapping[str, Any]) -> Step:
                 dict(step.get("params", {})))
 
 
+def typed(value: Any) -> Any:
+    """A value of `--config` as YAML means it: Snakemake takes the 7 of plates=[7] for text."""
+    import yaml
+
+    if isinstance(value, Mapping):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    try:
+        meant = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+    return meant if isinstance(meant, bool | int | float | None) else value
+
+
 def check_config(config: Mapping[str, Any], schema: Path) -> None:
     """Check a configuration against the JSON schema in a YAML file.
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from openhcs_omero import __version__
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.files import read_record, write, write_if_changed
 from openhcs_omero.core.plan import RUN_VARIABLE, choose_wells
-from openhcs_omero.core.records import attached_files, read_record, write, write_if_changed
+from openhcs_omero.core.records import attached_files
 from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.core.steps import load_step, run_steps
 from openhcs_omero.core.tables import write_rows
@@ -63,7 +64,7 @@ def derive(settings: Settings, plate_id: int, record: Path) -> None:
     conn = connect(settings.server())
     plate = choose_wells(load_plate(conn, plate_id), settings)
     derived_id = derived.derive_plate(conn, plate, settings.output, marks(settings), list(plate.wells))
-    write(record, json.dumps({"derived_plate": derived_id, "wells": list(plate.wells)}))
+    write(record, json.dumps({"derived_plate": derived_id}))
 
 
 def estimate(settings: Settings, plate_id: int, position: int, channel: int, output: Path) -> None:

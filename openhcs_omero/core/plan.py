@@ -6,6 +6,7 @@ Snakemake reads the same Snakefile again) find it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.config import Settings, Step, check_config, read_config
-from openhcs_omero.core.records import forget_stale, read_record, write, write_if_changed
+from openhcs_omero.core.files import read_record, write, write_if_changed
+from openhcs_omero.core.records import forget_stale
 from openhcs_omero.core.steps import load_step, source_hash
 from openhcs_omero.errors import ConfigError, PlateError
 
@@ -100,6 +102,7 @@ def _ask(settings: Settings) -> dict[int, PlateState]:
     from openhcs_omero.omero.connection import connect
     from openhcs_omero.omero.plate import load_plate
 
+    logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
     conn = connect(settings.server())
     plates = {plate_id: choose_wells(load_plate(conn, plate_id), settings) for plate_id in settings.plates}
     states = {plate_id: PlateState(plate.fingerprint(), plate.max_c) for plate_id, plate in plates.items()}

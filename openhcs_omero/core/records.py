@@ -9,37 +9,16 @@
 """
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from openhcs_omero.core.files import read_record, write
+from openhcs_omero.core.tables import read_rows
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
-
-
-def write_if_changed(path: Path, text: str) -> None:
-    """Write a file, but leave it (and its time, by which Snakemake goes) alone where it says the same already."""
-    if not path.exists() or path.read_text() != text:
-        write(path, text)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON record; None where there is none or it is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def attached_files(conn: BlitzGateway, places: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
@@ -53,9 +32,8 @@ def attached_files(conn: BlitzGateway, places: Mapping[str, str]) -> dict[str, d
 def forget_stale(conn: BlitzGateway, folder: Path, plate_id: int, output: str) -> None:
     """Remove the records of what is no longer in OMERO as it was written, so that Snakemake has it made again.
 
-    Where the derived plate itself is gone, its record goes too. Where it lacks a well that it had, `derive.token`,
-    which the rule that brings the plate up to date depends on, gets a new content instead: without the record,
-    Snakemake would make all wells again.
+    Where the derived plate itself is gone, its record goes too. Where it lacks a well that it had, `derive.token`, on
+    which the rule that brings the plate up to date depends, gets a new content.
     """
     from openhcs_omero.omero.derived import derived_state, find_derived
 
@@ -67,11 +45,15 @@ def forget_stale(conn: BlitzGateway, folder: Path, plate_id: int, output: str) -
     wells = {} if derived_id is None else derived_state(conn, derived_id)
     if derived is None or derived.get("derived_plate") != derived_id:
         (folder / "derived.json").unlink(missing_ok=True)
-    elif lost := sorted(set(derived["wells"]) - set(wells)):
-        write(folder / "derive.token", f"{os.urandom(8).hex()} without {', '.join(lost)}\n")
+    elif not set(_listed(folder / "wells.tsv")) <= set(wells):
+        write(folder / "derive.token", f"{os.urandom(8).hex()}\n")
     for path, record in records.items():
         images = [tuple(image) for image in (record or {}).get("images", [])]
         if not record or record.get("derived_plate") != derived_id or images != wells.get(path.stem):
             path.unlink()
     if attached is None or attached_files(conn, attached["namespaces"]) != attached["files"]:
         (folder / "annotations.json").unlink(missing_ok=True)
+
+
+def _listed(table: Path) -> list[str]:
+    return [row["well"] for row in read_rows(table, "\t")] if table.exists() else []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from openhcs_omero.core.config import Step, check_config, read_config
+from openhcs_omero.core.config import Step, check_config, read_config, typed
 from openhcs_omero.core.steps import load_step, run_steps, source_hash
 from openhcs_omero.errors import ConfigError, StepError
 
@@ -185,3 +185,8 @@ def test_a_step_that_returns_something_else(returned, says):
 def test_two_steps_with_one_key():
     with pytest.raises(StepError, match="returns 'sum', as another step does: give one of them a `name:`"):
         run(double, double)
+
+
+def test_values_of_the_command_line_are_read_as_yaml():
+    given = {"plates": ["7", 8], "wells": "all", "omero": {"port": "4064", "secure": "false"}, "name": "a: b", "x": "[1"}
+    assert typed(given) == {**given, "plates": [7, 8], "omero": {"port": 4064, "secure": False}}

@@ -3,7 +3,9 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
+from openhcs_omero.core.config import typed
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.errors import OpenHCSError
@@ -14,6 +16,8 @@ report: "../report/workflow.rst"
 
 # these read what was recorded and need no OMERO
 OFFLINE = {"--report", "--unlock"} & {argument.partition("=")[0] for argument in sys.argv}
+
+update_config(config, typed(workflow.config_settings.config))
 
 try:
     PLAN = make_plan(
@@ -40,27 +44,45 @@ def on_every_plate(name):
     return expand(f"{PLATE}/{name}", plate=PLAN.settings.plates)
 
 
-def wells_of(wildcards):
-    """The chosen wells of a plate, known when the checkpoint has run."""
-    return [row["well"] for row in read_rows(Path(checkpoints.wells.get(**wildcards).output.table), delimiter="\t")]
+def wells_of(plate):
+    """The chosen wells of a plate, known when both checkpoints have run.
+
+    Every function that wants one checkpoint asks here for both, in this order: Snakemake 9.27 loses jobs that come up
+    with the one and are still to wait for the other, where the other turns out to have nothing to do. Nor can their
+    output be `ancient` for the wells: what is behind an ancient edge is not looked at while the edge's job runs.
+    """
+    table = checkpoints.wells.get(plate=plate).output.table
+    checkpoints.derive_plate.get(plate=plate)
+    return [row["well"] for row in read_rows(Path(table), delimiter="\t")]
 
 
 def fingerprint_of(wildcards):
     """A well's record; the checkpoint writes it, and only where it changed."""
-    checkpoints.wells.get(plate=wildcards.plate)
+    wells_of(wildcards.plate)
     return f"{PLATE}/wells/{wildcards.well}.json".format(plate=wildcards.plate)
 
 
+def derived_of(wildcards):
+    """The derived plate's record. The same content, written again, makes no well again."""
+    wells_of(wildcards.plate)
+    return checkpoints.derive_plate.get(plate=wildcards.plate).output.record
+
+
 def processed(ending):
-    """An input function: the files of that ending of all wells of a plate."""
+    """An input function: the files of that ending of all wells, of one plate or (in rule all) of every plate."""
 
     def files(wildcards):
-        return expand(f"{PLATE}/processed/{{well}}{ending}", plate=wildcards.plate, well=wells_of(wildcards))
+        plates = [wildcards.plate] if "plate" in wildcards.keys() else PLAN.settings.plates
+        return [
+            path
+            for plate in plates
+            for path in expand(f"{PLATE}/processed/{{well}}{ending}", plate=plate, well=wells_of(plate))
+        ]
 
     return files
 
 
 def estimates_of(wildcards):
-    """The estimates that the steps want of a plate. Ancient: a well that changed does not change all others."""
+    """The estimates that the steps want of a plate."""
     names = PLAN.estimates(int(wildcards.plate))
-    return [ancient(path) for path in expand(f"{PLATE}/estimates/{{name}}.npy", plate=wildcards.plate, name=names)]
+    return expand(f"{PLATE}/estimates/{{name}}.npy", plate=wildcards.plate, name=names)

@@ -1,6 +1,5 @@
 rule estimate:
-    input:
-        ancient(f"{PLATE}/wells.tsv"),
+    # no input: a well that changes does not change the estimate, and with it all other wells
     output:
         f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npy",
     params:
@@ -20,7 +19,7 @@ rule estimate:
 rule process_well:
     input:
         fingerprint=fingerprint_of,
-        derived=ancient(f"{PLATE}/derived.json"),
+        derived=derived_of,
         estimates=estimates_of,
     output:
         record=f"{PLATE}/processed/{{well}}.json",

@@ -18,7 +18,7 @@ rule aggregate:
 
 rule annotate:
     input:
-        derived=ancient(f"{PLATE}/derived.json"),
+        derived=f"{PLATE}/derived.json",
         tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
     output:
         f"{PLATE}/annotations.json",

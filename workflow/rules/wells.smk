@@ -11,13 +11,13 @@ checkpoint wells:
         "../scripts/wells.py"
 
 
-rule derive_plate:
+# a checkpoint too, since the wells depend on its record's content and not on that it ran
+checkpoint derive_plate:
     input:
         table=f"{PLATE}/wells.tsv",
         token=f"{PLATE}/derive.token",
     output:
-        # update: the record stays while the rule runs again, or Snakemake would make all wells again
-        record=update(f"{PLATE}/derived.json"),
+        record=f"{PLATE}/derived.json",
     log:
         f"{PLATE}/logs/derive_plate.log",
     message:

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from openhcs_omero.core.config import read_config
+from openhcs_omero.core.files import logged
 from openhcs_omero.core.jobs import derive
-from openhcs_omero.core.logs import logged
 
 with logged(snakemake.log[0]):
     derive(read_config(snakemake.config), int(snakemake.wildcards.plate), Path(snakemake.output.record))
