@@ -39,7 +39,7 @@ def plate_grid(places: Sequence[tuple[int, int]]) -> tuple[range, range]:
     return range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1)
 
 
-def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], feature: str, path: Path) -> None:
+def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], title: str, path: Path) -> None:
     """Draw a feature over the plate's layout.
 
     Parameters
@@ -59,9 +59,10 @@ def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], fe
     colours = _colormap()
     drawn = axes.imshow(grid, cmap=colours, aspect="equal")
     _label(axes, rows, columns)
-    axes.set_title(feature, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11)
     bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
     bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, length=2)
     if grid.size <= 96:
         _write_values(axes, grid)
     figure.savefig(path, dpi=150)

@@ -188,5 +188,5 @@ def test_two_steps_with_one_key():
 
 
 def test_values_of_the_command_line_are_read_as_yaml():
-    given = {"plates": ["7", 8], "wells": "all", "omero": {"port": "4064", "secure": "false"}, "name": "a: b", "x": "[1"}
+    given = {"plates": ["7", 8], "wells": "all", "omero": {"port": "4064", "secure": "false"}, "x": "a: b", "y": "[1"}
     assert typed(given) == {**given, "plates": [7, 8], "omero": {"port": 4064, "secure": False}}

@@ -10,4 +10,5 @@ with logged(snakemake.log[0]):
     places = read_places(Path(snakemake.input.table))
     wells = read_rows(Path(snakemake.input.wells))
     for feature in choose_features(wells, snakemake.params.features):
-        heatmap(places, {row["well"]: row[feature] for row in wells}, feature, folder / f"{feature}.png")
+        values = {row["well"]: row[feature] for row in wells}
+        heatmap(places, values, f"{feature}, plate {snakemake.wildcards.plate}", folder / f"{feature}.png")
