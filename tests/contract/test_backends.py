@@ -1,4 +1,4 @@
-"""One contract for every storage backend: run on disk, in memory and against OMERO.
+"""One contract for every storage backend: run on disk, in memory, on Zarr and against OMERO.
 
 Each test gets a backend and a place of its own in it: a plate's folder with the wells A01 and A02, which takes paths
 of the virtual grammar. Whatever holds here is what steps may rest on.
@@ -16,6 +16,7 @@ from openhcs_omero.io.base import BadData, MissingFile, StorageBackend, StorageR
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
+from openhcs_omero.io.zarr import ZarrBackend
 
 rng = np.random.default_rng(7)
 
@@ -41,10 +42,12 @@ def omero_place(conn, tmp_path, monkeypatch):
     return Place(OMEROLocalBackend(omero_conn=conn), f"/omero/plate_{import_folder(conn, folder)}_contract")
 
 
-@pytest.fixture(params=["disk", "memory", "omero_local"])
+@pytest.fixture(params=["disk", "memory", "zarr", "omero_local"])
 def place(request, tmp_path):
     if request.param == "disk":
         return Place(DiskBackend(), str(tmp_path / "plate_7_processed"))
+    if request.param == "zarr":
+        return Place(ZarrBackend(), str(tmp_path / "plate_7_processed"))
     if request.param == "memory":
         return Place(MemoryBackend(), "/omero/plate_7_processed")
     return request.getfixturevalue("omero_place")
@@ -317,5 +320,5 @@ def test_through_the_file_manager(place):
 def test_the_registry_says_what_is_missing():
     with pytest.raises(OpenHCSError, match=r"storage_registry\['omero_local'\] = OMEROLocalBackend"):
         FileManager(StorageRegistry()).load("/omero/plate_7/x.csv", backend="omero")
-    with pytest.raises(OpenHCSError, match="no storage backend 'zarr'; registered are: disk, memory"):
-        FileManager().load("x", backend="zarr")
+    with pytest.raises(OpenHCSError, match="no storage backend 'tape'; registered are: disk, memory.*, zarr"):
+        FileManager().load("x", backend="tape")

@@ -1,0 +1,451 @@
+"""Plates as OME-Zarr: images in the HCS layout of NGFF 0.5, and results as files beside them.
+
+    <plate>/plate.zarr/A/1/0/0           site 1 of well A01: an array (T, C, Z, Y, X), a chunk a plane
+    <plate>/plate.zarr/A/1/0/1 ...       the same at half the size, and so on, for viewers
+    <plate>/A01/A01_s001_results.json    what is neither a site nor a plane, as on a disk
+
+The paths are those of all backends: ``<plate>/A01/A01_s001_z000_c000.tif`` is the first chunk of that array. The
+layout is described at https://ngff.openmicroscopy.org/0.5 (plate, well and multiscales metadata), on Zarr v3.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OpenHCSError
+from ..omero.paths import VirtualPath, parse_well, well_name
+from .base import BadData, MissingFile, PathLike, StorageBackend
+from .disk import DiskBackend
+from .formats import check_image
+
+if TYPE_CHECKING:
+    import zarr
+
+STORE = "plate.zarr"
+VERSION = "0.5"  # of NGFF
+SMALLEST = 256  # px; images are halved until their longer side is no longer than that
+
+_NAMESPACE = "openhcs_omero"
+_AXES = ({"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, {"name": "z", "type": "space"},
+         {"name": "y", "type": "space"}, {"name": "x", "type": "space"})
+
+Index = tuple[int | None, int, int]  # t, channel, z of a plane as its path names it; t is None where no _t stands
+
+
+class ZarrBackend(StorageBackend):
+    """Paths are those of the filesystem; several processes may write the wells of one plate.
+
+    A site is saved whole or plane by plane. All planes of a site have one size and type.
+    """
+
+    def __init__(self) -> None:
+        self._disk = DiskBackend()
+
+    def load(self, path: PathLike) -> Any:
+        virtual = _parse(path)
+        if virtual.kind == "file":
+            return self._disk.load(path)
+        images = _read(_Site.of(path, virtual))
+        missing = sorted((images.indices() if virtual.kind == "site" else {_index(virtual)}) - images.present())
+        if missing or not images.present():
+            raise MissingFile(f"there is no plane {images.site.plane(missing[0])}" if missing and virtual.kind == "site"
+                              else f"there is no file {path}")
+        with _telling(path, "read"):
+            pixels = np.asarray(images.array[...] if virtual.kind == "site" else images.array[_key(_index(virtual))])
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+    def save(self, data: Any, path: PathLike) -> None:
+        self.save_batch([data], [path])
+
+    def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
+        """Write several files; all are checked before the first is written. A site's planes are best saved so."""
+        if len(items) != len(paths):
+            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
+        sites: dict[_Site, dict[Index, np.ndarray] | np.ndarray] = {}
+        files: list[tuple[Any, PathLike]] = []
+        for data, path in zip(items, paths):
+            virtual = _parse(path)
+            if virtual.kind == "file":
+                files.append((data, path))
+            else:
+                _collect(sites, _Site.of(path, virtual), virtual, check_image(data, path), path)
+        for site, given in sites.items():
+            self._disk.ensure_directory(site.root / site.well)
+            with _telling(site.folder, "written"), _locked(site.root):
+                _write(site, given)
+        for data, path in files:
+            self._disk.save(data, path)
+
+    def list_files(self, directory: PathLike) -> list[str]:
+        top = Path(directory)
+        if not top.is_dir():
+            raise MissingFile(f"there is no directory {directory}")
+        found = _planes_below(top.parent, top.name) if _is_well(top.name) else []
+        for folder, folders, names in os.walk(top):
+            if STORE in folders:
+                found += _planes_below(Path(folder))
+            folders[:] = [name for name in folders if name != STORE and not name.startswith(".")]
+            paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
+            found += [path for path in paths if _kind(path) == "file"]
+        return sorted(found)
+
+    def exists(self, path: PathLike) -> bool:
+        if Path(path).is_dir():
+            return True
+        kind = _kind(path)
+        if kind in (None, "file"):
+            return kind is not None and self._disk.exists(path)
+        virtual = _parse(path)
+        with contextlib.suppress(MissingFile):
+            present = _read(_Site.of(path, virtual)).present()
+            return bool(present) if kind == "site" else _index(virtual) in present
+        return False
+
+    def delete(self, path: PathLike) -> None:
+        virtual = _parse(path)
+        if virtual.kind == "file":
+            self._disk.delete(path)
+            return
+        site = _Site.of(path, virtual)
+        with _locked(site.root):
+            images = _read(site)
+            doomed = images.present() if virtual.kind == "site" else {_index(virtual)}
+            if not doomed or not doomed <= images.present():
+                raise MissingFile(f"there is no file {path}")
+            with _telling(path, "deleted"):
+                if doomed == images.present():
+                    _discard(site.folder)
+                    for folder in site.folder.parents[:3]:  # the well, the row and the store, where they are empty now
+                        if not any(path.is_dir() for path in folder.iterdir()):
+                            _discard(folder)
+                    _describe_plate(site.root)
+                else:
+                    for level in images.levels:
+                        _chunk(level, _key(_index(virtual))).unlink()
+
+    def ensure_directory(self, directory: PathLike) -> None:
+        self._disk.ensure_directory(directory)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A site of a well in a plate's folder; `number` counts from 1."""
+
+    root: Path
+    well: str
+    number: int
+
+    @classmethod
+    def of(cls, path: PathLike, virtual: VirtualPath) -> "_Site":
+        return cls(Path(path).parent.parent, virtual.well or "", virtual.site or 0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.well}_s{self.number:03d}"
+
+    @property
+    def folder(self) -> Path:
+        row, column = parse_well(self.well)
+        letters = well_name(row, 0).removesuffix("01")
+        return self.root / STORE / letters / str(column + 1) / str(self.number - 1)
+
+    def plane(self, index: Index) -> str:
+        """Path of a plane."""
+        t, c, z = index
+        end = "" if t is None else f"_t{t:03d}"
+        return str(self.root / self.well / f"{self.name}_z{z:03d}_c{c:03d}{end}.tif")
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What is stored of a site: the full-size array, and the folders of all levels."""
+
+    site: _Site
+    array: "zarr.Array"
+    levels: list[Path]
+    named_t: bool
+
+    def indices(self) -> set[Index]:
+        """All planes that the array has a place for."""
+        t, c, z = self.array.shape[:3]
+        return {(i if self.named_t else None, j, k) for i, j, k in np.ndindex(t, c, z)}
+
+    def present(self) -> set[Index]:
+        """Those that were saved: their chunks are there."""
+        return {index for index in self.indices() if _chunk(self.levels[0], _key(index)).exists()}
+
+
+# ---- paths
+
+def _parse(path: PathLike) -> VirtualPath:
+    """What a path names, whatever folder the plate is in."""
+    name, well = Path(path).name, Path(path).parent.name
+    inside = f"{well}/{name}" if _is_well(well) else name
+    try:
+        virtual = VirtualPath.parse(f"/omero/plate_1/{inside}")
+        if virtual.kind in ("site", "plane", "file"):
+            return virtual
+    except ValueError:
+        pass
+    raise BadData(f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
+                  "file's name with an ending in the plate, in the well or after <WELL>_s001_")
+
+
+def _kind(path: PathLike) -> str | None:
+    """"site", "plane", "file", or None for what is no path."""
+    try:
+        return _parse(path).kind
+    except BadData:
+        return None
+
+
+def _is_well(name: str) -> bool:
+    try:
+        return VirtualPath(1, well=name).kind == "well"
+    except ValueError:
+        return False
+
+
+def _index(virtual: VirtualPath) -> Index:
+    return virtual.t, virtual.channel or 0, virtual.z or 0
+
+
+def _key(index: Index) -> tuple[int, int, int]:
+    """Where in the array a plane is."""
+    return index[0] or 0, index[1], index[2]
+
+
+def _chunk(level: Path, key: tuple[int, int, int]) -> Path:
+    """The file of a plane: Zarr v3's default chunk key encoding."""
+    return level.joinpath("c", *map(str, key), "0", "0")
+
+
+def _planes_below(root: Path, only: str | None = None) -> list[str]:
+    """Paths of the planes of a plate, or of one of its wells."""
+    found = []
+    for well, numbers in _stored(root).items():
+        if only in (None, well):
+            for site in (_Site(root, well, number) for number in numbers):
+                found += [site.plane(index) for index in _read(site).present()]
+    return found
+
+
+def _stored(root: Path) -> dict[str, list[int]]:
+    """Wells of a plate that have images, in the plate's order, with the numbers of their sites."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for field in (root / STORE).glob("*/*/*/zarr.json"):
+        letters, column, number = field.parts[-4:-1]
+        if number.isdecimal() and _is_well(f"{letters}{int(column):02d}" if column.isdecimal() else ""):
+            found.setdefault(parse_well(letters + column), []).append(int(number) + 1)
+    return {well_name(*place): sorted(found[place]) for place in sorted(found)}
+
+
+# ---- reading and writing arrays
+
+def _read(site: _Site) -> _Images:
+    import zarr
+
+    document = site.folder / "zarr.json"
+    if not document.exists():
+        raise MissingFile(f"there is no image {site.root / site.well / site.name}.tif")
+    with _telling(document, "read"):
+        attributes = json.loads(document.read_text())["attributes"]
+        paths = [site.folder / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
+        named_t = bool(attributes[_NAMESPACE]["named_t"])
+        return _Images(site, zarr.open_array(paths[0], mode="r"), paths, named_t)
+
+
+def _collect(sites: dict[_Site, dict[Index, np.ndarray] | np.ndarray], site: _Site, virtual: VirtualPath,
+             image: np.ndarray, path: PathLike) -> None:
+    """Put an image where its site is collected, if it fits its path."""
+    if image.ndim != (5 if virtual.kind == "site" else 2):
+        axes = "(T, C, Z, Y, X)" if virtual.kind == "site" else "(Y, X)"
+        raise BadData(f"{path} is a {virtual.kind} and takes the axes {axes}, this array has the shape {image.shape}")
+    if virtual.kind == "site":
+        if site in sites:
+            raise BadData(f"{path} is given twice, or its planes are given too")
+        sites[site] = image
+        return
+    planes = sites.setdefault(site, {})
+    if isinstance(planes, np.ndarray) or _index(virtual) in planes:
+        raise BadData(f"{path} is given twice, or its site is given too")
+    planes[_index(virtual)] = image
+    if len({(plane.shape, plane.dtype) for plane in planes.values()}) > 1:
+        raise BadData(f"{path}: all planes of a site have one size and type")
+    if len({index[0] is None for index in planes}) > 1:
+        raise BadData(f"{path}: _t stands in the names of all planes of a site or of none")
+
+
+def _write(site: _Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
+    """Write what is given of a site; what there is of it already stays unless it is replaced."""
+    if isinstance(given, np.ndarray):
+        named_t = given.shape[0] > 1
+        planes = {(t if named_t else None, c, z): given[t, c, z] for t, c, z in np.ndindex(given.shape[:3])}
+        _write_whole(site, planes, named_t)
+        return
+    try:
+        images = _read(site)
+        kept = images.present() - set(given)
+    except MissingFile:
+        kept = set()
+    if not kept:
+        _write_whole(site, given, any(index[0] is not None for index in given))
+        return
+    index, plane = next(iter(given.items()))
+    if (plane.shape, plane.dtype) != (images.array.shape[3:], images.array.dtype):
+        raise BadData(f"{site.plane(index)} is {plane.shape} {plane.dtype}, but the site's other planes are "
+                      f"{images.array.shape[3:]} {images.array.dtype}: all planes of a site have one size and type")
+    if (index[0] is not None) != images.named_t:
+        raise BadData(f"{site.plane(index)}: _t stands in the names of all planes of a site or of none")
+    _write_planes(images.levels, given)
+
+
+def _write_whole(site: _Site, planes: Mapping[Index, np.ndarray], named_t: bool) -> None:
+    """Write a site in the place of what is there: aside first, then moved in."""
+    import zarr
+
+    part = site.root / f".{site.name}.{uuid.uuid4().hex}.part"
+    try:
+        sample = next(iter(planes.values()))
+        sizes = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
+        shapes = _shapes(sample.shape)
+        for level, shape in enumerate(shapes):
+            zarr.create_array(
+                part / str(level), shape=(*sizes, *shape), chunks=(1, 1, 1, *shape), dtype=sample.dtype, fill_value=0,
+                dimension_names=[axis["name"] for axis in _AXES])
+        _write_planes([part / str(level) for level in range(len(shapes))], planes)
+        _write_group(part, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, shapes)]},
+                            _NAMESPACE: {"named_t": named_t}})
+        site.folder.parent.mkdir(parents=True, exist_ok=True)
+        _discard(site.folder, replacement=part)
+        _describe_plate(site.root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:
+    """Write planes into the arrays of all levels, which grow as far as they have to; the full size comes last."""
+    import zarr
+
+    with zarr.config.set({"array.write_empty_chunks": True}):  # a plane is there if its chunk is, a black one too
+        arrays = [zarr.open_array(level, mode="r+") for level in levels]
+    for array in arrays:
+        needed = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
+        grown = tuple(max(sizes) for sizes in zip(needed, array.shape))
+        if grown != array.shape[:3]:
+            array.resize((*grown, *array.shape[3:]))
+    for index, plane in planes.items():
+        smaller = [plane]
+        for _ in arrays[1:]:
+            smaller.append(_halved(smaller[-1]))
+        for array, pixels in reversed(list(zip(arrays, smaller))):
+            array[_key(index)] = pixels
+
+
+def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """(Y, X) of all levels of a plane."""
+    shapes = [shape]
+    while max(shapes[-1]) > SMALLEST:
+        shapes.append(tuple((side + 1) // 2 for side in shapes[-1]))
+    return shapes
+
+
+def _halved(plane: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels; an odd edge is repeated."""
+    y, x = (side + side % 2 for side in plane.shape)
+    padded = np.pad(plane, [(0, y - plane.shape[0]), (0, x - plane.shape[1])], mode="edge")
+    means = padded.reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3), dtype=np.float64)
+    return (np.rint(means) if plane.dtype.kind in "iu" else means).astype(plane.dtype)
+
+
+def _discard(folder: Path, replacement: Path | None = None) -> None:
+    """Take a folder away at once, move another one to its place, and then delete it."""
+    old = folder.parent / f".{uuid.uuid4().hex}.old"
+    if folder.exists():
+        folder.rename(old)
+    if replacement is not None:
+        try:
+            replacement.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ---- metadata
+
+def _multiscale(name: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+    datasets = [
+        {"path": str(level), "coordinateTransformations": [
+            {"type": "scale", "scale": [1.0, 1.0, 1.0, 2.0**level, 2.0**level]}]}
+        for level in range(len(shapes))
+    ]
+    return {"name": name, "axes": list(_AXES), "datasets": datasets}
+
+
+def _describe_plate(root: Path) -> None:
+    """Bring the metadata of plate, rows and wells up to what images there are."""
+    store, stored = root / STORE, _stored(root)
+    if not stored:
+        (store / "zarr.json").unlink(missing_ok=True)
+        return
+    places = {well: _Site(root, well, 1).folder.parent.relative_to(store) for well in stored}
+    rows = list(dict.fromkeys(place.parts[0] for place in places.values()))
+    columns = sorted({place.parts[1] for place in places.values()}, key=int)
+    for well, place in places.items():
+        images = [{"path": str(number - 1)} for number in stored[well]]
+        _write_group(store / place, {"ome": {"version": VERSION, "well": {"images": images, "version": VERSION}}})
+    for row_name in rows:
+        _write_group(store / row_name, {})
+    wells = [{"path": place.as_posix(), "rowIndex": rows.index(place.parts[0]), "columnIndex":
+              columns.index(place.parts[1])} for place in places.values()]
+    _write_group(store, {"ome": {"version": VERSION, "plate": {
+        "name": root.name, "version": VERSION, "field_count": max(map(len, stored.values())),
+        "rows": [{"name": name} for name in rows], "columns": [{"name": name} for name in columns], "wells": wells}}})
+
+
+def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """Write a Zarr v3 group's document, at once, and only where it changes."""
+    document, text = folder / "zarr.json", json.dumps(
+        {"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
+    if not (document.exists() and document.read_text() == text):
+        part = folder / f".{uuid.uuid4().hex}.part"
+        part.write_text(text)
+        part.replace(document)
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Only one process at a time changes a plate: its metadata name all wells."""
+    if not root.is_dir():  # nothing to change; the one that is to be changed says so
+        yield
+        return
+    with _telling(root, "written"):
+        lock = (root / ".plate.lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _telling(path: PathLike, done: str) -> Iterator[None]:
+    """What goes wrong on the disk or in Zarr as one sentence."""
+    try:
+        yield
+    except OpenHCSError:
+        raise
+    except OSError as error:
+        raise OpenHCSError(f"{path} can't be {done}: {error.strerror or error}") from None
+    except Exception as error:  # Zarr and its codecs raise what they like for bytes that are not theirs
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadData(f"{path} can't be {done} as OME-Zarr: {what}") from None
