@@ -3,6 +3,7 @@
 # What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
 
 import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="u
 
 def main() -> None:
     """Entry point of the `openhcs-omero` command."""
+    for library in ("tifffile", "omero"):  # what they would log is said by our own errors
+        logging.getLogger(library).addHandler(logging.NullHandler())
     app()
 
 
