@@ -88,7 +88,8 @@ def fill(connection):
     )
     put("PlateAnnotationLink", parent=plate, child=pairs)
     put("Plate", context(ADA, SHARED), name="ada's", rows=1)
-    put("Plate", context(BOB, SHARED), name="bob's", rows=1)
+    shared = put("Plate", context(BOB, SHARED), name="bob's", rows=1)
+    put("Well", context(EVE, FOREIGN), plate=shared, row=0, column=0)  # neither sees the other's end
     put("Plate", context(EVE, FOREIGN), name="eve's", rows=1)
 
 

@@ -38,14 +38,17 @@ def test_groups(store):
 
 
 def test_invisible_parts_of_a_join(store):
-    """Bob, who may not see ada's private wells, doesn't see them by a join or a path either."""
-    for text in (
-        "select w.id from Plate p join p.wells w",
-        "select w.plate.name from Well w",
-        "select count(w) from Well w where w.plate.name = 'alpha' group by w.plate.name",
-    ):
-        assert rows(store, text, ctx=context(BOB, ALL_GROUPS)) == []
-    assert column(store, "select size(p.wells) from Plate p where p.rows = 1", ctx=context(BOB, SHARED)) == [0, 0]
+    """The well of a plate that bob sees is in a group that he isn't in; so is the plate of the well that eve sees."""
+    bob, eve = context(BOB, ALL_GROUPS), context(EVE, ALL_GROUPS)
+    assert rows(store, "select w.id from Plate p join p.wells w", ctx=bob) == []
+    left = "select p.name, w.id from Plate p left join p.wells w order by p.name"
+    assert rows(store, left, ctx=bob) == [["ada's", None], ["bob's", None]]
+    assert column(store, "select size(p.wells) from Plate p", ctx=bob) == [0, 0]
+    assert len(column(store, "select p.id from Plate p where p.wells is empty", ctx=bob)) == 2
+    assert [plate.sizeOfWells() for plate in objects(store, "from Plate p left join fetch p.wells", ctx=bob)] == [0, 0]
+    assert len(rows(store, "select w.id from Well w", ctx=eve)) == 1
+    for text in ("select w.plate.name from Well w", "select w from Well w join w.plate", "select w.plate from Well w"):
+        assert rows(store, text, ctx=eve) == []
 
 
 def test_strangers_are_hidden(store):
