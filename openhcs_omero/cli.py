@@ -36,7 +36,7 @@ User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="u
 def main() -> None:
     """Entry point of the `openhcs-omero` command."""
     for library in ("tifffile", "omero"):  # what they would log is said by our own errors
-        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     app()
 
 
