@@ -103,6 +103,7 @@ class _Saver:
         self.places: dict[int, list[tuple[IObject, Field, IObject, int]]] = {}  # by id(element): its list, owner, index
         self.written: dict[tuple[str, int], dict] = {}  # (table, id) -> row as written
         self.known: dict[tuple[str, int], dict] = {}  # (table, id) -> stored row, of all that the graph refers to
+        self.pairs: dict[tuple[str, str], dict] = {}  # (class, map field) -> stored pairs by id
         self._collect()
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -333,10 +334,11 @@ class _Saver:
         return row | {"b_id": oid}
 
     def _pairs_differ(self, entity: Entity, obj: IObject) -> bool:
-        oid = obj._id._val
         for one in rows.fields_of(entity.name, "map"):
-            before = rows.select_pairs(self.connection, entity.maps[one.name], [oid])
-            if before.get(oid, []) != rows.pairs_of(obj, one):
+            if (entity.name, one.name) not in self.pairs:
+                ids = [other._id._val for other in self.stored[entity.name]]
+                self.pairs[entity.name, one.name] = rows.select_pairs(self.connection, entity.maps[one.name], ids)
+            if self.pairs[entity.name, one.name].get(obj._id._val, []) != rows.pairs_of(obj, one):
                 return True
         return False
 
