@@ -1,9 +1,9 @@
-# make demo | make test: each sets up what it needs first. PYTHON=python3.12 chooses another Python.
+# make demo | make test | make test-slurm: each sets up what it needs first. PYTHON=python3.12 chooses another Python.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint test-pythons clean
+.PHONY: setup demo test test-slow test-slurm install-slurm lint test-pythons clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
@@ -16,10 +16,19 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not slurm"
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not slurm"
+
+# Slurm's daemons and the executor, which nothing else needs
+install-slurm:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v slurmctld && command -v munged; } >/dev/null; then \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge; fi
+
+test-slurm: install-slurm
+	@$(PYTHON) envs/bootstrap.py --venv $(VENV) --extras embedded,dev,cluster
+	$(BIN)/pytest -m slurm tests/slurm
 
 # The set-up and the quick tests on every supported Python that is installed
 test-pythons:

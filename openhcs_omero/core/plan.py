@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from openhcs_omero.core.config import Settings, Step, check_config, read_config
 from openhcs_omero.core.files import read_record, write, write_if_changed
 from openhcs_omero.core.records import forget_stale
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.plate import PlateStructure
 
 RUN_VARIABLE = "OPENHCS_OMERO_RUN"
+LIBRARIES_MB = 500
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,13 @@ class PlateState:
         Changes when one of the chosen wells does, or their choice.
     channels
         Number of channels.
+    memory
+        What a job that works on a well may need, in MB.
     """
 
     fingerprint: str
     channels: int
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Plan:
             for step, function in self.steps if hasattr(function, "plate_estimate")
             for channel in (step.channels or range(self.states[plate_id].channels))
         ]
+
+    def memory(self, plate_id: int) -> int:
+        """What a job that works on a well of the plate may need, in MB."""
+        return self.states[plate_id].memory
 
     def estimate_record(self, position: int) -> str:
         """What the estimates of a step depend on besides the plate."""
@@ -105,7 +115,8 @@ def _ask(settings: Settings) -> dict[int, PlateState]:
     logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
     conn = connect(settings.server())
     plates = {plate_id: choose_wells(load_plate(conn, plate_id), settings) for plate_id in settings.plates}
-    states = {plate_id: PlateState(plate.fingerprint(), plate.max_c) for plate_id, plate in plates.items()}
+    states = {plate_id: PlateState(plate.fingerprint(), plate.max_c, _memory(plate))
+              for plate_id, plate in plates.items()}
     for plate_id, state in states.items():
         _check_channels(settings, plate_id, state.channels)
     for plate_id, state in states.items():
@@ -144,6 +155,18 @@ def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:
                          f"`wells`, which begin [{', '.join(plate.wells_with_images()[:3])}]")
     chosen.check_uniform()
     return chosen
+
+
+def _memory(plate: PlateStructure) -> int:
+    """MB for the libraries, for the largest well's images as read and as written, and for a step at work on one.
+
+    A step is reckoned with three copies of its image in double precision.
+    """
+    largest = max(plate.wells.values(), key=lambda well: len(well.images))
+    image = next(iter(largest.images.values()))
+    pixels = image.size_x * image.size_y * image.size_z * image.size_c * image.size_t
+    per_site = 2 * np.dtype(image.pixel_type).itemsize
+    return LIBRARIES_MB + (len(largest.images) * per_site + 3 * 8) * pixels // 10**6
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,6 +8,10 @@ rule estimate:
         position=r"\d+",
         function=r"\w+",
         channel=r"\d+",
+    resources:
+        omero=1,
+        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(int(wildcards.plate)),
+        runtime=lambda wildcards, attempt: attempt * 30,
     log:
         f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
     message:
@@ -28,6 +32,10 @@ rule process_well:
         thumbnail=f"{PLATE}/processed/{{well}}.npy",
     params:
         steps=PLAN.steps_record(),
+    resources:
+        omero=1,
+        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(int(wildcards.plate)),
+        runtime=lambda wildcards, attempt: attempt * 15,
     log:
         f"{PLATE}/logs/process_well_{{well}}.log",
     message:

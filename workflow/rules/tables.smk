@@ -22,6 +22,8 @@ rule annotate:
         tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
     output:
         f"{PLATE}/annotations.json",
+    resources:
+        omero=1,
     log:
         f"{PLATE}/logs/annotate.log",
     message:

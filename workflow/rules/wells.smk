@@ -3,6 +3,8 @@ checkpoint wells:
         table=f"{PLATE}/wells.tsv",
     params:
         state=lambda wildcards: PLAN.states[int(wildcards.plate)].fingerprint,
+    resources:
+        omero=1,
     log:
         f"{PLATE}/logs/wells.log",
     message:
@@ -18,6 +20,8 @@ checkpoint derive_plate:
         token=f"{PLATE}/derive.token",
     output:
         record=f"{PLATE}/derived.json",
+    resources:
+        omero=1,
     log:
         f"{PLATE}/logs/derive_plate.log",
     message:
