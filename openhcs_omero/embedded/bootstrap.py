@@ -12,7 +12,8 @@ from openhcs_omero.embedded.passwords import SIDE, set_password
 from openhcs_omero.embedded.sessions import NODE
 from openhcs_omero.embedded.store import Store
 
-CONFIG = sa.Table("config", SIDE, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+CONFIG = sa.Table("config", SIDE, sa.Column("key", sa.Text, primary_key=True),
+                  sa.Column("value", sa.Text, nullable=False))
 DATABASE_UUID = "omero.db.uuid"
 GUEST = 1
 EVENT = SESSION = 0

@@ -93,5 +93,6 @@ def _rotate(value: int, by: int, bits: int) -> int:
 _HASHLIB = {"MD5-128": "md5", "SHA1-160": "sha1"}
 _OTHERS: dict[str, Callable[[Path], str]] = {
     "Adler-32": _rolling(zlib.adler32, 1), "CRC-32": _rolling(zlib.crc32, 0), "File-Size-64": _file_size,
-    "Murmur3-32": lambda path: murmur3_32(path.read_bytes()), "Murmur3-128": lambda path: murmur3_128(path.read_bytes()),
+    "Murmur3-32": lambda path: murmur3_32(path.read_bytes()),
+    "Murmur3-128": lambda path: murmur3_128(path.read_bytes()),
 }

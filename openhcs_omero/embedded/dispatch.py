@@ -1,7 +1,7 @@
 """Ice servants made of service classes.
 
-A service class implements one Slice interface; its methods have the operations' names and take the call's Context before
-the operation's arguments. What it lacks is answered with "unsupported".
+A service class implements one Slice interface; its methods have the operations' names and take the call's Context
+before the operation's arguments. What it lacks is answered with "unsupported".
 """
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MODULES = {
     "IPixels": "pixels", "IProjection": "projection", "IQuery": "query", "IRenderingSettings": "rendersettings",
     "IRepositoryInfo": "repository", "IRoi": "rois", "IScript": "scripts", "ISession": "sessions", "IShare": "shares",
     "ITimeline": "timeline", "ITypes": "types", "IUpdate": "update", "Exporter": "exporter", "JobHandle": "jobs",
-    "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering", "Search": "searching",
-    "ThumbnailStore": "thumbnails", "SharedResources": "resources",
+    "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
+    "Search": "searching", "ThumbnailStore": "thumbnails", "SharedResources": "resources",
 }
 
 
 class StatefulService:
-    """What RawPixelsStore, RawFileStore and their like share. `release` is called once, at close or with the session."""
+    """What RawPixelsStore, RawFileStore and their like share. `release` is called once: at close or at the end."""
 
     interface: str
 
@@ -78,7 +78,8 @@ def service_class(interface: str) -> type | None:
         if missing.name != name:
             raise
         return None
-    return next(one for one in vars(found).values() if isinstance(one, type) and vars(one).get("interface") == interface)
+    return next(one for one in vars(found).values()
+                if isinstance(one, type) and vars(one).get("interface") == interface)
 
 
 @cache

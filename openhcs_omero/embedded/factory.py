@@ -10,8 +10,10 @@ import Ice
 import omero
 import omero.cmd
 
+from openhcs_omero.embedded.commands import submit
 from openhcs_omero.embedded.dispatch import StatefulService, internal, make_servant
 from openhcs_omero.embedded.errors import refuse
+from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.passwords import is_password
 from openhcs_omero.embedded.sessions import Session
 
@@ -119,10 +121,9 @@ class ServiceFactory(omero.api.ServiceFactory):
 
     def submit_async(self, cb, request, current=None):
         try:
-            from openhcs_omero.embedded import commands
             self.session.touch()
             ctx = self.server.sessions.context(self.session, current.ctx)
-            servant = commands.submit(self.server, self.session, ctx, request)
+            servant = submit(self.server, self.session, ctx, request)
             name = f"{uuids.uuid4()}omero.cmd.Handle"
             servant.forget = lambda: self.client.forget(name)
             self.client.add(servant, name)
@@ -145,7 +146,6 @@ class ServiceFactory(omero.api.ServiceFactory):
         return sum(1 << i for i, proxy in enumerate(proxies) if not self.keepAlive(proxy, current))
 
     def getSecurityContexts(self, current=None):
-        from openhcs_omero.embedded.loading import Loader
         ctx = self.server.sessions.context(self.session, current.ctx)
         account = self.server.accounts.get(self.session.user)
         with self.server.store.read() as connection:

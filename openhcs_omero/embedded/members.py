@@ -67,8 +67,10 @@ class Members:
         table = self.maps.table
         mine = (table.c.child == user) & (table.c.parent == group)
         if self.connection.execute(sa.select(table.c.id).where(mine)).first() is None:
-            self._must_exist(self.groups, group), self._must_exist(self.users, user)
-            last = self.connection.execute(sa.select(sa.func.max(table.c.child_index)).where(table.c.child == user)).scalar()
+            self._must_exist(self.groups, group)
+            self._must_exist(self.users, user)
+            indexes = sa.select(sa.func.max(table.c.child_index)).where(table.c.child == user)
+            last = self.connection.execute(indexes).scalar()
             insert(self.connection, self.ctx, self.maps, {
                 "parent": group, "child": user, "owner": bool(owner), "child_index": 0 if last is None else last + 1},
                 new_event(self.connection, self.ctx))
@@ -119,5 +121,6 @@ def _permissions(group) -> str | None:
     if not asked:
         return None
     if str(asked) not in PERMISSIONS:
-        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, not {asked}.")
+        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
+                                                f"not {asked}.")
     return str(asked)

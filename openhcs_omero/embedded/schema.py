@@ -1,7 +1,7 @@
 """The OMERO model as entities, fields and SQL tables, all derived from omero-py's type tables.
 
-A class hierarchy (Annotation, Shape, Job, ...) shares the table of its topmost class, with the class's name in the column
-`class`; so a subclass's field can be asked for on the superclass, as OMERO allows.
+A class hierarchy (Annotation, Shape, Job, ...) shares the table of its topmost class, with the class's name in the
+column `class`; so a subclass's field can be asked for on the superclass, as OMERO allows.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-import omero.all  # noqa: F401  (registers every class)
+import omero.all
 import omero.model
 import sqlalchemy as sa
 
@@ -30,7 +30,7 @@ DETAILS = {"owner": "Experimenter", "group": "ExperimenterGroup", "creationEvent
 class Field:
     """A property of an entity.
 
-    kind : one of the values of SCALARS and ARRAYS; "unit" (columns `name` and `name_unit`, target names the unit's class);
+    kind : one of the values of SCALARS and ARRAYS; "unit" (columns `name` and `name_unit`, target is the unit's class);
         "ref" (a many-to-one end, column `name` holds the target's id); "collection" (a one-to-many end: the ids are in
         the column `inverse` of target, the order in its column `index` where the collection is a list); "map" (named
         values in order, in a table of their own).

@@ -191,7 +191,7 @@ def _certificate(folder: Path) -> Path:
         try:
             made = subprocess.run(command, capture_output=True, check=True).stdout
         except (FileNotFoundError, subprocess.CalledProcessError):
-            raise CannotStart("The openssl command is needed to make the server's certificate: install openssl.") from None
+            raise CannotStart("The server's certificate is made by the openssl command: install openssl.") from None
         partial = folder / "server.pem.new"
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             out.write(made)

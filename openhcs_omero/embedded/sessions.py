@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import omero
-import sqlalchemy as sa
 
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.accounts import Accounts
@@ -88,10 +87,10 @@ class Sessions:
                   "timeToLive": time_to_live, "started": int(now * 1000), "defaultEventType": event_type or "User",
                   "userAgent": agent, "userIP": ip, "sudoer": sudoer and sudoer.user}
         with self._store.write() as connection:
-            (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key
+            (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
         session = Session(
-            oid, uuid, user, account.name, current, event_type or "User", sudoer and sudoer.user,
-            sudoer and sudoer.user_name, sudoer is None, time_to_idle, time_to_live, now, now)
+            oid, uuid, user, account.name, current, event_type or "User", sudoer.user if sudoer else None,
+            sudoer.user_name if sudoer else None, sudoer is None, time_to_idle, time_to_live, now, now)
         with self._lock:
             self._open[uuid] = session
         return session

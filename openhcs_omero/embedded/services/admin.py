@@ -128,11 +128,13 @@ class AdminService:
 
     def containedExperimenters(self, ctx: Context, group):
         maps = self.maps.table
-        return self._load(ctx, self.users, self.users.table.c.id.in_(sa.select(maps.c.child).where(maps.c.parent == group)))
+        members = sa.select(maps.c.child).where(maps.c.parent == group)
+        return self._load(ctx, self.users, self.users.table.c.id.in_(members))
 
     def containedGroups(self, ctx: Context, user):
         maps = self.maps.table
-        return self._load(ctx, self.groups, self.groups.table.c.id.in_(sa.select(maps.c.parent).where(maps.c.child == user)))
+        groups = sa.select(maps.c.parent).where(maps.c.child == user)
+        return self._load(ctx, self.groups, self.groups.table.c.id.in_(groups))
 
     def getDefaultGroup(self, ctx: Context, user):
         group = self._account(user).default_group
@@ -169,7 +171,7 @@ class AdminService:
             with self.server.store.write() as connection:
                 yield Members(connection, ctx)
         except sa.exc.IntegrityError:
-            raise refuse(omero.ValidationException, "Something that is stored still refers to what should go.") from None
+            raise refuse(omero.ValidationException, "Something stored still refers to what should go.") from None
 
     def createGroup(self, ctx: Context, group):
         with self._changes(ctx) as members:

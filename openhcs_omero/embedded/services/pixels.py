@@ -61,7 +61,8 @@ class PixelsService:
             event = new_event(connection, ctx)
             if row.statsInfo is None:
                 made = insert(connection, ctx, stats, {**values, "_owner": row._owner, "_group": row._group}, event)
-                connection.execute(table.update().where(table.c.id == row.id).values(statsInfo=made, _updateEvent=event))
+                connection.execute(table.update().where(table.c.id == row.id).values(
+                    statsInfo=made, _updateEvent=event))
             else:
                 connection.execute(stats.table.update().where(stats.table.c.id == row.statsInfo).values(
                     **values, _updateEvent=event))

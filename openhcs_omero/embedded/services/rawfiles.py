@@ -96,7 +96,7 @@ class RawFileService(StatefulService):
 
     def save(self, ctx: Context):
         """Keep size, time and hash of what was written; the OriginalFile, or None where nothing was."""
-        if not self._written or self.failed:
+        if not self._written or self.failed or self._id is None:
             return None
         values: dict = {"size": self.size(ctx), "mtime": int(time.time() * 1000)}
         if self._hasher is not None:

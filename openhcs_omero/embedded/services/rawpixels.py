@@ -111,7 +111,7 @@ class RawPixelsService(StatefulService):
 
     def save(self, ctx: Context):
         """Keep the hash of what was written; the Pixels, or None where nothing was."""
-        if not self._written or self.failed:
+        if not self._written or self.failed or self._id is None:
             return None
         digest = self._digest()
         pixels = self.server.schema["Pixels"]
@@ -152,9 +152,10 @@ class RawPixelsService(StatefulService):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._open(), size, offset)
+        file = self._open()
+        data = os.pread(file, size, offset)
         while len(data) < size:  # a call reads 2 GB at most, and zeros follow the end
-            more = os.pread(self._file, size - len(data), offset + len(data))
+            more = os.pread(file, size - len(data), offset + len(data))
             data += more or bytes(size - len(data))
         return data
 
@@ -270,7 +271,7 @@ class RawPixelsService(StatefulService):
     def _must_be_writable(self, ctx: Context) -> None:
         self.layout  # noqa: B018  (asks for pixels to be chosen)
         if not self._may_write:
-            raise refuse(omero.ApiUsageException, f"The pixels {self._id} have been written already, they are read-only.")
+            raise refuse(omero.ApiUsageException, f"The pixels {self._id} are written already: they are read-only.")
         if not ctx.may_edit(self._owner, self._group):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not write the pixels {self._id}.")
 
