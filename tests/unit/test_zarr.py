@@ -5,6 +5,7 @@ What all backends promise is in tests/contract; that other programs open these p
 
 import multiprocessing
 import pickle
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ome_zarr_models.v05.image import Image
 
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io import storage_registry
+from openhcs_omero.io import zarr as zarr_backend
 from openhcs_omero.io.base import BadData, MissingFile
 from openhcs_omero.io.formats import PIXEL_TYPES
 from openhcs_omero.io.zarr import STORE, ZarrBackend
@@ -245,14 +247,41 @@ def write_wells(plate, row):
 def test_processes_that_write_one_plate(backend, plate):
     """All wells are in the metadata in the end, whoever wrote last."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=write_wells, args=(plate, row)) for row in "ABCD"]
+    processes = [context.Process(target=write_wells, args=(plate, row)) for row in "AB"]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    assert fields(plate) == {f"{row}/{column}": ["0"] for row in "ABCD" for column in range(1, 5)}
-    assert (backend.load(path_of(plate, "C03")) == 3).all()
+    assert fields(plate) == {f"{row}/{column}": ["0"] for row in "AB" for column in range(1, 5)}
+    assert (backend.load(path_of(plate, "B03")) == 3).all()
+
+
+def test_two_that_write_at_once(backend, plate, monkeypatch):
+    """One has looked which wells there are and not yet written it down when the other adds its well."""
+    looked, added = threading.Event(), threading.Event()
+    stored = zarr_backend._stored
+
+    def slowly(root):
+        found = stored(root)
+        if threading.current_thread() is slow and not looked.is_set():
+            looked.set()
+            added.wait(0.5)  # it never comes while the other one has to wait
+        return found
+
+    def quickly():
+        backend.save(site(), path_of(plate, "B01"))
+        added.set()
+
+    monkeypatch.setattr(zarr_backend, "_stored", slowly)
+    slow = threading.Thread(target=backend.save, args=(site(), path_of(plate, "A01")))
+    quick = threading.Thread(target=quickly)
+    slow.start()
+    assert looked.wait(30)
+    quick.start()
+    slow.join(30)
+    quick.join(30)
+    assert fields(plate) == {"A/1": ["0"], "B/1": ["0"]}
 
 
 def test_metadata_are_not_written_anew_for_nothing(backend, plate):

@@ -1,0 +1,53 @@
+"""Open an OME-Zarr plate as ome-zarr-py and napari do, and print what they make of it as JSON.
+
+Run by tests/unit/test_zarr_readers.py in an environment that has ome-zarr and napari-ome-zarr. A warning is an error.
+"""
+
+import contextlib
+import json
+import logging
+import sys
+import warnings
+
+from napari.components import ViewerModel
+from napari_ome_zarr import napari_get_reader
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
+
+
+class Complaints(logging.Handler):
+    """Keeps what is logged as a warning or worse."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+def by_ome_zarr(path):
+    (node,) = Reader(parse_url(path))()
+    return {"levels": [list(level.shape) for level in node.data], "axes": [axis["name"] for axis in
+            node.metadata["axes"]], "sum": int(node.data[0].sum().compute()),
+            "corner": node.data[0][0, 0, 0, :2, :2].compute().tolist()}
+
+
+def by_napari(path):
+    viewer = ViewerModel()  # napari without its window
+    with contextlib.redirect_stdout(sys.stderr):
+        for data, metadata, kind in napari_get_reader(path)():
+            getattr(viewer, f"add_{kind}")(data, **metadata)
+    return {"levels": [[list(level.shape) for level in layer.data] for layer in viewer.layers],
+            "sum": sum(int(layer.data[0].sum()) for layer in viewer.layers)}
+
+
+def main(path, image):
+    warnings.simplefilter("error")
+    complaints = Complaints()
+    logging.getLogger().addHandler(complaints)
+    found = {"ome_zarr": by_ome_zarr(path), "image": by_ome_zarr(image), "napari": by_napari(path)}
+    print(json.dumps({**found, "complaints": complaints.messages}))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,64 @@
+"""That ome-zarr-py and napari's reader open our plates without complaint: the programs themselves, not their formats.
+
+They don't go with the packages that this project pins (ome-zarr wants s3 clients that want python-dateutil < 3), so
+they live in an environment of their own, which is made once a machine from envs/readers.txt.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openhcs_omero.io.zarr import STORE, ZarrBackend
+
+ROOT = Path(__file__).parents[2]
+PINS = ROOT / "envs" / "readers.txt"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def reader_python():
+    """The python of the environment that has the readers."""
+    state = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    base = os.environ.get("OPENHCS_OMERO_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "openhcs_omero" / f"readers-{state}"
+    if not (folder / "installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--only-binary", ":all:", "-r", PINS], check=True)
+        (folder / "installed").touch()
+    return folder / "bin" / "python"
+
+
+def test_a_plate_opens_without_complaint(reader_python, tmp_path):
+    """A sparse plate with several sites, timepoints, channels and planes, of a size that has smaller levels."""
+    plate, backend = tmp_path / "plate_7", ZarrBackend()
+    rng = np.random.default_rng(3)
+    images = {}
+    for well in ("B02", "A01", "A12"):
+        for number in (1, 2):
+            images[well, number] = rng.integers(0, 60000, (2, 2, 3, 300, 520)).astype("uint16")
+            backend.save(images[well, number], f"{plate}/{well}/{well}_s{number:03d}.tif")
+    backend.save({"n": 1}, f"{plate}/A01/A01_s001_results.json")
+    script = [reader_python, ROOT / "tests" / "readers" / "open_plate.py", plate / STORE, plate / STORE / "A/1/0"]
+    run = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    opened = json.loads(run.stdout)
+    assert opened["complaints"] == []
+    # a grid of 2 rows and 3 columns, each well by its first site
+    first = {well: int(images[well, 1].sum(dtype=np.int64)) for well in ("A01", "A12", "B02")}
+    assert opened["ome_zarr"] == {
+        "levels": [[2, 2, 3, 600, 1560], [2, 2, 3, 300, 780], [2, 2, 3, 150, 390]],
+        "axes": ["t", "c", "z", "y", "x"],
+        "sum": sum(first.values()),
+        "corner": images["A01", 1][0, 0, 0, :2, :2].tolist(),
+    }
+    assert opened["image"]["levels"] == [[2, 2, 3, 300, 520], [2, 2, 3, 150, 260], [2, 2, 3, 75, 130]]
+    assert opened["image"]["sum"] == first["A01"]
+    assert opened["napari"] == {
+        "levels": [[[2, 3, 600, 1560], [2, 3, 300, 780], [2, 3, 150, 390]]] * 2, "sum": sum(first.values())}
