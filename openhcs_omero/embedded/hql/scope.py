@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from dataclasses import field as made_field
+from functools import cache
 
 import sqlalchemy as sa
 
@@ -56,6 +57,7 @@ class Scope:
         self.explicit: list[Source] = []
         self.conditions: list[sa.ColumnElement[bool]] = []
         self.tables: sa.FromClause | None = None
+        self._uses: dict[str, int] = parent._uses if parent else {}  # how often each table is in the whole query
 
     # -- what the from clause says ------------------------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class Scope:
             entity = self.entity(str(root.path))
             if entity is None:
                 raise query_error(f"{root.path} is not mapped")
-            source = Source(self, entity.table.alias(), entity)
+            source = Source(self, self._alias_of(entity.table), entity)
             self._from(source.table)
             self.conditions += self._restrictions(source)
         self._name(source, root.alias)
@@ -118,14 +120,13 @@ class Scope:
     def _joined(self, owner: Source, field: Field) -> Source:
         assert owner.entity is not None
         if field.kind == "map":
-            family = (owner.entity, *owner.entity.family())
-            table = next(e.maps[field.name] for e in family if field.name in e.maps)
-            made = table.alias()
+            pairs = next(e.maps[field.name] for e in owner.entity.family() if field.name in e.maps)
+            made = self._alias_of(pairs)
             return Source(self, made, None, owner, field, made.c.position)
         if field.kind == "unit":
             return Source(self, owner.table, None, owner, field, unit=self._unit(owner, field))
         target = self.schema[field.target or ""]
-        made = target.table.alias()
+        made = self._alias_of(target.table)
         index = made.c[field.index] if field.kind == "collection" and field.index else None
         return Source(self, made, target, owner, field, index)
 
@@ -146,6 +147,11 @@ class Scope:
         if entity.parent is not None and not joined:
             found.append(source.table.c["class"].in_([e.name for e in entity.family()]))
         return [one for one in found if one is not None]
+
+    def _alias_of(self, table: sa.Table) -> sa.FromClause:
+        """A table under a name that is new in this query."""
+        self._uses[table.name] = number = self._uses.get(table.name, 0) + 1
+        return _numbered(table, number)
 
     def _from(self, table: sa.FromClause) -> None:
         self.tables = table if self.tables is None else sa.join(self.tables, table, sa.true())
@@ -315,6 +321,14 @@ class Scope:
             raise query_error(f"{collection.field.name} is not a list")
         statement = sa.select(function(source.index)).select_from(source.table).where(self._on(source))
         return Value(statement.correlate_except(source.table).scalar_subquery(), "int")
+
+
+@cache
+def _numbered(table: sa.Table, number: int) -> sa.FromClause:
+    """The n-th alias of a table; made once, as SQLAlchemy copies every column for it."""
+    made = table.alias(f"{table.name}_{number}")
+    assert made.c is not None
+    return made
 
 
 def _find_field(source: Source, name: str) -> Field | None:
