@@ -8,10 +8,12 @@ and whoever else runs as this user, join the session.
 import atexit
 import contextlib
 import getpass
+import logging
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -30,6 +32,20 @@ DEFAULT_PORT = 4064
 PROBE_TIMEOUT = 2.0  # seconds
 KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
 AGENT = "openhcs_omero"
+LOOK_AFTER = 10  # seconds between two looks at a connection that is looked after
+RETRY = 2  # seconds between a job's attempts to connect
+DOWN_PATIENCE = 300  # seconds that a job waits for a server that is not there; a restart takes a minute or two
+SESSION_PATIENCE = 3 * LOOK_AFTER  # ... for the head process to open a session in the place of a lost one
+
+log = logging.getLogger(__name__)
+
+
+class ServerDown(ConnectError):
+    """The server is not there, or not yet."""
+
+
+class NoSession(ConnectError):
+    """There is no stored session, or none that lives."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +116,12 @@ class _Open:
     conn: BlitzGateway
     pid: int = field(default_factory=os.getpid)
     stored: tuple[str, str, str] | None = None  # host, user, session
+    password: str = field(default="", repr=False)  # to log in again where the server lost the session
 
 
 _connections: dict[Server, _Open] = {}
 _servers: WeakKeyDictionary[BlitzGateway, Server] = WeakKeyDictionary()
+_watches: list[threading.Event] = []
 _lock = threading.RLock()
 
 
@@ -120,15 +138,66 @@ def connect(server: Server) -> BlitzGateway:
         In one sentence: no such host, nothing listens there, what listens is not OMERO (within about two seconds),
         wrong user or password, the stored session has expired, or there is no way to log in.
     """
+    return _connect(server, ask=True)
+
+
+def connect_job(server: Server) -> BlitzGateway:
+    """`connect` for a job, which nobody watches: it asks nothing, and waits where waiting helps.
+
+    A server that is down may be in the middle of a restart; a session that it lost by that is replaced by the head
+    process, see `look_after`.
+    """
+    began, waiting_for = 0.0, None
+    while True:
+        try:
+            return _connect(server, ask=False)
+        except (ServerDown, NoSession) as error:
+            patience = DOWN_PATIENCE if isinstance(error, ServerDown) else SESSION_PATIENCE
+            if type(error) is not waiting_for:
+                began, waiting_for = time.monotonic(), type(error)
+                print(f"waiting up to {patience} seconds: {error}", flush=True)
+            if time.monotonic() - began > patience:
+                raise
+            time.sleep(RETRY)
+
+
+def look_after(server: Server) -> None:
+    """Keep a session at hand for the jobs until this process ends.
+
+    Where the server has lost the session (it was restarted, or an administrator closed it), another one is opened with
+    the password of the first, which no one else has, and stored for the jobs.
+    """
+    stop = threading.Event()
+    _watches.append(stop)
+    threading.Thread(target=_watch, args=(server, stop), name="omero-session", daemon=True).start()
+
+
+def _watch(server: Server, stop: threading.Event) -> None:
+    last = ""
+    while not stop.wait(LOOK_AFTER):
+        try:
+            with _lock:
+                if stop.is_set():
+                    return
+                _connect(server, ask=False)
+            last = ""
+        except ConnectError as error:
+            if str(error) != last:
+                last = str(error)
+                log.warning("%s", last)
+
+
+def _connect(server: Server, ask: bool) -> BlitzGateway:
     with _lock:
         known = _connections.get(server)
-        if known is not None and known.pid == os.getpid():
-            if _alive(known.conn):
-                return known.conn
-            _close(known)
-        _connections.pop(server, None)  # that of a parent process is not this one's to close
+        if known is not None and known.pid != os.getpid():
+            known = None  # that of a parent process is not this one's
+        if known is not None and _alive(known.conn):
+            return known.conn
         _probe(server)
-        opened = _log_in(server)
+        opened = _log_in(server, ask, known)
+        if known is not None:
+            _close(known)
         _connections[server] = opened
         _servers[opened.conn] = server
         return opened.conn
@@ -181,6 +250,9 @@ def _alive(conn: BlitzGateway) -> bool:
 @atexit.register
 def close_all() -> None:
     """Close the connections of this process, and the sessions that it made; the process's end does it by itself."""
+    for watch in _watches:
+        watch.set()
+    _watches.clear()
     with _lock:
         for opened in _connections.values():
             if opened.pid == os.getpid():
@@ -206,16 +278,16 @@ def _probe(server: Server) -> None:
     except socket.gaierror:
         raise ConnectError(f"there is no host {server.host!r}: correct omero: host or OMERO_HOST") from None
     except ConnectionRefusedError:
-        raise ConnectError(
+        raise ServerDown(
             f"nothing listens at {server.address}: start the OMERO server, or correct omero: host and port"
         ) from None
     except OSError as error:
         reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise ConnectError(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
-                           "between?") from None
+        raise ServerDown(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
+                         "between?") from None
     if not _answers(server):
-        raise ConnectError(f"what listens at {server.address} is not an OMERO server: correct omero: host and port "
-                           f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
+        raise ServerDown(f"what listens at {server.address} is not an OMERO server: correct omero: host and port "
+                         f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
 
 
 def _answers(server: Server) -> bool:
@@ -248,19 +320,25 @@ def _abandon(client: Any) -> None:
         client.closeSession()
 
 
-def _log_in(server: Server) -> _Open:
+def _log_in(server: Server, ask: bool, known: _Open | None) -> _Open:
     password = os.environ.pop("OMERO_PASSWORD", "")
     if password:
         return _by_password(server, server.user, password)
+    if known is not None and known.password and known.stored:
+        return _by_password(server, known.stored[1], known.password)
     joined, expired = _by_stored_session(server)
     if joined is not None:
         return joined
-    if sys.stdin is not None and sys.stdin.isatty():
-        user = server.user or input(f"OMERO user at {server.address}: ").strip()
-        return _by_password(server, user, getpass.getpass(f"OMERO password of {user} at {server.address}: "))
+    if ask and sys.stdin is not None and sys.stdin.isatty():
+        try:
+            user = server.user or input(f"OMERO user at {server.address}: ").strip()
+            password = getpass.getpass(f"OMERO password of {user} at {server.address}: ")
+        except EOFError:
+            raise ConnectError(f"no password was given for {server.address}") from None
+        return _by_password(server, user, password)
     who = f"{server.user or '<user>'}@{server.host}" + ("" if server.port == DEFAULT_PORT else f":{server.port}")
     what = f"the stored session of {who} has expired" if expired else f"there is no session of {who} to join"
-    raise ConnectError(f"{what}: run `omero login {who}`, or set OMERO_PASSWORD")
+    raise NoSession(f"{what}: run `omero login {who}`, or set OMERO_PASSWORD")
 
 
 def _by_password(server: Server, user: str, password: str) -> _Open:
@@ -280,7 +358,8 @@ def _by_password(server: Server, user: str, password: str) -> _Open:
     session = client.getSessionId()
     try:
         _save_session(server, user, session)
-        opened = _Open(_gateway(server, client, own=True), stored=(server.host, user, session))
+        gateway = _gateway(server, client, own=True)
+        opened = _Open(gateway, stored=(server.host, user, session), password=password)
     except BaseException:
         _store().remove(server.host, user, session)
         _abandon(client)
@@ -302,7 +381,7 @@ def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
             expired = True
         except (Ice.Exception, omero.ClientError) as error:
             _abandon(client)
-            raise ConnectError(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
+            raise ServerDown(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
         else:
             return _Open(_gateway(server, client, own=False)), expired
     return None, expired

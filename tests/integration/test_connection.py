@@ -217,3 +217,22 @@ def _http_port():
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_address[1]
+
+
+def test_a_prompt_on_a_terminal(run, user, omero_server):
+    import pty
+    code = ("import sys; from openhcs_omero.omero.connection import Server, connect\n"
+            "print('I am', connect(Server(sys.argv[1], int(sys.argv[2]))).getEventContext().userName)")
+    arguments = [sys.executable, "-c", code, omero_server.host, str(omero_server.port)]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(sys.executable, arguments, run.environment)
+    said = b""
+    for prompt, answer in ((b"OMERO user at", user), (b"OMERO password of", "pw"), (b"I am " + user.encode(), "")):
+        while prompt not in said:
+            said += os.read(terminal, 1000)
+        os.write(terminal, answer.encode() + b"\n")
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(terminal)
+    assert f"OMERO password of {user} at {omero_server.host}:{omero_server.port}: ".encode() in said
+    assert b"pw" not in said.split() and stored(run) == []
