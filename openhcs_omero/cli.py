@@ -14,10 +14,8 @@ import typer
 from .errors import OpenHCSError
 
 if TYPE_CHECKING:
-    from omero.gateway import BlitzGateway
-
     from .io.omero_local import OMEROLocalBackend
-    from .omero.connection import Server
+    from .omero.connection import BlitzGateway, Server
     from .omero.paths import VirtualPath
 
 app = typer.Typer(

@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from omero.gateway import BlitzGateway
 
 from ..errors import PlateError
 from ..omero import services
 from ..omero.annotations import Kind, delete_text, read_text, save_text, texts_of
-from ..omero.connection import Server, adopt, connect
+from ..omero.connection import BlitzGateway, Server, adopt, connect
 from ..omero.derived import derive_plate, find_derived, write_well
 from ..omero.paths import VirtualPath
 from ..omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site

@@ -320,5 +320,5 @@ def test_through_the_file_manager(place):
 def test_the_registry_says_what_is_missing():
     with pytest.raises(OpenHCSError, match=r"storage_registry\['omero_local'\] = OMEROLocalBackend"):
         FileManager(StorageRegistry()).load("/omero/plate_7/x.csv", backend="omero")
-    with pytest.raises(OpenHCSError, match="no storage backend 'tape'; registered are: disk, memory.*, zarr"):
+    with pytest.raises(OpenHCSError, match=r"no storage backend 'tape'; registered are: disk, memory.*, zarr"):
         FileManager().load("x", backend="tape")
