@@ -25,7 +25,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
 from openhcs_omero.omero import derived
 from openhcs_omero.omero.annotations import delete_text, save_text
-from openhcs_omero.omero.connection import connect
+from openhcs_omero.omero.connection import connect_job
 from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import ImageStructure, load_plate
@@ -46,7 +46,7 @@ def marks(settings: Settings) -> dict[str, str]:
 
 def list_wells(settings: Settings, plate_id: int, table: Path) -> None:
     """Write the table of the chosen wells, and a record per well where it changed; forget wells that are not chosen."""
-    plate = choose_wells(load_plate(connect(settings.server()), plate_id), settings)
+    plate = choose_wells(load_plate(connect_job(settings.server()), plate_id), settings)
     folder = table.parent
     for name, well in plate.wells.items():
         images = [asdict(well.images[site]) for site in sorted(well.images)]
@@ -61,7 +61,7 @@ def list_wells(settings: Settings, plate_id: int, table: Path) -> None:
 
 def derive(settings: Settings, plate_id: int, record: Path) -> None:
     """Make the derived plate or bring it up to date, and note its id."""
-    conn = connect(settings.server())
+    conn = connect_job(settings.server())
     plate = choose_wells(load_plate(conn, plate_id), settings)
     derived_id = derived.derive_plate(conn, plate, settings.output, marks(settings), list(plate.wells))
     write(record, json.dumps({"derived_plate": derived_id}))
@@ -69,7 +69,7 @@ def derive(settings: Settings, plate_id: int, record: Path) -> None:
 
 def estimate(settings: Settings, plate_id: int, position: int, channel: int, output: Path) -> None:
     """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
-    conn = connect(settings.server())
+    conn = connect_job(settings.server())
     images = [image for _, image in load_plate(conn, plate_id).images()]
     chosen = [images[i] for i in np.linspace(0, len(images) - 1, min(ESTIMATE_PLANES, len(images))).astype(int)]
     planes = (read_plane(conn, image, image.size_z // 2, channel, 0) for image in chosen)
@@ -91,7 +91,7 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
     outputs
         `record`, `features`, `objects` and `thumbnail`: the files to write.
     """
-    conn = connect(settings.server())
+    conn = connect_job(settings.server())
     well = read_record(fingerprint) or {}
     derived_id = int((read_record(derived_record) or {})["derived_plate"])
     images = [ImageStructure(**image) for image in well["images"]]
@@ -121,7 +121,7 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
 
 def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
     """Attach the tables to the source plate and to the derived one; an empty table is not attached, and taken off."""
-    conn = connect(settings.server())
+    conn = connect_job(settings.server())
     derived_id = int((read_record(derived_record) or {})["derived_plate"])
     # two outputs of one plate don't replace each other's tables
     namespaces = {str(derived_id): derived.NAMESPACE, str(plate_id): f"{derived.NAMESPACE}/{settings.output}"}

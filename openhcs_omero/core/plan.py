@@ -109,11 +109,12 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
 
 
 def _ask(settings: Settings) -> dict[int, PlateState]:
-    from openhcs_omero.omero.connection import connect
+    from openhcs_omero.omero.connection import connect, look_after
     from openhcs_omero.omero.plate import load_plate
 
     logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
     conn = connect(settings.server())
+    look_after(settings.server())
     plates = {plate_id: choose_wells(load_plate(conn, plate_id), settings) for plate_id in settings.plates}
     states = {plate_id: PlateState(plate.fingerprint(), plate.max_c, _memory(plate))
               for plate_id, plate in plates.items()}
