@@ -1,10 +1,13 @@
-"""A Slurm for the tests that are marked `slurm`."""
+"""A Slurm, an OMERO server and a plate for the tests that are marked `slurm`."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from slurm_cluster import SlurmCluster, Unavailable
+from slurm_project import Omero, Project
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,54 @@ def slurm(tmp_path_factory) -> Iterator[SlurmCluster]:
         pytest.skip(str(reason))
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def omero(slurm, tmp_path_factory) -> Iterator[Omero]:
+    server = Omero(tmp_path_factory.mktemp("omero"), f"secret-{secrets.token_hex(12)}")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def plate(omero, tmp_path_factory) -> int:
+    """The id of a plate of 12 wells with 2 sites and 2 channels, each well with pixels of its own."""
+    from openhcs_omero.omero.importing import import_folder
+    from openhcs_omero.processing.synthetic import Screen, write_plate
+
+    folder = tmp_path_factory.mktemp("images")
+    write_plate(folder, Screen(rows=2, columns=6, sites=2, size=128))
+    conn = omero.login()
+    try:
+        return import_folder(conn, folder, "Slurm screen")
+    finally:
+        conn.close()
+
+
+@pytest.fixture
+def project(slurm, omero, plate, tmp_path_factory) -> Iterator[Callable[..., Project]]:
+    """`project(name, **params)`: a folder to run in; at the end no job of it is left."""
+    made: list[Project] = []
+
+    def make(name: str, wells: list[str] | str = "all", gated: bool = False, **params) -> Project:
+        folder: Path = tmp_path_factory.mktemp("projects") / name
+        gate = {"gate": str(folder / "gate")} if gated else {}
+        made.append(Project(folder, omero, plate, wells, **gate, **params))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.open_gate()
+    slurm.run("scancel", "--user", "root", check=False)
+    slurm.wait(lambda: not slurm.states(), 60, "the jobs to end")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(omero, plate, tmp_path_factory) -> dict[str, list[str]]:
+    """What the derived plate is to be, by a run without Slurm in which nothing goes wrong."""
+    own = Project(tmp_path_factory.mktemp("local") / "local", omero, plate)
+    own.run(profile=False)
+    derived = own.derived()
+    assert len(derived) == 12 and len({sha1 for well in derived.values() for sha1 in well}) == 24
+    return derived

@@ -1,0 +1,163 @@
+"""An OMERO server, a plate in it, and folders in which `snakemake --profile cluster` runs as in a clone."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What a step does here: inverts its image, and on the way what the test wants of it.
+STEPS = '''
+import os, time
+from pathlib import Path
+
+
+def invert(image, filemanager, metadata, backend="disk", gate="", megabytes=0):
+    """Note that the well began, wait until the gate is open, take memory; each well has its own pixels."""
+    if gate:
+        (Path(gate) / f"{metadata['well']}.{os.getpid()}").touch()
+        end = time.monotonic() + 240
+        while not (Path(gate) / "open").exists():
+            assert time.monotonic() < end, "nobody opened the gate"
+            time.sleep(0.1)
+    ballast = b"\\1" * (megabytes * 10**6)
+    return (image.max() - image).astype(image.dtype), {"ballast": len(ballast)}
+'''
+
+
+class Omero:
+    """An embedded server that keeps its port and data over restarts. Its password is like no other text."""
+
+    def __init__(self, folder: Path, password: str) -> None:
+        self.folder, self.password, self.port = folder, password, 0
+        self._secret = folder / "root-password"
+        self._secret.touch(0o600)
+        self._secret.write_text(password + "\n")
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "openhcs_omero.embedded", "--data", self.folder / "data", "--port", self.port,
+                   "--root-password-file", self._secret]
+        with (self.folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=log, text=True)
+        line = self._process.stdout.readline()
+        ready = re.search(r"ready on \S+ port (\d+)", line)
+        assert ready, f"the server did not start: {line}"
+        self.port = int(ready[1])
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process.stdout.close()
+            self._process = None
+
+    def login(self):
+        from omero.gateway import BlitzGateway
+
+        conn = BlitzGateway("root", self.password, host="127.0.0.1", port=self.port, secure=True)
+        assert conn.connect(), conn.getLastError()
+        return conn
+
+    def derived(self, plate: int, output: str) -> dict[str, list[str]]:
+        """SHA-1 of the derived images by well, in the order of sites."""
+        from openhcs_omero.omero.derived import derived_state, find_derived
+
+        conn = self.login()
+        try:
+            found = find_derived(conn, plate, output)
+            assert found is not None, "there is no derived plate"
+            return {well: [sha1 for _, sha1 in images] for well, images in derived_state(conn, found).items()}
+        finally:
+            conn.close()
+
+    def sessions(self) -> int:
+        """Open sessions of root, that of this question not counted."""
+        conn = self.login()
+        try:
+            return len(conn.c.sf.getSessionService().getMyOpenSessions()) - 1
+        finally:
+            conn.close()
+
+
+class Project:
+    """A folder that looks to Snakemake as a clone of the repository does, with a configuration of its own."""
+
+    def __init__(self, folder: Path, omero: Omero, plate: int, wells: list[str] | str = "all", **params) -> None:
+        self.folder, self.omero, self.plate, self.output = folder, omero, plate, folder.name
+        self.gate = folder / "gate"
+        self.gate.mkdir(parents=True)
+        for name in ("Snakefile", "workflow", "cluster", "config"):
+            (folder / name).symlink_to(ROOT / name)
+        (folder / "steps.py").write_text(STEPS)
+        step = {"call": "steps:invert", "params": params}
+        config = {"plates": [plate], "wells": wells, "output": self.output, "steps": [step], "heatmaps": []}
+        (folder / "own.yaml").write_text(json.dumps(config))
+        self.results = folder / "results" / f"plate_{plate}_{self.output}"
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("OMERO_", "SLURM_"))},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMERO_HOST": "127.0.0.1", "OMERO_PORT": str(omero.port), "OMERO_USER": "root",
+            "OMERO_SESSIONDIR": str(folder / "sessions")}
+        self._began = 0
+
+    def start(self, *options: str, profile: bool = True, password: bool = True) -> subprocess.Popen:
+        """Start Snakemake; what it says is in `said()`."""
+        how = ["--profile", "cluster", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20"]
+        secret = {"OMERO_PASSWORD": self.omero.password} if password else {}
+        log = self.folder / "said.txt"
+        self._began = log.stat().st_size if log.exists() else 0
+        with log.open("a") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "snakemake", "--configfile", "own.yaml", *(how if profile else ["--cores", "2"]),
+                 *options], cwd=self.folder, env={**self.environment, **secret}, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True)
+
+    def finish(self, head: subprocess.Popen, seconds: float = 300) -> int:
+        """Snakemake's exit status; the gate is opened."""
+        self.open_gate()
+        try:
+            return head.wait(seconds)
+        except subprocess.TimeoutExpired:
+            head.terminate()
+            raise AssertionError(f"Snakemake did not end in {seconds} s:\n{self.said()}") from None
+
+    def run(self, *options: str, **how) -> str:
+        """Run Snakemake to its good end; what it said."""
+        status = self.finish(self.start(*options, **how))
+        assert status == 0, self.said()
+        return self.said()
+
+    def said(self) -> str:
+        """What the Snakemake that was started last has said."""
+        with (self.folder / "said.txt").open() as log:
+            log.seek(self._began)
+            return log.read()
+
+    def open_gate(self) -> None:
+        (self.gate / "open").touch()
+
+    def begun(self) -> list[tuple[str, int]]:
+        """(well, process id) of the steps that have come to the gate."""
+        return [(path.stem, int(path.suffix[1:])) for path in sorted(self.gate.glob("*.*"))]
+
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+        """Ask until `condition` holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds} s for {what}:\n{self.said()}"
+            time.sleep(0.1)
+
+    def derived(self) -> dict[str, list[str]]:
+        return self.omero.derived(self.plate, self.output)
+
+
+def processed_wells(said: str) -> list[str]:
+    """The wells that a run of Snakemake announced, each as often as it did."""
+    return re.findall(r"Process well (\w+) of plate", said)
