@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
     from openhcs_omero.embedded.sessions import Session
 
+# What a copy of an image takes over.
+_OF_IMAGE = ("acquisitionDate", "experiment", "imagingEnvironment", "instrument", "objectiveSettings", "series",
+             "stageLabel")
+
 
 class PixelsService:
     interface = "::omero::api::IPixels"
@@ -46,6 +50,53 @@ class PixelsService:
             for index in range(len(channels)):
                 add("Channel", pixels=pixels, pixels_index=index, logicalChannel=add("LogicalChannel"))
         return rlong(image)
+
+    def copyAndResizeImage(self, ctx: Context, image, size_x, size_y, size_z, size_t, channels, name, copy_stats):
+        """A new image like another one, with some of its channels and maybe other sizes, without bytes; its id."""
+        if ctx.group == ALL_GROUPS:
+            raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        table = self.schema["Pixels"].table
+        with self.server.store.write() as connection:
+            source = self._row(connection, ctx, "Image", image)
+            found = connection.execute(sa.select(table.c.id).where(table.c.image == image).order_by(
+                table.c.image_index)).scalar()
+            pixels = self._row(connection, ctx, "Pixels", found or -1)
+            sizes = {"sizeX": size_x, "sizeY": size_y, "sizeZ": size_z, "sizeT": size_t}
+            changed = {size: asked.val for size, asked in sizes.items() if asked is not None}
+            if not channels or min([1, *changed.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
+                raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
+            new = insert(connection, ctx, self.schema["Image"], {
+                **{column: source[column] for column in _OF_IMAGE}, "name": name}, new_event(connection, ctx))
+            made = self._copy(connection, ctx, "Pixels", pixels["id"], {
+                **changed, "image": new, "image_index": 0, "sizeC": len(channels), "sha1": "Pending...",
+                "relatedTo": pixels["id"]})
+            for index, channel in enumerate(channels):
+                self._copy_channel(connection, ctx, pixels["id"], channel, made, index, copy_stats)
+        return rlong(new)
+
+    def _copy_channel(self, connection: sa.Connection, ctx: Context, source: int, channel: int, pixels: int, index: int,
+                      copy_stats: bool) -> None:
+        table = self.schema["Channel"].table
+        row = connection.execute(sa.select(table.c.id, table.c.logicalChannel, table.c.statsInfo).where(
+            (table.c.pixels == source) & (table.c.pixels_index == channel))).one()
+        stats = self._copy(connection, ctx, "StatsInfo", row.statsInfo) if copy_stats and row.statsInfo else None
+        self._copy(connection, ctx, "Channel", row.id, {
+            "pixels": pixels, "pixels_index": index, "statsInfo": stats,
+            "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel)})
+
+    def _row(self, connection: sa.Connection, ctx: Context, kind: str, oid: int) -> dict:
+        """A row that the caller may see."""
+        table = self.schema[kind].table
+        row = connection.execute(sa.select(table).where(table.c.id == oid)).mappings().first()
+        if row is None or not ctx.may_see(row["_owner"], row["_group"]):
+            raise refuse(omero.ValidationException, f"There is no {kind} {oid}.")
+        return dict(row)
+
+    def _copy(self, connection: sa.Connection, ctx: Context, kind: str, oid: int, changes: dict | None = None) -> int:
+        """A new row with another's values, but for changes; its id."""
+        values = {column: value for column, value in self._row(connection, ctx, kind, oid).items()
+                  if column != "id" and not column.startswith("_")}
+        return insert(connection, ctx, self.schema[kind], {**values, **(changes or {})}, new_event(connection, ctx))
 
     def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
         """Keep the smallest and the largest value of a channel."""
