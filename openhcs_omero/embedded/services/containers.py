@@ -34,11 +34,12 @@ class ContainerService:
         entity = self._entity(rootType)
         if entity.name not in INSIDE:
             raise refuse(omero.ApiUsageException, f"{rootType} is no container: ask for one of {', '.join(INSIDE)}.")
-        if rootIds is None and not _filters(entity, options):
+        wanted = rootIds or None  # Ice makes an empty list of null
+        if wanted is None and not _filters(entity, options):
             raise refuse(omero.ApiUsageException, "Say ids, or the owner or group whose containers are wanted.")
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
-            found = list(loader.get(entity, self._ids(connection, ctx, entity, rootIds, options)).values())
+            found = list(loader.get(entity, self._ids(connection, ctx, entity, wanted, options)).values())
             loader.load_stamps(found)
             leaves = options is not None and options.theOptions is not None and unwrap(options.theOptions.leaves)
             inside = self._load_inside(loader, entity, found) if entity.name != "Plate" or leaves else []
