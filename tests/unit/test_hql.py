@@ -147,7 +147,7 @@ def test_kinds(store):
     cells = results(
         store,
         "select p.id, p.rows, p.rows + 1L, p.rows / 3, p.rows * 1.5, sum(p.rows), avg(p.rows), count(*), "
-        "max(p.name), min(p.rows), p.details.creationEvent.time, -p.rows, mod(p.rows, 3), length(p.name), "
+        "max(p.name), min(p.rows), max(p.details.creationEvent.time), -p.rows, mod(p.rows, 3), length(p.name), "
         "str(p.rows), p.name || '-' || p.rows, coalesce(p.status, 'none') "
         "from Plate p where p.rows = 16 group by p.id",
         read=Results.projected,
@@ -312,3 +312,35 @@ def test_new_map(store):
     assert made["name"] == "delta_1" and made["1"] == 32
     assert made["p_details_permissions"] == made["q"]
     assert made["q"]["perm"] == "rw----" and made["q"]["canEdit"] and not made["q"]["canChown"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "select p.rows, count(p) from Plate p group by p.rows order by count(p) desc, p.rows",
+            [[8, 2], [16, 1], [32, 1]],
+        ),
+        ("select p.rows + 1, min(p.name) from Plate p group by p.rows + 1 order by 1 + max(p.id)", None),
+        ("select p.name, max(p.rows) from Plate p where p.id = 1 group by p.id", [["alpha", 8]]),
+        ("select p.rows as n, count(*) as c from Plate p group by p.rows having count(*) > 1 order by c", [[8, 2]]),
+        ("select upper(p.name), sum(p.rows) * 2 from Plate p where p.id = 2 group by p.name", [["BETA", 32]]),
+        (
+            "select p.name, (select max(w.column) + p.rows from Well w where w.plate = p) from Plate p where p.id = 1",
+            [["alpha", 9]],
+        ),
+        ("select distinct p.rows from Plate p order by p.rows", [[8], [16], [32]]),
+        (
+            "select distinct lower(p.status) from Plate p where p.status is not null order by lower(p.status)",
+            [["done"], ["open"]],
+        ),
+    ],
+)
+def test_groups_and_distinct(store, text, expected):
+    found = rows(store, text)
+    assert found == expected if expected else len(found) == 3
+
+
+def test_distinct_entities_are_ordered_by_their_columns(store):
+    found = objects(store, "select distinct p from Plate p left join fetch p.wells w order by p.name, w.column")
+    assert [plate.name.val for plate in found] == ["Beta", "alpha", "delta_1", "gamma"]

@@ -153,6 +153,12 @@ def test_query_exceptions(store, text):
         "from Plate p where p.name + 1 = 2",
         "select cast(p.name as elephant) from Plate p",
         "from Plate p where count(p) > 1",
+        "select p.name, count(p) from Plate p",
+        "select p.name, max(p.rows) + p.columns from Plate p group by p.name",
+        "select count(p) from Plate p order by p.name",
+        "select p.name from Plate p group by p.rows",
+        "select distinct p.name from Plate p order by p.rows",
+        "select distinct p from Plate p order by lower(p.name)",
     ],
 )
 def test_usage_exceptions(store, text):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.hql import functions, syntax
+from openhcs_omero.embedded.hql.grouping import check_distinct, check_grouping
 from openhcs_omero.embedded.hql.scope import Scope, Source
 from openhcs_omero.embedded.hql.values import (
     NUMBERS,
@@ -100,10 +101,8 @@ class _Compiler:
             columns.append(Column(name, value, len(sql)))
             sql += [value.sql, *value.more]
         nodes = self._nodes(columns, sql)
-        labelled = [column.label(f"c{i}") for i, column in enumerate(sql)]
-        select = query.select
-        statement = self._finish(sa.select(*labelled), query, bool(select and select.distinct))
-        return Plan(statement, tuple(columns), tuple(nodes), bool(select and select.as_map))
+        statement = self._finish(sql, [node.source.table for node in nodes], query)
+        return Plan(statement, tuple(columns), tuple(nodes), bool(query.select and query.select.as_map))
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """A query inside this one, and what it selects."""
@@ -112,8 +111,7 @@ class _Compiler:
         values = [value for _, value in inner._select(query)]
         if any(source.fetched for source in inner.scope.explicit):
             raise query_error("a subquery fetches nothing")
-        statement = inner._finish(sa.select(*(value.sql for value in values)), query,
-                                  bool(query.select and query.select.distinct))
+        statement = inner._finish([value.sql for value in values], [], query)
         assert inner.scope.tables is not None
         return statement.correlate_except(*inner.scope.tables._from_objects), values[0]
 
@@ -159,23 +157,24 @@ class _Compiler:
                               source.field if collection else None, index))
         return nodes
 
-    def _finish(self, statement: sa.Select, query: syntax.Query, distinct: bool) -> sa.Select:
-        """where, group by, having and order by; last the tables, when all joins of paths are known."""
+    def _finish(self, sql: list[sa.ColumnElement], entities: list[sa.FromClause], query: syntax.Query) -> sa.Select:
+        """The statement that selects these columns; last the tables, when all joins of paths are known.
+
+        entities : the tables of which a distinct query selects all columns
+        """
         conditions = [self.condition(query.where)] if query.where is not None else []
-        if query.group:
-            statement = statement.group_by(*(self._alias_or_value(expr).sql for expr in query.group))
-        if query.having is not None:
-            statement = statement.having(self.condition(query.having))
-        for expr, descending in query.order:
-            value = self._alias_or_value(expr)
-            if descending:
-                statement = statement.order_by(value.sql.desc().nulls_first() if value.nullable else value.sql.desc())
-            else:
-                statement = statement.order_by(value.sql.asc().nulls_last() if value.nullable else value.sql)
-        if distinct:
-            statement = statement.distinct()
+        groups = [self._alias_or_value(expr).sql for expr in query.group]
+        having = [self.condition(query.having)] if query.having is not None else []
+        order = [(self._alias_or_value(expr), descending) for expr, descending in query.order]
+        shown = [value.sql for value, _ in order]
         assert self.scope.tables is not None
-        return statement.select_from(self.scope.tables).where(*conditions, *self.scope.conditions)
+        check_grouping([*sql, *shown], groups, self.scope.tables._from_objects)
+        statement = sa.select(*(column.label(f"c{i}") for i, column in enumerate(sql)))
+        if query.select is not None and query.select.distinct:
+            check_distinct(shown, sql, entities)
+            statement = statement.distinct()
+        statement = statement.select_from(self.scope.tables).where(*conditions, *self.scope.conditions)
+        return statement.group_by(*groups).having(*having).order_by(*(_ordered(*one) for one in order))
 
     def _alias_or_value(self, expr: syntax.Expr) -> Value:
         if isinstance(expr, syntax.Path) and str(expr) in self.selected:
@@ -368,6 +367,13 @@ class _Compiler:
         if expr.quantifier is not None:
             raise usage_error("all, any and some are not supported: use min or max in the subquery, or exists")
         return Value(statement.scalar_subquery(), value.kind, value.entity, field=value.field)
+
+
+def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
+    """As PostgreSQL orders: nulls last, or first where the order is descending."""
+    if descending:
+        return value.sql.desc().nulls_first() if value.nullable else value.sql.desc()
+    return value.sql.asc().nulls_last() if value.nullable else value.sql.asc()
 
 
 def _is_bound(expr: syntax.Expr) -> bool:
