@@ -177,15 +177,11 @@ def _image_pairs(place: "_Place", site: int, marks: Mapping[str, str], image: Ne
 
 def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
     """[id, owner, group] of the plates or images that carry a pair in their mark, by id."""
-    annotations = services.rows(
-        conn, "select a.id from MapAnnotation a join a.mapValue mv "
-              "where a.ns = :ns and mv.name = :name and mv.value = :value", ns=NAMESPACE, name=key, value=value)
-    if not annotations:
-        return []
     return services.rows(
         conn, f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
-              "join o.details.group g where l.child.id in (:ids) order by o.id",
-        ids=[row[0] for row in annotations])
+              "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
+              "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
+        ns=NAMESPACE, name=key, value=value)
 
 
 def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> None:
