@@ -8,7 +8,6 @@ and whoever else runs as this user, join the session.
 import atexit
 import contextlib
 import getpass
-import logging
 import os
 import socket
 import sys
@@ -36,8 +35,6 @@ LOOK_AFTER = 10  # seconds between two looks at a connection that is looked afte
 RETRY = 2  # seconds between a job's attempts to connect
 DOWN_PATIENCE = 300  # seconds that a job waits for a server that is not there; a restart takes a minute or two
 SESSION_PATIENCE = 3 * LOOK_AFTER  # ... for the head process to open a session in the place of a lost one
-
-log = logging.getLogger(__name__)
 
 
 class ServerDown(ConnectError):
@@ -184,7 +181,7 @@ def _watch(server: Server, stop: threading.Event) -> None:
         except ConnectError as error:
             if str(error) != last:
                 last = str(error)
-                log.warning("%s", last)
+                print(f"error: {last}", file=sys.stderr, flush=True)
 
 
 def _connect(server: Server, ask: bool) -> BlitzGateway:

@@ -134,6 +134,10 @@ class Project:
         assert status == 0, self.said()
         return self.said()
 
+    def run_unlock(self) -> None:
+        """What Snakemake asks for where a head process was killed."""
+        assert self.start("--unlock").wait(60) == 0, self.said()
+
     def said(self) -> str:
         """What the Snakemake that was started last has said."""
         with (self.folder / "said.txt").open() as log:
