@@ -6,16 +6,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import omero
 import sqlalchemy as sa
 from omero.model import PermissionsI
 from sqlalchemy.sql.expression import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
+from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.schema import Entity, schema
 
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
 ROOT, GUEST = 0, 1
 ALL_GROUPS = -1
+PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")  # what a group's may be
 # What strangers don't learn about each other.
 HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
 
@@ -117,3 +120,17 @@ class Context:
 def _unindexed(column: sa.ColumnElement) -> sa.ColumnElement:
     """A column as SQLite's planner takes no index for: what a query asks for selects better than who may see it."""
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def checked_permissions(permissions: str) -> str:
+    """The permissions of a group, if they are one of the four kinds; else a ValidationException."""
+    if permissions not in PERMISSIONS:
+        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
+                                                f"not {permissions}.")
+    return permissions
+
+
+def asked_permissions(group) -> str | None:
+    """The permissions that an ExperimenterGroup object asks for, None where it says nothing."""
+    asked = group._details and group._details._permissions
+    return checked_permissions(str(asked)) if asked else None

@@ -7,13 +7,11 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
-from openhcs_omero.embedded.access import USER_GROUP, Context
+from openhcs_omero.embedded.access import USER_GROUP, Context, asked_permissions, checked_permissions
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.rows import row_of
 from openhcs_omero.embedded.saving import insert, new_event
 from openhcs_omero.embedded.schema import schema
-
-PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")
 
 
 class Members:
@@ -29,7 +27,7 @@ class Members:
         if not unwrap(group.name):
             raise refuse(omero.ValidationException, "A group needs a name.")
         values = {**row_of(self.groups, group), "ldap": bool(unwrap(group.ldap)),
-                  "_permissions": _permissions(group) or "rw----"}
+                  "_permissions": asked_permissions(group) or "rw----"}
         return insert(self.connection, self.ctx, self.groups, values, new_event(self.connection, self.ctx))
 
     def add_user(self, user, groups: Iterable[int]) -> int:
@@ -53,14 +51,11 @@ class Members:
         """Write what an ExperimenterGroup object says into its row, permissions included."""
         values = {name: value for name, value in row_of(self.groups, group).items()
                   if value is not None or self.groups.fields[name].nullable}
-        wanted = _permissions(group)
+        wanted = asked_permissions(group)
         self._update(self.groups.table, group.id.val, {**values, "_permissions": wanted} if wanted else values)
 
     def set_permissions(self, group: int, permissions: str) -> None:
-        if permissions not in PERMISSIONS:
-            raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
-                                                    f"not {permissions}.")
-        self._update(self.groups.table, group, {"_permissions": permissions})
+        self._update(self.groups.table, group, {"_permissions": checked_permissions(permissions)})
 
     def join(self, user: int, group: int, owner: bool | None = None) -> None:
         """Make a user a member of a group, and its owner or not where that is said."""
@@ -113,14 +108,3 @@ class Members:
     def _must_exist(self, entity, oid: int) -> None:
         if self.connection.execute(sa.select(entity.table.c.id).where(entity.table.c.id == oid)).first() is None:
             raise refuse(omero.ValidationException, f"There is no {entity.name} with the id {oid}.")
-
-
-def _permissions(group) -> str | None:
-    """The permissions that a group object asks for, None where it says nothing."""
-    asked = group.details and group.details.permissions
-    if not asked:
-        return None
-    if str(asked) not in PERMISSIONS:
-        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
-                                                f"not {asked}.")
-    return str(asked)

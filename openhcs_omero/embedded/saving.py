@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from omero.model import DetailsI, IObject, PermissionsI
 
 from openhcs_omero.embedded import rows
-from openhcs_omero.embedded.access import ALL_GROUPS, USER_GROUP, Context
+from openhcs_omero.embedded.access import ALL_GROUPS, USER_GROUP, Context, asked_permissions
 from openhcs_omero.embedded.deleting import delete_parts
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
@@ -85,7 +85,8 @@ def save_ids(connection: sa.Connection, ctx: Context, objects: list[IObject]) ->
 
 
 def _conflict(error: sa.exc.IntegrityError) -> omero.ServerError:
-    return refuse(omero.ValidationException, f"Another object like this one is stored already: {error.orig}")
+    what = "Another object like this one is stored already" if "UNIQUE" in str(error.orig) else "This can't be stored"
+    return refuse(omero.ValidationException, f"{what}: {error.orig}")
 
 
 class _Saver:
@@ -245,7 +246,8 @@ class _Saver:
     def _new_details(self, entity: Entity, obj: IObject) -> dict:
         """Owner, group and external information of a new object, as far as the client may choose them."""
         if entity.is_global:
-            return {"_externalInfo": None}
+            own = {"_permissions": asked_permissions(obj) or "rw----"} if entity.name == "ExperimenterGroup" else {}
+            return {"_externalInfo": None, **own}
         sent = obj._details or DetailsI()
         owner, group = rows.id_of(sent._owner), rows.id_of(sent._group)
         if owner is not None and owner != self.ctx.user and not self.ctx.is_admin:
