@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 IDENTITY = Ice.Identity("router", "OMERO.Glacier2")
-CONNECTION_TIMEOUT = 60  # seconds without a sign of life (clients send one every half of that)
+# Seconds without a sign of life, as long as a session may idle: omero-py asks for one only every 30000 seconds.
+CONNECTION_TIMEOUT = 600
 
 
 class _Watch(Ice.ConnectionCallback):
