@@ -85,6 +85,17 @@ class ZarrBackend(StorageBackend):
         for data, path in files:
             self._disk.save(data, path)
 
+    def file_of(self, path: PathLike) -> Path:
+        """The file on disk that a plane or a file is in, or MissingFile."""
+        virtual = _parse(path)
+        if virtual.kind == "site":
+            raise BadData(f"{path} is a site, which is in several files")
+        file = Path(path) if virtual.kind == "file" else _chunk(
+            _read(_Site.of(path, virtual)).levels[0], _key(_index(virtual)))
+        if not file.exists():
+            raise MissingFile(f"there is no file {path}")
+        return file
+
     def list_files(self, directory: PathLike) -> list[str]:
         top = Path(directory)
         if not top.is_dir():

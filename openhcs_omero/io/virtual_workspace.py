@@ -1,0 +1,96 @@
+"""OpenHCS's virtual workspaces: flat names for files that a microscope keeps in folders of its own.
+
+    <plate>/openhcs_metadata.json   {"subdirectories": {".": {"workspace_mapping": {
+                                        "A01_s001_w1_z001_t001.tif": "TimePoint_1/ZStep_1/plate_A01_s1_w1.TIF"}}}}
+
+Names and files are both relative to the plate's folder. Workspaces are read; they are written by who makes them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .base import BadData, MissingFile, PathLike, VirtualBackend
+from .disk import DiskBackend
+
+METADATA = "openhcs_metadata.json"
+
+
+class VirtualWorkspaceBackend(VirtualBackend):
+    """Paths are names in a workspace, below the folder of its plate."""
+
+    def __init__(self) -> None:
+        self._disk = DiskBackend()
+
+    def load(self, path: PathLike) -> Any:
+        return self._disk.load(self.file_of(path))
+
+    def file_of(self, path: PathLike) -> Path:
+        """The file that a name stands for, or MissingFile."""
+        folder = next((place for place in Path(path).parents if (place / METADATA).is_file()), None)
+        file = folder and _mapping(folder).get(Path(path).relative_to(folder).as_posix())
+        if not (folder and file):
+            raise MissingFile(f"there is no file {path} in a virtual workspace")
+        return folder / file
+
+    def list_files(self, directory: PathLike) -> list[str]:
+        top = Path(directory)
+        folder = next((place for place in (top, *top.parents) if (place / METADATA).is_file()), None)
+        if folder is None:
+            raise MissingFile(f"{directory} is in no virtual workspace: no folder above it has a file {METADATA}")
+        names = [folder / name for name in _mapping(folder)]
+        return sorted(str(path) for path in names if path.is_relative_to(top))
+
+    def exists(self, path: PathLike) -> bool:
+        try:
+            return self.file_of(path).exists()
+        except MissingFile:
+            return Path(path).is_dir()
+
+    def generate_filename(self, metadata: Mapping[str, Any]) -> str:
+        """OpenHCS's name of the plane that `well`, `site` (from 1), `channel`, `z` and `t` (from 0) name."""
+        try:
+            well, site, c, z = (metadata[key] for key in ("well", "site", "channel", "z"))
+            t = metadata.get("t") or 0
+            return f"{well}_s{site:03d}_w{c + 1}_z{z + 1:03d}_t{t + 1:03d}.tif"
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadData(f"no name can be made of {dict(metadata)}: {error}") from None
+
+    def save(self, data: Any, path: PathLike) -> None:
+        raise BadData(f"{path} is in a virtual workspace, which is not written to: save to disk or zarr")
+
+    def delete(self, path: PathLike) -> None:
+        raise BadData(f"{path} is in a virtual workspace, which is not written to: delete its file on disk")
+
+    def ensure_directory(self, directory: PathLike) -> None:
+        raise BadData(f"{directory} is in a virtual workspace, which is not written to: save to disk or zarr")
+
+
+def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
+    """What OpenHCS's metadata say of each subdirectory of a plate, by its name.
+
+    Raises
+    ------
+    MissingFile, BadData
+        If there is no such file, or it is none.
+    """
+    path = folder / METADATA
+    document = DiskBackend().load(path)
+    subdirectories = document.get("subdirectories") if isinstance(document, dict) else None
+    if not isinstance(subdirectories, dict) or not all(isinstance(value, dict) for value in subdirectories.values()):
+        raise BadData(f"{path} has no mapping \"subdirectories\", as OpenHCS writes it")
+    return subdirectories
+
+
+def _mapping(folder: Path) -> dict[str, str]:
+    """The workspace of a plate: name to file, of all of its subdirectories."""
+    found: dict[str, str] = {}
+    for values in read_openhcs_metadata(folder).values():
+        mapping = values.get("workspace_mapping") or {}
+        strange = [name for name, file in mapping.items() if not isinstance(file, str)]
+        if strange:
+            raise BadData(f"{folder / METADATA}: {strange[0]} stands for {json.dumps(mapping[strange[0]])[:80]}; "
+                          "only the names of TIFF files are understood")
+        found |= mapping
+    return found

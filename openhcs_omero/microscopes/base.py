@@ -1,0 +1,272 @@
+"""What the handlers of all microscopes have in common: a listing of the plate, and the backends that fit it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ..errors import PlateError
+from ..io.filemanager import FileManager
+from ..omero.paths import parse_well, well_name
+from ..omero.plate import ImageStructure, PlateStructure, WellStructure
+
+PlatePath = str | int | Path
+Plane = tuple[int, int, int]  # t, c, z, from 0
+
+
+class Backend(StrEnum):
+    """Names of the backends that plates are read from and written to."""
+
+    DISK = "disk"
+    ZARR = "zarr"
+    VIRTUAL_WORKSPACE = "virtual_workspace"
+    OMERO_LOCAL = "omero_local"
+
+
+@dataclass(frozen=True)
+class PlateListing:
+    """What a handler knows of a plate.
+
+    Parameters
+    ----------
+    structure
+        Wells, sites and sizes. Of a folder, an image's `sha1` is that of its files' names, sizes and times.
+    backend
+        The backend that reads it.
+    files
+        By (well, site) and plane (t, c, z): the path for that backend. Empty where the backend reads whole sites.
+    channel_names
+        One per channel; None where a channel has no name.
+    pixel_size
+        (z, y, x) in micrometres, None where it is not known.
+    """
+
+    structure: PlateStructure
+    backend: Backend
+    files: Mapping[tuple[str, int], Mapping[Plane, str]] = field(default_factory=dict)
+    channel_names: tuple[str | None, ...] = ()
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+
+
+class MicroscopeHandler(ABC):
+    """Knows how the plates of one microscope are laid out. A plate is parsed once; `refresh` has it parsed anew."""
+
+    microscope_type: str
+    parser_name: str
+
+    def __init__(self) -> None:
+        self._listings: dict[str, PlateListing] = {}
+
+    @property
+    @abstractmethod
+    def compatible_backends(self) -> list[Backend]:
+        """The backends that these plates can be read from, the preferred one first."""
+
+    @abstractmethod
+    def parse(self, plate_path: PlatePath) -> PlateListing:
+        """Find out what is in a plate.
+
+        Raises
+        ------
+        PlateError
+            Naming what is missing, twice there or not understood.
+        """
+
+    def get_primary_backend(self, plate_path: PlatePath, filemanager: FileManager) -> str:
+        """Name of the backend that a plate is read from."""
+        return self.compatible_backends[0].value
+
+    def listing(self, plate_path: PlatePath) -> PlateListing:
+        """The plate's listing, from the cache where it is there."""
+        key = str(plate_path)
+        if key not in self._listings:
+            self._listings[key] = self.parse(plate_path)
+        return self._listings[key]
+
+    def refresh(self, plate_path: PlatePath) -> None:
+        """Forget what is known of a plate."""
+        self._listings.pop(str(plate_path), None)
+
+    def get_channel_values(self, plate_path: PlatePath) -> dict[int, str | None]:
+        """Channels from 0, as in paths, with their names."""
+        listing = self.listing(plate_path)
+        names = listing.channel_names
+        return {c: names[c] if c < len(names) else None for c in range(listing.structure.max_c)}
+
+    def get_z_index_values(self, plate_path: PlatePath) -> list[int]:
+        """Planes of a stack, from 0."""
+        return list(range(self.listing(plate_path).structure.max_z))
+
+    def get_timepoint_values(self, plate_path: PlatePath) -> list[int]:
+        """Timepoints, from 0."""
+        return list(range(self.listing(plate_path).structure.max_t))
+
+    def get_site_values(self, plate_path: PlatePath) -> list[int]:
+        """Sites of a well, from 1."""
+        return list(range(1, self.listing(plate_path).structure.max_sites + 1))
+
+    def get_well_values(self, plate_path: PlatePath) -> list[str]:
+        """Wells in the plate's order."""
+        return list(self.listing(plate_path).structure.wells)
+
+    def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
+        """Read a site.
+
+        Returns
+        -------
+        ndarray
+            (T, C, Z, Y, X)
+
+        Raises
+        ------
+        PlateError
+            If there is no such site, or a file has another size or type than the plate's first.
+        """
+        listing = self.listing(plate_path)
+        image = listing.structure.image(well, site)
+        pixels = np.empty(image.shape, image.pixel_type)
+        planes = listing.files[well, site]
+        for (place, path), plane in zip(planes.items(), filemanager.load_batch(list(planes.values()), listing.backend)):
+            if (plane.shape, plane.dtype) != (pixels.shape[3:], pixels.dtype):
+                raise PlateError(f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
+                                 f"{pixels.shape[3:]} {pixels.dtype}: a plate has images of one size and type")
+            pixels[place] = plane
+        return pixels
+
+
+@dataclass(frozen=True)
+class PlaneFile:
+    """A file of one plane, with the numbers that the microscope gave it; `path` is that for the backend."""
+
+    well: str
+    site: int
+    t: int
+    c: int
+    z: int
+    path: str
+
+
+def arrange(planes: Iterable[PlaneFile]) -> dict[tuple[str, int], dict[Plane, str]]:
+    """Files by (well, site) and (t, c, z), numbered from the least that occurs in the plate on, without gaps.
+
+    Raises
+    ------
+    PlateError
+        If two files are the same plane, or a site lacks one that others have.
+    """
+    planes = list(planes)
+    ranks = {axis: {value: rank for rank, value in enumerate(sorted({getattr(plane, axis) for plane in planes}))}
+             for axis in ("site", "t", "c", "z")}
+    files: dict[tuple[str, int], dict[Plane, str]] = {}
+    for plane in planes:
+        row, column = parse_well(plane.well)
+        image = files.setdefault((well_name(row, column), 1 + ranks["site"][plane.site]), {})
+        place = (ranks["t"][plane.t], ranks["c"][plane.c], ranks["z"][plane.z])
+        if place in image:
+            raise PlateError(f"{image[place]} and {plane.path} are the same plane of the same site")
+        image[place] = plane.path
+    shape = tuple(len(ranks[axis]) for axis in ("t", "c", "z"))
+    values = {axis: list(ranks[axis]) for axis in ranks}
+    for (well, site), image in files.items():
+        if site > 1 and (well, site - 1) not in files:
+            raise PlateError(f"well {well} has files of site {values['site'][site - 1]} and none of site "
+                             f"{values['site'][site - 2]}: add them, or take the well's files out of the folder")
+        for t, c, z in np.ndindex(shape):
+            if (t, c, z) not in image:
+                raise PlateError(
+                    f"well {well} lacks the file of site {values['site'][site - 1]}, timepoint {values['t'][t]}, "
+                    f"channel {values['c'][c]}, plane {values['z'][z]}, which others have: add it, or take "
+                    "the well's files out of the folder")
+    ordered = sorted(files, key=lambda key: (parse_well(key[0]), key[1]))
+    return {key: dict(sorted(files[key].items())) for key in ordered}
+
+
+def structure_of(
+    folder: Path,
+    handler: MicroscopeHandler,
+    files: Mapping[tuple[str, int], Mapping[Plane, str]],
+    size: tuple[int, int, str],
+    empty_wells: Iterable[str] = (),
+    format: tuple[int, int] = (0, 0),
+    file_of: Callable[[str], Path] = Path,
+) -> PlateStructure:
+    """The structure of a plate in a folder; it has no ids.
+
+    Parameters
+    ----------
+    files
+        As `arrange` makes them.
+    size
+        Height, width and numpy dtype name of each plane.
+    empty_wells
+        Wells that the plate has and that no file is of.
+    format
+        Rows and columns of the plate; at least as many as there are wells.
+    file_of
+        The file on disk that a path of `files` stands for.
+
+    Raises
+    ------
+    PlateError
+        If there is no image at all, or a file is not there.
+    """
+    if not files:
+        raise PlateError(f"there is no image of a plate in {folder}")
+    t, c, z = (1 + max(place[axis] for place in next(iter(files.values()))) for axis in range(3))
+    wells: dict[str, WellStructure] = {}
+    for name in sorted({*empty_wells, *(well for well, _ in files)}, key=parse_well):
+        wells[name] = WellStructure(name, *parse_well(name), {}, 0)
+    for (well, site), planes in files.items():
+        wells[well].images[site] = ImageStructure(
+            0, site, z, c, t, pixels_id=0, size_x=size[1], size_y=size[0], pixel_type=size[2],
+            sha1=_stamp(folder, planes, file_of), update_event=0, well_sample_id=0, name=f"{well} site {site}",
+            index=site - 1)
+    return PlateStructure(
+        0, handler.parser_name, handler.microscope_type, wells, set(wells), max(site for _, site in files), z, c, t,
+        name=folder.resolve().name, rows=max(format[0], 1 + max(well.row for well in wells.values())),
+        columns=max(format[1], 1 + max(well.col for well in wells.values())))
+
+
+def _stamp(folder: Path, planes: Mapping[Plane, str], file_of: Callable[[str], Path]) -> str:
+    """SHA-1 of the names, sizes and times of a site's files: it changes when one of them is written."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for place, path in planes.items():
+        file = file_of(path)
+        try:
+            state = file.stat()
+        except OSError:
+            raise PlateError(f"the file {file} is not there: is the plate's folder complete?") from None
+        name = file.relative_to(folder) if file.is_relative_to(folder) else file
+        digest.update(f"{place} {name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def plane_size(path: Path) -> tuple[int, int, str]:
+    """Height, width and numpy dtype name of a TIFF of one plane, from its header.
+
+    Raises
+    ------
+    PlateError
+        If it is none.
+    """
+    with opened(path) as tiff:
+        page: Any = tiff.pages[0]
+        if len(tiff.pages) != 1 or len(page.shape) != 2 or page.dtype is None:
+            raise PlateError(f"{path} is no TIFF of one grey plane: it has {len(tiff.pages)} pages {page.shape}")
+        return page.shape[0], page.shape[1], page.dtype.name
+
+
+def opened(path: Path) -> tifffile.TiffFile:
+    """A TIFF file, to be closed; PlateError if it is none."""
+    try:
+        return tifffile.TiffFile(path)
+    except FileNotFoundError:
+        raise PlateError(f"the file {path} is not there: is the plate's folder complete?") from None
+    except (OSError, ValueError) as error:  # tifffile's own error is a ValueError
+        raise PlateError(f"{path} can't be read as a TIFF: {error}") from None

@@ -1,0 +1,40 @@
+"""Which microscope a plate is from: from what its folder holds."""
+
+from pathlib import Path
+
+from ..errors import PlateError
+from ..io import storage_registry
+from .base import MicroscopeHandler, PlatePath
+from .imagexpress import ImageXpressHandler
+from .omero import OMEROHandler
+from .openhcs import OpenHCSHandler
+from .opera_phenix import OperaPhenixHandler
+
+# OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix tell more than ImageXpress'
+FOLDERS = (OpenHCSHandler, OperaPhenixHandler, ImageXpressHandler)
+
+
+def handler_of(plate_path: PlatePath) -> MicroscopeHandler:
+    """The handler for a plate: an id or a virtual path in OMERO, or a folder.
+
+    Raises
+    ------
+    OpenHCSError
+        If there is no such folder, it is none of the known ones, or the plate is in OMERO and no backend for OMERO is
+        registered.
+    """
+    if _is_in_omero(plate_path):
+        return OMEROHandler(backend=storage_registry["omero_local"])  # type: ignore[arg-type]
+    folder = Path(str(plate_path))
+    if not folder.is_dir():
+        raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
+    for handler in FOLDERS:
+        if handler.recognises(folder):
+            return handler()
+    raise PlateError(f"{folder} is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
+                     "Index.idx.xml or Index.xml (Opera Phenix), or an .HTD file or files like <plate>_A01_s1_w1.TIF "
+                     "(ImageXpress)")
+
+
+def _is_in_omero(plate_path: PlatePath) -> bool:
+    return str(plate_path).isdecimal() or str(plate_path).startswith("/omero/")

@@ -1,0 +1,173 @@
+"""Plates as OpenHCS writes them: a folder with openhcs_metadata.json, on disk, in Zarr or as a virtual workspace.
+
+The metadata have an entry for each subdirectory; the plate is the one that is marked as "main", or the first.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PlateError
+from ..io import storage_registry
+from ..io.filemanager import FileManager
+from ..io.virtual_workspace import METADATA, VirtualWorkspaceBackend, read_openhcs_metadata
+from ..io.zarr import STORE, ZarrBackend
+from ..omero.paths import VirtualPath, well_name
+from . import opera_phenix
+from .base import Backend, MicroscopeHandler, PlaneFile, PlateListing, PlatePath, arrange, plane_size, structure_of
+
+_FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?",
+                   re.IGNORECASE)
+
+Numbers = tuple[str, int, int, int, int]  # well, site, t, c, z as the name has them
+
+
+class OpenHCSHandler(MicroscopeHandler):
+    """Plates that OpenHCS, or this software, wrote."""
+
+    microscope_type = "OpenHCS"
+    parser_name = "OpenHCSFilenameParser"
+
+    @property
+    def compatible_backends(self) -> list[Backend]:
+        return [Backend.ZARR, Backend.VIRTUAL_WORKSPACE, Backend.DISK]
+
+    @staticmethod
+    def recognises(folder: Path) -> bool:
+        """Whether a folder holds such a plate."""
+        return (folder / METADATA).is_file()
+
+    def get_primary_backend(self, plate_path: PlatePath, filemanager: FileManager) -> str:
+        """Of the backends that the metadata name, the first that is compatible."""
+        return _main(Path(str(plate_path))).backend.value
+
+    def parse(self, plate_path: PlatePath) -> PlateListing:
+        folder = Path(str(plate_path))
+        main = _main(folder)
+        parse = _parser(main)
+        planes = []
+        for path in main.paths():
+            if (parsed := parse(Path(path).name)) is None:
+                raise PlateError(f"{path} is not named as {main.parser} names planes")
+            planes.append(PlaneFile(*parsed, path))
+        files = arrange(planes)
+        if not files:
+            raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
+        structure = structure_of(folder, self, files, main.size(next(iter(next(iter(files.values())).values()))),
+                                 file_of=main.file_of)
+        names = main.values.get("channels") or {}
+        channels = [names.get(str(c)) for c in sorted({plane.c for plane in planes})]  # numbers as in the files' names
+        size = main.values.get("pixel_size")
+        return PlateListing(structure, main.backend, files, tuple(channels), (None, size, size))
+
+
+@dataclass(frozen=True)
+class _Main:
+    """The subdirectory that is the plate."""
+
+    folder: Path
+    name: str
+    values: Mapping[str, Any]
+
+    @property
+    def backend(self) -> Backend:
+        """The one that it is in: what is marked as available, or what is there."""
+        marked = self.values.get("available_backends") or {}
+        for backend in (Backend.ZARR, Backend.VIRTUAL_WORKSPACE, Backend.DISK):
+            if marked.get(backend.value):
+                return backend
+        if (self.root / STORE).is_dir():
+            return Backend.ZARR
+        return Backend.VIRTUAL_WORKSPACE if self.values.get("workspace_mapping") else Backend.DISK
+
+    @property
+    def parser(self) -> str:
+        """OpenHCS's name for how the files are called."""
+        return str(self.values.get("source_filename_parser_name"))
+
+    @property
+    def root(self) -> Path:
+        return self.folder / self.name
+
+    def paths(self) -> list[str]:
+        """Paths of all planes, for the backend."""
+        if self.backend is Backend.ZARR:
+            if not (self.root / STORE).is_dir():
+                raise PlateError(f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no "
+                                 f"{self.root / STORE}")
+            return [path for path in storage_registry[Backend.ZARR].list_files(self.root) if _virtual(Path(path).name)]
+        if self.backend is Backend.VIRTUAL_WORKSPACE:
+            names = self.values.get("workspace_mapping") or {}
+        else:
+            names = self.values.get("image_files") or []
+        return [str(self.folder / path) for path in names if path.lower().endswith((".tif", ".tiff"))]
+
+    def file_of(self, path: str) -> Path:
+        """The file on disk behind a path."""
+        backend = storage_registry[self.backend]
+        return backend.file_of(path) if isinstance(backend, ZarrBackend | VirtualWorkspaceBackend) else Path(path)
+
+    def size(self, path: str) -> tuple[int, int, str]:
+        """Height, width and dtype name of a plane."""
+        if self.backend is not Backend.ZARR:
+            return plane_size(self.file_of(path))
+        plane = storage_registry[Backend.ZARR].load(path)
+        return plane.shape[0], plane.shape[1], plane.dtype.name
+
+
+def _main(folder: Path) -> _Main:
+    subdirectories = read_openhcs_metadata(folder)
+    if not subdirectories:
+        raise PlateError(f"{folder / METADATA} names no subdirectory")
+    marked = [name for name, values in subdirectories.items() if values.get("main")]
+    name = marked[0] if marked else next(iter(subdirectories))
+    return _Main(folder, name, subdirectories[name])
+
+
+# ---- names
+
+def _parser(main: _Main) -> Callable[[str], Numbers | None]:
+    if main.parser not in _PARSERS:
+        raise PlateError(f"{main.folder / METADATA}: {main.name!r} has file names for {main.parser!r}, which is not "
+                         f"known; known are {', '.join(_PARSERS)}")
+    return _PARSERS[main.parser]
+
+
+def _flat(name: str) -> Numbers | None:
+    """A01_s001_w1_z001_t001.tif"""
+    match = _FLAT.fullmatch(name)
+    return match and (match["well"].upper(), int(match["site"]), int(match["t"] or 1), int(match["c"]),
+                      int(match["z"] or 1))
+
+
+def _phenix(name: str) -> Numbers | None:
+    """r01c01f001p001-ch1sk1fk1fl1.tiff"""
+    parsed = opera_phenix.parse_name(name)
+    if parsed is None:
+        return None
+    row, column, site, z, c, t = parsed
+    return well_name(row - 1, column - 1), site, t, c, z
+
+
+def _virtual(name: str) -> Numbers | None:
+    """A01_s001_z000_c000_t000.tif, as this software writes it"""
+    well = name.partition("_")[0]
+    try:
+        path = VirtualPath.parse(f"/omero/plate_1/{well}/{name}")
+    except ValueError:
+        return None
+    if path.kind != "plane":
+        return None
+    return well, path.site or 0, path.t or 0, path.channel or 0, path.z or 0
+
+
+_PARSERS: dict[str, Callable[[str], Numbers | None]] = {
+    "ImageXpressFilenameParser": _flat,
+    "OMEROFilenameParser": _flat,
+    "SourceSchemaFilenameParser": _flat,
+    "BioFormatsFilenameParser": _flat,
+    "OperaPhenixFilenameParser": _phenix,
+    "OpenHCSFilenameParser": _virtual,
+}
