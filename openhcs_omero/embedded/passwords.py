@@ -24,6 +24,12 @@ def set_password(connection: sa.Connection, user: int, password: str) -> None:
     connection.execute(PASSWORD.insert().values(experimenter=user, salt=salt, hash=_hash(password, salt)))
 
 
+def has_password(connection: sa.Connection, user: int) -> bool:
+    """Whether a user can log in by any password."""
+    found = connection.execute(sa.select(PASSWORD.c.salt).where(PASSWORD.c.experimenter == user)).first()
+    return found is not None
+
+
 def is_password(connection: sa.Connection, user: int | None, password: str) -> bool:
     """Whether a password is the user's; as much work for a user who doesn't exist, and never true of an empty one."""
     row = connection.execute(sa.select(PASSWORD.c.salt, PASSWORD.c.hash).where(PASSWORD.c.experimenter == user)).first()

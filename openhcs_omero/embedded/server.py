@@ -18,7 +18,7 @@ from openhcs_omero.embedded.access import ROOT
 from openhcs_omero.embedded.accounts import Accounts
 from openhcs_omero.embedded.bootstrap import bootstrap
 from openhcs_omero.embedded.factory import Client
-from openhcs_omero.embedded.passwords import set_password
+from openhcs_omero.embedded.passwords import has_password, set_password
 from openhcs_omero.embedded.router import CONNECTION_TIMEOUT, IDENTITY, Router
 from openhcs_omero.embedded.sessions import Session, Sessions
 from openhcs_omero.embedded.store import Store
@@ -155,15 +155,17 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
         if server is not None:
             server.stop()
         return 1
-    print(f"OMERO server ready on {host} port {port}: log in as root with the password in {where}", flush=True)
+    print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
     stop.wait()
     server.stop()
     return 0
 
 
-def _root_password(store: Store, password_file: Path | None) -> Path:
-    """Set root's password where a file gives one, or where there is none yet; the file that has it."""
+def _root_password(store: Store, password_file: Path | None) -> str:
+    """Set root's password where a file gives one, or where there is none yet; says where it can be found."""
     own = store.folder / "root-password"
+    with store.read() as connection:
+        is_set = has_password(connection, ROOT)
     if password_file is not None:
         try:
             password = password_file.read_text().split("\n")[0].strip()
@@ -171,15 +173,16 @@ def _root_password(store: Store, password_file: Path | None) -> Path:
             raise CannotStart(f"Root's password can't be read from {password_file}: {broken}.") from None
         if not password:
             raise CannotStart(f"The first line of {password_file} is empty: it should be root's password.")
-    elif own.exists():
-        return own
+        own.unlink(missing_ok=True)
+    elif is_set:
+        return f"in {own}" if own.exists() else "that was set before"
     else:
         password = secrets.token_urlsafe(18)
         with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(password + "\n")
     with store.write() as connection:
         set_password(connection, ROOT, password)
-    return password_file or own
+    return f"in {password_file or own}"
 
 
 def _certificate(folder: Path) -> Path:

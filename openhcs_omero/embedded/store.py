@@ -45,6 +45,8 @@ class Store:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FileExistsError(f"another server is using {folder}") from None
+        for private in ("omero.db", "server.log"):  # passwords' hashes, sessions' ids: nobody else's business
+            (folder / private).touch(mode=0o600)
         self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,
                                        connect_args={"check_same_thread": False, "timeout": 60})
         sa.event.listen(self.engine, "connect", _on_connect)
