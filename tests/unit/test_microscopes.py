@@ -28,8 +28,6 @@ from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.omero import plate_of
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 WELLS = ["B03", "A01", "H12"]
 FORMATS = {
     "imagexpress": lambda folder, images: write_imagexpress(folder, images),
