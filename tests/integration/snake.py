@@ -1,0 +1,133 @@
+"""The workflow as a user of an OMERO server runs it, in a folder of its own, and what it did."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+
+STEPS = '''
+import numpy as np
+
+
+def measure(image, filemanager, metadata, backend="disk", level=1):
+    """Add a level to the image; say how bright it is and what the plate's mean is."""
+    plate = metadata["plate_estimate"][0]
+    results = {"bright": int(image.max()), "of_plate": round(float(plate.mean()), 3)}
+    filemanager.save(results, f"{metadata['plate']}/{metadata['well']}/{metadata['well']}_s{metadata['site']:03d}_"
+                     "results.json", backend=backend)
+    return (image + level).astype(image.dtype), {**results, "objects": [{"label": 1, "area": 2.5}]}
+
+
+measure.plate_estimate = lambda planes, level=1: np.mean([plane.mean() for plane in planes]) * np.ones((2, 2))
+'''
+
+
+@dataclass
+class Run:
+    """A run that has ended.
+
+    Attributes
+    ----------
+    jobs
+        How many jobs of each rule were done.
+    wells
+        The wells that were begun, in order of their names.
+    """
+
+    status: int
+    output: str
+    cpu: float
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        return dict(Counter(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", self.output, re.MULTILINE)))
+
+    @property
+    def wells(self) -> list[str]:
+        return sorted(re.findall(r"Process well (\w+) of plate", self.output))
+
+    @property
+    def nothing_done(self) -> bool:
+        return "Nothing to be done" in self.output and not self.jobs
+
+
+class Workflow:
+    """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`)."""
+
+    def __init__(self, server, conn, folder: Path):
+        self.folder = folder
+        (folder / "sessions").mkdir(parents=True)
+        (folder / "my_steps.py").write_text(STEPS)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("OMERO_")},
+            "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": conn.getUser().getName(),
+            "OMERO_PASSWORD": "pw", "OMERO_SESSIONDIR": str(folder / "sessions"),
+        }
+
+    def configure(self, *plates, **config):
+        """Write the configuration; what it leaves out is all wells and the step of `STEPS`."""
+        whole = {"plates": list(plates), "steps": [{"call": "my_steps:measure"}], **config}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(whole))
+
+    def results(self, plate, output="processed"):
+        return self.folder / "results" / f"plate_{plate}_{output}"
+
+    def start(self, *options, **environment):
+        """The running Snakemake, in a process group of its own."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2",
+                   "--configfile", "config.yaml", *options]
+        return subprocess.Popen(command, cwd=self.folder, env={**self.environment, **environment}, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                start_new_session=True)
+
+    def __call__(self, *options, **environment) -> Run:
+        process = self.start(*options, **environment)
+        guard = threading.Timer(300, kill, [process])
+        guard.start()
+        try:
+            output = process.stdout.read()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            guard.cancel()
+            process.stdout.close()
+        return Run(process.returncode, output, used.ru_utime + used.ru_stime)
+
+    def succeed(self, *options) -> Run:
+        run = self(*options)
+        assert run.status == 0, run.output + self.logs()
+        return run
+
+    def logs(self) -> str:
+        return "".join(f"\n{path.name}: {path.read_text()}" for path in self.folder.glob("results/*/logs/*.log"))
+
+
+def kill(process) -> None:
+    """Kill a run with all that it started, and wait until it is gone."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("processes of a killed run are still there")
+
+
+@pytest.fixture
+def workflow(omero_server, conn, tmp_path) -> Workflow:
+    return Workflow(omero_server, conn, tmp_path / "work")

@@ -1,0 +1,224 @@
+"""What runs again when something changed, by the jobs that Snakemake ran."""
+
+import re
+import threading
+
+import pytest
+from omero.model import ImageI, PlateI, WellI, WellSampleI
+from omero.rtypes import rint
+from snake import SCHEMA, kill, workflow
+from wire import block, images_in_no_well, make_plate, wire
+
+from openhcs_omero.core.plan import make_plan
+from openhcs_omero.core.tables import read_rows
+from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import list_texts, read_text
+from openhcs_omero.omero.connection import close_all, connect
+from openhcs_omero.omero.derived import derived_state, find_derived
+from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
+from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire", "workflow"]
+
+AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all": 1}
+
+
+def new_image(conn, seed):
+    group = services.current_group(conn)
+    return write_well_images(conn, [NewImage("new", block(seed))], "test", group)[0].image_id
+
+
+def replace_image(conn, plate_id, well, site, seed):
+    """Have a site show another image, as a client does that corrects one, and delete the earlier; the new one's id."""
+    old = load_plate(conn, plate_id).image(well, site)
+    sample = services.query(conn).findByQuery(
+        "select ws from WellSample ws join fetch ws.well join fetch ws.image where ws.id = :id",
+        services.parameters(id=old.well_sample_id))
+    sample.image = ImageI(new_image(conn, seed), False)
+    services.update(conn).saveObject(sample)
+    services.delete(conn, services.current_group(conn), Image=[old.image_id])
+    return sample.image.id.val
+
+
+def add_well(conn, plate_id, name, seed):
+    well = WellI()
+    well.row, well.column = map(rint, parse_well(name))
+    well.plate = PlateI(plate_id, False)
+    sample = WellSampleI()
+    sample.image = ImageI(new_image(conn, seed), False)
+    well.addWellSample(sample)
+    services.update(conn).saveObject(well)
+
+
+def delete_well(conn, plate_id, name):
+    well = load_plate(conn, plate_id, require_images=False).well(name)
+    services.delete(conn, services.current_group(conn), Well=[well.well_db_id])
+
+
+def shown(conn, plate_id, output="processed"):
+    """What the derived plate shows: by well and site, SHA-1 of the pixels."""
+    plate = load_plate(conn, find_derived(conn, plate_id, output))
+    return {(well, image.site): image.sha1 for well, image in plate.images()}
+
+
+@pytest.fixture
+def plate(conn):
+    return make_plate(conn, {"A01": 2, "A02": 2, "B01": 2}, name="screen")
+
+
+@pytest.fixture
+def done(workflow, conn, plate):
+    """The workflow, run once."""
+    workflow.configure(plate)
+    run = workflow.succeed()
+    assert run.jobs == {"wells": 1, "derive_plate": 1, "estimate": 2, "process_well": 3, **AFTER_A_WELL}
+    assert run.wells == ["A01", "A02", "B01"]
+    return workflow
+
+
+def test_a_source_plate_that_changes(done, conn, plate):
+    assert done.succeed().nothing_done
+    before = shown(conn, plate)
+
+    replace_image(conn, plate, "A02", 2, seed=77)
+    run = done.succeed()
+    assert run.wells == ["A02"] and run.jobs == {"wells": 1, "process_well": 1, **AFTER_A_WELL}
+    after = shown(conn, plate)
+    assert {place for place in after if after[place] != before[place]} == {("A02", 2)}
+    changed = read_rows(done.results(plate) / "features.csv")[3]
+    assert (changed["well"], changed["site"], changed["bright"]) == ("A02", "2", str(block(77).max()))
+    assert done.succeed().nothing_done
+
+    add_well(conn, plate, "C03", seed=90)
+    run = done.succeed()
+    assert run.wells == ["C03"] and run.jobs == {"wells": 1, "derive_plate": 1, "process_well": 1, **AFTER_A_WELL}
+    assert set(shown(conn, plate)) == {*after, ("C03", 1)}
+    assert done.succeed().nothing_done
+
+    delete_well(conn, plate, "A01")
+    run = done.succeed()
+    assert run.wells == [] and run.jobs == {"wells": 1, "derive_plate": 1, **AFTER_A_WELL}
+    assert set(shown(conn, plate)) == {("A02", 1), ("A02", 2), ("B01", 1), ("B01", 2), ("C03", 1)}
+    for name in ("features.csv", "wells.csv", "objects.csv"):
+        assert {row["well"] for row in read_rows(done.results(plate) / name)} == {"A02", "B01", "C03"}
+    attached = read_text(conn, "Plate", plate, "wells.csv").decode()
+    assert attached == (done.results(plate) / "wells.csv").read_text() and "A01" not in attached
+    assert done.succeed().nothing_done
+    assert images_in_no_well(conn) == []
+
+
+def test_a_choice_of_wells_that_changes(done, conn, plate):
+    done.configure(plate, wells=["A01-A02"])
+    run = done.succeed()
+    assert run.wells == [] and {well for well, _ in shown(conn, plate)} == {"A01", "A02"}
+    done.configure(plate)
+    run = done.succeed()
+    assert run.wells == ["B01"] and {well for well, _ in shown(conn, plate)} == {"A01", "A02", "B01"}
+    assert done.succeed().nothing_done
+
+
+def test_a_derived_plate_that_was_damaged(done, conn, plate):
+    group, before = services.current_group(conn), shown(conn, plate)
+    derived = find_derived(conn, plate, "processed")
+
+    sample = load_plate(conn, derived).image("B01", 2).well_sample_id
+    services.delete(conn, group, WellSample=[sample])
+    run = done.succeed()
+    assert run.wells == ["B01"] and run.jobs == {"process_well": 1, **AFTER_A_WELL}
+    assert shown(conn, plate) == before and done.succeed().nothing_done
+
+    foreign = replace_image(conn, derived, "A01", 1, seed=5)
+    assert done.succeed().wells == ["A01"]
+    assert shown(conn, plate) == before and done.succeed().nothing_done
+
+    delete_well(conn, derived, "A02")
+    assert done.succeed().wells == ["A02"]
+    assert shown(conn, plate) == before and done.succeed().nothing_done
+
+    [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "wells.csv"]
+    services.delete(conn, group, FileAnnotation=[text.annotation_id])
+    run = done.succeed()
+    assert run.jobs == {"annotate": 1, "all": 1} and done.succeed().nothing_done
+    assert read_text(conn, "Plate", plate, "wells.csv")
+
+    services.delete(conn, group, Plate=[derived])
+    run = done.succeed()
+    assert run.wells == ["A01", "A02", "B01"] and run.jobs["derive_plate"] == 1 and "estimate" not in run.jobs
+    assert shown(conn, plate) == before and done.succeed().nothing_done
+    assert images_in_no_well(conn) == [foreign]  # not the workflow's to delete
+
+
+def test_a_step_that_changes(done, conn, plate):
+    before, derived = shown(conn, plate), find_derived(conn, plate, "processed")
+
+    done.configure(plate, steps=[{"call": "my_steps:measure", "params": {"level": 3}}])
+    run = done.succeed()
+    assert run.wells == ["A01", "A02", "B01"] and run.jobs["estimate"] == 2
+    after = shown(conn, plate)
+    assert all(after[place] != before[place] for place in before) and done.succeed().nothing_done
+
+    source = done.folder / "my_steps.py"
+    source.write_text(source.read_text().replace("image + level", "image + level + 1"))
+    assert done.succeed().wells == ["A01", "A02", "B01"]
+    assert all(shown(conn, plate)[place] != after[place] for place in before) and done.succeed().nothing_done
+
+    assert find_derived(conn, plate, "processed") == derived
+    assert services.rows(conn, "select count(p) from Plate p")[0][0] == 2
+    assert images_in_no_well(conn) == [] and len(derived_state(conn, derived)) == 3
+
+
+@pytest.mark.parametrize("after", [r"Process well", r"Finished jobid: \d+ \(Rule: process_well\)"],
+                         ids=["in the first wells", "after the first well"])
+def test_a_run_that_was_killed(workflow, conn, plate, after):
+    workflow.configure(plate, output="undisturbed")
+    workflow.succeed()
+    workflow.configure(plate, output="killed")
+    process = workflow.start()
+    said = ""
+    for line in process.stdout:
+        said += line
+        if re.search(after, line):
+            break
+    else:
+        raise AssertionError(said)
+    threading.Event().wait(0.7 if after == "Process well" else 0)  # into the job, wherever that is
+    kill(process)
+    workflow.succeed("--unlock")
+    run = workflow.succeed()
+    assert run.wells and workflow.succeed().nothing_done
+    assert shown(conn, plate, "killed") == shown(conn, plate, "undisturbed")
+    for name in ("features.csv", "wells.csv", "objects.csv"):
+        assert len({(workflow.results(plate, output) / name).read_text() for output in ("killed", "undisturbed")}) == 1
+    assert images_in_no_well(conn) == []
+    assert services.rows(conn, "select count(i) from Image i")[0][0] == 3 * 6
+    assert services.rows(conn, "select count(p) from Plate p")[0][0] == 3
+    linked = {row[0] for kind in ("Plate", "Image", "Well")
+              for row in services.rows(conn, f"select l.child.id from {kind}AnnotationLink l")}
+    assert {row[0] for row in services.rows(conn, "select a.id from FileAnnotation a")} <= linked
+
+
+@pytest.mark.parametrize("wells", [2, 6])
+def test_deciding_that_nothing_is_to_be_done_takes_a_handful_of_calls(
+        workflow, omero_server, conn, monkeypatch, wire, wells):
+    plate = make_plate(conn, {f"A{i:02d}": 2 for i in range(1, wells + 1)})
+    workflow.configure(plate)
+    workflow.succeed()
+    for key, value in workflow.environment.items():
+        if key.startswith("OMERO_"):
+            monkeypatch.setenv(key, value)
+    monkeypatch.chdir(workflow.folder)
+    monkeypatch.syspath_prepend(str(workflow.folder))
+    config = {"plates": [plate], "steps": [{"call": "my_steps:measure"}]}
+    plan = make_plan(config, SCHEMA, ask=False)
+    records = sorted(workflow.results(plate).rglob("*.json"))
+    connect(plan.settings.server())
+    try:
+        wire.start()
+        again = make_plan(config, SCHEMA, ask=True)
+        calls = wire.stop()
+    finally:
+        close_all()
+    assert again.states == plan.states and sorted(workflow.results(plate).rglob("*.json")) == records
+    assert len(calls) <= 12, calls
+    assert read_site(conn, load_plate(conn, plate).image("A01", 1)).shape == (1, 2, 3, 4, 6)
