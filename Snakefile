@@ -26,6 +26,7 @@ rule all:
         "All plates are done"
     input:
         processed(".json"),  # named here so that a missing one is made again
+        batches,
         on_every_plate("features.csv"),
         on_every_plate("wells.csv"),
         on_every_plate("objects.csv"),

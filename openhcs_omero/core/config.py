@@ -61,6 +61,7 @@ class Settings:
     steps: tuple[Step, ...]
     results: Path
     heatmaps: tuple[str, ...] | None
+    wells_per_job: int
 
     def server(self) -> Server:
         """The OMERO server that `omero:` and the environment name."""
@@ -71,6 +72,10 @@ class Settings:
     def folder(self, plate_id: int) -> Path:
         """Where the workflow keeps its files about a plate."""
         return self.results / f"plate_{plate_id}_{self.output}"
+
+    def batches(self, wells: int) -> list[str]:
+        """Names of the batches that so many wells are split into, each a job of a cluster."""
+        return [f"{self.wells_per_job}_{number + 1}" for number in range(-(-wells // self.wells_per_job))]
 
 
 def read_config(config: Mapping[str, Any]) -> Settings:
@@ -85,6 +90,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
         results=Path(config.get("results", "results")),
         heatmaps=None if heatmaps is None else tuple(heatmaps),
+        wells_per_job=config.get("wells_per_job", 8),
     )
 
 

@@ -126,6 +126,9 @@ def _ask(settings: Settings) -> dict[int, PlateState]:
         write_if_changed(folder / "state.json", json.dumps(asdict(state)))
         if not (folder / "derive.token").exists():
             write(folder / "derive.token", "new\n")
+        for batch in settings.batches(len(plates[plate_id].wells)):
+            if not (folder / "batches" / batch).exists():  # wells that are done are in no need of one
+                write(folder / "batches" / batch, "")
     return states
 
 

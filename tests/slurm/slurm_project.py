@@ -89,7 +89,8 @@ class Omero:
 class Project:
     """A folder that looks to Snakemake as a clone of the repository does, with a configuration of its own."""
 
-    def __init__(self, folder: Path, omero: Omero, plate: int, wells: list[str] | str = "all", **params) -> None:
+    def __init__(self, folder: Path, omero: Omero, plate: int, wells: list[str] | str = "all", per_job: int = 8,
+                 **params) -> None:
         self.folder, self.omero, self.plate, self.output = folder, omero, plate, folder.name
         self.gate = folder / "gate"
         self.gate.mkdir(parents=True)
@@ -97,7 +98,8 @@ class Project:
             (folder / name).symlink_to(ROOT / name)
         (folder / "steps.py").write_text(STEPS)
         step = {"call": "steps:invert", "params": params}
-        config = {"plates": [plate], "wells": wells, "output": self.output, "steps": [step], "heatmaps": []}
+        config = {"plates": [plate], "wells": wells, "output": self.output, "steps": [step], "heatmaps": [],
+                  "wells_per_job": per_job}
         (folder / "own.yaml").write_text(json.dumps(config))
         self.results = folder / "results" / f"plate_{plate}_{self.output}"
         self.environment = {

@@ -14,7 +14,6 @@ from slurm_project import processed_wells
 pytestmark = pytest.mark.slurm
 
 WELLS = ["A01", "A02", "B03", "B04"]
-PAIRS = ("--group-components", "wells=2")
 
 
 @pytest.fixture
@@ -35,22 +34,26 @@ def test_slurm_runs_what_sbatch_hands_in(slurm, tmp_path):
 
 
 def test_a_whole_plate(slurm, project, undisturbed):
-    """Wells go several to a job; a lost well is made again alone; then nothing is left to do."""
+    """Wells go several to a job; lost wells are made again alone; then nothing is left to do."""
     own = project("whole")
     said = own.run()
     assert own.derived() == undisturbed
     assert sorted(processed_wells(said)) == sorted(undisturbed)
     assert len(jobs_of(said)) == 2, "12 wells, 8 to a job"
-    (own.results / "processed" / "B05.features.csv").unlink()
-    assert processed_wells(own.run()) == ["B05"]
+    lost = ["A02", "A05", "B05"]
+    for well in lost:
+        (own.results / "processed" / f"{well}.json").unlink()
+    said = own.run()
+    assert sorted(processed_wells(said)) == lost
+    assert len(jobs_of(said)) == 2, "A01 to B02 are the first eight"
     assert own.derived() == undisturbed
     assert "Nothing to be done" in own.run()
 
 
 def test_jobs_that_are_killed_run_again(slurm, project, expected):
     """One by `scancel`, the process of the other by `kill -9`, both in the middle of a step."""
-    own = project("killed", WELLS, gated=True)
-    head = own.start(*PAIRS)
+    own = project("killed", WELLS, gated=True, per_job=2)
+    head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
     first, second = jobs_of(own.said())
     process = next(pid for _, pid in own.begun() if job_of(pid) == second)
@@ -60,30 +63,30 @@ def test_jobs_that_are_killed_run_again(slurm, project, expected):
     assert own.finish(head) == 0, own.said()
     assert len(jobs_of(own.said())) == 4
     assert own.derived() == expected
-    assert "Nothing to be done" in own.run(*PAIRS)
+    assert "Nothing to be done" in own.run()
 
 
 def test_a_head_that_was_killed_is_started_again_while_its_jobs_run(slurm, project, expected):
-    own = project("beheaded", WELLS, gated=True)
-    head = own.start(*PAIRS)
+    own = project("beheaded", WELLS, gated=True, per_job=2)
+    head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
     before = jobs_of(own.said())
     head.kill()
     head.wait()
     own.run_unlock()
-    second = own.start(*PAIRS)
+    second = own.start()
     own.wait(lambda: len(own.begun()) == 4, "the same wells in the middle of a step in new jobs")
     assert all(slurm.states().get(job) == "RUNNING" for job in before), "the first head's jobs still run"
     assert own.finish(second) == 0, own.said()
     slurm.wait(lambda: not slurm.states(), 60, "the first head's jobs to end")
     assert own.derived() == expected
-    assert "Nothing to be done" in own.run(*PAIRS)
+    assert "Nothing to be done" in own.run()
 
 
 def test_omero_restarts_in_the_middle(slurm, project, omero, expected):
     """The server forgets the session; jobs wait for it, and for the new session that the head process opens."""
-    own = project("restarted", WELLS, gated=True)
-    head = own.start(*PAIRS)
+    own = project("restarted", WELLS, gated=True, per_job=2)
+    head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
     omero.stop()
     own.open_gate()
@@ -99,7 +102,7 @@ def test_omero_restarts_in_the_middle(slurm, project, omero, expected):
 
 def test_a_job_over_its_memory_limit_gets_more(slurm, project, expected):
     own = project("hungry", WELLS[:2], megabytes=700)
-    said = own.run(*PAIRS)
+    said = own.run()
     shown = [slurm.run("scontrol", "--oneliner", "show", "job", job) for job in jobs_of(said)]
     memory = [int(re.search(r"MinMemoryNode=(\d+)M", job)[1]) for job in shown]
     states = [re.search(r"JobState=(\w+)", job)[1] for job in shown]

@@ -86,3 +86,21 @@ def estimates_of(wildcards):
     """The estimates that the steps want of a plate."""
     names = PLAN.estimates(int(wildcards.plate))
     return expand(f"{PLATE}/estimates/{{name}}.npy", plate=wildcards.plate, name=names)
+
+
+def records_of_batch(wildcards):
+    """The records of the wells that go to a cluster in one job."""
+    size, number = int(wildcards.size), int(wildcards.number)
+    wells = wells_of(wildcards.plate)[size * (number - 1) : size * number]
+    return expand(f"{PLATE}/processed/{{well}}.json", plate=wildcards.plate, well=wells)
+
+
+def batches(wildcards):
+    """The batches of every plate, where jobs go to a cluster."""
+    if workflow.local_exec:
+        return []
+    return [
+        f"{PLATE}/batches/{batch}".format(plate=plate)
+        for plate in PLAN.settings.plates
+        for batch in PLAN.settings.batches(len(wells_of(plate)))
+    ]

@@ -32,6 +32,8 @@ rule process_well:
         thumbnail=f"{PLATE}/processed/{{well}}.npy",
     params:
         steps=PLAN.steps_record(),
+    group:
+        "wells"
     resources:
         omero=1,
         mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(int(wildcards.plate)),
@@ -42,3 +44,22 @@ rule process_well:
         "Process well {wildcards.well} of plate {wildcards.plate}"
     script:
         "../scripts/process_well.py"
+
+
+# Joins wells to one job of a cluster: what hangs together in a group is submitted together. Snakemake's own
+# `group-components` is not made for checkpoints: 9.27 puts wells into several jobs at once when the DAG changes.
+rule batch:
+    input:
+        records_of_batch,
+    output:
+        touch(f"{PLATE}/batches/{{size}}_{{number}}"),
+    group:
+        "wells"
+    resources:
+        mem_mb=100,
+        runtime=1,
+    wildcard_constraints:
+        size=r"\d+",
+        number=r"\d+",
+    message:
+        "Batch {wildcards.number} of the wells of plate {wildcards.plate} is done"
