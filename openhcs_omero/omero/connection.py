@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import Glacier2
 import Ice
 import omero
 import omero.clients
+from omero.clients import Glacier2  # imported before omero, its exceptions are not those that omero-py catches
 from omero.gateway import BlitzGateway
 from omero.util.sessions import SessionsStore
 
