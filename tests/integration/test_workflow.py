@@ -1,0 +1,194 @@
+"""The main job, end to end: a plate in OMERO through `snakemake` and back into OMERO."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+from omero.model import MapAnnotationI
+from omero.rtypes import rstring
+from PIL import Image
+from snake import workflow
+from wire import make_plate
+
+from openhcs_omero.core.tables import read_rows
+from openhcs_omero.omero.annotations import list_texts, read_text
+from openhcs_omero.omero.derived import NAMESPACE, find_derived
+from openhcs_omero.omero.importing import import_folder
+from openhcs_omero.omero.pixels import read_site
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.processing.synthetic import Screen, sites, write_plate
+
+__all__ = ["workflow"]
+
+SCREEN = Screen(rows=2, columns=3, sites=2, size=256)
+STEPS = [
+    {"call": "openhcs_omero.processing.illumination:correct_illumination", "params": {"dark": 100}},
+    {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0]},
+    {"call": "openhcs_omero.processing.cells:cell_counting_cpu", "channels": [1], "params": {"diameter": 22}},
+]
+TABLES = ("features.csv", "objects.csv", "wells.csv")
+
+
+@pytest.fixture
+def screen(conn, tmp_path):
+    """The id of a synthetic plate in OMERO, and what is in it by well and site."""
+    truths = write_plate(tmp_path / "images", SCREEN)
+    plate = import_folder(conn, tmp_path / "images", "synthetic")
+    return plate, {(truth.well, truth.site): truth for truth in truths}
+
+
+def test_a_synthetic_screen(workflow, conn, screen):
+    plate, truth = screen
+    workflow.configure(plate, steps=STEPS)
+    run = workflow.succeed()
+    assert run.jobs["process_well"] == 6 and run.jobs["estimate"] == 2
+
+    results = workflow.results(plate)
+    features = {(row["well"], int(row["site"])): row for row in read_rows(results / "features.csv")}
+    assert set(features) == set(truth)
+    for place, row in features.items():
+        assert abs(int(row["spots_c0"]) - truth[place].spots) <= 5
+        assert abs(int(row["cells_c1"]) - truth[place].cells) <= 1
+    wells = read_rows(results / "wells.csv")
+    assert [row["well"] for row in wells] == ["A01", "A02", "A03", "B01", "B02", "B03"]
+    assert float(wells[0]["spots_c0"]) == np.mean([int(features["A01", site]["spots_c0"]) for site in (1, 2)])
+    objects = read_rows(results / "objects.csv")
+    assert len(objects) == sum(int(row["cells_c1"]) for row in features.values())
+    assert {row["step"] for row in objects} == {"cell_counting_cpu"}
+
+    derived = find_derived(conn, plate, "processed")
+    for object_id, ns in ((plate, f"{NAMESPACE}/processed"), (derived, NAMESPACE)):
+        assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == list(TABLES)
+        for name in TABLES:
+            assert read_text(conn, "Plate", object_id, name) == (results / name).read_bytes()
+    check_derived(conn, plate, derived, features)
+
+    drawn = {path.stem for path in (results / "figures" / "heatmaps").glob("*.png")}
+    assert drawn == {"spots_c0", "spot_height_c0", "cells_c1", "cell_area_c1", "cell_intensity_c1"}
+    for picture in [*(results / "figures" / "heatmaps").glob("*.png"), results / "figures" / "montage.png"]:
+        assert np.ptp(np.asarray(Image.open(picture).convert("L"))) > 100
+
+    workflow.succeed("--report", "report.html")
+    report = (workflow.folder / "report.html").read_text()
+    assert all(word in report for word in (f"Plate {plate}", "montage", "spots_c0", "count_spots"))
+    assert workflow.succeed().nothing_done
+
+
+def check_derived(conn, plate, derived, features):
+    """The derived images are the corrected ones with labels in channel 1, marked, with results.json attached."""
+    source, made = load_plate(conn, plate), load_plate(conn, derived)
+    raw = {(truth.well, truth.site): image for truth, image in sites(SCREEN)}
+    assert set(made.wells) == set(source.wells)
+    for well, image in made.images():
+        pixels = read_site(conn, image)
+        assert pixels.shape == (1, 2, 1, 256, 256) and pixels.dtype == np.uint16
+        assert pixels[0, 1].max() == int(features[well, image.site]["cells_c1"])
+        ratio = pixels[0, 0, 0].astype(float) / raw[well, image.site][0]
+        assert 0.5 < ratio.mean() < 1.5 and ratio.std() > 0.02
+    image = made.image("B02", 2)
+    [mark] = [annotation for annotation in conn.getObject("Image", image.image_id).listAnnotations(ns=NAMESPACE)
+              if annotation.OMERO_TYPE is MapAnnotationI]
+    pairs = dict(mark.getValue())
+    assert pairs["source_plate"] == str(plate) and pairs["well"] == "B02" and len(pairs["run"]) == 32
+    assert pairs["source_image"] == str(source.image("B02", 2).image_id)
+    kept = json.loads(read_text(conn, "Image", image.image_id, "results.json"))
+    assert kept["cells_c1"] == int(features["B02", 2]["cells_c1"])
+
+
+def test_two_plates_some_wells_and_two_outputs(workflow, conn):
+    plates = [make_plate(conn, {"A01": 1, "A02": 1, "B01": 1, "B02": 1}, name=name) for name in ("one", "two")]
+    workflow.configure(*plates, wells=["B01-B02", "A1"])
+    run = workflow.succeed()
+    assert run.wells == ["A01", "A01", "B01", "B01", "B02", "B02"]
+    workflow.configure(plates[0], output="second", heatmaps=["bright"])
+    assert workflow.succeed().jobs["process_well"] == 4
+    for output, wells in (("processed", {"A01", "B01", "B02"}), ("second", {"A01", "A02", "B01", "B02"})):
+        assert set(load_plate(conn, find_derived(conn, plates[0], output)).wells) == wells
+        ns = f"{NAMESPACE}/{output}"
+        assert len(list_texts(conn, "Plate", plates[0], ns)) == 3
+    drawn = (workflow.results(plates[0], "second") / "figures" / "heatmaps").glob("*.png")
+    assert [path.stem for path in drawn] == ["bright"]
+    workflow.configure(*plates, wells=["B01-B02", "A1"])
+    assert workflow.succeed().nothing_done
+
+
+def test_the_password_goes_nowhere(workflow, conn):
+    plate = make_plate(conn, {"A01": 1})
+    spy = workflow.folder / "spy.py"
+    spy.write_text("""
+import os
+import pathlib
+
+
+def spy(image, filemanager, metadata, backend="disk"):
+    secret = "dr0w-terc3s"[::-1]
+    seen = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            seen.append(path.read_text())
+        except OSError:
+            pass
+    return image, {"in_environment": secret in str(os.environ), "in_argv": sum(secret in line for line in seen)}
+""")
+    conn.c.sf.getAdminService().changePasswordWithOldPassword(*map(rstring, ("pw", "s3cret-w0rd")))
+    workflow.environment["OMERO_PASSWORD"] = "s3cret-w0rd"
+    workflow.configure(plate, steps=[{"call": "spy:spy"}])
+    run = workflow.succeed()
+    row = read_rows(workflow.results(plate) / "features.csv")[0]
+    assert row["in_argv"] == "0" and row["in_environment"] == "False"
+    assert "s3cret-w0rd" not in run.output
+    found = subprocess.run(["grep", "-rl", "s3cret-w0rd", str(workflow.folder)], capture_output=True, text=True)
+    assert found.stdout == "" and found.returncode == 1
+    assert list((workflow.folder / "sessions").rglob("*-*-*")) == []
+
+
+def test_a_step_that_raises_fails_its_well_alone(workflow, conn):
+    plate = make_plate(conn, {"A01": 1, "A02": 1, "B01": 1})
+    step = workflow.folder / "picky.py"
+    step.write_text("""
+def picky(image, filemanager, metadata, backend="disk"):
+    if metadata["well"] == "A02":
+        raise ValueError("no cells here")
+    return image, {"sum": int(image.sum())}
+""")
+    workflow.configure(plate, steps=[{"call": "picky:picky"}])
+    run = workflow("--keep-going")
+    assert run.status == 1 and run.jobs["process_well"] == 2
+    assert "ValueError: no cells here" in run.output
+    log = (workflow.results(plate) / "logs" / "process_well_A02.log").read_text()
+    assert "Traceback" in log and "picky.py" in log and "no cells here" in log
+    derived = load_plate(conn, find_derived(conn, plate, "processed"))
+    assert derived.wells_with_images() == ["A01", "B01"]
+    step.write_text(step.read_text().replace('"A02"', '"Z99"'))
+    assert "A02" in workflow.succeed().wells
+    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "B01"]
+
+
+def test_steps_that_return_other_things(workflow, conn):
+    plate = make_plate(conn, {"A01": 1, "A02": 1})
+    (workflow.folder / "odd.py").write_text("""
+import numpy as np
+
+
+def projected(image, filemanager, metadata, backend="disk"):
+    one = image.max(axis=(1, 2), keepdims=True)
+    path = f"{metadata['plate']}/{metadata['well']}/{metadata['well']}_s{metadata['site']:03d}_labeled.tif"
+    filemanager.save(one, path, backend=backend)
+    return one.astype(np.float32) / 2, {}
+
+
+def none(image, filemanager, metadata, backend="disk"):
+    return None
+""")
+    workflow.configure(plate, steps=[{"call": "odd:projected"}])
+    workflow.succeed()
+    image = load_plate(conn, find_derived(conn, plate, "processed")).image("A02", 1)
+    assert image.shape == (1, 1, 1, 4, 6) and image.pixel_type == "float32"
+    assert [text.name for text in list_texts(conn, "Image", image.image_id)] == ["labeled.tif"]
+    assert read_rows(workflow.results(plate) / "wells.csv")[1]["well"] == "A02"
+    assert [text.name for text in list_texts(conn, "Plate", plate)] == ["features.csv", "wells.csv"]
+    workflow.configure(plate, steps=[{"call": "odd:none"}])
+    run = workflow()
+    assert run.status == 1 and "StepError: step 1 (odd:none) returned NoneType; a step returns (image" in run.output
+    assert load_plate(conn, find_derived(conn, plate, "processed")).image("A02", 1) == image
