@@ -191,7 +191,7 @@ def _connect(server: Server, ask: bool) -> BlitzGateway:
             known = None  # that of a parent process is not this one's
         if known is not None and _alive(known.conn):
             return known.conn
-        _probe(server)
+        probe(server)
         opened = _log_in(server, ask, known)
         if known is not None:
             _close(known)
@@ -257,6 +257,14 @@ def close_all() -> None:
         _connections.clear()
 
 
+def disconnect(server: Server) -> None:
+    """Close this process's connection to `server` where there is one, and the session if this process made it."""
+    with _lock:
+        opened = _connections.pop(server, None)
+        if opened is not None and opened.pid == os.getpid():
+            _close(opened)
+
+
 def _close(opened: _Open) -> None:
     """Leave the session: one that this process made ends with its last user, another one stays as it is."""
     if opened.stored is not None:
@@ -266,8 +274,8 @@ def _close(opened: _Open) -> None:
         _abandon(opened.conn.c)
 
 
-def _probe(server: Server) -> None:
-    """Find out what is at the address, in bounded time. That of a URL shows in logging in."""
+def probe(server: Server) -> None:
+    """Find out what is at the address, in bounded time, ConnectError if no OMERO; that of a URL shows in logging in."""
     if "://" in server.host:
         return
     try:

@@ -1,0 +1,76 @@
+"""Whether a server is there and serves, in bounded time whatever is at the address."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import Glacier2
+import Ice
+import omero
+import omero.clients
+
+from ..errors import ConnectError
+from .connection import AGENT, Server, ServerDown, probe
+
+T = TypeVar("T")
+GUEST = "guest"  # a user of every OMERO server; a server that refuses it has looked it up, and serves too
+
+
+def within(seconds: float, ask: Callable[[], T], what: str) -> T:
+    """The answer of `ask`, for which no longer is waited; a call to a server that hangs goes on in a thread alone.
+
+    Raises
+    ------
+    ServerDown
+        If there is no answer in time.
+    """
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="omero-ask", daemon=True)
+    thread.start()
+    thread.join(max(seconds, 0))
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise ServerDown(f"{what} does not answer: it hangs, or is still starting")
+    return answers[0]
+
+
+def is_up(server: Server) -> bool:
+    """Whether an OMERO router answers at the address; it may not open sessions yet. Takes four seconds at most."""
+    try:
+        probe(server)
+    except ConnectError:
+        return False
+    return True
+
+
+def opens_sessions(server: Server, seconds: float) -> bool:
+    """Whether the server has come so far that it opens sessions, or says whom it opens none for."""
+    try:
+        return is_up(server) and within(seconds, lambda: _knows_users(server), server.address)
+    except ServerDown:
+        return False
+
+
+def _knows_users(server: Server) -> bool:
+    client = omero.client(host=server.host, port=server.port)
+    client.setAgent(AGENT)
+    try:
+        client.createSession(GUEST, GUEST)
+    except Glacier2.PermissionDeniedException:
+        return True
+    except (Ice.Exception, omero.ClientError):
+        return False
+    finally:
+        with contextlib.suppress(Ice.Exception, omero.ClientError):
+            client.closeSession()
+    return True

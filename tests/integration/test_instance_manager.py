@@ -1,0 +1,175 @@
+"""Finding and starting OMERO servers, among them such as hang."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import start_server, stop_server
+
+from openhcs_omero.errors import ConnectError, OpenHCSError
+from openhcs_omero.omero.connection import close_all
+from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
+
+HALF_STARTED = """
+import sys
+from pathlib import Path
+from openhcs_omero.embedded import router
+from openhcs_omero.embedded.server import serve
+router.Router.createSession_async = lambda self, callback, *rest: None
+serve(Path(sys.argv[1]), "127.0.0.1", 0, None)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path, monkeypatch):
+    for key in [key for key in os.environ if key.startswith("OMERO_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    monkeypatch.setenv("OMERO_PASSWORD", "")  # put back whatever `connect` does to it
+    monkeypatch.setenv("OMERO_USER", "")
+    yield
+    close_all()
+
+
+@pytest.fixture
+def user(omero_server, conn, monkeypatch):
+    """The environment names the server, and a user of it."""
+    monkeypatch.setenv("OMERO_HOST", omero_server.host)
+    monkeypatch.setenv("OMERO_PORT", str(omero_server.port))
+    monkeypatch.setenv("OMERO_USER", conn.getUser().getName())
+    monkeypatch.setenv("OMERO_PASSWORD", "pw")
+    return conn.getUser().getName()
+
+
+@pytest.fixture
+def silent():
+    """The port of something that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def half_started(tmp_path):
+    """The port of a server whose router answers, and opens no session: it hangs."""
+    process = subprocess.Popen([sys.executable, "-c", HALF_STARTED, str(tmp_path / "half")], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
+    yield int(process.stdout.readline().split(" port ")[1].split(":")[0])
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_as_the_seed_says(omero_server, user):
+    manager = OMEROInstanceManager()
+    assert manager.is_running()
+    assert manager.connect(timeout=10)
+    assert (manager.host, manager.port) == (omero_server.host, omero_server.port)
+    assert manager.get_connection().getUser().getName() == user
+    assert manager.wait_for_ready(timeout=10)
+    assert "OMERO_PASSWORD" not in os.environ
+    manager.close()
+
+
+def test_the_session_ends_with_the_context(user, root):
+    with OMEROInstanceManager() as manager:
+        conn = manager.get_connection()
+        session = conn.c.getSessionId()
+        assert root.c.sf.getSessionService().getSession(session)
+    with pytest.raises(Exception, match="session"):
+        root.c.sf.getSessionService().getSession(session)
+
+
+def test_a_wrong_password_is_not_waited_with(user, monkeypatch):
+    monkeypatch.setenv("OMERO_PASSWORD", "wrong")
+    began = time.monotonic()
+    with pytest.raises(ConnectError, match="wrong user name or password"):
+        OMEROInstanceManager().connect(timeout=60)
+    assert time.monotonic() - began < 10
+
+
+def test_nothing_there():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    manager = OMEROInstanceManager("127.0.0.1", port)
+    assert not manager.is_running()
+    assert not manager.connect(timeout=1)
+    assert not manager.wait_for_ready(timeout=1)
+    with pytest.raises(ConnectError, match=r"nothing listens .* `openhcs-omero serve`"):
+        manager.get_connection()
+
+
+@pytest.mark.parametrize("kind", ["silent", "half_started"])
+def test_a_server_that_hangs_ends_in_the_timeout(kind, request, monkeypatch):
+    port = request.getfixturevalue(kind)
+    monkeypatch.setenv("OMERO_PASSWORD", "pw")
+    manager = OMEROInstanceManager("127.0.0.1", port, "root")
+    assert manager.is_running() == (kind == "half_started")
+    for ask in (manager.connect, manager.wait_for_ready):
+        began = time.monotonic()
+        assert not ask(timeout=3)
+        assert time.monotonic() - began < 8
+
+
+def test_a_server_that_comes_up_late_is_waited_for(tmp_path, monkeypatch):
+    """The password outlasts the attempts that failed."""
+    process, port = start_server(tmp_path / "late")
+    try:
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setenv("OMERO_PASSWORD", (tmp_path / "late" / "root-password").read_text().strip())
+        manager = OMEROInstanceManager("127.0.0.1", port, "root")
+        assert not manager.is_running()
+        subprocess.Popen(["sh", "-c", f"sleep 3; kill -CONT {process.pid}"])
+        assert manager.connect(timeout=30)
+        manager.close()
+    finally:
+        process.send_signal(signal.SIGCONT)
+        stop_server(process)
+
+
+def test_the_embedded_server(tmp_path):
+    with OMEROInstanceManager() as manager:
+        manager.start_embedded(tmp_path / "data")
+        assert manager.is_running()
+        assert manager.get_connection().getUser().getName() == "root"
+        assert "OMERO_PASSWORD" not in os.environ
+    assert not manager.is_running()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OpenHCSError, match=r"did not start: [A-Z]"):
+        manager.start_embedded(tmp_path / "file")
+
+
+def test_without_docker(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OpenHCSError, match=r"no Docker here .* embedded server") as caught:
+        OMEROInstanceManager().start_via_docker_compose()
+    assert "\n" not in str(caught.value)
+
+
+def test_docker_compose(monkeypatch, tmp_path):
+    """What Docker is told: the password is in its environment, and not among its arguments."""
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\n(echo "$@"; echo "$OMERO_PASSWORD") > {tmp_path}/said\nexit $STATUS\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    manager = OMEROInstanceManager()
+    with pytest.raises(OpenHCSError, match="OMERO_PASSWORD is not set"):
+        manager.start_via_docker_compose()
+    monkeypatch.setenv("OMERO_PASSWORD", "chosen")
+    monkeypatch.setenv("STATUS", "0")
+    manager.start_via_docker_compose()
+    assert (tmp_path / "said").read_text() == f"compose -f {COMPOSE_FILE} up --detach\nchosen\n"
+    monkeypatch.setenv("STATUS", "1")
+    with pytest.raises(OpenHCSError, match="docker compose did not start OMERO"):
+        manager.start_via_docker_compose()
+
+
+def test_the_compose_file():
+    services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
+    images = {service["image"].partition(":")[0] for service in services.values()}
+    assert images == {"postgres", "openmicroscopy/omero-server", "openmicroscopy/omero-web-standalone"}
+    assert "OMERO_PASSWORD:?" in services["omero-server"]["environment"]["ROOTPASS"]
