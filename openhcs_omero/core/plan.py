@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +134,9 @@ def _ask(settings: Settings) -> dict[int, PlateState]:
 
 def _recorded(settings: Settings, plate_id: int) -> PlateState:
     record = read_record(settings.folder(plate_id) / "state.json")
-    if record is None:
-        raise ConfigError(f"{settings.folder(plate_id)} has no state.json: jobs and the process that starts them must "
-                          "see the same folder `results`")
+    if record is None or set(record) != {field.name for field in fields(PlateState)}:
+        raise ConfigError(f"{settings.folder(plate_id)} has no usable state.json, which a run of the workflow writes: "
+                          "run it first; jobs must see the folder `results` of the process that starts them")
     return PlateState(**record)
 
 
