@@ -184,4 +184,5 @@ class PixelsService:
             for name in ("quantization", "model", "pixels"):
                 loader.fetch(found, entity.fields[name])
             loader.fetch(loader.fetch(found, entity.fields["waveRendering"]), binding.fields["family"])
+            loader.get(self.schema["Experimenter"], [one.details.owner.id.val for one in found])  # loads the owners
         return found
