@@ -1,0 +1,134 @@
+"""Pixels and files of the embedded server beyond what the conformance suite asks."""
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import omero
+import omero.clients
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from models import new, save
+
+SIZES = (5, 4, 3, 2, 2)  # x, y, z, c, t
+
+
+def create(conn, pixels_type="uint16", x=6, y=4, z=1, c=1, t=1) -> tuple[int, int]:
+    """An image without bytes: its id and its pixels'."""
+    kind = conn.getQueryService().findByString("PixelsType", "value", pixels_type)
+    image = conn.getPixelsService().createImage(x, y, z, t, list(range(c)), kind, "image", None).val
+    return image, conn.getObject("Image", image).getPixelsId()
+
+
+def open_store(conn, pixels: int):
+    store = conn.c.sf.createRawPixelsStore()
+    store.setPixelsId(pixels, False)
+    return store
+
+
+@pytest.fixture
+def block(conn):
+    """A written block (T, C, Z, Y, X), and a store that reads it."""
+    x, y, z, c, t = SIZES
+    values = np.arange(np.prod(SIZES), dtype=">u2").reshape(t, c, z, y, x)
+    _, pixels = create(conn, "uint16", x, y, z, c, t)
+    store = open_store(conn, pixels)
+    for timepoint in range(t):
+        store.setTimepoint(values[timepoint].tobytes(), timepoint)
+    yield values, store
+    store.close()
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_hypercube_is_the_slice_of_the_block(block, data):
+    values, store = block
+    start = [data.draw(st.integers(0, size - 1)) for size in SIZES]
+    size = [data.draw(st.integers(1, whole - at)) for whole, at in zip(SIZES, start)]
+    step = [data.draw(st.integers(1, 3)) for _ in SIZES]
+    wanted = values[tuple(slice(a, a + n, by) for a, n, by in zip(start, size, step))[::-1]]
+    assert store.getHypercube(start, size, step) == wanted.tobytes()
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_tile_is_the_part_of_the_plane(block, data):
+    values, store = block
+    x, y = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 3))
+    w, h = data.draw(st.integers(1, 5 - x)), data.draw(st.integers(1, 4 - y))
+    assert store.getTile(2, 1, 1, x, y, w, h) == values[1, 1, 2, y:y + h, x:x + w].tobytes()
+
+
+def test_planes_of_more_pixels_than_omero_keeps_plain_are_written_by_tiles(conn):
+    width, height = 4000, 3000
+    image, pixels = create(conn, "uint8", width, height)
+    plane = np.random.default_rng(1).integers(0, 255, (height, width), "uint8")
+    store = open_store(conn, pixels)
+    assert store.requiresPixelsPyramid()
+    with pytest.raises(omero.InternalException):
+        store.setPlane(plane.tobytes(), 0, 0, 0)
+    store.close()
+    store = open_store(conn, pixels)
+    tile_w, tile_h = store.getTileSize()
+    for y in range(0, height, tile_h):
+        for x in range(0, width, tile_w):
+            part = plane[y:y + tile_h, x:x + tile_w]
+            store.setTile(part.tobytes(), 0, 0, 0, x, y, part.shape[1], part.shape[0])
+    store.close()
+    back = conn.getObject("Image", image).getPrimaryPixels()
+    assert back.sha1 == hashlib.sha1(plane.tobytes()).hexdigest()
+    assert (back.getTile(0, 0, 0, (1990, 700, 300, 20)) == plane[700:720, 1990:2290]).all()
+
+
+def test_a_writer_that_goes_away_leaves_its_bytes_and_no_hash(conn, omero_server):
+    _, pixels = create(conn)
+    writer = omero.client(omero_server.host, omero_server.port)
+    session = writer.joinSession(conn.c.getSessionId())
+    store = session.createRawPixelsStore()
+    store.setPixelsId(pixels, False)
+    store.setPlane(bytes(range(48)), 0, 0, 0)
+    session.detachOnDestroy()
+    writer.closeSession()
+    row = conn.getQueryService().get("Pixels", pixels)
+    assert row.sha1.val == "Pending..."
+    assert open_store(conn, pixels).getPlane(0, 0, 0) == bytes(range(48))
+
+
+def test_bytes_go_with_their_rows(conn, omero_server):
+    if omero_server.data is None:
+        pytest.skip("looks into the data folder")
+    image, pixels = create(conn)
+    store = open_store(conn, pixels)
+    store.setPlane(bytes(48), 0, 0, 0)
+    store.close()
+    file = save(conn, new("OriginalFile", name="name", path="path")).id.val
+    raw = conn.c.sf.createRawFileStore()
+    raw.setFileId(file)
+    raw.write(b"abc", 0, 3)
+    raw.close()
+    paths = [next(path for path in (omero_server.data / folder).rglob(str(oid)) if path.is_file())
+             for folder, oid in (("Pixels", pixels), ("Files", file))]
+    assert [path.stat().st_size for path in paths] == [48, 3]
+    conn.deleteObjects("Image", [image], wait=True)
+    conn.deleteObjects("OriginalFile", [file], wait=True)
+    assert not any(path.exists() for path in paths)
+
+
+def test_unwritten_pixels_of_another_member_stay_unwritten(make_user):
+    owner = make_user("rwr---")
+    other = make_user(group=owner.getGroupFromContext().getId())
+    _, pixels = create(owner)
+    with pytest.raises(omero.SecurityViolation):
+        open_store(other, pixels).setPlane(bytes(48), 0, 0, 0)
+    open_store(owner, pixels).setPlane(bytes(48), 0, 0, 0)
+
+
+@pytest.mark.parametrize(("method", "args"), [
+    ("write", (b"abc", -1, 3)), ("write", (b"abc", 0, 4)), ("read", (-1, 3)), ("read", (0, -3)), ("truncate", (-1,))])
+def test_what_a_file_cannot_do_is_refused(conn, method, args):
+    raw = conn.c.sf.createRawFileStore()
+    raw.setFileId(save(conn, new("OriginalFile", name="name", path="path")).id.val)
+    with pytest.raises(omero.ApiUsageException):
+        getattr(raw, method)(*args)
+    raw.close()
