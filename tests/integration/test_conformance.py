@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suit
 
 # Services that the embedded server does not have: tables, and rendered images.
 NOT_YET = {
-    "gateway.rendering", "pixels.copy_of_source", "pixels.numpy_types", "tables.add_data_errors", "tables.all_columns",
+    "pixels.copy_of_source", "pixels.numpy_types", "tables.add_data_errors", "tables.all_columns",
     "tables.new_table", "tables.open_again", "tables.update", "tables.where", "tables.who_may",
 }
 
