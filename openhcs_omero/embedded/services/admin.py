@@ -225,13 +225,13 @@ class AdminService:
 
     def deleteExperimenter(self, ctx: Context, user):
         oid = user.id.val
-        for session in self.server.sessions.of_user(oid):
-            self.server.sessions.end(session)
         with self._changes(ctx) as members:
             maps = self.maps.table
             members.connection.execute(maps.delete().where(maps.c.child == oid))
             members.connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == oid))
             members.connection.execute(self.users.table.delete().where(self.users.table.c.id == oid))
+        for session in self.server.sessions.of_user(oid):
+            self.server.sessions.end(session)
 
     def deleteGroup(self, ctx: Context, group):
         with self._changes(ctx) as members:
