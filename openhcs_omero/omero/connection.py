@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import getpass
 import os
+import signal
 import socket
 import sys
 import threading
@@ -162,7 +163,8 @@ def look_after(server: Server) -> None:
     """Keep a session at hand for the jobs until this process ends.
 
     Where the server has lost the session (it was restarted, or an administrator closed it), another one is opened with
-    the password of the first, which no one else has, and stored for the jobs.
+    the password of the first, which no one else has, and stored for the jobs. Where the server stays away for as long
+    as a job waits for it, this process gets a SIGTERM, upon which Snakemake starts no further job and ends.
     """
     stop = threading.Event()
     _watches.append(stop)
@@ -170,18 +172,25 @@ def look_after(server: Server) -> None:
 
 
 def _watch(server: Server, stop: threading.Event) -> None:
-    last = ""
+    said, down_since = "", None
     while not stop.wait(LOOK_AFTER):
         try:
             with _lock:
                 if stop.is_set():
                     return
                 _connect(server, ask=False)
-            last = ""
+            said, down_since = "", None
         except ConnectError as error:
-            if str(error) != last:
-                last = str(error)
-                print(f"error: {last}", file=sys.stderr, flush=True)
+            if str(error) != said:
+                said = str(error)
+                print(f"error: {said}", file=sys.stderr, flush=True)
+            if isinstance(error, ServerDown):
+                down_since = down_since or time.monotonic()
+                if time.monotonic() - down_since > DOWN_PATIENCE:
+                    print(f"error: {server.address} stayed away for {DOWN_PATIENCE} seconds: no further job "
+                          "is started; run the same command again when the server is back", file=sys.stderr, flush=True)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
 
 
 def _connect(server: Server, ask: bool) -> BlitzGateway:
