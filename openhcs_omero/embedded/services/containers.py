@@ -52,15 +52,9 @@ class ContainerService:
     def getImages(self, ctx: Context, rootType, rootIds, options) -> list[IObject]:
         """Images by their own ids or by those of their datasets or projects, with their pixels."""
         entity, image = self._entity(rootType), self.schema["Image"]
-        ids: Iterable[int] = rootIds
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
-            while entity is not image:
-                if entity.name not in ("Project", "Dataset"):
-                    raise refuse(omero.ApiUsageException, f"Images can't be asked for by {rootType}.")
-                link = self.schema[entity.fields[INSIDE[entity.name]].target or ""]
-                ids = self._ends(connection, ctx, link, ids)
-                entity = self.schema[link.fields["child"].target or ""]
+            ids = self._image_ids(connection, ctx, entity, rootIds)
             found = list(loader.get(image, self._ids(connection, ctx, image, ids, options)).values())
             loader.load_stamps(found)
             self._load_pixels(loader, found)
@@ -76,6 +70,21 @@ class ContainerService:
             found = list(loader.get(image, self._ids(connection, ctx, image, None, options)).values())
             self._load_pixels(loader, found)
         return found
+
+    def getImagesBySplitFilesets(self, ctx: Context, included, options) -> dict[int, dict[bool, list[int]]]:
+        """Filesets of which only a part is among some images or in their containers: that part, and the others."""
+        columns = self.schema["Image"].table.c
+        with self.store.read() as connection:
+            inside: set[int] = set()
+            for name, ids in included.items():
+                inside.update(self._image_ids(connection, ctx, self._entity(name), ids))
+            filesets = sa.select(columns.fileset).where(rows.among(columns.id, inside), columns.fileset.is_not(None))
+            found = connection.execute(sa.select(columns.fileset, columns.id).where(
+                columns.fileset.in_(filesets)).order_by(columns.id)).tuples().all()
+        answer: dict[int, dict[bool, list[int]]] = {}
+        for fileset, image in found:
+            answer.setdefault(fileset, {True: [], False: []})[image in inside].append(image)
+        return {fileset: parts for fileset, parts in answer.items() if parts[False]}
 
     def getCollectionCount(self, ctx: Context, type, property, ids, options) -> dict[int, int]:
         """How many members the collection of each object has."""
@@ -141,6 +150,16 @@ class ContainerService:
         if asked is not None and asked.limit is not None:
             statement = statement.limit(asked.limit.val).offset(unwrap(asked.offset) or 0)
         return list(connection.execute(statement).scalars())
+
+    def _image_ids(self, connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Iterable[int]:
+        """The ids of images: given, or those in datasets or projects."""
+        while entity.name != "Image":
+            if entity.name not in ("Project", "Dataset"):
+                raise refuse(omero.ApiUsageException, f"Images can't be asked for by {entity.name}.")
+            link = self.schema[entity.fields[INSIDE[entity.name]].target or ""]
+            ids = self._ends(connection, ctx, link, ids)
+            entity = self.schema[link.fields["child"].target or ""]
+        return ids
 
     def _ends(self, connection: sa.Connection, ctx: Context, link: Entity, parents: Iterable[int]) -> list[int]:
         columns = link.table.c
