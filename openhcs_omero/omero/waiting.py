@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import Glacier2
 import Ice
 import omero
 import omero.clients
+from omero.clients import Glacier2  # as connection.py imports it, and for its reason
 
 from ..errors import ConnectError
 from .connection import AGENT, Server, ServerDown, probe

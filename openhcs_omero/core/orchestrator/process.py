@@ -1,0 +1,106 @@
+"""A run of the workflow as a process that is listened to, and can be cancelled."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from openhcs_omero.core.files import write_if_changed
+from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
+from openhcs_omero.errors import ConfigError
+
+Event = dict[str, Any]
+Progress = Callable[[Event], None]
+
+
+class WorkflowProcess:
+    """Snakemake on a configuration, in the working directory.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    cores
+        CPUs for jobs on this machine; None leaves it to the profile.
+    profile
+        A Snakemake profile: its name beside the workflow, or a folder. None is the local machine.
+    folders
+        Where jobs look for the modules of steps, besides where Python does.
+    """
+
+    def __init__(self, config: Mapping[str, Any], cores: int | None, profile: str | None,
+                 folders: Sequence[str]) -> None:
+        try:
+            text = json.dumps(config, indent=1)
+        except TypeError as error:
+            raise ConfigError(f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
+                              ) from None
+        results = Path(config.get("results", "results"))
+        configfile = results / "configs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        self.log = results / "pipeline.log"
+        self.command = ["--snakefile", str(find_workflow() / "Snakefile"), "--nocolor", "--replace-workflow-config",
+                        "--configfile", str(configfile.resolve())]
+        if cores is not None:
+            self.command += ["--cores", str(cores)]
+        if profile is not None:
+            self.command += ["--profile", str(find_profile(profile))]
+        write_if_changed(configfile, text)
+        self._paths = [*folders, os.environ.get("PYTHONPATH", "")]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.cancelled = False
+
+    def unlock(self) -> None:
+        """Take away the lock of a run that was killed; to be called by whoever knows that none is running."""
+        subprocess.run([sys.executable, "-m", "snakemake", *self.command, "--unlock"], env=self._environment(),
+                       stdin=subprocess.DEVNULL, capture_output=True)
+
+    def events(self) -> Iterator[Event]:
+        """Run to the end, and give what the run says (see events.py) while it does; then `status` is known."""
+        reading, writing = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", __name__.rpartition(".")[0] + ".head", str(writing), *self.command],
+                    stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writing], env=self._environment(),
+                    start_new_session=True)
+        finally:
+            os.close(writing)
+        try:
+            with os.fdopen(reading, encoding="utf-8") as stream:
+                yield from _parsed(stream)
+        finally:  # also where the caller was interrupted and reads no further
+            self._end()
+
+    def _end(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+    def cancel(self) -> None:
+        """End the run: its jobs too; what is done is kept."""
+        self.cancelled = True
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None before the end."""
+        return None if self._process is None else self._process.poll()
+
+    def _environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if key not in ("OMERO_PASSWORD", "OPENHCS_OMERO_RUN")}
+        return {**kept, "PYTHONPATH": os.pathsep.join(path for path in self._paths if path)}
+
+
+def _parsed(stream: TextIO) -> Iterator[Event]:
+    for line in stream:
+        with contextlib.suppress(ValueError):  # the last line of a process that was killed
+            yield json.loads(line)

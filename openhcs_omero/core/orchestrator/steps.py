@@ -1,0 +1,112 @@
+"""Steps as Python names them: functions, in the form that the configuration has them, by name."""
+from __future__ import annotations
+
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openhcs_omero.errors import StepError
+
+StepLike = Callable[..., Any] | Mapping[str, Any] | str
+
+
+class FunctionStep:
+    """A function with its params.
+
+    Parameters
+    ----------
+    func
+        `f(image, filemanager, metadata, backend='disk', **params) -> (image, results)`, at the top level of a module.
+    name
+        Put before the keys of its results.
+    channels
+        The channels that it works on, from 0; None for all.
+    params
+        Passed as keywords.
+    """
+
+    def __init__(self, func: Callable[..., Any], *, name: str | None = None, channels: Sequence[int] | None = None,
+                 **params: Any) -> None:
+        self.func, self.name, self.channels, self.params = func, name, channels, params
+
+    def __repr__(self) -> str:
+        return f"FunctionStep({getattr(self.func, '__qualname__', self.func)!s}, {self.params})"
+
+
+def configured(steps: Iterable[StepLike | FunctionStep]) -> list[dict[str, Any]]:
+    """The steps as the key `steps` of the configuration has them.
+
+    Parameters
+    ----------
+    steps
+        Functions, `FunctionStep`, "module:function", or what the configuration has in a step's place.
+
+    Raises
+    ------
+    StepError
+        Where a function can't be imported by name, as the jobs, which are other processes, have to.
+    """
+    return [_entry(f"step {position}", step) for position, step in enumerate(steps, 1)]
+
+
+def _entry(which: str, step: StepLike | FunctionStep) -> dict[str, Any]:
+    if isinstance(step, Mapping):
+        return dict(step)
+    if isinstance(step, str):
+        return {"call": step}
+    if not isinstance(step, FunctionStep):
+        return {"call": _call(which, step)}
+    entry: dict[str, Any] = {"call": _call(which, step.func), "params": dict(step.params)}
+    if step.name is not None:
+        entry["name"] = step.name
+    if step.channels is not None:
+        entry["channels"] = list(step.channels)
+    return entry
+
+
+def _call(which: str, function: Any) -> str:
+    """"module:function" of a function that another process can import."""
+    mend = "write it as a function at the top level of a module (a .py file) and import it"
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not callable(function) or not module or not name:
+        raise StepError(f"{which} is {function!r} and not a function: give a function, or FunctionStep(func, **params)")
+    if name.endswith("<lambda>"):
+        raise StepError(f"{which} is a lambda ({_place(function)}), which jobs can't import: {mend}")
+    if "." in name:
+        raise StepError(f"{which} ({name}, {_place(function)}) stands inside another function or a class, from where "
+                        f"jobs can't import it: {mend}")
+    if module == "__main__":
+        raise StepError(f"{which} ({name}) is defined in the script or notebook itself, from where jobs can't import "
+                        f"it: {mend}")
+    if getattr(sys.modules.get(module), name, None) is not function:
+        raise StepError(f"{which} ({module}:{name}) is not what {module} has under that name: {mend}")
+    return f"{module}:{name}"
+
+
+def _place(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else "no source"
+
+
+def import_folders(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The folders that jobs must look in for the steps' modules, where Python does not look by itself."""
+    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    folders = []
+    for step in steps:
+        folder = _folder_of(str(step.get("call", "")).partition(":")[0].partition(".")[0])
+        if folder and not any(folder == path or path in folder.parents for path in installed):
+            folders.append(str(folder))
+    return list(dict.fromkeys(folders))
+
+
+def _folder_of(name: str) -> Path | None:
+    """The folder that has a module or package of the top level; None where this process doesn't find it either."""
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve().parent
+    return Path(spec.origin).resolve().parent if spec.has_location and spec.origin else None
