@@ -21,6 +21,13 @@ from openhcs_omero.omero.plate import load_plate
 
 __all__ = ["wire", "workflow"]
 
+SHIFT = """
+BY = 1
+
+
+def shift(image, filemanager, metadata, backend="disk"):
+    return (image + BY).astype(image.dtype), {"shift": BY}
+"""
 AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all": 1}
 
 
@@ -152,15 +159,17 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
 def test_a_step_that_changes(done, conn, plate):
     before, derived = shown(conn, plate), find_derived(conn, plate, "processed")
 
-    done.configure(plate, steps=[{"call": "my_steps:measure", "params": {"level": 3}}])
+    source = done.folder / "shift.py"
+    source.write_text(SHIFT)
+    done.configure(plate, steps=[{"call": "my_steps:measure", "params": {"level": 3}}, {"call": "shift:shift"}])
     run = done.succeed()
     assert run.wells == ["A01", "A02", "B01"] and run.jobs["estimate"] == 2
     after = shown(conn, plate)
     assert all(after[place] != before[place] for place in before) and done.succeed().nothing_done
 
-    source = done.folder / "my_steps.py"
-    source.write_text(source.read_text().replace("image + level", "image + level + 1"))
-    assert done.succeed().wells == ["A01", "A02", "B01"]
+    source.write_text(SHIFT.replace("BY = 1", "BY = 2"))
+    run = done.succeed()
+    assert run.wells == ["A01", "A02", "B01"] and "estimate" not in run.jobs
     assert all(shown(conn, plate)[place] != after[place] for place in before) and done.succeed().nothing_done
 
     assert find_derived(conn, plate, "processed") == derived
