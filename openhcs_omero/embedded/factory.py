@@ -67,7 +67,7 @@ class Client:
     def forget(self, name: str) -> None:
         with self._lock:
             if self.services.pop(name, self) is not self:
-                self.server.adapter.remove(self._identity(name))
+                self.server.withdraw(self._identity(name))
 
     def proxy(self, name: str) -> Ice.ObjectPrx:
         """A service's proxy, of the type that its interface has."""
@@ -85,10 +85,7 @@ class Client:
                     except Exception:
                         log.exception("Could not release %s", name[36:])
                 self.forget(name)
-        try:
-            self.server.adapter.remove(self.identity)
-        except Ice.NotRegisteredException:
-            pass
+        self.server.withdraw(self.identity)
 
     def _identity(self, name: str) -> Ice.Identity:
         return Ice.Identity(name, self.session.uuid)

@@ -24,6 +24,8 @@ from openhcs_omero.embedded.sessions import Session, Sessions
 from openhcs_omero.embedded.store import Store
 
 log = logging.getLogger(__name__)
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+STOP_TIMEOUT = 3  # seconds for the calls that are running
 
 
 class CannotStart(Exception):
@@ -78,6 +80,13 @@ class Server:
     def clients(self, session: Session) -> list[Client]:
         with self._lock:
             return list(self._clients.get(session.uuid, []))
+
+    def withdraw(self, identity: Ice.Identity) -> None:
+        """Take a servant away; none is there any more once the server stops."""
+        try:
+            self.adapter.remove(identity)
+        except (Ice.NotRegisteredException, Ice.ObjectAdapterDeactivatedException):
+            pass
 
     def _ended(self, session: Session) -> None:
         with self._lock:
@@ -140,9 +149,8 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
     int
         The exit status: 0 after a stop, 1 if it could not start (a sentence on stderr says why).
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked in all threads and waited for by this one: a handler's flag may be set just before a wait, and be missed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     server = None
     try:
         server = Server(data)
@@ -156,7 +164,11 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
             server.stop()
         return 1
     print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
-    stop.wait()
+    signal.sigwait(STOP_SIGNALS)
+    # What was acknowledged is in the files already, so calls that go on for longer need not be waited for.
+    last = threading.Timer(STOP_TIMEOUT, os._exit, [0])
+    last.daemon = True
+    last.start()
     server.stop()
     return 0
 

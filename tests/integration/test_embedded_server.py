@@ -84,6 +84,16 @@ def test_a_signal_stops_it_though_clients_are_connected(launch, tmp_path, number
     assert process.stderr.read() == ""
 
 
+def test_a_stop_waits_a_few_seconds_for_a_call_and_no_longer(launch, tmp_path):
+    process, port = launch(tmp_path)
+    _, slow = start_hashing(login(port, password_of(tmp_path)), planes=1500)  # 27 GB of zeros
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(20) == 0, process.stderr.read()
+    assert time.monotonic() - began < 8
+    slow.join()
+
+
 def test_a_restart_keeps_users_rows_and_pixels(launch, tmp_path):
     process, port = launch(tmp_path)
     conn = login(port, password_of(tmp_path))
@@ -274,14 +284,27 @@ def test_a_session_that_is_idle_for_too_long_ends(omero_server, root):
     client.closeSession()
 
 
-def test_a_slow_call_does_not_hold_up_others(omero_server, conn):
-    """The hash of two gigabytes takes a second at least; twenty other calls go through meanwhile."""
+def start_hashing(conn, planes: int):
+    """A store of so many planes of 18 MB, and a thread in which its hash is asked for."""
     pixels_type = conn.getQueryService().findByString("PixelsType", "value", "uint16")
-    image = conn.getPixelsService().createImage(3000, 3000, 120, 1, [0], pixels_type, "large", None).val
+    image = conn.getPixelsService().createImage(3000, 3000, planes, 1, [0], pixels_type, "large", None).val
     store = conn.c.sf.createRawPixelsStore()
     store.setPixelsId(conn.getObject("Image", image).getPixelsId(), False)
-    slow = threading.Thread(target=store.calculateMessageDigest)
+
+    def ask():
+        try:
+            store.calculateMessageDigest()
+        except Ice.Exception:
+            pass  # the server was stopped
+
+    slow = threading.Thread(target=ask)
     slow.start()
+    return store, slow
+
+
+def test_a_slow_call_does_not_hold_up_others(omero_server, conn):
+    """The hash of two gigabytes takes a second at least; twenty other calls go through meanwhile."""
+    store, slow = start_hashing(conn, planes=120)
     for _ in range(20):
         conn.c.sf.keepAlive(None)
     assert slow.is_alive()
