@@ -26,12 +26,11 @@ log = logging.getLogger(__name__)
 
 # Module of embedded/services by interface; an interface without one has a servant that supports nothing.
 MODULES = {
-    "IAdmin": "admin", "IConfig": "config", "IContainer": "containers", "ILdap": "ldap", "IMetadata": "metadata",
-    "IPixels": "pixels", "IProjection": "projection", "IQuery": "query", "IRenderingSettings": "rendersettings",
-    "IRepositoryInfo": "repository", "IRoi": "rois", "IScript": "scripts", "ISession": "sessions", "IShare": "shares",
-    "ITimeline": "timeline", "ITypes": "types", "IUpdate": "update", "Exporter": "exporter", "JobHandle": "jobs",
+    "IAdmin": "admin", "IConfig": "config", "IContainer": "containers", "IMetadata": "metadata", "IPixels": "pixels",
+    "IQuery": "query", "IRenderingSettings": "rendersettings", "IRoi": "rois", "IScript": "scripts",
+    "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types", "IUpdate": "update",
     "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
-    "Search": "searching", "ThumbnailStore": "thumbnails", "SharedResources": "resources",
+    "ThumbnailStore": "thumbnails",
 }
 
 
@@ -71,13 +70,7 @@ def service_class(interface: str) -> type | None:
     module = MODULES.get(interface.rpartition("::")[2])
     if module is None:
         return None
-    name = f"openhcs_omero.embedded.services.{module}"
-    try:
-        found = importlib.import_module(name)
-    except ModuleNotFoundError as missing:
-        if missing.name != name:
-            raise
-        return None
+    found = importlib.import_module(f"openhcs_omero.embedded.services.{module}")
     return next(one for one in vars(found).values()
                 if isinstance(one, type) and vars(one).get("interface") == interface)
 

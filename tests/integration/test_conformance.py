@@ -13,7 +13,7 @@ import pytest
 SUITE = Path(__file__).resolve().parents[3] / "shared" / "conformance"
 pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suite is not here")
 
-# Services that the embedded server does not have: tables, and rendered images.
+# What the embedded server does not serve: OMERO.tables.
 NOT_YET = {
     "tables.add_data_errors", "tables.all_columns", "tables.new_table", "tables.open_again", "tables.update",
     "tables.where", "tables.who_may",
