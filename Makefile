@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-slurm install-slurm lint test-pythons clean
+.PHONY: setup demo setup-web demo-web stop-web test-web test test-slow test-slurm install-slurm lint test-pythons clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
@@ -11,12 +11,28 @@ setup:
 demo: setup
 	@$(BIN)/openhcs-omero demo
 
+# OMERO.web beside an embedded server on the demo's data, in an environment of its own; it is left running
+setup-web: setup
+	@$(PYTHON) envs/bootstrap.py --venv .venv-web --requirements envs/web.txt
+
+demo-web: setup-web
+	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
+	@.venv-web/bin/python envs/web.py start
+
+stop-web:
+	@.venv-web/bin/python envs/web.py stop
+
+# OMERO.web in Debian's chromium
+test-web: setup-web
+	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
+	.venv-web/bin/pytest -m web tests/web
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow and not slurm"
+	$(BIN)/pytest -m "not slow and not slurm and not web"
 
 test-slow: setup
 	$(BIN)/pytest -m "slow and not slurm"

@@ -2,6 +2,7 @@
 """Make the virtual environment that `make demo` and `make test` run in; standard library only.
 
     python3 envs/bootstrap.py [--venv .venv] [--extras embedded,dev]
+    python3 envs/bootstrap.py --venv .venv-web --requirements envs/web.txt      (those packages, without the project)
 
 It does nothing where everything is there already. The one hard part is zeroc-ice 3.6.5, which omero-py needs and which
 the package index has as source only: it is built once a machine (about three minutes) with the small headers in
@@ -118,16 +119,20 @@ def build_ice(python: Path, cache: Path) -> None:
 
 
 def install_project(python: Path, extras: str) -> None:
-    """Install this folder (editable) with pinned dependencies, unless that was done for the same pins."""
+    """Install this folder (editable) with pinned dependencies."""
     constraints = ROOT / "envs" / "constraints.txt"
+    state = (ROOT / "pyproject.toml").read_bytes() + constraints.read_bytes() + extras.encode()
+    install(python, state, "-c", constraints, "-e", f"{ROOT}[{extras}]")
+
+
+def install(python: Path, state: bytes, *what: str | Path) -> None:
+    """Install packages, unless that was done for the same state of what they come from."""
     stamp = python.parent.parent / "installed.sha256"
-    state = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + constraints.read_bytes() + extras.encode())
-    wanted = state.hexdigest()
+    wanted = hashlib.sha256(state).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     say("installing the pinned packages")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints,
-        "-e", f"{ROOT}[{extras}]")
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
     stamp.write_text(wanted)
 
 
@@ -135,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--extras", default="embedded,dev")
+    parser.add_argument("--requirements", type=Path, help="install the packages of this file, and not the project")
     args = parser.parse_args()
     if sys.version_info[:2] not in SUPPORTED:
         sys.exit(f"[setup] this is Python {sys.version.split()[0]}; 3.11, 3.12 and 3.13 are supported: "
@@ -142,7 +148,10 @@ def main() -> None:
     python = make_venv(args.venv)
     try:
         install_ice(python)
-        install_project(python, args.extras)
+        if args.requirements:
+            install(python, args.requirements.read_bytes(), "-r", args.requirements)
+        else:
+            install_project(python, args.extras)
     except subprocess.CalledProcessError as error:
         sys.exit(f"[setup] `{' '.join(map(str, error.cmd[:6]))} ...` failed; its message is above")
     say(f"ready: {args.venv}")

@@ -183,6 +183,9 @@ class PixelsService:
             found = list(loader.get(entity, connection.execute(wanted).scalars().all()).values())
             for name in ("quantization", "model", "pixels"):
                 loader.fetch(found, entity.fields[name])
-            loader.fetch(loader.fetch(found, entity.fields["waveRendering"]), binding.fields["family"])
+            channels = loader.fetch(found, entity.fields["waveRendering"])
+            loader.fetch(channels, binding.fields["family"])
+            loader.fetch(channels, binding.fields["spatialDomainEnhancement"])
+            loader.load_stamps(found)
             loader.get(self.schema["Experimenter"], [one.details.owner.id.val for one in found])  # loads the owners
         return found

@@ -1,0 +1,214 @@
+"""OMERO.web, as it comes from the package index, on an embedded server with the demo's plates, seen by Chromium.
+
+Run by `make test-web` with the environment of envs/web.txt. It works on a copy of the demo's data, so that nothing it
+saves stays. The screenshots are kept in the folder that OPENHCS_OMERO_SCREENSHOTS names, where it is set.
+"""
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.web
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / ".demo"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+VIEW = {"width": 1280, "height": 800}
+
+
+def _web():
+    spec = importlib.util.spec_from_file_location("web", ROOT / "envs" / "web.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A copy of the demo's data (the database as one snapshot, should a server be at work on it)."""
+    if not (DEMO / "plate.json").exists():
+        pytest.fail("there are no demo data: make demo")
+    home = tmp_path_factory.mktemp("demo")
+    shutil.copytree(DEMO / "server", home / "server", ignore=shutil.ignore_patterns("omero.db*", "lock"))
+    source, copy = (sqlite3.connect(folder / "server" / "omero.db") for folder in (DEMO, home))
+    source.backup(copy)
+    source.close(), copy.close()
+    shutil.copy(DEMO / "root-password", home)
+    (home / "web").mkdir()
+    return home
+
+
+@pytest.fixture(scope="module")
+def address(home):
+    """OMERO.web's address; it and its server end with the tests."""
+    web = _web()
+    server, omero_port = web.start_server(home)
+    try:
+        port = web.free_port(0)
+        process = web.start_web(home / "web", omero_port, port)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.wait(30)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, address, home):
+    """A page that is logged in; at the end nothing that it asked of OMERO.web may have failed."""
+    page = browser.new_page(viewport=VIEW)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on("response", lambda answer: answer.status >= 400 and failures.append(f"{answer.status} {answer.url}"))
+    page.goto(f"{address}/webclient/login/")
+    page.fill("input[name=username]", "root")
+    page.fill("input[name=password]", (home / "root-password").read_text().strip())
+    page.click("input[type=submit]")
+    page.wait_for_selector("#dataTree li .jstree-anchor >> text=Demo screen")
+    yield page
+    page.wait_for_load_state("networkidle")
+    page.close()
+    assert failures == []
+
+
+@pytest.fixture(scope="module")
+def plates() -> tuple[int, int]:
+    """The ids of the demo's source plate and of its derived plate."""
+    source = json.loads((DEMO / "plate.json").read_text())["plate"]
+    results = DEMO / "results" / f"plate_{source}_processed"
+    return source, json.loads((results / "derived.json").read_text())["derived_plate"]
+
+
+def keep(page, name: str) -> None:
+    if folder := os.environ.get("OPENHCS_OMERO_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def open_plate(page, name: str) -> None:
+    page.click(f"#dataTree .jstree-anchor:text-is('{name}')")
+    page.wait_for_selector("#spw td.well img")
+    page.wait_for_function("document.querySelectorAll('#spw td.well img:not([src^=data])').length == 0")
+
+
+def picture(page):
+    """What the image viewer shows, from the address that it shows it from, as Pillow opens it."""
+    from PIL import Image
+
+    source = page.get_attribute("#viewport-img", "src")
+    answer = page.request.get(page.url.split("/webclient")[0] + source)
+    assert answer.ok and answer.headers["content-type"] == "image/jpeg"
+    return Image.open(io.BytesIO(answer.body())).convert("RGB")
+
+
+def wait_for_other(page, source: str) -> None:
+    page.wait_for_function("old => { const i = document.querySelector('#viewport-img');"
+                           " return i.getAttribute('src') != old && i.complete && i.naturalWidth > 0; }", arg=source)
+
+
+def test_tree_shows_source_and_derived_plate(page):
+    names = page.locator("#dataTree .jstree-anchor").all_inner_texts()
+    assert {"Demo screen", "Demo screen [processed]"} <= {name.strip() for name in names}
+
+
+@pytest.mark.parametrize("name", ["Demo screen", "Demo screen [processed]"])
+def test_grid_has_a_thumbnail_in_every_well(page, name):
+    open_plate(page, name)
+    wells = page.eval_on_selector_all("#spw td.well img", "all => all.map(i => [i.name, i.naturalWidth])")
+    assert {well for well, _ in wells} == {f"{row}{column}" for row in "ABCD" for column in range(1, 7)}
+    assert all(width == 96 for _, width in wells), wells
+    keep(page, "grid")
+
+
+def test_key_values_of_the_derived_plate(page, plates):
+    open_plate(page, "Demo screen [processed]")
+    page.click("h1[data-name=keyvaluepairs]")
+    page.wait_for_selector("#mapAnnContainer table[data-annid]")
+    cells = [row.inner_text().split("\t") for row in page.locator("#mapAnnContainer table[data-annid] tbody tr").all()]
+    shown = {cell[0].strip(): cell[1].strip() for cell in cells if len(cell) == 2}
+    assert shown["source_plate"] == str(plates[0]) and shown["output"] == "processed"
+    keep(page, "plate")
+
+
+def test_attachments_download_byte_for_byte(page, address, plates):
+    open_plate(page, "Demo screen [processed]")
+    page.click("h1[data-name=attachments]")
+    page.wait_for_selector("#fileanns_container li.file_ann_wrapper a.tooltip")
+    links = {re.split(r"\s", link.inner_text().strip())[0]: link
+             for link in page.locator("#fileanns_container li.file_ann_wrapper > a.tooltip").all()}
+    assert set(links) == {"features.csv", "wells.csv", "objects.csv"}
+    for name, link in links.items():
+        with page.expect_download() as download:
+            link.click()
+        page.mouse.move(5, 5)  # the link's tooltip would lie over the next one
+        page.wait_for_selector(".ui-tooltip", state="detached")
+        there = DEMO / "results" / f"plate_{plates[0]}_processed" / name
+        assert Path(download.value.path()).read_bytes() == there.read_bytes(), name
+    keep(page, "attachments")
+
+
+def test_viewer_renders_and_follows_its_settings(page, address):
+    open_plate(page, "Demo screen [processed]")
+    image = page.get_attribute("#spw td.well img", "id").removeprefix("image-")
+    page.goto(f"{address}/webclient/img_detail/{image}/")
+    page.wait_for_function("(document.querySelector('#viewport-img') || {}).naturalWidth > 0")
+    both = picture(page)
+    assert both.size == (512, 512)
+    highest = [band[1] for band in both.getextrema()]
+    assert highest[0] > 200 and highest[1] > 200 and highest[2] < 60  # the first channel is red, the second green
+    keep(page, "viewer")
+
+    before = page.get_attribute("#viewport-img", "src")
+    page.click("#wblitz-ch0")  # the first channel off
+    wait_for_other(page, before)
+    green = [band[1] for band in picture(page).getextrema()]
+    assert green[0] < 60 and green[1] > 200
+    before = page.get_attribute("#viewport-img", "src")
+    page.check("#wblitz-rmodel")
+    wait_for_other(page, before)
+    grey = picture(page).getextrema()
+    assert grey[0] == grey[1] == grey[2] and grey[0][1] > 200
+    keep(page, "viewer-grey")
+
+
+def test_preview_saves_channel_settings(page, address):
+    open_plate(page, "Demo screen [processed]")
+    page.click("#spw td.well img >> nth=1")
+    page.click("#annotation_tabs a:text('Preview')")
+    page.wait_for_function("(document.querySelector('#viewport-img') || {}).naturalWidth > 0")
+    assert page.input_value("#wblitz-ch0-cw-end") != "777"
+    before, was = page.get_attribute("#viewport-img", "src"), picture(page)
+    page.fill("#wblitz-ch0-cw-end", "777")
+    page.press("#wblitz-ch0-cw-end", "Tab")
+    wait_for_other(page, before)
+    now = picture(page)
+    assert sum(now.getdata(0)) > sum(was.getdata(0))  # a lower end of the window: a brighter red
+    keep(page, "preview")
+    with page.expect_response(lambda answer: "saveImgRDef" in answer.url) as saved:
+        page.click("#rdef-setdef-btn")
+    assert saved.value.ok
+    page.reload()
+    open_plate(page, "Demo screen [processed]")
+    page.click("#spw td.well img >> nth=1")
+    page.click("#annotation_tabs a:text('Preview')")
+    page.wait_for_function("(document.querySelector('#viewport-img') || {}).naturalWidth > 0")
+    assert page.input_value("#wblitz-ch0-cw-end") == "777"
