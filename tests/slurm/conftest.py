@@ -31,18 +31,27 @@ def omero(slurm, tmp_path_factory) -> Iterator[Omero]:
 
 
 @pytest.fixture(scope="session")
-def plate(omero, tmp_path_factory) -> int:
-    """The id of a plate of 12 wells with 2 sites and 2 channels, each well with pixels of its own."""
+def make_plate(omero, tmp_path_factory) -> Callable[[], int]:
+    """`make_plate()`: the id of a plate of 12 wells with 2 sites and 2 channels, each well with pixels of its own."""
     from openhcs_omero.omero.importing import import_folder
     from openhcs_omero.processing.synthetic import Screen, write_plate
 
     folder = tmp_path_factory.mktemp("images")
     write_plate(folder, Screen(rows=2, columns=6, sites=2, size=128))
-    conn = omero.login()
-    try:
-        return import_folder(conn, folder, "Slurm screen")
-    finally:
-        conn.close()
+
+    def make() -> int:
+        conn = omero.login()
+        try:
+            return import_folder(conn, folder, "Slurm screen")
+        finally:
+            conn.close()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plate(make_plate) -> int:
+    return make_plate()
 
 
 @pytest.fixture

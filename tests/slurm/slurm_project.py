@@ -90,7 +90,7 @@ class Project:
     """A folder that looks to Snakemake as a clone of the repository does, with a configuration of its own."""
 
     def __init__(self, folder: Path, omero: Omero, plate: int, wells: list[str] | str = "all", per_job: int = 8,
-                 **params) -> None:
+                 changed: dict | None = None, **params) -> None:
         self.folder, self.omero, self.plate, self.output = folder, omero, plate, folder.name
         self.gate = folder / "gate"
         self.gate.mkdir(parents=True)
@@ -100,7 +100,7 @@ class Project:
         step = {"call": "steps:invert", "params": params}
         config = {"plates": [plate], "wells": wells, "output": self.output, "steps": [step], "heatmaps": [],
                   "wells_per_job": per_job}
-        (folder / "own.yaml").write_text(json.dumps(config))
+        (folder / "own.yaml").write_text(json.dumps({**config, **(changed or {})}))
         self.results = folder / "results" / f"plate_{plate}_{self.output}"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("OMERO_", "SLURM_"))},

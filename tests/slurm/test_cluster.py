@@ -50,6 +50,17 @@ def test_a_whole_plate(slurm, project, undisturbed):
     assert "Nothing to be done" in own.run()
 
 
+def test_several_plates(slurm, project, omero, plate, make_plate, expected):
+    """The wells of one plate are on their way while another one's become known; each is processed once."""
+    plates = [plate, make_plate(), make_plate()]
+    own = project("several", WELLS, per_job=2, changed={"plates": plates})
+    said = own.run()
+    assert sorted(processed_wells(said)) == sorted(WELLS * 3)
+    assert len(jobs_of(said)) == 6
+    assert [omero.derived(each, own.output) for each in plates] == [expected] * 3
+    assert "Nothing to be done" in own.run()
+
+
 def test_jobs_that_are_killed_run_again(slurm, project, expected):
     """One by `scancel`, the process of the other by `kill -9`, both in the middle of a step."""
     own = project("killed", WELLS, gated=True, per_job=2)

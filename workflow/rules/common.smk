@@ -44,15 +44,23 @@ def on_every_plate(name):
     return expand(f"{PLATE}/{name}", plate=PLAN.settings.plates)
 
 
+def on_cluster():
+    """Whether this is the head process, and jobs go elsewhere; not known before the rules are."""
+    return workflow.is_main_process and not workflow.local_exec
+
+
 def wells_of(plate):
     """The chosen wells of a plate, known when both checkpoints have run.
 
     Every function that wants one checkpoint asks here for both, in this order: Snakemake 9.27 loses jobs that come up
     with the one and are still to wait for the other, where the other turns out to have nothing to do. Nor can their
     output be `ancient` for the wells: what is behind an ancient edge is not looked at while the edge's job runs.
+    On a cluster, the wells of all plates come up together: what changes the plan breaks the batches that are on their way.
     """
+    for other in PLAN.settings.plates if on_cluster() else [plate]:
+        checkpoints.wells.get(plate=other)
+        checkpoints.derive_plate.get(plate=other)
     table = checkpoints.wells.get(plate=plate).output.table
-    checkpoints.derive_plate.get(plate=plate)
     return [row["well"] for row in read_rows(Path(table), delimiter="\t")]
 
 
@@ -97,7 +105,7 @@ def records_of_batch(wildcards):
 
 def batches(wildcards):
     """The batches of every plate, where jobs go to a cluster."""
-    if workflow.local_exec:
+    if not on_cluster():
         return []
     return [
         f"{PLATE}/batches/{batch}".format(plate=plate)
