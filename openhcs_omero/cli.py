@@ -1,4 +1,4 @@
-"""The command line: `openhcs-omero serve | import | ls | info | get | demo`."""
+"""The command line: `openhcs-omero serve | import | ls | info | get | demo | zmq-server | zmq-keys`."""
 
 # What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
 
@@ -251,6 +251,50 @@ def get(
         disk.save_bytes(backend.load_bytes(path), target)
     else:
         disk.save(backend.load(path), target)
+
+
+KeysFolder = Annotated[Path | None, typer.Option("--keys", help="folder of the keys (~/.openhcs-omero-keys)")]
+
+
+@_command("zmq-server")
+def zmq_server(
+    folder: Annotated[Path, typer.Option(help="folder to work in, where results are kept")] = Path("."),
+    listen: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
+    listen_port: Annotated[int, typer.Option(help="port to listen on")] = 7777,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="module or package whose functions may be steps; may be given again")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Snakemake profile, as cluster (this machine)")] = None,
+    cores: Annotated[int | None, typer.Option(help="CPUs for jobs on this machine (all)")] = None,
+    keys: KeysFolder = None,
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Run pipelines beside OMERO for clients elsewhere (ZMQExecutionClient)."""
+    from .runtime.zmq_execution_server import run_server
+    from .runtime.zmq_messages import KEYS, is_loopback
+
+    server = _server(host, port, user)
+    config = {"omero": {"host": server.host, "port": server.port, **({"user": server.user} if server.user else {})},
+              "profile": profile, "cores": cores}
+    if keys is None and not is_loopback(listen):
+        keys = KEYS
+    run_server(folder, listen, listen_port, allow or [], config, keys and keys.expanduser().resolve())
+
+
+@_command("zmq-keys")
+def zmq_keys(
+    client: Annotated[str, typer.Argument(help="name of the client that keys are made for")] = "client",
+    keys: KeysFolder = None,
+) -> None:
+    """Make the keys of zmq-server, where it has none yet, and those of a client; run it beside the server."""
+    from .runtime.zmq_messages import KEYS, make_keys
+
+    folder = (keys or KEYS).expanduser()
+    for file in make_keys(folder, client):
+        print(file)
+    print(f"the client needs a folder with {folder / 'server.key'} and {folder / client}.key_secret", file=sys.stderr)
 
 
 def _parse(text: str) -> "VirtualPath":

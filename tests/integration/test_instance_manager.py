@@ -10,11 +10,13 @@ import time
 import pytest
 import yaml
 from conftest import start_server, stop_server
+from test_orchestrator import ROOT, SEED, blocks
 
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import close_all
 from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
 
+PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
 HALF_STARTED = """
 import sys
 from pathlib import Path
@@ -62,6 +64,20 @@ def half_started(tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+@pytest.mark.skipif(not SEED.exists(), reason="the seed is not here")
+def test_the_page_has_the_seeds_examples():
+    seed = [code.replace("from openhcs.", "from openhcs_omero.") for code in blocks(SEED.read_text(), "rst")]
+    assert all(code in seed for code in PAGE)
+
+
+def test_the_page(user, omero_server, capsys):
+    here = {}
+    for code in PAGE:
+        exec(code, here)
+    assert capsys.readouterr().out == (
+        f"OMERO is running\nConnected to OMERO at {omero_server.host}:{omero_server.port}\n")
 
 
 def test_as_the_seed_says(omero_server, user):

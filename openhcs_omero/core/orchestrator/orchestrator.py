@@ -112,7 +112,7 @@ class PipelineOrchestrator:
                   "plates": [_plate(path) for path in plate_paths], "steps": configured(steps)}
         check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
         self.settings: Settings = read_config(config)
-        self._progress = progress
+        self.progress = progress
         self._process = WorkflowProcess(config, cores, profile, import_folders(config["steps"]))
 
     def run(self) -> dict[int, PlateResult]:
@@ -136,17 +136,25 @@ class PipelineOrchestrator:
         failures = _Failures()
         for event in self._process.events():
             failures.note(event)
-            if self._progress is not None:
-                self._progress(event)
-        if self._process.cancelled:
+            if self.progress is not None:
+                self.progress(event)
+        if self.cancelled:
             raise PipelineError("the run was cancelled; what was done is kept, and a new run goes on from there")
         if self._process.status:
             raise self._error(failures)
         return {plate: read_result(self.settings, plate) for plate in self.settings.plates}
 
+    @property
+    def cancelled(self) -> bool:
+        return self._process.cancelled
+
     def cancel(self) -> None:
         """End the run and its jobs, from another thread."""
         self._process.cancel()
+
+    def unlock(self) -> None:
+        """Let a run go ahead where an earlier one was killed; only for who knows that no other is running here."""
+        self._process.unlock()
 
     def _error(self, failures: _Failures) -> PipelineError:
         # of a group of wells that failed as one job of a cluster, some are done
@@ -161,7 +169,9 @@ class PipelineOrchestrator:
         if failures.jobs:
             (plate, rule), reason = next(iter(failures.jobs.items()))
             return PipelineError(f"{rule} of plate {plate} failed: {reason}")
-        return PipelineError(f"{failures.error or 'the run ended without a word'} (all that was said is in "
+        status = self._process.status or 0
+        silent = f"the run was killed by signal {-status}" if status < 0 else "the run ended without a word"
+        return PipelineError(f"{failures.error or silent} (all that was said is in "
                              f"{self._process.log})")
 
 

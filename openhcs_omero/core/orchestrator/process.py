@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,12 +57,15 @@ class WorkflowProcess:
         self.cancelled = False
 
     def unlock(self) -> None:
-        """Take away the lock of a run that was killed; to be called by whoever knows that none is running."""
-        subprocess.run([sys.executable, "-m", "snakemake", *self.command, "--unlock"], env=self._environment(),
-                       stdin=subprocess.DEVNULL, capture_output=True)
+        """Take away the lock of a run that was killed; to be called by whoever knows that none is running here."""
+        if any(Path(".snakemake", "locks").glob("*")):
+            subprocess.run([sys.executable, "-m", "snakemake", *self.command, "--unlock"], env=self._environment(),
+                           stdin=subprocess.DEVNULL, capture_output=True)
 
     def events(self) -> Iterator[Event]:
         """Run to the end, and give what the run says (see events.py) while it does; then `status` is known."""
+        if self.cancelled:
+            return
         reading, writing = os.pipe()
         try:
             with self.log.open("ab") as log:
@@ -81,7 +85,9 @@ class WorkflowProcess:
         assert self._process is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.wait()
+        if self._process.wait() < 0:  # it was killed, and its jobs were not
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def cancel(self) -> None:
         """End the run: its jobs too; what is done is kept."""

@@ -1,0 +1,206 @@
+"""Asks an execution server (zmq_execution_server.py) to run pipelines, and follows them."""
+from __future__ import annotations
+
+import io
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from ..core.orchestrator.orchestrator import PipelineError
+from ..core.orchestrator.steps import FunctionStep, StepLike, configured
+from ..errors import ConnectError, OpenHCSError
+from .zmq_messages import END_STATES, KEYS, MAX_REQUEST, PORT, decode, encode, is_loopback, read_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAUSE = 0.2  # seconds between two questions for events
+
+
+@dataclass(frozen=True)
+class ExecutionResponse:
+    """What a run made of a plate.
+
+    Attributes
+    ----------
+    derived_plate
+        OMERO's id of the plate with the processed images.
+    annotations
+        By plate id: names of the attached files.
+    tables
+        `features` (a row a site), `wells` and `objects`.
+    """
+
+    run_id: str
+    plate_id: int
+    derived_plate: int
+    annotations: dict[int, list[str]]
+    tables: dict[str, pd.DataFrame]
+
+
+class ZMQExecutionClient:
+    """A client of one execution server; of one thread.
+
+    Parameters
+    ----------
+    host, port
+        Where the server listens.
+    keys
+        Folder with `server.key` and `<client>.key_secret`, which `openhcs-omero zmq-keys` made. Off this machine it is
+        ``~/.openhcs-omero-keys`` where none is named; on it, none is needed where the server has none.
+    client
+        The name that the keys were made for.
+    timeout
+        Seconds that an answer is waited for.
+    """
+
+    def __init__(self, host: str = "localhost", port: int = PORT, keys: Path | str | None = None,
+                 client: str = "client", timeout: float = 10) -> None:
+        self.address, self.timeout = f"{host}:{port}", timeout
+        self._numbers = itertools.count(1)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None or not is_loopback(host):
+            folder = Path(keys or KEYS).expanduser()
+            try:
+                self._socket.curve_serverkey = read_key(folder / "server.key")[0]
+                public, secret = read_key(folder / f"{client}.key_secret")
+            except ConnectError:
+                self._context.destroy(0)
+                raise
+            self._socket.curve_publickey, self._socket.curve_secretkey = public, secret or b""
+        self._socket.connect(f"tcp://{host}:{port}")
+
+    def execute_pipeline(self, plate_id: int, pipeline_steps: Iterable[StepLike | FunctionStep],
+                         global_config: Mapping[str, Any] | None = None,
+                         progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
+        """Have steps run on a plate, and wait for what comes of it.
+
+        Parameters
+        ----------
+        pipeline_steps
+            As `PipelineOrchestrator` takes them, out of modules that the server has and allows; their names are sent.
+        global_config
+            `wells`, `output`, `heatmaps` and `wells_per_job` of config/README.md.
+        progress
+            Called with each event, see core/orchestrator/events.py; a `ProgressBar` is one that draws.
+
+        Raises
+        ------
+        PipelineError
+            If wells failed, which it names, the run did, or it was cancelled.
+        OpenHCSError
+            If the server refuses the request, and ConnectError if none answers. The run goes on without its client:
+            `attach` follows it again.
+        """
+        return self.attach(self.submit(plate_id, pipeline_steps, global_config), progress)
+
+    def submit(self, plate_id: int, pipeline_steps: Iterable[StepLike | FunctionStep],
+               global_config: Mapping[str, Any] | None = None) -> str:
+        """Queue a run; its id."""
+        run_id = uuid.uuid4().hex
+        self._ask("execute", run=run_id, plate_id=plate_id, steps=configured(pipeline_steps),
+                  config=dict(global_config or {}))
+        return run_id
+
+    def attach(self, run_id: str, progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
+        """Follow a run, also one of another client, from its first event to its end."""
+        seen = 0
+        while True:
+            answer = self._ask("events", run=run_id, after=seen)
+            for event in answer["events"]:
+                if progress is not None:
+                    progress(event)
+            seen += len(answer["events"])
+            if answer["state"] in END_STATES and not answer["more"]:
+                return self._response(self._ask("result", run=run_id))
+            if not answer["events"]:
+                time.sleep(PAUSE)
+
+    def cancel(self, run_id: str) -> None:
+        """End a run, or take it out of the queue; what is done is kept."""
+        self._ask("cancel", run=run_id)
+
+    def status(self, run_id: str | None = None) -> dict[str, Any]:
+        """State of a run and of its wells; without an id that of the server: its version, what it allows, its runs."""
+        return self._ask("status", run=run_id)
+
+    def ping(self) -> bool:
+        """Whether the server answers."""
+        try:
+            return "pong" in self._ask("ping")
+        except ConnectError:
+            return False
+
+    def close(self) -> None:
+        self._context.destroy(0)
+
+    def __enter__(self) -> ZMQExecutionClient:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+    def _ask(self, do: str, **told: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        try:
+            message = encode({"id": number, "do": do, **told})
+        except TypeError as error:
+            raise OpenHCSError(f"params and configuration are numbers, text, lists and dicts: {error}") from None
+        if len(message) > MAX_REQUEST:
+            raise OpenHCSError(f"the request has {len(message)} bytes, and may have {MAX_REQUEST}: give large params "
+                               "to a step by a file that it reads")
+        self._socket.send(message)
+        end = time.monotonic() + self.timeout
+        while self._socket.poll(max(0, int((end - time.monotonic()) * 1000))):
+            answer = decode(self._socket.recv())
+            if answer.get("id") == number:  # not one to a question whose asker did not wait for it
+                if "error" in answer and "state" not in answer:
+                    raise OpenHCSError(answer["error"])
+                return answer
+        raise ConnectError(f"no execution server answers at {self.address} within {self.timeout:g} seconds: is "
+                           "`openhcs-omero zmq-server` running there, and are the keys those that it knows?")
+
+    def _response(self, answer: dict[str, Any]) -> ExecutionResponse:
+        import pandas as pd
+
+        if answer["state"] != "done":
+            raise PipelineError(answer["error"], {(plate, well): reason for plate, well, reason in answer["failed"]})
+        result = answer["result"]
+        tables = {name: pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
+                  for name, text in result["tables"].items()}
+        annotations = {int(plate): names for plate, names in result["annotations"].items()}
+        return ExecutionResponse(answer["run"], answer["plate_id"], result["derived_plate"], annotations, tables)
+
+
+class ProgressBar:
+    """Draws a run's events: `with ProgressBar() as bar: client.execute_pipeline(..., progress=bar)`."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                             TextColumn("{task.fields[wells]}"), console=console)
+        self._task = self._bar.add_task("jobs", total=None, wells="")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "jobs":
+            self._bar.update(self._task, completed=event["done"], total=event["total"])
+        elif event["event"] == "well":
+            self._bar.update(self._task, wells=", ".join(f"{n} {state}" for state, n in event["counts"].items()))
+            if event["state"] == "failed":
+                self._bar.console.print(f"well {event['well']} failed: {event['reason']}", markup=False)
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.stop()

@@ -1,0 +1,293 @@
+"""Runs pipelines beside OMERO for clients elsewhere; steps are named, and no pixel crosses the socket.
+
+A run is a process of its own (Snakemake's head); several requests queue. What arrives is JSON, of which names are
+looked up among allowed modules and values are passed on as params: nothing is unpickled, and nothing evaluated.
+"""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from .. import __version__
+from ..core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
+from ..errors import ConfigError, OpenHCSError, StepError
+from .zmq_messages import END_STATES, MAX_REQUEST, decode, encode, is_loopback, read_key
+
+BOX = "openhcs_omero.processing"
+CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # of the configuration; the rest is the server's
+EVENTS_AT_ONCE = 500
+KEPT = 100  # runs that are remembered
+POLL = 500  # ms
+
+
+@dataclass
+class Run:
+    """A request, from the queue to its end."""
+
+    run_id: str
+    plate_id: int
+    orchestrator: PipelineOrchestrator
+    state: str = "queued"
+    events: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    failed: list[list[Any]] = field(default_factory=list)  # [plate, well, reason]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        return {"run": self.run_id, "plate_id": self.plate_id, "state": self.state, "wells": self.counts,
+                "error": self.error}
+
+
+class ZMQExecutionServer:
+    """Takes requests at a socket and runs them, one after the other, in the working directory.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes any that is free.
+    allowed
+        Modules and packages whose functions may be steps, besides those in the box.
+    config
+        The server's own part of the configuration: `omero`, `results`, `cores`, `profile`.
+    keys
+        Folder of `make_keys`. None: unencrypted, for loopback alone.
+
+    Raises
+    ------
+    OpenHCSError
+        If it can't listen there, there are no keys, or an allowed module is not found.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 7777, allowed: Sequence[str] = (),
+                 config: Mapping[str, Any] | None = None, keys: Path | None = None) -> None:
+        for module in allowed:
+            if not _importable(module):
+                raise ConfigError(f"the module {module!r}, whose steps are to be allowed, is not found: name a module "
+                                  "that is installed here or lies in the working directory")
+        self.allowed = (BOX, *allowed)
+        self._config = dict(config or {})
+        self._runs: dict[str, Run] = {}
+        self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._authenticator: ThreadAuthenticator | None = None
+        try:
+            self._socket = self._listen(host, port, keys)
+        except BaseException:
+            self._context.destroy(0)
+            raise
+
+    def _listen(self, host: str, port: int, keys: Path | None) -> zmq.Socket[bytes]:
+        if keys is None and not is_loopback(host):
+            raise ConfigError(f"the server needs keys to listen on {host}, off this machine: `openhcs-omero zmq-keys`")
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            public, secret = read_key(keys / "server.key_secret")
+            self._authenticator = ThreadAuthenticator(self._context)
+            self._authenticator.start()
+            self._authenticator.configure_curve(domain="*", location=str(keys / "clients"))
+            socket.curve_server, socket.curve_publickey, socket.curve_secretkey = True, public, secret or b""
+        address = "127.0.0.1" if host == "localhost" else host
+        try:
+            socket.bind(f"tcp://{address}:{port or '*'}")
+        except zmq.ZMQError as error:
+            if self._authenticator is not None:
+                self._authenticator.stop()
+            raise ConfigError(f"can't listen on {host} port {port} ({error.strerror}): choose another") from None
+        self.port = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        return socket
+
+    def serve(self) -> None:
+        """Serve until `stop` is called; then what runs is cancelled, and goes on when it is asked for again."""
+        worker = threading.Thread(target=self._work, name="runs", daemon=True)
+        worker.start()
+        try:
+            while not self._stop.is_set():
+                if self._socket.poll(POLL):
+                    self._answer(self._socket.recv_multipart())
+        finally:
+            self._queue.put(None)
+            for run in self._runs.values():
+                self._cancel(run)
+            worker.join()
+            self._socket.close(0)
+            if self._authenticator is not None:
+                self._authenticator.stop()
+            self._context.destroy(0)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    # ---- messages
+
+    def _answer(self, frames: list[bytes]) -> None:
+        """Answer a message, whatever it is."""
+        number = None
+        try:
+            if len(frames) != 2:
+                raise OpenHCSError("a message has one frame")
+            message = decode(frames[1])
+            number = message.get("id")
+            answer = self._do(message)
+        except OpenHCSError as error:
+            answer = {"error": str(error)}
+        except Exception as error:
+            answer = {"error": f"the message was not understood ({type(error).__name__}: {error})"}
+        with contextlib.suppress(zmq.ZMQError):  # nobody there any more
+            self._socket.send_multipart([frames[0], encode({"id": number, **answer})], zmq.DONTWAIT)
+
+    def _do(self, message: dict[str, Any]) -> dict[str, Any]:
+        known: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "execute": self._execute, "events": self._events, "result": self._result, "cancel": self._cancelled,
+            "status": self._status, "ping": lambda _: {"pong": __version__}}
+        if message.get("do") not in known:
+            raise OpenHCSError(f"the message asks to do {message.get('do')!r}; known are {', '.join(known)}")
+        return known[message["do"]](message)
+
+    def _run(self, message: dict[str, Any]) -> Run:
+        run = self._runs.get(str(message.get("run")))
+        if run is None:
+            raise OpenHCSError(f"there is no run {message.get('run')!r} here (a server that is started anew knows "
+                               "none): execute the pipeline again, which does what is left to do")
+        return run
+
+    def _execute(self, message: dict[str, Any]) -> dict[str, Any]:
+        run_id, plate_id, steps, given = (message.get(key) for key in ("run", "plate_id", "steps", "config"))
+        if not isinstance(run_id, str) or not run_id.isalnum() or len(run_id) > 64:
+            raise OpenHCSError(f"run is {run_id!r}, but it must be text of letters and digits")
+        if run_id in self._runs:  # the request was sent twice
+            return self._runs[run_id].describe()
+        if not isinstance(plate_id, int) or isinstance(plate_id, bool):
+            raise OpenHCSError(f"plate_id is {plate_id!r}, but it must be OMERO's id of a plate")
+        if not isinstance(steps, list) or not isinstance(given, dict):
+            raise OpenHCSError("steps must be a list, and config a mapping of keys to values")
+        for key in given:
+            if key not in CLIENT_KEYS:
+                raise ConfigError(f"global_config has {key!r}, which is not for clients to say: theirs are "
+                                  f"{', '.join(CLIENT_KEYS)}")
+        allowed = [self._allowed(step) for step in steps]
+        run = Run(run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}))
+        run.orchestrator.progress = lambda event: self._note(run, event)
+        self._runs[run_id] = run
+        for old in [run for run in self._runs.values() if run.state in END_STATES][: max(0, len(self._runs) - KEPT)]:
+            del self._runs[old.run_id]
+        self._queue.put(run)
+        return run.describe()
+
+    def _allowed(self, step: Any) -> Mapping[str, Any]:
+        """The step, if it names a function of an allowed module."""
+        call = step.get("call") if isinstance(step, dict) else None
+        if not isinstance(call, str):
+            raise StepError(f"a step is {step!r}, but it must be a mapping with call: module:function")
+        module = call.partition(":")[0]
+        if not any(module == name or module.startswith(f"{name}.") for name in self.allowed):
+            raise StepError(f"the step {call} is not allowed here: the server allows functions of "
+                            f"{', '.join(self.allowed)}; its operator allows more by --allow")
+        return step
+
+    def _events(self, message: dict[str, Any]) -> dict[str, Any]:
+        run, after = self._run(message), int(message.get("after") or 0)
+        state = run.state  # before the events: the client that sees an end has all of them, or asks again
+        events = run.events[max(after, 0):][:EVENTS_AT_ONCE]
+        return {**run.describe(), "state": state, "events": events, "more": len(run.events) > after + len(events)}
+
+    def _result(self, message: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(message)
+        return {**run.describe(), "failed": run.failed, "result": run.result}
+
+    def _cancelled(self, message: dict[str, Any]) -> dict[str, Any]:
+        run = self._run(message)
+        self._cancel(run)
+        return run.describe()
+
+    def _status(self, message: dict[str, Any]) -> dict[str, Any]:
+        if message.get("run") is not None:
+            return self._run(message).describe()
+        return {"version": __version__, "allowed": list(self.allowed),
+                "runs": [run.describe() for run in self._runs.values()]}
+
+    # ---- runs
+
+    def _cancel(self, run: Run) -> None:
+        if run.state == "queued":
+            run.state, run.error = "cancelled", "the run was cancelled before it began"
+        elif run.state == "running":
+            run.orchestrator.cancel()
+
+    def _note(self, run: Run, event: dict[str, Any]) -> None:
+        run.counts = event.get("counts", run.counts)
+        run.events.append({**event, "time": time.time()})
+
+    def _work(self) -> None:
+        """Run what is queued, one after the other."""
+        while (run := self._queue.get()) is not None:
+            if run.state != "queued":
+                continue
+            run.state = "running"
+            try:
+                run.orchestrator.unlock()  # no other run is in this folder, see `run_server`
+                run.result = _tell(run.orchestrator.run()[run.plate_id])
+                run.state = "done"
+            except PipelineError as error:
+                run.error = str(error)
+                run.failed = [[plate, well, reason] for (plate, well), reason in error.wells.items()]
+                run.state = "cancelled" if run.orchestrator.cancelled else "failed"
+            except Exception as error:  # whatever one run meets, the next one is run
+                run.error = str(error) if isinstance(error, OpenHCSError) else f"{type(error).__name__}: {error}"
+                run.state = "failed"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _tell(result: Any) -> dict[str, Any]:
+    """A plate's result as JSON has it; tables as CSV."""
+    tables = {}
+    for name in result.tables:
+        tables[name] = (result.folder / f"{name}.csv").read_text()
+    return {"derived_plate": result.derived_plate, "annotations": result.annotations, "tables": tables}
+
+
+def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any],
+               keys: Path | None) -> None:
+    """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
+    from ..omero.connection import Server, connect, look_after
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "zmq-server.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ConfigError(f"another server works in {folder}: name another folder") from None
+    os.chdir(folder)
+    sys.path.insert(0, str(Path.cwd()))
+    omero = Server.from_config(config.get("omero"))
+    connect(omero)  # says now what is wrong with it, and keeps the password for the runs
+    look_after(omero)
+    server = ZMQExecutionServer(host, port, allowed, config, keys)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    how = "unencrypted, for this machine alone" if keys is None else f"encrypted, with the keys in {keys}"
+    print(f"execution server ready on {host} port {server.port}, {how}", flush=True)
+    server.serve()

@@ -1,0 +1,96 @@
+"""What goes between execution server and client: JSON objects, one a message, and the keys that encrypt them.
+
+    {"id": 1, "do": "execute", "run": <hex>, "plate_id": 7, "steps": [{"call": "module:function", ...}], "config": {}}
+    {"id": 2, "do": "events", "run": <hex>, "after": 0}     events from that number on, and the state of the run
+    {"id": 3, "do": "result", "run": <hex>}                 derived plate, annotations, and tables as CSV
+    {"id": 4, "do": "cancel", "run": <hex>}
+    {"id": 5, "do": "status"} or with "run"
+    {"id": 6, "do": "ping"}
+
+An answer has the request's `id`, and `error`, a sentence, where it was refused. Clients ask for events and the server
+keeps nothing about clients, so one that dies leaves nothing behind, and any client can ask about any run.
+"""
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.auth
+
+from ..errors import ConnectError, OpenHCSError
+
+PORT = 7777
+KEYS = Path("~/.openhcs-omero-keys")
+MAX_REQUEST = 2**20  # bytes
+END_STATES = ("done", "failed", "cancelled")
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The message in these bytes, or OpenHCSError."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        raise OpenHCSError("the message is not JSON") from None
+    if not isinstance(message, dict):
+        raise OpenHCSError("the message is not a JSON object")
+    return message
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is said to that host stays on this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def make_keys(folder: Path, client: str) -> list[Path]:
+    """Make the server's keys where there are none yet, and those of a client.
+
+    Returns
+    -------
+    list of Path
+        The files that were made. `server.key_secret` stays with the server; a client needs `server.key` and its own
+        `client.key_secret`. The server lets in whoever has a key in `clients/`.
+
+    Raises
+    ------
+    OpenHCSError
+        If that client has keys already, or its name is no name of a file.
+    """
+    if not client.replace("-", "").replace("_", "").isalnum():
+        raise OpenHCSError(f"the client's name {client!r} must be of letters, digits, - and _")
+    clients = folder / "clients"
+    clients.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.chmod(folder, 0o700)
+    if (clients / f"{client}.key").exists():
+        raise OpenHCSError(f"the client {client!r} has keys already, in {clients}: choose another name")
+    made: list[Path] = []
+    mask = os.umask(0o077)
+    try:
+        if not (folder / "server.key_secret").exists():
+            made += map(Path, zmq.auth.create_certificates(folder, "server"))
+        public, secret = map(Path, zmq.auth.create_certificates(clients, client))
+        own = folder / f"{client}.key_secret"
+        secret.replace(own)  # the folder with those who are let in has public keys alone
+    finally:
+        os.umask(mask)
+    return [*made, public, own]
+
+
+def read_key(file: Path) -> tuple[bytes, bytes | None]:
+    """Public and secret key in a file, or ConnectError that says how to make them."""
+    try:
+        public, secret = zmq.auth.load_certificate(file)
+    except (OSError, ValueError):
+        raise ConnectError(f"{file} has no key: the messages are encrypted off this machine, make keys by "
+                           "`openhcs-omero zmq-keys` beside the server") from None
+    return public, secret
