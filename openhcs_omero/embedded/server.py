@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -151,6 +152,8 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
     """
     # Blocked in all threads and waited for by this one: a handler's flag may be set just before a wait, and be missed.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection or an open store is a file each
     server = None
     try:
         server = Server(data)

@@ -115,7 +115,7 @@ def _numbered(root: Path, oid: int) -> Path:
 def _on_connect(connection, _record) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin decides, see _on_begin
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
-                   "cache_size = -65536", "temp_store = MEMORY"):
+                   "cache_size = -16384", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own know ASCII only
         connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
