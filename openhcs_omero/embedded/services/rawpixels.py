@@ -21,6 +21,7 @@ from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.saving import new_event
 from openhcs_omero.embedded.services.config import MAX_PLANE
+from openhcs_omero.embedded.settings import Source, load_source
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -226,6 +227,35 @@ class RawPixelsService(StatefulService):
         self.layout, self._open()
         with open(self._path, "rb") as file:
             return hashlib.file_digest(file, "sha1").digest()
+
+    # -- statistics ----------------------------------------------------------------------------------------------
+
+    def getHistogram(self, ctx: Context, channels, bins, global_range, plane):
+        """How often values occur in a plane, by channel: from its smallest to its largest value, or the channel's."""
+        if bins < 1:
+            raise refuse(omero.ApiUsageException, f"There is no histogram of {bins} bins.")
+        source = self._source(ctx)
+        found = {}
+        for c in channels or range(self.layout.c):
+            values = source.plane(plane.z, c, plane.t).astype(np.float64)
+            low, high = (global_range and source.statistics[c]) or (values.min(), values.max())
+            place = ((values - low) / (high - low + 1) * bins).astype(np.int64)
+            found[c] = np.bincount(np.clip(place, 0, bins - 1).ravel(), minlength=bins).tolist()
+        return found
+
+    def findMinMax(self, ctx: Context, channels):
+        """The smallest and the largest value of channels, in all their planes."""
+        source = self._source(ctx)
+        found = {}
+        for c in channels or range(self.layout.c):
+            stacks = [source.stack(c, t) for t in range(self.layout.t)]
+            found[c] = [float(min(s.min() for s in stacks)), float(max(s.max() for s in stacks))]
+        return found
+
+    def _source(self, ctx: Context) -> Source:
+        self.layout  # noqa: B018
+        with self.server.store.read() as connection:
+            return load_source(self.server.store, connection, ctx, self._id or 0)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
