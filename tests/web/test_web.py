@@ -208,7 +208,7 @@ def test_preview_saves_channel_settings(page, address):
     page.press("#wblitz-ch0-cw-end", "Tab")
     wait_for_picture(page, before)
     now = picture(page)
-    assert sum(now.getdata(0)) > sum(was.getdata(0))  # a lower end of the window: a brighter red
+    assert bright(now)[0] > bright(was)[0]  # a lower end of the window: a brighter red
     keep(page, "preview")
     with page.expect_response(lambda answer: "saveImgRDef" in answer.url) as saved:
         page.click("#rdef-setdef-btn")
