@@ -70,7 +70,9 @@ def derive(settings: Settings, plate_id: int, record: Path) -> None:
 def estimate(settings: Settings, plate_id: int, position: int, channel: int, output: Path) -> None:
     """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
     conn = connect_job(settings.server())
-    images = [image for _, image in load_plate(conn, plate_id).images()]
+    plate = load_plate(conn, plate_id)
+    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may have other sizes
+    images = [image for _, image in plate.images() if image.shape == like.shape]
     chosen = [images[i] for i in np.linspace(0, len(images) - 1, min(ESTIMATE_PLANES, len(images))).astype(int)]
     planes = (read_plane(conn, image, image.size_z // 2, channel, 0) for image in chosen)
     step = settings.steps[position - 1]

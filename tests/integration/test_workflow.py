@@ -5,17 +5,18 @@ import subprocess
 
 import numpy as np
 import pytest
-from omero.model import MapAnnotationI
-from omero.rtypes import rstring
+from omero.model import ImageI, MapAnnotationI, PlateI, WellI, WellSampleI
+from omero.rtypes import rint, rstring
 from PIL import Image
 from snake import workflow
-from wire import make_plate
+from wire import block, make_plate
 
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.omero import services
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.derived import NAMESPACE, find_derived
 from openhcs_omero.omero.importing import import_folder
-from openhcs_omero.omero.pixels import read_site
+from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.processing.synthetic import Screen, sites, write_plate
 
@@ -111,6 +112,19 @@ def test_two_plates_some_wells_and_two_outputs(workflow, conn):
     assert [path.stem for path in drawn] == ["bright"]
     workflow.configure(*plates, wells=["B01-B02", "A1"])
     assert workflow.succeed().nothing_done
+
+
+def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
+    plate = make_plate(conn, {"A01": 1, "A02": 1})
+    group = services.current_group(conn)
+    [image] = write_well_images(conn, [NewImage("other", block(1, (1, 1, 1, 9, 9)))], "test", group)
+    well, sample = WellI(), WellSampleI()
+    well.row, well.column, well.plate = rint(3), rint(3), PlateI(plate, False)
+    sample.image = ImageI(image.image_id, False)
+    well.addWellSample(sample)
+    services.update(conn).saveObject(well)
+    workflow.configure(plate, wells=["A01-A02"], steps=[STEPS[0]])
+    assert workflow.succeed().wells == ["A01", "A02"]
 
 
 def test_the_password_goes_nowhere(workflow, conn):
