@@ -119,7 +119,7 @@ class _Open:
 
 _connections: dict[Server, _Open] = {}
 _servers: WeakKeyDictionary[BlitzGateway, Server] = WeakKeyDictionary()
-_watches: list[threading.Event] = []
+_watches: dict[Server, threading.Event] = {}
 _lock = threading.RLock()
 
 
@@ -159,19 +159,22 @@ def connect_job(server: Server) -> BlitzGateway:
             time.sleep(RETRY)
 
 
-def look_after(server: Server) -> None:
+def look_after(server: Server, end: bool = True) -> None:
     """Keep a session at hand for the jobs until this process ends.
 
     Where the server has lost the session (it was restarted, or an administrator closed it), another one is opened with
     the password of the first, which no one else has, and stored for the jobs. Where the server stays away for as long
-    as a job waits for it, this process gets a SIGTERM, upon which Snakemake starts no further job and ends.
+    as a job waits for it, this process gets a SIGTERM, upon which Snakemake starts no further job and ends; where `end`
+    is False (this process is not Snakemake's) it does not.
     """
-    stop = threading.Event()
-    _watches.append(stop)
-    threading.Thread(target=_watch, args=(server, stop), name="omero-session", daemon=True).start()
+    with _lock:
+        if server in _watches:
+            return
+        stop = _watches[server] = threading.Event()
+    threading.Thread(target=_watch, args=(server, stop, end), name="omero-session", daemon=True).start()
 
 
-def _watch(server: Server, stop: threading.Event) -> None:
+def _watch(server: Server, stop: threading.Event, end: bool) -> None:
     said, down_since = "", None
     while not stop.wait(LOOK_AFTER):
         try:
@@ -184,7 +187,7 @@ def _watch(server: Server, stop: threading.Event) -> None:
             if str(error) != said:
                 said = str(error)
                 print(f"error: {said}", file=sys.stderr, flush=True)
-            if isinstance(error, ServerDown):
+            if end and isinstance(error, ServerDown):
                 down_since = down_since or time.monotonic()
                 if time.monotonic() - down_since > DOWN_PATIENCE:
                     print(f"error: {server.address} stayed away for {DOWN_PATIENCE} seconds: no further job "
@@ -256,7 +259,7 @@ def _alive(conn: BlitzGateway) -> bool:
 @atexit.register
 def close_all() -> None:
     """Close the connections of this process, and the sessions that it made; the process's end does it by itself."""
-    for watch in _watches:
+    for watch in _watches.values():
         watch.set()
     _watches.clear()
     with _lock:

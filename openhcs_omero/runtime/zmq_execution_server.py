@@ -284,7 +284,7 @@ def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], confi
     sys.path.insert(0, str(Path.cwd()))
     omero = Server.from_config(config.get("omero"))
     connect(omero)  # says now what is wrong with it, and keeps the password for the runs
-    look_after(omero)
+    look_after(omero, end=False)
     server = ZMQExecutionServer(host, port, allowed, config, keys)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -183,8 +183,32 @@ def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     orchestrator.cancel()
     thread.join(60)
     assert caught == ["the run was cancelled; what was done is kept, and a new run goes on from there"]
+
+    def interrupt(event):
+        if event.get("state") == "running" and event["event"] == "well":
+            raise KeyboardInterrupt
+
+    (work / "gate").unlink()
+    with pytest.raises(KeyboardInterrupt):  # Ctrl-C
+        PipelineOrchestrator([plate], [inverting.endless], {"cores": 1, "heatmaps": []}, interrupt).run()
+    assert not processes_in(work), "the run outlived its caller"
     steps = [{"call": "inverting:picky"}]  # as the configuration writes it
     assert PipelineOrchestrator([plate], steps, {"cores": 1, "heatmaps": []}).run()[plate].derived_plate
+
+
+def processes_in(folder, name="python"):
+    """Ids of other processes that have a name in their command line, and work in or below a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and int(process.name) != os.getpid():
+            try:
+                words = (process / "cmdline").read_bytes().decode()
+                inside = str(folder) in os.readlink(process / "cwd")
+            except OSError:
+                continue
+            if inside and name in words:
+                found.append(int(process.name))
+    return found
 
 
 def wait_for(what, seconds=60):

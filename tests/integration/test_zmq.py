@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
-from test_orchestrator import ROOT, SEED, STEPS, blocks, wait_for, work
+from test_orchestrator import ROOT, SEED, STEPS, blocks, processes_in, wait_for, work
 from typer.testing import CliRunner
 from wire import block, make_plate
 
@@ -159,7 +158,7 @@ def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
     with pytest.raises(PipelineError, match="cancelled before it began"):
         client.attach(third)
 
-    (head,) = processes_of("openhcs_omero.core.orchestrator.head", work)
+    (head,) = processes_in(work, "openhcs_omero.core.orchestrator.head")
     os.kill(head, signal.SIGKILL)
     with pytest.raises(PipelineError, match="killed by signal 9"):
         client.attach(first)
@@ -168,23 +167,8 @@ def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
     with pytest.raises(PipelineError, match="was cancelled"):
         client.attach(second)
     assert client.attach(fourth).derived_plate
-    assert not processes_of("process_well", work), "a step outlived its run"
+    assert not processes_in(work, "process_well"), "a step outlived its run"
     client.close()
-
-
-def processes_of(name, folder):
-    """Processes whose command line has a name, and that work in or below a folder."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                words = (process / "cmdline").read_bytes().decode().split("\0")
-                inside = str(folder) in os.readlink(process / "cwd")
-            except OSError:
-                continue
-            if inside and any(name in word for word in words):
-                found.append(int(process.name))
-    return found
 
 
 def raw(port):

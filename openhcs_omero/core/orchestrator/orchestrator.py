@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,14 +131,16 @@ class PipelineOrchestrator:
         OpenHCSError
             If there is no connection to OMERO, or a step or the configuration is wrong; nothing has been changed then.
         """
-        from openhcs_omero.omero.connection import connect
+        from openhcs_omero.omero.connection import connect, look_after
 
         connect(self._server)  # asks for a password where one is needed; the run joins the session
+        look_after(self._server, end=False)
         failures = _Failures()
-        for event in self._process.events():
-            failures.note(event)
-            if self.progress is not None:
-                self.progress(event)
+        with closing(self._process.events()) as events:
+            for event in events:
+                failures.note(event)
+                if self.progress is not None:
+                    self.progress(event)
         if self.cancelled:
             raise PipelineError("the run was cancelled; what was done is kept, and a new run goes on from there")
         if self._process.status:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -62,7 +62,7 @@ class WorkflowProcess:
             subprocess.run([sys.executable, "-m", "snakemake", *self.command, "--unlock"], env=self._environment(),
                            stdin=subprocess.DEVNULL, capture_output=True)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Run to the end, and give what the run says (see events.py) while it does; then `status` is known."""
         if self.cancelled:
             return
