@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo setup-web demo-web stop-web test-web test test-slow test-slurm install-slurm lint test-pythons clean
+.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint test-pythons clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
@@ -27,12 +27,17 @@ test-web: setup-web
 	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
 	.venv-web/bin/pytest -m web tests/web
 
+# Unmodified clients of OMERO against the embedded server, in an environment of their own
+test-clients:
+	@$(PYTHON) envs/bootstrap.py --venv .venv-clients --requirements tests/clients/requirements.txt
+	.venv-clients/bin/python -m pytest -m clients tests/clients
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow and not slurm and not web"
+	$(BIN)/pytest -m "not slow and not slurm and not web and not clients"
 
 test-slow: setup
 	$(BIN)/pytest -m "slow and not slurm"

@@ -179,6 +179,10 @@ def test_classes(store):
         ["ome.model.annotations.MapAnnotation", 1],
         ["ome.model.annotations.TagAnnotation", 2],
     ]
+    assert column(store, "select a.textValue from Annotation a where type(a) = TagAnnotation order by a.id") == [
+        "one",
+        "two",
+    ]
     assert len(objects(store, "from TextAnnotation")) == 2 and len(objects(store, "from CommentAnnotation")) == 0
     assert column(store, "select a.id from Annotation a where a.class = '/map/'") == [3]
 

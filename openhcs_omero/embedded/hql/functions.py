@@ -104,8 +104,11 @@ def _round(value: Value, digits: Value | None = None) -> Value:
 
 
 def _type(value: Value) -> Value:
+    if value.kind == "entity" and value.source is not None and value.field is None and value.entity is not None:
+        has = "class" in value.source.table.c
+        return Value(value.source.table.c["class"] if has else sa.literal(value.entity.name), "java", value.entity)
     if value.kind != "class":
-        raise usage_error("type() takes a class, as in type(x.class)")
+        raise usage_error("type() takes an object or its class, as in type(x) or type(x.class)")
     return Value(value.sql, "java", value.entity)
 
 
