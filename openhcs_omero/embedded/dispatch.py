@@ -30,7 +30,7 @@ MODULES = {
     "IQuery": "query", "IRenderingSettings": "rendersettings", "IRoi": "rois", "IScript": "scripts",
     "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types", "IUpdate": "update",
     "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
-    "ThumbnailStore": "thumbnails",
+    "SharedResources": "resources", "Table": "tables", "ThumbnailStore": "thumbnails",
 }
 
 

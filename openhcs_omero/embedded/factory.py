@@ -50,6 +50,8 @@ class Client:
         with self._lock:
             if name not in self.services:
                 servant, service = make_servant(self.server, self.session, interface)
+                if hasattr(service, "client"):  # one that serves more to this client
+                    service.client = self
                 if isinstance(service, StatefulService):
                     service.forget = lambda: self.forget(name)
                 self.add(servant, name, service)

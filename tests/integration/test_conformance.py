@@ -13,12 +13,6 @@ import pytest
 SUITE = Path(__file__).resolve().parents[3] / "shared" / "conformance"
 pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suite is not here")
 
-# What the embedded server does not serve: OMERO.tables.
-NOT_YET = {
-    "tables.add_data_errors", "tables.all_columns", "tables.new_table", "tables.open_again", "tables.update",
-    "tables.where", "tables.who_may",
-}
-
 
 def _load_suite():
     """The suite's own runner as a module, and its cases by name."""
@@ -39,9 +33,7 @@ run, CASES = _load_suite()
 
 @pytest.mark.parametrize("name", [  # the command line's cases start it dozens of times
     pytest.param(name, marks=pytest.mark.slow if name.startswith("cli.") else ()) for name in CASES])
-def test_case(name, omero_server, monkeypatch, request):
-    if omero_server.data is not None and name in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="not served yet", strict=True))
+def test_case(name, omero_server, monkeypatch):
     monkeypatch.syspath_prepend(str(SUITE))
     session = run.Session(Namespace(host=omero_server.host, port=omero_server.port, user=omero_server.user,
                                     password=omero_server.password))
@@ -50,7 +42,3 @@ def test_case(name, omero_server, monkeypatch, request):
         got = json.loads(json.dumps(CASES[name](session), sort_keys=True))
     expected = json.loads((SUITE / "expected" / f"{name}.json").read_text())
     assert list(run.difference(expected, got)) == []
-
-
-def test_the_known_gaps_are_cases():
-    assert set(CASES) >= NOT_YET

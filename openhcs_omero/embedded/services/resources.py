@@ -1,0 +1,60 @@
+"""SharedResources: opens tables."""
+from __future__ import annotations
+
+import uuid as uuids
+from typing import TYPE_CHECKING
+
+import omero
+import omero.grid
+
+from openhcs_omero.embedded import rows
+from openhcs_omero.embedded.access import ALL_GROUPS, Context
+from openhcs_omero.embedded.dispatch import make_servant
+from openhcs_omero.embedded.errors import refuse
+from openhcs_omero.embedded.saving import insert, new_event
+from openhcs_omero.embedded.services.tables import TableService
+
+if TYPE_CHECKING:
+    from openhcs_omero.embedded.factory import Client
+
+MIMETYPE = "OMERO.tables"
+
+
+class ResourcesService:
+    """Each table that is opened is served until it is closed, or its client is gone."""
+
+    interface = "::omero::grid::SharedResources"
+
+    client: Client | None = None  # set by the session factory: whose service this is
+
+    def __init__(self, server, session):
+        self.server, self.session = server, session
+
+    def areTablesEnabled(self, ctx: Context):
+        return True
+
+    def newTable(self, ctx: Context, repository, path):
+        """A new original file for a table, and the open table, which is to be initialized."""
+        if ctx.group == ALL_GROUPS:
+            raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        with self.server.store.write() as connection:
+            oid = insert(connection, ctx, self.server.schema["OriginalFile"],
+                         {"name": path, "path": path, "mimetype": MIMETYPE}, new_event(connection, ctx))
+        return self._table(ctx, oid)
+
+    def openTable(self, ctx: Context, file):
+        return self._table(ctx, rows.id_of(file) or -1)
+
+    def repositories(self, ctx: Context):
+        return omero.grid.RepositoryMap([], [])
+
+    def _table(self, ctx: Context, oid: int):
+        servant, service = make_servant(self.server, self.session, TableService.interface)
+        assert isinstance(service, TableService)
+        service.open(ctx, oid)
+        client = self.client
+        assert client is not None
+        name = f"{uuids.uuid4()}omero.grid.Table"
+        service.forget = lambda: client.forget(name)
+        client.add(servant, name, service)
+        return client.proxy(name)
