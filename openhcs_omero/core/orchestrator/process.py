@@ -85,9 +85,11 @@ class WorkflowProcess:
         assert self._process is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
-        if self._process.wait() < 0:  # it was killed, and its jobs were not
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        # what is left of its process group then are jobs that a killed head didn't end, or that it was just starting
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def cancel(self) -> None:
         """End the run: its jobs too; what is done is kept."""
