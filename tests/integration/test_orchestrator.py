@@ -160,7 +160,10 @@ def test_wells_that_fail_are_named(work, conn):
     assert caught.value.wells == {(plate, well): f"ValueError: can't bear {well}" for well in ("A01", "C03")}
     assert all(f"{well} of plate {plate} (ValueError: can't bear {well})" in sentence for well in ("A01", "C03"))
     assert (work / "results" / f"plate_{plate}_processed" / "processed" / "B02.json").exists()
-    results = PipelineOrchestrator([plate], [inverting.picky], {"cores": 2, "heatmaps": []}).run()  # mended
+    (work / "mine").mkdir()
+    (work / "mine" / "config.yaml").write_text("executor: local\ncores: 1\n")
+    results = PipelineOrchestrator([plate], [inverting.picky], {"profile": "mine", "heatmaps": []}).run()  # mended
+    assert "Provided cores: 1" in (work / "results" / "pipeline.log").read_text().rpartition("Building DAG")[2]
     assert list(results[plate].tables["features"]["well_is"]) == ["A01", "B02", "C03"]
 
 

@@ -50,7 +50,9 @@ class WorkflowProcess:
         if cores is not None:
             self.command += ["--cores", str(cores)]
         if profile is not None:
-            self.command += ["--profile", str(find_profile(profile))]
+            # the workflow's own profile, for the local machine, would go before this one
+            self.command += ["--profile", str(find_profile(profile)), "--workflow-profile", "none", "--keep-going",
+                             "--rerun-incomplete"]
         write_if_changed(configfile, text)
         self._paths = [*folders, os.environ.get("PYTHONPATH", "")]
         self._process: subprocess.Popen[bytes] | None = None
