@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import omero
 import omero.grid
+from omero.rtypes import rstring
 
 from openhcs_omero.embedded import rows
 from openhcs_omero.embedded.access import ALL_GROUPS, Context
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from openhcs_omero.embedded.factory import Client
 
 MIMETYPE = "OMERO.tables"
+REPOSITORY = 0  # no original file has this id
 
 
 class ResourcesService:
@@ -46,7 +48,11 @@ class ResourcesService:
         return self._table(ctx, rows.id_of(file) or -1)
 
     def repositories(self, ctx: Context):
-        return omero.grid.RepositoryMap([], [])
+        """One for show: clients name one where they make a table. It takes no files."""
+        place = omero.model.OriginalFileI(REPOSITORY)
+        place.name, place.path, place.mimetype = rstring(self.server.store.folder.name), rstring("/"), rstring(
+            "Repository")
+        return omero.grid.RepositoryMap([place], [None])
 
     def _table(self, ctx: Context, oid: int):
         servant, service = make_servant(self.server, self.session, TableService.interface)

@@ -1,0 +1,106 @@
+"""OMERO.tables over the wire: what outlives a handle, a client and the server, and what conditions say."""
+from __future__ import annotations
+
+import math
+
+import Ice
+import omero
+import omero.grid
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omero.rtypes import rlong, rstring
+
+
+def columns(numbers=(), values=(), texts=()) -> list:
+    return [omero.grid.LongColumn("n", "", list(numbers)), omero.grid.DoubleColumn("x", "", list(values)),
+            omero.grid.StringColumn("t", "", 8, list(texts))]
+
+
+def new_table(conn, *rows):
+    table = conn.c.sf.sharedResources().newTable(1, "table")
+    table.initialize(columns())
+    if rows:
+        table.addData(columns(*zip(*rows)))
+    return table
+
+
+def reopen(conn, table):
+    return conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(table.getOriginalFile().id.val, False))
+
+
+def where(table, condition: str, **variables) -> list[int]:
+    return table.getWhereList(condition, variables, 0, 0, 1)
+
+
+def test_nothing_of_a_refused_call_is_kept(conn):
+    table = new_table(conn, (1, 1.0, "a"))
+    with pytest.raises(omero.ValidationException):
+        table.addData(columns([2, 3], [1.0, 2.0], ["fits", "this does not fit"]))
+    assert table.getNumberOfRows() == 1
+    with pytest.raises(omero.ValidationException):
+        table.update(omero.grid.Data(0, [0], columns([5], [5.0], ["this does not fit"])))
+    assert table.read([0, 1, 2], 0, 0).columns[0].values == [1]
+
+
+def test_not_a_number_comes_back(conn):
+    table = new_table(conn, (1, math.nan, "nan"), (2, math.inf, "inf"), (3, -0.0, "0"))
+    first, second, third = table.read([1], 0, 3).columns[0].values
+    assert math.isnan(first) and second == math.inf and third == 0
+    assert where(table, "x > 0") == [1] and where(table, "x == x") == [1, 2]
+
+
+def test_metadata(conn):
+    table = new_table(conn)
+    table.setMetadata("key", rstring("value"))
+    table.setAllMetadata({"number": rlong(1 << 40)})
+    found = reopen(conn, table).getAllMetadata()
+    assert found["key"].val == "value" and found["number"].val == 1 << 40 and found["__version"].val == "2"
+    assert table.getMetadata("nothing") is None
+    with pytest.raises(omero.ValidationException):
+        table.setMetadata("list", omero.rtypes.rlist([]))
+
+
+def test_a_client_that_dies_leaves_a_table_of_the_right_size(conn, omero_server):
+    other = omero_server.login(conn.getUser().getName(), "pw")
+    table = new_table(other, (1, 1.0, "a"))
+    oid = table.getOriginalFile().id.val
+    other.close()
+    file = conn.getObject("OriginalFile", oid)
+    assert file.getSize() > 0
+    assert conn.c.sf.sharedResources().openTable(file._obj).getNumberOfRows() == 1
+
+
+def test_delete_takes_the_file(conn):
+    table = new_table(conn, (1, 1.0, "a"))
+    oid = table.getOriginalFile().id.val
+    table.delete()
+    assert conn.getObject("OriginalFile", oid) is None
+    table.close()
+    with pytest.raises(Ice.ObjectNotExistException):
+        table.getHeaders()
+
+
+@pytest.mark.parametrize("condition", ["__import__('os')", "n.real > 0", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3",
+                                       "lambda: n", "n + 1", "(n > 0", "t + 1 == 2"])
+def test_conditions_are_columns_values_and_operators_only(conn, condition):
+    with pytest.raises(omero.ApiUsageException):
+        where(new_table(conn, (1, 1.0, "a")), condition)
+
+
+@pytest.fixture(scope="module")
+def numbers(root):
+    table = new_table(root, *((n, n / 2, str(n)) for n in range(-10, 11)))
+    yield table
+    table.delete()
+    table.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(-12, 12), st.integers(-12, 12), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), st.booleans())
+def test_conditions_are_what_python_says(numbers, low, high, operator, both):
+    join = "&" if both else "|"
+    got = where(numbers, f"(n {operator} low) {join} ~(x * 2 {operator} {high})", low=rlong(low))
+    wanted = [row for row, n in enumerate(range(-10, 11))
+              if eval(f"(n {operator} {low}) {join} (not n {operator} {high})", {"n": n})]
+    assert got == wanted
