@@ -1,6 +1,7 @@
 """A real Slurm on this machine alone: munged, slurmctld and slurmd from Debian's packages, without systemd."""
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import psutil
 CONFIG = Path("/etc/slurm/slurm.conf")  # srun inside a job finds no other
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 
+MARK = "# written for the tests of openhcs_omero"
 # Memory is counted every second and a job over its limit is killed, for want of cgroups. Priorities need no history.
-TEMPLATE = """\
+TEMPLATE = f"{MARK}\n" """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
@@ -162,6 +164,8 @@ class SlurmCluster:
         ctld_port, d_port = _free_ports(2)
         CONFIG.parent.mkdir(exist_ok=True)
         self._kept = CONFIG.read_bytes() if CONFIG.exists() else None
+        if self._kept is not None and self._kept.startswith(MARK.encode()):  # of a run that was killed
+            self._kept = None
         self._wrote = True
         CONFIG.write_text(TEMPLATE.format(host=self.host, folder=self.folder, cpus=self._cpus, memory=self._memory,
                                           ctld_port=ctld_port, d_port=d_port))
@@ -180,7 +184,8 @@ class SlurmCluster:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "OMERO_"))}
         with (self.folder / f"{program}.out").open("wb") as out:
             self._daemons.append(subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=out,
-                                                  stderr=out, env={**env, "PATH": _path()}, start_new_session=True))
+                                                  stderr=out, env={**env, "PATH": _path()}, start_new_session=True,
+                                                  preexec_fn=_end_with_parent))
 
     def _dead(self) -> bool:
         return any(process.poll() is not None for process in self._daemons)
@@ -188,6 +193,11 @@ class SlurmCluster:
     def _logs(self) -> str:
         return "\n".join(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-12:])
                          for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("*.out")]))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the tests' own does, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _path() -> str:
