@@ -274,6 +274,8 @@ def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], confi
     """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
     from ..omero.connection import Server, connect, look_after
 
+    if keys is not None:
+        read_key(keys / "server.key_secret")  # before anything is begun
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "zmq-server.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:

@@ -301,6 +301,8 @@ def test_off_this_machine_there_must_be_keys(tmp_path, monkeypatch):
         ZMQExecutionServer(host="0.0.0.0", port=0)
     with pytest.raises(ConnectError, match=r"has no key.*`openhcs-omero zmq-keys`"):
         ZMQExecutionServer(host="0.0.0.0", port=0, keys=tmp_path)
+    said = CliRunner().invoke(app, ["zmq-server", "--listen", "0.0.0.0"])
+    assert said.exit_code == 1 and re.match(r"error: \S+/server.key_secret has no key", said.stderr), said.output
     with pytest.raises(ConnectError, match=r"has no key.*`openhcs-omero zmq-keys`"):
         ZMQExecutionClient(host="omero-server.example.com")
     make_keys(tmp_path / "keys", "client")
