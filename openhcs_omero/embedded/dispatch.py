@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 # Module of embedded/services by interface; an interface without one has a servant that supports nothing.
 MODULES = {
     "IAdmin": "admin", "IConfig": "config", "IContainer": "containers", "IMetadata": "metadata", "IPixels": "pixels",
-    "IQuery": "query", "IRenderingSettings": "rendersettings", "IRoi": "rois", "IScript": "scripts",
-    "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types", "IUpdate": "update",
-    "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
+    "IQuery": "query", "IRenderingSettings": "rendersettings", "IRepositoryInfo": "repository", "IRoi": "rois",
+    "IScript": "scripts", "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types",
+    "IUpdate": "update", "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
     "SharedResources": "resources", "Table": "tables", "ThumbnailStore": "thumbnails",
 }
 

@@ -40,9 +40,12 @@ class TableFile:
     @contextmanager
     def _open(self, write: bool = False):
         with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            yield connection
-            connection.execute("COMMIT")
+            try:
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except sqlite3.DatabaseError as wrong:
+                raise refuse(omero.ValidationException, f"This original file is no table: {wrong}.") from None
 
     def headers(self) -> list:
         """The columns, without values. Raises ApiUsageException where the table is not initialized."""

@@ -81,6 +81,18 @@ def test_delete_takes_the_file(conn):
         table.getHeaders()
 
 
+def test_another_file_is_no_table(conn, tmp_path):
+    (tmp_path / "a.csv").write_text("well,cells\n" * 1000)
+    file = conn.createOriginalFileFromLocalFile(str(tmp_path / "a.csv"))
+    table = conn.c.sf.sharedResources().openTable(file._obj)
+    with pytest.raises(omero.ValidationException, match="no table"):
+        table.getHeaders()
+    with pytest.raises(omero.ValidationException, match="no table"):
+        table.initialize(columns())
+    table.close()
+    assert b"".join(conn.getObject("OriginalFile", file.getId()).getFileInChunks()) == b"well,cells\n" * 1000
+
+
 @pytest.mark.parametrize("condition", ["__import__('os')", "n.real > 0", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3",
                                        "lambda: n", "n + 1", "(n > 0", "t + 1 == 2"])
 def test_conditions_are_columns_values_and_operators_only(conn, condition):
