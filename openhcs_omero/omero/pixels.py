@@ -6,6 +6,7 @@ in the machine's own byte order.
 
 import contextlib
 import hashlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class _OpenStore(threading.local):
     client: Any = None
     pixels_id: int | None = None
     store: Any = None
+    process: int | None = None
     same_on_disk: tuple[Any, int] | None = None  # client and pixels whose mapped bytes were found right
 
 
@@ -133,13 +135,20 @@ def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
     if _open.client is conn.c and _open.pixels_id == image.pixels_id:
         return _open.store
     if _open.client is conn.c:
-        with contextlib.suppress(Exception):
-            _open.store.close()
-    _open.client = _open.pixels_id = _open.store = None
+        close_store()
     store = conn.c.sf.createRawPixelsStore()
     store.setPixelsId(image.pixels_id, False, services.context(conn, services.ALL_GROUPS))
-    _open.client, _open.pixels_id, _open.store = conn.c, image.pixels_id, store
+    _open.client, _open.pixels_id, _open.store, _open.process = conn.c, image.pixels_id, store, os.getpid()
     return store
+
+
+def close_store() -> None:
+    """Close the store that this thread reads by, which the server else keeps until the session ends."""
+    store, mine = _open.store, _open.process == os.getpid()
+    _open.client = _open.pixels_id = _open.store = None
+    if store is not None and mine:  # a forked process can't speak over its parent's connection
+        with contextlib.suppress(Exception):  # its connection may be closed
+            store.close()
 
 
 def _mapped(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Plates, sites and planes as a server gives them."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import omero
@@ -13,7 +14,15 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import connection, services
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.connection import Server
-from openhcs_omero.omero.pixels import NewImage, pixels_file, read_metadata, read_plane, read_site, write_well_images
+from openhcs_omero.omero.pixels import (
+    NewImage,
+    close_store,
+    pixels_file,
+    read_metadata,
+    read_plane,
+    read_site,
+    write_well_images,
+)
 from openhcs_omero.omero.plate import load_plate
 
 __all__ = ["wire"]
@@ -126,6 +135,27 @@ def test_planes_of_an_image_share_a_store(conn, wire):
             read_plane(conn, image, z, 0, 0)
     opened = ["createRawPixelsStore", "setPixelsId", "getPlane", "getPlane", "getPlane"]
     assert wire.stop() == [*opened, "close", *opened]
+
+
+def test_a_thread_closes_its_own_store(conn):
+    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
+    read_plane(conn, image, 0, 0, 0)
+
+    def read():
+        read_site(conn, image)
+        opened = stores()
+        close_store()
+        close_store()
+        return opened
+
+    def stores():
+        return len([name for name in conn.c.sf.activeServices() if name.endswith("RawPixelsStore")])
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(read).result() == 2
+    assert stores() == 1
+    close_store()
+    assert np.array_equal(read_plane(conn, image, 1, 1, 0), block(1)[0, 1, 1])
 
 
 @pytest.mark.parametrize("plane", [(3, 0, 0), (0, 2, 0), (0, 0, 1), (-1, 0, 0)])
