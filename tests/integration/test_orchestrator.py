@@ -183,6 +183,8 @@ def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     thread = threading.Thread(target=run)
     thread.start()
     wait_for((work / "gate").exists)
+    with pytest.raises(PipelineError, match=r"another run is at work in .*unlock\(\)"):
+        PipelineOrchestrator([plate], [inverting.invert], {"cores": 1, "heatmaps": []}).run()
     orchestrator.cancel()
     thread.join(60)
     assert caught == ["the run was cancelled; what was done is kept, and a new run goes on from there"]

@@ -89,9 +89,12 @@ def _reason(logs: Any) -> str:
 
 
 def _sentence(message: str) -> str:
-    """What an exception of Snakemake says, without where in the Snakefile: "WorkflowError in file ..., line 3:"."""
+    """What an exception of Snakemake says, without "WorkflowError in file ..., line 3:" and where in the Snakefile."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+ in file .*:$", line)]
+    said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+( in file .*)?:$", line)]
+    if said and "cannot be locked" in said[0]:
+        return (f"another run is at work in {Path.cwd()}, or was killed there: wait for it, or, where it was, take "
+                "its lock away by PipelineOrchestrator.unlock() or `snakemake --unlock`")
     return (said or lines or [""])[0]
 
 
