@@ -4,20 +4,25 @@ A step is `f(image, filemanager, metadata, backend='disk', **params) -> (image, 
 """
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from openhcs_omero.core.config import Step
+from openhcs_omero.core.tables import PLACE
 from openhcs_omero.errors import StepError
 
 LEADING = ("image", "filemanager", "metadata", "backend")
@@ -80,28 +85,46 @@ def _check_signature(step: Step, function: Callable[..., Any]) -> None:
 
 def source_hash(function: Callable[..., Any]) -> str:
     """A hash of the source that a step is made of: its module, and those of its package or folder that it imports."""
-    modules = {}
-    waiting = [sys.modules[function.__module__]]
+    while isinstance(function, functools.partial):
+        function = function.func
+    sources: dict[str, bytes] = {}
+    waiting = [function.__module__]
     while waiting:
-        module = waiting.pop()
-        if module.__name__ not in modules:
-            modules[module.__name__] = Path(str(module.__file__)).read_bytes()
-            waiting += _used_beside(module)
+        name = waiting.pop()
+        spec = importlib.util.find_spec(name)
+        if name not in sources and spec is not None and spec.origin is not None:
+            sources[name] = Path(spec.origin).read_bytes()
+            waiting += [other for other in _imports(spec, sources[name]) if _is_beside(spec, other)]
     digest = hashlib.sha256()
-    for name, source in sorted(modules.items()):
+    for name, source in sorted(sources.items()):
         digest.update(f"{name} {len(source)} ".encode() + source)
     return digest.hexdigest()
 
 
-def _used_beside(module: ModuleType) -> list[ModuleType]:
-    """The modules of the same package (or folder, for a module without a package) that a module has names from."""
-    names = {value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-             for value in vars(module).values()}
-    used = [sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules]
-    folder = Path(str(module.__file__)).parent
-    return [other for other in used if getattr(other, "__file__", None) and (
-        other.__name__.startswith(f"{module.__package__}.") if module.__package__
-        else Path(str(other.__file__)).parent == folder)]
+def _imports(spec: ModuleSpec, source: bytes) -> Iterator[str]:
+    """The modules that a source names in its imports, and what may be modules: `b` in `from a import b`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), spec.parent)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _is_beside(spec: ModuleSpec, name: str) -> bool:
+    """Whether there is a module of that name in the same package, or in the same folder for one without a package."""
+    if spec.parent and not name.startswith(f"{spec.parent}."):
+        return False
+    try:
+        if not spec.parent:
+            top = importlib.util.find_spec(name.partition(".")[0])
+            here = Path(str(spec.origin)).parent
+            if top is None or here not in Path(str(top.origin)).parents[:2]:
+                return False
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a name in a module, not a module
+        return False
 
 
 def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarray, filemanager: Any,
@@ -156,6 +179,13 @@ def _checked(step: Step, returned: Any) -> tuple[np.ndarray, dict[str, Any]]:
     if not isinstance(results, Mapping):
         raise StepError(f"{step} returned results of type {type(results).__name__}; they must be a dict")
     results = dict(results)
+    rows = results.get("objects", [])
+    if not (isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)):
+        raise StepError(f"{step} returned 'objects' that are no list of dicts, one dict an object")
+    for key in itertools.chain(results, *rows):
+        if not isinstance(key, str) or not key or "/" in key or key in (*PLACE, "sites"):
+            raise StepError(f"{step} returned the key {key!r}; a key is text without '/', and none of "
+                            f"{', '.join(PLACE)} and sites, which the tables have already")
     for key, value in results.items():
         if key != "objects" and not (value is None or np.isscalar(value)):
             raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")

@@ -143,6 +143,15 @@ def test_the_source_hash_follows_the_module_and_its_neighbours(module, tmp_path)
     assert hashes[0] == hashes[1] and len(set(hashes)) == 3
 
 
+@pytest.mark.parametrize("how", ["from {} import LEVEL", "import {}", "def g():\n    from {} import LEVEL"])
+def test_the_source_hash_follows_constants(module, tmp_path, how):
+    constants = module("LEVEL = 1", name=f"constants_{tmp_path.name}")
+    function = load_step(Step(1, f"{module(how.format(constants) + chr(10) + GOOD)}:f"))
+    before = source_hash(function)
+    (tmp_path / f"{constants}.py").write_text("LEVEL = 2")
+    assert source_hash(function) != before
+
+
 def run(*functions, names=(), estimates=None):
     steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
     return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, estimates or {})
@@ -172,6 +181,11 @@ def test_steps_are_told_the_backend_and_their_own_estimate():
     ((np.ones((2, 2)), {}), "returned an image (2, 2)"),
     ((np.ones((1, 1, 1, 2, 2)), [1]), "results of type list"),
     ((np.ones((1, 1, 1, 2, 2)), {"a": [1]}), "returned 'a' of type list"),
+    ((np.ones((1, 1, 1, 2, 2)), {"well": 1}), "returned the key 'well'"),
+    ((np.ones((1, 1, 1, 2, 2)), {"a/b": 1}), "returned the key 'a/b'"),
+    ((np.ones((1, 1, 1, 2, 2)), {3: 1}), "returned the key 3"),
+    ((np.ones((1, 1, 1, 2, 2)), {"objects": [1]}), "'objects' that are no list of dicts"),
+    ((np.ones((1, 1, 1, 2, 2)), {"objects": [{"site": 1}]}), "returned the key 'site'"),
 ])
 def test_a_step_that_returns_something_else(returned, says):
     def odd(image, filemanager, metadata, backend="disk"):
