@@ -17,5 +17,9 @@ class PlateError(OpenHCSError):
     """A plate, a well or an image is not there or not fit for the work."""
 
 
+class RightsError(PlateError):
+    """The user may read, and not write."""
+
+
 class StepError(OpenHCSError):
     """A processing step can't be imported, has another signature, or returned what it should not."""

@@ -20,6 +20,7 @@ from openhcs_omero.core.records import attached_files
 from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.core.steps import load_step, run_steps
 from openhcs_omero.core.tables import write_rows
+from openhcs_omero.errors import RightsError
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
@@ -27,7 +28,7 @@ from openhcs_omero.omero import derived
 from openhcs_omero.omero.annotations import delete_text, save_text
 from openhcs_omero.omero.connection import connect_job
 from openhcs_omero.omero.paths import VirtualPath
-from openhcs_omero.omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
+from openhcs_omero.omero.pixels import ImageMetadata, NewImage, close_store, read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import ImageStructure, load_plate
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def estimate(settings: Settings, plate_id: int, position: int, channel: int, out
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))
+    close_store()
 
 
 def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_record: Path,
@@ -100,7 +102,8 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
     described = read_metadata(conn, images)
     steps = [(step, load_step(step)) for step in settings.steps]
     loaded = _load_estimates(estimates)
-    files = StagedFiles(conn)
+    place = VirtualPath(plate_id, settings.output, well["well"])
+    files = StagedFiles(conn, place, [image.site for image in images])
     manager = FileManager({"omero_local": files, "disk": storage_registry["disk"], "memory": MemoryBackend()})
     new: dict[int, NewImage] = {}
     features, objects = [], []
@@ -109,9 +112,9 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
         metadata = _metadata(settings, plate_id, well["well"], image, about)
         pixels, results, found = run_steps(steps, pixels, manager, metadata, loaded)
         new[image.site] = _new_image(image, pixels, about)
-        place = {"plate": plate_id, "well": well["well"], "site": image.site}
-        features.append({**place, **results})
-        objects += [{**place, **row} for row in found]
+        where = {"plate": plate_id, "well": well["well"], "site": image.site}
+        features.append({**where, **results})
+        objects += [{**where, **row} for row in found]
     written = derived.write_well(conn, derived_id, well["well"], new, marks(settings))
     files.attach({site: image["image_id"] for site, image in written.items()})
     write_rows(outputs["features"], features)
@@ -122,19 +125,28 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
 
 
 def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
-    """Attach the tables to the source plate and to the derived one; an empty table is not attached, and taken off."""
+    """Attach the tables to the source plate and to the derived one; an empty table is not attached, and taken off.
+
+    Where the user may read the source plate and not annotate it, only the derived one gets them.
+    """
     conn = connect_job(settings.server())
     derived_id = int((read_record(derived_record) or {})["derived_plate"])
     # two outputs of one plate don't replace each other's tables
     namespaces = {str(derived_id): derived.NAMESPACE, str(plate_id): f"{derived.NAMESPACE}/{settings.output}"}
     before = attached_files(conn, namespaces)
     for plate, ns in namespaces.items():
-        for table in tables:
-            data = table.read_bytes()
-            if data.strip():
-                save_text(conn, "Plate", int(plate), table.name, data, ns, f"from plate_{plate_id}_{settings.output}")
-            elif table.name in before[plate]:
-                delete_text(conn, "Plate", int(plate), table.name, ns)
+        try:
+            for table in tables:
+                data = table.read_bytes()
+                if data.strip():
+                    about = f"from plate_{plate_id}_{settings.output}"
+                    save_text(conn, "Plate", int(plate), table.name, data, ns, about)
+                elif table.name in before[plate]:
+                    delete_text(conn, "Plate", int(plate), table.name, ns)
+        except RightsError as error:
+            if plate == str(derived_id):
+                raise
+            print(f"the tables are on the derived plate alone: {error}")
     after = attached_files(conn, namespaces)
     write(record, json.dumps({"derived_plate": derived_id, "namespaces": namespaces, "files": after}, indent=1))
 
@@ -148,6 +160,7 @@ def _ahead(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tup
             if following is not None:
                 waiting = reader.submit(read_site, conn, following)
             yield image, pixels
+        reader.submit(close_store).result()
 
 
 def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:

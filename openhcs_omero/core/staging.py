@@ -1,7 +1,8 @@
 """The files that steps save about a well: kept until its images stand in OMERO, then attached to them."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,18 @@ class StagedFiles(StorageBackend):
     """What `backend="omero"` is for a step: reads OMERO, and keeps what is saved until the well's images are written.
 
     Were the files attached at once, the images that they belong to would be those of the last run.
+
+    Parameters
+    ----------
+    well
+        Path of the derived well; files can be saved to it and to its sites, and nowhere else.
+    sites
+        The sites that it has.
     """
 
-    def __init__(self, conn: BlitzGateway) -> None:
+    def __init__(self, conn: BlitzGateway, well: VirtualPath, sites: Collection[int]) -> None:
         self._conn = conn
+        self._well, self._sites = well, sites
         self._files: dict[str, bytes] = {}
 
     @cached_property
@@ -37,10 +46,8 @@ class StagedFiles(StorageBackend):
             place = VirtualPath.parse(path)
             if place.site is None:
                 self._omero.save(data, path)
-            elif place.site in images:
-                save_text(self._conn, "Image", images[place.site], str(place.name), data)
             else:
-                raise BadData(f"{path} can't be saved: the well has sites {', '.join(map(str, images))}")
+                save_text(self._conn, "Image", images[place.site], str(place.name), data)
 
     def save(self, data: Any, path: PathLike) -> None:
         try:
@@ -49,6 +56,9 @@ class StagedFiles(StorageBackend):
             raise BadData(f"{path} can't be saved: {error}") from None
         if place.kind != "file":
             raise BadData(f"a step can't save {path}: the workflow writes the image that the steps return")
+        if replace(place, site=None, name=None) != self._well or place.site not in (None, *self._sites):
+            raise BadData(f"a step can't save {path}: it works on {self._well}, which has the sites "
+                          f"{', '.join(map(str, self._sites))}")
         self._files[str(place)] = encode(data, str(path))
 
     def load(self, path: PathLike) -> Any:

@@ -19,7 +19,7 @@ from omero.gateway import BlitzGateway
 from omero.rtypes import rlist, rlong, rstring, unwrap
 from omero.sys import ParametersI
 
-from ..errors import OpenHCSError, PlateError
+from ..errors import OpenHCSError, RightsError
 
 ALL_GROUPS = -1
 DELETION_TIMEOUT = 600  # seconds
@@ -87,7 +87,7 @@ def writing(what: str) -> Iterator[None]:
         yield
     except omero.SecurityViolation as error:
         reason = (error.message or "").strip().splitlines()
-        raise PlateError(f"this user may not write {what}: {reason[0] if reason else 'OMERO refuses it'}") from None
+        raise RightsError(f"this user may not write {what}: {reason[0] if reason else 'OMERO refuses it'}") from None
 
 
 def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from omero.model import ImageI, MapAnnotationI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 from PIL import Image
-from snake import workflow
+from snake import Workflow, workflow
 from wire import block, make_plate
 
 from openhcs_omero.core.tables import read_rows
@@ -125,6 +125,20 @@ def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
     services.update(conn).saveObject(well)
     workflow.configure(plate, wells=["A01-A02"], steps=[STEPS[0]])
     assert workflow.succeed().wells == ["A01", "A02"]
+
+
+def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
+    """In a read-only group the results are on one's own derived plate, and the source plate is left as it is."""
+    owner = make_user("rwr---")
+    plate = make_plate(owner, {"A01": 1})
+    me = make_user(group=owner.getEventContext().groupId)
+    mine = Workflow(omero_server, me, tmp_path / "work")
+    mine.configure(plate)
+    assert mine.succeed().jobs["process_well"] == 1
+    derived = find_derived(me, plate, "processed")
+    assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == set(TABLES)
+    assert list_texts(me, "Plate", plate, f"{NAMESPACE}/processed") == []
+    assert mine.succeed().nothing_done
 
 
 def test_the_password_goes_nowhere(workflow, conn):
