@@ -47,8 +47,8 @@ class WorkflowProcess:
         self.log = results / "pipeline.log"
         self.command = ["--snakefile", str(find_workflow() / "Snakefile"), "--nocolor", "--replace-workflow-config",
                         "--configfile", str(configfile.resolve())]
-        if cores is not None:
-            self.command += ["--cores", str(cores)]
+        if cores is not None or profile is None:
+            self.command += ["--cores", str(cores or "all")]
         if profile is not None:
             # the workflow's own profile, for the local machine, would go before this one
             self.command += ["--profile", str(find_profile(profile)), "--workflow-profile", "none", "--keep-going",
