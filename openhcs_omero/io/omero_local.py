@@ -266,18 +266,9 @@ class OMEROLocalBackend(VirtualBackend):
         well, derived = path.well or "", self._derive(path)
         if well not in derived.wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
-        replaced = {site: image.image_id for site, image in derived.wells[well].images.items() if site in images}
-        texts = texts_of(self.conn, "Image", list(replaced.values()))
-        kept = [
-            (site, text.name, read_text(self.conn, "Image", image_id, text.name))
-            for site, image_id in replaced.items()
-            for text in texts[image_id]
-        ]
         new = {site: self._new_image(path, site, pixels) for site, pixels in images.items()}
-        written = write_well(self.conn, derived.plate_id, well, new, {}, whole=False)
+        write_well(self.conn, derived.plate_id, well, new, {}, whole=False)
         self._forget(path)
-        for site, name, data in kept:
-            save_text(self.conn, "Image", written[site]["image_id"], name, data)
 
     def _new_image(self, path: VirtualPath, site: int, pixels: np.ndarray) -> NewImage:
         """A site's image, named and described as that of the source plate, where it has one."""

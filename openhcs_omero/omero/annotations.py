@@ -19,6 +19,7 @@ from . import services
 Kind = Literal["Plate", "Well", "Image"]
 
 NAMESPACE = "openhcs_omero/results"
+PATH = "openhcs_omero"  # where the files that this software attaches say that they lie
 CHUNK = 16 * 2**20  # bytes in one call
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".txt": "text/plain"}
 
@@ -70,7 +71,7 @@ def save_text(
     """
     group_id = _group_of(conn, kind, object_id)
     options = services.context(conn, group_id)
-    where = f"openhcs_omero/{kind}_{object_id}"
+    where = f"{PATH}/{kind}_{object_id}"
     annotation = FileAnnotationI()
     annotation.ns, annotation.description = rstring(ns), rstring(description)
     annotation.file = _new_file(name, where, data)
@@ -83,10 +84,13 @@ def save_text(
             with contextlib.suppress(Exception):
                 services.delete(conn, group_id, FileAnnotation=[saved.id.val])
             raise
+    # a file that came from a replaced image has that one's path
     earlier = services.rows(
         conn, "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
-              "and f.path = :path and a.details.owner.id = :me and a.id < :new",
-        group_id, ns=ns, name=name, path=where, me=conn.getUserId(), new=saved.id.val)
+              f"and (f.path = :path or f.path like '{PATH}/%' and a.id in "
+              f"(select l.child.id from {kind}AnnotationLink l where l.parent.id = :id)) "
+              "and a.details.owner.id = :me and a.id < :new",
+        group_id, ns=ns, name=name, path=where, id=object_id, me=conn.getUserId(), new=saved.id.val)
     services.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
     return saved.id.val
 

@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 
 import omero
 from omero.gateway import BlitzGateway
-from omero.model import ImageI, MapAnnotationI, PlateI, ScreenI, WellI, WellSampleI
+from omero.model import (
+    FileAnnotationI,
+    ImageAnnotationLinkI,
+    ImageI,
+    MapAnnotationI,
+    PlateI,
+    ScreenI,
+    WellI,
+    WellSampleI,
+)
 from omero.rtypes import rint, rstring
 
 from ..errors import PlateError
@@ -118,7 +127,8 @@ def write_well(
     marks
         Names and values to note on every image, besides its own `annotations`, source plate, output, well and site.
     whole
-        False leaves the sites that `sites` doesn't name as they are.
+        False leaves the sites that `sites` doesn't name as they are, and the files attached to the images that are
+        replaced go over to the new ones.
 
     Returns
     -------
@@ -323,13 +333,14 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
 
 
 def _commit(conn: BlitzGateway, place: _Place, images: dict[int, int], whole: bool) -> None:
-    """Show the images in the well, by one save of it."""
+    """Show the images in the well, by one save of it and, where not the whole well is new, of the files beside them."""
     options = services.context(conn, place.group_id)
     for _ in range(ATTEMPTS):
         well = _load_well(conn, place)
-        _show(well, images, whole)
+        replaced = _show(well, images, whole)
+        links = [] if whole else _links_of_files(conn, replaced)
         try:
-            return services.update(conn).saveObject(well, options)
+            return services.update(conn).saveArray([well, *links], options)
         except (omero.OptimisticLockException, omero.ValidationException):
             # another process saved the well in between, or swept our images away as left behind
             if missing(conn, list(images.values())):
@@ -351,11 +362,32 @@ def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
     return well
 
 
-def _show(well: WellI, images: Mapping[int, int], whole: bool) -> None:
+def _links_of_files(conn: BlitzGateway, replaced: Mapping[int, int]) -> list[ImageAnnotationLinkI]:
+    """Links, not saved, of the files of images to those that take their places; with a second link a file outlives its
+    first image."""
+    if not replaced:
+        return []
+    found = services.rows(
+        conn, "select distinct l.parent.id, l.child.id from ImageAnnotationLink l where l.parent.id in (:ids) "
+              "and l.child.id in (select a.id from FileAnnotation a)", ids=list(replaced))
+    links = []
+    for image, annotation in found:
+        link = ImageAnnotationLinkI()
+        link.parent, link.child = ImageI(replaced[image], False), FileAnnotationI(annotation, False)
+        links.append(link)
+    return links
+
+
+def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]:
     """Point the well's samples at the images, add those that it lacks and take off those that are too many.
 
     The list's position is a sample's index. Where a sample was deleted the server leaves a hole, None; a new one
     fills it.
+
+    Returns
+    -------
+    dict
+        Ids of the new images by those that they replace.
     """
     samples = well.copyWellSamples()
     if whole:
@@ -369,9 +401,13 @@ def _show(well: WellI, images: Mapping[int, int], whole: bool) -> None:
             if site not in places:
                 places[site] = len(samples)
                 samples.append(None)
+    replaced = {}
     for site, image_id in images.items():
         if samples[places[site]] is None:
             samples[places[site]] = WellSampleI()
             samples[places[site]].well = well
+        elif samples[places[site]].image is not None:
+            replaced[samples[places[site]].image.id.val] = image_id
         samples[places[site]].image = ImageI(image_id, False)
     well._wellSamplesSeq = samples  # the methods for it fail on holes
+    return replaced

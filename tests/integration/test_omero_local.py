@@ -5,6 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
+from omero.gateway import FileAnnotationWrapper
+from wire import Killed, count, images_in_no_well, wire
 
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.io.base import BadData, MissingFile, storage_registry
@@ -12,12 +14,14 @@ from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.omero import services
-from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.annotations import NAMESPACE, save_text
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
+
+__all__ = ["wire"]
 
 rng = np.random.default_rng(3)
 
@@ -266,6 +270,43 @@ def test_files_beside_a_replaced_image_stay(conn, backend, make_plate):
     assert backend.load(f"{start}_x.txt") == "note"
     assert backend.load(f"{start}.tif").max() == 3
     assert len(services.rows(conn, "select f.id from OriginalFile f")) == len(files)
+
+
+def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, make_plate, wire):
+    """Before whichever call a process dies, the files are beside the image that is shown, as they were attached."""
+    plate_id, _ = make_plate(["A01"])
+    start = f"/omero/plate_{plate_id}_p/A01/A01_s001"
+    image = np.zeros((1, 1, 1, 4, 5), "uint8")
+    backend.save_batch(["note", image], [f"{start}_x.txt", f"{start}.tif"])
+
+    def shown():
+        return load_plate(conn, find_derived(conn, plate_id, "p")).image("A01", 1).image_id
+
+    def beside():
+        return sorted((ann.getFileName(), ann.getNs(), ann.getDescription(), b"".join(ann.getFileInChunks()))
+                      for ann in conn.getObject("Image", shown()).listAnnotations()
+                      if isinstance(ann, FileAnnotationWrapper))
+
+    save_text(conn, "Image", shown(), "y.csv", b"1,2", "other", "by hand")
+    files = [("x.txt", NAMESPACE, "", b"note"), ("y.csv", "other", "by hand", b"1,2")]
+    outcomes = []
+    for point in range(60):
+        before = shown()
+        wire.start(dies_at=point)
+        try:
+            backend.save(image + point, f"{start}.tif")
+            break
+        except Killed:
+            wire.stop()
+        backend = OMEROLocalBackend(omero_conn=conn)
+        assert beside() == files
+        outcomes.append(shown() != before)
+    wire.stop()
+    assert outcomes == sorted(outcomes) and set(outcomes) == {False, True}
+    assert beside() == files and images_in_no_well(conn) == []
+    backend.save("new", f"{start}_x.txt")
+    assert beside() == [("x.txt", NAMESPACE, "", b"new"), files[1]]
+    assert count(conn, "FileAnnotation", "OriginalFile") == {"FileAnnotation": 2, "OriginalFile": 2}
 
 
 def test_nothing_is_left_behind(conn, backend, make_plate):
