@@ -37,7 +37,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow and not slurm and not web and not clients"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not slurm and not web and not clients"
 
 test-slow: setup
 	$(BIN)/pytest -m "slow and not slurm"
