@@ -16,7 +16,7 @@ from ..errors import PlateError
 from ..omero import services
 from ..omero.annotations import Kind, delete_text, read_text, save_text, texts_of
 from ..omero.connection import BlitzGateway, Server, adopt, connect
-from ..omero.derived import derive_plate, find_derived, write_well
+from ..omero.derived import derive_plate, find_derived, own_plates, write_well
 from ..omero.paths import VirtualPath
 from ..omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
 from ..omero.plate import ImageStructure, PlateStructure, load_plate
@@ -49,6 +49,7 @@ class OMEROLocalBackend(VirtualBackend):
         self._initial_conn = omero_conn
         self._pid = os.getpid()
         self._structures: dict[tuple[int, str | None], PlateStructure] = {}
+        self._own_ids: set[int] = set()  # derived plates of this user
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -241,19 +242,34 @@ class OMEROLocalBackend(VirtualBackend):
     def _forget(self, path: VirtualPath) -> None:
         self._structures.pop((path.plate_id, path.output), None)
 
+    def _own(self, path: VirtualPath) -> PlateStructure | None:
+        """This user's own derived plate of a path, which alone is written to; None where there is none yet."""
+        known = self._structures.get((path.plate_id, path.output))
+        if known is not None and known.plate_id in self._own_ids:
+            return known
+        own = own_plates(self.conn, self.plate_structure(path.plate_id), path.output or "")
+        return self._keep_own(path, own[0]) if own else None
+
+    def _keep_own(self, path: VirtualPath, derived_id: int) -> PlateStructure:
+        self._own_ids.add(derived_id)
+        self._structures[path.plate_id, path.output] = load_plate(self.conn, derived_id, require_images=False)
+        return self._structures[path.plate_id, path.output]
+
     def _derive(self, path: VirtualPath) -> PlateStructure:
-        """The derived plate of a path, made with the wells of its source if it is not there yet."""
-        with contextlib.suppress(MissingFile):
-            return self._plate(path)
+        """This user's own derived plate of a path, made with the wells of its source if it is not there yet."""
+        found = self._own(path)
+        if found is not None:
+            return found
         source = self.plate_structure(path.plate_id)
-        derive_plate(self.conn, source, path.output or "", {})
-        return self._plate(path)
+        return self._keep_own(path, derive_plate(self.conn, source, path.output or "", {}))
 
     def _complete(self, site: VirtualPath, given: Planes | np.ndarray) -> np.ndarray:
         """(T, C, Z, Y, X) of what is given, and of those planes of the present image that are not given."""
         if isinstance(given, np.ndarray):
             return given
         planes: Planes = {}
+        if self._own(site) is None:
+            return _stack(site, given)
         with contextlib.suppress(MissingFile):
             image = self._image(site)
             if set(_planes_of(image)) - set(given):

@@ -96,7 +96,7 @@ def derive_plate(
     """
     wanted = set(source.wells_with_images() if wells is None else source.only(wells).wells)
     pairs = _plate_pairs(source.plate_id, output, marks)
-    if not _own_plates(conn, source, output):
+    if not own_plates(conn, source, output):
         _delete_hidden(conn, source.group_id, PLATE_MARK, _plate_mark(source.plate_id, output))
         with services.writing(f"a plate derived from plate {source.plate_id}"):
             services.update(conn).saveObject(
@@ -138,8 +138,9 @@ def write_well(
     Raises
     ------
     PlateError
-        If the plate or well is not there or no derived one, the sites have a gap, or another process wrote the same
-        well at the same time. The well then shows what it showed before, or what the other process wrote.
+        If the plate or well is not there, no derived one or not this user's to write, the sites have a gap, or
+        another process wrote the same well at the same time. The well then shows what it showed before, or what the
+        other process wrote.
     """
     place = _place(conn, derived_id, well_name)
     order = sorted(sites)
@@ -148,7 +149,8 @@ def write_well(
     images = [replace(sites[site], annotations=_image_pairs(place, site, marks, sites[site])) for site in order]
     written = write_well_images(conn, images, NAMESPACE, place.group_id)
     try:
-        _commit(conn, place, {site: image.image_id for site, image in zip(order, written)}, whole)
+        with services.writing(f"well {place.well} of derived plate {derived_id}"):
+            _commit(conn, place, {site: image.image_id for site, image in zip(order, written)}, whole)
     except BaseException:
         # where the save was done and only its answer was lost, OMERO refuses: no image of a well is deleted so
         discard(conn, [image.image_id for image in written], place.group_id)
@@ -217,7 +219,7 @@ def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> N
 
 # ---- the plate
 
-def _own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[int]:
+def own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[int]:
     """Ids of this user's derived plates in the group of `source`, the oldest first."""
     found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(source.plate_id, output))
     here = (conn.getUserId(), source.group_id)
@@ -227,7 +229,7 @@ def _own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list
 def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
     """The oldest of the derived plates, which stays; the others, made by processes at the same time, are deleted."""
     for _ in range(ATTEMPTS):
-        plates = _own_plates(conn, source, output)
+        plates = own_plates(conn, source, output)
         if not plates:
             break
         try:

@@ -210,6 +210,9 @@ def test_who_may_derive(omero_server, root, make_user):
     write_well(member, mine, "A01", sites(1), MARKS)
     write_well(owner, theirs, "A01", sites(2), MARKS)
     assert seed_of(owner, mine) == 1 and seed_of(member, theirs) == 2
+    with pytest.raises(PlateError, match=rf"^this user may not write well A01 of derived plate {theirs}: [^\n]+$"):
+        write_well(member, theirs, "A01", sites(3), MARKS)
+    assert seed_of(member, theirs) == 2 and images_in_no_well(member) == []
 
 
 # ---- the well

@@ -37,7 +37,7 @@ def sessions(tmp_path, monkeypatch):
 def make_plate(conn, tmp_path):
     """`make_plate(["A01"], sites=1)`: a plate of 2 channels in OMERO; its id and its planes by path."""
 
-    def make(wells, sites=1, timepoints=1):
+    def make(wells, sites=1, timepoints=1, conn=conn):
         folder = tmp_path / f"plate_{'_'.join(wells)}"
         planes = {}
         for well in wells:
@@ -184,6 +184,27 @@ def test_a_derived_plate_has_all_wells_and_no_placeholders(conn, backend, make_p
     after = load_plate(conn, find_derived(conn, plate_id, "p"))
     assert after.plate_id == derived.plate_id
     assert after.wells["A02"].fingerprint() == derived.wells["A02"].fingerprint()
+
+
+def test_a_derived_plate_of_somebody_else_is_read_but_not_written(make_plate, make_user):
+    """In a group where others read: who writes gets a derived plate of their own, without the other's planes."""
+    owner = make_user("rwr---")
+    member = make_user(group=owner.getEventContext().groupId)
+    plate_id, _ = make_plate(["A01"], conn=owner)
+    derived, plane = f"/omero/plate_{plate_id}_p", np.ones((4, 5), "uint8")
+    start = f"{derived}/A01/A01_s001_z000"
+    theirs, mine = OMEROLocalBackend(omero_conn=owner), OMEROLocalBackend(omero_conn=member)
+    theirs.save_batch([plane, 2 * plane], [f"{start}_c000.tif", f"{start}_c001.tif"])
+    np.testing.assert_array_equal(mine.load(f"{start}_c001.tif"), 2 * plane)
+    mine.save(3 * plane, f"{start}_c000.tif")
+    mine.save("mine", f"{derived}/x.txt")
+    assert mine.list_files(derived) == [f"{start}_c000.tif", f"{derived}/x.txt"]
+    np.testing.assert_array_equal(mine.load(f"{start}_c000.tif"), 3 * plane)
+    np.testing.assert_array_equal(OMEROLocalBackend(omero_conn=owner).load(f"{start}_c000.tif"), plane)
+    for output, write in (("q", lambda path: mine.ensure_directory(path)), ("r", lambda path: mine.save("x", path))):
+        theirs.ensure_directory(f"/omero/plate_{plate_id}_{output}")
+        write(f"/omero/plate_{plate_id}_{output}" + ("" if output == "q" else "/x.txt"))
+        assert find_derived(owner, plate_id, output) != find_derived(member, plate_id, output)
 
 
 def test_derived_images_say_where_they_are_from(conn, backend, make_plate):
