@@ -100,7 +100,7 @@ def serve(
         if (error.name or "").startswith("openhcs_omero"):
             raise
         raise OpenHCSError(
-            f"the embedded server needs the package {error.name}: pip install 'openhcs-omero[embedded]'"
+            f"the embedded server needs the package {error.name}: install the extra `embedded` of this package"
         ) from None
     raise typer.Exit(run_server(data.expanduser(), host, port, root_password_file))
 
