@@ -26,7 +26,7 @@ from openhcs_omero.runtime.zmq_messages import MAX_REQUEST, make_keys
 
 __all__ = ["work"]
 
-SHAPE = (1, 2, 1, 96, 96)
+SHAPE = (1, 2, 1, 256, 256)
 PAGE = blocks((ROOT / "docs" / "zmq.md").read_text(), "md")
 
 
