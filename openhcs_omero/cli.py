@@ -165,10 +165,11 @@ def ls(
     if place.kind not in ("plate", "well"):
         raise OpenHCSError(f"{path} names a {place.kind}: ls takes a plate or a well")
     backend = _backend(host, port, user)
-    files = backend.list_files(str(place))
     if place.kind == "plate":
         wells = backend.plate_structure(place.plate_id, place.output).wells
-        files = [f"{place}/{well}" for well in wells] + [file for file in files if file.count("/") == 3]
+        files = [f"{place}/{well}" for well in wells] + backend.list_attached(str(place))
+    else:
+        files = backend.list_files(str(place))
     print("\n".join(files))
 
 

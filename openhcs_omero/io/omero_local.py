@@ -99,10 +99,8 @@ class OMEROLocalBackend(VirtualBackend):
             raise BadData(f"no path can be made of {dict(metadata)}: {error}") from None
 
     def list_files(self, directory: PathLike) -> list[str]:
-        """Virtual paths of all planes and attached files of a plate or a well; a constant number of calls."""
-        path = _parse(directory)
-        if path.kind not in ("plate", "well"):
-            raise MissingFile(f"there is no directory {directory}")
+        """Virtual paths of all planes and attached files of a plate or a well; a call per 10,000 images."""
+        path = _parse_directory(directory)
         self._object(path)
         plate, base = self._plate(path), replace(path, well=None)
         holders: dict[Kind, dict[int, VirtualPath]] = {"Plate": {}, "Well": {}, "Image": {}}
@@ -112,13 +110,21 @@ class OMEROLocalBackend(VirtualBackend):
             holders["Well"][well.well_db_id] = replace(base, well=name)
             for site, image in well.images.items():
                 holders["Image"][image.image_id] = replace(base, well=name, site=site)
-        files = []
-        for kind, places in holders.items():
-            for object_id, texts in texts_of(self.conn, kind, list(places)).items():
-                for text in texts:
-                    with contextlib.suppress(ValueError):  # other programs' names may be no paths
-                        files.append(str(replace(places[object_id], name=text.name)))
+        files = [file for kind, places in holders.items() for file in self._attached(kind, places)]
         return sorted(plate.list_paths(path.well, base) + files)
+
+    def list_attached(self, directory: PathLike) -> list[str]:
+        """Virtual paths of the files attached to a plate or a well itself, and not to what is in it; one call."""
+        path = _parse_directory(directory)
+        kind, object_id = self._object(path)
+        return sorted(self._attached(kind, {object_id: path}))
+
+    def _attached(self, kind: Kind, places: Mapping[int, VirtualPath]) -> Iterator[str]:
+        """Virtual paths of the files attached to objects, by the objects' ids and paths."""
+        for object_id, texts in texts_of(self.conn, kind, list(places)).items():
+            for text in texts:
+                with contextlib.suppress(ValueError):  # other programs' names may be no paths
+                    yield str(replace(places[object_id], name=text.name))
 
     def exists(self, path: PathLike) -> bool:
         try:
@@ -315,6 +321,13 @@ def _parse_file(path: PathLike) -> VirtualPath:
     virtual = _parse(path)
     if virtual.kind in ("plate", "well"):
         raise BadData(f"{path} is a {virtual.kind}, which is a directory and not a file")
+    return virtual
+
+
+def _parse_directory(path: PathLike) -> VirtualPath:
+    virtual = _parse(path)
+    if virtual.kind not in ("plate", "well"):
+        raise MissingFile(f"there is no directory {path}")
     return virtual
 
 

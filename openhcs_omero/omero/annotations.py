@@ -21,6 +21,7 @@ Kind = Literal["Plate", "Well", "Image"]
 NAMESPACE = "openhcs_omero/results"
 PATH = "openhcs_omero"  # where the files that this software attaches say that they lie
 CHUNK = 16 * 2**20  # bytes in one call
+IDS = 10_000  # in one call; PostgreSQL takes 32,767 parameters
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".txt": "text/plain"}
 
 
@@ -96,7 +97,7 @@ def save_text(
 
 
 def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = None) -> list[TextFile]:
-    """The files attached to an object, by name; of those with one name the newest. Two calls.
+    """The files attached to an object, by name; of those with one name the newest. One call.
 
     Parameters
     ----------
@@ -109,21 +110,17 @@ def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = 
 def texts_of(
     conn: BlitzGateway, kind: Kind, object_ids: Sequence[int], ns: str | None = None
 ) -> dict[int, list[TextFile]]:
-    """The files attached to each of several objects, as `list_texts` gives those of one; two calls for all."""
+    """The files attached to each of several objects, as `list_texts` gives those of one; a call per 10,000 objects."""
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
-    links = object_ids and services.rows(
-        conn, f"select l.child.id, l.parent.id from {kind}AnnotationLink l where l.parent.id in (:ids)",
-        ids=list(object_ids))
-    if not links:
-        return found
-    rows = services.rows(
-        conn, "select a.id, f.id, f.name, f.size, a.ns, f.hash from FileAnnotation a join a.file f "
-              "where a.id in (:ids) order by a.id", ids=[annotation for annotation, _ in links])
-    files = {row[0]: TextFile(row[0], row[1], row[2], row[3] or 0, row[4], row[5])
-             for row in rows if ns is None or row[4] == ns}
-    for annotation, object_id in sorted(links):
-        if annotation in files:
-            found[object_id].append(files[annotation])
+    ids = list(found)
+    for start in range(0, len(ids), IDS):
+        rows = services.rows(
+            conn, "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
+                  f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
+                  "where l.child.id = a.id and l.parent.id in (:ids) order by a.id", ids=ids[start:start + IDS])
+        for object_id, annotation_id, file_id, name, size, namespace, sha1 in rows:
+            if ns is None or namespace == ns:
+                found[object_id].append(TextFile(annotation_id, file_id, name, size or 0, namespace, sha1))
     for object_id, texts in found.items():
         newest = {text.name: text for text in texts}
         found[object_id] = [newest[name] for name in sorted(newest)]

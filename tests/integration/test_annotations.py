@@ -5,7 +5,7 @@ from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import services
-from openhcs_omero.omero.annotations import NAMESPACE, delete_text, list_texts, read_text, save_text
+from openhcs_omero.omero.annotations import NAMESPACE, delete_text, list_texts, read_text, save_text, texts_of
 from openhcs_omero.omero.plate import load_plate
 
 __all__ = ["wire"]
@@ -74,6 +74,28 @@ def test_a_file_of_somebody_else_is_read_too(conn, plate, tmp_path):
     save_text(conn, "Plate", plate.plate_id, "notes.txt", b"ours")
     assert read_text(conn, "Plate", plate.plate_id, "notes.txt", "by.hand") == b"by hand"
     assert read_text(conn, "Plate", plate.plate_id, "notes.txt") == b"ours"
+
+
+def test_files_of_more_objects_than_a_query_takes(conn, target, monkeypatch):
+    """However many objects and files, no call has more parameters than PostgreSQL takes."""
+    for name in ("x.csv", "y.csv"):
+        save_text(conn, *target, name, CSV)
+    save_text(conn, *target, "x.csv", b"other", "mine")
+    asked, rows = [], services.rows
+
+    def counted(*args, **values):
+        asked.append(sum(len(value) for value in values.values() if isinstance(value, list)))
+        return rows(*args, **values)
+
+    monkeypatch.setattr(services, "rows", counted)
+    kind, object_id = target
+    many = [*range(object_id + 100_000, object_id + 135_000), object_id, object_id]
+    found = texts_of(conn, kind, many)
+    assert sum(asked) == len(found) == 35_001 and max(asked) == 10_000 and len(asked) == 4
+    assert [(file.name, file.namespace) for file in found.pop(object_id)] == [("x.csv", "mine"), ("y.csv", NAMESPACE)]
+    assert not any(found.values())
+    assert [file.name for file in texts_of(conn, kind, many, "mine")[object_id]] == ["x.csv"]
+    assert texts_of(conn, kind, []) == {}
 
 
 def test_it_is_deleted(conn, target):

@@ -146,6 +146,19 @@ def test_what_a_plate_costs_to_know(conn, make_plate, monkeypatch):
     assert costs[0] == costs[1] <= 7
 
 
+def test_a_plates_own_files(conn, backend, make_plate, monkeypatch):
+    plate_id, _ = make_plate(["A01", "B02"])
+    plate = f"/omero/plate_{plate_id}"
+    for path in ("x.txt", "a.csv", "A01/y.txt", "A01/A01_s001_z.txt"):
+        backend.save(b"1", f"{plate}/{path}")
+    backend.plate_structure(plate_id)
+    calls = count_calls(monkeypatch)
+    assert backend.list_attached(plate) == [f"{plate}/a.csv", f"{plate}/x.txt"] and len(calls) == 1
+    assert backend.list_attached(f"{plate}/A01") == [f"{plate}/A01/y.txt"] and len(calls) == 2
+    with pytest.raises(MissingFile, match="no directory"):
+        backend.list_attached(f"{plate}/x.txt")
+
+
 def test_names_of_other_programs_are_passed_over(conn, backend, make_plate):
     plate_id, planes = make_plate(["A01"])
     for name in ("no ending", "../x.csv", ".hidden.csv", "A01_s001_z000_c000.tif", "fine µ.csv"):
