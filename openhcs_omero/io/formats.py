@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from ..omero.pixeltypes import OMERO_NAMES
 from .base import BadData, PathLike
 
-PIXEL_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
+PIXEL_TYPES = tuple(OMERO_NAMES)
 """What both OMERO and OME-TIFF can hold."""
 
 _NAMESPACE = "openhcs_omero/image"

@@ -36,13 +36,10 @@ from omero.rtypes import rdouble, rint, rstring
 from ..errors import OpenHCSError, PlateError
 from . import services
 from .connection import server_of
+from .pixeltypes import OMERO_NAMES
 from .plate import PYRAMID_PLANE, ImageStructure
 
 MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
-
-# OMERO's names of the numpy types that it keeps
-_OMERO_TYPES = {"int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32",
-                "uint32": "uint32", "float32": "float", "float64": "double"}
 
 
 # ---- reading
@@ -121,9 +118,9 @@ def _put(block: np.ndarray, data: bytes, stored: np.dtype) -> None:
 
 def _stored_type(image: ImageStructure) -> np.dtype:
     """The big-endian dtype of the image's bytes."""
-    if image.pixel_type not in _OMERO_TYPES:
+    if image.pixel_type not in OMERO_NAMES:
         raise PlateError(f"image {image.image_id} has pixels of type {image.pixel_type!r}, which can't be processed; "
-                         f"known are {', '.join(_OMERO_TYPES)}")
+                         f"known are {', '.join(OMERO_NAMES)}")
     if image.size_x * image.size_y > PYRAMID_PLANE:
         raise PlateError(f"image {image.image_id} has planes of {image.size_x} x {image.size_y} pixels; over "
                          "3192 x 3192 OMERO keeps pyramids, which can't be processed")
@@ -350,8 +347,8 @@ def storable(pixels: np.ndarray, name: str) -> np.ndarray:
         dtype = np.dtype("uint32" if low >= 0 else "int32")
         if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
             raise PlateError(f"image {name!r} has values from {low} to {high}; OMERO keeps integers of up to 32 bits")
-    if dtype.name not in _OMERO_TYPES:
-        raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO keeps {', '.join(_OMERO_TYPES)}")
+    if dtype.name not in OMERO_NAMES:
+        raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO keeps {', '.join(OMERO_NAMES)}")
     return pixels.astype(dtype.newbyteorder(">"))
 
 
@@ -370,7 +367,7 @@ def _graph(image: NewImage, block: np.ndarray, namespace: str) -> ImageI:
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))
     pixels.sha1 = rstring("Pending...")
     pixels.pixelsType = PixelsTypeI()
-    pixels.pixelsType.value = rstring(_OMERO_TYPES[block.dtype.name])
+    pixels.pixelsType.value = rstring(OMERO_NAMES[block.dtype.name])
     pixels.dimensionOrder = DimensionOrderI()
     pixels.dimensionOrder.value = rstring("XYZCT")
     for axis, size in zip("ZYX", image.pixel_size):

@@ -11,11 +11,9 @@ from omero.gateway import BlitzGateway
 from ..errors import PlateError
 from . import services
 from .paths import VirtualPath, well_name
+from .pixeltypes import NUMPY_NAMES, OMERO_NAMES
 
 PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
-
-# numpy's names of OMERO's pixel types, where they differ
-_NUMPY_NAMES = {"float": "float32", "double": "float64", "complex": "complex64", "double-complex": "complex128"}
 
 # A real server wants the update event joined by name, and no dotted path in `select` before a left join.
 _STRUCTURE = """
@@ -43,7 +41,7 @@ class ImageStructure:
     pixels_id, well_sample_id
         OMERO's ids of the image's pixels and of its place in the well.
     pixel_type
-        numpy dtype name, "uint16".
+        numpy dtype name, "uint16"; OMERO's own name, as "bit", of a type that can't be processed.
     sha1
         Of all bytes, in hexadecimal, as the server computed it; "Pending..." until they are written.
     update_event
@@ -158,7 +156,7 @@ class PlateStructure:
         Raises
         ------
         PlateError
-            Naming two sites that differ, or one whose planes are too large.
+            Naming two sites that differ, or one whose pixels are of another type or whose planes are too large.
         """
         chosen = set(self.wells if wells is None else wells)
         first: tuple[str, ImageStructure] | None = None
@@ -169,6 +167,9 @@ class PlateStructure:
             if (image.shape, image.pixel_type) != (first[1].shape, first[1].pixel_type):
                 raise PlateError(f"plate {self.plate_id} has images of mixed size or type: {_described(*first)}, but "
                                  f"{_described(well, image)}; choose `wells` that are alike")
+            if image.pixel_type not in OMERO_NAMES:
+                raise PlateError(f"plate {self.plate_id}: {_described(well, image)}; pixels of this type can't be "
+                                 f"processed, only {', '.join(OMERO_NAMES)}")
             if image.size_x * image.size_y > PYRAMID_PLANE:
                 raise PlateError(f"plate {self.plate_id}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
                                  "which OMERO keeps as pyramids, can't be processed")
@@ -248,7 +249,7 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
         site = len(well.images) + 1
         well.images[site] = ImageStructure(
             image_id, site, z, c, t, pixels_id=pixels, size_x=x, size_y=y,
-            pixel_type=_NUMPY_NAMES.get(pixel_type, pixel_type), sha1=sha1, update_event=event,
+            pixel_type=NUMPY_NAMES.get(pixel_type, pixel_type), sha1=sha1, update_event=event,
             well_sample_id=sample, name=name or "", index=index)
     return wells
 

@@ -7,7 +7,7 @@ import numpy as np
 import omero
 import pytest
 from omero.model.enums import UnitsLength
-from omero.rtypes import rint
+from omero.rtypes import rint, rstring
 from wire import SHAPE, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
@@ -156,6 +156,20 @@ def test_a_thread_closes_its_own_store(conn):
     assert stores() == 1
     close_store()
     assert np.array_equal(read_plane(conn, image, 1, 1, 0), block(1)[0, 1, 1])
+
+
+@pytest.mark.parametrize("pixel_type", ["bit", "complex", "double-complex"])
+def test_pixels_that_can_not_be_processed(conn, pixel_type):
+    plate_id = make_plate(conn, {"A01": 1})
+    pixels = services.query(conn).get("Pixels", load_plate(conn, plate_id).image("A01", 1).pixels_id)
+    pixels.pixelsType = omero.model.PixelsTypeI()
+    pixels.pixelsType.value = rstring(pixel_type)
+    services.update(conn).saveObject(pixels)
+    plate = load_plate(conn, plate_id)
+    with pytest.raises(PlateError, match=rf"^plate {plate_id}: A01 site 1 is .*, {pixel_type}; [^\n]*float64$"):
+        plate.check_uniform()
+    with pytest.raises(PlateError, match=f"type '{pixel_type}', which can't be processed"):
+        read_site(conn, plate.image("A01", 1))
 
 
 @pytest.mark.parametrize("plane", [(3, 0, 0), (0, 2, 0), (0, 0, 1), (-1, 0, 0)])
