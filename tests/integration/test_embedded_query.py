@@ -80,19 +80,27 @@ def test_fetched_graph(conn, plate):
 
 
 def test_every_wrapper_finds_its_objects(conn, plate):
-    """Every query that getObjects makes is understood, whatever is asked for."""
+    """Every query that getObjects makes is understood, whatever is asked for; a plate's are found, and counted."""
+    make_plate(conn, "other", 1, 1, 1)
+    wells = {well.getId(): well for well in conn.getObject("Plate", plate).listChildren()}
+    images = {sample.getImage().getId() for well in wells.values() for sample in well.listChildren()}
     opts = {"limit": 5, "owner": 0, "order_by": "obj.id", "load_images": True, "load_channels": True,
             "load_shapes": True, "load_experimenters": False, "load_experimentergroups": False, "experimenter": 0,
-            "experimentergroup": 0, "dataset": 1, "project": 1, "image": 1, "plate": plate, "well": 1, "screen": 1,
-            "plateacquisition": 1, "orphaned": True}
+            "experimentergroup": 0, "dataset": 1, "project": 1, "image": 1, "plate": plate, "well": min(wells),
+            "screen": 1, "plateacquisition": 1, "orphaned": True}
+    found = {}
     for kind in ("Project", "Dataset", "Image", "Screen", "Plate", "PlateAcquisition", "Well", "Experimenter",
                  "ExperimenterGroup", "OriginalFile", "Fileset", "Annotation", "TagAnnotation", "FileAnnotation",
                  "MapAnnotation", "Roi", "Shape"):
         list(conn.getObjects(kind, [1, 2]))
         for name, value in opts.items():
-            list(conn.getObjects(kind, opts={name: value}))
+            found[kind, name] = [wrapper.getId() for wrapper in conn.getObjects(kind, opts={name: value})]
             text, params = conn.buildCountQuery(kind, opts={name: value})
-            conn.getQueryService().projection(text, params, conn.SERVICE_OPTS)
+            [[count]] = unwrap(conn.getQueryService().projection(text, params, conn.SERVICE_OPTS))
+            assert len(found[kind, name]) == (min(count, 5) if name == "limit" else count), (kind, name)
+    assert len(wells) == 6 and sorted(found["Well", "plate"]) == sorted(wells)
+    assert found["Plate", "well"] == [plate] and plate in found["Plate", "plate"]
+    assert len(images) == 12 and images < set(found["Image", "plate"])  # getObjects knows no images of a plate
 
 
 def test_the_gateways_other_queries(conn, plate):
