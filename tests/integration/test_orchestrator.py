@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from wire import block, make_plate
 
+from openhcs_omero.core.orchestrator import head
 from openhcs_omero.core.orchestrator import orchestrator as module
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError, PipelineOrchestrator
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
@@ -186,7 +187,7 @@ def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     with pytest.raises(PipelineError, match=r"another run is at work in .*unlock\(\)"):
         PipelineOrchestrator([plate], [inverting.invert], {"cores": 1, "heatmaps": []}).run()
     orchestrator.cancel()
-    thread.join(60)
+    thread.join(head.CANCEL_PATIENCE + 30)
     assert caught == ["the run was cancelled; what was done is kept, and a new run goes on from there"]
 
     def interrupt(event):

@@ -77,6 +77,8 @@ class WorkflowProcess:
                     start_new_session=True)
         finally:
             os.close(writing)
+        if self.cancelled:  # meanwhile
+            self.cancel()
         try:
             with os.fdopen(reading, encoding="utf-8") as stream:
                 yield from _parsed(stream)
