@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import uuid
@@ -18,6 +19,11 @@ def pytest_addoption(parser):
     group.addoption("--omero-host", help="its host")
     group.addoption("--omero-port", type=int, default=4064, help="its port")
     group.addoption("--omero-user", default="root", help="an administrator")
+
+
+def pytest_configure(config):
+    """Have Ctrl-C mean what it says to what the tests start; a shell's background processes ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ CANCEL_PATIENCE = 60  # seconds for the executor to end its jobs, which on a clu
 
 def main(descriptor: int, arguments: list[str]) -> int:
     os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
     ended = threading.Event()
     threading.Thread(target=_cancel_at_end_of_input, args=(ended,), name="cancel", daemon=True).start()
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
