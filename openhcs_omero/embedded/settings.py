@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
+from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.rendering import (
     ACTIVE_AT_FIRST,
     DTYPES,
@@ -155,6 +156,15 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
         bool(one["noiseReduction"]), one["id"] in inverted, one["lookupTable"]) for one in found]
     return Settings(row.defaultZ, row.defaultT, row.value, channels, row.cdStart, row.cdEnd, row.bitResolution,
                     1.0 if row.compression is None else row.compression, row._owner, row.id)
+
+
+def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
+    """The settings with an id. ValidationException where the caller sees none such, or they are of other pixels."""
+    seen = Loader(connection, ctx).get(schema()["RenderingDef"], [oid])
+    found = load_settings(connection, oid) if seen else None
+    if found is None or len(found.channels) != source.shape[1]:
+        raise refuse(omero.ValidationException, f"There are no rendering settings {oid} for these pixels.")
+    return found
 
 
 def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:

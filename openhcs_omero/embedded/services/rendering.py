@@ -53,11 +53,7 @@ class RenderingService(StatefulService):
 
     def loadRenderingDef(self, ctx: Context, oid):
         with self.store.read() as connection:
-            seen = Loader(connection, ctx).get(self.schema["RenderingDef"], [oid])
-            found = settings.load_settings(connection, oid) if seen else None
-        if found is None or len(found.channels) != self.source.shape[1]:
-            raise refuse(omero.ValidationException, f"There are no rendering settings {oid} for these pixels.")
-        self._settings = found
+            self._settings = settings.visible_settings(connection, ctx, self.source, oid)
 
     def load(self, ctx: Context):
         self.shown  # noqa: B018  (asks for settings to be chosen)

@@ -11,7 +11,6 @@ from openhcs_omero.embedded import rendering, settings
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.dispatch import StatefulService
 from openhcs_omero.embedded.errors import refuse
-from openhcs_omero.embedded.loading import Loader
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -40,11 +39,7 @@ class ThumbnailService(StatefulService):
 
     def setRenderingDefId(self, ctx: Context, oid):
         with self.store.read() as connection:
-            seen = Loader(connection, ctx).get(self.schema["RenderingDef"], [oid])
-            found = settings.load_settings(connection, oid) if seen else None
-        if found is None or len(found.channels) != self.source.shape[1]:
-            raise refuse(omero.ValidationException, f"There are no rendering settings {oid} for these pixels.")
-        self._settings = found
+            self._settings = settings.visible_settings(connection, ctx, self.source, oid)
 
     def getRenderingDefId(self, ctx: Context):
         if self._settings is None or self._settings.id is None:
