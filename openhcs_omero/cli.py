@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import OpenHCSError
+from openhcs_omero.errors import OpenHCSError
 
 if TYPE_CHECKING:
-    from .io.omero_local import OMEROLocalBackend
-    from .omero.connection import BlitzGateway, Server
-    from .omero.paths import VirtualPath
+    from openhcs_omero.io.omero_local import OMEROLocalBackend
+    from openhcs_omero.omero.connection import BlitzGateway, Server
+    from openhcs_omero.omero.paths import VirtualPath
 
 app = typer.Typer(
     add_completion=False,
@@ -72,13 +72,13 @@ def _reason(error: Exception) -> str:
 
 
 def _server(host: str | None, port: int | None, user: str | None) -> "Server":
-    from .omero.connection import Server
+    from openhcs_omero.omero.connection import Server
 
     return Server.from_config({"host": host, "port": port, "user": user})
 
 
 def _connect(host: str | None, port: int | None, user: str | None) -> "BlitzGateway":
-    from .omero.connection import connect
+    from openhcs_omero.omero.connection import connect
 
     return connect(_server(host, port, user))
 
@@ -95,7 +95,7 @@ def serve(
 ) -> None:
     """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""
     try:
-        from .embedded.server import serve as run_server
+        from openhcs_omero.embedded.server import serve as run_server
     except ImportError as error:
         if (error.name or "").startswith("openhcs_omero"):
             raise
@@ -108,7 +108,7 @@ def serve(
 @_command("demo")
 def demo() -> None:
     """Make a synthetic screen, put it into an embedded OMERO, process it, and say where to look."""
-    from .demo import run
+    from openhcs_omero.demo import run
 
     raise typer.Exit(run() or 0)
 
@@ -131,7 +131,7 @@ def import_(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from .omero.importing import import_folder
+    from openhcs_omero.omero.importing import import_folder
 
     conn = _connect(host, port, user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -193,8 +193,8 @@ def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tu
     """What `info` says of a plate, line by line."""
     from collections import Counter
 
-    from .omero.derived import list_derived
-    from .omero.pixels import read_metadata
+    from openhcs_omero.omero.derived import list_derived
+    from openhcs_omero.omero.pixels import read_metadata
 
     plate = backend.plate_structure(place.plate_id, place.output)
     filled = plate.wells_with_images()
@@ -238,7 +238,7 @@ def get(
     user: User = None,
 ) -> None:
     """Copy a plane, a whole site or an attached file out of OMERO."""
-    from .io.disk import DiskBackend
+    from openhcs_omero.io.disk import DiskBackend
 
     place = _parse(path)
     if place.kind in ("plate", "well"):
@@ -273,8 +273,8 @@ def zmq_server(
     user: User = None,
 ) -> None:
     """Run pipelines beside OMERO for clients elsewhere (ZMQExecutionClient)."""
-    from .runtime.zmq_execution_server import run_server
-    from .runtime.zmq_messages import KEYS, is_loopback
+    from openhcs_omero.runtime.zmq_execution_server import run_server
+    from openhcs_omero.runtime.zmq_messages import KEYS, is_loopback
 
     server = _server(host, port, user)
     config = {"omero": {"host": server.host, "port": server.port, **({"user": server.user} if server.user else {})},
@@ -290,7 +290,7 @@ def zmq_keys(
     keys: KeysFolder = None,
 ) -> None:
     """Make the keys of zmq-server, where it has none yet, and those of a client; run it beside the server."""
-    from .runtime.zmq_messages import KEYS, make_keys
+    from openhcs_omero.runtime.zmq_messages import KEYS, make_keys
 
     folder = (keys or KEYS).expanduser()
     for file in make_keys(folder, client):
@@ -300,7 +300,7 @@ def zmq_keys(
 
 def _parse(text: str) -> "VirtualPath":
     """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
-    from .omero.paths import VirtualPath
+    from openhcs_omero.omero.paths import VirtualPath
 
     full = text if text.startswith("/") else f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
     try:
@@ -310,7 +310,7 @@ def _parse(text: str) -> "VirtualPath":
 
 
 def _backend(host: str | None, port: int | None, user: str | None) -> "OMEROLocalBackend":
-    from .io.omero_local import OMEROLocalBackend
+    from openhcs_omero.io.omero_local import OMEROLocalBackend
 
     return OMEROLocalBackend(server=_server(host, port, user))
 

@@ -4,11 +4,11 @@
 who has one.
 """
 
-from .base import storage_registry
-from .disk import DiskBackend
-from .memory import MemoryBackend
-from .virtual_workspace import VirtualWorkspaceBackend
-from .zarr import ZarrBackend
+from openhcs_omero.io.base import storage_registry
+from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.io.memory import MemoryBackend
+from openhcs_omero.io.virtual_workspace import VirtualWorkspaceBackend
+from openhcs_omero.io.zarr import ZarrBackend
 
 storage_registry["disk"] = DiskBackend()
 storage_registry["memory"] = MemoryBackend()

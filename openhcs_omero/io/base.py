@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import OpenHCSError
+from openhcs_omero.errors import OpenHCSError
 
 PathLike = str | PurePath
 

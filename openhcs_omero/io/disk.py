@@ -4,9 +4,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from ..errors import OpenHCSError
-from .base import BadData, MissingFile, PathLike, StorageBackend
-from .formats import decode, encode
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
+from openhcs_omero.io.formats import decode, encode
 
 
 class DiskBackend(StorageBackend):

@@ -3,7 +3,7 @@
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
-from .base import PathLike, StorageBackend, storage_registry
+from openhcs_omero.io.base import PathLike, StorageBackend, storage_registry
 
 
 class FileManager:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ..omero.pixeltypes import OMERO_NAMES
-from .base import BadData, PathLike
+from openhcs_omero.io.base import BadData, PathLike
+from openhcs_omero.omero.pixeltypes import OMERO_NAMES
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
 """What both OMERO and OME-TIFF can hold."""

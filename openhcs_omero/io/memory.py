@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import BadData, MissingFile, PathLike, StorageBackend
-from .formats import check_image, decode, encode, is_image_format
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
+from openhcs_omero.io.formats import check_image, decode, encode, is_image_format
 
 
 class MemoryBackend(StorageBackend):

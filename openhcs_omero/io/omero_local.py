@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PlateError
-from ..omero import services
-from ..omero.annotations import Kind, delete_text, read_text, save_text, texts_of
-from ..omero.connection import BlitzGateway, Server, adopt, connect
-from ..omero.derived import derive_plate, find_derived, own_plates, write_well
-from ..omero.paths import VirtualPath
-from ..omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
-from ..omero.plate import ImageStructure, PlateStructure, load_plate
-from .base import BadData, MissingFile, PathLike, VirtualBackend
-from .formats import check_image, decode, encode
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
+from openhcs_omero.io.formats import check_image, decode, encode
+from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
+from openhcs_omero.omero.connection import BlitzGateway, Server, adopt, connect
+from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, write_well
+from openhcs_omero.omero.paths import VirtualPath
+from openhcs_omero.omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
+from openhcs_omero.omero.plate import ImageStructure, PlateStructure, load_plate
 
 PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
 Planes = dict[PlaneIndex, np.ndarray]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .base import BadData, MissingFile, PathLike, VirtualBackend
-from .disk import DiskBackend
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
+from openhcs_omero.io.disk import DiskBackend
 
 METADATA = "openhcs_metadata.json"
 

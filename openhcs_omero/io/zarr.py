@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OpenHCSError
-from ..omero.paths import VirtualPath, parse_well, well_name
-from .base import BadData, MissingFile, PathLike, StorageBackend
-from .disk import DiskBackend
-from .formats import check_image
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
+from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.io.formats import check_image
+from openhcs_omero.omero.paths import VirtualPath, parse_well, well_name
 
 if TYPE_CHECKING:
     import zarr

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ..errors import PlateError
-from ..io.filemanager import FileManager
-from ..omero.paths import parse_well, well_name
-from ..omero.plate import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
 
 PlatePath = str | int | Path
 Plane = tuple[int, int, int]  # t, c, z, from 0

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ..errors import PlateError
-from ..io import storage_registry
-from .base import MicroscopeHandler, PlatePath
-from .imagexpress import ImageXpressHandler
-from .omero import OMEROHandler
-from .openhcs import OpenHCSHandler
-from .opera_phenix import OperaPhenixHandler
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io import storage_registry
+from openhcs_omero.microscopes.base import MicroscopeHandler, PlatePath
+from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
+from openhcs_omero.microscopes.omero import OMEROHandler
+from openhcs_omero.microscopes.openhcs import OpenHCSHandler
+from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
 
 # OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix tell more than ImageXpress'
 FOLDERS = (OpenHCSHandler, OperaPhenixHandler, ImageXpressHandler)

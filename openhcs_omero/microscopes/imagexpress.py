@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import PlateError
-from ..omero.paths import well_name
-from .base import (
+from openhcs_omero.errors import PlateError
+from openhcs_omero.microscopes.base import (
     Backend,
     MicroscopeHandler,
     PlaneFile,
@@ -27,6 +26,7 @@ from .base import (
     plane_size,
     structure_of,
 )
+from openhcs_omero.omero.paths import well_name
 
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
 _NAME = re.compile(

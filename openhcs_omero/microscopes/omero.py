@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..errors import PlateError
-from ..io.filemanager import FileManager
-from ..io.omero_local import OMEROLocalBackend
-from ..omero.paths import VirtualPath
-from ..omero.pixels import ImageMetadata, read_metadata
-from .base import Backend, MicroscopeHandler, PlateListing, PlatePath
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, PlateListing, PlatePath
+from openhcs_omero.omero.paths import VirtualPath
+from openhcs_omero.omero.pixels import ImageMetadata, read_metadata
 
 
 class OMEROHandler(MicroscopeHandler):

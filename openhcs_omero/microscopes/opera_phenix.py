@@ -13,9 +13,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from ..errors import PlateError
-from ..omero.paths import parse_well, well_name
-from .base import Backend, MicroscopeHandler, PlaneFile, PlateListing, PlatePath, arrange, plane_size, structure_of
+from openhcs_omero.errors import PlateError
+from openhcs_omero.microscopes.base import (
+    Backend,
+    MicroscopeHandler,
+    PlaneFile,
+    PlateListing,
+    PlatePath,
+    arrange,
+    plane_size,
+    structure_of,
+)
+from openhcs_omero.omero.paths import parse_well, well_name
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 

@@ -13,8 +13,8 @@ from omero.model import ChecksumAlgorithmI, FileAnnotationI, OriginalFileI
 from omero.model.enums import ChecksumAlgorithmSHA1160
 from omero.rtypes import rlong, rstring
 
-from ..errors import OpenHCSError, PlateError
-from . import services
+from openhcs_omero.errors import OpenHCSError, PlateError
+from openhcs_omero.omero import services
 
 Kind = Literal["Plate", "Well", "Image"]
 

@@ -26,7 +26,7 @@ from omero.clients import Glacier2  # imported before omero, its exceptions are 
 from omero.gateway import BlitzGateway
 from omero.util.sessions import SessionsStore
 
-from ..errors import ConfigError, ConnectError
+from openhcs_omero.errors import ConfigError, ConnectError
 
 DEFAULT_PORT = 4064
 PROBE_TIMEOUT = 2.0  # seconds

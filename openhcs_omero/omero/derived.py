@@ -27,11 +27,11 @@ from omero.model import (
 )
 from omero.rtypes import rint, rstring
 
-from ..errors import PlateError
-from . import services
-from .paths import parse_well, well_name
-from .pixels import NewImage, discard, map_annotation, missing, write_well_images
-from .plate import PlateStructure, load_plate
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.omero.pixels import NewImage, discard, map_annotation, missing, write_well_images
+from openhcs_omero.omero.plate import PlateStructure, load_plate
 
 NAMESPACE = "openhcs_omero/derived"
 PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate

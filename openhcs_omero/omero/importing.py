@@ -22,10 +22,10 @@ from omero.gateway import BlitzGateway
 from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
-from ..errors import PlateError
-from . import services
-from .paths import parse_well, well_name
-from .pixels import NewImage, discard, map_annotation, storable, write_well_images
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.omero.pixels import NewImage, discard, map_annotation, storable, write_well_images
 
 NAMESPACE = "openhcs_omero/import"
 FOLDER_MARK = "imported_from"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import PlateError
+from openhcs_omero.errors import PlateError
 
 Kind = Literal["plate", "well", "site", "plane", "file"]
 

@@ -33,11 +33,11 @@ from omero.model import (
 from omero.model.enums import UnitsLength
 from omero.rtypes import rdouble, rint, rstring
 
-from ..errors import OpenHCSError, PlateError
-from . import services
-from .connection import server_of
-from .pixeltypes import OMERO_NAMES
-from .plate import PYRAMID_PLANE, ImageStructure
+from openhcs_omero.errors import OpenHCSError, PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.connection import server_of
+from openhcs_omero.omero.pixeltypes import OMERO_NAMES
+from openhcs_omero.omero.plate import PYRAMID_PLANE, ImageStructure
 
 MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
 

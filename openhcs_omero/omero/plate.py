@@ -8,10 +8,10 @@ from typing import Any
 
 from omero.gateway import BlitzGateway
 
-from ..errors import PlateError
-from . import services
-from .paths import VirtualPath, well_name
-from .pixeltypes import NUMPY_NAMES, OMERO_NAMES
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.paths import VirtualPath, well_name
+from openhcs_omero.omero.pixeltypes import NUMPY_NAMES, OMERO_NAMES
 
 PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
 

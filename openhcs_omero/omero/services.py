@@ -19,7 +19,7 @@ from omero.gateway import BlitzGateway
 from omero.rtypes import rlist, rlong, rstring, unwrap
 from omero.sys import ParametersI
 
-from ..errors import OpenHCSError, RightsError
+from openhcs_omero.errors import OpenHCSError, RightsError
 
 ALL_GROUPS = -1
 DELETION_TIMEOUT = 600  # seconds

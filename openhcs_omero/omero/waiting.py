@@ -10,8 +10,8 @@ import omero
 import omero.clients
 from omero.clients import Glacier2  # as connection.py imports it, and for its reason
 
-from ..errors import ConnectError
-from .connection import AGENT, Server, ServerDown, probe
+from openhcs_omero.errors import ConnectError
+from openhcs_omero.omero.connection import AGENT, Server, ServerDown, probe
 
 T = TypeVar("T")
 GUEST = "guest"  # a user of every OMERO server; a server that refuses it has looked it up, and serves too

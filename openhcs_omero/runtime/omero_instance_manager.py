@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import ConnectError, OpenHCSError
-from ..omero.connection import Server, ServerDown, connect, disconnect
-from ..omero.waiting import is_up, opens_sessions, within
+from openhcs_omero.errors import ConnectError, OpenHCSError
+from openhcs_omero.omero.connection import Server, ServerDown, connect, disconnect
+from openhcs_omero.omero.waiting import is_up, opens_sessions, within
 
 if TYPE_CHECKING:
-    from ..omero.connection import BlitzGateway
+    from openhcs_omero.omero.connection import BlitzGateway
 
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.yml")
 START_PATIENCE = 60  # seconds for the embedded server, which takes two

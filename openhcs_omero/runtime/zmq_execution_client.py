@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..core.orchestrator.orchestrator import PipelineError
-from ..core.orchestrator.steps import FunctionStep, StepLike, configured
-from ..errors import ConnectError, OpenHCSError
-from .zmq_messages import END_STATES, KEYS, MAX_REQUEST, PORT, decode, encode, is_loopback, read_key
+from openhcs_omero.core.orchestrator.orchestrator import PipelineError
+from openhcs_omero.core.orchestrator.steps import FunctionStep, StepLike, configured
+from openhcs_omero.errors import ConnectError, OpenHCSError
+from openhcs_omero.runtime.zmq_messages import (
+    END_STATES,
+    KEYS,
+    MAX_REQUEST,
+    PORT,
+    decode,
+    encode,
+    is_loopback,
+    read_key,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

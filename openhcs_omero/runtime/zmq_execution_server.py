@@ -22,10 +22,10 @@ from typing import Any
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from .. import __version__
-from ..core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
-from ..errors import ConfigError, OpenHCSError, StepError
-from .zmq_messages import END_STATES, MAX_REQUEST, decode, encode, is_loopback, read_key
+from openhcs_omero import __version__
+from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
+from openhcs_omero.errors import ConfigError, OpenHCSError, StepError
+from openhcs_omero.runtime.zmq_messages import END_STATES, MAX_REQUEST, decode, encode, is_loopback, read_key
 
 BOX = "openhcs_omero.processing"
 CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # of the configuration; the rest is the server's
@@ -272,7 +272,7 @@ def _tell(result: Any) -> dict[str, Any]:
 def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any],
                keys: Path | None) -> None:
     """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
-    from ..omero.connection import Server, connect, look_after
+    from openhcs_omero.omero.connection import Server, connect, look_after
 
     if keys is not None:
         read_key(keys / "server.key_secret")  # before anything is begun

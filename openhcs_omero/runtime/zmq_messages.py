@@ -21,7 +21,7 @@ from typing import Any
 import zmq
 import zmq.auth
 
-from ..errors import ConnectError, OpenHCSError
+from openhcs_omero.errors import ConnectError, OpenHCSError
 
 PORT = 7777
 KEYS = Path("~/.openhcs-omero-keys")
