@@ -31,6 +31,7 @@ from openhcs_omero.omero.plate import load_plate
 ROOT = Path(__file__).parents[2]
 SEED = ROOT.parent / "shared" / "seed" / "omero_backend_system.rst"
 STEPS = '''
+import signal
 import time
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def picky(image, filemanager, metadata, backend="disk", bad=()):
     if metadata["well"] in bad:
         raise ValueError(f"can't bear {metadata['well']}")
     return image, {"well_is": metadata["well"]}
+
+
+def deaf(image, filemanager, metadata, backend="disk", gate="gate"):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return endless(image, filemanager, metadata, backend, gate)
 
 
 def endless(image, filemanager, metadata, backend="disk", gate="gate"):
@@ -172,7 +178,7 @@ def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     import inverting
 
     plate = make_plate(conn, {"A01": 1})
-    orchestrator = PipelineOrchestrator([plate], [inverting.endless], {"cores": 1, "heatmaps": []})
+    orchestrator = PipelineOrchestrator([plate], [inverting.deaf], {"cores": 1, "heatmaps": []})
     caught = []
 
     def run():

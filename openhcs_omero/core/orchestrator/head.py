@@ -6,22 +6,28 @@ stdin ends, the run is cancelled: whoever started it is gone, or wants it so.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
+import psutil
 from snakemake import cli
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from openhcs_omero.core.orchestrator import events
 
+JOB_PATIENCE = 10  # seconds for this machine's jobs to end when they are interrupted
 CANCEL_PATIENCE = 60  # seconds for the executor to end its jobs, which on a cluster takes a while
 
 
 def main(descriptor: int, arguments: list[str]) -> int:
     os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
+    # a shell's background processes ignore it; with Python's own handler asyncio would put one in its place that loses
+    # an interrupt which comes in a coroutine that doesn't wait for anything any more
+    signal.signal(signal.SIGINT, _interrupted)
     ended = threading.Event()
     threading.Thread(target=_cancel_at_end_of_input, args=(ended,), name="cancel", daemon=True).start()
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -37,13 +43,23 @@ def main(descriptor: int, arguments: list[str]) -> int:
             ended.set()  # before the events end, upon which stdin does too
 
 
+def _interrupted(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def _cancel_at_end_of_input(ended: threading.Event) -> None:
     while os.read(0, 1024):
         pass
     if ended.is_set():
         return
+    jobs = psutil.Process().children(recursive=True)
     os.killpg(0, signal.SIGINT)  # the jobs too, as Ctrl-C in a terminal
-    threading.Event().wait(CANCEL_PATIENCE)
+    _gone, deaf = psutil.wait_procs(jobs, JOB_PATIENCE)
+    for job in deaf:  # then the head isn't kept from ending in order, which takes its lock away
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*job.children(recursive=True), job]:
+                process.kill()
+    threading.Event().wait(CANCEL_PATIENCE - JOB_PATIENCE)
     os.killpg(0, signal.SIGKILL)
 
 
