@@ -1,13 +1,13 @@
 """What runs again when something changed, by the jobs that Snakemake ran."""
 
 import re
-import threading
+import time
 
 import pytest
 from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint
 from snake import SCHEMA, kill, workflow
-from wire import block, images_in_no_well, make_plate, wire
+from wire import block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows
@@ -46,6 +46,13 @@ def replace_image(conn, plate_id, well, site, seed):
     services.update(conn).saveObject(sample)
     services.delete(conn, services.current_group(conn), Image=[old.image_id])
     return sample.image.id.val
+
+
+def wait_for_images(conn, more_than):
+    end = time.monotonic() + 60
+    while count(conn, "Image")["Image"] <= more_than:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def add_well(conn, plate_id, name, seed):
@@ -182,6 +189,7 @@ def test_a_step_that_changes(done, conn, plate):
 def test_a_run_that_was_killed(workflow, conn, plate, after):
     workflow.configure(plate, output="undisturbed")
     workflow.succeed()
+    images = count(conn, "Image")["Image"]
     workflow.configure(plate, output="killed")
     process = workflow.start()
     said = ""
@@ -191,7 +199,8 @@ def test_a_run_that_was_killed(workflow, conn, plate, after):
             break
     else:
         raise AssertionError(said)
-    threading.Event().wait(0.7 if after == "Process well" else 0)  # into the job, wherever that is
+    if after == "Process well":
+        wait_for_images(conn, more_than=images)  # then the job is about to put them into the plate
     kill(process)
     workflow.succeed("--unlock")
     run = workflow.succeed()
