@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -21,6 +20,10 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from openhcs_omero import serving  # noqa: E402  (it is not installed in OMERO.web's environment)
+from openhcs_omero.serving import EmbeddedServer  # noqa: E402
+
 HOME = ROOT / ".demo"
 WEB_PORT = 4080
 PATIENCE = 90  # seconds to wait for either to be ready
@@ -88,18 +91,10 @@ def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
     sys.exit(f"[web] OMERO.web did not start; {home}/var/log/gunicorn.log says why")
 
 
-def start_server(home: Path) -> tuple[subprocess.Popen, int]:
-    """Start the embedded server on the demo's data, with the product's own environment; its port."""
-    with (home / "web" / "server.log").open("a") as log:
-        process = subprocess.Popen(
-            [ROOT / ".venv" / "bin" / "python", "-m", "openhcs_omero.cli", "serve", "--data", home / "server", "--port",
-             str(free_port(4064)), "--root-password-file", home / "root-password"], cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
-    assert process.stdout is not None
-    ready = re.search(r"ready on \S+ port (\d+)", process.stdout.readline())
-    if not ready:
-        sys.exit(f"[web] the embedded server did not start; {home}/web/server.log says why")
-    return process, int(ready[1])
+def start_server(home: Path) -> EmbeddedServer:
+    """Start the embedded server on the demo's data, with the product's own environment."""
+    return serving.start(home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python",
+                         detached=True)
 
 
 def free_port(wanted: int) -> int:
@@ -123,15 +118,16 @@ def start() -> None:
     if note.exists() and all(alive(pid) for pid in json.loads(note.read_text())["processes"]):
         address = json.loads(note.read_text())["address"]
     else:
-        server, omero_port = start_server(HOME)
+        server = start_server(HOME)
         port = free_port(WEB_PORT)
         try:
-            web = start_web(HOME / "web", omero_port, port)
+            web = start_web(HOME / "web", server.port, port)
         except SystemExit:
-            server.terminate()
+            server.stop()
             raise
         address = f"http://127.0.0.1:{port}/webclient/"
-        note.write_text(json.dumps({"address": address, "processes": [web.pid, server.pid], "omero_port": omero_port}))
+        note.write_text(json.dumps({"address": address, "processes": [web.pid, server.process.pid],
+                                    "omero_port": server.port}))
     say(f"OMERO.web is on {address}")
     say("log in as root with the password in .demo/root-password; `make stop-web` ends it")
 

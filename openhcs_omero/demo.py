@@ -20,6 +20,7 @@ from pathlib import Path
 
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.serving import start
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064
@@ -61,22 +62,11 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
     if not secret.exists():
         with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(12) + "\n")
-    command = [sys.executable, "-m", "openhcs_omero.cli", "serve", "--data", str(home / "server"),
-               "--port", str(_free_port()), "--root-password-file", str(secret)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        ready = re.search(r"ready on (\S+) port (\d+)", line)
-        if not ready:
-            raise OpenHCSError(f"the embedded server did not start: {process.stderr.read().strip() or line.strip()}")
-        _say(f"an embedded OMERO server runs on port {ready[2]}, its data are in {home / 'server'}")
+    with start(home / "server", _free_port(), secret) as server:
+        _say(f"an embedded OMERO server runs on port {server.port}, its data are in {server.data}")
         (home / "sessions").mkdir(mode=0o700, exist_ok=True)
-        yield {**os.environ, "OMERO_HOST": ready[1], "OMERO_PORT": ready[2], "OMERO_USER": "root",
-               "OMERO_PASSWORD": secret.read_text().strip(), "OMERO_SESSIONDIR": str((home / "sessions").resolve())}
-    finally:
-        process.terminate()
-        process.wait(30)
+        yield {**os.environ, "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": "root",
+               "OMERO_PASSWORD": str(server.password), "OMERO_SESSIONDIR": str((home / "sessions").resolve())}
 
 
 def _free_port() -> int:

@@ -2,16 +2,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+
+from openhcs_omero.pytest_plugin import OmeroServer, embedded_server
 
 
 def pytest_addoption(parser):
@@ -26,51 +23,6 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@dataclass(frozen=True)
-class OmeroServer:
-    """A running server. `data` is its data folder, None where it is a real one; the user is an administrator."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    data: Path | None
-
-    def login(self, user: str | None = None, password: str | None = None, **options):
-        """A connected BlitzGateway, of the administrator unless a user is named."""
-        from omero.gateway import BlitzGateway
-
-        conn = BlitzGateway(user or self.user, password if user else self.password, host=self.host, port=self.port,
-                            **{"secure": True, **options})
-        if not conn.connect():
-            raise ConnectionError(f"{user or self.user} could not log in: {conn.getLastError()}")
-        return conn
-
-
-def start_server(data: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen, int]:
-    """Start an embedded server; returns when it is ready, with its port. Raises AssertionError with what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "openhcs_omero.embedded", "--data", str(data), "--port", str(port), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    ready = re.search(r"ready on \S+ port (\d+)", line)
-    if not ready:
-        process.kill()
-        raise AssertionError(f"the server did not start: {line}{process.stderr.read()}")
-    return process, int(ready[1])
-
-
-def stop_server(process: subprocess.Popen) -> int:
-    """Stop a server as an operator does; its exit status."""
-    process.terminate()
-    try:
-        return process.wait(20)
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.stderr.close()
-
-
 @pytest.fixture(scope="session")
 def omero_server(request, tmp_path_factory) -> Iterator[OmeroServer]:
     """A server to work on: root's name and password, host and port."""
@@ -80,10 +32,8 @@ def omero_server(request, tmp_path_factory) -> Iterator[OmeroServer]:
         yield OmeroServer(host, request.config.getoption("--omero-port"), request.config.getoption("--omero-user"),
                           os.environ["OMERO_PASSWORD"], None)
         return
-    data = tmp_path_factory.mktemp("omero")
-    process, port = start_server(data)
-    yield OmeroServer("127.0.0.1", port, "root", (data / "root-password").read_text().strip(), data)
-    stop_server(process)
+    with embedded_server(tmp_path_factory.mktemp("omero")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

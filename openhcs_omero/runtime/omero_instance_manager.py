@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-import queue
-import re
 import shutil
 import subprocess
-import sys
-import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import Server, ServerDown, connect, disconnect
 from openhcs_omero.omero.waiting import is_up, opens_sessions, within
+from openhcs_omero.serving import EmbeddedServer, start
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
 
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.yml")
-START_PATIENCE = 60  # seconds for the embedded server, which takes two
+START_PATIENCE = 60  # seconds to log in to a server that is ready
 PAUSE = 0.5  # seconds between two attempts to connect
 EMBEDDED = "`openhcs-omero serve` or manager.start_embedded() runs the embedded server, which needs nothing else"
 
@@ -43,7 +39,7 @@ class OMEROInstanceManager:
     def __init__(self, host: str | None = None, port: int | None = None, user: str | None = None) -> None:
         self.server = Server.from_config({"host": host, "port": port, "user": user})
         self._conn: BlitzGateway | None = None
-        self._embedded: subprocess.Popen[str] | None = None
+        self._embedded: EmbeddedServer | None = None
         self._reason = ""
 
     @property
@@ -147,20 +143,10 @@ class OMEROInstanceManager:
             What the server said where it did not start.
         """
         data = Path(data).expanduser()
-        command = [sys.executable, "-m", "openhcs_omero.cli", "serve", "--data", str(data), "--port", str(port)]
-        environment = {key: value for key, value in os.environ.items() if key != "OMERO_PASSWORD"}
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, start_new_session=True)
-        self._embedded = process
-        said = _first_lines(process.stdout, "ready on")
-        ready = re.search(r"ready on (\S+) port (\d+)", said)
-        if not ready:
-            self._stop_embedded()
-            reason = re.sub("^(?i:error): ", "", said.strip()) or f"it said nothing in {START_PATIENCE} seconds"
-            raise OpenHCSError(f"the embedded server did not start: {reason}")
-        self.server = replace(self.server, host=ready[1], port=int(ready[2]), user="root")
-        if (data / "root-password").exists():  # else it was given when the folder was made, and OMERO_PASSWORD is it
-            os.environ["OMERO_PASSWORD"] = (data / "root-password").read_text().strip()
+        self._embedded = server = start(data, port, detached=True)
+        self.server = replace(self.server, host=server.host, port=server.port, user="root")
+        if server.password is not None:  # else it was given when the folder was made, and OMERO_PASSWORD is it
+            os.environ["OMERO_PASSWORD"] = server.password
         self._conn = within(START_PATIENCE, lambda: connect(self.server), self.server.address)
 
     def close(self) -> None:
@@ -168,37 +154,12 @@ class OMEROInstanceManager:
         if self._conn is not None:
             self._conn = None
             disconnect(self.server)
-        self._stop_embedded()
-
-    def _stop_embedded(self) -> None:
-        process, self._embedded = self._embedded, None
-        if process is None:
-            return
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-        process.wait()
+        server, self._embedded = self._embedded, None
+        if server is not None:
+            server.stop()
 
     def __enter__(self) -> OMEROInstanceManager:
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self.close()
-
-
-def _first_lines(stream: IO[str] | None, wanted: str) -> str:
-    """What a process says up to the wanted line, its end or the end of patience; the rest is read and thrown away."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in stream or ():
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, name="embedded-server", daemon=True).start()
-    said, end = "", time.monotonic() + START_PATIENCE
-    with suppress(queue.Empty):
-        while wanted not in said and (line := lines.get(timeout=max(0.0, end - time.monotonic()))) is not None:
-            said += line
-    return said

@@ -16,28 +16,28 @@ import numpy as np
 import omero
 import omero.clients
 import pytest
-from conftest import start_server, stop_server
 from models import new, save
 from omero.gateway import BlitzGateway
 from omero.rtypes import rstring
 
+from openhcs_omero.serving import EmbeddedServer, start
+
 Glacier2 = omero.clients.Glacier2  # omero-py takes its exceptions for others' where Glacier2 is imported before it
-COMMAND = [sys.executable, "-m", "openhcs_omero.embedded"]
+COMMAND = [sys.executable, "-m", "openhcs_omero.cli", "serve"]
 
 
 @pytest.fixture
 def launch():
-    """`launch(data, *options, port=0)` starts a server and returns its process and port; it ends with the test."""
-    processes = []
+    """`launch(data, password_file=None)` starts a server, which ends with the test; the server and its port."""
+    servers = []
 
-    def start(data: Path, *options: str, port: int = 0):
-        process, port = start_server(data, *options, port=port)
-        processes.append(process)
-        return process, port
+    def launch(data: Path, password_file: Path | None = None) -> tuple[EmbeddedServer, int]:
+        servers.append(start(data, password_file=password_file))
+        return servers[-1], servers[-1].port
 
-    yield start
-    for process in processes:
-        stop_server(process)
+    yield launch
+    for server in servers:
+        server.stop()
 
 
 def password_of(data: Path) -> str:
@@ -72,30 +72,30 @@ def refused(*options: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_though_clients_are_connected(launch, tmp_path, number):
-    process, port = launch(tmp_path)
+    server, port = launch(tmp_path)
     conn = login(port, password_of(tmp_path))
     store = conn.c.sf.createRawFileStore()
     began = time.monotonic()
-    process.send_signal(number)
-    assert process.wait(10) == 0
+    server.process.send_signal(number)
+    assert server.process.wait(10) == 0
     assert time.monotonic() - began < 4
     with pytest.raises(Ice.Exception):
         store.size()
-    assert process.stderr.read() == ""
+    assert server.errors() == ""
 
 
 def test_a_stop_waits_a_few_seconds_for_a_call_and_no_longer(launch, tmp_path):
-    process, port = launch(tmp_path)
+    server, port = launch(tmp_path)
     _, slow = start_hashing(login(port, password_of(tmp_path)), planes=1500)  # 27 GB of zeros
     began = time.monotonic()
-    process.terminate()
-    assert process.wait(20) == 0, process.stderr.read()
+    server.process.terminate()
+    assert server.process.wait(20) == 0, server.errors()
     assert time.monotonic() - began < 8
     slow.join()
 
 
 def test_a_restart_keeps_users_rows_and_pixels(launch, tmp_path):
-    process, port = launch(tmp_path)
+    server, port = launch(tmp_path)
     conn = login(port, password_of(tmp_path))
     admin = conn.c.sf.getAdminService()
     group = admin.createGroup(new("ExperimenterGroup", name="a group", ldap=omero.rtypes.rbool(False)))
@@ -104,7 +104,7 @@ def test_a_restart_keeps_users_rows_and_pixels(launch, tmp_path):
     plane = np.arange(12, dtype="uint16").reshape(3, 4)
     mine = login(port, "öffne dich", "someone")
     image = mine.createImageFromNumpySeq(iter([plane]), "kept").getId()
-    assert stop_server(process) == 0
+    assert server.stop() == 0
 
     _, port = launch(tmp_path)
     conn = login(port, "öffne dich", "someone")
@@ -113,10 +113,10 @@ def test_a_restart_keeps_users_rows_and_pixels(launch, tmp_path):
 
 
 def test_what_was_acknowledged_outlives_a_kill(launch, tmp_path):
-    process, port = launch(tmp_path)
+    server, port = launch(tmp_path)
     conn = login(port, password_of(tmp_path))
     planes = {}
-    killer = threading.Thread(target=lambda: (wait_until(lambda: len(planes) >= 8), process.kill()))
+    killer = threading.Thread(target=lambda: (wait_until(lambda: len(planes) >= 8), server.process.kill()))
     killer.start()
     with pytest.raises(Ice.Exception):
         while True:
@@ -125,7 +125,7 @@ def test_what_was_acknowledged_outlives_a_kill(launch, tmp_path):
             planes[image.getId()] = plane
             save(conn, new("Plate", name=f"plate {len(planes)}"))
     killer.join()
-    process.wait(10)
+    server.process.wait(10)
 
     _, port = launch(tmp_path)
     conn = login(port, password_of(tmp_path))
@@ -166,14 +166,14 @@ def test_a_password_file_that_is_missing_or_empty_is_named(tmp_path):
 
 
 def test_secrets_are_for_the_owner_alone_and_in_no_log(launch, tmp_path):
-    process, port = launch(tmp_path)
+    server, port = launch(tmp_path)
     secret = password_of(tmp_path)
     conn = login(port, secret)
     session = conn.c.getSessionId()
     BlitzGateway("root", "wrong" + secret, host="127.0.0.1", port=port, secure=True).connect()
     for name in ("root-password", "server.pem", "omero.db"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) & 0o077 == 0, name
-    assert secret not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    assert secret not in Path(f"/proc/{server.process.pid}/cmdline").read_text()
     log = (tmp_path / "server.log").read_text()
     assert secret not in log and session not in log
     assert secret.encode() not in b"".join(path.read_bytes() for path in tmp_path.glob("omero.db*"))
@@ -183,9 +183,9 @@ def test_a_password_file_sets_roots_password_now_and_later(launch, tmp_path):
     file, data = tmp_path / "password", tmp_path / "data"
     for password in ("first", "second"):
         file.write_text(password + "\n")
-        process, port = launch(data, "--root-password-file", str(file))
+        server, port = launch(data, file)
         login(port, password).close()
-        stop_server(process)
+        server.stop()
     assert not (data / "root-password").exists()
     _, port = launch(data)
     login(port, "second").close()

@@ -9,12 +9,12 @@ import time
 
 import pytest
 import yaml
-from conftest import start_server, stop_server
 from test_orchestrator import ROOT, SEED, blocks
 
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import close_all
 from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
+from openhcs_omero.serving import start
 
 PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
 HALF_STARTED = """
@@ -133,18 +133,17 @@ def test_a_server_that_hangs_ends_in_the_timeout(kind, request, monkeypatch):
 
 def test_a_server_that_comes_up_late_is_waited_for(tmp_path, monkeypatch):
     """The password outlasts the attempts that failed."""
-    process, port = start_server(tmp_path / "late")
-    try:
-        process.send_signal(signal.SIGSTOP)
-        monkeypatch.setenv("OMERO_PASSWORD", (tmp_path / "late" / "root-password").read_text().strip())
-        manager = OMEROInstanceManager("127.0.0.1", port, "root")
-        assert not manager.is_running()
-        subprocess.Popen(["sh", "-c", f"sleep 3; kill -CONT {process.pid}"])
-        assert manager.connect(timeout=30)
-        manager.close()
-    finally:
-        process.send_signal(signal.SIGCONT)
-        stop_server(process)
+    with start(tmp_path / "late") as server:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            monkeypatch.setenv("OMERO_PASSWORD", server.password)
+            manager = OMEROInstanceManager("127.0.0.1", server.port, "root")
+            assert not manager.is_running()
+            subprocess.Popen(["sh", "-c", f"sleep 3; kill -CONT {server.process.pid}"])
+            assert manager.connect(timeout=30)
+            manager.close()
+        finally:
+            server.process.send_signal(signal.SIGCONT)
 
 
 def test_the_embedded_server(tmp_path):

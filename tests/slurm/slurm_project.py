@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from openhcs_omero.serving import EmbeddedServer, start
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # What a step does here: inverts its image, and on the way what the test wants of it.
@@ -39,24 +41,16 @@ class Omero:
         self._secret = folder / "root-password"
         self._secret.touch(0o600)
         self._secret.write_text(password + "\n")
-        self._process: subprocess.Popen | None = None
+        self._server: EmbeddedServer | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "openhcs_omero.embedded", "--data", self.folder / "data", "--port", self.port,
-                   "--root-password-file", self._secret]
-        with (self.folder / "server.log").open("a") as log:
-            self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=log, text=True)
-        line = self._process.stdout.readline()
-        ready = re.search(r"ready on \S+ port (\d+)", line)
-        assert ready, f"the server did not start: {line}"
-        self.port = int(ready[1])
+        self._server = start(self.folder / "data", self.port, self._secret)
+        self.port = self._server.port
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(30)
-            self._process.stdout.close()
-            self._process = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def login(self):
         from omero.gateway import BlitzGateway

@@ -12,17 +12,19 @@ PACKAGE = ROOT / "openhcs_omero"
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
+    "serving": {"errors"},
+    "pytest_plugin": {"serving"},
     "omero": {"errors"},
     "io": {"errors", "omero"},
     "processing": {"errors", "io"},
     "microscopes": {"errors", "omero", "io"},
-    "runtime": {"errors", "omero", "io", "microscopes", "processing", "core"},
+    "runtime": {"errors", "omero", "io", "microscopes", "processing", "core", "serving"},
     "core": {"errors", "omero", "io", "microscopes", "processing"},
     "embedded": set(),
-    "demo": {"errors", "omero", "io", "microscopes", "processing", "core", "runtime"},
+    "demo": {"errors", "omero", "io", "microscopes", "processing", "core", "runtime", "serving"},
     "cli": {"errors", "omero", "io", "microscopes", "processing", "core", "runtime", "embedded", "demo"},
 }
-SPEAKS_TO_OMERO = {"omero", "embedded"}
+SPEAKS_TO_OMERO = {"omero", "embedded", "pytest_plugin"}
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2", "omero_model"}
 
 

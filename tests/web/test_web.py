@@ -54,16 +54,12 @@ def home(tmp_path_factory) -> Path:
 def address(home):
     """OMERO.web's address; it and its server end with the tests."""
     web = _web()
-    server, omero_port = web.start_server(home)
-    try:
+    with web.start_server(home) as server:
         port = web.free_port(0)
-        process = web.start_web(home / "web", omero_port, port)
+        process = web.start_web(home / "web", server.port, port)
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.wait(30)
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="module")
