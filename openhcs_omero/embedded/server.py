@@ -20,6 +20,7 @@ from openhcs_omero.embedded.accounts import Accounts
 from openhcs_omero.embedded.bootstrap import bootstrap
 from openhcs_omero.embedded.factory import Client
 from openhcs_omero.embedded.passwords import has_password, set_password
+from openhcs_omero.embedded.recovery import settle_all
 from openhcs_omero.embedded.router import CONNECTION_TIMEOUT, IDENTITY, Router
 from openhcs_omero.embedded.sessions import Session, Sessions
 from openhcs_omero.embedded.store import Store
@@ -53,6 +54,7 @@ class Server:
             raise CannotStart(f"The folder {data} can't be used: {broken.strerror}.") from None
         self.schema = self.store.schema
         bootstrap(self.store)
+        settle_all(self.store)
         self.accounts = Accounts(self.store)
         self.sessions = Sessions(self.store, self.accounts, self._ended)
         self._clients: dict[str, list[Client]] = {}  # by the session's uuid

@@ -2,15 +2,26 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import omero
 import sqlalchemy as sa
 
+from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.schema import Schema, schema
+
+# What is to be done about files after a kill: "remove" those whose rows are gone, "settle" those that were written and
+# not saved yet. Each entry is made in the transaction, or before the write, that it is about.
+PENDING = sa.Table(
+    "pending_file", sa.MetaData(), sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
+JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
 
 # One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
 UNIQUE = {
@@ -52,9 +63,12 @@ class Store:
         sa.event.listen(self.engine, "connect", _on_connect)
         sa.event.listen(self.engine, "begin", _on_begin)
         self._writer = threading.RLock()
+        self._writers = itertools.count(1)
         self.commits = 0  # what was read at one count is still true at the same count
         self._add_constraints()
         self.schema.metadata.create_all(self.engine)
+        PENDING.create(self.engine, checkfirst=True)
+        self._remove(self.pending("remove"))
 
     def _add_constraints(self) -> None:
         indexes = dict(UNIQUE)
@@ -82,12 +96,60 @@ class Store:
         The files of rows that are put into `connection.info["gone"]`, as (table, id), are removed after the commit.
         """
         with self._writer, self.engine.connect().execution_options(writer=True) as connection:
-            gone = connection.info["gone"] = []
+            gone: list[tuple[str, int]] = []
+            connection.info["gone"] = gone
             with connection.begin():
                 yield connection
+                if gone:
+                    _note(connection, "remove", gone)
         self.commits += 1
+        if gone:
+            self._remove(gone)
+
+    # -- files and their rows ------------------------------------------------------------------------------------
+
+    def _remove(self, gone: list[tuple[str, int]]) -> None:
+        """Remove the files of deleted rows; what a kill keeps from that is done at the next start."""
+        if not gone:
+            return
         for name, oid in gone:
-            (self.pixels_path if name == "pixels" else self.file_path)(oid).unlink(missing_ok=True)
+            path = self.path(name, oid)
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + JOURNAL).unlink(missing_ok=True)
+        with self.write() as connection:
+            forget(connection, "remove", gone)
+
+    @contextmanager
+    def making_file(self, name: str, oid: int) -> Iterator[Path]:
+        """A row's path, to make the file there: nobody can delete the row meanwhile, which would leave the file behind.
+
+        Raises ValidationException where the row is gone.
+        """
+        table = self.schema.metadata.tables[name]
+        with self._writer:
+            with self.read() as connection:
+                if connection.execute(sa.select(table.c.id).where(table.c.id == oid)).first() is None:
+                    raise refuse(omero.ValidationException, f"The {name} {oid} was deleted.")
+            path = self.path(name, oid)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+
+    def pending(self, task: str) -> list[tuple[str, int]]:
+        """The (table, id) of which files something is to be done yet."""
+        with self.read() as connection:
+            return list(connection.execute(sa.select(PENDING.c.name, PENDING.c.id).distinct().where(
+                PENDING.c.task == task)).tuples())
+
+    def note_unsaved(self, name: str, oid: int) -> int:
+        """Remember, until `forget`, that a file is written to and its row doesn't say so; the number of this writer."""
+        writer = next(self._writers)
+        with self.write() as connection:
+            _note(connection, "settle", [(name, oid)], writer)
+        return writer
+
+    def path(self, name: str, oid: int) -> Path:
+        """The file of a row of the table `pixels` or `originalfile`."""
+        return (self.pixels_path if name == "pixels" else self.file_path)(oid)
 
     def pixels_path(self, oid: int) -> Path:
         """The raw file of a Pixels: big-endian, order XYZCT, no header."""
@@ -100,6 +162,20 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
         self._lock_file.close()
+
+
+def _note(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int = 0) -> None:
+    connection.execute(PENDING.insert(), [
+        {"task": task, "name": name, "id": oid, "writer": writer} for name, oid in files])
+
+
+def forget(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int | None = None) -> None:
+    """What was to be done about files, because of one writer or at all, is done once this transaction is."""
+    wanted = [PENDING.c.task == task, PENDING.c.name == sa.bindparam("its_name"),
+              PENDING.c.id == sa.bindparam("its_id")]
+    if writer is not None:
+        wanted.append(PENDING.c.writer == writer)
+    connection.execute(PENDING.delete().where(*wanted), [{"its_name": name, "its_id": oid} for name, oid in files])
 
 
 def _numbered(root: Path, oid: int) -> Path:

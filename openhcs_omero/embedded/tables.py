@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 import omero
@@ -20,6 +19,7 @@ import omero.grid
 from omero.rtypes import rfloat, rint, rlong, rstring, unwrap
 
 from openhcs_omero.embedded.errors import refuse
+from openhcs_omero.embedded.store import Store
 
 MASK_FIELDS = ("imageId", "theZ", "theT", "x", "y", "w", "h", "bytes")
 ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
@@ -34,12 +34,15 @@ OPERATORS: dict[type[ast.AST], Callable] = {
 class TableFile:
     """One table's file."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, store: Store, oid: int):
+        self.store, self.id, self.path = store, oid, store.file_path(oid)
 
     @contextmanager
     def _open(self, write: bool = False):
-        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
+        if not self.path.exists():
+            raise refuse(omero.ValidationException, f"The table {self.id} was deleted.")
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=60,
+                                     isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
@@ -66,7 +69,8 @@ class TableFile:
             pass
         else:
             raise refuse(omero.ValidationException, "The table is initialized already.")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.store.making_file("originalfile", self.id) as path:
+            path.touch()
         with self._open(write=True) as connection:
             connection.execute("create table header (position integer primary key, kind, name, description, size)")
             connection.execute("create table metadata (key text primary key, kind, value)")

@@ -15,7 +15,9 @@ from openhcs_omero.embedded.checksums import file_checksum
 from openhcs_omero.embedded.dispatch import StatefulService
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
+from openhcs_omero.embedded.recovery import settle
 from openhcs_omero.embedded.saving import new_event
+from openhcs_omero.embedded.store import forget
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -30,6 +32,7 @@ class RawFileService(StatefulService):
         self._id: int | None = None
         self._file: int | None = None
         self._written = False
+        self._writer = 0  # its number in the list of what is unsaved
 
     def setFileId(self, ctx: Context, oid):
         files, hashers = self.server.schema["OriginalFile"].table, self.server.schema["ChecksumAlgorithm"].table
@@ -77,7 +80,7 @@ class RawFileService(StatefulService):
             raise refuse(omero.ApiUsageException, f"{length} bytes of {len(data)} can't be written at {position}.")
         rest = memoryview(data)[:length]
         file = self._open()
-        self._written = True
+        self._note_write()
         while rest:
             done = os.pwrite(file, rest, position)
             rest, position = rest[done:], position + done
@@ -90,8 +93,8 @@ class RawFileService(StatefulService):
         file = self._open()
         if length >= os.fstat(file).st_size:
             return False
+        self._note_write()
         os.ftruncate(file, length)
-        self._written = True
         return True
 
     def save(self, ctx: Context):
@@ -103,8 +106,10 @@ class RawFileService(StatefulService):
             values["hash"] = file_checksum(self._hasher, self.path)
         entity = self.server.schema["OriginalFile"]
         with self.server.store.write() as connection:
-            connection.execute(entity.table.update().where(entity.table.c.id == self._id).values(
-                **values, _updateEvent=new_event(connection, ctx)))
+            if not connection.execute(entity.table.update().where(entity.table.c.id == self._id).values(
+                    **values, _updateEvent=new_event(connection, ctx))).rowcount:
+                raise refuse(omero.ValidationException, f"The original file {self._id} was deleted.")
+            forget(connection, "settle", [("originalfile", self._id)], self._writer)
             saved = Loader(connection, ctx).get(entity, [self._id]).get(self._id)
         self._written = False
         return saved
@@ -113,8 +118,15 @@ class RawFileService(StatefulService):
         try:
             if ctx is not None:
                 self.save(ctx)
+            if self._written and self._id is not None:
+                settle(self.server.store, "originalfile", self._id, self._writer)
         finally:
             self._close_file()
+
+    def _note_write(self) -> None:
+        if not self._written:
+            self._writer = self.server.store.note_unsaved("originalfile", self._id or 0)
+        self._written = True
 
     def _must_be_writable(self, ctx: Context) -> None:
         self.path  # noqa: B018  (asks for a file to be chosen)
@@ -123,8 +135,11 @@ class RawFileService(StatefulService):
 
     def _open(self) -> int:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._file = os.open(self.path, os.O_RDWR)
+            except FileNotFoundError:
+                with self.server.store.making_file("originalfile", self._id or 0) as path:
+                    self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         return self._file
 
     def _close_file(self) -> None:

@@ -19,9 +19,11 @@ from openhcs_omero.embedded.dispatch import StatefulService
 from openhcs_omero.embedded.enumerations import BIT_SIZES
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
+from openhcs_omero.embedded.recovery import UNSAVED, settle
 from openhcs_omero.embedded.saving import new_event
 from openhcs_omero.embedded.services.config import MAX_PLANE
 from openhcs_omero.embedded.settings import Source, load_source
+from openhcs_omero.embedded.store import forget
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -85,6 +87,7 @@ class RawPixelsService(StatefulService):
         self._file: int | None = None
         self._may_write = False
         self._written = False
+        self._writer = 0  # its number in the list of what is unsaved
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -95,7 +98,7 @@ class RawPixelsService(StatefulService):
         with self.server.store.read() as connection:
             row = connection.execute(
                 sa.select(table.c.sizeX, table.c.sizeY, table.c.sizeZ, table.c.sizeC, table.c.sizeT, table.c._owner,
-                          table.c._group, kinds.c.value, kinds.c.bitSize)
+                          table.c._group, table.c.sha1, kinds.c.value, kinds.c.bitSize)
                 .join(kinds, table.c.pixelsType == kinds.c.id).where(table.c.id == pixels)).first()
         if row is None or not ctx.may_see(row._owner, row._group):
             raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
@@ -104,7 +107,8 @@ class RawPixelsService(StatefulService):
         self._kind, self._path = row.value, self.server.store.pixels_path(pixels)
         self._layout = Layout(row.sizeX, row.sizeY, row.sizeZ, row.sizeC, row.sizeT, width)
         self._id, self._owner, self._group = pixels, row._owner, row._group
-        self._may_write = not self._path.exists()
+        self._may_write = not (self._path.exists() and self._path.stat().st_size)
+        self._has_hash = row.sha1 != UNSAVED
         self._written = self.failed = False
 
     def prepare(self, ctx: Context, pixels):
@@ -117,16 +121,20 @@ class RawPixelsService(StatefulService):
         digest = self._digest()
         pixels = self.server.schema["Pixels"]
         with self.server.store.write() as connection:
-            connection.execute(pixels.table.update().where(pixels.table.c.id == self._id).values(
-                sha1=digest.hex(), _updateEvent=new_event(connection, ctx)))
+            if not connection.execute(pixels.table.update().where(pixels.table.c.id == self._id).values(
+                    sha1=digest.hex(), _updateEvent=new_event(connection, ctx))).rowcount:
+                raise refuse(omero.ValidationException, f"The pixels {self._id} were deleted.")
+            forget(connection, "settle", [("pixels", self._id)], self._writer)
             saved = Loader(connection, ctx).get(pixels, [self._id]).get(self._id)
-        self._written = False
+        self._written, self._has_hash = False, True
         return saved
 
     def release(self, ctx: Context | None) -> None:
         try:
             if ctx is not None:
                 self.save(ctx)
+            if self._written and self._has_hash and self._id is not None:
+                settle(self.server.store, "pixels", self._id, self._writer)
         finally:
             self._close_file()
 
@@ -144,8 +152,12 @@ class RawPixelsService(StatefulService):
     def _open(self) -> int:
         """The file, at its full size; unwritten parts read as zeros."""
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            self.layout  # noqa: B018  (asks for pixels to be chosen)
+            try:
+                self._file = os.open(self._path, os.O_RDWR)
+            except FileNotFoundError:
+                with self.server.store.making_file("pixels", self._id or 0) as path:
+                    self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             if os.fstat(self._file).st_size < self.layout.total:
                 os.ftruncate(self._file, self.layout.total)
         return self._file
@@ -224,8 +236,8 @@ class RawPixelsService(StatefulService):
         return self._digest()
 
     def _digest(self) -> bytes:
-        self.layout, self._open()
-        with open(self._path, "rb") as file:
+        with open(os.dup(self._open()), "rb") as file:  # by the open file: its path is gone where the pixels are
+            file.seek(0)
             return hashlib.file_digest(file, "sha1").digest()
 
     # -- statistics ----------------------------------------------------------------------------------------------
@@ -309,10 +321,12 @@ class RawPixelsService(StatefulService):
         if len(data) != size:
             raise refuse(kind, f"{len(data)} bytes were sent where there should be {size}.")
         file, rest = self._open(), memoryview(data)
+        if self._has_hash and not self._written:
+            self._writer = self.server.store.note_unsaved("pixels", self._id or 0)
+        self._written = True
         while rest:  # a call writes 2 GB at most
             done = os.pwrite(file, rest, offset)
             rest, offset = rest[done:], offset + done
-        self._written = True
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from openhcs_omero.embedded.dispatch import StatefulService
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.saving import new_event
+from openhcs_omero.embedded.store import forget
 from openhcs_omero.embedded.tables import TableFile
 
 
@@ -26,8 +27,8 @@ class TableService(StatefulService):
         if not ctx.may_see(row._owner, row._group):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
         self._id, self._owner, self._group = oid, row._owner, row._group
-        self._table = TableFile(self.server.store.file_path(oid))
-        self._written = False
+        self._table = TableFile(self.server.store, oid)
+        self._written, self._writer = False, 0  # and its number in the list of what is unsaved
 
     def release(self, ctx: Context | None) -> None:
         """Keep the file's size, if something was written."""
@@ -38,10 +39,14 @@ class TableService(StatefulService):
                 if ctx is not None:
                     values["_updateEvent"] = new_event(connection, ctx)
                 connection.execute(files.update().where(files.c.id == self._id).values(**values))
+                forget(connection, "settle", [("originalfile", self._id)], self._writer)
+            self._written = False
 
     def _write(self, ctx: Context) -> TableFile:
         if not ctx.may_edit(self._owner, self._group):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the table {self._id}.")
+        if not self._written:
+            self._writer = self.server.store.note_unsaved("originalfile", self._id)
         self._written = True
         return self._table
 
@@ -102,4 +107,5 @@ class TableService(StatefulService):
         self._write(ctx)
         with self.server.store.write() as connection:
             deleting.delete_parts(connection, ctx, self.server.schema["OriginalFile"], [self._id])
+            forget(connection, "settle", [("originalfile", self._id)])
         self._written = False
