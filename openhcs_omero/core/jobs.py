@@ -16,7 +16,7 @@ from openhcs_omero import __version__
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.files import read_record, write, write_if_changed
 from openhcs_omero.core.plan import RUN_VARIABLE, choose_wells
-from openhcs_omero.core.records import attached_files
+from openhcs_omero.core.records import attached_files, attached_tables
 from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.core.steps import load_step, run_steps
 from openhcs_omero.core.tables import write_rows
@@ -30,6 +30,7 @@ from openhcs_omero.omero.connection import connect_job
 from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import ImageMetadata, NewImage, close_store, read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import ImageStructure, load_plate
+from openhcs_omero.omero.tables import attach_table
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
@@ -125,9 +126,10 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
 
 
 def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
-    """Attach the tables to the source plate and to the derived one; an empty table is not attached, and taken off.
+    """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
 
-    Where the user may read the source plate and not annotate it, only the derived one gets them.
+    An empty table is not attached, and taken off. Where the user may read the source plate and not annotate it, only
+    the derived one gets them.
     """
     conn = connect_job(settings.server())
     derived_id = int((read_record(derived_record) or {})["derived_plate"])
@@ -135,6 +137,7 @@ def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Se
     namespaces = {str(derived_id): derived.NAMESPACE, str(plate_id): f"{derived.NAMESPACE}/{settings.output}"}
     before = attached_files(conn, namespaces)
     for plate, ns in namespaces.items():
+        structure = load_plate(conn, int(plate))
         try:
             for table in tables:
                 data = table.read_bytes()
@@ -143,12 +146,14 @@ def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Se
                     save_text(conn, "Plate", int(plate), table.name, data, ns, about)
                 elif table.name in before[plate]:
                     delete_text(conn, "Plate", int(plate), table.name, ns)
+                attach_table(conn, structure, table.name, data, ns)
         except RightsError as error:
             if plate == str(derived_id):
                 raise
             print(f"the tables are on the derived plate alone: {error}")
-    after = attached_files(conn, namespaces)
-    write(record, json.dumps({"derived_plate": derived_id, "namespaces": namespaces, "files": after}, indent=1))
+    write(record, json.dumps({"derived_plate": derived_id, "namespaces": namespaces,
+                              "files": attached_files(conn, namespaces),
+                              "tables": attached_tables(conn, namespaces)}, indent=1))
 
 
 def _ahead(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tuple[ImageStructure, np.ndarray]]:

@@ -29,6 +29,13 @@ def attached_files(conn: BlitzGateway, places: Mapping[str, str]) -> dict[str, d
             for plate, ns in places.items()}
 
 
+def attached_tables(conn: BlitzGateway, places: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The OMERO.tables of these files: the file's name -> what is noted of the table."""
+    from openhcs_omero.omero.tables import list_tables
+
+    return {plate: list_tables(conn, int(plate), ns) for plate, ns in places.items()}
+
+
 def forget_stale(conn: BlitzGateway, folder: Path, plate_id: int, output: str) -> None:
     """Remove the records of what is no longer in OMERO as it was written, so that Snakemake has it made again.
 
@@ -51,7 +58,8 @@ def forget_stale(conn: BlitzGateway, folder: Path, plate_id: int, output: str) -
         images = [tuple(image) for image in (record or {}).get("images", [])]
         if not record or record.get("derived_plate") != derived_id or images != wells.get(path.stem):
             path.unlink()
-    if attached is None or attached_files(conn, attached["namespaces"]) != attached["files"]:
+    if attached is None or attached_files(conn, attached["namespaces"]) != attached["files"] \
+            or attached_tables(conn, attached["namespaces"]) != attached.get("tables"):
         (folder / "annotations.json").unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, 
 from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import ImageStructure, PlateStructure, load_plate
+from openhcs_omero.omero.tables import attach_table, is_table
 
 PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
 Planes = dict[PlaneIndex, np.ndarray]
@@ -218,6 +219,13 @@ class OMEROLocalBackend(VirtualBackend):
                 self._derive(path)
             kind, object_id = self._object(replace(path, name=None))
             save_text(self.conn, kind, object_id, path.name or "", data)
+            self._attach_table(path, data)
+
+    def _attach_table(self, path: VirtualPath, data: bytes) -> None:
+        """Have a plate's OMERO.table of a file of features say what the file says."""
+        name = path.name or ""
+        if path.well is None and is_table(name):
+            attach_table(self.conn, load_plate(self.conn, self._plate(path).plate_id, False), name, data)
 
     def ensure_directory(self, directory: PathLike) -> None:
         """Make a derived plate with its wells where it is not there yet; another plate or well has to be there."""
@@ -234,6 +242,7 @@ class OMEROLocalBackend(VirtualBackend):
         kind, object_id = self._object(virtual)
         if virtual.kind == "file":
             delete_text(self.conn, kind, object_id, virtual.name or "")
+            self._attach_table(virtual, b"")
             return
         image, plate = self._image(virtual), self._plate(virtual)
         if virtual.output is None:

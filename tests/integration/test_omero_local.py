@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 
 import numpy as np
+import pandas
 import pytest
 from omero.gateway import FileAnnotationWrapper
 from wire import Killed, count, images_in_no_well, wire
@@ -20,6 +21,7 @@ from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.tables import list_tables
 
 __all__ = ["wire"]
 
@@ -157,6 +159,25 @@ def test_a_plates_own_files(conn, backend, make_plate, monkeypatch):
     assert backend.list_attached(f"{plate}/A01") == [f"{plate}/A01/y.txt"] and len(calls) == 2
     with pytest.raises(MissingFile, match="no directory"):
         backend.list_attached(f"{plate}/x.txt")
+
+
+def test_a_plates_files_of_features_are_tables_too(conn, backend, make_plate):
+    """They are OMERO.tables, too, as long as the file is there; `list_files` lists the file."""
+    plate_id, planes = make_plate(["A01", "B02"])
+    plate, frame = f"/omero/plate_{plate_id}", pandas.DataFrame({"well": ["A01", "B02"], "site": 1, "cells": [3, 4]})
+    for path in (f"{plate}/x.csv", f"{plate}/A01/x.csv", f"{plate}_p/x.tsv"):
+        backend.save(frame, path)
+        pandas.testing.assert_frame_equal(backend.load(path), frame)
+    backend.save("x", f"{plate}/x.txt")
+    assert list(list_tables(conn, plate_id)) == ["x.csv"]
+    assert list_tables(conn, find_derived(conn, plate_id, "p")) == {}  # it has no images yet
+    assert backend.list_files(plate) == sorted([*planes, f"{plate}/x.csv", f"{plate}/x.txt", f"{plate}/A01/x.csv"])
+    for well in ("A01", "B02"):
+        backend.save(np.ones((1, 1, 1, 4, 5), "uint8"), f"{plate}_p/{well}/{well}_s001.tif")
+    backend.save(frame, f"{plate}_p/x.tsv")
+    assert list(list_tables(conn, find_derived(conn, plate_id, "p"))) == ["x.tsv"]
+    backend.delete(f"{plate}/x.csv")
+    assert list_tables(conn, plate_id) == {}
 
 
 def test_names_of_other_programs_are_passed_over(conn, backend, make_plate):

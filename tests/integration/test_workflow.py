@@ -18,6 +18,7 @@ from openhcs_omero.omero.derived import NAMESPACE, find_derived
 from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.tables import list_tables
 from openhcs_omero.processing.synthetic import Screen, sites, write_plate
 
 __all__ = ["workflow"]
@@ -63,6 +64,7 @@ def test_a_synthetic_screen(workflow, conn, screen):
         assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == list(TABLES)
         for name in TABLES:
             assert read_text(conn, "Plate", object_id, name) == (results / name).read_bytes()
+        assert list(list_tables(conn, object_id, ns)) == ["features.csv", "wells.csv"]
     check_derived(conn, plate, derived, features)
 
     drawn = {path.stem for path in (results / "figures" / "heatmaps").glob("*.png")}

@@ -103,7 +103,7 @@ class Wire:
 def wire(monkeypatch):
     """See `Wire`; `wire.start()` begins."""
     made = Wire()
-    for module in (omero.api, omero.cmd):
+    for module in (omero.api, omero.cmd, omero.grid):
         for prx in [value for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Prx")]:
             for name, method in list(vars(prx).items()):
                 if callable(method) and not name.startswith(("_", "begin_", "end_", "ice_")):

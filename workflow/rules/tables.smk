@@ -19,6 +19,7 @@ rule aggregate:
 rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
+        records=processed(".json"),  # OMERO.tables name the images by their ids
         tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
     output:
         f"{PLATE}/annotations.json",

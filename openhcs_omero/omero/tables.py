@@ -1,0 +1,273 @@
+"""Features as OMERO.tables: beside a CSV or TSV that is attached to a plate, what OMERO.web and OMERO.parade read.
+
+A table of features has a row a well or a row a site. Its columns are named and typed as omero-metadata's `populate`
+does it, which is what those programs look for: `Plate`, `Well` and `Image` hold ids, `Well Name` names, and the others
+are the file's own. It is a file annotation of the plate in the namespace of bulk annotations.
+
+A new table is written whole, with nothing pointing to it; one save then lets the annotation point to it, which is the
+commit point; the table before is deleted last. The file's name says what it belongs to, so that what a killed process
+left behind is found and deleted by the next one that saves.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import omero
+from omero.gateway import BlitzGateway
+from omero.model import FileAnnotationI, OriginalFileI, PlateAnnotationLinkI, PlateI
+from omero.rtypes import rstring
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import NAMESPACE
+from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.omero.plate import PlateStructure
+
+if TYPE_CHECKING:
+    import pandas
+
+BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
+CELLS = 500_000  # in one call
+MIMETYPE = "OMERO.tables"
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """A table of this user's that is attached to a plate, and what is noted of it."""
+
+    annotation_id: int
+    about: str
+
+
+def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: bytes, ns: str = NAMESPACE) -> int | None:
+    """Have the plate's table of an attached file say what the file says.
+
+    It is made, replaced where the file or the plate's images are others, and deleted where the file is no table of
+    features (any more). What is the same already is left alone.
+
+    Parameters
+    ----------
+    plate
+        The plate that the file is attached to, as it is now: its ids go into the table.
+    name
+        The file's name, which ends in ``.csv`` or ``.tsv``, else it is no table.
+    data
+        The file's bytes; b"" where the file is deleted.
+    ns
+        The file's namespace.
+
+    Returns
+    -------
+    int or None
+        Id of the table's file annotation; None where there is no table: the file holds no features, or the server
+        has no tables service.
+
+    Raises
+    ------
+    PlateError
+        If this user may not annotate the plate, or the plate was deleted.
+    """
+    if not is_table(name):
+        return None
+    label = f"{name} of plate {plate.plate_id} ({ns})"
+    attached = _attached(conn, plate, label)
+    columns = _columns(plate, name, data)
+    kept = None
+    if columns:
+        about = _about(name, columns)
+        kept = next((table.annotation_id for table in attached if table.about == about), None)
+        if kept is None:
+            kept = _write(conn, plate, label, about, columns, attached)
+    _sweep(conn, plate, label, [table.annotation_id for table in attached if table.annotation_id != kept])
+    return kept
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of that name can be a table of features: CSV and TSV."""
+    return _separator(name) is not None
+
+
+def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[str, str]:
+    """What is noted of the tables that `attach_table` attached to a plate, by the names of their files; one call."""
+    end = f" of plate {plate_id} ({ns})"
+    rows = services.rows(
+        conn, "select f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+              "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
+        id=plate_id, ns=BULK_ANNOTATIONS)
+    return {name.removesuffix(end): about or "" for name, about in rows if name.endswith(end)}
+
+
+# ---- what is in OMERO
+
+def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_Attached]:
+    """This user's tables of that label on the plate, the newest first."""
+    rows = services.rows(
+        conn, "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+              "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and f.name = :name "
+              "and a.details.owner.id = :me order by a.id desc",
+        plate.group_id, id=plate.plate_id, ns=BULK_ANNOTATIONS, name=label, me=conn.getUserId())
+    return [_Attached(annotation, about or "") for annotation, about in rows]
+
+
+def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any],
+           attached: list[_Attached]) -> int | None:
+    """Write a table and let the newest annotation, or a new one, point to it; its id, None without a tables service."""
+    file_id = _new_table(conn, plate.group_id, label, columns)
+    if file_id is None:
+        return None
+    options = services.context(conn, plate.group_id)
+    try:
+        with services.writing(f"a table to plate {plate.plate_id}"):
+            if attached:
+                annotation = services.query(conn).get("FileAnnotation", attached[0].annotation_id, options)
+                annotation.file, annotation.description = OriginalFileI(file_id, False), rstring(about)
+                services.update(conn).saveObject(annotation, options)
+                return annotation.id.val
+            link = PlateAnnotationLinkI()
+            link.parent, link.child = PlateI(plate.plate_id, False), FileAnnotationI()
+            link.child.ns, link.child.description = rstring(BULK_ANNOTATIONS), rstring(about)
+            link.child.file = OriginalFileI(file_id, False)
+            return services.update(conn).saveAndReturnObject(link, options).child.id.val
+    except (omero.ValidationException, omero.OptimisticLockException):
+        _discard(conn, plate, file_id)
+        raise PlateError(f"plate {plate.plate_id} was deleted, or another process attached the same table to it at the "
+                         "same time: try again") from None
+    except BaseException:
+        _discard(conn, plate, file_id)
+        raise
+
+
+def _new_table(conn: BlitzGateway, group_id: int, label: str, columns: list[Any]) -> int | None:
+    """A table that nothing points to, whole; its original file's id, None where the server has no tables service."""
+    options = services.context(conn, group_id)
+    resources = conn.c.sf.sharedResources()
+    if not resources.areTablesEnabled(options):
+        return None
+    repository = resources.repositories(options).descriptions[0].id.val
+    table = resources.newTable(repository, label, options)
+    if table is None:
+        return None
+    try:
+        file_id = table.getOriginalFile(options).id.val
+        with services.writing("a table"):
+            table.initialize([_part(column, 0, 0) for column in columns], options)
+            rows, step = len(columns[0].values), max(1, CELLS // len(columns))
+            for start in range(0, rows, step):
+                table.addData([_part(column, start, start + step) for column in columns], options)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            table.delete(options)
+        raise
+    table.close(options)
+    return file_id
+
+
+def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
+    """Delete a table that nothing points to, as well as it goes; its name has the next one who saves find it."""
+    with contextlib.suppress(Exception):
+        services.delete(conn, plate.group_id, OriginalFile=[file_id])
+
+
+def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: list[int]) -> None:
+    """Delete annotations with their tables, and tables of that label that no annotation points to: those that were
+    replaced, and those that killed processes left behind."""
+    services.delete(conn, plate.group_id, FileAnnotation=annotations)
+    files = [row[0] for row in services.rows(
+        conn, "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
+              "and f.details.owner.id = :me",
+        plate.group_id, name=label, type=MIMETYPE, me=conn.getUserId())]
+    used = files and services.rows(
+        conn, "select f.id from FileAnnotation a join a.file f where f.id in (:ids)", plate.group_id, ids=files)
+    services.delete(conn, plate.group_id, OriginalFile=[file for file in files if [file] not in used])
+
+
+# ---- what is in a table
+
+def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
+    """The columns of a table of features with their values; [] where the file is none."""
+    features = _read(name, data)
+    if features is None:
+        return []
+    sites = features.pop("site").tolist() if "site" in features else None
+    names = [_well(text) for text in features.pop("well")]
+    places = list(zip(names, sites)) if sites else names
+    if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
+        return []
+    wells = [plate.wells[well or ""] for well in names]
+    if sites and not all(site in well.images for well, site in zip(wells, sites)):
+        return []
+    ids = [omero.grid.PlateColumn("Plate", "", [plate.plate_id] * len(names)),
+           omero.grid.WellColumn("Well", "", [well.well_db_id for well in wells])]
+    if sites:
+        ids.append(omero.grid.ImageColumn("Image", "", [well.images[s].image_id for well, s in zip(wells, sites)]))
+    ids.append(_column("Well Name", names))
+    if sites:
+        ids.append(omero.grid.LongColumn("site", "", sites))
+    taken = {column.name for column in ids} | {"plate"}
+    return ids + [_column(key.replace("/", "\\"), values) for key, values in _values(features) if key not in taken]
+
+
+def _separator(name: str) -> str | None:
+    return _SEPARATORS.get(name[name.rfind("."):].lower())
+
+
+def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
+    """The file's rows, where it has any and they name wells."""
+    if not data.strip():
+        return None
+    import pandas  # half a second that only tables cost
+
+    try:
+        rows = pandas.read_csv(io.BytesIO(data), sep=_separator(name), dtype={"well": str}, keep_default_na=False,
+                               na_values=["", "nan"])
+    except (ValueError, UnicodeError):
+        return None
+    if "well" not in rows or rows.empty or ("site" in rows and rows["site"].dtype.kind != "i"):
+        return None
+    return rows
+
+
+def _well(text: Any) -> str | None:
+    try:
+        return well_name(*parse_well(str(text)))
+    except ValueError:
+        return None
+
+
+def _values(rows: "pandas.DataFrame") -> Iterator[tuple[str, list[Any]]]:
+    """Names and values of columns: bool, int, float with NaN for what is missing, or str."""
+    for key, column in rows.items():
+        if column.dtype.kind in "bif":
+            yield str(key), column.tolist()
+        elif column.dtype.kind == "u":  # more than OMERO's integers hold
+            yield str(key), column.astype(float).tolist()
+        else:
+            yield str(key), ["" if value != value else str(value) for value in column.tolist()]
+
+
+def _column(name: str, values: list[Any]) -> Any:
+    kind = type(values[0])
+    if kind is str:
+        return omero.grid.StringColumn(name, "", max(1, *(len(value.encode()) for value in values)), values)
+    made = {bool: omero.grid.BoolColumn, int: omero.grid.LongColumn, float: omero.grid.DoubleColumn}[kind]
+    return made(name, "", values)
+
+
+def _part(column: Any, start: int, stop: int) -> Any:
+    """The same column with some of its values."""
+    size = [column.size] if isinstance(column, omero.grid.StringColumn) else []
+    return type(column)(column.name, column.description, *size, column.values[start:stop])
+
+
+def _about(name: str, columns: list[Any]) -> str:
+    """What is noted of a table: its file and a hash of what is in it."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for column in columns:
+        digest.update(json.dumps([type(column).__name__, column.name, column.values]).encode())
+    return f"{name} as a table, SHA-1 of its columns {digest.hexdigest()}"

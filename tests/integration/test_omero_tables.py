@@ -1,0 +1,219 @@
+"""Features as OMERO.tables beside the files that are attached to a plate."""
+
+import math
+
+import omero
+import pytest
+from wire import Killed, count, make_plate, wire
+
+from openhcs_omero.errors import PlateError, RightsError
+from openhcs_omero.omero import services, tables
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.tables import attach_table, list_tables
+
+__all__ = ["wire"]
+
+SITES = b"""plate,well,row,column,site,spots,area,kind,good,a/b
+7,A01,A,1,1,3,1.5,round,True,1
+7,A01,A,1,2,4,,\xc2\xb5m,False,2
+7,B03,B,3,1,-5,2.5,,True,3
+"""
+WELLS = b"well\tspots\nA01\t3.5\nB03\t-5\n"
+
+
+@pytest.fixture
+def plate(conn):
+    return load_plate(conn, make_plate(conn, {"A01": 2, "B03": 2}))
+
+
+def found(conn, plate_id, object_type="Plate"):
+    """(annotation id, file id) of a plate's bulk annotations, as OMERO.web and OMERO.parade ask for them."""
+    return [tuple(row) for row in services.rows(
+        conn, f"select a.id, f.id from {object_type}AnnotationLink l join l.child a join a.file f "
+              "where l.parent.id = :id and a.ns = :ns and f.mimetype = :type order by f.id",
+        id=plate_id, ns="openmicroscopy.org/omero/bulk_annotations", type="OMERO.tables")]
+
+
+def content(conn, file_id):
+    """Columns of a table: name -> (class of column, values)."""
+    table = conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(file_id, False), {"omero.group": "-1"})
+    try:
+        places = range(len(table.getHeaders()))
+        columns = table.read(list(places), 0, table.getNumberOfRows()).columns
+    finally:
+        table.close()
+    return {column.name: (type(column), list(column.values)) for column in columns}
+
+
+def test_a_row_a_site(conn, plate):
+    annotation = attach_table(conn, plate, "features.csv", SITES)
+    [(found_annotation, file)] = found(conn, plate.plate_id)
+    assert found_annotation == annotation
+    columns = content(conn, file)
+    a, b = plate.wells["A01"], plate.wells["B03"]
+    area = columns.pop("area")
+    assert area[0] is omero.grid.DoubleColumn and area[1][::2] == [1.5, 2.5] and math.isnan(area[1][1])
+    assert columns == {
+        "Plate": (omero.grid.PlateColumn, [plate.plate_id] * 3),
+        "Well": (omero.grid.WellColumn, [a.well_db_id, a.well_db_id, b.well_db_id]),
+        "Image": (omero.grid.ImageColumn, [a.images[1].image_id, a.images[2].image_id, b.images[1].image_id]),
+        "Well Name": (omero.grid.StringColumn, ["A01", "A01", "B03"]),
+        "site": (omero.grid.LongColumn, [1, 2, 1]),
+        "row": (omero.grid.StringColumn, ["A", "A", "B"]),
+        "column": (omero.grid.LongColumn, [1, 1, 3]),
+        "spots": (omero.grid.LongColumn, [3, 4, -5]),
+        "kind": (omero.grid.StringColumn, ["round", "µm", ""]),
+        "good": (omero.grid.BoolColumn, [True, False, True]),
+        "a\\b": (omero.grid.LongColumn, [1, 2, 3]),
+    }
+    assert list(list_tables(conn, plate.plate_id)) == ["features.csv"]
+
+
+def test_a_row_a_well(conn, plate):
+    """OMERO.parade looks a well up by its id in the column `Well`; there is no image then."""
+    attach_table(conn, plate, "wells.tsv", WELLS)
+    [(_, file)] = found(conn, plate.plate_id)
+    assert content(conn, file) == {
+        "Plate": (omero.grid.PlateColumn, [plate.plate_id] * 2),
+        "Well": (omero.grid.WellColumn, [plate.wells[name].well_db_id for name in ("A01", "B03")]),
+        "Well Name": (omero.grid.StringColumn, ["A01", "B03"]),
+        "spots": (omero.grid.DoubleColumn, [3.5, -5.0])}
+    table = conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(file, False))
+    assert table.getWhereList(f"(Well=={plate.wells['B03'].well_db_id})", {}, 0, 2, 1) == [1]  # as OMERO.web asks
+    table.close()
+
+
+def test_in_several_calls(conn, plate, monkeypatch):
+    monkeypatch.setattr(tables, "CELLS", 1)
+    attach_table(conn, plate, "features.csv", SITES)
+    [(_, file)] = found(conn, plate.plate_id)
+    assert content(conn, file)["spots"][1] == [3, 4, -5]
+
+
+def test_the_same_again_changes_nothing(conn, plate, wire):
+    for name, data in (("features.csv", SITES), ("wells.tsv", WELLS)):
+        attach_table(conn, plate, name, data)
+    before = found(conn, plate.plate_id), list_tables(conn, plate.plate_id)
+    wire.start()
+    attach_table(conn, plate, "features.csv", SITES)
+    assert not {"newTable", "saveObject", "saveAndReturnObject", "submit"} & set(wire.stop())
+    assert (found(conn, plate.plate_id), list_tables(conn, plate.plate_id)) == before
+
+
+def test_it_is_replaced(conn, plate):
+    """Where the file is another one, or the images of the plate are."""
+    attach_table(conn, plate, "other.csv", SITES)
+    first = attach_table(conn, plate, "features.csv", SITES)
+    before, rest = list_tables(conn, plate.plate_id), count(conn, "OriginalFile", "FileAnnotation")
+    assert attach_table(conn, plate, "features.csv", SITES.replace(b"-5", b"6")) == first
+    files = dict(found(conn, plate.plate_id))
+    assert content(conn, files[first])["spots"][1] == [3, 4, 6]
+    after = list_tables(conn, plate.plate_id)
+    assert after["other.csv"] == before["other.csv"] and after["features.csv"] != before["features.csv"]
+    assert count(conn, "OriginalFile", "FileAnnotation") == rest
+    other = load_plate(conn, make_plate(conn, {"A01": 2, "B03": 2}))
+    attach_table(conn, other, "features.csv", SITES)
+    mixed = type(plate)(**{**vars(plate), "wells": other.wells})
+    attach_table(conn, mixed, "features.csv", SITES)
+    assert list_tables(conn, plate.plate_id)["features.csv"] not in (before["features.csv"], after["features.csv"])
+
+
+def test_files_that_are_no_tables_of_features(conn, plate):
+    several = SITES + b"7,A01,A,1,1,9,9,x,True,1\n"
+    for name, data in (
+            ("objects.csv", several), ("x.csv", b"dose,response\n1,2\n"), ("x.csv", b"well,site\n"), ("x.csv", b""),
+            ("x.csv", b"\xff\xfe\x00"), ("x.csv", b"well,n\nD09,1\n"), ("x.csv", b"well,n\nhere,1\n"),
+            ("x.csv", b"well,n\n,1\n"), ("x.csv", b"well,site,n\nA01,3,1\n"), ("x.csv", b"well,site,n\nA01,one,1\n")):
+        assert attach_table(conn, plate, name, SITES)
+        assert attach_table(conn, plate, name, data) is None, data
+        assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
+    assert attach_table(conn, plate, "x.json", SITES) is None
+
+
+def test_namespaces_do_not_replace_each_others(conn, plate):
+    for ns in ("one", "two"):
+        attach_table(conn, plate, "features.csv", SITES, ns)
+    assert len(found(conn, plate.plate_id)) == 2
+    attach_table(conn, plate, "features.csv", b"", "one")
+    assert list_tables(conn, plate.plate_id, "one") == {} and list(list_tables(conn, plate.plate_id, "two"))
+
+
+@pytest.mark.parametrize("missing", ["service", "table"])
+def test_without_a_tables_service(conn, plate, monkeypatch, missing):
+    """No table and no error; and a table from before does not stay beside a file that says something else."""
+    attach_table(conn, plate, "features.csv", SITES)
+    prx = omero.grid.SharedResourcesPrx
+    if missing == "service":
+        monkeypatch.setattr(prx, "areTablesEnabled", lambda *_: False)
+    monkeypatch.setattr(prx, "newTable", lambda *_: None)
+    assert attach_table(conn, plate, "wells.tsv", WELLS) is None
+    assert len(found(conn, plate.plate_id)) == 1
+    assert attach_table(conn, plate, "features.csv", SITES.replace(b"-5", b"6")) is None
+    assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
+
+
+def test_who_may_not_annotate(make_user):
+    owner = make_user("rwr---")
+    member = make_user(group=owner.getEventContext().groupId)
+    plate = load_plate(member, make_plate(owner, {"A01": 2, "B03": 1}))
+    with pytest.raises(RightsError, match=rf"^this user may not write a table to plate {plate.plate_id}: [^\n]+$"):
+        attach_table(member, plate, "features.csv", SITES)
+    mine = services.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
+                         me=member.getUserId())
+    assert mine == [[0]]
+
+
+def test_tables_of_two_users_stay(make_user):
+    owner = make_user("rwra--")
+    member = make_user(group=owner.getEventContext().groupId)
+    plate = load_plate(owner, make_plate(owner, {"A01": 2, "B03": 1}))
+    for user in (owner, member, owner):
+        attach_table(user, plate, "features.csv", SITES.replace(b"-5", str(user.getUserId()).encode()))
+    assert len(found(owner, plate.plate_id)) == 2
+
+
+def test_a_plate_that_was_deleted(conn, plate):
+    conn.deleteObjects("Plate", [plate.plate_id], wait=True)
+    with pytest.raises(PlateError, match=f"plate {plate.plate_id} was deleted, or another process"):
+        attach_table(conn, plate, "features.csv", SITES)
+    assert count(conn, "OriginalFile") == {"OriginalFile": 0}
+
+
+def test_killed_while_saving(conn, plate, wire):
+    """Before whichever call a process dies, a reader finds the table of before or the new one, and no rest stays."""
+    seen = []
+    for point in range(60):
+        attach_table(conn, plate, "features.csv", SITES)
+        [before] = found(conn, plate.plate_id)
+        wire.start(dies_at=point)
+        try:
+            attach_table(conn, plate, "features.csv", SITES.replace(b"-5", b"6"))
+            break
+        except Killed:
+            wire.stop()
+        [(annotation, file)] = found(conn, plate.plate_id)
+        values = content(conn, file)["spots"][1]
+        assert annotation == before[0] and values in ([3, 4, -5], [3, 4, 6])
+        seen.append(values[2])
+        attach_table(conn, plate, "features.csv", SITES.replace(b"-5", b"7"))
+        assert content(conn, found(conn, plate.plate_id)[0][1])["spots"][1] == [3, 4, 7]
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
+    wire.stop()
+    assert seen == sorted(seen) and set(seen) == {-5, 6}
+
+
+def test_killed_at_the_first_table(conn, plate, wire):
+    for point in range(60):
+        wire.start(dies_at=point)
+        try:
+            attach_table(conn, plate, "features.csv", SITES)
+            break
+        except Killed:
+            wire.stop()
+        assert len(found(conn, plate.plate_id)) <= 1
+        attach_table(conn, plate, "features.csv", SITES)
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
+        attach_table(conn, plate, "features.csv", b"")
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 0, "FileAnnotation": 0}
+    wire.stop()
+    assert point > 5
