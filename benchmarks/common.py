@@ -1,0 +1,152 @@
+"""What the benchmarks share: ratios, a server to measure against, interleaved timing, counted calls, plates."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import omero
+import omero.clients
+from omero.gateway import BlitzGateway
+
+from openhcs_omero import serving
+from openhcs_omero.omero.paths import well_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two figures of one run.
+
+    Parameters
+    ----------
+    name
+        What was done, and against what: "open 384 x 9, against polystore".
+    ours, peer
+        The figures, in `unit`; peer is None where there is nothing to compare with.
+    unit
+        "plates/s", "s", "calls" ...
+    target
+        What ours / peer has to reach; None where nothing is asked for.
+    better
+        "more": the ratio is to be `target` or more; "less": `target` or less.
+    """
+
+    name: str
+    ours: float
+    peer: float | None
+    unit: str
+    target: float | None = None
+    better: Literal["more", "less"] = "more"
+
+    @property
+    def value(self) -> float | None:
+        """ours / peer"""
+        return None if self.peer is None else self.ours / self.peer if self.peer else float("inf")
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        if self.value is None or self.target is None:
+            return None
+        return self.value >= self.target if self.better == "more" else self.value <= self.target
+
+
+@dataclass(frozen=True)
+class BenchServer:
+    """The server that is measured against; `data` is its data folder where it is seen from here, else None."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    data: Path | None = None
+
+    @contextlib.contextmanager
+    def login(self, secure: bool = True) -> Iterator[BlitzGateway]:
+        """A connected gateway, closed at the end; its data go unencrypted where `secure` is False."""
+        conn = BlitzGateway(self.user, self.password, host=self.host, port=self.port, secure=secure)
+        if not conn.connect():
+            sys.exit(f"{self.user} can't log in at {self.host}:{self.port}: {conn.getLastError()}")
+        try:
+            yield conn
+        finally:
+            conn.close()
+
+    def environment(self) -> dict[str, str]:
+        """Environment of a process that is to log in by itself."""
+        return {**os.environ, "OMERO_HOST": self.host, "OMERO_PORT": str(self.port), "OMERO_USER": self.user,
+                "OMERO_PASSWORD": self.password}
+
+
+@contextlib.contextmanager
+def embedded_server() -> Iterator[BenchServer]:
+    """An embedded server in a temporary folder, with a session store of its own beside it."""
+    before = os.environ.get("OMERO_SESSIONDIR")
+    with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:
+        os.environ["OMERO_SESSIONDIR"] = str(Path(folder, "sessions"))
+        try:
+            with serving.start(Path(folder, "omero")) as server:
+                yield BenchServer(server.host, server.port, "root", server.password or "", server.data)
+        finally:
+            os.environ.pop("OMERO_SESSIONDIR")
+            if before is not None:
+                os.environ["OMERO_SESSIONDIR"] = before
+
+
+def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str, float]:
+    """Seconds of the fastest of `rounds` runs of each; they take turns, so that a busy machine disturbs all alike."""
+    fastest: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            took = time.perf_counter() - began
+            fastest[name] = min(took, fastest.get(name, took))
+    return fastest
+
+
+@contextlib.contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """Count this process's calls to OMERO's services, by name, in the block."""
+    calls: Counter[str] = Counter()
+    kept: list[tuple[type, str, Any]] = []
+
+    def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return method(*args, **kwargs)
+
+        return call
+
+    for module in (omero.api, omero.cmd):
+        for prx in [value for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Prx")]:
+            for name, method in list(vars(prx).items()):
+                if callable(method) and not name.startswith(("_", "begin_", "end_", "ice_")):
+                    kept.append((prx, name, method))
+                    setattr(prx, name, counting(name, method))
+    try:
+        yield calls
+    finally:
+        for prx, name, method in kept:
+            setattr(prx, name, method)
+
+
+def wells_of(count: int) -> list[str]:
+    """Names of all wells of a plate with 96, 384 or 1536, row by row."""
+    rows, columns = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}[count]
+    return [well_name(row, column) for row in range(rows) for column in range(columns)]
+
+
+def noise(shape: tuple[int, ...], seed: int = 0, dtype: str = "uint16") -> np.ndarray:
+    """An array like that of a camera, of a type that holds 0 to 4095 (8-bit types: to 127)."""
+    top = 128 if np.dtype(dtype).itemsize == 1 else 4096
+    return np.random.default_rng(seed).integers(0, top, shape, np.uint16).astype(dtype)
