@@ -32,8 +32,9 @@ class OMEROLocalBackend(VirtualBackend):
     """Plates of an OMERO server under ``/omero``.
 
     What a plate is made of is asked for once and kept; what is saved or deleted through this backend is asked for
-    anew. It can be pickled, without its connection, session or password: the process that unpickles it joins the
-    session of the process that made it, through the OMERO command line's session store.
+    anew, and after `refresh` what others did. It can be pickled, without its connection, session or password: the
+    process that unpickles it joins the session of the process that made it, through the OMERO command line's session
+    store.
 
     Parameters
     ----------
@@ -85,6 +86,11 @@ class OMEROLocalBackend(VirtualBackend):
             with _missing():
                 self._structures[key] = load_plate(self.conn, found, require_images=False)
         return self._structures[key]
+
+    def refresh(self, plate: PathLike | int) -> None:
+        """Forget what is known of a plate, by id or path; a derived plate has a path alone. Nothing is asked yet."""
+        path = VirtualPath(plate) if isinstance(plate, int) else _parse_directory(plate)
+        self._forget(path)
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
         """Virtual path of what `metadata` describes by the names of VirtualPath's fields: plate_id, well, site ...

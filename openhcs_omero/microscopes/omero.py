@@ -37,6 +37,11 @@ class OMEROHandler(MicroscopeHandler):
         metadata = ImageMetadata() if first is None else read_metadata(self.backend.conn, [first])[first.image_id]
         return PlateListing(structure, Backend.OMERO_LOCAL, {}, metadata.channel_names, metadata.pixel_size)
 
+    def refresh(self, plate_path: PlatePath) -> None:
+        path = plate_of(plate_path)
+        self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}
+        self.backend.refresh(str(path))
+
     def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         self.listing(plate_path).structure.image(well, site)  # says which sites there are where this is none
         path = plate_of(plate_path)

@@ -1,5 +1,6 @@
 """The handler of plates in OMERO, over the wire."""
 
+import models
 import numpy as np
 import pytest
 from wire import SHAPE, block, make_plate, wire  # noqa: F401
@@ -49,6 +50,69 @@ def test_omero_is_asked_once(conn, handler, wire):  # noqa: F811
         assert wire.stop() == calls
         counts.append(len([call for call in calls if not call.endswith("Service")]))  # services are got once
     assert counts == [3, 3]
+
+
+@pytest.mark.slow
+def test_a_large_plate_costs_as_few_calls(conn, wire):  # noqa: F811
+    """384 wells of 9 sites: all that the handler and the backend say of them takes three and three calls."""
+    plate_id = save_large_plate(conn)
+    wire.start()
+    backend = OMEROLocalBackend(omero_conn=conn)
+    handler = OMEROHandler(backend)
+    assert handler.get_channel_values(plate_id) == {0: "channel 0", 1: "channel 1"}
+    assert handler.get_z_index_values(plate_id) == handler.get_timepoint_values(plate_id) == [0]
+    assert handler.get_site_values(plate_id) == list(range(1, 10)) and len(handler.get_well_values(plate_id)) == 384
+    structure = backend.plate_structure(plate_id)
+    structure.check_uniform()
+    assert len(list(structure.images())) == 3456 and len(structure.fingerprint()) == 64
+    assert all(backend.exists(f"/omero/plate_{plate_id}/{well}/{well}_s009.tif") for well in structure.wells)
+    assert len(asked(wire)) == 3
+    assert len(backend.list_files(f"/omero/plate_{plate_id}")) == 2 * 3456
+    assert len(asked(wire)) == 6
+    handler.refresh(plate_id)
+    assert len(handler.get_well_values(plate_id)) == 384
+    assert len(asked(wire)) == 9
+    wire.stop()
+
+
+def asked(wire):  # noqa: F811
+    """The calls made but those that get the services, once a session, and who the user is."""
+    return [call for call in wire.calls if not call.endswith("Service") and call != "getEventContext"]
+
+
+def save_large_plate(conn):
+    plate_id = models.save(conn, models.new("Plate", name="large")).id.val
+    for row in range(16):
+        wells = [models.new("Well", plate=models.ref("Plate", plate_id), row=row, column=column)
+                 for column in range(24)]
+        for well in wells:
+            for site in range(9):
+                well.addWellSample(models.new("WellSample", image=models.image(f"site {site}")))
+        conn.getUpdateService().saveArray(wells, conn.SERVICE_OPTS)
+    return plate_id
+
+
+def test_a_plate_that_changes(conn, handler):
+    """The handler and its backend go by what they know, until they are to ask anew."""
+    plate_id = make_plate(conn, {"A01": 1})
+    paths = [plate_id, str(plate_id), f"/omero/plate_{plate_id}", f"/omero/plate_{plate_id}/"]
+    files = handler.backend.list_files(paths[2])
+    assert all(handler.get_well_values(path) == ["A01"] for path in paths)
+    well = models.new("Well", plate=models.ref("Plate", plate_id), row=1, column=1)
+    well.addWellSample(models.new("WellSample", image=models.image()))
+    models.save(conn, well)
+    assert all(handler.get_well_values(path) == ["A01"] for path in paths)
+    assert handler.backend.list_files(paths[2]) == files
+    for path in paths:
+        handler.refresh(path)
+        assert all(handler.get_well_values(path) == ["A01", "B02"] for path in paths)
+    conn.deleteObjects("Plate", [plate_id], deleteChildren=True, wait=True)
+    assert handler.backend.exists(paths[2])
+    handler.backend.refresh(plate_id)
+    assert not handler.backend.exists(paths[2])
+    for wrong in ("/data/plate", f"/omero/plate_{plate_id}/A01"):
+        with pytest.raises(PlateError, match="expected"):
+            handler.refresh(wrong)
 
 
 def test_sites_are_read(conn, handler):
