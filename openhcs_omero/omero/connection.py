@@ -8,6 +8,8 @@ and whoever else runs as this user, join the session.
 import atexit
 import contextlib
 import getpass
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import socket
@@ -209,6 +211,8 @@ def _connect(server: Server, ask: bool) -> BlitzGateway:
             _close(known)
         _connections[server] = opened
         _servers[opened.conn] = server
+        if multiprocessing.parent_process() is not None:  # forked workers end without what atexit knows
+            multiprocessing.util.Finalize(None, close_all, exitpriority=0)
         return opened.conn
 
 

@@ -57,3 +57,24 @@ def test_hundreds_of_tasks_leave_no_session(start, terminated, root, omero_serve
     assert open_sessions(root) == before
     (session,) = during - before
     assert not list((tmp_path / "sessions").rglob(session))
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_workers_close_the_sessions_that_they_open(start, root, omero_server, conn, tmp_path, monkeypatch):
+    """Where no process before them has logged in, workers do; when the pool is shut down no session stays, no file."""
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    plate = make_plate(conn, {"A01": 1})
+    before = open_sessions(root)
+    monkeypatch.setenv("OMERO_PASSWORD", "pw")
+    backend = OMEROLocalBackend(server=Server(omero_server.host, omero_server.port, conn.getUser().getName()))
+    path = f"/omero/plate_{plate}/A01/A01_s001_z000_c000.tif"
+    with multiprocessing.get_context(start).Pool(2) as pool:
+        done = pool.map(read, [(backend, path)] * 40, chunksize=1)
+        sessions = {session for _, _, session, _ in done}
+        assert sessions and open_sessions(root) == before | sessions
+        assert {found.name for found in (tmp_path / "sessions").rglob("*-*-*")} == sessions
+        pool.close()
+        pool.join()
+    assert {total for total, *_ in done} == {int(block(1)[0, 0, 0].sum())}
+    assert open_sessions(root) == before
+    assert not list((tmp_path / "sessions").rglob("*-*-*"))
