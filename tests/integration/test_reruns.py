@@ -14,10 +14,11 @@ from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero import services
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.connection import close_all, connect
-from openhcs_omero.omero.derived import derived_state, find_derived
+from openhcs_omero.omero.derived import NAMESPACE, derived_state, find_derived
 from openhcs_omero.omero.paths import parse_well
 from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.tables import list_tables
 
 __all__ = ["wire", "workflow"]
 
@@ -138,8 +139,11 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
 
     sample = load_plate(conn, derived).image("B01", 2).well_sample_id
     services.delete(conn, group, WellSample=[sample])
+    tables = list_tables(conn, derived, NAMESPACE)
     run = done.succeed()
     assert run.wells == ["B01"] and run.jobs == {"process_well": 1, **AFTER_A_WELL}
+    anew = list_tables(conn, derived, NAMESPACE)  # its table of sites names the well's new images
+    assert anew["features.csv"] != tables["features.csv"] and anew["wells.csv"] == tables["wells.csv"]
     assert shown(conn, plate) == before and done.succeed().nothing_done
 
     foreign = replace_image(conn, derived, "A01", 1, seed=5)
@@ -151,10 +155,14 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
     assert shown(conn, plate) == before and done.succeed().nothing_done
 
     [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "wells.csv"]
-    services.delete(conn, group, FileAnnotation=[text.annotation_id])
+    tables = list_tables(conn, derived, NAMESPACE)
+    table = max(row[0] for row in services.rows(
+        conn, "select a.id from PlateAnnotationLink l join l.child a join a.file f "
+              "where l.parent.id = :id and f.mimetype = 'OMERO.tables'", id=derived))
+    services.delete(conn, group, FileAnnotation=[text.annotation_id, table])
     run = done.succeed()
     assert run.jobs == {"annotate": 1, "all": 1} and done.succeed().nothing_done
-    assert read_text(conn, "Plate", plate, "wells.csv")
+    assert read_text(conn, "Plate", plate, "wells.csv") and list_tables(conn, derived, NAMESPACE) == tables
 
     services.delete(conn, group, Plate=[derived])
     run = done.succeed()
