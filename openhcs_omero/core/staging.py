@@ -59,7 +59,7 @@ class StagedFiles(StorageBackend):
         if replace(place, site=None, name=None) != self._well or place.site not in (None, *self._sites):
             raise BadData(f"a step can't save {path}: it works on {self._well}, which has the sites "
                           f"{', '.join(map(str, self._sites))}")
-        self._files[str(place)] = encode(data, str(path))
+        self._files[str(place)] = encode(data, str(path), "zlib")
 
     def load(self, path: PathLike) -> Any:
         if str(path) in self._files:

@@ -59,8 +59,13 @@ def check_image(data: Any, path: PathLike) -> np.ndarray:
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
-def encode(data: Any, path: PathLike) -> bytes:
+def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
     """Bytes of the file that holds `data`, by the ending of `path`.
+
+    Parameters
+    ----------
+    compression
+        Of a TIFF, by tifffile's name for it: "zlib" for what is attached to OMERO's objects, label images above all.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def encode(data: Any, path: PathLike) -> bytes:
     """
     suffix = Path(path).suffix.lower()
     if is_image_format(path):
-        return _encode_tiff(check_image(data, path))
+        return _encode_tiff(check_image(data, path), compression)
     if isinstance(data, bytes):
         return data
     if isinstance(data, str) and suffix in OMEROFileFormatRegistry.TEXT_FORMATS:
@@ -127,12 +132,12 @@ def _plain(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _encode_tiff(image: np.ndarray) -> bytes:
-    """OME-TIFF, uncompressed; an annotation tells a plane from a site of one plane, which OME-XML does not."""
+def _encode_tiff(image: np.ndarray, compression: str | None) -> bytes:
+    """OME-TIFF; an annotation tells a plane from a site of one plane, which OME-XML does not."""
     axes = _AXES[-image.ndim :]
     metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}}
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata=metadata)
+    tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata=metadata, compression=compression)
     return buffer.getvalue()
 
 

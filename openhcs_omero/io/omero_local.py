@@ -212,7 +212,7 @@ class OMEROLocalBackend(VirtualBackend):
         files: list[tuple[VirtualPath, bytes]] = []
         for data, path in zip(items, map(_parse_file, paths)):
             if path.kind == "file":
-                files.append((path, encode(data, str(path))))
+                files.append((path, encode(data, str(path), "zlib")))
             else:
                 _collect(sites, path, check_image(data, str(path)))
         wells: dict[VirtualPath, dict[int, np.ndarray]] = {}

@@ -79,7 +79,10 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
     image
         (T, C, Z, Y, X), one site.
     filemanager
-        The counts are saved through it as results.json, beside the site (`construct_path`).
+        The labels and the counts are saved through it beside the site (`construct_path`): labeled.tif, (T, C, 1, Y, X)
+        of the channels that were looked at, uint16 or uint32, and results.json.
+    backend
+        The backend that they are saved to: "disk", "zarr", "memory" or "omero".
     channels
         Channels with nuclei; default all.
     diameter, contrast
@@ -96,7 +99,8 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
     results: dict[str, Any] = {}
     objects: list[dict[str, Any]] = []
     labelled = image.astype(np.promote_types(image.dtype, np.uint16))
-    for channel in channels if channels is not None else range(image.shape[1]):
+    chosen = list(channels) if channels is not None else list(range(image.shape[1]))
+    for channel in chosen:
         for t, stack in enumerate(image[:, channel]):
             plane = stack.max(axis=0)
             labels = label_cells(plane, diameter, contrast)
@@ -108,6 +112,9 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
             results[f"cell_area_{key}"] = _mean(cells, "area")
             results[f"cell_intensity_{key}"] = _mean(cells, "mean_intensity")
             objects += [{"channel": channel, "t": t, **cell} for cell in cells]
+    labels = labelled[:, chosen, :1]
+    kept = labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))))
+    filemanager.save(kept, construct_path(metadata, "labeled"), backend=backend)
     filemanager.save(results, construct_path(metadata, "results.json"), backend=backend)
     return labelled, {**results, "objects": objects}
 

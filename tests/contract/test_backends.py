@@ -17,6 +17,7 @@ from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
 from openhcs_omero.io.zarr import ZarrBackend
+from openhcs_omero.processing.cells import cell_counting_cpu
 
 rng = np.random.default_rng(7)
 
@@ -315,6 +316,25 @@ def test_through_the_file_manager(place):
     assert manager.load_batch([path, path], backend="omero") == [{"n": 2}] * 2
     manager.delete(path, backend="omero")
     assert not manager.exists(path, backend="omero")
+
+
+def test_a_step_saves_to_any_backend(place, request):
+    """A step of the box is told the backend's name, and neither it nor what it saves differs from one to another."""
+    backend = request.node.callspec.params["place"].removesuffix("_local")
+    manager = FileManager(StorageRegistry({"omero_local" if backend == "omero" else backend: place.backend}))
+    y, x = np.mgrid[:64, :64]
+    nuclei = 1000 * ((y - 20) ** 2 + (x - 20) ** 2 < 80) + 800 * ((y - 45) ** 2 + (x - 40) ** 2 < 100)
+    image = np.stack([np.full((64, 64), 7), nuclei + 100]).astype("uint16")[None, :, None]
+    place.backend.save(image, f"{place.plate}/A01/A01_s001.tif")
+    metadata = {"plate": place.plate, "well": "A01", "site": 1}
+    made, results = cell_counting_cpu(image, manager, metadata, backend=backend, channels=[1])
+    assert results["cells_c1"] == 2
+    labels = manager.load(f"{place.plate}/A01/A01_s001_labeled.tif", backend=backend)
+    assert labels.dtype == np.uint16 and labels.shape == (1, 1, 1, 64, 64)
+    np.testing.assert_array_equal(labels[0, 0, 0], made[0, 1, 0])
+    kept = manager.load(f"{place.plate}/A01/A01_s001_results.json", backend=backend)
+    assert kept == {key: value for key, value in results.items() if key != "objects"}
+    np.testing.assert_array_equal(manager.load(f"{place.plate}/A01/A01_s001.tif", backend=backend), image)
 
 
 def test_the_registry_says_what_is_missing():

@@ -12,6 +12,7 @@ from snake import Workflow, workflow
 from wire import block, make_plate
 
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.omero import services
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.derived import NAMESPACE, find_derived
@@ -79,7 +80,7 @@ def test_a_synthetic_screen(workflow, conn, screen):
 
 
 def check_derived(conn, plate, derived, features):
-    """The derived images are the corrected ones with labels in channel 1, marked, with results.json attached."""
+    """The derived images are the corrected ones with labels in channel 1, marked; the step's files are attached."""
     source, made = load_plate(conn, plate), load_plate(conn, derived)
     raw = {(truth.well, truth.site): image for truth, image in sites(SCREEN)}
     assert set(made.wells) == set(source.wells)
@@ -97,6 +98,8 @@ def check_derived(conn, plate, derived, features):
     assert pairs["source_image"] == str(source.image("B02", 2).image_id)
     kept = json.loads(read_text(conn, "Image", image.image_id, "results.json"))
     assert kept["cells_c1"] == int(features["B02", 2]["cells_c1"])
+    labels = OMEROLocalBackend(omero_conn=conn).load(f"/omero/plate_{plate}_processed/B02/B02_s002_labeled.tif")
+    assert np.array_equal(labels, read_site(conn, image)[:, [1]])
 
 
 def test_two_plates_some_wells_and_two_outputs(workflow, conn):

@@ -161,6 +161,8 @@ def test_cell_counting_follows_the_seed(screen):
     assert len(results["objects"]) == results["cells_c1"]
     kept = saved["/omero/plate_7_processed/A01/A01_s001_results.json", "omero"]
     assert kept == {key: value for key, value in results.items() if key != "objects"}
+    labels = saved["/omero/plate_7_processed/A01/A01_s001_labeled.tif", "omero"]
+    assert labels.dtype == np.uint16 and np.array_equal(labels, labelled[:, [1]])
 
 
 def test_cells_are_counted_to_the_truth(screen, estimate):
