@@ -21,7 +21,6 @@ Kind = Literal["Plate", "Well", "Image"]
 NAMESPACE = "openhcs_omero/results"
 PATH = "openhcs_omero"  # where the files that this software attaches say that they lie
 CHUNK = 16 * 2**20  # bytes in one call
-IDS = 10_000  # in one call; PostgreSQL takes 32,767 parameters
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".txt": "text/plain"}
 
 
@@ -71,29 +70,18 @@ def save_text(
         If the server did not store the bytes as they were sent.
     """
     group_id = _group_of(conn, kind, object_id)
-    options = services.context(conn, group_id)
     where = f"{PATH}/{kind}_{object_id}"
-    annotation = FileAnnotationI()
-    annotation.ns, annotation.description = rstring(ns), rstring(description)
-    annotation.file = _new_file(name, where, data)
     with services.writing(f"a file to {kind.lower()} {object_id}"):
-        saved = services.update(conn).saveAndReturnObject(annotation, options)
-        try:
-            _write(conn, saved.file.id.val, data, options)
-            _link(conn, kind, object_id, saved.id.val, options)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                services.delete(conn, group_id, FileAnnotation=[saved.id.val])
-            raise
+        new = _attach(conn, kind, object_id, group_id, _new_annotation(name, where, data, ns, description), data)
     # a file that came from a replaced image has that one's path
     earlier = services.rows(
         conn, "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
               f"and (f.path = :path or f.path like '{PATH}/%' and a.id in "
               f"(select l.child.id from {kind}AnnotationLink l where l.parent.id = :id)) "
               "and a.details.owner.id = :me and a.id < :new",
-        group_id, ns=ns, name=name, path=where, id=object_id, me=conn.getUserId(), new=saved.id.val)
+        group_id, ns=ns, name=name, path=where, id=object_id, me=conn.getUserId(), new=new)
     services.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
-    return saved.id.val
+    return new
 
 
 def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = None) -> list[TextFile]:
@@ -112,12 +100,11 @@ def texts_of(
 ) -> dict[int, list[TextFile]]:
     """The files attached to each of several objects, as `list_texts` gives those of one; a call per 10,000 objects."""
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
-    ids = list(found)
-    for start in range(0, len(ids), IDS):
+    for ids in services.pages(list(found)):
         rows = services.rows(
             conn, "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
                   f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
-                  "where l.child.id = a.id and l.parent.id in (:ids) order by a.id", ids=ids[start:start + IDS])
+                  "where l.child.id = a.id and l.parent.id in (:ids) order by a.id", ids=ids)
         for object_id, annotation_id, file_id, name, size, namespace, sha1 in rows:
             if ns is None or namespace == ns:
                 found[object_id].append(TextFile(annotation_id, file_id, name, size or 0, namespace, sha1))
@@ -178,8 +165,8 @@ def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
     return found[0][0]
 
 
-def _new_file(name: str, where: str, data: bytes) -> OriginalFileI:
-    """The file's row, not saved: its path says what it belongs to, so that unlinked leftovers are found."""
+def _new_annotation(name: str, where: str, data: bytes, ns: str, description: str) -> FileAnnotationI:
+    """Annotation and file, not saved: the file's path says what it belongs to, so that unlinked leftovers are found."""
     file = OriginalFileI()
     file.name, file.path = rstring(name), rstring(where)
     ending = name[name.rfind("."):].lower() if "." in name else ""
@@ -187,7 +174,24 @@ def _new_file(name: str, where: str, data: bytes) -> OriginalFileI:
     file.size, file.hash = rlong(len(data)), rstring(hashlib.sha1(data).hexdigest())
     file.hasher = ChecksumAlgorithmI()
     file.hasher.value = rstring(ChecksumAlgorithmSHA1160)
-    return file
+    annotation = FileAnnotationI()
+    annotation.ns, annotation.description, annotation.file = rstring(ns), rstring(description), file
+    return annotation
+
+
+def _attach(conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI,
+            data: bytes) -> int:
+    """Save the annotation with its file, write the file and link them, or leave nothing; the annotation's id."""
+    options = services.context(conn, group_id)
+    saved = services.update(conn).saveAndReturnObject(annotation, options)
+    try:
+        _write(conn, saved.file.id.val, data, options)
+        _link(conn, kind, object_id, saved.id.val, options)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            services.delete(conn, group_id, FileAnnotation=[saved.id.val])
+        raise
+    return saved.id.val
 
 
 def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, options: dict[str, Any]) -> None:

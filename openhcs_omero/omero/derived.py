@@ -206,13 +206,13 @@ def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> N
     for _ in range(ATTEMPTS):
         marked = [image for image, owner, group in _marked(conn, "Image", key, value)
                   if (owner, group) == (mine, group_id)]
-        hidden = marked and [row[0] for row in services.rows(
+        hidden = [row[0] for ids in services.pages(marked) for row in services.rows(
             conn, "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
-                  "where i.id in (:ids) and ws.id is null and d.id is null", ids=marked)]
-        if not hidden:
-            return
+                  "where i.id in (:ids) and ws.id is null and d.id is null", ids=ids)]
         try:
-            return services.delete(conn, group_id, Image=hidden)
+            for ids in services.pages(hidden):
+                services.delete(conn, group_id, Image=ids)
+            return
         except services.DeletionRefused as error:
             log.warning("%s", error)
 

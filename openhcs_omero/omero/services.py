@@ -6,7 +6,7 @@ whether it is alive, and print a traceback for every error that the server answe
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,7 @@ from omero.sys import ParametersI
 from openhcs_omero.errors import OpenHCSError, RightsError
 
 ALL_GROUPS = -1
+IDS = 10_000  # in one call
 DELETION_TIMEOUT = 600  # seconds
 
 _known: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
@@ -78,6 +79,12 @@ def parameters(**values: Any) -> ParametersI:
 def rows(conn: BlitzGateway, hql: str, group_id: int = ALL_GROUPS, **values: Any) -> list[list[Any]]:
     """A projection's rows as plain values, None for null; one call."""
     return unwrap(query(conn).projection(hql, parameters(**values), context(conn, group_id)))
+
+
+def pages(ids: Sequence[int]) -> Iterator[list[int]]:
+    """Ids in parts that a query takes: PostgreSQL takes 32,767 parameters."""
+    for start in range(0, len(ids), IDS):
+        yield list(ids[start:start + IDS])
 
 
 @contextlib.contextmanager

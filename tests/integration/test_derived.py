@@ -356,6 +356,25 @@ def test_killed_while_writing_an_empty_well(conn, derived, wire):
     assert point > 10 and images_in_no_well(conn) == []
 
 
+def test_more_images_were_left_behind_than_a_query_takes(conn, derived, monkeypatch):
+    """A deleted derived plate leaves all its images; the next one finds and deletes them in parts."""
+    write_well(conn, derived, "A01", sites(1, 5), MARKS)
+    write_well(conn, derived, "B03", sites(2, 4), MARKS)
+    source = int(mark_of(conn, "Plate", derived)["source_plate"])
+    conn.deleteObjects("Plate", [derived], wait=True)
+    assert len(images_in_no_well(conn)) == 9
+    asked, rows = [], services.rows
+
+    def counted(*args, **values):
+        asked.append(len(values.get("ids", [])))
+        return rows(*args, **values)
+
+    monkeypatch.setattr(services, "IDS", 4)
+    monkeypatch.setattr(services, "rows", counted)
+    derive_plate(conn, load_plate(conn, source), "processed", MARKS)
+    assert [n for n in asked if n] == [4, 4, 1] and images_in_no_well(conn) == []
+
+
 def test_another_process_writes_in_between(omero_server, conn, derived, wire):
     """Whichever call of one process the other's whole work comes before: the well is whole, and no rest stays."""
     other = omero_server.login(conn.getUser().getName(), "pw")
