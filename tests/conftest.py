@@ -87,8 +87,9 @@ def _delete_all(conn) -> None:
     mine = {"owner": conn.getUserId()}
     for kind in ("Screen", "Plate", "Project", "Dataset", "Image", "Annotation", "OriginalFile"):
         ids = [found.getId() for found in conn.getObjects(kind, opts=mine)]
-        if ids:
-            conn.deleteObjects(kind, ids, deleteAnns=True, deleteChildren=True, wait=True)
+        if ids:  # `wait=True` waits for five seconds, and then goes on as if it were done
+            handle = conn.deleteObjects(kind, ids, deleteAnns=True, deleteChildren=True)
+            conn.c.waitOnCmd(handle, loops=600, ms=500, failontimeout=True, closehandle=True).close(True)
 
 
 @pytest.fixture

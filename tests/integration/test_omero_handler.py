@@ -12,6 +12,7 @@ from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.omero import OMEROHandler
+from openhcs_omero.omero import services
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_plate_that_changes(conn, handler):
     for path in paths:
         handler.refresh(path)
         assert all(handler.get_well_values(path) == ["A01", "B02"] for path in paths)
-    conn.deleteObjects("Plate", [plate_id], deleteChildren=True, wait=True)
+    services.delete(conn, services.current_group(conn), Plate=[plate_id])
     assert handler.backend.exists(paths[2])
     handler.backend.refresh(plate_id)
     assert not handler.backend.exists(paths[2])

@@ -173,7 +173,7 @@ def test_tables_of_two_users_stay(make_user):
 
 
 def test_a_plate_that_was_deleted(conn, plate):
-    conn.deleteObjects("Plate", [plate.plate_id], wait=True)
+    services.delete(conn, plate.group_id, Plate=[plate.plate_id])
     with pytest.raises(PlateError, match=f"plate {plate.plate_id} was deleted, or another process"):
         attach_table(conn, plate, "features.csv", SITES)
     assert count(conn, "OriginalFile") == {"OriginalFile": 0}
