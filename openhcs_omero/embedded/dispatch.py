@@ -29,8 +29,9 @@ MODULES = {
     "IAdmin": "admin", "IConfig": "config", "IContainer": "containers", "IMetadata": "metadata", "IPixels": "pixels",
     "IQuery": "query", "IRenderingSettings": "rendersettings", "IRepositoryInfo": "repository", "IRoi": "rois",
     "IScript": "scripts", "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types",
-    "IUpdate": "update", "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels", "RenderingEngine": "rendering",
-    "SharedResources": "resources", "Table": "tables", "ThumbnailStore": "thumbnails",
+    "IUpdate": "update", "Exporter": "exporter", "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels",
+    "RenderingEngine": "rendering", "Search": "search", "SharedResources": "resources", "Table": "tables",
+    "ThumbnailStore": "thumbnails",
 }
 
 

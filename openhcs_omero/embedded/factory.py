@@ -195,4 +195,5 @@ def _accessor(interface: str, stateful: bool):
 for _name in STATELESS:
     setattr(ServiceFactory, f"get{_name.removeprefix('I')}Service", _accessor(f"::omero::api::{_name}", False))
 for _name in STATEFUL:
-    setattr(ServiceFactory, f"create{_name}", _accessor(f"::omero::api::{_name}", True))
+    _method = "createSearchService" if _name == "Search" else f"create{_name}"
+    setattr(ServiceFactory, _method, _accessor(f"::omero::api::{_name}", True))
