@@ -10,7 +10,7 @@ One process at a time writes a well. Where two do, the well ends with all images
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import omero
@@ -97,7 +97,9 @@ def derive_plate(
     wanted = set(source.wells_with_images() if wells is None else source.only(wells).wells)
     pairs = _plate_pairs(source.plate_id, output, marks)
     if not own_plates(conn, source, output):
-        _delete_hidden(conn, source.group_id, PLATE_MARK, _plate_mark(source.plate_id, output))
+        # once there is a plate, hidden images may be those that another process is about to show
+        _delete_hidden(conn, source.group_id, PLATE_MARK, _plate_mark(source.plate_id, output),
+                       unless=lambda: bool(own_plates(conn, source, output)))
         with services.writing(f"a plate derived from plate {source.plate_id}"):
             services.update(conn).saveObject(
                 _new_plate(conn, source, output, wanted, pairs), services.context(conn, source.group_id))
@@ -196,11 +198,12 @@ def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[in
         ns=NAMESPACE, name=key, value=value)
 
 
-def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> None:
+def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
+                   unless: Callable[[], bool] = lambda: False) -> None:
     """Delete this user's images with a mark that no well and no dataset shows: replaced ones, and those left behind.
 
     Another process may delete or show one of them in the meantime; OMERO then refuses all, and they are asked for
-    again.
+    again. `unless` is asked between finding and deleting.
     """
     mine = conn.getUserId()
     for _ in range(ATTEMPTS):
@@ -209,6 +212,8 @@ def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> N
         hidden = [row[0] for ids in services.pages(marked) for row in services.rows(
             conn, "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
                   "where i.id in (:ids) and ws.id is null and d.id is null", ids=ids)]
+        if not hidden or unless():
+            return
         try:
             for ids in services.pages(hidden):
                 services.delete(conn, group_id, Image=ids)

@@ -10,6 +10,7 @@ from omero.rtypes import rstring
 from wire import Killed, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import derived as derived_module
 from openhcs_omero.omero import services
 from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
 from openhcs_omero.omero.pixels import NewImage, read_site
@@ -184,6 +185,36 @@ def test_another_process_derives_the_plate_in_between(omero_server, conn, source
         assert list(derived_state(conn, mine)) == ["A01", "B03"]
     other.close()
     assert theirs == [] and point > 5
+
+
+def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_server, conn, source, wire):
+    """Between any two calls of one process another one may make the plate and write the pixels of a well."""
+    other = omero_server.login(conn.getUser().getName(), "pw")
+    for point in range(40):
+        services.delete(conn, source.group_id, Plate=[plate for plate in [find_derived(conn, source.plate_id, "p")]
+                                                      if plate is not None])
+        theirs, shown = [], []
+
+        def begin(number, point=point, theirs=theirs, shown=shown):
+            if number == point:  # all but the save that shows them
+                wire.on = False
+                plate = derive_plate(other, source, "p", MARKS)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(derived_module, "_commit", lambda conn, place, images, whole: shown.append(images))
+                    patch.setattr(derived_module, "_delete_hidden", lambda *_: None)
+                    write_well(other, plate, "A01", sites(1), MARKS)
+                theirs.append(plate)
+                wire.on = True
+
+        wire.start(before=begin)
+        derive_plate(conn, source, "p", MARKS)
+        wire.stop()
+        if not theirs:
+            break
+        assert images_in_no_well(conn) == sorted(shown[0].values()), point
+        services.delete(conn, source.group_id, Image=list(shown[0].values()))
+    other.close()
+    assert point > 5
 
 
 def test_killed_while_deriving(conn, source, wire):

@@ -5,10 +5,13 @@ import os
 
 import numpy as np
 import pytest
-from wire import block, make_plate
+from wire import block, count, images_in_no_well, make_plate
 
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.omero.connection import Server, disconnect
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.pixels import read_site
+from openhcs_omero.omero.plate import load_plate
 
 TASKS = 240
 
@@ -78,3 +81,47 @@ def test_workers_close_the_sessions_that_they_open(start, root, omero_server, co
     assert {total for total, *_ in done} == {int(block(1)[0, 0, 0].sum())}
     assert open_sessions(root) == before
     assert not list((tmp_path / "sessions").rglob("*-*-*"))
+
+
+barrier = None
+
+
+def begin(shared):
+    """Keep what all workers of a pool wait at before their first task."""
+    global barrier
+    barrier = shared
+
+
+def write(task):
+    """What a worker does: the planes of a well, one channel after the other; all begin at one time."""
+    global barrier
+    backend, plate, well, image = task
+    if barrier is not None:
+        barrier.wait(timeout=120)
+        barrier = None
+    for c, plane in enumerate(image):
+        backend.save_batch([plane, plane + 1], [f"{plate}/{well}/{well}_s{s:03d}_z000_c{c:03d}.tif" for s in (1, 2)])
+    return os.getpid()
+
+
+def test_several_processes_write_wells_of_one_derived_plate(omero_server, conn, tmp_path, monkeypatch):
+    """None of them made the plate before: there is one in the end, with one image a site, and no well is black."""
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    wells = ["A01", "A02", "B01", "B02", "C01", "C02"]
+    plate_id = make_plate(conn, dict.fromkeys(wells, 1))
+    backend = OMEROLocalBackend(omero_conn=conn)
+    context, plate = multiprocessing.get_context("fork"), f"/omero/plate_{plate_id}_p"
+    images = {well: np.full((2, 5, 7), 100 * n, "uint16") + np.arange(35, dtype="uint16").reshape(5, 7)
+              for n, well in enumerate(wells, start=1)}
+    with context.Pool(3, begin, [context.Barrier(3)]) as pool:
+        workers = pool.map(write, [(backend, plate, well, images[well]) for well in wells], chunksize=2)
+        pool.close()
+        pool.join()
+    assert len(set(workers)) == 3
+    assert count(conn, "Plate", "Image") == {"Plate": 2, "Image": 6 + 12} and images_in_no_well(conn) == []
+    derived = load_plate(conn, find_derived(conn, plate_id, "p"))
+    assert all(sorted(derived.wells[well].images) == [1, 2] for well in wells)
+    for well in wells:
+        for site in (1, 2):
+            shown = read_site(conn, derived.image(well, site))[0, :, 0]
+            assert shown.min() > 0 and np.array_equal(shown, images[well] + site - 1)
