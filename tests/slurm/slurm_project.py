@@ -20,17 +20,39 @@ import os, time
 from pathlib import Path
 
 
-def invert(image, filemanager, metadata, backend="disk", gate="", megabytes=0):
-    """Note that the well began, wait until the gate is open, take memory; each well has its own pixels."""
-    if gate:
+def invert(image, filemanager, metadata, backend="disk", gate="", hungry=()):
+    """Note that the well began and wait until the gate is open; where it is hungry, take 700 MB, at first too much."""
+    taken = 0
+    if metadata["well"] in hungry:
+        tried = Path(gate) / f"{metadata['well']}-tried"
+        first = not tried.exists()
+        tried.touch()
+        ballast = b"\\1" * (700 * 10**6)
+        taken = len(ballast)
+        wait(lambda: not first, "Slurm did not kill a job over its memory limit")
+    elif gate:
         (Path(gate) / f"{metadata['well']}.{os.getpid()}").touch()
-        end = time.monotonic() + 240
-        while not (Path(gate) / "open").exists():
-            assert time.monotonic() < end, "nobody opened the gate"
-            time.sleep(0.1)
-    ballast = b"\\1" * (megabytes * 10**6)
-    return (image.max() - image).astype(image.dtype), {"ballast": len(ballast)}
+        wait((Path(gate) / "open").exists, "nobody opened the gate")
+    return (image.max() - image).astype(image.dtype), {"taken": taken}
+
+
+def wait(condition, reason):
+    end = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < end, reason
+        time.sleep(0.1)
 '''
+
+
+# Snakemake's own command, but that Slurm is asked every second: its executor asks ever less often while nothing ends.
+HEAD = """
+import sys
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+sys.argv[0] = "snakemake"
+main()
+"""
 
 
 class Omero:
@@ -88,7 +110,7 @@ class Project:
         self.folder, self.omero, self.plate, self.output = folder, omero, plate, folder.name
         self.gate = folder / "gate"
         self.gate.mkdir(parents=True)
-        for name in ("Snakefile", "workflow", "cluster", "config"):
+        for name in ("Snakefile", "workflow", "cluster", "profiles", "config"):
             (folder / name).symlink_to(ROOT / name)
         (folder / "steps.py").write_text(STEPS)
         step = {"call": "steps:invert", "params": params}
@@ -103,19 +125,19 @@ class Project:
             "OMERO_SESSIONDIR": str(folder / "sessions")}
         self._began = 0
 
-    def start(self, *options: str, profile: bool = True, password: bool = True) -> subprocess.Popen:
+    def start(self, *options: str, password: bool = True) -> subprocess.Popen:
         """Start Snakemake; what it says is in `said()`."""
-        how = ["--profile", "cluster", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20"]
+        how = ["--profile", "cluster", "--slurm-init-seconds-before-status-checks", "1"]
         secret = {"OMERO_PASSWORD": self.omero.password} if password else {}
         log = self.folder / "said.txt"
         self._began = log.stat().st_size if log.exists() else 0
         with log.open("a") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", "--configfile", "own.yaml", *(how if profile else ["--cores", "2"]),
-                 *options], cwd=self.folder, env={**self.environment, **secret}, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True)
+                [sys.executable, "-c", HEAD, "--configfile", "own.yaml", *how, *options], cwd=self.folder,
+                env={**self.environment, **secret}, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True)
 
-    def finish(self, head: subprocess.Popen, seconds: float = 300) -> int:
+    def finish(self, head: subprocess.Popen, seconds: float = 600) -> int:
         """Snakemake's exit status; the gate is opened."""
         self.open_gate()
         try:
@@ -143,11 +165,16 @@ class Project:
     def open_gate(self) -> None:
         (self.gate / "open").touch()
 
+    def close_gate(self) -> None:
+        """Have the steps of the next run wait again."""
+        for path in self.gate.iterdir():
+            path.unlink()
+
     def begun(self) -> list[tuple[str, int]]:
         """(well, process id) of the steps that have come to the gate."""
         return [(path.stem, int(path.suffix[1:])) for path in sorted(self.gate.glob("*.*"))]
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
         """Ask until `condition` holds."""
         end = time.monotonic() + seconds
         while not condition():

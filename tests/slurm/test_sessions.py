@@ -36,10 +36,11 @@ def stored_sessions(project: Project) -> list[Path]:
     return [path for path in store.rglob("*") if path.is_file() and not path.name.startswith("._")]
 
 
-def test_the_password_is_nowhere(slurm, project, omero):
+def test_the_password_is_nowhere(slurm, project, omero, undisturbed):
     """Not in a command line, a job's environment or script, Slurm's state, a log, .snakemake or the results.
 
     What is sure to be there, the user's name, is looked for in the same places: the search would find the password.
+    Then an administrator closes the head's session in the middle of the run: it opens another one.
     """
     before = omero.sessions()
     own = project("secret", WELLS, gated=True, per_job=1)
@@ -67,30 +68,26 @@ def test_the_password_is_nowhere(slurm, project, omero):
     assert stat.S_IMODE(sessions[0].stat().st_mode) == 0o600
     assert not any(sessions[0].name.encode() in line for line, _ in running.values()), "its key is no argument"
 
+    end_session(omero, sessions[0].name)
+    own.wait(lambda: stored_sessions(own) and stored_sessions(own) != sessions, "another session")
     assert own.finish(head) == 0, own.said()
+    assert own.derived() == {well: undisturbed[well] for well in WELLS}
     assert files_with(WELLS[1].encode(), own.folder / ".snakemake"), "the logs were kept"
     assert files_with(password, own.folder, slurm.folder) == []
     assert stored_sessions(own) == [], "the head's session is over"
     assert omero.sessions() == before
 
 
-def test_a_session_that_is_lost_is_opened_anew(slurm, project, omero, undisturbed):
-    """An administrator closes the head's session in the middle of the run."""
-    own = project("expired", WELLS, gated=True, per_job=1)
-    head = own.start()
-    own.wait(lambda: len(own.begun()) == 2, "both wells in the middle of a step")
-    (lost,) = stored_sessions(own)
-    end_session(omero, lost.name)
-    own.wait(lambda: stored_sessions(own) and stored_sessions(own) != [lost], "another session")
-    assert own.finish(head) == 0, own.said()
-    assert own.derived() == {well: undisturbed[well] for well in WELLS}
-    assert stored_sessions(own) == []
-
-
-def test_a_session_that_can_not_be_had_again_is_said_in_a_sentence(slurm, project, omero):
-    """The head process joined the session of `omero login`; without a password it can't open another."""
+def test_a_joined_session(slurm, project, omero, undisturbed):
+    """The head process joins the session of `omero login` and leaves it open; once it is lost, a sentence says so."""
     own = project("joined", WELLS[:1], gated=True)
     joined = omero_login(own)
+    own.run(password=False)
+    assert own.derived() == {WELLS[0]: undisturbed[WELLS[0]]}
+    assert stored_sessions(own) == [joined]
+
+    (own.results / "processed" / f"{WELLS[0]}.json").unlink()
+    own.close_gate()
     head = own.start("--retries", "0", password=False)
     own.wait(lambda: len(own.begun()) == 1, "the well in the middle of a step")
     end_session(omero, joined.name)
@@ -99,15 +96,6 @@ def test_a_session_that_can_not_be_had_again_is_said_in_a_sentence(slurm, projec
     own.wait(lambda: sentence in own.said(), "the head to say what is wrong")
     assert own.finish(head) == 1
     assert "Traceback" not in own.said()
-
-
-def test_a_joined_session_is_left_open(slurm, project, omero, undisturbed):
-    own = project("left", WELLS[:1])
-    joined = omero_login(own)
-    own.run(password=False)
-    assert own.derived() == {WELLS[0]: undisturbed[WELLS[0]]}
-    assert stored_sessions(own) == [joined]
-    own.run(password=False)  # it can be joined again
 
 
 def omero_login(project: Project) -> Path:
