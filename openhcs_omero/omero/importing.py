@@ -195,6 +195,11 @@ def scan(folder: Path, pattern: str | None = None) -> Layout:
     return Layout(files, channels, (t, c, z, y, x), dtype)
 
 
+def arrange(paths: Iterable[Path]) -> dict[tuple[int, int], dict[int, dict[tuple[int, int, int], Path]]]:
+    """TIFFs of a plane each as in `Layout`, by what their names say, thumbnails left out; PlateError if they don't."""
+    return _arrange(_parse_names([path for path in paths if not _THUMBNAIL.search(path.name)], None))[0]
+
+
 def parse_name(name: str, pattern: str) -> dict[str, str] | None:
     """What a file's name says, by group of the pattern; None if it doesn't match as a whole, with or without ending."""
     match = re.fullmatch(pattern, _TIFF.sub("", name), re.IGNORECASE) or re.fullmatch(pattern, name, re.IGNORECASE)

@@ -11,13 +11,11 @@ from omero.rtypes import rint, rstring
 from wire import SHAPE, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import connection, services
+from openhcs_omero.omero import services
 from openhcs_omero.omero.annotations import save_text
-from openhcs_omero.omero.connection import Server
 from openhcs_omero.omero.pixels import (
     NewImage,
     close_store,
-    pixels_file,
     read_metadata,
     read_plane,
     read_site,
@@ -210,7 +208,8 @@ def test_channels_and_pixel_sizes(conn):
     ]
     written = write_well_images(conn, images, "test", group)
     structures = [
-        dataclasses.replace(load_plate(conn, make_plate(conn)).image("A01", 1), image_id=image.image_id)
+        dataclasses.replace(load_plate(conn, make_plate(conn)).image("A01", 1), image_id=image.image_id,
+                            pixels_id=conn.getObject("Image", image.image_id).getPixelsId())
         for image in written
     ]
     named, bare = (read_metadata(conn, structures)[image.image_id] for image in written)
@@ -238,40 +237,6 @@ def test_the_gateway_reads_what_is_written(conn):
     ranges = services.rows(conn, "select s.globalMin, s.globalMax from Pixels px join px.channels c "
                                  "join c.statsInfo s where px.image.id = :id order by index(c)", id=written.image_id)
     assert ranges == [[block(5)[:, c].min(), block(5)[:, c].max()] for c in (0, 1)]
-
-
-@pytest.fixture
-def data_dir(omero_server, conn, monkeypatch):
-    """Have `conn` see the server's data folder."""
-    if omero_server.data is None:
-        pytest.skip("a real server's data folder is not at hand")
-    monkeypatch.setitem(connection._servers, conn, Server(data_dir=str(omero_server.data)))
-    return omero_server.data
-
-
-def test_pixels_from_the_servers_disk(conn, wire, data_dir):
-    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
-    wire.start()
-    site = read_site(conn, image)
-    assert wire.stop() == [] and np.array_equal(site, block(1)) and site.dtype == np.dtype("uint16")
-    wire.start()
-    planes = [read_plane(conn, image, z, 1, 0) for z in range(3)]
-    assert wire.stop() == ["createRawPixelsStore", "setPixelsId", "getPlane"]
-    assert np.array_equal(planes, block(1)[0, 1])
-
-
-def test_what_is_not_the_same_on_disk_is_read_from_the_server(conn, data_dir, tmp_path, monkeypatch):
-    image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
-    fake = pixels_file(tmp_path, image.pixels_id)
-    fake.parent.mkdir(parents=True)
-    real = pixels_file(data_dir, image.pixels_id).read_bytes()
-    monkeypatch.setitem(connection._servers, conn, Server(data_dir=str(tmp_path)))
-    for content in (None, real[:-1], bytes(len(real))):
-        if content is not None:
-            fake.write_bytes(content)
-        assert np.array_equal(read_site(conn, image), block(1))
-        for z in range(3):
-            assert np.array_equal(read_plane(conn, image, z, 0, 0), block(1)[0, 0, z])
 
 
 def test_the_wells_red_stays(conn):

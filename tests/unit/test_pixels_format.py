@@ -9,7 +9,8 @@ from omero.rtypes import rlong
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero.derived import _show
-from openhcs_omero.omero.pixels import NewImage, _graph, _micrometres, pixels_file, storable
+from openhcs_omero.omero.near import pixels_file
+from openhcs_omero.omero.pixels import NewImage, _graph, _micrometres, storable
 
 
 @pytest.mark.parametrize(("given", "stored"), [

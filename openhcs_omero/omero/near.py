@@ -1,0 +1,293 @@
+"""Pixels from the server's own disk, for a machine that sees its data folder.
+
+No file is taken on trust: pixels count only if they have the SHA-1 that the server keeps of them. There are two kinds
+of files. Pixels that the server was sent lie in ``Pixels/`` as they go over the wire. Those that were imported with
+their original files are in these alone, below ``ManagedRepository/``, where TIFFs are read: the server's SHA-1 is that
+of the planes by timepoint, channel and z, in the file's byte order (ManagedImportRequestI.parseData of OMERO.blitz).
+"""
+
+import hashlib
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import tifffile
+from omero.gateway import BlitzGateway
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.omero import services
+from openhcs_omero.omero.connection import server_of
+from openhcs_omero.omero.pixeltypes import OMERO_NAMES
+from openhcs_omero.omero.plate import ImageStructure
+
+log = logging.getLogger(__name__)
+
+OWN, ORIGINAL = "Pixels", "ManagedRepository"  # the data folder's folders
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
+
+_lock = threading.Lock()
+_warned = False
+_right: set[tuple[Any, ...]] = set()  # files under Pixels/ that were found right, as `_identity` tells them apart
+_filesets: dict[tuple[str, int], list[tuple[str, int | None]]] = {}  # paths and sizes, by server and id
+
+Place = tuple[int, int]  # an image's fileset, and its number in it
+
+
+class NotNear(Exception):
+    """Why an image is read over Ice, in words that hold for other images too."""
+
+
+class BadMount(NotNear):
+    """... where that is not as it should be."""
+
+
+def data_dir_of(conn: BlitzGateway) -> Path | None:
+    """The server's data folder as this machine sees it; None where it doesn't."""
+    server = server_of(conn)
+    return Path(server.data_dir) if server is not None and server.data_dir is not None else None
+
+
+def open_near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
+    """All pixels of an image from the data folder, (T, C, Z, Y, X) of any byte order; None where they are not there.
+
+    The first image whose files are not as they should be is warned of.
+    """
+    data_dir = data_dir_of(conn)
+    if data_dir is None:
+        return None
+    try:
+        return _checked(conn, image, data_dir)
+    except BadMount as reason:
+        _warn(data_dir, image, reason)
+    except NotNear:
+        pass
+    return None
+
+
+def _warn(data_dir: Path, image: ImageStructure, reason: BadMount) -> None:
+    global _warned
+    with _lock:
+        if _warned:
+            return
+        _warned = True
+    log.warning("image %s is read over the network, and not from %s: %s. So is every other image there that can't be "
+                "shown to be the server's; this is said once.", image.image_id, data_dir, reason)
+
+
+def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
+    """How many images go which way, in words; of each folder one image is read and checked, of the others the files."""
+    data_dir = data_dir_of(conn)
+    if data_dir is None:
+        return Counter({"over the network": len(images)})
+    places = _places(conn, images)
+    found: Counter[str] = Counter()
+    first: dict[str, ImageStructure] = {}
+    for image in images:
+        try:
+            folder = _look(conn, image, data_dir, places.get(image.image_id))
+        except NotNear as reason:
+            found[f"over the network: {reason}"] += 1
+        else:
+            found[f"from {data_dir / folder}"] += 1
+            first.setdefault(f"from {data_dir / folder}", image)
+    for way, image in first.items():
+        try:
+            _checked(conn, image, data_dir)
+        except NotNear as reason:
+            found[f"{way} where they are the server's, else over the network; image {image.image_id} is not: {reason}"
+                  ] = found.pop(way)
+    return found
+
+
+def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path, place: Place | None) -> str:
+    """The folder of the image's files, which are there and have the right size; raises as `_checked`."""
+    _check_kind(image, data_dir)
+    if _own_size(data_dir, image) is not None:
+        _map_own(data_dir, image)
+        return OWN
+    if place is None:
+        raise BadMount(f"it has no file under {OWN}/")
+    _tiffs(_files(conn, place[0]), data_dir)
+    return ORIGINAL
+
+
+def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> np.ndarray:
+    """The image's pixels, which have the server's SHA-1; raises NotNear."""
+    _check_kind(image, data_dir)
+    if _own_size(data_dir, image) is not None:
+        mapped = _map_own(data_dir, image)
+        identity = _identity(pixels_file(data_dir, image.pixels_id), image)
+        if identity not in _right:
+            if hashlib.sha1(mapped.data).hexdigest() != image.sha1:
+                raise BadMount(f"its file under {OWN}/ is not the server's")
+            _right.add(identity)
+        return mapped
+    place = _places(conn, [image]).get(image.image_id)
+    if place is None:
+        raise BadMount(f"it has no file under {OWN}/")
+    pixels = _read_original(_tiffs(_files(conn, place[0]), data_dir), place[1], image)
+    for order in (pixels.dtype, pixels.dtype.newbyteorder(">")):
+        if hashlib.sha1(pixels.astype(order, copy=False).data).hexdigest() == image.sha1:
+            return pixels
+    raise BadMount("its original files don't have the SHA-1 that the server found when they were imported")
+
+
+def _check_kind(image: ImageStructure, data_dir: Path) -> None:
+    if image.pixel_type not in OMERO_NAMES:
+        raise NotNear(f"pixels of type {image.pixel_type} can't be processed")
+    if not _SHA1.fullmatch(image.sha1 or ""):
+        raise NotNear("the server has no SHA-1 of them")
+    if not ((data_dir / OWN).is_dir() or (data_dir / ORIGINAL).is_dir()):
+        raise BadMount(f"{data_dir} is no data folder of an OMERO server: it has no folder {OWN}")
+
+
+# ---- pixels that the server was sent
+
+def pixels_file(data_dir: Path, pixels_id: int) -> Path:
+    """Where an OMERO server keeps pixels: ``Pixels/7``, ``Pixels/Dir-001/1007``, ``Pixels/Dir-001/Dir-234/1234567``."""
+    folders: list[str] = []
+    rest = pixels_id
+    while rest > 999:
+        rest //= 1000
+        folders.insert(0, f"Dir-{rest % 1000:03d}")
+    return data_dir.joinpath(OWN, *folders, str(pixels_id))
+
+
+def _own_size(data_dir: Path, image: ImageStructure) -> int | None:
+    try:
+        return pixels_file(data_dir, image.pixels_id).stat().st_size
+    except OSError:
+        return None
+
+
+def _map_own(data_dir: Path, image: ImageStructure) -> np.ndarray:
+    stored = np.dtype(image.pixel_type).newbyteorder(">")
+    if _own_size(data_dir, image) != int(np.prod(image.shape)) * stored.itemsize:
+        raise BadMount(f"its file under {OWN}/ has another size than the server's")
+    try:
+        return np.memmap(pixels_file(data_dir, image.pixels_id), stored, "r", shape=image.shape)
+    except OSError as error:
+        raise BadMount(f"its file under {OWN}/ can't be read ({error.strerror})") from None
+
+
+def _identity(path: Path, image: ImageStructure) -> tuple[Any, ...]:
+    """What is another where a file was replaced or written to, or where the server has other pixels."""
+    status = path.stat()
+    return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, image.sha1
+
+
+# ---- pixels that are in the files that they were imported from
+
+def _places(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, Place]:
+    """Where images with original files stand, by image id."""
+    found: dict[int, Place] = {}
+    for ids in services.pages([image.image_id for image in images]):
+        for image_id, fileset_id, series in services.rows(
+                conn, "select i.id, fs.id, i.series from Image i join i.fileset fs where i.id in (:ids)", ids=ids):
+            found[image_id] = (fileset_id, series or 0)
+    return found
+
+
+def _files(conn: BlitzGateway, fileset_id: int) -> list[tuple[str, int | None]]:
+    """Paths below the managed repository and sizes of a fileset's files; asked for once, for they never change."""
+    server = server_of(conn)
+    key = (server.address if server else "", fileset_id)
+    if key not in _filesets:
+        found = services.rows(conn, "select f.path, f.name, f.size from Fileset fs join fs.usedFiles e "
+                                    "join e.originalFile f where fs.id = :id order by index(e)", id=fileset_id)
+        _filesets[key] = [(f"{path}{name}", size) for path, name, size in found]
+    return _filesets[key]
+
+
+def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path]:
+    """The TIFFs among files of a fileset, all of which are there as the server has them."""
+    found = []
+    for name, size in files:
+        if not _TIFF.search(name):
+            continue
+        path = data_dir / ORIGINAL / name.lstrip("/")
+        if ".." in PurePosixPath(name).parts:
+            raise NotNear("the path of its original files leads out of the repository")
+        try:
+            there = path.stat().st_size
+        except OSError:
+            raise BadMount(f"its original files are not under {ORIGINAL}/") from None
+        if there != size:
+            raise BadMount(f"its original files under {ORIGINAL}/ have another size than the server's")
+        found.append(path)
+    if not found:
+        raise NotNear("its original files are no TIFFs")
+    return found
+
+
+def _read_original(paths: Sequence[Path], series: int, image: ImageStructure) -> np.ndarray:
+    """What is most likely the image's pixels, contiguous, in the byte order of the file."""
+    try:
+        with tifffile.TiffFile(paths[0]) as tiff:
+            if len(paths) == 1 or tiff.is_ome:
+                return _from_series(tiff, series, image)
+        return _from_planes(paths, series, image)
+    except NotNear:
+        raise
+    except Exception as error:  # tifffile raises what its decoders raise
+        raise NotNear(f"its original TIFFs can't be read ({type(error).__name__})") from None
+
+
+def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) -> np.ndarray:
+    """A series of an OME-TIFF, or of a TIFF of pages along one axis."""
+    if number >= len(tiff.series):
+        raise NotNear("its original TIFF has fewer images than the server found in it")
+    series: Any = tiff.series[number]
+    _check_page(series.keyframe)
+    axes = series.axes
+    if unknown := [axis for axis in axes if axis not in "TCZYX"]:
+        long = [axis for axis, size in zip("TCZ", image.shape) if size > 1]
+        if len(unknown) > 1 or len(long) > 1 or set(axes) & set("TCZ"):
+            raise NotNear("its original TIFF does not say which plane is which")
+        axes = axes.replace(unknown[0], long[0] if long else "T")
+    pixels = series.asarray()
+    order = [axes.index(axis) for axis in "TCZYX" if axis in axes]
+    sizes = dict(zip(axes, pixels.shape))
+    if tuple(sizes.get(axis, 1) for axis in "TCZYX") != image.shape:
+        raise NotNear("its original TIFF has another shape than the image")
+    return _as_stored(pixels.transpose(order).reshape(image.shape), tiff, image)
+
+
+def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> np.ndarray:
+    """Files of a plane each; their names say which are the image's, which is `number` by well and site."""
+    from openhcs_omero.omero.importing import arrange  # which needs this module
+
+    try:
+        wells = arrange(paths)
+    except PlateError:
+        raise NotNear("the names of its original TIFFs don't say which plane is which") from None
+    sites = [wells[place][site] for place in sorted(wells) for site in sorted(wells[place])]
+    if number >= len(sites) or set(sites[number]) != set(np.ndindex(*image.shape[:3])):
+        raise NotNear("its original TIFFs are not a file a plane")
+    planes = {}
+    for index, path in sites[number].items():
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) != 1:
+                raise NotNear("its original TIFFs are not a file a plane")
+            _check_page(tiff.pages[0])
+            planes[index] = _as_stored(tiff.asarray(), tiff, image)
+    return np.stack([planes[index] for index in sorted(planes)]).reshape(image.shape)
+
+
+def _check_page(page: Any) -> None:
+    if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise NotNear("its original TIFFs are in colour")
+    if page.is_tiled:  # the server's SHA-1 is that of the tiles one after the other
+        raise NotNear("its original TIFFs are tiled")
+
+
+def _as_stored(pixels: np.ndarray, tiff: tifffile.TiffFile, image: ImageStructure) -> np.ndarray:
+    if pixels.dtype.newbyteorder("=") != np.dtype(image.pixel_type) or pixels.shape[-2:] != image.shape[-2:]:
+        raise NotNear("its original TIFFs have planes of another size or type than the image")
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(tiff.byteorder))
