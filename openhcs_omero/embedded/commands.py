@@ -14,7 +14,7 @@ import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
-from openhcs_omero.embedded import deleting, moving, saving
+from openhcs_omero.embedded import deleting, moving, reports, saving
 from openhcs_omero.embedded.access import ALL_GROUPS, Context
 from openhcs_omero.embedded.dispatch import over_connection
 from openhcs_omero.embedded.graphs import ChildOptions, GraphError, find_below
@@ -183,11 +183,18 @@ class _Run:
     def save(self, ctx: Context, request: omero.api.Save) -> omero.cmd.Response:
         return omero.api.SaveRsp(saving.save(self.connection, ctx, [request.obj])[0])
 
+    def disk_usage(self, ctx: Context, request: omero.cmd.DiskUsage2) -> omero.cmd.Response:
+        return reports.disk_usage(self.server.store, self.connection, ctx, request)
+
+    def original_metadata(self, ctx: Context, request: omero.cmd.OriginalMetadataRequest) -> omero.cmd.Response:
+        return reports.original_metadata(self.connection, ctx, request)
+
 
 _WORK: dict[str, Callable] = {
     "::omero::cmd::Delete2": _Run.delete, "::omero::cmd::Chgrp2": _Run.move,
     "::omero::cmd::Chmod2": _Run.change_permissions, "::omero::cmd::SkipHead": _Run.skip_head,
     "::omero::cmd::DoAll": _Run.do_all, "::omero::api::Save": _Run.save,
+    "::omero::cmd::DiskUsage2": _Run.disk_usage, "::omero::cmd::OriginalMetadataRequest": _Run.original_metadata,
 }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 pytest.importorskip("lark")
 pytest.importorskip("sqlalchemy")
 omero = pytest.importorskip("omero")
 
-import hql_store  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 from hql_store import PLATES, column, context, objects, results, rows  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
@@ -18,14 +19,6 @@ from omero.rtypes import rstring, unwrap  # noqa: E402
 from openhcs_omero.embedded.hql.results import Results  # noqa: E402
 from openhcs_omero.embedded.loading import Loader  # noqa: E402
 from openhcs_omero.embedded.schema import schema  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    made = hql_store.made_store(tmp_path_factory.mktemp("store"))
-    yield made
-    made.close()
-
 
 # -- conditions, against their meaning in three-valued logic ------------------------------------------------------
 
@@ -348,3 +341,14 @@ def test_groups_and_distinct(store, text, expected):
 def test_distinct_entities_are_ordered_by_their_columns(store):
     found = objects(store, "select distinct p from Plate p left join fetch p.wells w order by p.name, w.column")
     assert [plate.name.val for plate in found] == ["Beta", "alpha", "delta_1", "gamma"]
+
+
+def test_parts_of_times(store):
+    parts = ("year", "month", "day", "hour", "minute", "second", "epoch")
+    asked = ", ".join(f"extract({part} from e.time)" for part in parts)
+    ((*got, time),) = rows(store, f"select {asked}, e.time from Event e where e.id = 0")
+    moment = datetime.datetime.fromtimestamp(time / 1000, datetime.UTC)
+    assert got == [getattr(moment, part) for part in parts[:-1]] + [time // 1000]
+    that_day = f"from Event e where extract(day from e.time) = {got[2]} and e.id = 0"
+    (same,) = rows(store, f"select extract(epoch from e.time) + 7 {that_day}")
+    assert same == [got[-1] + 7]

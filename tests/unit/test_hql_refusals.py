@@ -8,21 +8,12 @@ pytest.importorskip("lark")
 pytest.importorskip("sqlalchemy")
 omero = pytest.importorskip("omero")
 
-import hql_store  # noqa: E402
 from hql_store import ADA, BOB, EVE, FOREIGN, PLATES, PRIVATE, SHARED, column, context, objects, rows  # noqa: E402
 from omero.rtypes import rdouble, rint, rlist, rlong, robject, rstring, rtime  # noqa: E402
 
 from openhcs_omero.embedded.access import ALL_GROUPS  # noqa: E402
 from openhcs_omero.embedded.loading import Loader  # noqa: E402
 from openhcs_omero.embedded.schema import schema  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    made = hql_store.made_store(tmp_path_factory.mktemp("store"))
-    yield made
-    made.close()
-
 
 # -- who sees what ------------------------------------------------------------------------------------------------
 
@@ -152,6 +143,8 @@ def test_query_exceptions(store, text):
         "from Plate p where p.name = 5",
         "from Plate p where p.name + 1 = 2",
         "select cast(p.name as elephant) from Plate p",
+        "select extract(elephant from e.time) from Event e",
+        "select extract(year from p.name) from Plate p",
         "from Plate p where count(p) > 1",
         "select p.name, count(p) from Plate p",
         "select p.name, max(p.rows) + p.columns from Plate p group by p.name",

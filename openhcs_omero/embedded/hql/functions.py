@@ -120,6 +120,16 @@ def _greatest(function: str) -> Callable[..., Value]:
     return made
 
 
+def _extract(form: str) -> Callable[..., Value]:
+    """A part of a time as a whole number (`extract(year from x)`), in UTC."""
+    def made(value: Value) -> Value:
+        if value.kind != "time":
+            raise usage_error("extract() takes a time, as in extract(year from x.time)")
+        return Value(sa.cast(sa.func.strftime(form, value.sql / 1000.0, "unixepoch"), sa.Integer), "int")
+
+    return made
+
+
 _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "lower": _plain("lower", "text"), "upper": _plain("upper", "text"), "trim": _plain("trim", "text", 1, 2),
     "ltrim": _plain("ltrim", "text", 1, 2), "rtrim": _plain("rtrim", "text", 1, 2),
@@ -131,4 +141,6 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "ceiling": _same("ceil"), "sign": _same("sign"), "sqrt": _plain("sqrt", "double"), "exp": _plain("exp", "double"),
     "ln": _plain("ln", "double"), "log": _plain("log", "double", 1, 2), "power": _plain("power", "double", 2, 2),
     "greatest": _greatest("max"), "least": _greatest("min"), "type": _type,
+    **{f"extract {part} from": _extract(form) for part, form in {
+        "year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}.items()},
 }

@@ -400,6 +400,9 @@ class _ToSyntax(Transformer):
     def cast(self, value, kind):
         return Cast(value, kind.lower())
 
+    def extract(self, part, value):
+        return Call(f"extract {part.lower()} from", (value,))
+
     def searched_case(self, *parts):
         return _case(parts)
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import omero
 import omero.grid
+import sqlalchemy as sa
 from omero.rtypes import rstring
 
 from openhcs_omero.embedded import rows
 from openhcs_omero.embedded.access import ALL_GROUPS, Context
+from openhcs_omero.embedded.bootstrap import CONFIG, DATABASE_UUID
 from openhcs_omero.embedded.dispatch import make_servant
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.saving import insert, new_event
@@ -49,7 +51,10 @@ class ResourcesService:
 
     def repositories(self, ctx: Context):
         """One for show: clients name one where they make a table. It takes no files."""
+        with self.server.store.read() as connection:
+            uuid = connection.execute(sa.select(CONFIG.c.value).where(CONFIG.c.key == DATABASE_UUID)).scalar_one()
         place = omero.model.OriginalFileI(REPOSITORY)
+        place.hash = rstring(uuid)
         place.name, place.path, place.mimetype = rstring(self.server.store.folder.name), rstring("/"), rstring(
             "Repository")
         return omero.grid.RepositoryMap([place], [None])
