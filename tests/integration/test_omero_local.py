@@ -220,6 +220,31 @@ def test_a_derived_plate_has_all_wells_and_no_placeholders(conn, backend, make_p
     assert after.wells["A02"].fingerprint() == derived.wells["A02"].fingerprint()
 
 
+def test_no_well_is_black(conn, backend, make_plate):
+    """Of the first well processed as of all others, every channel is what was saved, and no image is there before."""
+    wells = ["A01", "A02", "B01"]
+    plate_id, planes = make_plate(wells, sites=2)
+    derived = f"/omero/plate_{plate_id}_processed"
+    results = {path.replace(f"plate_{plate_id}", f"plate_{plate_id}_processed"): plane // 2 + 1
+               for path, plane in planes.items()}
+    for done, well in enumerate(wells, start=1):
+        of_well = {path: plane for path, plane in results.items() if f"/{well}/" in path}
+        backend.save_batch(list(of_well.values()), list(of_well))
+        shown = load_plate(conn, find_derived(conn, plate_id, "processed"))
+        assert shown.wells_with_images() == wells[:done] and set(shown.wells) == set(wells)
+    fresh = OMEROLocalBackend(omero_conn=conn)
+    assert fresh.list_files(derived) == sorted(results)
+    for path, plane in results.items():
+        read = fresh.load(path)
+        assert read.min() > 0
+        np.testing.assert_array_equal(read, plane)
+    # by its own id it is a plate as any other, which another one is derived from
+    again = find_derived(conn, plate_id, "processed")
+    site = fresh.load(f"/omero/plate_{again}/B01/B01_s002.tif")
+    fresh.save(site, f"/omero/plate_{again}_next/B01/B01_s001.tif")
+    np.testing.assert_array_equal(fresh.load(f"/omero/plate_{again}_next/B01/B01_s001.tif"), site)
+
+
 def test_a_derived_plate_of_somebody_else_is_read_but_not_written(make_plate, make_user):
     """In a group where others read: who writes gets a derived plate of their own, without the other's planes."""
     owner = make_user("rwr---")

@@ -144,6 +144,10 @@ def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
     assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == set(TABLES)
     assert list_texts(me, "Plate", plate, f"{NAMESPACE}/processed") == []
     assert mine.succeed().nothing_done
+    mine.configure(derived, output="next")  # a derived plate is a plate
+    assert mine.succeed().jobs["process_well"] == 1
+    [shown] = [image for _, image in load_plate(me, find_derived(me, derived, "next")).images()]
+    assert np.array_equal(read_site(me, shown), block(1) + 2)
 
 
 def test_the_password_goes_nowhere(workflow, conn):
