@@ -71,10 +71,10 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}{f': {message.splitlines()[0]}' if message else ''}"
 
 
-def _server(host: str | None, port: int | None, user: str | None) -> "Server":
+def _server(host: str | None, port: int | None, user: str | None, data_dir: str | None = None) -> "Server":
     from openhcs_omero.omero.connection import Server
 
-    return Server.from_config({"host": host, "port": port, "user": user})
+    return Server.from_config({"host": host, "port": port, "user": user, "data_dir": data_dir})
 
 
 def _connect(host: str | None, port: int | None, user: str | None) -> "BlitzGateway":
@@ -176,15 +176,19 @@ def ls(
 @_command("info")
 def info(
     plate: Annotated[str, typer.Argument(help="plate_1, 1 or /omero/plate_1; plate_1_processed for a derived plate")],
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="the server's data folder where this machine sees it: says what is read from there"),
+    ] = None,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Say what is in a plate."""
+    """Say what is in a plate, and which way its pixels are read."""
     place = _parse(plate)
     if place.kind != "plate":
         raise OpenHCSError(f"{plate} names a {place.kind}: info takes a plate")
-    backend = _backend(host, port, user)
+    backend = _backend(host, port, user, data_dir)
     for label, value in _describe(backend, place):
         print(f"{label:<16}{value}")
 
@@ -194,6 +198,7 @@ def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tu
     from collections import Counter
 
     from openhcs_omero.omero.derived import list_derived
+    from openhcs_omero.omero.near import ways
     from openhcs_omero.omero.pixels import read_metadata
 
     plate = backend.plate_structure(place.plate_id, place.output)
@@ -214,6 +219,8 @@ def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tu
             yield f"channel {number}", name or "(no name)"
         size = about.pixel_size[1]
         yield "pixel size", "unknown" if size is None else f"{size:g} µm"
+        for way, count in ways(backend.conn, images).items():
+            yield "read", f"{count} image{'s' if count > 1 else ''} {way}"
     if place.output is None:
         for output, derived_id in list_derived(backend.conn, place.plate_id).items():
             yield "derived plate", f"{place}_{output}  OMERO id {derived_id}"
@@ -309,10 +316,10 @@ def _parse(text: str) -> "VirtualPath":
         raise OpenHCSError(str(error)) from None
 
 
-def _backend(host: str | None, port: int | None, user: str | None) -> "OMEROLocalBackend":
+def _backend(host: str | None, port: int | None, user: str | None, data_dir: str | None = None) -> "OMEROLocalBackend":
     from openhcs_omero.io.omero_local import OMEROLocalBackend
 
-    return OMEROLocalBackend(server=_server(host, port, user))
+    return OMEROLocalBackend(server=_server(host, port, user, data_dir))
 
 
 if __name__ == "__main__":

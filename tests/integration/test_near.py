@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from omero.model import FilesetEntryI, FilesetI, OriginalFileI
 from omero.rtypes import rint, rlong, rstring
+from test_cli import Shell
 from wire import SHAPE, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
@@ -300,3 +301,18 @@ def test_a_path_does_not_lead_out_of_the_repository(tmp_path):
     (tmp_path / "secret.tif").write_bytes(b"x")
     with pytest.raises(near.NotNear, match="out of the repository"):
         near._tiffs([("../secret.tif", 1)], tmp_path)
+
+
+def test_info_says_which_way_images_go(conn, omero_server, data, tmp_path):
+    images, _ = imported(conn, tmp_path, write_planes)
+    (plate, _), = services.rows(conn, "select distinct p.id, p.name from WellSample ws join ws.well w join w.plate p "
+                                      "where ws.image.id in (:ids)", ids=[image.image_id for image in images])
+    own = pixels_file(tmp_path, images[3].pixels_id)
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"cut short")
+    shell = Shell({"OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port), "OMERO_PASSWORD": "pw",
+                   "OMERO_USER": conn.getUser().getName(), "OMERO_SESSIONDIR": str(tmp_path / "sessions")})
+    assert "read            4 images over the network" in shell.lines("info", plate)
+    assert [line for line in shell.lines("info", plate, "--data-dir", tmp_path) if line.startswith("read ")] == [
+        f"read            3 images from {tmp_path / 'ManagedRepository'}",
+        "read            1 image over the network: its file under Pixels/ has another size than the server's"]
