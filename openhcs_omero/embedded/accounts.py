@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import omero
 import sqlalchemy as sa
 
-from openhcs_omero.embedded.access import ALL_GROUPS, SYSTEM_GROUP, USER_GROUP, Context
+from openhcs_omero.embedded.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.store import Store
+
+WITHHELD = "AdminPrivilege:"  # an administrator's configuration `AdminPrivilege:Sudo` = false takes that one away
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Account:
     groups: tuple[int, ...]
     leader_of: frozenset[int]
     kinds: dict[int, str]  # permissions by group: the user's groups, or all for an administrator
+    privileges: frozenset[str]  # an administrator's, of which a restricted one lacks some
 
     @property
     def is_admin(self) -> bool:
@@ -68,7 +71,14 @@ class Accounts:
             if SYSTEM_GROUP not in groups:
                 wanted = wanted.where(self._group.c.id.in_(groups))
             kinds = {row.id: row._permissions for row in connection.execute(wanted)}
-        return Account(user, name, groups, frozenset(row.parent for row in maps if row.owner), kinds)
+            withheld = _withheld(self._store, connection, user) if SYSTEM_GROUP in groups else PRIVILEGES
+        return Account(user, name, groups, frozenset(row.parent for row in maps if row.owner), kinds,
+                       PRIVILEGES - withheld)
+
+    def withheld(self, user: int) -> set[str]:
+        """The privileges that a user's configuration takes away."""
+        with self._store.read() as connection:
+            return _withheld(self._store, connection, user)
 
     def group_named(self, name: str) -> int | None:
         """The id of a group by its name, or by its id as text."""
@@ -78,8 +88,11 @@ class Accounts:
                 found = connection.execute(sa.select(self._group.c.id).where(self._group.c.id == int(name))).scalar()
         return found
 
-    def context(self, user: int, group: int, uuid: str, asked: Mapping[str, str]) -> Context:
+    def context(self, user: int, group: int, uuid: str, asked: Mapping[str, str],
+                acting_for: int | None = None) -> Context:
         """What a call of a session runs as; `asked` is the call's Ice context, where `omero.group` chooses a group.
+
+        acting_for : the administrator who opened the session for the user.
 
         Raises
         ------
@@ -94,10 +107,13 @@ class Accounts:
             group = self._asked_group(account, wanted)
         elif group not in account.kinds:
             raise refuse(omero.SecurityViolation, f"User {account.name} is no longer a member of group {group}.")
+        privileges = account.privileges
+        if acting_for is not None and privileges:
+            privileges &= self.get(acting_for).privileges
         return Context(
             user=user, user_name=account.name, group=group, is_admin=account.is_admin,
             member_of=frozenset(account.groups), leader_of=account.leader_of, kinds=account.kinds,
-            session_uuid=uuid)
+            session_uuid=uuid, privileges=privileges, acting_for=acting_for)
 
     def _asked_group(self, account: Account, wanted: str) -> int:
         if wanted == str(ALL_GROUPS):
@@ -108,3 +124,11 @@ class Accounts:
         if group not in account.kinds:
             raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {wanted}.")
         return group
+
+
+def _withheld(store: Store, connection: sa.Connection, user: int) -> set[str]:
+    """The privileges that an administrator's configuration takes away; nothing is taken from root."""
+    config = store.schema["Experimenter"].maps["config"]
+    found = connection.execute(sa.select(config.c.name, config.c.value).where(config.c.parent == user))
+    return {name.removeprefix(WITHHELD) for name, value in found
+            if name.startswith(WITHHELD) and (value or "").lower() != "true" and user != ROOT}

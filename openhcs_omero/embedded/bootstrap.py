@@ -6,7 +6,7 @@ import uuid as uuids
 
 import sqlalchemy as sa
 
-from openhcs_omero.embedded.access import GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
+from openhcs_omero.embedded.access import FIRST_SESSION, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
 from openhcs_omero.embedded.enumerations import BIT_SIZES, VALUES
 from openhcs_omero.embedded.passwords import SIDE, set_password
 from openhcs_omero.embedded.sessions import NODE
@@ -16,7 +16,7 @@ CONFIG = sa.Table("config", SIDE, sa.Column("key", sa.Text, primary_key=True),
                   sa.Column("value", sa.Text, nullable=False))
 DATABASE_UUID = "omero.db.uuid"
 GUEST = 1
-EVENT = SESSION = 0
+EVENT, SESSION = 0, FIRST_SESSION
 
 
 def bootstrap(store: Store) -> None:

@@ -158,14 +158,14 @@ class _Run:
                 raise GraphError(f"A {name} has no permissions of its own.", name="bad-target", detailed=False)
             changed += ids
         for group in changed:
-            if not (ctx.is_admin or group in ctx.leader_of):
+            if not ("ModifyGroup" in ctx.privileges or group in ctx.leader_of):
                 raise GraphError(f"{ctx.user_name} may not change the permissions of group {group}.", detailed=False)
             if not request.dryRun:
                 Members(self.connection, ctx).set_permissions(group, request.permissions)
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})
 
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
-        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {})
+        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, ctx.may_edit)
         inner = request.request
         inner.targetObjects = find_below(self.connection, targets, request.startFrom or [])
         inner.childOptions = inner.childOptions or request.childOptions

@@ -9,8 +9,14 @@ import sqlalchemy as sa
 from openhcs_omero.embedded import rows
 from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.errors import refuse
-from openhcs_omero.embedded.graphs import ChildOptions, Closure, GraphError, Ids, of_class
+from openhcs_omero.embedded.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class
 from openhcs_omero.embedded.schema import Entity, Field, schema
+
+# What goes along, whoever it belongs to (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
+FREE = frozenset((
+    "RenderingDef", "QuantumDef", "ProjectionDef", "ChannelBinding", "CodomainMapContext", "Thumbnail", "OriginalFile",
+    "ExternalInfo", "FileAnnotation", "BasicAnnotation", "CommentAnnotation", "BooleanAnnotation", "DoubleAnnotation",
+    "LongAnnotation", "NumericAnnotation", "TermAnnotation", "TimestampAnnotation"))
 
 
 def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Ids:
@@ -48,7 +54,7 @@ def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, id
     table = entity.table
     for oid, owner, group in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
             rows.among(table.c.id, ids))):
-        if not ctx.may_edit(owner, group):
+        if not ctx.may_delete(owner, group, entity.name):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not delete {entity.name} {oid}.")
 
 
@@ -80,10 +86,11 @@ def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]
     ------
     GraphError: a target is missing, may not be deleted, or is needed by something that stays.
     """
-    closure = Closure(connection, ctx, options)
-    for entity, ids in find_targets(connection, ctx, targets):
+    closure = Closure(connection, options, ctx.may_delete, FREE)
+    for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete):
         closure.add(entity, ids)
     closure.grow()
+    _check_parts(connection, ctx, closure.ids)
     if split := closure.split_filesets():
         raise GraphError(f"Fileset {min(split)} can't be split: delete all of its images or none.")
     cut = list(closure.outsiders())
@@ -104,9 +111,22 @@ def set_null(connection: sa.Connection, entity: Entity, one: Field, ids: Iterabl
     connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values({one.name: None}))
 
 
-def find_targets(connection: sa.Connection, ctx: Context,
-                 targets: dict[str, list[int]]) -> Iterator[tuple[Entity, set[int]]]:
-    """The targets of a request, each seen and allowed to be changed by the user."""
+def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
+    """Refuse to delete what is somebody else's, but for links and what goes along anyway."""
+    for name, ids in going.items():
+        table = schema()[name].table
+        if name in FREE or schema()[name].is_link or not ids:
+            continue
+        kind = table.c["class"] if "class" in table.c else sa.literal(name)
+        for oid, owner, group, its_class in connection.execute(sa.select(
+                table.c.id, table.c._owner, table.c._group, kind).where(rows.among(table.c.id, ids))):
+            if its_class not in FREE and not ctx.may_delete(owner, group, name):
+                raise GraphError(f"{ctx.user_name} may not delete {its_class} {oid}.")
+
+
+def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
+                 allowed: Allowed) -> Iterator[tuple[Entity, set[int]]]:
+    """The targets of a request; the user sees each, and is allowed to do it to a row of that owner, group and class."""
     for name, listed in targets.items():
         entity = schema().find(name)
         if entity is None:
@@ -119,7 +139,7 @@ def find_targets(connection: sa.Connection, ctx: Context,
         for oid in listed:
             if oid not in found or not ctx.may_see(found[oid]._owner, found[oid]._group):
                 raise GraphError(f"There is no {name} {oid}.")
-            if not ctx.may_edit(found[oid]._owner, found[oid]._group):
+            if not allowed(found[oid]._owner, found[oid]._group, entity.root.name):
                 raise GraphError(f"{ctx.user_name} may not change {name} {oid}.")
         yield entity, set(listed)
 

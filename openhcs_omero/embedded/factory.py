@@ -159,7 +159,7 @@ class ServiceFactory(omero.api.ServiceFactory):
         if any(isinstance(service, StatefulService) for client in self.server.clients(self.session)
                for service in client.services.values()):
             raise refuse(omero.SecurityViolation, "Close all stateful services before changing the group.")
-        self.server.accounts.context(self.session.user, group, self.session.uuid, {"omero.group": str(group)})
+        self.server.sessions.context(self.session, {"omero.group": str(group)})
         old, self.session.group = self.session.group, group
         return omero.model.ExperimenterGroupI(old, False)
 

@@ -6,7 +6,7 @@ Whatever stays and needs something that goes is in the way.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -14,10 +14,10 @@ import omero.cmd
 import sqlalchemy as sa
 
 from openhcs_omero.embedded import rows
-from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.schema import Entity, Field, schema
 
 Ids = dict[str, set[int]]  # by the name of the topmost class
+Allowed = Callable[[int | None, int | None, str], bool]  # for owner, group and topmost class of a row
 
 # References that need not be, but whose holders are parts of what they refer to all the same.
 OPTIONAL_PARTS = {("Roi", "image"), ("WellSample", "plateAcquisition"), ("Folder", "parentFolder")}
@@ -189,13 +189,19 @@ def _named(entity: Entity, names: Iterable[str] | None) -> bool:
 class Closure:
     """Everything that goes along with some objects.
 
+    Parameters
+    ----------
+    allowed : whether the user may do it to a row of an owner, a group and a topmost class.
+    free : classes whose objects go along whoever owns them.
+
     Attributes
     ----------
     ids : what goes, links with only one end in it included.
     """
 
-    def __init__(self, connection: sa.Connection, ctx: Context, options: ChildOptions):
-        self.connection, self.ctx, self.options = connection, ctx, options
+    def __init__(self, connection: sa.Connection, options: ChildOptions, allowed: Allowed,
+                 free: frozenset[str] = frozenset()):
+        self.connection, self.options, self.allowed, self.free = connection, options, allowed, free
         self.schema = schema()
         self.ids: Ids = {}
         self._fresh: list[tuple[str, set[int]]] = []
@@ -221,7 +227,14 @@ class Closure:
             if how == "had":
                 self._candidates.setdefault(entity.name, set()).update(ids)
             elif how == "link" or self.options.decide(entity) is not False:
-                self.add(entity, ids)
+                self.add(entity, self._own(ids) if entity.name == "Roi" else ids)
+
+    def _own(self, rois: set[int]) -> set[int]:
+        """The regions that the user may take along; those that others have drawn stay, without the image."""
+        columns = self.schema["Roi"].table.c
+        found = self.connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
+            rows.among(columns.id, rois)))
+        return {oid for oid, owner, group in found if self.allowed(owner, group, "Roi")}
 
     def _adopt(self) -> None:
         """Add the candidates that nothing else has, and those that the options say."""
@@ -240,7 +253,8 @@ class Closure:
         namespace = columns.ns if entity.name == "Annotation" else sa.null()
         found = self.connection.execute(sa.select(
             columns.id, kind, namespace, columns._owner, columns._group).where(rows.among(columns.id, ids)))
-        return {oid: self.options.decide(self.schema[kind], ns) if self.ctx.may_edit(owner, group) else False
+        return {oid: self.options.decide(self.schema[kind], ns)
+                if kind in self.free or self.allowed(owner, group, entity.name) else False
                 for oid, kind, ns, owner, group in found}
 
     def _held_elsewhere(self, entity: Entity, ids: set[int]) -> set[int]:

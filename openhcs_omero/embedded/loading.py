@@ -50,7 +50,7 @@ class Loader:
         self.ctx = ctx
         self.schema = schema()
         self._objects: dict[tuple[str, int], IObject] = {}
-        self._permissions: dict[tuple[int | None, int | None], PermissionsI] = {}
+        self._permissions: dict[tuple[int | None, int | None, str], PermissionsI] = {}
         self.rtypes = Rtypes()
 
     def get(self, entity: Entity, ids: Iterable[int]) -> dict[int, IObject]:
@@ -113,11 +113,11 @@ class Loader:
             elements = [element for element, _ in members]
         vars(owner).update({f"_{field.name}Seq": elements, f"_{field.name}Loaded": True})
 
-    def permissions(self, owner: int | None, group: int | None) -> PermissionsI:
-        """The permissions of what these own, with the flags for this user; one object for all."""
-        found = self._permissions.get((owner, group))
+    def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
+        """The permissions of rows of a class that these own, with the flags for this user; one object for all."""
+        found = self._permissions.get((owner, group, kind))
         if found is None:
-            found = self._permissions[owner, group] = self.ctx.permissions(owner, group)
+            found = self._permissions[owner, group, kind] = self.ctx.permissions(owner, group, kind)
         return found
 
     def proxy(self, entity: Entity, oid: int) -> IObject:
@@ -198,7 +198,8 @@ class Loader:
         if entity.name == "ExperimenterGroup":
             values["_permissions"] = PermissionsI(row["_permissions"])
         else:
-            values["_permissions"] = self.permissions(row["_owner"], row["_group"])
+            kind = entity.root.name if entity.is_global or entity.name == "OriginalFile" else ""  # others are all alike
+            values["_permissions"] = self.permissions(row["_owner"], row["_group"], kind)
         return details
 
     def _load_maps(self, entity: Entity, objects: list[IObject]) -> None:

@@ -7,11 +7,23 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
-from openhcs_omero.embedded.access import USER_GROUP, Context, asked_permissions, checked_permissions
+from openhcs_omero.embedded.access import (
+    GUEST,
+    GUEST_GROUP,
+    HIDDEN,
+    PRIVILEGES,
+    ROOT,
+    SYSTEM_GROUP,
+    USER_GROUP,
+    Context,
+    asked_permissions,
+    checked_permissions,
+)
+from openhcs_omero.embedded.accounts import WITHHELD
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.rows import row_of
 from openhcs_omero.embedded.saving import insert, new_event
-from openhcs_omero.embedded.schema import schema
+from openhcs_omero.embedded.schema import Entity, schema
 
 
 class Members:
@@ -42,17 +54,33 @@ class Members:
         return oid
 
     def change_user(self, user) -> None:
-        """Write what an Experimenter object says into its row."""
+        """Write the names and addresses that an Experimenter object has into its row."""
+        self._keep_name(self.users, user.id.val, "omeName", unwrap(user.omeName), (ROOT, GUEST))
         values = {name: value for name, value in row_of(self.users, user).items()
-                  if value is not None or self.users.fields[name].nullable}
+                  if name in HIDDEN and (value is not None or self.users.fields[name].nullable)}
         self._update(self.users.table, user.id.val, values)
 
     def change_group(self, group) -> None:
         """Write what an ExperimenterGroup object says into its row, permissions included."""
         values = {name: value for name, value in row_of(self.groups, group).items()
                   if value is not None or self.groups.fields[name].nullable}
+        self._keep_name(self.groups, group.id.val, "name", unwrap(group.name), (SYSTEM_GROUP, USER_GROUP, GUEST_GROUP))
         wanted = asked_permissions(group)
         self._update(self.groups.table, group.id.val, {**values, "_permissions": wanted} if wanted else values)
+
+    def set_privileges(self, user: int, privileges: frozenset[str]) -> None:
+        """Leave an administrator only these privileges: the configuration takes the others away."""
+        config = self.users.maps["config"]
+        self._update(self.users.table, user, {})
+        kept = [(name, value) for name, value in self.connection.execute(
+            sa.select(config.c.name, config.c.value).where(config.c.parent == user).order_by(config.c.position))
+            if not name.startswith(WITHHELD)]
+        pairs = kept + [(WITHHELD + name, "false") for name in sorted(PRIVILEGES - privileges)]
+        self.connection.execute(config.delete().where(config.c.parent == user))
+        if pairs:
+            self.connection.execute(config.insert(), [
+                {"parent": user, "position": place, "name": name, "value": value}
+                for place, (name, value) in enumerate(pairs)])
 
     def set_permissions(self, group: int, permissions: str) -> None:
         self._update(self.groups.table, group, {"_permissions": checked_permissions(permissions)})
@@ -104,6 +132,13 @@ class Members:
         values = {**values, "_updateEvent": new_event(self.connection, self.ctx)}
         if not self.connection.execute(table.update().where(table.c.id == oid).values(**values)).rowcount:
             raise refuse(omero.ApiUsageException, f"There is no {table.name} with the id {oid}.")
+
+    def _keep_name(self, entity: Entity, oid: int, column: str, new: str | None, special: tuple[int, ...]) -> None:
+        """Refuse to rename the users and groups that every OMERO has."""
+        if oid in special and new is not None:
+            old = self.connection.execute(sa.select(entity.table.c[column]).where(entity.table.c.id == oid)).scalar()
+            if new != old:
+                raise refuse(omero.ValidationException, f"The {entity.name} {old} keeps its name.")
 
     def _must_exist(self, entity, oid: int) -> None:
         if self.connection.execute(sa.select(entity.table.c.id).where(entity.table.c.id == oid)).first() is None:

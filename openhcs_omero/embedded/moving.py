@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from openhcs_omero.embedded import rows
 from openhcs_omero.embedded.access import USER_GROUP, Context
-from openhcs_omero.embedded.deleting import by_java_name, delete_rows, find_targets, set_null
+from openhcs_omero.embedded.deleting import FREE, by_java_name, delete_rows, find_targets, set_null
 from openhcs_omero.embedded.graphs import ChildOptions, Closure, GraphError, Ids
 from openhcs_omero.embedded.schema import schema
 
@@ -22,10 +22,10 @@ def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
     ------
     GraphError: the group is not the user's, a target is missing or may not be moved, or something that stays needs it.
     """
-    if group not in ctx.kinds:
-        raise GraphError(f"{ctx.user_name} is not a member of group {group}.", detailed=False)
-    closure = Closure(connection, ctx, options)
-    for entity, ids in find_targets(connection, ctx, targets):
+    if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
+        raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)
+    closure = Closure(connection, options, ctx.may_move)
+    for entity, ids in find_targets(connection, ctx, targets, ctx.may_move):
         closure.add(entity, ids)
     closure.grow()
     cut = list(closure.outsiders())
@@ -34,6 +34,7 @@ def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
             raise GraphError(f"{entity.name} {min(ids)} has a {one.name} that would be in another group.")
     left = _links_to_others(connection, closure.ids)
     moved = {name: ids - left.get(name, set()) for name, ids in closure.ids.items()}
+    _check_movable(connection, ctx, moved)
     _check_references(connection, moved, group)
     answer = by_java_name(connection, moved), by_java_name(connection, left)
     if not dry_run:
@@ -58,6 +59,16 @@ def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
             rows.among(link.table.c.id, ids)))
         left[name] = {oid for oid, parent, child in found if parent not in ends[0] or child not in ends[1]}
     return left
+
+
+def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
+    """Refuse to move what is somebody else's."""
+    for name, ids in moved.items():
+        columns = schema()[name].table.c
+        for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
+                rows.among(columns.id, ids))):
+            if name not in FREE and not ctx.may_move(owner, group):
+                raise GraphError(f"{ctx.user_name} may not move {name} {oid}.")
 
 
 def _check_references(connection: sa.Connection, moved: Ids, group: int) -> None:

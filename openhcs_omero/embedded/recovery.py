@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from openhcs_omero.embedded.checksums import file_checksum
-from openhcs_omero.embedded.store import Store, forget
+from openhcs_omero.embedded.store import JOURNAL, Store, forget
 
 TABLES = "OMERO.tables"  # the mimetype of tables' files
 UNSAVED = "Pending..."  # the sha1 of pixels that were never saved
@@ -55,9 +55,15 @@ def _found(store: Store, connection: sa.Connection, name: str, row: dict) -> dic
 
 
 def _roll_back(path: Path) -> None:
-    """Let SQLite undo a write to a table that was cut short; it does when the file is read."""
+    """Let SQLite undo a write to a table that was cut short, and take the write's journal away."""
+    journal = path.with_name(path.name + JOURNAL)
+    if not path.stat().st_size:
+        journal.unlink(missing_ok=True)
+        return
     try:
         with closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("select count(*) from sqlite_master").fetchone()
+            if journal.exists():  # it had only begun: nothing to undo, and the next write takes it away
+                connection.execute("pragma user_version = 1")
     except sqlite3.DatabaseError:
         pass  # bytes of something else, uploaded as a table

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from omero.model import DetailsI, IObject, PermissionsI
 
 from openhcs_omero.embedded import rows
-from openhcs_omero.embedded.access import ALL_GROUPS, USER_GROUP, Context, asked_permissions
+from openhcs_omero.embedded.access import ALL_GROUPS, PRIVILEGES, SYSTEM_GROUP, USER_GROUP, Context, asked_permissions
 from openhcs_omero.embedded.deleting import delete_parts
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
@@ -225,8 +225,8 @@ class _Saver:
         event = new_event(self.connection, self.ctx)
         for name, objects in self.new.items():
             entity = self.schema[name]
-            if entity.is_global and not self.ctx.is_admin:
-                raise refuse(omero.SecurityViolation, f"Only an administrator may save a new {name}.")
+            if entity.is_global and not self.ctx.may_edit(None, None, name):
+                raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a new {name}.")
             made = [self._new_row(entity, obj, event) for obj in objects]
             self.connection.execute(sa.insert(entity.table), made)
             self.written |= {(entity.table.name, row["id"]): row for row in made}
@@ -240,6 +240,7 @@ class _Saver:
         row |= {one.index: None for one in rows.list_memberships(entity.name)}
         row |= {one.index: index for _, one, _, index in self.places.get(id(obj), ())}
         _check_required(entity, row)
+        self._check_promotion(entity, obj, row)
         self._check_links(entity, row, {})
         return row
 
@@ -250,35 +251,59 @@ class _Saver:
             return {"_externalInfo": None, **own}
         sent = obj._details or DetailsI()
         owner, group = rows.id_of(sent._owner), rows.id_of(sent._group)
-        if owner is not None and owner != self.ctx.user and not self.ctx.is_admin:
-            raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a {entity.name} for others.")
+        owner = self.ctx.user if owner is None else owner
+        if not self.ctx.may_create(owner, self.ctx.group, entity.name):
+            raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a new {entity.name} of user "
+                         f"{owner} in group {self.ctx.group}.")
         if group is not None and group != self.ctx.group:
             raise refuse(omero.SecurityViolation, f"A new {entity.name} goes into the current group "
                          f"{self.ctx.group}, not into group {group}.")
         kind = self.ctx.kinds.get(self.ctx.group)
         if sent._permissions is not None and str(sent._permissions) != kind:
             raise refuse(omero.GroupSecurityViolation, f"The permissions of a {entity.name} are those of its group.")
-        return {"_owner": self.ctx.user if owner is None else owner, "_group": self.ctx.group,
+        return {"_owner": owner, "_group": self.ctx.group,
                 "_externalInfo": rows.id_of(sent._externalInfo)}
 
     def _check_links(self, entity: Entity, row: dict, before: dict) -> None:
         """Refuse a new reference to what the user may not link to, or to what is in another group."""
         if entity.is_global:
             return
-        annotates = entity.name.endswith("AnnotationLink") or entity.name in ("RenderingDef", "Thumbnail")
-        allowed = self.ctx.may_annotate if annotates else self.ctx.may_link
+        if row.get("repo") is not None and row["repo"] != before.get("repo"):
+            raise refuse(omero.SecurityViolation, "An original file can't be put into a repository by saving it.")
         for one in rows.fields_of(entity.name, "ref"):
             oid = row[one.name]
             target = self.schema[one.target or ""].root
             found = self.known.get((target.table.name, oid)) if oid != before.get(one.name) else None
             if found is None or target.is_global:
                 continue
-            owner, group = found["_owner"], found["_group"]
-            if group not in (row["_group"], USER_GROUP):
+            if found["_group"] not in (row["_group"], USER_GROUP):
                 raise refuse(omero.GroupSecurityViolation, f"The {one.name} of a {entity.name} is in another group.")
-            if group != USER_GROUP and not allowed(owner, group) and not (self.ctx.is_admin and owner == row["_owner"]):
-                raise refuse(omero.SecurityViolation,
-                             f"{self.ctx.user_name} may not link a {entity.name} to {target.name} {oid}.")
+            self._check_link(entity, target, oid, found, row["_owner"])
+
+    def _check_link(self, entity: Entity, target: Entity, oid: int, found: dict, new_owner: int) -> None:
+        """Refuse a reference from a row of `new_owner` to a stored one."""
+        owner, group = found["_owner"], found["_group"]
+        if self.ctx.is_critical(owner, group):  # it would tie users' private data together
+            if owner != new_owner:
+                raise refuse(omero.ReadOnlyGroupSecurityViolation, f"{target.name} {oid} is another user's in a "
+                             f"private group: {self.ctx.user_name} may not link a {entity.name} to it.")
+            if self.ctx.may_edit(owner, group):
+                return
+        allowed = self.ctx.may_link
+        if entity.name in ("RenderingDef", "Thumbnail"):
+            allowed = self.ctx.may_display
+        elif entity.name.endswith("AnnotationLink") or (entity.name, target.name) == ("Roi", "Image"):
+            allowed = self.ctx.may_annotate
+        if not allowed(owner, group):
+            raise refuse(omero.SecurityViolation,
+                         f"{self.ctx.user_name} may not link a {entity.name} to {target.name} {oid}.")
+
+    def _check_promotion(self, entity: Entity, obj: IObject, row: dict) -> None:
+        """Refuse a restricted administrator who would give privileges by saving: IAdmin looks at which."""
+        gives = (entity.name == "GroupExperimenterMap" and row["parent"] == SYSTEM_GROUP) or (
+            entity.name == "Experimenter" and self._pairs_differ(entity, obj))
+        if gives and self.ctx.privileges != PRIVILEGES:
+            raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not give privileges of administrators.")
 
     def _write_pairs(self, entity: Entity, objects: list[IObject], replace: bool) -> None:
         """Write the map fields of objects."""
@@ -319,26 +344,33 @@ class _Saver:
         before = self._row_of(entity, oid)
         row = rows.row_of(entity, obj)
         sent = obj._details
+        self._check_details(entity, oid, before, sent)
         owner = rows.id_of(sent._owner) if sent else None
         row["_owner"] = before["_owner"] if owner is None else owner
         made_by_client = not entity.is_global and entity.is_mutable and (sent is None or sent._updateEvent is None)
         if not made_by_client and all(before[name] == value for name, value in row.items()) \
                 and not self._pairs_differ(entity, obj):
             return None
-        if entity.is_global and not self.ctx.is_admin:
-            raise refuse(omero.SecurityViolation, f"Only an administrator may change a {entity.name}.")
-        if not self.ctx.may_edit(before["_owner"], before["_group"]):
+        if not self.ctx.may_edit(before["_owner"], before["_group"], entity.name):
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not change {entity.name} {oid}.")
-        if row["_owner"] != before["_owner"] and not self.ctx.is_admin:
+        if row["_owner"] != before["_owner"] and "Chown" not in self.ctx.privileges:
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not give {entity.name} {oid} away.")
         _check_required(entity, row)
+        self._check_promotion(entity, obj, row)
         self._check_links(entity, row | {"_group": before["_group"]}, before)
         return row | {"b_id": oid}
+
+    def _check_details(self, entity: Entity, oid: int, before: dict, sent: DetailsI | None) -> None:
+        """Refuse another group or creating event than the stored object has; saving changes neither."""
+        for name, column in (("group", "_group"), ("creation event", "_creationEvent")):
+            given = rows.id_of(getattr(sent, column)) if sent else None
+            if given is not None and not entity.is_global and given != before[column]:
+                raise refuse(omero.SecurityViolation, f"Saving {entity.name} {oid} can't change its {name}.")
 
     def _pairs_differ(self, entity: Entity, obj: IObject) -> bool:
         for one in rows.fields_of(entity.name, "map"):
             if (entity.name, one.name) not in self.pairs:
-                ids = [other._id._val for other in self.stored[entity.name]]
+                ids = [other._id._val for other in self.stored.get(entity.name, ())]
                 self.pairs[entity.name, one.name] = rows.select_pairs(self.connection, entity.maps[one.name], ids)
             if self.pairs[entity.name, one.name].get(obj._id._val, []) != rows.pairs_of(obj, one):
                 return True
@@ -354,7 +386,7 @@ class _Saver:
                 kept.setdefault(one, set()).add(oid)
                 before = self.known.get((self.schema[one.target or ""].root.table.name, oid))
                 if before and (before[one.index or ""], before[one.inverse or ""]) != (index, rows.id_of(owner)):
-                    self._check_movable(one, before)
+                    self._check_movable(one, before, owner)
                     moves.setdefault(one, []).append({"b_id": oid, one.index: index, one.inverse: rows.id_of(owner)})
         self._free_places(moves)
         self._delete_orphans(kept)
@@ -362,9 +394,13 @@ class _Saver:
             table = self.schema[one.target or ""].table
             self.connection.execute(sa.update(table).where(table.c.id == sa.bindparam("b_id")), some)
 
-    def _check_movable(self, one: Field, before: dict) -> None:
-        if not self.ctx.may_edit(before["_owner"], before["_group"]):
+    def _check_movable(self, one: Field, before: dict, owner: IObject) -> None:
+        if not self.ctx.may_edit(before["_owner"], before["_group"], one.target or ""):
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not move {one.target} {before['id']}.")
+        target = self.schema.of(owner)
+        found = self.known.get((target.table.name, rows.id_of(owner) or 0))
+        if found is not None and not target.is_global and rows.id_of(owner) != before[one.inverse or ""]:
+            self._check_link(self.schema[one.target or ""], target, found["id"], found, before["_owner"])
 
     def _free_places(self, moves: dict[Field, list[dict]]) -> None:
         """Take moving elements out of their old places first: no two may be in one place, not even for a moment."""

@@ -35,7 +35,7 @@ class Session:
     event_type: str
     sudoer: int | None = None
     sudoer_name: str | None = None
-    by_password: bool = True
+    by_password: bool = False
     time_to_idle: int = TIME_TO_IDLE
     time_to_live: int = TIME_TO_LIVE
     started: float = field(default_factory=time.time)
@@ -43,6 +43,13 @@ class Session:
     references: int = 0
     inputs: dict[str, object] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def real_owner(self) -> tuple[int, str]:
+        """Who acts in this session: its user, or who opened it for the user; id and name."""
+        if self.sudoer is None:
+            return self.user, self.user_name
+        return self.sudoer, self.sudoer_name or ""
 
     def touch(self) -> None:
         """A call came in: the time to idle starts again."""
@@ -72,25 +79,29 @@ class Sessions:
         with self._store.read() as connection:
             if not is_password(connection, user, password) or user is None:
                 raise LoginRefused(f"Password check failed for '{name}'.")
-        return self.open(user, **how)
+        return self.open(user, by_password=True, **how)
 
     def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,
-             ip: str | None = None, sudoer: Session | None = None, time_to_idle: int = TIME_TO_IDLE,
-             time_to_live: int = TIME_TO_LIVE) -> Session:
-        """A new session of a user, in a group by name or id (the user's default group where none is named)."""
+             ip: str | None = None, sudoer: Session | None = None, by_password: bool = False,
+             time_to_idle: int = TIME_TO_IDLE, time_to_live: int = TIME_TO_LIVE) -> Session:
+        """A new session of a user, in a group by name or id (the user's default group where none is named).
+
+        sudoer : the session that acts for the user; whoever is really behind that one is behind the new one.
+        """
         account = self.accounts.get(user)
         current = self.accounts.group_named(group) if group else account.default_group
         if current is None or current not in account.kinds:
             raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {group or 'any'}.")
         uuid, now = str(uuids.uuid4()), time.time()
+        behind, behind_name = sudoer.real_owner if sudoer else (None, None)
         values = {"class": "Session", "uuid": uuid, "node": NODE, "owner": user, "timeToIdle": time_to_idle,
                   "timeToLive": time_to_live, "started": int(now * 1000), "defaultEventType": event_type or "User",
-                  "userAgent": agent, "userIP": ip, "sudoer": sudoer and sudoer.user}
+                  "userAgent": agent, "userIP": ip, "sudoer": behind}
         with self._store.write() as connection:
             (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
         session = Session(
-            oid, uuid, user, account.name, current, event_type or "User", sudoer.user if sudoer else None,
-            sudoer.user_name if sudoer else None, sudoer is None, time_to_idle, time_to_live, now, now)
+            oid, uuid, user, account.name, current, event_type or "User", behind, behind_name,
+            by_password, time_to_idle, time_to_live, now, now)
         with self._lock:
             self._open[uuid] = session
         return session
@@ -104,7 +115,7 @@ class Sessions:
 
     def context(self, session: Session, asked) -> Context:
         """What a call with this Ice context runs as."""
-        return self.accounts.context(session.user, session.group, session.uuid, asked or {})
+        return self.accounts.context(session.user, session.group, session.uuid, asked or {}, session.sudoer)
 
     def attach(self, session: Session) -> None:
         """One more client uses the session."""

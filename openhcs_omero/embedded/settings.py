@@ -169,7 +169,10 @@ def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oi
 
 def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:
     """Write settings as the caller's own: over those that have the id and are the caller's, else as new ones."""
-    if not ctx.may_annotate(source.owner, source.group) and not ctx.may_edit(source.owner, source.group):
+    if ctx.is_critical(source.owner, source.group):
+        raise refuse(omero.ReadOnlyGroupSecurityViolation, f"The pixels {source.id} are another user's in a private "
+                     f"group: {ctx.user_name} may not keep settings for them.")
+    if not ctx.may_display(source.owner, source.group):
         raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not keep settings for the pixels {source.id}.")
     known = schema()
     event = new_event(connection, ctx)

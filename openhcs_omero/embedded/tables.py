@@ -44,6 +44,7 @@ class TableFile:
         with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=60,
                                      isolation_level=None)) as connection:
             try:
+                connection.execute("PRAGMA trusted_schema = OFF")  # a client may have uploaded the file
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield connection
                 connection.execute("COMMIT")

@@ -98,17 +98,24 @@ def test_others_keep_settings_of_their_own_where_they_may(make_user):
     assert member.getObject("Image", oid).getChannels()[0].getWindowEnd() == 2
 
 
-def test_readers_look_and_keep_nothing(make_user):
+def test_readers_keep_settings_of_their_own(make_user):
+    """In a read-only group too; those of the image's owner stay as they are."""
     owner = make_user("rwr---")
     oid = make_image(owner, ramp(2))
     reader = make_user(group=owner.getGroupFromContext().getId())
-    engine = reader.createRenderingEngine()
-    engine.lookupPixels(reader.getObject("Image", oid).getPixelsId())
-    engine.resetDefaultSettings(False)
-    assert engine.getChannelWindowEnd(0) == 1270
-    with pytest.raises(omero.SecurityViolation):
+    pixels = reader.getObject("Image", oid).getPixelsId()
+    engines = []
+    for conn, end in ((owner, 100.0), (reader, 200.0)):
+        engine = conn.createRenderingEngine()
+        engine.lookupPixels(pixels)
+        engine.resetDefaultSettings(False)
+        engine.setChannelWindow(0, 0.0, end)
         engine.saveCurrentSettings()
-    engine.close()
+        engines.append(engine)
+    for engine, end in zip(engines, (100.0, 200.0)):
+        assert engine.lookupRenderingDef(pixels)
+        assert engine.getChannelWindowEnd(0) == end
+        engine.close()
 
 
 def test_strangers_see_no_picture(make_user):

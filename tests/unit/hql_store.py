@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
-from openhcs_omero.embedded.access import Context
+from openhcs_omero.embedded.access import PRIVILEGES, Context
 from openhcs_omero.embedded.bootstrap import bootstrap
 from openhcs_omero.embedded.hql.results import Results
 from openhcs_omero.embedded.saving import insert
@@ -30,6 +30,7 @@ def context(user=ADA, group=PRIVATE, admin=False):
         member_of=frozenset(mine),
         leader_of=frozenset(),
         kinds=KINDS if admin else {group: KINDS[group] for group in mine},
+        privileges=PRIVILEGES if admin else frozenset(),
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime  # noqa: E402
 
 from openhcs_omero.embedded import rows, saving  # noqa: E402
-from openhcs_omero.embedded.access import Context  # noqa: E402
+from openhcs_omero.embedded.access import PRIVILEGES, Context  # noqa: E402
 from openhcs_omero.embedded.bootstrap import bootstrap  # noqa: E402
 from openhcs_omero.embedded.deleting import delete  # noqa: E402
 from openhcs_omero.embedded.graphs import ChildOptions  # noqa: E402
@@ -45,7 +45,8 @@ def store(tmp_path_factory):
 
 def root():
     """What a call of the administrator runs as; one for every call."""
-    return Context(0, "root", 0, True, frozenset({0, 1}), frozenset(), {0: "rw----", 1: "rwr-r-"})
+    return Context(0, "root", 0, True, frozenset({0, 1}), frozenset(), {0: "rw----", 1: "rwr-r-"},
+                   privileges=PRIVILEGES)
 
 
 def enumeration(name):
@@ -59,7 +60,7 @@ def objects(draw):
     entity = schema()[draw(st.sampled_from(ALONE))]
     made = entity.new()
     for one in entity.fields.values():
-        if one.name == "version" or (one.nullable and draw(st.booleans())):
+        if one.name in ("version", "repo") or (one.nullable and draw(st.booleans())):
             continue
         if one.kind in VALUES:
             setattr(made, one.name, draw(VALUES[one.kind]))

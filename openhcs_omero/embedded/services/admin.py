@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 import omero
 import omero.sys
 import sqlalchemy as sa
-from omero.rtypes import rlong, rstring
+from omero.rtypes import rlong, rstring, unwrap
 
-from openhcs_omero.embedded.access import ALL_GROUPS, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP, Context
+from openhcs_omero.embedded.access import (
+    ALL_GROUPS,
+    GUEST_GROUP,
+    PRIVILEGES,
+    ROOT,
+    SYSTEM_GROUP,
+    USER_GROUP,
+    Context,
+)
 from openhcs_omero.embedded.bootstrap import GUEST
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
@@ -25,19 +33,18 @@ if TYPE_CHECKING:
 def event_context(server: Server, session: Session, ctx: Context) -> omero.sys.EventContext:
     """What a session runs as; the current group comes first in its memberships."""
     account = server.accounts.get(session.user)
-    groups, privileges = server.schema["ExperimenterGroup"].table, server.schema["AdminPrivilege"].table
+    groups = server.schema["ExperimenterGroup"].table
     group = session.group if ctx.group == ALL_GROUPS else ctx.group
     with server.store.read() as connection:
         name, permissions = connection.execute(
             sa.select(groups.c.name, groups.c._permissions).where(groups.c.id == group)).one()
-        admin_may = connection.execute(sa.select(privileges.c.value)).scalars().all() if account.is_admin else []
     made = omero.sys.EventContext()
     made.shareId, made.sessionId, made.sessionUuid = -1, session.id, session.uuid
     made.userId, made.userName = session.user, account.name
     made.sudoerId = None if session.sudoer is None else rlong(session.sudoer)
     made.sudoerName = None if session.sudoer_name is None else rstring(session.sudoer_name)
     made.groupId, made.groupName, made.isAdmin = group, name, account.is_admin
-    made.adminPrivileges = list(admin_may)
+    made.adminPrivileges = sorted(ctx.privileges)
     made.eventId, made.eventType = -1, session.event_type
     made.memberOfGroups = [group] + [other for other in account.groups if other != group]
     made.leaderOfGroups = sorted(account.leader_of)
@@ -67,21 +74,45 @@ class AdminService:
         table = self.server.schema.of(obj).table
         with self.server.store.read() as connection:
             row = connection.execute(sa.select(table.c._owner, table.c._group).where(table.c.id == obj.id.val)).first()
-        return row is not None and ctx.may_see(*row) and ctx.may_edit(*row)
+        kind = self.server.schema.of(obj).root.name
+        return row is not None and ctx.may_see(*row) and ctx.may_edit(row._owner, row._group, kind)
+
+    # -- privileges ----------------------------------------------------------------------------------------------
 
     def getCurrentAdminPrivileges(self, ctx: Context):
-        return self._privileges(ctx, ctx.user)
+        return self._privileges(ctx, ctx.privileges)
 
     def getAdminPrivileges(self, ctx: Context, user):
-        return self._privileges(ctx, user.id.val)
+        return self._privileges(ctx, self._account(user.id.val).privileges)
 
-    def _privileges(self, ctx: Context, user: int):
+    def getAdminsWithPrivileges(self, ctx: Context, privileges):
+        """The administrators who have all of some privileges."""
+        wanted = _known(privileges)
+        maps = self.maps.table
+        admins = self._load(ctx, self.users, self.users.table.c.id.in_(
+            sa.select(maps.c.child).where(maps.c.parent == SYSTEM_GROUP)))
+        return [one for one in admins if wanted <= self._account(one.id.val).privileges]
+
+    def setAdminPrivileges(self, ctx: Context, user, privileges):
+        """Leave an administrator only some privileges; nobody gives what the caller has not."""
+        wanted, oid = _known(privileges), user.id.val
+        if not ctx.is_admin or "ModifyUser" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change users.")
+        if oid == ROOT and wanted != PRIVILEGES:
+            raise refuse(omero.ApiUsageException, "Root keeps all privileges.")
+        self._no_elevation(ctx, wanted - self._account(oid).privileges)
+        with self.server.store.write() as connection:
+            Members(connection, ctx).set_privileges(oid, wanted)
+
+    def _privileges(self, ctx: Context, names: Iterable[str]) -> list:
         entity = self.server.schema["AdminPrivilege"]
-        if not self.server.accounts.get(user).is_admin:
-            return []
         with self.server.store.read() as connection:
-            return list(Loader(connection, ctx).get(entity, connection.execute(sa.select(entity.table.c.id)).scalars()
-                                                    ).values())
+            ids = connection.execute(sa.select(entity.table.c.id).where(entity.table.c.value.in_(names))).scalars()
+            return list(Loader(connection, ctx).get(entity, ids).values())
+
+    def _no_elevation(self, ctx: Context, gained: Iterable[str]) -> None:
+        if not set(gained) <= ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Nobody gives privileges of administrators that they don't have.")
 
     def getMyUserPhotos(self, ctx: Context):
         return []  # none can be uploaded
@@ -163,10 +194,11 @@ class AdminService:
     # -- making and changing -------------------------------------------------------------------------------------
 
     @contextmanager
-    def _changes(self, ctx: Context, group: int | None = None) -> Iterator[Members]:
-        """A transaction of an administrator, or of an owner of the group that is changed."""
-        if not (ctx.is_admin or group in ctx.leader_of):
-            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change users and groups.")
+    def _changes(self, ctx: Context, privilege: str, groups: Iterable[int] = ()) -> Iterator[Members]:
+        """A transaction of an administrator with a privilege, or of an owner of all the groups that are changed."""
+        groups = set(groups)
+        if privilege not in ctx.privileges and not (groups and groups <= ctx.leader_of):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change these users or groups.")
         try:
             with self.server.store.write() as connection:
                 yield Members(connection, ctx)
@@ -174,7 +206,7 @@ class AdminService:
             raise refuse(omero.ValidationException, "Something stored still refers to what should go.") from None
 
     def createGroup(self, ctx: Context, group):
-        with self._changes(ctx) as members:
+        with self._changes(ctx, "ModifyGroup") as members:
             return members.add_group(group)
 
     def createExperimenter(self, ctx: Context, user, default, groups):
@@ -191,9 +223,21 @@ class AdminService:
     def createSystemUser(self, ctx: Context, user):
         return self._create(ctx, user, None, [SYSTEM_GROUP, USER_GROUP])
 
-    def _create(self, ctx: Context, user, password, groups: Iterable[int]) -> int:
-        with self._changes(ctx) as members:
+    def createRestrictedSystemUser(self, ctx: Context, user, privileges):
+        return self.createRestrictedSystemUserWithPassword(ctx, user, privileges, None)
+
+    def createRestrictedSystemUserWithPassword(self, ctx: Context, user, privileges, password):
+        """An administrator with only some privileges; the id."""
+        return self._create(ctx, user, password, [SYSTEM_GROUP, USER_GROUP], _known(privileges))
+
+    def _create(self, ctx: Context, user, password, groups: list[int],
+                privileges: frozenset[str] = PRIVILEGES) -> int:
+        if SYSTEM_GROUP in groups:
+            self._no_elevation(ctx, privileges)
+        with self._changes(ctx, "ModifyUser", [group for group in groups if group != USER_GROUP]) as members:
             oid = members.add_user(user, groups)
+            if privileges != PRIVILEGES:
+                members.set_privileges(oid, privileges)
             if password is not None and password.val:
                 set_password(members.connection, oid, password.val)
         return oid
@@ -205,27 +249,32 @@ class AdminService:
             Members(connection, ctx).change_user(user)
 
     def updateExperimenter(self, ctx: Context, user):
-        self.updateExperimenterWithPassword(ctx, user, None)
+        if user.id.val == ctx.user and "ModifyUser" not in ctx.privileges:
+            self.updateSelf(ctx, user)
+        else:
+            self.updateExperimenterWithPassword(ctx, user, None)
 
     def updateExperimenterWithPassword(self, ctx: Context, user, password):
-        with self._changes(ctx) as members:
-            members.change_user(user)
+        oid = user.id.val
+        with self._changes(ctx, "ModifyUser") as members:
             if password is not None and password.val:
-                set_password(members.connection, user.id.val, password.val)
+                self._no_elevation(ctx, self._account(oid).privileges)
+                set_password(members.connection, oid, password.val)
+            members.change_user(user)
 
     def updateGroup(self, ctx: Context, group):
-        with self._changes(ctx, group.id.val) as members:
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
             members.change_group(group)
 
     def changePermissions(self, ctx: Context, group, permissions):
         if not isinstance(group, omero.model.ExperimenterGroup):
             raise refuse(omero.ApiUsageException, "Permissions belong to groups: only a group's can be changed.")
-        with self._changes(ctx, group.id.val) as members:
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
             members.set_permissions(group.id.val, str(permissions))
 
     def deleteExperimenter(self, ctx: Context, user):
         oid = user.id.val
-        with self._changes(ctx) as members:
+        with self._changes(ctx, "ModifyUser") as members:
             maps = self.maps.table
             members.connection.execute(maps.delete().where(maps.c.child == oid))
             members.connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == oid))
@@ -234,7 +283,7 @@ class AdminService:
             self.server.sessions.end(session)
 
     def deleteGroup(self, ctx: Context, group):
-        with self._changes(ctx) as members:
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
             maps = self.maps.table
             members.connection.execute(maps.delete().where(maps.c.parent == group.id.val))
             members.connection.execute(self.groups.table.delete().where(self.groups.table.c.id == group.id.val))
@@ -242,17 +291,24 @@ class AdminService:
     # -- memberships ---------------------------------------------------------------------------------------------
 
     def addGroups(self, ctx: Context, user, groups):
-        with self._changes(ctx) as members:
+        with self._memberships(ctx, groups) as members:
             for group in groups:
+                self._check_promotion(ctx, user, group)
                 members.join(user.id.val, group.id.val)
 
     def removeGroups(self, ctx: Context, user, groups):
-        with self._changes(ctx) as members:
-            members.quit(user.id.val, [group.id.val for group in groups])
+        left = {group.id.val for group in groups}
+        with self._memberships(ctx, groups) as members:
+            if left & {SYSTEM_GROUP, USER_GROUP} and user.id.val in (ROOT, ctx.user):
+                raise refuse(omero.ValidationException, "Root stays in the groups 'system' and 'user', and nobody "
+                                                        "leaves these by themselves.")
+            members.quit(user.id.val, left)
 
     def setDefaultGroup(self, ctx: Context, user, group):
-        if user.id.val != ctx.user and not ctx.is_admin:
+        if user.id.val != ctx.user and "ModifyUser" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change other users.")
+        if group.id.val == USER_GROUP:
+            raise refuse(omero.ApiUsageException, "The group 'user' is nobody's default group.")
         with self.server.store.write() as connection:
             Members(connection, ctx).set_default(user.id.val, group.id.val)
 
@@ -263,14 +319,25 @@ class AdminService:
         self.removeGroupOwners(ctx, group, [owner])
 
     def addGroupOwners(self, ctx: Context, group, owners):
-        with self._changes(ctx, group.id.val) as members:
-            for owner in owners:
-                members.join(owner.id.val, group.id.val, owner=True)
+        self._own(ctx, group, owners, True)
 
     def removeGroupOwners(self, ctx: Context, group, owners):
-        with self._changes(ctx, group.id.val) as members:
+        self._own(ctx, group, owners, False)
+
+    def _own(self, ctx: Context, group, owners, owns: bool) -> None:
+        with self._memberships(ctx, [group]) as members:
             for owner in owners:
-                members.join(owner.id.val, group.id.val, owner=False)
+                self._check_promotion(ctx, owner, group)
+                members.join(owner.id.val, group.id.val, owner=owns)
+
+    def _memberships(self, ctx: Context, groups):
+        return self._changes(ctx, "ModifyGroupMembership", [group.id.val for group in groups])
+
+    def _check_promotion(self, ctx: Context, user, group) -> None:
+        """Who becomes an administrator gets all privileges that the configuration doesn't take away."""
+        account = self._account(user.id.val)
+        if group.id.val == SYSTEM_GROUP and not account.is_admin:
+            self._no_elevation(ctx, PRIVILEGES - self.server.accounts.withheld(user.id.val))
 
     # -- passwords -----------------------------------------------------------------------------------------------
 
@@ -286,11 +353,14 @@ class AdminService:
         self._set_password(ctx.user, new)
 
     def changeUserPassword(self, ctx: Context, name, new):
-        if not ctx.is_admin:
-            raise refuse(omero.SecurityViolation, "Only administrators may change another user's password.")
+        if "ModifyUser" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Only administrators may change another user's password, if that is "
+                                                  "among their privileges.")
         user = self.server.accounts.find(name)
         if user is None:
             raise refuse(omero.ApiUsageException, f"There is no user {name}.")
+        if not self._account(user).privileges <= ctx.privileges:
+            raise refuse(omero.SecurityViolation, "The password of a more privileged administrator can't be changed.")
         self._set_password(user, new)
 
     def _set_password(self, user: int, new) -> None:
@@ -300,6 +370,14 @@ class AdminService:
             raise refuse(omero.SecurityViolation, "The guest's password stays what everybody knows.")
         with self.server.store.write() as connection:
             set_password(connection, user, new.val)
+
+
+def _known(privileges) -> frozenset[str]:
+    """The values of AdminPrivilege objects."""
+    names = frozenset(unwrap(one.value) for one in privileges or ())
+    if not names <= PRIVILEGES:
+        raise refuse(omero.ApiUsageException, f"There are no privileges {', '.join(map(str, names - PRIVILEGES))}.")
+    return names
 
 
 def _with_id(user, oid: int):

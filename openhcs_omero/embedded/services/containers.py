@@ -80,7 +80,8 @@ class ContainerService:
                 inside.update(self._image_ids(connection, ctx, self._entity(name), ids))
             filesets = sa.select(columns.fileset).where(rows.among(columns.id, inside), columns.fileset.is_not(None))
             found = connection.execute(sa.select(columns.fileset, columns.id).where(
-                columns.fileset.in_(filesets)).order_by(columns.id)).tuples().all()
+                columns.fileset.in_(filesets), *rows.visible(ctx, self.schema["Image"])).order_by(columns.id)
+            ).tuples().all()
         answer: dict[int, dict[bool, list[int]]] = {}
         for fileset, image in found:
             answer.setdefault(fileset, {True: [], False: []})[image in inside].append(image)

@@ -130,7 +130,7 @@ class RawFileService(StatefulService):
 
     def _must_be_writable(self, ctx: Context) -> None:
         self.path  # noqa: B018  (asks for a file to be chosen)
-        if not ctx.may_edit(self._owner, self._group):
+        if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not write the original file {self._id}.")
 
     def _open(self) -> int:

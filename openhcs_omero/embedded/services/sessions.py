@@ -1,6 +1,7 @@
 """ISession: looking at sessions, opening them for others, ending them, and the values that clients keep in them."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import omero
@@ -23,15 +24,16 @@ class SessionService:
         self.server, self.session = server, session
 
     def _find(self, uuid: str) -> Session:
-        """An open session that the caller may see: the own ones, or all for an administrator."""
+        """An open session that the caller may see: the own ones, or all for an administrator who may."""
         found = self.server.sessions.find(uuid)
-        caller = self.server.accounts.get(self.session.user)
-        if found is None or not (caller.is_admin or found.user == self.session.user):
+        ctx = self.server.sessions.context(self.session, None)
+        if found is None or not ("ReadSession" in ctx.privileges or found.user == self.session.user):
             raise refuse(omero.RemovedSessionException, "There is no such session.")
         return found
 
     def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
         entity = self.server.schema["Session"]
+        ctx = replace(ctx, privileges=ctx.privileges | {"ReadSession"})  # these the caller may see
         with self.server.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, [session.id for session in sessions]).values())
@@ -50,7 +52,8 @@ class SessionService:
         return left if left else -2
 
     def getMyOpenSessions(self, ctx: Context):
-        return self._loaded(ctx, self.server.sessions.of_user(ctx.user))
+        return self._loaded(ctx, [session for session in self.server.sessions.of_user(ctx.user)
+                                  if session.real_owner == self.session.real_owner or "ReadSession" in ctx.privileges])
 
     def getMyOpenAgentSessions(self, ctx: Context, agent):
         return [one for one in self.getMyOpenSessions(ctx) if one.userAgent and one.userAgent.val == agent]
@@ -66,11 +69,12 @@ class SessionService:
         with self.server.store.read() as connection:
             if not is_password(connection, user, password or "") or user is None:
                 raise refuse(omero.SecurityViolation, "The password is wrong.")
-        return self._open(ctx, user, principal)
+        return self._open(ctx, user, principal, by_password=True)
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
         """One more session of the caller, which lasts no longer than asked."""
         made = self.server.sessions.open(self.session.user, group or "", self.session.event_type,
+                                         sudoer=None if self.session.sudoer is None else self.session,
                                          time_to_live=time_to_live, time_to_idle=time_to_idle)
         return self._loaded(ctx, [made])[0]
 
@@ -79,8 +83,9 @@ class SessionService:
 
     def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
         """An administrator opens a session as another user."""
-        if not ctx.is_admin:
-            raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others.")
+        if "Sudo" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others, if that is among "
+                                                  "their privileges.")
         user = self.server.accounts.find(principal.name)
         if user is None:
             raise refuse(omero.ApiUsageException, f"There is no user {principal.name}.")

@@ -43,7 +43,7 @@ class TableService(StatefulService):
             self._written = False
 
     def _write(self, ctx: Context) -> TableFile:
-        if not ctx.may_edit(self._owner, self._group):
+        if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the table {self._id}.")
         if not self._written:
             self._writer = self.server.store.note_unsaved("originalfile", self._id)
