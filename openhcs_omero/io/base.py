@@ -29,7 +29,8 @@ class StorageBackend(ABC):
     """A place where images and files are kept under paths.
 
     A path that ends in ``.tif`` takes an image, (Y, X) or (T, C, Z, Y, X), and gives back the same array; ``.json``
-    a dict or a list, ``.csv`` and ``.tsv`` a pandas DataFrame, ``.txt`` a str; any ending but ``.tif`` takes bytes.
+    a dict or a list, ``.csv`` and ``.tsv`` a pandas DataFrame, ``.txt`` a str; any ending but ``.tif`` takes bytes, or
+    the `Path` of a file on this machine, which is copied.
 
     All backends raise the same errors: `MissingFile` for what is not there, `BadData` for data that does not fit
     the path or a path that is none.

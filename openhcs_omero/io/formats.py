@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from openhcs_omero.io.base import BadData, PathLike
+from openhcs_omero.io.base import BadData, MissingFile, PathLike
 from openhcs_omero.omero.pixeltypes import OMERO_NAMES
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
@@ -64,6 +64,8 @@ def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
 
     Parameters
     ----------
+    data
+        What `StorageBackend` says; a `Path` means what is in that file.
     compression
         Of a TIFF, by tifffile's name for it: "zlib" for what is attached to OMERO's objects, label images above all.
 
@@ -71,10 +73,14 @@ def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
     ------
     BadData
         If that kind of file can't hold `data`.
+    MissingFile
+        If there is no file of the `Path` that `data` is.
     """
     suffix = Path(path).suffix.lower()
     if is_image_format(path):
         return _encode_tiff(check_image(data, path), compression)
+    if isinstance(data, Path):
+        return _content(data)
     if isinstance(data, bytes):
         return data
     if isinstance(data, str) and suffix in OMEROFileFormatRegistry.TEXT_FORMATS:
@@ -112,6 +118,15 @@ def decode(data: bytes, path: PathLike) -> Any:
     except Exception as error:  # the readers raise what they like for bytes that are not theirs
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadData(f"{path} can't be read as {suffix.removeprefix('.')}: {what}") from None
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise MissingFile(f"there is no file {file}") from None
+    except OSError as error:
+        raise BadData(f"{file} can't be read: {error.strerror}") from None
 
 
 def _encode_json(data: dict | list, path: PathLike) -> bytes:

@@ -190,6 +190,20 @@ def test_text_and_bytes_go_into_text_files_as_they_are(place):
     assert place.backend.load(path) == [1]
 
 
+def test_files_of_this_machine(place, tmp_path):
+    """A path in the place of data means what is in that file."""
+    file = tmp_path / "measured.csv"
+    file.write_text("well,n\nA01,3\n")
+    place.backend.save(file, f"{place.plate}/A01/x.csv")
+    assert place.backend.load(f"{place.plate}/A01/x.csv").to_dict("records") == [{"well": "A01", "n": 3}]
+    with pytest.raises(MissingFile, match=f"there is no file {tmp_path}/other"):
+        place.backend.save(tmp_path / "other", f"{place.plate}/A01/x.csv")
+    for wrong, path in ((tmp_path, "A01/x.csv"), (file, "A01/A01_s001.tif")):
+        with pytest.raises(BadData):
+            place.backend.save(wrong, f"{place.plate}/{path}")
+    assert place.backend.list_files(place.plate) == [f"{place.plate}/A01/x.csv"]
+
+
 def test_results_of_numpy(place):
     path = f"{place.plate}/A01/x.json"
     place.backend.save({"n": np.int64(3), "mean": np.float32(0.5), "none": np.nan}, path)
