@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     import pandas
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
+ATTEMPTS = 3
 CELLS = 500_000  # in one call
 MIMETYPE = "OMERO.tables"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_At
 def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any],
            attached: list[_Attached]) -> int | None:
     """Write a table and let the newest annotation, or a new one, point to it; its id, None without a tables service."""
-    file_id = _new_table(conn, plate.group_id, label, columns)
+    file_id = _new_table(conn, plate, label, columns)
     if file_id is None:
         return None
     options = services.context(conn, plate.group_id)
@@ -136,16 +139,20 @@ def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, co
             return services.update(conn).saveAndReturnObject(link, options).child.id.val
     except (omero.ValidationException, omero.OptimisticLockException):
         _discard(conn, plate, file_id)
-        raise PlateError(f"plate {plate.plate_id} was deleted, or another process attached the same table to it at the "
-                         "same time: try again") from None
+        raise _collision(plate) from None
     except BaseException:
         _discard(conn, plate, file_id)
         raise
 
 
-def _new_table(conn: BlitzGateway, group_id: int, label: str, columns: list[Any]) -> int | None:
+def _collision(plate: PlateStructure) -> PlateError:
+    return PlateError(f"plate {plate.plate_id} was deleted, or another process attached the same table to it at the "
+                      "same time: try again")
+
+
+def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: list[Any]) -> int | None:
     """A table that nothing points to, whole; its original file's id, None where the server has no tables service."""
-    options = services.context(conn, group_id)
+    options = services.context(conn, plate.group_id)
     resources = conn.c.sf.sharedResources()
     if not resources.areTablesEnabled(options):
         return None
@@ -153,19 +160,30 @@ def _new_table(conn: BlitzGateway, group_id: int, label: str, columns: list[Any]
     table = resources.newTable(repository, label, options)
     if table is None:
         return None
+    file = table.getOriginalFile(options)
+    if file is None:  # swept away as left behind
+        raise _collision(plate)
     try:
-        file_id = table.getOriginalFile(options).id.val
         with services.writing("a table"):
-            table.initialize([_part(column, 0, 0) for column in columns], options)
-            rows, step = len(columns[0].values), max(1, CELLS // len(columns))
-            for start in range(0, rows, step):
-                table.addData([_part(column, start, start + step) for column in columns], options)
-    except BaseException:
+            _fill(table, columns, options)
+        table.close(options)
+        return file.id.val
+    except BaseException as error:
+        swept = isinstance(error, omero.ServerError) and not services.rows(
+            conn, "select f.id from OriginalFile f where f.id = :id", id=file.id.val)
         with contextlib.suppress(Exception):
-            table.delete(options)
+            table.close(options)
+        _discard(conn, plate, file.id.val)
+        if swept:
+            raise _collision(plate) from None
         raise
-    table.close(options)
-    return file_id
+
+
+def _fill(table: Any, columns: list[Any], options: Any) -> None:
+    table.initialize([_part(column, 0, 0) for column in columns], options)
+    rows, step = len(columns[0].values), max(1, CELLS // len(columns))
+    for start in range(0, rows, step):
+        table.addData([_part(column, start, start + step) for column in columns], options)
 
 
 def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
@@ -176,15 +194,24 @@ def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
 
 def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: list[int]) -> None:
     """Delete annotations with their tables, and tables of that label that no annotation points to: those that were
-    replaced, and those that killed processes left behind."""
-    services.delete(conn, plate.group_id, FileAnnotation=annotations)
-    files = [row[0] for row in services.rows(
-        conn, "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
-              "and f.details.owner.id = :me",
-        plate.group_id, name=label, type=MIMETYPE, me=conn.getUserId())]
-    used = files and services.rows(
-        conn, "select f.id from FileAnnotation a join a.file f where f.id in (:ids)", plate.group_id, ids=files)
-    services.delete(conn, plate.group_id, OriginalFile=[file for file in files if [file] not in used])
+    replaced, and those that killed processes left behind. Another process may do the same at the same time."""
+    for _ in range(ATTEMPTS):
+        try:
+            services.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
+            files = [row[0] for row in services.rows(
+                conn, "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
+                      "and f.details.owner.id = :me",
+                plate.group_id, name=label, type=MIMETYPE, me=conn.getUserId())]
+            used = _those_of(conn, "f.id", files)
+            return services.delete(conn, plate.group_id, OriginalFile=[file for file in files if file not in used])
+        except services.DeletionRefused as error:
+            log.warning("%s", error)
+
+
+def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
+    """Those of some ids that are of file annotations (a.id) or of their files (f.id)."""
+    return ids and [row[0] for row in services.rows(
+        conn, f"select {what} from FileAnnotation a join a.file f where {what} in (:ids)", ids=ids)]
 
 
 # ---- what is in a table

@@ -217,3 +217,34 @@ def test_killed_at_the_first_table(conn, plate, wire):
         assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 0, "FileAnnotation": 0}
     wire.stop()
     assert point > 5
+
+
+def test_another_process_saves_in_between(omero_server, conn, plate, wire):
+    """Whichever call of one process the other's whole work comes before: one whole table is left, and no rest."""
+    other, outcomes = omero_server.login(conn.getUser().getName(), "pw"), set()
+    for point in range(60):
+        attach_table(conn, plate, "features.csv", b"" if point % 2 else SITES)
+        theirs = []
+
+        def all_of_it(number, point=point, theirs=theirs):
+            if number == point:
+                wire.on = False
+                theirs.append(attach_table(other, plate, "features.csv", SITES.replace(b"-5", b"6")))
+                wire.on = True
+
+        wire.start(before=all_of_it)
+        try:
+            attach_table(conn, plate, "features.csv", SITES.replace(b"-5", b"7"))
+        except PlateError as error:
+            assert "another process" in str(error)
+        wire.stop()
+        if not theirs:
+            break
+        tables = found(conn, plate.plate_id)
+        shown = content(conn, tables[-1][1])["spots"][1]
+        assert len(tables) <= 2 and shown in ([3, 4, 6], [3, 4, 7]), point
+        outcomes.add(shown[2])
+        attach_table(conn, plate, "features.csv", SITES)
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
+    other.close()
+    assert point > 10 and outcomes == {6, 7}
