@@ -215,3 +215,88 @@ def test_preview_saves_channel_settings(page, address):
     page.click("#annotation_tabs a:text('Preview')")
     wait_for_picture(page)
     assert page.input_value("#wblitz-ch0-cw-end") == "777"
+
+
+def test_search_finds_images_by_words(page):
+    page.fill("input[name=search_query]", "site AND B02")
+    page.press("input[name=search_query]", "Enter")
+    page.wait_for_selector("#dataTable tbody tr")
+    names = [name.strip() for name in page.locator("#dataTable tbody tr td.desc").all_inner_texts()]
+    assert len(names) == 4 and set(names) == {"B02 site 1", "B02 site 2"}  # of the source and of the derived plate
+    keep(page, "search")
+    page.goto(page.url.split("?")[0] + "?search_query=nowhere")
+    page.wait_for_selector("#content_details >> text=No results found")
+
+
+def test_shares_history_and_tags_are_shown(page, address):
+    for name in ("public", "history", "usertags"):
+        page.goto(f"{address}/webclient/{name}/")
+        page.wait_for_load_state("networkidle")
+    page.goto(f"{address}/webclient/public/")
+    page.wait_for_selector("#dataTree .jstree-anchor >> text=root root")
+    assert page.locator("#dataTree li li").count() == 0  # no shares
+
+
+def test_statistics_tell_the_disk_usage(page, address):
+    page.goto(f"{address}/webadmin/stats/")
+    page.wait_for_function("/[\\d.]+ MB/.test(document.body.innerText)")
+    used, unit = re.search(r"Total usage: ([\d.]+) (\w+)", page.inner_text("body")).groups()
+    assert float(used) > 1 and unit == "MB"
+    keep(page, "statistics")
+
+
+def test_the_account_is_changed(page, address):
+    page.goto(f"{address}/webadmin/myaccount/")
+    assert page.input_value("#id_omename") == "root"
+    page.fill("#id_institution", "An institute")
+    with page.expect_navigation():
+        page.click("input[type=submit][value=Save]")
+    page.goto(f"{address}/webadmin/myaccount/")
+    assert page.input_value("#id_institution") == "An institute"
+    keep(page, "account")
+
+
+def test_a_user_is_made_and_logs_in(page, browser, address):
+    page.goto(f"{address}/webadmin/group/new/")
+    page.fill("#id_name", "biologists")
+    with page.expect_navigation():
+        page.click("input[type=submit][value=Save]")
+    page.goto(f"{address}/webadmin/experimenter/new/")
+    for field, value in {"omename": "ada", "first_name": "Ada", "last_name": "Lovelace", "password": "notes 1842",
+                         "confirmation": "notes 1842"}.items():
+        page.fill(f"#id_{field}", value)
+    page.click("#id_other_groups_chosen input")
+    page.click("#id_other_groups_chosen li.active-result >> text=biologists")  # and so her default group
+    with page.expect_navigation():
+        page.click("input[type=submit][value=Save]")
+    page.wait_for_selector("text=Lovelace")
+    keep(page, "users")
+    context = browser.new_context()  # with cookies of its own
+    other = context.new_page()
+    failures: list[str] = []
+    other.on("response", lambda answer: answer.status >= 400 and failures.append(f"{answer.status} {answer.url}"))
+    other.goto(f"{address}/webclient/login/")
+    other.fill("input[name=username]", "ada")
+    other.fill("input[name=password]", "notes 1842")
+    other.click("input[type=submit]")
+    other.wait_for_selector("#dataTree li .jstree-anchor >> text=Ada Lovelace")
+    assert other.locator("text=Demo screen").count() == 0  # it is root's alone
+    for path in ("webclient/search/?search_query=site", "webclient/public/", "webclient/history/", "webadmin/stats/",
+                 "webadmin/myaccount/"):
+        other.goto(f"{address}/{path}")
+        other.wait_for_load_state("networkidle")
+    assert other.input_value("#id_last_name") == "Lovelace"
+    context.close()
+    assert failures == []
+
+
+def test_an_image_is_exported_as_ome_tiff(page, address):
+    from PIL import Image
+
+    open_plate(page, "Demo screen")
+    image = page.get_attribute("#spw td.well img", "id").removeprefix("image-")
+    answer = page.request.get(f"{address}/webgateway/render_ome_tiff/i/{image}/")
+    assert answer.ok and answer.headers["content-type"] == "image/tiff"
+    tiff = Image.open(io.BytesIO(answer.body()))
+    assert (tiff.size, tiff.n_frames) == ((512, 512), 2)
+    assert "http://www.openmicroscopy.org/Schemas/OME/" in tiff.tag_v2[270]  # the description

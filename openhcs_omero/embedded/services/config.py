@@ -42,6 +42,7 @@ CLIENT = {
     "omero.client.web.host": "",
 }
 PUBLIC = {
+    "omero.mail.config": "false",  # no mail is sent; OMERO.web asks for every user
     "omero.pixeldata.max_plane_height": str(MAX_PLANE),
     "omero.pixeldata.max_plane_width": str(MAX_PLANE),
     "omero.sessions.timeout": str(TIME_TO_IDLE),

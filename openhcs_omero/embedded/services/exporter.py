@@ -43,7 +43,7 @@ class ExporterService(StatefulService):
             raise refuse(omero.ApiUsageException, f"The image {self._image} is too large to be exported as OME-TIFF.")
         file = self._new_file()
         dtype = source.plane(0, 0, 0).dtype.newbyteorder("=")
-        tifffile.imwrite(file, _planes(source, dtype), shape=source.shape, dtype=dtype, ome=True, bigtiff=True,
+        tifffile.imwrite(file, _planes(source, dtype), shape=source.shape, dtype=dtype, ome=True,
                          photometric="minisblack", metadata={"axes": AXES, **about})
         return file.seek(0, 2)
 
