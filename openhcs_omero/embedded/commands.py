@@ -159,7 +159,7 @@ class _Run:
             changed += ids
         for group in changed:
             if not ("ModifyGroup" in ctx.privileges or group in ctx.leader_of):
-                raise GraphError(f"{ctx.user_name} may not change the permissions of group {group}.", detailed=False)
+                raise GraphError(f"{ctx.user_name} may not change the permissions of group {group}.")
             if not request.dryRun:
                 Members(self.connection, ctx).set_permissions(group, request.permissions)
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})

@@ -17,6 +17,7 @@ from openhcs_omero.embedded.access import ALL_GROUPS, PRIVILEGES, SYSTEM_GROUP, 
 from openhcs_omero.embedded.deleting import delete_parts
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
+from openhcs_omero.embedded.saving_rules import check_details, check_link, check_new, check_path
 from openhcs_omero.embedded.schema import Entity, Field, schema
 
 Slot = tuple  # (what holds an object, its key or index in there): `holder[key]` is the object
@@ -242,34 +243,24 @@ class _Saver:
         _check_required(entity, row)
         self._check_promotion(entity, obj, row)
         self._check_links(entity, row, {})
+        if not entity.is_global:
+            check_new(self.ctx, entity, obj, row)
         return row
 
     def _new_details(self, entity: Entity, obj: IObject) -> dict:
-        """Owner, group and external information of a new object, as far as the client may choose them."""
+        """Owner, group and external information of a new object, as the client chooses them."""
         if entity.is_global:
             own = {"_permissions": asked_permissions(obj) or "rw----"} if entity.name == "ExperimenterGroup" else {}
             return {"_externalInfo": None, **own}
         sent = obj._details or DetailsI()
-        owner, group = rows.id_of(sent._owner), rows.id_of(sent._group)
-        owner = self.ctx.user if owner is None else owner
-        if not self.ctx.may_create(owner, self.ctx.group, entity.name):
-            raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a new {entity.name} of user "
-                         f"{owner} in group {self.ctx.group}.")
-        if group is not None and group != self.ctx.group:
-            raise refuse(omero.SecurityViolation, f"A new {entity.name} goes into the current group "
-                         f"{self.ctx.group}, not into group {group}.")
-        kind = self.ctx.kinds.get(self.ctx.group)
-        if sent._permissions is not None and str(sent._permissions) != kind:
-            raise refuse(omero.GroupSecurityViolation, f"The permissions of a {entity.name} are those of its group.")
-        return {"_owner": owner, "_group": self.ctx.group,
+        owner = rows.id_of(sent._owner)
+        return {"_owner": self.ctx.user if owner is None else owner, "_group": self.ctx.group,
                 "_externalInfo": rows.id_of(sent._externalInfo)}
 
     def _check_links(self, entity: Entity, row: dict, before: dict) -> None:
         """Refuse a new reference to what the user may not link to, or to what is in another group."""
         if entity.is_global:
             return
-        if row.get("repo") is not None and row["repo"] != before.get("repo"):
-            raise refuse(omero.SecurityViolation, "An original file can't be put into a repository by saving it.")
         for one in rows.fields_of(entity.name, "ref"):
             oid = row[one.name]
             target = self.schema[one.target or ""].root
@@ -278,25 +269,7 @@ class _Saver:
                 continue
             if found["_group"] not in (row["_group"], USER_GROUP):
                 raise refuse(omero.GroupSecurityViolation, f"The {one.name} of a {entity.name} is in another group.")
-            self._check_link(entity, target, oid, found, row["_owner"])
-
-    def _check_link(self, entity: Entity, target: Entity, oid: int, found: dict, new_owner: int) -> None:
-        """Refuse a reference from a row of `new_owner` to a stored one."""
-        owner, group = found["_owner"], found["_group"]
-        if self.ctx.is_critical(owner, group):  # it would tie users' private data together
-            if owner != new_owner:
-                raise refuse(omero.ReadOnlyGroupSecurityViolation, f"{target.name} {oid} is another user's in a "
-                             f"private group: {self.ctx.user_name} may not link a {entity.name} to it.")
-            if self.ctx.may_edit(owner, group):
-                return
-        allowed = self.ctx.may_link
-        if entity.name in ("RenderingDef", "Thumbnail"):
-            allowed = self.ctx.may_display
-        elif entity.name.endswith("AnnotationLink") or (entity.name, target.name) == ("Roi", "Image"):
-            allowed = self.ctx.may_annotate
-        if not allowed(owner, group):
-            raise refuse(omero.SecurityViolation,
-                         f"{self.ctx.user_name} may not link a {entity.name} to {target.name} {oid}.")
+            check_link(self.ctx, entity, target, found, row["_owner"])
 
     def _check_promotion(self, entity: Entity, obj: IObject, row: dict) -> None:
         """Refuse a restricted administrator who would give privileges by saving: IAdmin looks at which."""
@@ -344,7 +317,7 @@ class _Saver:
         before = self._row_of(entity, oid)
         row = rows.row_of(entity, obj)
         sent = obj._details
-        self._check_details(entity, oid, before, sent)
+        check_details(entity, before, sent)
         owner = rows.id_of(sent._owner) if sent else None
         row["_owner"] = before["_owner"] if owner is None else owner
         made_by_client = not entity.is_global and entity.is_mutable and (sent is None or sent._updateEvent is None)
@@ -355,17 +328,12 @@ class _Saver:
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not change {entity.name} {oid}.")
         if row["_owner"] != before["_owner"] and "Chown" not in self.ctx.privileges:
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not give {entity.name} {oid} away.")
+        if entity.name == "OriginalFile":
+            check_path(self.ctx, row, before)
         _check_required(entity, row)
         self._check_promotion(entity, obj, row)
         self._check_links(entity, row | {"_group": before["_group"]}, before)
         return row | {"b_id": oid}
-
-    def _check_details(self, entity: Entity, oid: int, before: dict, sent: DetailsI | None) -> None:
-        """Refuse another group or creating event than the stored object has; saving changes neither."""
-        for name, column in (("group", "_group"), ("creation event", "_creationEvent")):
-            given = rows.id_of(getattr(sent, column)) if sent else None
-            if given is not None and not entity.is_global and given != before[column]:
-                raise refuse(omero.SecurityViolation, f"Saving {entity.name} {oid} can't change its {name}.")
 
     def _pairs_differ(self, entity: Entity, obj: IObject) -> bool:
         for one in rows.fields_of(entity.name, "map"):
@@ -400,7 +368,7 @@ class _Saver:
         target = self.schema.of(owner)
         found = self.known.get((target.table.name, rows.id_of(owner) or 0))
         if found is not None and not target.is_global and rows.id_of(owner) != before[one.inverse or ""]:
-            self._check_link(self.schema[one.target or ""], target, found["id"], found, before["_owner"])
+            check_link(self.ctx, self.schema[one.target or ""], target, found, before["_owner"])
 
     def _free_places(self, moves: dict[Field, list[dict]]) -> None:
         """Take moving elements out of their old places first: no two may be in one place, not even for a moment."""

@@ -7,11 +7,12 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import rlong, unwrap
 
-from openhcs_omero.embedded.access import ALL_GROUPS, Context
+from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.enumerations import BIT_SIZES
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.saving import insert, new_event
+from openhcs_omero.embedded.saving_rules import check_place
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -30,8 +31,7 @@ class PixelsService:
 
     def createImage(self, ctx: Context, size_x, size_y, size_z, size_t, channels, pixels_type, name, description):
         """An image with pixels and channels, without bytes; the image's id."""
-        if ctx.group == ALL_GROUPS:
-            raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        check_place(ctx, "Image")
         if min(size_x, size_y, size_z, size_t) < 1:
             raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
         if not channels or pixels_type is None:
@@ -53,8 +53,7 @@ class PixelsService:
 
     def copyAndResizeImage(self, ctx: Context, image, size_x, size_y, size_z, size_t, channels, name, copy_stats):
         """A new image like another one, with some of its channels and maybe other sizes, without bytes; its id."""
-        if ctx.group == ALL_GROUPS:
-            raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        check_place(ctx, "Image")
         table = self.schema["Pixels"].table
         with self.server.store.write() as connection:
             source = self._row(connection, ctx, "Image", image)

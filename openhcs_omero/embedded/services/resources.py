@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from omero.rtypes import rstring
 
 from openhcs_omero.embedded import rows
-from openhcs_omero.embedded.access import ALL_GROUPS, Context
+from openhcs_omero.embedded.access import Context
 from openhcs_omero.embedded.bootstrap import CONFIG, DATABASE_UUID
 from openhcs_omero.embedded.dispatch import make_servant
-from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.saving import insert, new_event
+from openhcs_omero.embedded.saving_rules import check_place
 from openhcs_omero.embedded.services.tables import TableService
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class ResourcesService:
 
     def newTable(self, ctx: Context, repository, path):
         """A new original file for a table, and the open table, which is to be initialized."""
-        if ctx.group == ALL_GROUPS:
-            raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        check_place(ctx, "OriginalFile")
         with self.server.store.write() as connection:
             oid = insert(connection, ctx, self.server.schema["OriginalFile"],
                          {"name": path, "path": path, "mimetype": MIMETYPE}, new_event(connection, ctx))
