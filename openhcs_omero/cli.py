@@ -115,7 +115,7 @@ def demo() -> None:
 
 @_command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="folder of TIFFs")],
+    folder: Annotated[Path, typer.Argument(help="folder of TIFFs, or of ImageXpress, Opera Phenix or OpenHCS")],
     name: Annotated[str | None, typer.Option(help="the plate's name (the folder's)")] = None,
     pattern: Annotated[
         str | None,
@@ -127,12 +127,14 @@ def import_(
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Make a plate of a folder of TIFFs, and print its id."""
+    """Make a plate of a folder of images, and print its id."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from openhcs_omero.core.importing import microscope_layout
     from openhcs_omero.omero.importing import import_folder
 
+    layout = None if pattern else microscope_layout(folder)
     conn = _connect(host, port, user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True))
@@ -144,7 +146,7 @@ def import_(
         bar.update(bar.task_ids[0], completed=done, total=total)
 
     try:
-        plate_id = import_folder(conn, folder, name, pattern, progress)
+        plate_id = import_folder(conn, folder, name, pattern, progress, layout)
     finally:
         if bar.task_ids:
             bar.stop()
@@ -307,11 +309,10 @@ def zmq_keys(
 
 def _parse(text: str) -> "VirtualPath":
     """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
-    from openhcs_omero.omero.paths import VirtualPath
+    from openhcs_omero.omero.paths import VirtualPath, in_full
 
-    full = text if text.startswith("/") else f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
     try:
-        return VirtualPath.parse(full)
+        return VirtualPath.parse(in_full(text))
     except ValueError as error:
         raise OpenHCSError(str(error)) from None
 

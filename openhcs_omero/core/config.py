@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.errors import ConfigError
+from openhcs_omero.omero.paths import plate_of
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import Server
@@ -52,16 +55,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration, see config/README.md."""
+    """The whole configuration, see config/README.md.
+
+    `plates` has what the rules and tables call each plate, and its path: ``{"7": "/omero/plate_7", "day_1":
+    "/data/day_1"}``.
+    """
 
     omero: Mapping[str, Any]
-    plates: tuple[int, ...]
+    plates: Mapping[str, str]
     wells: str | tuple[str, ...]
     output: str
     steps: tuple[Step, ...]
     results: Path
     heatmaps: tuple[str, ...] | None
     wells_per_job: int
+    materialization_backend: str
 
     def server(self) -> Server:
         """The OMERO server that `omero:` and the environment name."""
@@ -69,9 +77,14 @@ class Settings:
 
         return Server.from_config(self.omero)
 
-    def folder(self, plate_id: int) -> Path:
+    def folder(self, plate: str | int) -> Path:
         """Where the workflow keeps its files about a plate."""
-        return self.results / f"plate_{plate_id}_{self.output}"
+        return self.results / f"plate_{plate}_{self.output}"
+
+    @property
+    def in_omero(self) -> bool:
+        """Whether one of the plates is in OMERO."""
+        return any(plate_of(path) for path in self.plates.values())
 
     def batches(self, wells: int) -> list[str]:
         """Names of the batches that so many wells are split into, each a job of a cluster."""
@@ -79,19 +92,48 @@ class Settings:
 
 
 def read_config(config: Mapping[str, Any]) -> Settings:
-    """The settings that a valid configuration means, with defaults for what it leaves out."""
+    """The settings that a valid configuration means, with defaults for what it leaves out.
+
+    Raises
+    ------
+    OpenHCSError
+        If a plate's path is none, or two plates would be written to one place.
+    """
     wells = config.get("wells", "all")
     heatmaps = config.get("heatmaps")
     return Settings(
         omero=dict(config.get("omero") or {}),
-        plates=tuple(config["plates"]),
+        plates=_plates(config["plates"]),
         wells=wells if isinstance(wells, str) else tuple(wells),
         output=config.get("output", "processed"),
         steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
         results=Path(config.get("results", "results")),
         heatmaps=None if heatmaps is None else tuple(heatmaps),
         wells_per_job=config.get("wells_per_job", 8),
+        materialization_backend=config.get("materialization_backend", "disk"),
     )
+
+
+def _plates(entries: Iterable[int | str]) -> dict[str, str]:
+    """Path by label; the label is the path's last part, without the "plate_" that it may begin with."""
+    plates: dict[str, str] = {}
+    given: dict[str, int | str] = {}
+    for entry in entries:
+        place = plate_of(entry)
+        path = str(place or os.path.expanduser(str(entry)))
+        name = os.path.basename(os.path.abspath(path))
+        label = name.removeprefix("plate_") or name
+        if label in given:
+            raise ConfigError(f"plates has {given[label]!r} and {entry!r}, whose results would both go to "
+                              f"plate_{label}: take one out, or run them with another `results` each")
+        if not _LABEL.fullmatch(label):
+            raise ConfigError(f"plates has {entry!r}, but no results can be kept under that name: rename the folder in "
+                              "letters, digits, spaces and any of . _ - + , = @ ( )")
+        given[label], plates[label] = entry, path
+    return plates
+
+
+_LABEL = re.compile(r"\w[\w .+,=@()-]*(?<! )")
 
 
 def _step(position: int, step: Mapping[str, Any]) -> Step:
@@ -145,17 +187,19 @@ def _sentence(error: Any) -> str:
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"the configuration lacks {missing!r}{f' in {where}' if where else ''}; config/README.md explains it"
     expected = {
-        "type": lambda v: f"must be {_KINDS.get(v, v)}",
+        "type": lambda v: f"must be {_KINDS.get(str(v), v)}",
         "pattern": lambda v: "must be written " + ("module:function" if ":" in v else "in letters, digits, - and _"),
         "minItems": lambda v: "must not be empty",
         "minLength": lambda v: "must not be empty",
         "uniqueItems": lambda v: "must not name anything twice",
         "minimum": lambda v: f"must be at least {v}",
         "maximum": lambda v: f"must be at most {v}",
+        "enum": lambda v: f"must be {' or '.join(v)}",
         "oneOf": lambda v: "must be all, or a list of wells and ranges like [A01, B01-B12]",
     }[error.validator](error.validator_value)
     return f"the configuration's {where or 'content'} is {error.instance!r}, but it {expected}"
 
 
 _KINDS = {"array": "a list like [1, 2]", "object": "a mapping of keys to values", "string": "text",
-          "integer": "a whole number", "boolean": "true or false"}
+          "integer": "a whole number", "boolean": "true or false",
+          "['integer', 'string']": "an id, a path in OMERO or a folder"}

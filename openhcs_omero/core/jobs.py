@@ -1,39 +1,31 @@
-"""What the workflow's jobs do with OMERO: list the wells, derive the plate, estimate, process a well, attach tables."""
+"""What the workflow's jobs do: list the wells, derive the plate, estimate, process a well, publish the tables."""
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from openhcs_omero import __version__
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.files import read_record, write, write_if_changed
+from openhcs_omero.core.outputs import Record
 from openhcs_omero.core.plan import RUN_VARIABLE, choose_wells
-from openhcs_omero.core.records import attached_files, attached_tables
+from openhcs_omero.core.plates import Plate, open_plates
+from openhcs_omero.core.records import listing_of_well, well_record
 from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.core.steps import load_step, run_steps
-from openhcs_omero.core.tables import write_rows
-from openhcs_omero.errors import RightsError
-from openhcs_omero.io.base import storage_registry
+from openhcs_omero.core.tables import read_rows, write_rows
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
-from openhcs_omero.io.memory import MemoryBackend
-from openhcs_omero.omero import derived
-from openhcs_omero.omero.annotations import delete_text, save_text
 from openhcs_omero.omero.connection import connect_job
-from openhcs_omero.omero.paths import VirtualPath
-from openhcs_omero.omero.pixels import ImageMetadata, NewImage, close_store, read_metadata, read_plane, read_site
-from openhcs_omero.omero.plate import ImageStructure, load_plate
-from openhcs_omero.omero.tables import attach_table
-
-if TYPE_CHECKING:
-    from openhcs_omero.omero.connection import BlitzGateway
+from openhcs_omero.omero.pixels import ImageMetadata, NewImage, close_store
+from openhcs_omero.omero.plate import ImageStructure
 
 ESTIMATE_PLANES = 100
 THUMBNAIL = 96  # px
@@ -46,44 +38,56 @@ def marks(settings: Settings) -> dict[str, str]:
     return {"run": os.environ.get(RUN_VARIABLE, "unknown"), "version": __version__, "config": digest[:16]}
 
 
-def list_wells(settings: Settings, plate_id: int, table: Path) -> None:
+def _open(settings: Settings, plate: str) -> Plate:
+    return open_plates(settings, [plate], connect_job)[0]
+
+
+def _record(path: Path) -> Record:
+    record = read_record(path)
+    if record is None:
+        raise OpenHCSError(f"{path} is missing or damaged: run the workflow again")
+    return record
+
+
+def list_wells(settings: Settings, label: str, table: Path) -> None:
     """Write the table of the chosen wells, and a record per well where it changed; forget wells that are not chosen."""
-    plate = choose_wells(load_plate(connect_job(settings.server()), plate_id), settings)
+    plate = _open(settings, label)
+    chosen, listing = choose_wells(plate.structure, settings), plate.handler.listing(plate.path)
     folder = table.parent
-    for name, well in plate.wells.items():
-        images = [asdict(well.images[site]) for site in sorted(well.images)]
-        write_if_changed(folder / "wells" / f"{name}.json", json.dumps({"well": name, "images": images}, indent=1))
+    for name in chosen.wells:
+        record = well_record(plate.path, listing, name)
+        write_if_changed(folder / "wells" / f"{name}.json", json.dumps(record, indent=1))
     for path in [*(folder / "wells").glob("*.json"), *(folder / "processed").glob("*.*")]:
-        if path.name.partition(".")[0] not in plate.wells:
+        if path.name.partition(".")[0] not in chosen.wells:
             path.unlink()
     rows = [{"well": name, "row": well.row, "column": well.col, "sites": len(well.images)}
-            for name, well in plate.wells.items()]
+            for name, well in chosen.wells.items()]
     write_rows(table, rows, delimiter="\t")
 
 
-def derive(settings: Settings, plate_id: int, record: Path) -> None:
-    """Make the derived plate or bring it up to date, and note its id."""
-    conn = connect_job(settings.server())
-    plate = choose_wells(load_plate(conn, plate_id), settings)
-    derived_id = derived.derive_plate(conn, plate, settings.output, marks(settings), list(plate.wells))
-    write(record, json.dumps({"derived_plate": derived_id}))
+def derive(settings: Settings, label: str, record: Path) -> None:
+    """Make the derived plate or bring it up to date, and note where it is."""
+    plate = _open(settings, label)
+    derived = plate.output.derive(choose_wells(plate.structure, settings), marks(settings))
+    write(record, json.dumps(derived))
 
 
-def estimate(settings: Settings, plate_id: int, position: int, channel: int, output: Path) -> None:
+def estimate(settings: Settings, label: str, position: int, channel: int, output: Path) -> None:
     """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
-    conn = connect_job(settings.server())
-    plate = load_plate(conn, plate_id)
-    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may have other sizes
-    images = [image for _, image in plate.images() if image.shape == like.shape]
-    chosen = [images[i] for i in np.linspace(0, len(images) - 1, min(ESTIMATE_PLANES, len(images))).astype(int)]
-    planes = (read_plane(conn, image, image.size_z // 2, channel, 0) for image in chosen)
+    plate = _open(settings, label)
+    structure = plate.structure
+    like = next(image for _, image in choose_wells(structure, settings).images())  # other wells may have other sizes
+    sites = [(well, image.site) for well, image in structure.images() if image.shape == like.shape]
+    chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
+    middle = (0, channel, like.size_z // 2)
+    planes = (plate.handler.load_plane(plate.path, well, site, middle, plate.files) for well, site in chosen)
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))
     close_store()
 
 
-def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_record: Path,
+def process_well(settings: Settings, label: str, fingerprint: Path, derived_record: Path,
                  estimates: Sequence[Path], outputs: Mapping[str, Path]) -> None:
     """Run the steps on all sites of a well, write its derived images, and keep what was measured.
 
@@ -96,76 +100,41 @@ def process_well(settings: Settings, plate_id: int, fingerprint: Path, derived_r
     outputs
         `record`, `features`, `objects` and `thumbnail`: the files to write.
     """
-    conn = connect_job(settings.server())
-    well = read_record(fingerprint) or {}
-    derived_id = int((read_record(derived_record) or {})["derived_plate"])
-    images = [ImageStructure(**image) for image in well["images"]]
-    described = read_metadata(conn, images)
+    plate = _open(settings, label)
+    source, derived = _record(fingerprint), _record(derived_record)
+    listing, well = listing_of_well(plate.path, source), source["well"]
+    plate.handler.remember(plate.path, listing)
+    images = [image for _, image in listing.structure.images()]
+    described = plate.handler.load_metadata(plate.path, well)
     steps = [(step, load_step(step)) for step in settings.steps]
     loaded = _load_estimates(estimates)
-    place = VirtualPath(plate_id, settings.output, well["well"])
-    files = StagedFiles(conn, place, [image.site for image in images])
-    manager = FileManager({"omero_local": files, "disk": storage_registry["disk"], "memory": MemoryBackend()})
+    files = StagedFiles(plate.output.backend, derived["path"], well, [image.site for image in images])
+    behind = plate.output.backend
+    manager = FileManager(StorageRegistry(
+        {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
     new: dict[int, NewImage] = {}
     features, objects = [], []
-    for image, pixels in _ahead(conn, images):
-        about = described.get(image.image_id, ImageMetadata())
-        metadata = _metadata(settings, plate_id, well["well"], image, about)
-        pixels, results, found = run_steps(steps, pixels, manager, metadata, loaded)
+    for image, pixels in plate.handler.load_sites(plate.path, well, plate.files):
+        about = described[image.site]
+        metadata = _metadata(settings, derived, well, image, about)
+        pixels, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
         new[image.site] = _new_image(image, pixels, about)
-        where = {"plate": plate_id, "well": well["well"], "site": image.site}
+        where = {"plate": label, "well": well, "site": image.site}
         features.append({**where, **results})
         objects += [{**where, **row} for row in found]
-    written = derived.write_well(conn, derived_id, well["well"], new, marks(settings))
-    files.attach({site: image["image_id"] for site, image in written.items()})
+    record = plate.output.write_well(derived, well, new, files, marks(settings))
     write_rows(outputs["features"], features)
     write_rows(outputs["objects"], objects)
     np.save(outputs["thumbnail"], thumbnail(new[min(new)].pixels))
-    ids = [[written[site]["image_id"], written[site]["sha1"]] for site in sorted(written)]
-    write(outputs["record"], json.dumps({"derived_plate": derived_id, "images": ids}))
+    write(outputs["record"], json.dumps(record))
 
 
-def annotate(settings: Settings, plate_id: int, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
-    """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
-
-    An empty table is not attached, and taken off. Where the user may read the source plate and not annotate it, only
-    the derived one gets them.
-    """
-    conn = connect_job(settings.server())
-    derived_id = int((read_record(derived_record) or {})["derived_plate"])
-    # two outputs of one plate don't replace each other's tables
-    namespaces = {str(derived_id): derived.NAMESPACE, str(plate_id): f"{derived.NAMESPACE}/{settings.output}"}
-    before = attached_files(conn, namespaces)
-    for plate, ns in namespaces.items():
-        structure = load_plate(conn, int(plate))
-        try:
-            for table in tables:
-                data = table.read_bytes()
-                if data.strip():
-                    about = f"from plate_{plate_id}_{settings.output}"
-                    save_text(conn, "Plate", int(plate), table.name, data, ns, about)
-                elif table.name in before[plate]:
-                    delete_text(conn, "Plate", int(plate), table.name, ns)
-                attach_table(conn, structure, table.name, data, ns)
-        except RightsError as error:
-            if plate == str(derived_id):
-                raise
-            print(f"the tables are on the derived plate alone: {error}")
-    write(record, json.dumps({"derived_plate": derived_id, "namespaces": namespaces,
-                              "files": attached_files(conn, namespaces),
-                              "tables": attached_tables(conn, namespaces)}, indent=1))
-
-
-def _ahead(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-    """Each image with its pixels; the next ones are read while the caller works on these."""
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(read_site, conn, images[0])
-        for image, following in zip(images, [*images[1:], None]):
-            pixels = waiting.result()
-            if following is not None:
-                waiting = reader.submit(read_site, conn, following)
-            yield image, pixels
-        reader.submit(close_store).result()
+def annotate(settings: Settings, label: str, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
+    """Put the tables where people look for them, and note what is there then."""
+    folder = record.parent
+    wells = [_record(folder / "processed" / f"{row['well']}.json") for row in read_rows(folder / "wells.tsv", "\t")]
+    published = _open(settings, label).output.publish(_record(derived_record), tables, wells, marks(settings))
+    write(record, json.dumps(published, indent=1))
 
 
 def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
@@ -177,10 +146,10 @@ def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
     return loaded
 
 
-def _metadata(settings: Settings, plate_id: int, well: str, image: ImageStructure,
+def _metadata(settings: Settings, derived: Record, well: str, image: ImageStructure,
               about: ImageMetadata) -> dict[str, Any]:
     """What a step is told about the site."""
-    return {"plate_id": plate_id, "plate": str(VirtualPath(plate_id, settings.output)), "output": settings.output,
+    return {"plate_id": derived.get("source_plate"), "plate": derived["path"], "output": settings.output,
             "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2]}
 
 

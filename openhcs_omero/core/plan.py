@@ -1,7 +1,7 @@
-"""What the workflow is to do: the checked configuration, its steps, and what OMERO says about its plates.
+"""What the workflow is to do: the checked configuration, its steps, and what there is to know about its plates.
 
-Only Snakemake's head process asks OMERO; what it learns it writes beside the results, where the jobs (for which
-Snakemake reads the same Snakefile again) find it.
+Only Snakemake's head process looks at the plates; what it learns it writes beside the results, where the jobs (for
+which Snakemake reads the same Snakefile again) find it.
 """
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import numpy as np
 
 from openhcs_omero.core.config import Settings, Step, check_config, read_config
 from openhcs_omero.core.files import read_record, write, write_if_changed
+from openhcs_omero.core.plates import open_plates
 from openhcs_omero.core.records import forget_stale
 from openhcs_omero.core.steps import load_step, source_hash
 from openhcs_omero.errors import ConfigError, PlateError
 
 if TYPE_CHECKING:
+    from openhcs_omero.omero.connection import BlitzGateway, Server
     from openhcs_omero.omero.plate import PlateStructure
 
 RUN_VARIABLE = "OPENHCS_OMERO_RUN"
@@ -41,36 +43,39 @@ class PlateState:
         Number of channels.
     memory
         What a job that works on a well may need, in MB.
+    path
+        The plate's path.
     """
 
     fingerprint: str
     channels: int
     memory: int
+    path: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The configuration, its steps with their functions, and the plates' states by id."""
+    """The configuration, its steps with their functions, and the plates' states by label."""
 
     settings: Settings
     steps: tuple[tuple[Step, Callable[..., Any]], ...]
-    states: Mapping[int, PlateState]
+    states: Mapping[str, PlateState]
 
     def steps_record(self) -> str:
         """What a well depends on besides its images; it changes when a step, its params or its source does."""
         return json.dumps([_record(step, function) for step, function in self.steps], sort_keys=True)
 
-    def estimates(self, plate_id: int) -> list[str]:
+    def estimates(self, plate: str) -> list[str]:
         """Names of the plate's estimates, one per step that has them and channel."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
             for step, function in self.steps if hasattr(function, "plate_estimate")
-            for channel in (step.channels or range(self.states[plate_id].channels))
+            for channel in (step.channels or range(self.states[plate].channels))
         ]
 
-    def memory(self, plate_id: int) -> int:
+    def memory(self, plate: str) -> int:
         """What a job that works on a well of the plate may need, in MB."""
-        return self.states[plate_id].memory
+        return self.states[plate].memory
 
     def estimate_record(self, position: int) -> str:
         """What the estimates of a step depend on besides the plate."""
@@ -90,8 +95,8 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
     Parameters
     ----------
     ask
-        True in the head process: everything is checked, OMERO is asked, and records of what is no longer in OMERO are
-        removed. False in jobs: what the head process wrote down is read.
+        True in the head process: everything is checked, the plates are looked at, and records of what is no longer
+        there are removed. False in jobs: what the head process wrote down is read.
 
     Raises
     ------
@@ -108,34 +113,49 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
     return Plan(settings, steps, _ask(settings))
 
 
-def _ask(settings: Settings) -> dict[int, PlateState]:
-    from openhcs_omero.omero.connection import connect, look_after
-    from openhcs_omero.omero.plate import load_plate
-
-    logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
-    conn = connect(settings.server())
-    look_after(settings.server())
-    plates = {plate_id: choose_wells(load_plate(conn, plate_id), settings) for plate_id in settings.plates}
-    states = {plate_id: PlateState(plate.fingerprint(), plate.max_c, _memory(plate))
-              for plate_id, plate in plates.items()}
-    for plate_id, state in states.items():
-        _check_channels(settings, plate_id, state.channels)
-    for plate_id, state in states.items():
-        folder = settings.folder(plate_id)
-        forget_stale(conn, folder, plate_id, settings.output)
-        write_if_changed(folder / "state.json", json.dumps(asdict(state)))
+def _ask(settings: Settings) -> dict[str, PlateState]:
+    plates = open_plates(settings, settings.plates, _connect)
+    structures = {plate.label: choose_wells(plate.structure, settings) for plate in plates}
+    states = {plate.label: _state(settings, plate.label, structures[plate.label]) for plate in plates}
+    for plate in plates:
+        folder, structure = settings.folder(plate.label), structures[plate.label]
+        forget_stale(plate.output, structure, folder)
+        write_if_changed(folder / "state.json", json.dumps(asdict(states[plate.label])))
         if not (folder / "derive.token").exists():
             write(folder / "derive.token", "new\n")
-        for batch in settings.batches(len(plates[plate_id].wells)):
+        for batch in settings.batches(len(structure.wells)):
             if not (folder / "batches" / batch).exists():  # wells that are done are in no need of one
                 write(folder / "batches" / batch, "")
     return states
 
 
-def _recorded(settings: Settings, plate_id: int) -> PlateState:
-    record = read_record(settings.folder(plate_id) / "state.json")
+def _connect(server: Server) -> BlitzGateway:
+    from openhcs_omero.omero.connection import connect, look_after
+
+    logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
+    conn = connect(server)
+    look_after(server)
+    return conn
+
+
+def _state(settings: Settings, label: str, plate: PlateStructure) -> PlateState:
+    """What is to be known of a plate, if the steps and the folder for its results fit it."""
+    for step in settings.steps:
+        if step.channels and max(step.channels) >= plate.max_c:
+            raise ConfigError(f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c}, "
+                              "counted from 0")
+    folder, path = settings.folder(label), settings.plates[label]
+    before = (read_record(folder / "state.json") or {}).get("path", path)
+    if before != path:
+        raise ConfigError(f"{folder} has the results of {before}, not of {path}: name another folder in `results`, or "
+                          f"delete {folder / 'state.json'} where it is the same plate in another place")
+    return PlateState(plate.fingerprint(), plate.max_c, _memory(plate), path)
+
+
+def _recorded(settings: Settings, plate: str) -> PlateState:
+    record = read_record(settings.folder(plate) / "state.json")
     if record is None or set(record) != {field.name for field in fields(PlateState)}:
-        raise ConfigError(f"{settings.folder(plate_id)} has no usable state.json, which a run of the workflow writes: "
+        raise ConfigError(f"{settings.folder(plate)} has no usable state.json, which a run of the workflow writes: "
                           "run it first; jobs must see the folder `results` of the process that starts them")
     return PlateState(**record)
 
@@ -150,12 +170,13 @@ def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:
     """
     from openhcs_omero.omero.paths import expand_wells
 
+    plate.check_images()
     try:
         chosen = plate.only(expand_wells(settings.wells, plate.wells))
     except PlateError as error:
-        raise PlateError(f"plate {plate.plate_id}: {error}") from None
+        raise PlateError(f"plate {plate.label}: {error}") from None
     if empty := [name for name, well in chosen.wells.items() if not well.images]:
-        raise PlateError(f"plate {plate.plate_id} has wells without images ({_some(empty)}): name those with images in "
+        raise PlateError(f"plate {plate.label} has wells without images ({_some(empty)}): name those with images in "
                          f"`wells`, which begin [{', '.join(plate.wells_with_images()[:3])}]")
     chosen.check_uniform()
     return chosen
@@ -175,10 +196,3 @@ def _memory(plate: PlateStructure) -> int:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _check_channels(settings: Settings, plate_id: int, channels: int) -> None:
-    for step in settings.steps:
-        if step.channels and max(step.channels) >= channels:
-            raise ConfigError(f"{step} asks for channel {max(step.channels)}, but plate {plate_id} has {channels}, "
-                              "counted from 0")

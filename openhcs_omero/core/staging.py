@@ -1,81 +1,72 @@
-"""The files that steps save about a well: kept until its images stand in OMERO, then attached to them."""
+"""The files that steps save about a well: kept until its images are written, then put beside them."""
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 from openhcs_omero.io.base import BadData, PathLike, StorageBackend
 from openhcs_omero.io.formats import decode, encode
-from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.paths import VirtualPath
-
-if TYPE_CHECKING:
-    from openhcs_omero.io.omero_local import OMEROLocalBackend
-    from openhcs_omero.omero.connection import BlitzGateway
 
 
 class StagedFiles(StorageBackend):
-    """What `backend="omero"` is for a step: reads OMERO, and keeps what is saved until the well's images are written.
+    """What `backend` is for a step: reads what is there, and keeps what is saved until the well's images are written.
 
-    Were the files attached at once, the images that they belong to would be those of the last run.
+    Were the files put there at once, the images that they belong to would be those of the last run.
 
     Parameters
     ----------
-    well
-        Path of the derived well; files can be saved to it and to its sites, and nowhere else.
-    sites
-        The sites that it has.
+    behind
+        The backend that the images are written to.
+    plate
+        Path of the derived plate.
+    well, sites
+        Files can be saved to this well and to these of its sites, and nowhere else.
+
+    Attributes
+    ----------
+    files
+        What is kept, by path.
     """
 
-    def __init__(self, conn: BlitzGateway, well: VirtualPath, sites: Collection[int]) -> None:
-        self._conn = conn
-        self._well, self._sites = well, sites
-        self._files: dict[str, bytes] = {}
-
-    @cached_property
-    def _omero(self) -> OMEROLocalBackend:
-        from openhcs_omero.io.omero_local import OMEROLocalBackend
-
-        return OMEROLocalBackend(omero_conn=self._conn)
-
-    def attach(self, images: Mapping[int, int]) -> None:
-        """Attach all files; `images` are the ids of the well's derived images by site."""
-        for path, data in self._files.items():
-            place = VirtualPath.parse(path)
-            if place.site is None:
-                self._omero.save(data, path)
-            else:
-                save_text(self._conn, "Image", images[place.site], str(place.name), data)
+    def __init__(self, behind: StorageBackend, plate: str, well: str, sites: Collection[int]) -> None:
+        self._behind = behind
+        self._plate, self._well, self._sites = plate, well, sites
+        self.files: dict[str, bytes] = {}
 
     def save(self, data: Any, path: PathLike) -> None:
-        try:
-            place = VirtualPath.parse(str(path))
-        except ValueError as error:
-            raise BadData(f"{path} can't be saved: {error}") from None
+        well = f"{self._plate}/{self._well}"
+        elsewhere = BadData(f"a step can't save {path}: it works on {well}, which has the sites "
+                            f"{', '.join(map(str, self._sites))}")
+        if not str(path).startswith(f"{well}/"):
+            raise elsewhere
+        try:  # below the plate, paths are those of plates in OMERO
+            place = VirtualPath.parse(f"/omero/plate_1/{str(path).removeprefix(f'{self._plate}/')}")
+        except ValueError:
+            raise BadData(f"{path} can't be saved: expected {well}/<name> or {well}/{self._well}_s001_<name>, the name "
+                          "with an ending") from None
+        if place.site not in (None, *self._sites):
+            raise elsewhere
         if place.kind != "file":
             raise BadData(f"a step can't save {path}: the workflow writes the image that the steps return")
-        if replace(place, site=None, name=None) != self._well or place.site not in (None, *self._sites):
-            raise BadData(f"a step can't save {path}: it works on {self._well}, which has the sites "
-                          f"{', '.join(map(str, self._sites))}")
-        self._files[str(place)] = encode(data, str(path), "zlib")
+        self.files[str(path)] = encode(data, str(path), "zlib")
 
     def load(self, path: PathLike) -> Any:
-        if str(path) in self._files:
-            return decode(self._files[str(path)], str(path))
-        return self._omero.load(path)
+        if str(path) in self.files:
+            return decode(self.files[str(path)], str(path))
+        return self._behind.load(path)
 
     def list_files(self, directory: PathLike) -> list[str]:
-        inside = {path for path in self._files if path.startswith(f"{str(directory).rstrip('/')}/")}
-        return sorted(inside | set(self._omero.list_files(directory)))
+        inside = {path for path in self.files if path.startswith(f"{str(directory).rstrip('/')}/")}
+        there = self._behind.list_files(directory) if self._behind.exists(directory) or not inside else []
+        return sorted(inside | set(there))
 
     def exists(self, path: PathLike) -> bool:
-        return str(path) in self._files or self._omero.exists(path)
+        return str(path) in self.files or self._behind.exists(path)
 
     def delete(self, path: PathLike) -> None:
-        if self._files.pop(str(path), None) is None:
+        if self.files.pop(str(path), None) is None:
             raise BadData(f"a step can't delete {path}: it may delete only what it has saved itself")
 
     def ensure_directory(self, directory: PathLike) -> None:
-        """Nothing to be made: virtual directories are there."""
+        """Nothing to be made: the directories are made when the files are written."""

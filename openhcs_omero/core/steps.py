@@ -128,7 +128,7 @@ def _is_beside(spec: ModuleSpec, name: str) -> bool:
 
 
 def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarray, filemanager: Any,
-              metadata: Mapping[str, Any], estimates: Mapping[int, Mapping[int, np.ndarray]],
+              metadata: Mapping[str, Any], estimates: Mapping[int, Mapping[int, np.ndarray]], backend: str,
               ) -> tuple[np.ndarray, dict[str, Any], list[dict[str, Any]]]:
     """Run all steps on one site.
 
@@ -140,6 +140,8 @@ def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarra
         (T, C, Z, Y, X).
     estimates
         By the step's position: channel -> (Y, X), for steps that have a plate estimate.
+    backend
+        What the steps are told to save to.
 
     Returns
     -------
@@ -157,7 +159,7 @@ def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarra
         told = dict(metadata)
         if step.position in estimates:
             told["plate_estimate"] = estimates[step.position]
-        image, found = _checked(step, function(image, filemanager, told, backend="omero", **step.keywords()))
+        image, found = _checked(step, function(image, filemanager, told, backend=backend, **step.keywords()))
         prefix = f"{step.name}_" if step.name else ""
         rows = found.pop("objects", [])
         objects += [{"step": step.name or step.function_name, **row} for row in rows]

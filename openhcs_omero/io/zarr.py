@@ -38,6 +38,7 @@ _NAMESPACE = "openhcs_omero"
 _AXES = ({"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, {"name": "z", "type": "space"},
          {"name": "y", "type": "space"}, {"name": "x", "type": "space"})
 
+Color = tuple[int, int, int]  # red, green, blue
 Index = tuple[int | None, int, int]  # t, channel, z of a plane as its path names it; t is None where no _t stands
 
 
@@ -84,6 +85,26 @@ class ZarrBackend(StorageBackend):
                 _write(site, given)
         for data, path in files:
             self._disk.save(data, path)
+
+    def describe(self, path: PathLike, channel_names: Sequence[str | None], colors: Sequence[Color | None],
+                 pixel_size: tuple[float | None, float | None, float | None]) -> None:
+        """Note what belongs to a site that was saved, where viewers look for it.
+
+        Parameters
+        ----------
+        channel_names, colors
+            One per channel, or none at all.
+        pixel_size
+            (z, y, x) in micrometres.
+        """
+        site = _Site.of(path, _parse(path))
+        with _locked(site.root), _telling(path, "written"):
+            images = _read(site)
+            _write_group(site.folder, {
+                "ome": {"version": VERSION,
+                        "multiscales": [_multiscale(site.name, len(images.levels), pixel_size)],
+                        "omero": {"channels": _channels(images, channel_names, colors)}},
+                _NAMESPACE: {"named_t": images.named_t}})
 
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that a plane or a file is in, or MissingFile."""
@@ -334,7 +355,7 @@ def _write_whole(site: _Site, planes: Mapping[Index, np.ndarray], named_t: bool)
                 part / str(level), shape=(*sizes, *shape), chunks=(1, 1, 1, *shape), dtype=sample.dtype, fill_value=0,
                 dimension_names=[axis["name"] for axis in _AXES])
         _write_planes([part / str(level) for level in range(len(shapes))], planes)
-        _write_group(part, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, shapes)]},
+        _write_group(part, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
                             _NAMESPACE: {"named_t": named_t}})
         site.folder.parent.mkdir(parents=True, exist_ok=True)
         _discard(site.folder, replacement=part)
@@ -395,13 +416,33 @@ def _discard(folder: Path, replacement: Path | None = None) -> None:
 
 # ---- metadata
 
-def _multiscale(name: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+def _multiscale(name: str, levels: int, pixel_size: Sequence[float | None] = (None, None, None)) -> dict[str, Any]:
+    z, y, x = (size or 1.0 for size in pixel_size)
     datasets = [
         {"path": str(level), "coordinateTransformations": [
-            {"type": "scale", "scale": [1.0, 1.0, 1.0, 2.0**level, 2.0**level]}]}
-        for level in range(len(shapes))
+            {"type": "scale", "scale": [1.0, 1.0, z, y * 2.0**level, x * 2.0**level]}]}
+        for level in range(levels)
     ]
-    return {"name": name, "axes": list(_AXES), "datasets": datasets}
+    units = [{} if size is None else {"unit": "micrometer"} for size in (None, None, *pixel_size)]
+    return {"name": name, "axes": [{**axis, **unit} for axis, unit in zip(_AXES, units)], "datasets": datasets}
+
+
+def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Color | None]) -> list[dict[str, Any]]:
+    """What viewers want to know of channels: name, colour, and the values from black to full colour."""
+    import zarr
+
+    smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])
+    limits = np.iinfo(smallest.dtype) if smallest.dtype.kind in "iu" else None
+    channels = []
+    for c in range(smallest.shape[1]):
+        start, end = float(np.nanmin(smallest[:, c])), float(np.nanmax(smallest[:, c]))
+        low, high = (float(limits.min), float(limits.max)) if limits else (start, end)
+        color = (colors[c] if c < len(colors) else None) or (255, 255, 255)
+        channels.append({
+            "label": (names[c] if c < len(names) else None) or f"channel {c}", "active": True,
+            "color": "{:02X}{:02X}{:02X}".format(*color),
+            "window": {"min": low, "max": high, "start": start, "end": max(end, start + 1)}})
+    return channels
 
 
 def _describe_plate(root: Path) -> None:

@@ -2,7 +2,8 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ import tifffile
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.omero.pixels import ImageMetadata, close_store
 from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
 
 PlatePath = str | int | Path
@@ -89,6 +91,14 @@ class MicroscopeHandler(ABC):
             self._listings[key] = self.parse(plate_path)
         return self._listings[key]
 
+    def structure(self, plate_path: PlatePath) -> PlateStructure:
+        """Wells, sites and sizes of the plate."""
+        return self.listing(plate_path).structure
+
+    def remember(self, plate_path: PlatePath, listing: PlateListing) -> None:
+        """Take a listing, of some of its wells perhaps, for that of the plate, which is then not parsed."""
+        self._listings[str(plate_path)] = listing
+
     def refresh(self, plate_path: PlatePath) -> None:
         """Forget what is known of a plate."""
         self._listings.pop(str(plate_path), None)
@@ -133,11 +143,43 @@ class MicroscopeHandler(ABC):
         pixels = np.empty(image.shape, image.pixel_type)
         planes = listing.files[well, site]
         for (place, path), plane in zip(planes.items(), filemanager.load_batch(list(planes.values()), listing.backend)):
-            if (plane.shape, plane.dtype) != (pixels.shape[3:], pixels.dtype):
-                raise PlateError(f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
-                                 f"{pixels.shape[3:]} {pixels.dtype}: a plate has images of one size and type")
-            pixels[place] = plane
+            pixels[place] = _alike(plane, image, path)
         return pixels
+
+    def load_sites(self, plate_path: PlatePath, well: str,
+                   filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+        """Each image of a well with its pixels, by site; the next ones are read while the caller works on these."""
+        images = self.listing(plate_path).structure.well(well).images
+        order = sorted(images)
+        with ThreadPoolExecutor(1) as reader:
+            waiting = reader.submit(self.load_site, plate_path, well, order[0], filemanager)
+            for site, following in zip(order, [*order[1:], None]):
+                pixels = waiting.result()
+                if following is not None:
+                    waiting = reader.submit(self.load_site, plate_path, well, following, filemanager)
+                yield images[site], pixels
+            reader.submit(close_store).result()
+
+    def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
+                   filemanager: FileManager) -> np.ndarray:
+        """Read one plane of a site, (Y, X); raises as `load_site` does."""
+        listing = self.listing(plate_path)
+        path = listing.files[well, site][place]
+        return _alike(filemanager.load(path, listing.backend), listing.structure.image(well, site), path)
+
+    def load_metadata(self, plate_path: PlatePath, well: str) -> dict[int, ImageMetadata]:
+        """Channel names, colours and pixel sizes of a well's images, by site."""
+        listing = self.listing(plate_path)
+        about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
+        return dict.fromkeys(listing.structure.well(well).images, about)
+
+
+def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
+    """The plane, if it is of the image's size and type."""
+    if (plane.shape, plane.dtype) != (image.shape[3:], np.dtype(image.pixel_type)):
+        raise PlateError(f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
+                         f"{image.shape[3:]} {image.pixel_type}: a plate has images of one size and type")
+    return plane
 
 
 @dataclass(frozen=True)

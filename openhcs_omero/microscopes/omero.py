@@ -5,9 +5,10 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, PlateListing, PlatePath
-from openhcs_omero.omero.paths import VirtualPath
-from openhcs_omero.omero.pixels import ImageMetadata, read_metadata
+from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing, PlatePath
+from openhcs_omero.omero.paths import VirtualPath, plate_of
+from openhcs_omero.omero.pixels import ImageMetadata, read_metadata, read_plane, read_site
+from openhcs_omero.omero.plate import PlateStructure
 
 
 class OMEROHandler(MicroscopeHandler):
@@ -30,31 +31,37 @@ class OMEROHandler(MicroscopeHandler):
     def compatible_backends(self) -> list[Backend]:
         return [Backend.OMERO_LOCAL]
 
+    def structure(self, plate_path: PlatePath) -> PlateStructure:
+        path = _in_omero(plate_path)
+        return self.backend.plate_structure(path.plate_id, path.output)
+
     def parse(self, plate_path: PlatePath) -> PlateListing:
-        path = plate_of(plate_path)
-        structure = self.backend.plate_structure(path.plate_id, path.output)
+        structure = self.structure(plate_path)
         first = next((image for _, image in structure.images()), None)
         metadata = ImageMetadata() if first is None else read_metadata(self.backend.conn, [first])[first.image_id]
         return PlateListing(structure, Backend.OMERO_LOCAL, {}, metadata.channel_names, metadata.pixel_size)
 
     def refresh(self, plate_path: PlatePath) -> None:
-        path = plate_of(plate_path)
+        path = _in_omero(plate_path)
         self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}
         self.backend.refresh(str(path))
 
     def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
-        self.listing(plate_path).structure.image(well, site)  # says which sites there are where this is none
-        path = plate_of(plate_path)
-        return filemanager.load(str(VirtualPath(path.plate_id, path.output, well, site)), Backend.OMERO_LOCAL)
+        return read_site(self.backend.conn, self.listing(plate_path).structure.image(well, site))
+
+    def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
+                   filemanager: FileManager) -> np.ndarray:
+        t, c, z = place
+        return read_plane(self.backend.conn, self.structure(plate_path).image(well, site), z, c, t)
+
+    def load_metadata(self, plate_path: PlatePath, well: str) -> dict[int, ImageMetadata]:
+        images = self.listing(plate_path).structure.well(well).images
+        described = read_metadata(self.backend.conn, list(images.values()))
+        return {site: described.get(image.image_id, ImageMetadata()) for site, image in images.items()}
 
 
-def plate_of(plate_path: PlatePath) -> VirtualPath:
-    """The plate that an id, its digits or a path like ``/omero/plate_7`` names, or PlateError."""
-    text = str(plate_path)
-    try:
-        path = VirtualPath(int(text)) if text.isdecimal() else VirtualPath.parse(text)
-    except ValueError as error:
-        raise PlateError(str(error)) from None
-    if path.kind != "plate":
-        raise PlateError(f"{text} is a {path.kind} and not a plate: expected an id or /omero/plate_<id>")
+def _in_omero(plate_path: PlatePath) -> VirtualPath:
+    path = plate_of(plate_path)
+    if path is None:
+        raise PlateError(f"{plate_path} is no plate in OMERO: expected an id or /omero/plate_<id>[_<output>]")
     return path

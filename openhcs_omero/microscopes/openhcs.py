@@ -69,7 +69,7 @@ class OpenHCSHandler(MicroscopeHandler):
         names = main.values.get("channels") or {}
         channels = [names.get(str(c)) for c in sorted({plane.c for plane in planes})]  # numbers as in the files' names
         size = main.values.get("pixel_size")
-        return PlateListing(structure, main.backend, files, tuple(channels), (None, size, size))
+        return PlateListing(structure, main.backend, files, tuple(channels), (main.values.get("z_step"), size, size))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from omero.gateway import BlitzGateway
 from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.omero import services
 from openhcs_omero.omero.paths import parse_well, well_name
 from openhcs_omero.omero.pixels import NewImage, discard, map_annotation, storable, write_well_images
@@ -54,17 +54,23 @@ class Layout:
     files
         By well (row, column, from 0), site (from 1) and plane (t, c, z, from 0).
     channels
-        Names of the channels.
+        Names of the channels; None where one has none.
     shape
         (T, C, Z, Y, X) of every site.
     dtype
         Of every file.
+    pixel_size
+        (z, y, x) in micrometres; None where it is not known.
+    load
+        Reads a file's plane; None for TIFFs.
     """
 
     files: dict[tuple[int, int], dict[int, dict[tuple[int, int, int], Path]]]
-    channels: tuple[str, ...]
+    channels: tuple[str | None, ...]
     shape: tuple[int, int, int, int, int]
     dtype: np.dtype
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+    load: Callable[[Path], np.ndarray] | None = None
 
     @property
     def sites(self) -> int:
@@ -77,8 +83,9 @@ def import_folder(
     name: str | None = None,
     pattern: str | None = None,
     progress: Progress | None = None,
+    layout: Layout | None = None,
 ) -> int:
-    """Make a plate of a folder of TIFFs in the connection's group.
+    """Make a plate of a folder of images in the connection's group.
 
     Parameters
     ----------
@@ -92,6 +99,8 @@ def import_folder(
         understood.
     progress
         Called with the number of images that are done and that of all, from (0, all) on.
+    layout
+        What is in the folder, where that is known; then `pattern` is not used.
 
     Returns
     -------
@@ -104,7 +113,7 @@ def import_folder(
         Naming the file or the well: a name that does not match, two files of one plane, a missing plane or site, a
         file that is no TIFF of one plane or is cut short, files of different size or type. Nothing is created then.
     """
-    layout = scan(Path(folder), pattern)
+    layout = layout or scan(Path(folder), pattern)
     group_id = services.current_group(conn)
     mark = f"{socket.gethostname()}:{Path(folder).resolve()}"
     with services.writing(f"into group {group_id}"):
@@ -141,7 +150,7 @@ def _images(layout: Layout, mark: str) -> Iterator[tuple[tuple[int, int], list[N
             for plane, path in planes.items():
                 pixels[plane] = _read(path, layout)
             images.append(NewImage(f"{well_name(*place)} site {site}", pixels, channel_names=layout.channels,
-                                   annotations=[(FOLDER_MARK, mark)]))
+                                   pixel_size=layout.pixel_size, annotations=[(FOLDER_MARK, mark)]))
         yield place, images
 
 
@@ -335,9 +344,12 @@ def _header(path: Path) -> tuple[int, int, np.dtype]:
 
 def _read(path: Path, layout: Layout) -> np.ndarray:
     try:
-        plane = tifffile.imread(path)
+        plane = layout.load(path) if layout.load else tifffile.imread(path)
+    except OpenHCSError:
+        raise
     except Exception as error:
         raise PlateError(f"{path.name} can't be read as a TIFF: {error}") from None
     if plane.shape != layout.shape[3:] or plane.dtype.newbyteorder("=") != layout.dtype:
-        raise PlateError(f"{path.name} changed while it was imported")
+        raise PlateError(f"{path.name} is {plane.shape} {plane.dtype}, but the plate's first file is "
+                         f"{layout.shape[3:]} {layout.dtype}: a plate has images of one size and type")
     return plane

@@ -14,6 +14,7 @@ Sites count from 1; z, channel and t from 0. Every path has exactly one spelling
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 from openhcs_omero.errors import PlateError
@@ -225,6 +226,33 @@ class VirtualPath:
         if self.z is not None:
             site += f"_z{self.z:03d}_c{self.channel:03d}" + ("" if self.t is None else f"_t{self.t:03d}")
         return "/".join([*parts, f"{site}.tif"])
+
+
+def in_full(text: str) -> str:
+    """A virtual path in full: ``7`` and ``plate_7`` are short for ``/omero/plate_7``."""
+    if text.startswith("/"):
+        return text
+    return f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
+
+
+def plate_of(plate: int | str | PurePath) -> VirtualPath | None:
+    """The plate in OMERO that an id, its digits or a path like ``/omero/plate_7`` names; None for that of a folder.
+
+    Raises
+    ------
+    PlateError
+        If it is a path in OMERO, but not that of a plate.
+    """
+    text = str(plate)
+    if not (text.isdecimal() or f"{text}/".startswith("/omero/")):
+        return None
+    try:
+        path = VirtualPath.parse(in_full(text))
+    except ValueError as error:
+        raise PlateError(str(error)) from None
+    if path.kind != "plate":
+        raise PlateError(f"{text} is a {path.kind} and not a plate: expected an id or /omero/plate_<id>[_<output>]")
+    return path
 
 
 def _read_rest(parts: list[str]) -> dict:

@@ -110,6 +110,11 @@ class PlateStructure:
     rows: int = 0
     columns: int = 0
 
+    @property
+    def label(self) -> str:
+        """What people know the plate by: OMERO's id, or the name of the folder that it is in."""
+        return str(self.plate_id or self.name)
+
     def images(self) -> Iterator[tuple[str, ImageStructure]]:
         """(well, image) of every site, well by well."""
         for name, well in self.wells.items():
@@ -134,7 +139,7 @@ class PlateStructure:
     def well(self, name: str) -> WellStructure:
         """The well of that name, or PlateError."""
         if name not in self.wells:
-            raise PlateError(f"plate {self.plate_id} has no well {name!r}: it has {_some(self.wells)}")
+            raise PlateError(f"plate {self.label} has no well {name!r}: it has {_some(self.wells)}")
         return self.wells[name]
 
     def image(self, well: str, site: int) -> ImageStructure:
@@ -142,13 +147,20 @@ class PlateStructure:
         images = self.well(well).images
         if site not in images:
             has = f"it has sites 1 to {len(images)}" if images else "it has none"
-            raise PlateError(f"well {well} of plate {self.plate_id} has no site {site}: {has}")
+            raise PlateError(f"well {well} of plate {self.label} has no site {site}: {has}")
         return images[site]
 
     def fingerprint(self) -> str:
         """SHA-256 of all wells' fingerprints, in hexadecimal."""
         wells = [well.fingerprint() for well in self.wells.values()]
         return hashlib.sha256(json.dumps(wells, sort_keys=True).encode()).hexdigest()
+
+    def check_images(self) -> None:
+        """That there are wells, and images in some of them; else PlateError."""
+        if not self.wells:
+            raise PlateError(f"plate {self.label} ({self.name}) has no wells")
+        if not self.wells_with_images():
+            raise PlateError(f"plate {self.label} ({self.name}) has wells but no images in them")
 
     def check_uniform(self, wells: Iterable[str] | None = None) -> None:
         """That all images, or those of `wells`, have one size and type, and one that can be processed.
@@ -165,13 +177,13 @@ class PlateStructure:
                 continue
             first = first or (well, image)
             if (image.shape, image.pixel_type) != (first[1].shape, first[1].pixel_type):
-                raise PlateError(f"plate {self.plate_id} has images of mixed size or type: {_described(*first)}, but "
+                raise PlateError(f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
                                  f"{_described(well, image)}; choose `wells` that are alike")
             if image.pixel_type not in OMERO_NAMES:
-                raise PlateError(f"plate {self.plate_id}: {_described(well, image)}; pixels of this type can't be "
+                raise PlateError(f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
                                  f"processed, only {', '.join(OMERO_NAMES)}")
             if image.size_x * image.size_y > PYRAMID_PLANE:
-                raise PlateError(f"plate {self.plate_id}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
+                raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
                                  "which OMERO keeps as pyramids, can't be processed")
 
     def list_paths(self, well: str | None = None, plate: VirtualPath | None = None) -> list[str]:
@@ -226,10 +238,8 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
         PlateStructure(plate_id, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0, name=name or "", group_id=group_id),
         _wells([row[4:] for row in found]),
     )
-    if require_images and not structure.wells:
-        raise PlateError(f"plate {plate_id} ({name}) has no wells")
-    if require_images and not structure.wells_with_images():
-        raise PlateError(f"plate {plate_id} ({name}) has wells but no images in them")
+    if require_images:
+        structure.check_images()
     wells = structure.wells.values()
     return replace(structure, rows=n_rows or 1 + max((well.row for well in wells), default=-1),
                    columns=n_columns or 1 + max((well.col for well in wells), default=-1))

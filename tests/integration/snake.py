@@ -64,7 +64,7 @@ class Run:
 
 
 class Workflow:
-    """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`)."""
+    """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`); without, as no user."""
 
     def __init__(self, server, conn, folder: Path):
         self.folder = folder
@@ -72,9 +72,11 @@ class Workflow:
         (folder / "my_steps.py").write_text(STEPS)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("OMERO_")},
-            "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": conn.getUser().getName(),
-            "OMERO_PASSWORD": "pw", "OMERO_SESSIONDIR": str(folder / "sessions"),
+            "OMERO_SESSIONDIR": str(folder / "sessions"),
         }
+        if conn is not None:
+            self.environment |= {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port),
+                                 "OMERO_USER": conn.getUser().getName(), "OMERO_PASSWORD": "pw"}
 
     def configure(self, *plates, **config):
         """Write the configuration; what it leaves out is all wells and the step of `STEPS`."""

@@ -287,7 +287,7 @@ def test_bad_configurations(work, config, sentence):
 
 
 def test_bad_plates_and_params(work):
-    for plate in ("/omero/plate_7/A01", "/omero/plate_x", "/omero/plate_7_processed"):
+    for plate in ("/omero/plate_7/A01", "/omero/plate_x", "/omero/"):
         with pytest.raises(PlateError, match="expected"):
             PipelineOrchestrator([plate], ["inverting:invert"])
     with pytest.raises(ConfigError, match="numbers, text, lists and dicts"):

@@ -23,7 +23,7 @@ def test_the_example_is_valid_and_complete():
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     check_config(config, SCHEMA)
     settings = read_config(config)
-    assert settings.plates == (1,) and settings.folder(1) == Path("results/plate_1_processed")
+    assert settings.plates == {"1": "/omero/plate_1"} and settings.folder("1") == Path("results/plate_1_processed")
     for step in settings.steps:
         load_step(step)
 
@@ -46,13 +46,15 @@ def test_defaults():
 
 @pytest.mark.parametrize(("changes", "says"), [
     ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
-    ({"zzz": 1}, "unknown key 'zzz': known are heatmaps, omero, output"),
+    ({"zzz": 1}, "unknown key 'zzz': known are heatmaps, materialization_backend, omero"),
     ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are data_dir, host"),
     ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),
     ({"omero": {"port": 70000}}, "omero.port is 70000, but it must be at most 65535"),
     ({"plates": 7}, "plates is 7, but it must be a list like"),
     ({"plates": []}, "plates is [], but it must not be empty"),
-    ({"plates": ["7"]}, "plates[0] is '7', but it must be a whole number"),
+    ({"plates": [7.5]}, "plates[0] is 7.5, but it must be an id, a path in OMERO or a folder"),
+    ({"plates": [""]}, "plates[0] is '', but it must not be empty"),
+    ({"materialization_backend": "tape"}, "materialization_backend is 'tape', but it must be disk or zarr"),
     ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
     ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
     ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),
@@ -154,7 +156,7 @@ def test_the_source_hash_follows_constants(module, tmp_path, how):
 
 def run(*functions, names=(), estimates=None):
     steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
-    return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, estimates or {})
+    return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, estimates or {}, "zarr")
 
 
 def double(image, filemanager, metadata, backend="disk"):
@@ -173,7 +175,7 @@ def test_the_image_of_one_step_goes_into_the_next():
 
 def test_steps_are_told_the_backend_and_their_own_estimate():
     _, results, _ = run(told, told, names=[(2, "b")], estimates={2: {0: np.ones((2, 2))}})
-    assert results == {"backend": "omero", "estimate": False, "b_backend": "omero", "b_estimate": True}
+    assert results == {"backend": "zarr", "estimate": False, "b_backend": "zarr", "b_estimate": True}
 
 
 @pytest.mark.parametrize(("returned", "says"), [

@@ -26,7 +26,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import imagexpress, opera_phenix
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
-from openhcs_omero.microscopes.omero import plate_of
+from openhcs_omero.omero.paths import plate_of
 
 WELLS = ["B03", "A01", "H12"]
 FORMATS = {
@@ -393,6 +393,8 @@ def test_what_is_no_plate(tmp_path):
 def test_plates_in_omero_are_named_by_id_or_path():
     assert [str(plate_of(name)) for name in (7, "7", "/omero/plate_7", "/omero/plate_7_processed")] == [
         *["/omero/plate_7"] * 3, "/omero/plate_7_processed"]
-    for name in ("0", "/omero/plate_x", "/omero/plate_7/A01"):
+    for name in ("0", "/omero/plate_x", "/omero/plate_7/A01", "/omero", "/omero/"):
         with pytest.raises(PlateError):
             plate_of(name)
+    for name in ("plate_7", "./7", "/data/omero/plate_7", "/omero2", Path("/data/7")):
+        assert plate_of(name) is None

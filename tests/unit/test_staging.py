@@ -4,14 +4,14 @@ import pytest
 
 from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.io.base import BadData
-from openhcs_omero.omero.paths import VirtualPath
+from openhcs_omero.io.memory import MemoryBackend
 
 WELL = "/omero/plate_7_processed/A01"
 
 
 @pytest.fixture
 def files():
-    return StagedFiles(None, VirtualPath(7, "processed", "A01"), [1, 2])
+    return StagedFiles(MemoryBackend(), "/omero/plate_7_processed", "A01", [1, 2])
 
 
 def test_files_of_the_well_and_its_sites_are_kept(files):

@@ -1,4 +1,5 @@
 # The plan, and where the files of a plate are. The head process checks everything here, before anything runs.
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from openhcs_omero.errors import OpenHCSError
 report: "../report/workflow.rst"
 
 
-# these read what was recorded and need no OMERO
+# these read what was recorded and need no plate
 OFFLINE = {"--report", "--unlock"} & {argument.partition("=")[0] for argument in sys.argv}
 
 update_config(config, typed(workflow.config_settings.config))
@@ -29,19 +30,21 @@ except OpenHCSError as error:
     raise WorkflowError(str(error)) from None
 
 
+PLATES = list(PLAN.settings.plates)
+
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
 
 
 wildcard_constraints:
-    plate=r"\d+",
+    plate="|".join(re.escape(plate) for plate in PLATES),
     well=r"[A-Z]{1,2}\d{2,3}",
     estimate=r"\d+_\w+_c\d+",
 
 
 def on_every_plate(name):
     """A file of every plate."""
-    return expand(f"{PLATE}/{name}", plate=PLAN.settings.plates)
+    return expand(f"{PLATE}/{name}", plate=PLATES)
 
 
 def on_cluster():
@@ -57,7 +60,7 @@ def wells_of(plate):
     output be `ancient` for the wells: what is behind an ancient edge is not looked at while the edge's job runs.
     On a cluster, the wells of all plates come up together: what changes the plan breaks the batches that are on their way.
     """
-    for other in PLAN.settings.plates if on_cluster() else [plate]:
+    for other in PLATES if on_cluster() else [plate]:
         checkpoints.wells.get(plate=other)
         checkpoints.derive_plate.get(plate=other)
     table = checkpoints.wells.get(plate=plate).output.table
@@ -80,7 +83,7 @@ def processed(ending):
     """An input function: the files of that ending of all wells, of one plate or (in rule all) of every plate."""
 
     def files(wildcards):
-        plates = [wildcards.plate] if "plate" in wildcards.keys() else PLAN.settings.plates
+        plates = [wildcards.plate] if "plate" in wildcards.keys() else PLATES
         return [
             path
             for plate in plates
@@ -92,7 +95,7 @@ def processed(ending):
 
 def estimates_of(wildcards):
     """The estimates that the steps want of a plate."""
-    names = PLAN.estimates(int(wildcards.plate))
+    names = PLAN.estimates(wildcards.plate)
     return expand(f"{PLATE}/estimates/{{name}}.npy", plate=wildcards.plate, name=names)
 
 
@@ -109,6 +112,6 @@ def batches(wildcards):
         return []
     return [
         f"{PLATE}/batches/{batch}".format(plate=plate)
-        for plate in PLAN.settings.plates
+        for plate in PLATES
         for batch in PLAN.settings.batches(len(wells_of(plate)))
     ]

@@ -10,7 +10,7 @@ rule estimate:
         channel=r"\d+",
     resources:
         omero=1,
-        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(int(wildcards.plate)),
+        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 30,
     log:
         f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
@@ -36,7 +36,7 @@ rule process_well:
         "wells"
     resources:
         omero=1,
-        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(int(wildcards.plate)),
+        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 15,
     log:
         f"{PLATE}/logs/process_well_{{well}}.log",

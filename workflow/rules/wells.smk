@@ -2,7 +2,7 @@ checkpoint wells:
     output:
         table=f"{PLATE}/wells.tsv",
     params:
-        state=lambda wildcards: PLAN.states[int(wildcards.plate)].fingerprint,
+        state=lambda wildcards: PLAN.states[wildcards.plate].fingerprint,
     resources:
         omero=1,
     log:

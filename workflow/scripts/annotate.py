@@ -5,5 +5,5 @@ from openhcs_omero.core.files import logged
 from openhcs_omero.core.jobs import annotate
 
 with logged(snakemake.log[0]):
-    annotate(read_config(snakemake.config), int(snakemake.wildcards.plate), Path(snakemake.input.derived),
+    annotate(read_config(snakemake.config), snakemake.wildcards.plate, Path(snakemake.input.derived),
              [Path(path) for path in snakemake.input.tables], Path(snakemake.output[0]))

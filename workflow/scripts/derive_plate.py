@@ -5,4 +5,4 @@ from openhcs_omero.core.files import logged
 from openhcs_omero.core.jobs import derive
 
 with logged(snakemake.log[0]):
-    derive(read_config(snakemake.config), int(snakemake.wildcards.plate), Path(snakemake.output.record))
+    derive(read_config(snakemake.config), snakemake.wildcards.plate, Path(snakemake.output.record))

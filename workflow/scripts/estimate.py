@@ -6,5 +6,5 @@ from openhcs_omero.core.jobs import estimate
 
 with logged(snakemake.log[0]):
     wildcards = snakemake.wildcards
-    estimate(read_config(snakemake.config), int(wildcards.plate), int(wildcards.position), int(wildcards.channel),
+    estimate(read_config(snakemake.config), wildcards.plate, int(wildcards.position), int(wildcards.channel),
              Path(snakemake.output[0]))

@@ -5,4 +5,4 @@ from openhcs_omero.core.files import logged
 from openhcs_omero.core.jobs import list_wells
 
 with logged(snakemake.log[0]):
-    list_wells(read_config(snakemake.config), int(snakemake.wildcards.plate), Path(snakemake.output.table))
+    list_wells(read_config(snakemake.config), snakemake.wildcards.plate, Path(snakemake.output.table))

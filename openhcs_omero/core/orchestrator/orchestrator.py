@@ -12,13 +12,12 @@ from openhcs_omero.core.config import Settings, check_config, read_config
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.orchestrator.steps import FunctionStep, StepLike, configured, import_folders
-from openhcs_omero.errors import ConfigError, OpenHCSError, PlateError
+from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.base import storage_registry
+from openhcs_omero.omero.paths import plate_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from openhcs_omero.omero.connection import Server
 
 __all__ = ["FunctionStep", "PipelineError", "PipelineOrchestrator", "PlateResult"]
 
@@ -46,8 +45,10 @@ class PlateResult:
 
     Attributes
     ----------
+    plate
+        OMERO's id of the plate, or what its folder is called in the tables.
     derived_plate
-        OMERO's id of the plate with the processed images.
+        OMERO's id of the plate with the processed images, or their folder, which is a plate too.
     tables
         `features` (a row a site), `wells` and `objects`.
     annotations
@@ -56,8 +57,8 @@ class PlateResult:
         Where the workflow keeps its files about the plate.
     """
 
-    plate: int
-    derived_plate: int
+    plate: int | str
+    derived_plate: int | str
     tables: dict[str, pd.DataFrame]
     annotations: dict[int, list[str]]
     folder: Path
@@ -87,7 +88,7 @@ class PipelineOrchestrator:
     Parameters
     ----------
     plate_paths
-        Plates: OMERO's ids or paths like ``/omero/plate_7``.
+        Plates: OMERO's ids, paths like ``/omero/plate_7`` and ``/omero/plate_7_processed``, and folders.
     steps
         Functions or `FunctionStep`, in order; they stand at the top level of modules that jobs can import.
     global_config
@@ -107,22 +108,22 @@ class PipelineOrchestrator:
         cores, profile = given.pop("cores", None), given.pop("profile", None)
         if cores is not None and (not isinstance(cores, int) or isinstance(cores, bool) or cores < 1):
             raise ConfigError(f"global_config has cores {cores!r}, but it must be a whole number from 1 on")
-        self._server = _server(given)
-        described = {key: getattr(self._server, key) for key in ("host", "port", "user", "secure", "data_dir")}
-        config = {**given, "omero": {key: value for key, value in described.items() if value not in (None, "")},
-                  "plates": [_plate(path) for path in plate_paths], "steps": configured(steps)}
+        config = {**given, "plates": [path if isinstance(path, int) else str(path) for path in plate_paths],
+                  "steps": configured(steps)}
         check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
+        if read_config(config).in_omero:
+            config["omero"] = _described(given)
         self.settings: Settings = read_config(config)
         self.progress = progress
         self._process = WorkflowProcess(config, cores, profile, import_folders(config["steps"]))
 
-    def run(self) -> dict[int, PlateResult]:
+    def run(self) -> dict[int | str, PlateResult]:
         """Run to the end; plates, wells and tables that are up to date are left as they are.
 
         Returns
         -------
         dict
-            By plate id.
+            By OMERO's id; plates in folders by their names in the tables.
 
         Raises
         ------
@@ -131,10 +132,11 @@ class PipelineOrchestrator:
         OpenHCSError
             If there is no connection to OMERO, or a step or the configuration is wrong; nothing has been changed then.
         """
-        from openhcs_omero.omero.connection import connect, look_after
+        if self.settings.in_omero:
+            from openhcs_omero.omero.connection import connect, look_after
 
-        connect(self._server)  # asks for a password where one is needed; the run joins the session
-        look_after(self._server, end=False)
+            connect(self.settings.server())  # asks for a password where one is needed; the run joins the session
+            look_after(self.settings.server(), end=False)
         failures = _Failures()
         with closing(self._process.events()) as events:
             for event in events:
@@ -145,7 +147,8 @@ class PipelineOrchestrator:
             raise PipelineError("the run was cancelled; what was done is kept, and a new run goes on from there")
         if self._process.status:
             raise self._error(failures)
-        return {plate: read_result(self.settings, plate) for plate in self.settings.plates}
+        results = [read_result(self.settings, label) for label in self.settings.plates]
+        return {result.plate: result for result in results}
 
     @property
     def cancelled(self) -> bool:
@@ -178,11 +181,12 @@ class PipelineOrchestrator:
                              f"{self._process.log})")
 
 
-def read_result(settings: Settings, plate: int) -> PlateResult:
+def read_result(settings: Settings, label: str) -> PlateResult:
     """What the workflow's files say of a plate that is done."""
     import pandas as pd
 
-    folder = settings.folder(plate)
+    folder, place = settings.folder(label), plate_of(settings.plates[label])
+    plate = label if place is None or place.output else place.plate_id
     derived = json.loads((folder / "derived.json").read_text())["derived_plate"]
     attached = json.loads((folder / "annotations.json").read_text())["files"]
     tables = {}
@@ -192,30 +196,12 @@ def read_result(settings: Settings, plate: int) -> PlateResult:
     return PlateResult(plate, derived, tables, {int(key): sorted(files) for key, files in attached.items()}, folder)
 
 
-def _server(config: Mapping[str, Any]) -> Server:
+def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     """The OMERO server of `omero`, else that of the registered backend, else that of the environment."""
     from openhcs_omero.omero.connection import Server
 
-    registered = getattr(storage_registry.data.get("omero_local"), "server", None)
-    if config.get("omero") or registered is None:
-        return Server.from_config(config.get("omero"))
-    return registered
-
-
-def _plate(path: PlatePath) -> Any:
-    """A plate as the configuration names it."""
-    from openhcs_omero.omero.paths import VirtualPath
-
-    text = str(path)
-    if text.isdecimal():
-        return int(text)
-    if not text.startswith("/omero/"):
-        return path if isinstance(path, int) else text
-    try:
-        place = VirtualPath.parse(text)
-    except ValueError as error:
-        raise PlateError(str(error)) from None
-    if place.kind != "plate" or place.output is not None:
-        raise PlateError(f"{text} is no source plate: expected an id or /omero/plate_<id>")
-    return place.plate_id
-
+    server = getattr(storage_registry.data.get("omero_local"), "server", None)
+    if config.get("omero") or server is None:
+        server = Server.from_config(config.get("omero"))
+    described = {key: getattr(server, key) for key in ("host", "port", "user", "secure", "data_dir")}
+    return {key: value for key, value in described.items() if value not in (None, "")}

@@ -1,0 +1,78 @@
+"""A plate of the configuration, opened: what reads it, and where its results go. All that follows asks only these."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openhcs_omero.core.config import Settings
+from openhcs_omero.core.outputs import FolderOutput, OMEROOutput, Output
+from openhcs_omero.core.planner import MaterializationFlagPlanner
+from openhcs_omero.io.base import StorageRegistry, storage_registry
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.memory import MemoryBackend
+from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.microscopes.base import MicroscopeHandler
+from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.omero.paths import plate_of
+
+if TYPE_CHECKING:
+    from openhcs_omero.omero.connection import BlitzGateway, Server
+    from openhcs_omero.omero.plate import PlateStructure
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate that is read.
+
+    Parameters
+    ----------
+    label
+        What the rules and tables call it.
+    path
+        What its handler knows it by.
+    files
+        The backends of this process.
+    output
+        Where its results go.
+    """
+
+    label: str
+    path: str
+    handler: MicroscopeHandler
+    files: FileManager
+    output: Output
+
+    @property
+    def structure(self) -> PlateStructure:
+        return self.handler.structure(self.path)
+
+
+def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Server], BlitzGateway]) -> list[Plate]:
+    """Find out how plates are read and written.
+
+    Parameters
+    ----------
+    connect
+        Called where one of the plates is in OMERO, and only there.
+
+    Raises
+    ------
+    OpenHCSError
+        If there is no connection, no such folder, or it is of no microscope that is known.
+    """
+    paths = {label: settings.plates[label] for label in labels}
+    registry = StorageRegistry({**storage_registry, "memory": MemoryBackend()})
+    if any(plate_of(path) for path in paths.values()):
+        registry["omero_local"] = OMEROLocalBackend(omero_conn=connect(settings.server()))
+    files = FileManager(registry)
+    planner = MaterializationFlagPlanner(files, settings.materialization_backend)
+    plates = []
+    for label, path in paths.items():
+        handler = handler_of(path, registry)
+        name = planner.plan(handler, path).materialization_backend
+        backend = registry[name]
+        output = (OMEROOutput(backend, settings.output) if isinstance(backend, OMEROLocalBackend)
+                  else FolderOutput(backend, name, settings.folder(label), path))
+        plates.append(Plate(label, path, handler, files, output))
+    return plates

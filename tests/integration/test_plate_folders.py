@@ -1,0 +1,135 @@
+"""Plates in folders beside plates in OMERO: the same steps, the same tables, the same reruns; and their import."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_openhcs, write_phenix
+from snake import Workflow, workflow
+
+from openhcs_omero.core.importing import microscope_layout
+from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
+from openhcs_omero.core.tables import read_rows
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.importing import import_folder
+from openhcs_omero.omero.pixels import read_metadata, read_site
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.processing.synthetic import Screen, sites
+
+__all__ = ["workflow"]
+
+TABLES = ("features.csv", "objects.csv", "wells.csv")
+STEPS = [
+    {"call": "openhcs_omero.processing.illumination:correct_illumination", "channels": [0],
+     "params": {"dark": 100}},
+    {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0]},
+    {"call": "openhcs_omero.processing.cells:cell_counting_cpu", "channels": [1], "params": {"diameter": 22}},
+]
+AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all": 1}
+
+
+def tables(workflow, label, output="processed"):
+    """The tables of a plate, without what it is called."""
+    folder = workflow.results(label, output)
+    texts = [(folder / name).read_text() for name in TABLES]
+    assert all(f"\n{label},A01," in text for text in texts if text)
+    return [text.replace(f"\n{label},", "\n") for text in texts]
+
+
+def test_one_plate_three_ways(workflow, conn):
+    """By its id, as an ImageXpress and as a Phenix folder, in one run; then what it made of them in a next one."""
+    screen = Screen(rows=1, columns=2, sites=1, size=128)
+    images = {(truth.well, truth.site): image[None, :, None] for truth, image in sites(screen)}
+    assert {image.shape for image in images.values()} == {(1, 2, 1, 128, 128)}
+    ixm = write_imagexpress(workflow.folder / "ixm", images)
+    write_phenix(workflow.folder / "plate_phenix", images)
+    plate = import_folder(conn, ixm, layout=microscope_layout(ixm))
+    workflow.configure(plate, "ixm", "plate_phenix", steps=STEPS, heatmaps=[])
+    workflow.succeed()
+    first, *others = (tables(workflow, label) for label in (plate, "ixm", "phenix"))
+    assert first == others[0] == others[1]
+    assert sum(int(row["spots_c0"]) for row in read_rows(workflow.results("ixm") / "features.csv")) > 0
+    derived = load_plate(conn, find_derived(conn, plate, "processed"))
+    for label in ("ixm", "phenix"):
+        handler = handler_of(workflow.results(label))
+        for well, image in derived.images():
+            np.testing.assert_array_equal(
+                handler.load_site(workflow.results(label), well, image.site, FileManager()), read_site(conn, image))
+
+    labels = [f"{plate}_processed", "ixm_processed"]
+    workflow.configure(f"/omero/plate_{plate}_processed", "results/plate_ixm_processed", steps=STEPS[1:2],
+                       output="again", heatmaps=[], materialization_backend="zarr")
+    workflow.succeed()
+    first, second = (tables(workflow, label, "again") for label in labels)
+    assert first == second and "spots_c0" in first[0]
+    again = load_plate(conn, find_derived(conn, derived.plate_id, "again"))
+    assert list(again.wells) == list(derived.wells)
+    assert (workflow.results(labels[1], "again") / "zarr" / "plate.zarr").is_dir()
+
+
+@pytest.fixture
+def offline(tmp_path):
+    """The workflow of somebody who has no OMERO."""
+    return Workflow(None, None, tmp_path / "work")
+
+
+def test_reruns_of_a_folder(offline, monkeypatch):
+    images = images_of(["A01", "B03"], sites=1, shape=(1, 2, 1, 8, 8))
+    folder = write_imagexpress(offline.folder / "day_1", images, guids=False)
+    offline.configure("day_1", heatmaps=["bright"])
+    run = offline.succeed()
+    assert run.jobs == {"wells": 1, "derive_plate": 1, "estimate": 2, "process_well": 2, **AFTER_A_WELL}
+    results = offline.results("day_1")
+    before = (results / "features.csv").read_text()
+
+    changed = {("B03", 1): images["B03", 1] + 300}
+    os.utime(folder / "day_1.HTD")  # says nothing of images
+    replacement = write_imagexpress(offline.folder / "other" / "day_1", changed, guids=False)
+    (replacement / "day_1_B03_s1_w2.TIF").replace(folder / "day_1_B03_s1_w2.TIF")
+    run = offline.succeed()
+    assert run.wells == ["B03"] and run.jobs == {"wells": 1, "process_well": 1, **AFTER_A_WELL}
+    after = (results / "features.csv").read_text()
+    assert after != before and after.splitlines()[:2] == before.splitlines()[:2]
+    handler = handler_of(results)
+    np.testing.assert_array_equal(handler.load_site(results, "B03", 1, FileManager())[0, 1, 0],
+                                  changed["B03", 1][0, 1, 0] + 1)
+    kept = json.loads((results / "images" / "B03" / "B03_s001_results.json").read_text())
+    assert str(kept["bright"]) == read_rows(results / "features.csv")[1]["bright"]
+
+    for key in [key for key in os.environ if key.startswith("OMERO_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.chdir(offline.folder)
+    monkeypatch.syspath_prepend(str(offline.folder))
+    events = []
+    found = PipelineOrchestrator([folder.relative_to(offline.folder)], ["my_steps:measure"], {"heatmaps": ["bright"]},
+                                 progress=events.append).run()
+    assert any("Nothing to be done" in event.get("line", "") for event in events)
+    assert list(found) == ["day_1"] and found["day_1"].derived_plate == "results/plate_day_1_processed"
+    assert list(found["day_1"].tables["features"]["well"]) == ["A01", "B03"] and found["day_1"].annotations == {}
+
+
+WRITERS = {
+    "ImageXpress": write_imagexpress,
+    "Opera Phenix": write_phenix,
+    **{f"OpenHCS {backend}": lambda folder, images, backend=backend: write_openhcs(folder, images, backend)
+       for backend in ("disk", "zarr", "virtual_workspace")},
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_import(conn, tmp_path, kind):
+    images = images_of(["A01", "B03"])
+    folder = WRITERS[kind](tmp_path / "plate", images)
+    plate = load_plate(conn, import_folder(conn, folder, "mine", layout=microscope_layout(folder)))
+    assert (plate.name, plate.rows, plate.columns) == ("mine", 8, 12)
+    found = {(well, image.site): image for well, image in plate.images()}
+    assert set(found) == set(images)
+    for place, image in found.items():
+        np.testing.assert_array_equal(read_site(conn, image), images[place])
+    about = read_metadata(conn, [found["B03", 2]])[found["B03", 2].image_id]
+    assert about.channel_names == CHANNELS[:2]
+    assert about.pixel_size[1:] == pytest.approx((PIXEL_SIZE, PIXEL_SIZE))
+    assert about.pixel_size[0] == (2 if kind == "Opera Phenix" else None)

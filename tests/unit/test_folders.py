@@ -1,0 +1,208 @@
+"""Plates in folders as the configuration names them: what is refused, what is noted, what becomes of their results."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
+
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.files import read_record, write
+from openhcs_omero.core.outputs import SUBFOLDERS, FolderOutput
+from openhcs_omero.core.plan import make_plan
+from openhcs_omero.core.records import forget_stale, listing_of_well, well_record
+from openhcs_omero.core.staging import StagedFiles
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.base import storage_registry
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.omero.pixels import NewImage
+
+SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+STEP = {"call": "openhcs_omero.processing.spots:count_spots"}
+SHAPE = (1, 2, 1, 6, 5)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working directory without any OMERO, with a plate in it."""
+    monkeypatch.chdir(tmp_path)
+    for key in [key for key in os.environ if key.startswith(("OMERO_", "OPENHCS_OMERO_RUN"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("OPENHCS_OMERO_RUN", "test")
+    monkeypatch.setattr("openhcs_omero.omero.connection.connect", None)  # a run over folders has no use for it
+    return write_imagexpress(Path("day_1"), images_of(["A01", "B03"], shape=SHAPE))
+
+
+def plan(*plates, ask=True, **config):
+    return make_plan({"plates": list(plates), "steps": [STEP], **config}, SCHEMA, ask)
+
+
+def refusal(*plates, **config):
+    with pytest.raises(OpenHCSError) as error:
+        plan(*plates, **config)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- what plates are called
+
+def test_labels():
+    plates = [7, "/omero/plate_8", "/omero/plate_7_processed", "day_1", "../x/plate_9/", "/data/my plate (2)", "./2024"]
+    settings = read_config({"plates": plates, "steps": []})
+    assert dict(settings.plates) == {
+        "7": "/omero/plate_7", "8": "/omero/plate_8", "7_processed": "/omero/plate_7_processed", "day_1": "day_1",
+        "9": "../x/plate_9/", "my plate (2)": "/data/my plate (2)", "2024": "./2024"}
+    assert settings.in_omero and not read_config({"plates": ["day_1"], "steps": []}).in_omero
+    assert settings.folder("day_1") == Path("results/plate_day_1_processed")
+
+
+@pytest.mark.parametrize(("plates", "says"), [
+    ([7, "/omero/plate_7"], "plates has 7 and '/omero/plate_7', whose results would both go to plate_7"),
+    (["day_1", "./day_1/"], "plates has 'day_1' and './day_1/', whose results would both go to plate_day_1"),
+    (["/a/x", "/b/plate_x"], "plates has '/a/x' and '/b/plate_x', whose results would both go to plate_x"),
+    (["nowhere"], "there is no folder nowhere; a plate in OMERO is named by its id"),
+    (["empty"], "empty is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS)"),
+    (["{a}"], "plates has '{a}', but no results can be kept under that name: rename the folder"),
+    (["/omero/plate_7/A01"], "is a well and not a plate"),
+    (["/omero/7"], "'/omero/7' is not a virtual path: expected /omero/plate_<id>"),
+])
+def test_plates_that_are_refused(plates, says):
+    Path("empty").mkdir()
+    assert says in refusal(*plates)
+    assert not Path("results").exists()
+
+
+def test_what_does_not_fit_the_plate(folder):
+    assert refusal("day_1", wells=["C07"]).startswith("plate day_1: well C07 is not in the plate")
+    assert "but plate day_1 has 2, counted from 0" in refusal("day_1", steps=[{**STEP, "channels": [2]}])
+    assert "it must be disk or zarr" in refusal("day_1", materialization_backend="omero_local")
+    write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
+    assert refusal("empty wells").startswith("plate empty wells has wells without images (A02): name those")
+    next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
+    assert "well B03 lacks the file of site 1" in refusal("day_1")
+
+
+def test_results_of_another_plate_of_that_name(folder):
+    plan("day_1")
+    Path("elsewhere").mkdir()
+    folder.rename("elsewhere/day_1")
+    assert "has the results of day_1, not of elsewhere/day_1: name another folder" in refusal("elsewhere/day_1")
+    assert plan("elsewhere/day_1", results="other").states["day_1"].path == "elsewhere/day_1"
+    Path("results/plate_day_1_processed/state.json").unlink()
+    plan("elsewhere/day_1")
+
+
+def test_jobs_read_what_the_head_process_wrote():
+    assert plan("day_1").states == plan("day_1", ask=False).states
+    with pytest.raises(OpenHCSError, match="has no usable state"):
+        plan("day_2", ask=False)
+
+
+# ---- a well's record
+
+def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
+    images = images_of(["A01", "B03"])
+    plates = [write_imagexpress(tmp_path / "ixm", images), write_phenix(tmp_path / "phenix", images)]
+    for plate in plates:
+        handler = handler_of(plate)
+        record = json.loads(json.dumps(well_record(str(plate), handler.listing(plate), "B03")))
+        moved = plate.rename(plate.with_name(f"{plate.name} moved"))
+        handler.remember(moved, listing_of_well(str(moved), record))
+        assert handler.get_well_values(moved) == ["B03"]
+        np.testing.assert_array_equal(handler.load_site(moved, "B03", 2, FileManager()), images["B03", 2])
+        np.testing.assert_array_equal(handler.load_plane(moved, "B03", 1, (1, 0, 2), FileManager()),
+                                      images["B03", 1][1, 0, 2])
+        about = handler.load_metadata(moved, "B03")[2]
+        assert about.channel_names == CHANNELS[:2] and about.pixel_size[2] == pytest.approx(PIXEL_SIZE)
+
+
+# ---- the results
+
+@pytest.fixture(params=["disk", "zarr"])
+def output(request, folder):
+    return FolderOutput(storage_registry[request.param], request.param, Path("results/plate_day_1_processed"), "day_1")
+
+
+def run(output, images, kept=("results.json",)):
+    """Write all wells as jobs do, and publish; the records of the wells."""
+    plate = handler_of("day_1").listing("day_1").structure
+    results = Path("results/plate_day_1_processed")
+    derived = output.derive(plate, {})
+    write(results / "derived.json", json.dumps(derived))
+    for well in plate.wells:
+        new = {site: NewImage(f"{well} site {site}", image, CHANNELS[:image.shape[1]], (), (2.0, 0.5, 0.25))
+               for (w, site), image in images.items() if w == well}
+        files = StagedFiles(output.backend, derived["path"], well, list(new))
+        for name in kept:
+            files.save({"n": 1}, f"{derived['path']}/{well}/{well}_s001_{name}")
+        write(results / "processed" / f"{well}.json", json.dumps(output.write_well(derived, well, new, files, {})))
+    records = [read_record(path) for path in sorted((results / "processed").glob("*.json"))]
+    write(results / "annotations.json", json.dumps(output.publish(derived, [], records, {"run": "1"})))
+    return results, plate
+
+
+def test_the_results_are_a_plate(output):
+    images = images_of(["A01", "B03"], shape=(2, 2, 3, 300, 20), dtype="int32")
+    results, _ = run(output, images)
+    handler = handler_of(results)
+    assert handler.get_primary_backend(results, FileManager()) == output.name
+    assert handler.get_channel_values(results) == {0: "DAPI", 1: "FITC"}
+    assert handler.listing(results).pixel_size == (2.0, 0.25, 0.25)
+    for (well, site), image in images.items():
+        np.testing.assert_array_equal(handler.load_site(results, well, site, FileManager()), image)
+    found = FileManager().load(results / SUBFOLDERS[output.name] / "A01" / "A01_s001_results.json", output.name)
+    assert found == {"n": 1}
+
+
+def test_what_was_there_before_is_replaced(output):
+    """Sites, planes and files that a step no longer makes are gone, and another type is no obstacle."""
+    run(output, images_of(["A01", "B03"], sites=3, shape=(1, 2, 3, 6, 5)), kept=["results.json", "old.json"])
+    images = images_of(["A01", "B03"], sites=2, shape=(1, 1, 1, 6, 5), dtype="float32", seed=1)
+    results, plate = run(output, images)
+    listed = output.backend.list_files(results / SUBFOLDERS[output.name])
+    assert [Path(path).name for path in listed] == [
+        f"{well}_s00{site}_{name}" for well in ("A01", "B03") for site in (1, 2)
+        for name in (("results.json", "z000_c000.tif") if site == 1 else ("z000_c000.tif",))]
+    handler = handler_of(results)
+    assert handler.get_site_values(results) == [1, 2]
+    np.testing.assert_array_equal(handler.load_site(results, "B03", 2, FileManager()), images["B03", 2])
+    output.derive(plate.only(["B03"]), {})  # wells that are not chosen any more
+    assert {Path(path).parent.name for path in output.backend.list_files(results / SUBFOLDERS[output.name])} == {"B03"}
+
+
+def test_the_other_backend_s_images_are_removed(output):
+    results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
+    [other] = set(SUBFOLDERS) - {output.name}
+    changed = FolderOutput(storage_registry[other], other, results, "day_1")
+    forget_stale(changed, plate, results)
+    assert not (results / "derived.json").exists()
+    run(changed, images_of(["A01", "B03"], shape=SHAPE))
+    assert not (results / SUBFOLDERS[output.name]).exists()
+    assert handler_of(results).get_primary_backend(results, FileManager()) == other
+
+
+def test_records_of_what_is_no_longer_there_are_removed(output):
+    results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
+    records = {path.relative_to(results).as_posix() for path in results.rglob("*.json") if "images" not in path.parts}
+    records = {name for name in records if "zarr" not in name}
+    assert {"derived.json", "annotations.json", "processed/A01.json", "processed/B03.json"} <= records
+
+    def lost():
+        forget_stale(output, plate, results)
+        gone = {name for name in records if not (results / name).exists()}
+        run(output, images_of(["A01", "B03"], shape=SHAPE))
+        return gone
+
+    assert lost() == set()
+    of_a01 = "images/A01/A01_s002_z000_c001.tif" if output.name == "disk" else "zarr/plate.zarr/A/1/1/0/c/0/1/0/0/0"
+    (results / of_a01).unlink()
+    assert lost() == {"processed/A01.json"}
+    (results / SUBFOLDERS[output.name] / "B03" / "B03_s001_results.json").write_text("{}")
+    assert lost() == {"processed/B03.json"}
+    (results / "openhcs_metadata.json").unlink()
+    assert lost() == {"annotations.json", "openhcs_metadata.json"}
+    (results / SUBFOLDERS[output.name]).rename("away")
+    assert lost() == {"derived.json", "processed/A01.json", "processed/B03.json"}
