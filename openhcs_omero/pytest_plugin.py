@@ -56,7 +56,9 @@ class OmeroServer:
         conn = BlitzGateway(user or self.user, password if user else self.password, host=self.host, port=self.port,
                             **{"secure": True, **options})
         if not conn.connect():
-            raise ConnectionError(f"{user or self.user} could not log in: {conn.getLastError()}")
+            reason = conn.getLastError()
+            conn.close()
+            raise ConnectionError(f"{user or self.user} could not log in: {reason}")
         return conn
 
 

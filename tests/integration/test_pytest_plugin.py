@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,7 +16,7 @@ import pytest
 
 
 def test_pytest_has_imported_nothing_of_omero():
-    assert not {"omero", "Ice", "snakemake", "numpy"} & set(sys.modules)
+    assert not {"omero", "Ice", "snakemake", "sqlalchemy"} & set(sys.modules)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,14 @@ def test_the_server_serves_all_tests(omero_server, plate):
 
 def test_another_projects_tests(tmp_path):
     (tmp_path / "test_own.py").write_text(TESTS)
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "embedded.md").read_text(), re.DOTALL)
+    (tmp_path / "test_the_example.py").write_text(example[1])
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OMERO_"))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here imports what it likes
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "openhcs_omero.pytest_plugin", "-s", f"--basetemp={tmp_path / 'own'}"],
         cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("it was on port") == 1
 
 
