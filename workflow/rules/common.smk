@@ -1,4 +1,5 @@
 # The plan, and where the files of a plate are. The head process checks everything here, before anything runs.
+import functools
 import re
 import sys
 from pathlib import Path
@@ -61,10 +62,23 @@ def wells_of(plate):
     On a cluster, the wells of all plates come up together: what changes the plan breaks the batches that are on their way.
     """
     for other in PLATES if on_cluster() else [plate]:
-        checkpoints.wells.get(plate=other)
-        checkpoints.derive_plate.get(plate=other)
-    table = checkpoints.wells.get(plate=plate).output.table
-    return [row["well"] for row in read_rows(Path(table), delimiter="\t")]
+        await_checkpoints(other)
+    table = Path(f"{PLATE}/wells.tsv".format(plate=plate))
+    return listed(table, table.stat().st_mtime_ns)
+
+
+# Each well asks, so what is known is kept: else the head process's time grows with the square of the number of wells.
+@functools.cache
+def await_checkpoints(plate):
+    """Return when both checkpoints of a plate have run; else Snakemake catches what they raise, and asks again."""
+    checkpoints.wells.get(plate=plate)
+    checkpoints.derive_plate.get(plate=plate)
+
+
+@functools.cache
+def listed(table, _written):
+    """The wells in a plate's table, which is written again where they change."""
+    return [row["well"] for row in read_rows(table, delimiter="\t")]
 
 
 def fingerprint_of(wildcards):

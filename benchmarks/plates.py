@@ -1,0 +1,77 @@
+"""Plates for the benchmarks that run the workflow."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omero.gateway import BlitzGateway
+from omero.model import ImageI, PlateI, WellI, WellSampleI
+from omero.rtypes import rint, rstring
+
+from benchmarks.common import BenchServer, noise, wells_of
+from openhcs_omero.omero import services
+from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.omero.pixels import NewImage, write_well_images
+
+AT_ONCE = 48  # images in a call
+
+
+def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: str = "uint16") -> int:
+    """A plate of 96, 384 or 1536 wells with a site each; `shape` is that of its image (T, C, Z, Y, X). Its id."""
+    group = services.current_group(conn)
+    plate, names = PlateI(), wells_of(wells)
+    plate.name = rstring("benchmark")
+    for begin in range(0, wells, AT_ONCE):
+        some = names[begin : begin + AT_ONCE]
+        images = [NewImage(name, noise(shape, begin + n, dtype)) for n, name in enumerate(some)]
+        for name, image in zip(some, write_well_images(conn, images, "benchmark", group)):
+            well, sample = WellI(), WellSampleI()
+            well.row, well.column = map(rint, parse_well(name))
+            sample.image = ImageI(image.image_id, False)
+            well.addWellSample(sample)
+            plate.addWell(well)
+    return services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+
+
+def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
+    """Delete plates with all that is in them, and those derived from them."""
+    from openhcs_omero.omero.derived import find_derived
+
+    derived = [find_derived(conn, plate, "processed") for plate in plates]
+    services.delete(conn, services.current_group(conn), Plate=[*plates, *(one for one in derived if one is not None)])
+
+
+# In a folder with a config.yaml, where Snakemake has listed the wells and made the derived plate: some of the wells
+# (every argv[2]-th from argv[1] on) as their jobs do them, without Snakemake.
+WITHOUT_SNAKEMAKE = """
+import json, sys
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.jobs import process_well
+
+settings = read_config(json.load(open("config.yaml")))
+(plate,) = settings.plates
+folder = settings.folder(plate)
+endings = {"record": ".json", "features": ".features.csv", "objects": ".objects.csv", "thumbnail": ".npy"}
+(folder / "processed").mkdir(exist_ok=True)
+first, step = map(int, sys.argv[1:])
+for record in sorted((folder / "wells").glob("*.json"))[first::step]:
+    outputs = {name: folder / "processed" / f"{record.stem}{ending}" for name, ending in endings.items()}
+    process_well(settings, plate, record, folder / "derived.json", [], outputs)
+"""
+
+
+def run_snakemake(server: BenchServer, folder: Path, *options: str | Path) -> str:
+    """Run Snakemake with two cores and the folder's config.yaml to its good end; what it said."""
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config.yaml", "--cores", "2"]
+    return run([*command, *options], folder, server.environment())
+
+
+def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a command to its good end; what it said."""
+    done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nthis did not work: {' '.join(map(str, command))}")
+    return done.stdout
