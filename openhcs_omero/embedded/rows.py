@@ -9,10 +9,9 @@ import sqlalchemy as sa
 from omero.model import IObject
 
 from openhcs_omero.embedded.access import Context
-from openhcs_omero.embedded.schema import ARRAYS, SCALARS, Entity, Field, schema
+from openhcs_omero.embedded.schema import SCALARS, Entity, Field, schema
 
 _SCALAR_KINDS = frozenset(SCALARS.values())
-_ARRAY_KINDS = frozenset(ARRAYS.values())
 
 
 def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:

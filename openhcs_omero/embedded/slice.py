@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,59 +45,61 @@ def tables() -> SliceTables:
     return SliceTables(classes, raw["sequences"])
 
 
-def _record() -> dict:
-    import IcePy
+class _Recorder:
+    """What goes through IcePy's definers."""
 
-    names: dict[int, str] = {id(getattr(IcePy, "_t_" + kind)): kind for kind in (
-        "bool", "byte", "short", "int", "long", "float", "double", "string")}
-    alive: list = []  # an id is only a name as long as its object lives
-    classes: dict[str, tuple] = {}
-    sequences: dict[str, object] = {}
-    operations: dict[int, tuple] = {}
+    def __init__(self) -> None:
+        import IcePy
 
-    def wrap(definer: str, keep) -> None:
-        original = getattr(IcePy, definer)
+        self.icepy = IcePy
+        self.names: dict[int, str] = {id(getattr(IcePy, "_t_" + kind)): kind for kind in (
+            "bool", "byte", "short", "int", "long", "float", "double", "string")}
+        self.classes: dict[str, tuple] = {}
+        self.sequences: dict[str, object] = {}
+        self.operations: dict[int, tuple] = {}
+        self._alive: list = []  # an id is only a name as long as its object lives
+        for definer in ("declareClass", "declareProxy", "defineProxy", "defineDictionary", "defineEnum",
+                        "defineStruct"):
+            self._wrap(definer, lambda args: None)
+        self._wrap("defineClass", lambda args: self.classes.__setitem__(args[0], args))
+        self._wrap("defineSequence", lambda args: self.sequences.__setitem__(args[0], args[2]))
+        self._wrap("Operation", None)
+
+    def _wrap(self, definer: str, keep: Callable[[tuple], None] | None) -> None:
+        """Have a definer's arguments kept, and its result by name (an operation's only the arguments)."""
+        original = getattr(self.icepy, definer)
 
         def wrapped(*args):
             made = original(*args)
-            alive.append(made)
-            keep(made, args)
+            self._alive.append(made)
+            if keep is None:
+                self.operations[id(made)] = args
+            else:
+                self.names[id(made)] = args[0]
+                keep(args)
             return made
 
-        setattr(IcePy, definer, wrapped)
+        setattr(self.icepy, definer, wrapped)
 
-    def name_it(made, args):
-        names[id(made)] = args[0]
-
-    def define_class(made, args):
-        name_it(made, args)
-        classes[args[0]] = args
-
-    def define_sequence(made, args):
-        name_it(made, args)
-        sequences[args[0]] = args[2]
-
-    for definer in ("declareClass", "declareProxy", "defineProxy", "defineDictionary", "defineEnum", "defineStruct"):
-        wrap(definer, name_it)
-    wrap("defineClass", define_class)
-    wrap("defineSequence", define_sequence)
-    wrap("Operation", lambda made, args: operations.__setitem__(id(made), args))
-
-    import omero.all  # noqa: F401
-
-    def described(args: tuple) -> dict:
-        own = {key[4:]: operations[id(value)] for key, value in vars(args[1]).items()
-               if key.startswith("_op_") and id(value) in operations}
+    def described(self, args: tuple) -> dict:
+        """A class by the arguments that defined it."""
+        own = {key[4:]: self.operations[id(value)] for key, value in vars(args[1]).items()
+               if key.startswith("_op_") and id(value) in self.operations}
         return {
-            "base": names.get(id(args[6])),
-            "interfaces": [names.get(id(interface), "?") for interface in args[7]],
-            "fields": [(field[0], names.get(id(field[2]), "?")) for field in args[8]],
+            "base": self.names.get(id(args[6])),
+            "interfaces": [self.names.get(id(interface), "?") for interface in args[7]],
+            "fields": [(field[0], self.names.get(id(field[2]), "?")) for field in args[8]],
             "operations": {name: bool(operation[3]) for name, operation in own.items()},
             "void": [name for name, operation in own.items() if operation[8] is None and not operation[7]],
         }
 
-    return {"classes": {name: described(args) for name, args in classes.items()},
-            "sequences": {name: names.get(id(element), "?") for name, element in sequences.items()}}
+
+def _record() -> dict:
+    recorder = _Recorder()
+    import omero.all  # noqa: F401
+
+    return {"classes": {name: recorder.described(args) for name, args in recorder.classes.items()},
+            "sequences": {name: recorder.names.get(id(element), "?") for name, element in recorder.sequences.items()}}
 
 
 if __name__ == "__main__":
