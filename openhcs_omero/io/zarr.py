@@ -16,6 +16,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,22 +89,16 @@ class ZarrBackend(StorageBackend):
 
     def describe(self, path: PathLike, channel_names: Sequence[str | None], colors: Sequence[Color | None],
                  pixel_size: tuple[float | None, float | None, float | None]) -> None:
-        """Note what belongs to a site that was saved, where viewers look for it.
-
-        Parameters
-        ----------
-        channel_names, colors
-            One per channel, or none at all.
-        pixel_size
-            (z, y, x) in micrometres.
-        """
+        """Note a site's channel names and colours, one per channel or none at all, and pixel size, (z, y, x) in
+        micrometres, where viewers look for them; saving the site again forgets them."""
         site = _Site.of(path, _parse(path))
         with _locked(site.root), _telling(path, "written"):
             images = _read(site)
             _write_group(site.folder, {
                 "ome": {"version": VERSION,
                         "multiscales": [_multiscale(site.name, len(images.levels), pixel_size)],
-                        "omero": {"channels": _channels(images, channel_names, colors)}},
+                        "omero": {"channels": _channels(images, channel_names or [None] * images.array.shape[1],
+                                                        colors)}},
                 _NAMESPACE: {"named_t": images.named_t}})
 
     def file_of(self, path: PathLike) -> Path:
@@ -432,16 +427,15 @@ def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Col
     import zarr
 
     smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])
-    limits = np.iinfo(smallest.dtype) if smallest.dtype.kind in "iu" else None
     channels = []
-    for c in range(smallest.shape[1]):
-        start, end = float(np.nanmin(smallest[:, c])), float(np.nanmax(smallest[:, c]))
-        low, high = (float(limits.min), float(limits.max)) if limits else (start, end)
-        color = (colors[c] if c < len(colors) else None) or (255, 255, 255)
-        channels.append({
-            "label": (names[c] if c < len(names) else None) or f"channel {c}", "active": True,
-            "color": "{:02X}{:02X}{:02X}".format(*color),
-            "window": {"min": low, "max": high, "start": start, "end": max(end, start + 1)}})
+    for c, (name, color) in enumerate(zip_longest(names, colors)):
+        values = smallest[:, c][np.isfinite(smallest[:, c])]
+        start, end = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        limits = np.iinfo(smallest.dtype) if smallest.dtype.kind in "iu" else None
+        low, high = (float(limits.min), float(limits.max)) if limits else (start, max(end, start + 1))
+        channels.append({"label": name or f"channel {c}", "active": True,
+                         "color": "{:02X}{:02X}{:02X}".format(*(color or (255, 255, 255))),
+                         "window": {"min": low, "max": high, "start": start, "end": max(end, start + 1)}})
     return channels
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from plate_folders import images_of, write_phenix
 
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.omero import services
@@ -113,6 +114,16 @@ def test_import_by_a_pattern(conn, shell, tmp_path):
     assert list(load_plate(conn, int(out)).wells) == ["B03", "B04"]
     shell("get", f"/omero/plate_{int(out)}/B04/B04_s001_z000_c001.tif", tmp_path / "x.tif")
     np.testing.assert_array_equal(DiskBackend().load(tmp_path / "x.tif"), planes["plate1-4-B.tif"])
+
+
+def test_import_of_a_microscope_s_folder(conn, shell, tmp_path):
+    folder = write_phenix(tmp_path / "day_1", images_of(["A01"]))
+    (plate_id,) = shell("import", folder)[1].split()
+    told = {line[:16].strip(): line[16:] for line in shell.lines("info", plate_id)}
+    assert (told["channel 0"], told["channel 1"], told["pixel size"]) == ("DAPI", "FITC", "0.65 µm")
+    next(folder.rglob("*p02-ch1*")).unlink()
+    assert "is not there" in shell.refusal("import", folder)
+    assert services.rows(conn, "select count(p) from Plate p") == [[1]]
 
 
 def test_ls(conn, shell, plate):

@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
-from openhcs_omero.core.config import read_config
+from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.files import read_record, write
 from openhcs_omero.core.outputs import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import make_plan
@@ -17,7 +19,7 @@ from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.io.filemanager import FileManager
-from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.microscopes.detect import FOLDERS, handler_of
 from openhcs_omero.omero.pixels import NewImage
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
@@ -155,6 +157,11 @@ def test_the_results_are_a_plate(output):
         np.testing.assert_array_equal(handler.load_site(results, well, site, FileManager()), image)
     found = FileManager().load(results / SUBFOLDERS[output.name] / "A01" / "A01_s001_results.json", output.name)
     assert found == {"n": 1}
+    if output.name == "zarr":
+        about = json.loads((results / "zarr/plate.zarr/A/1/0/zarr.json").read_text())["attributes"]["ome"]
+        assert [channel["label"] for channel in about["omero"]["channels"]] == ["DAPI", "FITC"]
+        scale = about["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert scale == [1, 1, 2, 0.5, 0.25]
 
 
 def test_what_was_there_before_is_replaced(output):
@@ -206,3 +213,18 @@ def test_records_of_what_is_no_longer_there_are_removed(output):
     assert lost() == {"annotations.json", "openhcs_metadata.json"}
     (results / SUBFOLDERS[output.name]).rename("away")
     assert lost() == {"derived.json", "processed/A01.json", "processed/B03.json"}
+
+
+def test_the_page_s_examples(capsys):
+    page = (SCHEMA.parents[2] / "docs" / "microscopes.md").read_text()
+    write_phenix(Path("data/day_1"), images_of(["A01", "B03"]))
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    assert capsys.readouterr().out == "OperaPhenix ['A01', 'B03'] {0: 'DAPI', 1: 'FITC'}\ndisk zarr\n"
+    assert names["image"].shape == (2, 2, 3, 6, 5)
+    config = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    check_config(config, SCHEMA)
+    assert list(read_config(config).plates) == ["7", "7_processed", "day_1", "day_2"]
+    for handler in FOLDERS:
+        assert f"`{handler.__name__}`" in page

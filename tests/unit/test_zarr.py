@@ -290,3 +290,25 @@ def test_metadata_are_not_written_anew_for_nothing(backend, plate):
     stamps = [path.stat().st_mtime_ns for path in documents]
     backend.save(site(), path_of(plate))
     assert [path.stat().st_mtime_ns for path in documents] == stamps
+
+
+def test_what_viewers_look_for(backend, plate):
+    """NGFF's metadata of channels and sizes; the pixels stay, and another save forgets what was noted."""
+    image = site((1, 2, 3, 300, 20), "float32")
+    image[0, 1, 0, 0, 0] = np.nan
+    path = path_of(plate)
+    for names, colors, size in ((("DAPI", None), ((0, 0, 255), None), (2.0, 0.5, 0.25)), ((), (), (None,) * 3)):
+        backend.save(image, path)
+        backend.describe(path, names, colors, size)
+        np.testing.assert_array_equal(backend.load(path), image)
+        (place,) = (plate / STORE).glob("*/*/0")
+        [scale] = Image.from_zarr(zarr.open_group(place, mode="r")).attributes.ome.multiscales
+        units = ["micrometer" if length else None for length in size]
+        assert [axis.unit for axis in scale.axes] == [None, None, *units]
+        known = [length or 1 for length in size]
+        assert [level.coordinateTransformations[0].scale for level in scale.datasets] == [
+            [1, 1, known[0], known[1] * 2**level, known[2] * 2**level] for level in (0, 1)]
+        told = zarr.open_group(place, mode="r").attrs["ome"]["omero"]["channels"]
+        assert [channel["label"] for channel in told] == ["DAPI" if names else "channel 0", "channel 1"]
+        assert [channel["color"] for channel in told] == ["0000FF" if colors else "FFFFFF", "FFFFFF"]
+        assert all(channel["window"]["start"] < channel["window"]["end"] for channel in told)

@@ -43,7 +43,9 @@ def test_a_plate_opens_without_complaint(reader_python, tmp_path):
     for well in ("B02", "A01", "A12"):
         for number in (1, 2):
             images[well, number] = rng.integers(0, 60000, (2, 2, 3, 300, 520)).astype("uint16")
-            backend.save(images[well, number], f"{plate}/{well}/{well}_s{number:03d}.tif")
+            path = f"{plate}/{well}/{well}_s{number:03d}.tif"
+            backend.save(images[well, number], path)
+            backend.describe(path, ("DAPI", None), ((0, 0, 255), None), (2, 0.5, 0.5))
     backend.save({"n": 1}, f"{plate}/A01/A01_s001_results.json")
     script = [reader_python, ROOT / "tests" / "readers" / "open_plate.py", plate / STORE, plate / STORE / "A/1/0"]
     run = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
