@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,7 @@ class StatefulService:
 
     def __init__(self, server: Server, session: Session):
         self.server, self.session = server, session
+        self.turn = threading.RLock()  # one call at a time, and none while it is released
         self.failed = False  # a call has ended with an error: what it left undone must not be saved
         self.forget: Callable[[], None] = lambda: None  # set by the session factory: takes the servant away
 
@@ -53,6 +56,11 @@ class StatefulService:
             self.release(ctx)
         finally:
             self.forget()
+
+    def abandon(self) -> None:
+        """The client is gone: let go of what is open, once the call that is running is through."""
+        with self.turn:
+            self.release(None)
 
     def activate(self, ctx: Context) -> None:
         """Part of the interface, for the server's own use in OMERO."""
@@ -136,8 +144,10 @@ def make_servant(server: Server, session: Session, interface: str) -> tuple[Ice.
         method = getattr(service, name, None)
         if method is None:
             raise refuse(omero.ApiUsageException, f"{interface[2:].replace('::', '.')}.{name} is unsupported here.")
+        turn = service.turn if isinstance(service, StatefulService) else nullcontext()
         try:
-            return method(server.sessions.context(session, current.ctx), *args)
+            with turn:
+                return method(server.sessions.context(session, current.ctx), *args)
         except Exception as refused:
             if isinstance(service, StatefulService):
                 service.failed = True

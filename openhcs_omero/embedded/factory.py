@@ -25,6 +25,7 @@ STATELESS = ("IAdmin", "IConfig", "IContainer", "ILdap", "IMetadata", "IPixels",
              "IRenderingSettings", "IRepositoryInfo", "IRoi", "IScript", "ISession", "IShare", "ITimeline", "ITypes",
              "IUpdate")
 STATEFUL = ("Exporter", "JobHandle", "RawFileStore", "RawPixelsStore", "RenderingEngine", "Search", "ThumbnailStore")
+MOST_SERVICES = 10_000  # of a client: omero.throttling.servants_per_session
 INTERFACES = {f"omero.api.{name}": f"::omero::api::{name}" for name in STATELESS + STATEFUL}
 INTERFACES["omero.grid.SharedResources"] = "::omero::grid::SharedResources"
 
@@ -36,6 +37,7 @@ class Client:
         self.server, self.session, self.uuid = server, session, uuid
         self.closes_session = True
         self.services: dict[str, object] = {}  # by the name in the servant's identity
+        self._left = False
         self._lock = threading.RLock()
         self.identity = Ice.Identity(session.uuid, f"session-{uuid}")
 
@@ -63,6 +65,12 @@ class Client:
         name : a uuid and the Slice class, as in "<uuid>omero.api.IQuery".
         """
         with self._lock:
+            if self._left:
+                raise Ice.ObjectNotExistException()
+            if len(self.services) >= MOST_SERVICES:
+                log.warning("refused a service to user %s, whose client has %d already", self.session.user_name,
+                            MOST_SERVICES)
+                raise refuse(omero.OverUsageException, f"A client has {MOST_SERVICES} services at most: close some.")
             self.services[name] = service
             self.server.adapter.add(servant, self._identity(name))
 
@@ -80,13 +88,15 @@ class Client:
     def leave(self) -> None:
         """Take away everything that was served for this client."""
         with self._lock:
-            for name, service in list(self.services.items()):
-                if isinstance(service, StatefulService):
-                    try:
-                        service.release(None)
-                    except Exception:
-                        log.exception("Could not release %s", name[36:])
-                self.forget(name)
+            self._left = True
+            services = list(self.services.items())
+        for name, service in services:  # without the lock: a call that is running may want it to end
+            if isinstance(service, StatefulService):
+                try:
+                    service.abandon()
+                except Exception:
+                    log.exception("Could not release %s", name[36:])
+            self.forget(name)
         self.server.withdraw(self.identity)
 
     def _identity(self, name: str) -> Ice.Identity:

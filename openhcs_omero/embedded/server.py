@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import secrets
 import signal
@@ -219,6 +220,12 @@ def _certificate(folder: Path) -> Path:
     return path
 
 
+REMOTE, REASON = r"remote address = (\S+)", r": Ice(?:SSL)?::(\w+Exception):(.*)"
+# How connections end in good order, or because the other end is gone.
+EXPECTED = {"CloseConnectionException", "ConnectionLostException", "ConnectionTimeoutException",
+            "ForcedCloseConnectionException", "ObjectAdapterDeactivatedException", "CommunicatorDestroyedException"}
+
+
 class _Log(Ice.Logger):
     """Ice's own messages go where the server's go."""
 
@@ -226,7 +233,11 @@ class _Log(Ice.Logger):
         log.info(message)
 
     def trace(self, category, message):
-        log.info("%s: %s", category, message)
+        """Of what goes on in the network, what was refused: a connection that ended because of what came over it."""
+        remote, reason = (re.search(pattern, message, re.S) for pattern in (REMOTE, REASON))
+        if reason and reason[1] not in EXPECTED:
+            log.warning("refused a connection from %s: %s: %s", remote[1] if remote else "?", reason[1],
+                        " ".join(reason[2].split()))
 
     def warning(self, message):
         log.warning(message)
@@ -249,7 +260,8 @@ def _communicator(certificate: Path) -> Ice.Communicator:
             "Ice.ThreadPool.Server.Size": "8", "Ice.ThreadPool.Server.SizeMax": "128",
             "Ice.ThreadPool.Server.SizeWarn": "0", "Ice.ACM.Server.Timeout": str(CONNECTION_TIMEOUT),
             "Ice.ACM.Server.Close": "4",  # close what shows no sign of life, whatever it was doing
-            "Ice.CacheMessageBuffers": "0", "Ice.Warn.Connections": "0", "Ice.Warn.Dispatch": "1"}.items():
+            "Ice.CacheMessageBuffers": "0", "Ice.Warn.Connections": "0", "Ice.Warn.Dispatch": "1",
+            "Ice.Trace.Network": "2"}.items():  # see _Log.trace
         properties.setProperty(key, value)
     data = Ice.InitializationData()
     data.properties, data.logger = properties, _Log()

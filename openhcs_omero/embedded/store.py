@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import logging
+import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +18,14 @@ import sqlalchemy as sa
 from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.schema import Schema, schema
 
+log = logging.getLogger(__name__)
 # What is to be done about files after a kill: "remove" those whose rows are gone, "settle" those that were written and
 # not saved yet. Each entry is made in the transaction, or before the write, that it is about.
 PENDING = sa.Table(
     "pending_file", sa.MetaData(), sa.Column("task", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
+RESERVED = 512  # descriptors that are not for kept files
 JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
 
 # One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
@@ -63,6 +68,7 @@ class Store:
         sa.event.listen(self.engine, "connect", _on_connect)
         sa.event.listen(self.engine, "begin", _on_begin)
         self._writer = threading.RLock()
+        self._opening, self._open_files = threading.Lock(), 0
         self._writers = itertools.count(1)
         self.commits = 0  # what was read at one count is still true at the same count
         self._add_constraints()
@@ -105,6 +111,25 @@ class Store:
         self.commits += 1
         if gone:
             self._remove(gone)
+
+    def open_file(self, path: Path, create: bool = False) -> int:
+        """The descriptor of a file that is kept open, for `close_file`.
+
+        Raises OverUsageException where so many are open that none would be left for connections and the database, and
+        FileNotFoundError.
+        """
+        with self._opening:
+            if self._open_files >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED:
+                log.warning("refused to open one more file: %d are open", self._open_files)
+                raise refuse(omero.OverUsageException, f"{self._open_files} files are open already: close some stores.")
+            file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+            self._open_files += 1
+        return file
+
+    def close_file(self, file: int) -> None:
+        with self._opening:
+            os.close(file)
+            self._open_files -= 1
 
     # -- files and their rows ------------------------------------------------------------------------------------
 

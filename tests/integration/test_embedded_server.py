@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -223,16 +224,57 @@ def test_odd_names_are_refused(omero_server, name):
 # -- the wire ----------------------------------------------------------------------------------------------------------
 
 
+def log_of(server) -> str:
+    return (server.data / "server.log").read_text()
+
+
 def test_garbage_on_the_port_harms_nobody(omero_server):
     endpoint = (omero_server.host, omero_server.port)
     silent = socket.create_connection(endpoint)
+    addresses = []
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096), b"\x16\x03\x01\xff\xff" + bytes(100), b"IceP" * 100):
         with socket.create_connection(endpoint) as noisy:
+            addresses.append("{}:{}".format(*noisy.getsockname()))
             noisy.sendall(garbage)
     conn = omero_server.login()
     assert conn.keepAlive()
     conn.close()
     silent.close()
+    if omero_server.data is not None:
+        wait_until(lambda: all(f"refused a connection from {address}" in log_of(omero_server) for address in addresses))
+
+
+def test_a_message_that_is_too_large_is_refused_unread(omero_server, root):
+    """Its header is enough: a message of two gigabytes to the port without TLS."""
+    if omero_server.data is None:
+        pytest.skip("of the embedded server")
+    port = int(re.search(r"-p (\d+)", root.getConfigService().getConfigValue("omero.router.insecure"))[1])
+    with socket.create_connection((omero_server.host, port), 20) as client:
+        assert client.recv(14).startswith(b"IceP")  # the server is ready for messages
+        client.sendall(b"IceP" + bytes((1, 0, 1, 0, 0, 0)) + (2**31 - 1).to_bytes(4, "little"))
+        assert client.recv(1) == b""
+    wait_until(lambda: "requested 2147483647 bytes" in log_of(omero_server))
+    assert root.keepAlive()
+
+
+@pytest.mark.slow
+def test_ten_thousand_open_stores_and_not_one_more(launch, tmp_path):
+    server, port = launch(tmp_path)
+    conn, other = login(port, server.password), login(port, server.password)
+    pixels = conn.createImageFromNumpySeq(iter([np.zeros((2, 2), "uint8")]), "image").getPixelsId()
+    with pytest.raises(omero.OverUsageException):
+        for _ in range(10_000):
+            store = conn.c.sf.createRawPixelsStore()
+            store.setPixelsId(pixels, False)
+            store.getPlane(0, 0, 0)
+    assert other.getQueryService().get("Pixels", pixels).sizeX.val == 2
+    assert "refused a service to user root" in log_of(server)
+    conn.close()
+    assert other.c.sf.createRawPixelsStore() is not None
+    folder = Path(f"/proc/{server.process.pid}/fd")
+    if folder.exists():
+        wait_until(lambda: len(list(folder.iterdir())) < 200)
+    other.close()
 
 
 def test_a_client_that_is_killed_leaves_nothing_open(omero_server, root):

@@ -136,13 +136,13 @@ class RawFileService(StatefulService):
     def _open(self) -> int:
         if self._file is None:
             try:
-                self._file = os.open(self.path, os.O_RDWR)
+                self._file = self.server.store.open_file(self.path)
             except FileNotFoundError:
                 with self.server.store.making_file("originalfile", self._id or 0) as path:
-                    self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+                    self._file = self.server.store.open_file(path, create=True)
         return self._file
 
     def _close_file(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self.server.store.close_file(self._file)
             self._file = None

@@ -140,7 +140,7 @@ class RawPixelsService(StatefulService):
 
     def _close_file(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self.server.store.close_file(self._file)
             self._file = None
 
     @property
@@ -154,10 +154,10 @@ class RawPixelsService(StatefulService):
         if self._file is None:
             self.layout  # noqa: B018  (asks for pixels to be chosen)
             try:
-                self._file = os.open(self._path, os.O_RDWR)
+                self._file = self.server.store.open_file(self._path)
             except FileNotFoundError:
                 with self.server.store.making_file("pixels", self._id or 0) as path:
-                    self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+                    self._file = self.server.store.open_file(path, create=True)
             if os.fstat(self._file).st_size < self.layout.total:
                 os.ftruncate(self._file, self.layout.total)
         return self._file
