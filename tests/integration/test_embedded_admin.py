@@ -1,9 +1,11 @@
 """Who may change users, groups and settings on the embedded server, by whichever way."""
 from __future__ import annotations
 
+import uuid
+
 import omero
 import pytest
-from models import new, ref, save
+from models import new, plate, ref, save
 from omero.rtypes import rbool, rlong, rstring, rtime
 
 REFUSED = (omero.SecurityViolation,)
@@ -138,3 +140,177 @@ def test_a_sessions_values_stay_in_it(conn):
     assert (sessions.getInputKeys(uuid), sessions.getOutputKeys(uuid)) == (["key"], ["number"])
     sessions.setInput(uuid, "key", None)
     assert sessions.getInputs(uuid) == {}
+
+
+# -- restricted administrators -----------------------------------------------------------------------------------------
+
+
+def privileges_of(conn, *names):
+    """Those privileges of administrators, as stored objects."""
+    return [conn.getQueryService().findByString("AdminPrivilege", "value", name) for name in names]
+
+
+@pytest.fixture
+def make_admin(omero_server, root):
+    """`make_admin(*privileges)` logs a new administrator in who has only these privileges."""
+    admin, made = root.c.sf.getAdminService(), []
+
+    def make(*privileges):
+        new_user = user("admin_" + uuid.uuid4().hex[:12])
+        oid = admin.createRestrictedSystemUserWithPassword(new_user, privileges_of(root, *privileges), rstring("pw"))
+        made.append((oid, omero_server.login(new_user.omeName.val, "pw")))
+        return made[-1][1]
+
+    yield make
+    for oid, conn in made:
+        conn.close()
+        admin.setAdminPrivileges(ref("Experimenter", oid), [])
+
+
+def names_of(privileges) -> list[str]:
+    return sorted(one.value.val for one in privileges)
+
+
+def test_a_restricted_administrator_has_only_the_privileges_given(make_admin, root):
+    conn = make_admin("Chgrp", "Sudo")
+    admin, me = conn.c.sf.getAdminService(), ref("Experimenter", conn.getUserId())
+    context = admin.getEventContext()
+    assert context.isAdmin and sorted(context.adminPrivileges) == ["Chgrp", "Sudo"]
+    assert names_of(admin.getCurrentAdminPrivileges()) == names_of(admin.getAdminPrivileges(me)) == ["Chgrp", "Sudo"]
+    assert len(admin.getAdminPrivileges(ref("Experimenter", 0))) == 15
+    with_sudo = [one.id.val for one in admin.getAdminsWithPrivileges(privileges_of(conn, "Sudo"))]
+    assert {0, conn.getUserId()} <= set(with_sudo)
+    root.c.sf.getAdminService().setAdminPrivileges(me, privileges_of(root, "Chown"))
+    assert names_of(admin.getCurrentAdminPrivileges()) == ["Chown"]
+
+
+def test_without_their_privileges_an_administrator_changes_no_users_and_groups(make_admin, make_user):
+    conn = make_admin()
+    admin, other = conn.c.sf.getAdminService(), make_user()
+    group, them = (ref("ExperimenterGroup", other.getGroupFromContext().getId()),
+                   ref("Experimenter", other.getUserId()))
+    changed = admin.getExperimenter(them.id.val)
+    for name, *args in (
+            ("createGroup", new("ExperimenterGroup", name="mine", ldap=rbool(False))),
+            ("createSystemUser", user()), ("createUser", user(), other.getGroupFromContext().getName()),
+            ("addGroups", them, [ref("ExperimenterGroup", 0)]), ("setGroupOwner", group, them),
+            ("updateExperimenter", changed), ("deleteExperimenter", them), ("deleteGroup", group),
+            ("changeUserPassword", changed.omeName.val, rstring("mine")),
+            ("setAdminPrivileges", ref("Experimenter", conn.getUserId()), privileges_of(conn, "Sudo")),
+            ("setDefaultGroup", them, group)):
+        with pytest.raises(omero.SecurityViolation):
+            getattr(admin, name)(*args)
+    with pytest.raises(omero.SecurityViolation):
+        conn.suConn(changed.omeName.val)
+
+
+def test_nobody_gives_privileges_that_they_lack(make_admin, make_user):
+    conn, full = make_admin("ModifyUser", "ModifyGroupMembership", "WriteOwned"), privileges_of
+    admin, me, root = conn.c.sf.getAdminService(), ref("Experimenter", conn.getUserId()), ref("Experimenter", 0)
+    them, system = ref("Experimenter", make_user().getUserId()), ref("ExperimenterGroup", 0)
+    mine = conn.getQueryService().get("Experimenter", conn.getUserId())
+    mine.config = []
+    promoted = conn.getQueryService().findByQuery(
+        f"select e from Experimenter e join fetch e.groupExperimenterMap where e.id = {them.id.val}", None)
+    promoted.addGroupExperimenterMap(new("GroupExperimenterMap", parent=system, owner=rbool(False)))
+    update = conn.getUpdateService()
+    for call, *args in (
+            (admin.setAdminPrivileges, me, full(conn, "Sudo", "ModifyUser")), (admin.createSystemUser, user()),
+            (admin.addGroups, them, [system]), (admin.setGroupOwner, system, them),
+            (admin.createRestrictedSystemUser, user(), full(conn, "Sudo")),
+            (admin.changeUserPassword, "root", rstring("mine")), (update.saveObject, mine),
+            (admin.updateExperimenterWithPassword, admin.getExperimenter(0), rstring("mine")),
+            (update.saveObject, promoted)):
+        with pytest.raises(omero.SecurityViolation):
+            call(*args)
+    assert len(admin.getCurrentAdminPrivileges()) == 3
+    with pytest.raises(omero.ApiUsageException):
+        admin.setAdminPrivileges(root, full(conn, "Sudo"))
+
+
+def test_sudo_gives_nobody_more_privileges_than_their_own(make_admin):
+    conn = make_admin("Sudo")
+    as_root = conn.suConn("root")
+    try:
+        context = as_root.getEventContext()
+        assert (context.userId, context.isAdmin, list(context.adminPrivileges)) == (0, True, ["Sudo"])
+        admin, sessions = as_root.c.sf.getAdminService(), as_root.c.sf.getSessionService()
+        with pytest.raises(omero.SecurityViolation):
+            admin.createGroup(new("ExperimenterGroup", name="mine", ldap=rbool(False)))
+        with pytest.raises(omero.SecurityViolation):
+            admin.changePassword(rstring("mine"))
+        again = sessions.createUserSession(0, 60_000, "")
+        assert again.sudoer.id.val == conn.getUserId()
+        client = omero.client(conn.host, conn.port)
+        inner = client.joinSession(again.uuid.val).getAdminService()
+        assert list(inner.getEventContext().adminPrivileges) == ["Sudo"]
+        client.closeSession()
+    finally:
+        as_root.close()
+
+
+# -- sessions, the guest, group owners ---------------------------------------------------------------------------------
+
+
+def test_fellows_of_a_group_see_none_of_each_others_sessions(make_user):
+    """A session's uuid opens it."""
+    one = make_user("rwrw--")
+    other = make_user(group=one.getGroupFromContext().getId())
+    for query in ("select s.uuid from Session s", "select s.uuid from Event e join e.session s",
+                  "select e.session.uuid from Event e"):
+        seen = {row[0].val for row in other.getQueryService().projection(query, None)}
+        assert other.c.getSessionId() in seen or "Event" in query
+        assert one.c.getSessionId() not in seen
+    session = one.getEventContext().sessionId
+    with pytest.raises(omero.SecurityViolation):
+        other.getQueryService().get("Session", session)
+    assert session not in [found.id.val for found in other.getQueryService().findAll("Session", None)]
+
+
+def test_the_guest_makes_nothing(omero_server):
+    if omero_server.data is None:
+        pytest.skip("a real server may have its guest locked out")
+    conn = omero_server.login("guest", "guest")
+    byte = conn.getQueryService().findByString("PixelsType", "value", "uint8")
+    for call, *args in ((conn.getUpdateService().saveObject, new("Dataset", name="mine")),
+                        (conn.getPixelsService().createImage, 1, 1, 1, 1, [0], byte, "mine", ""),
+                        (conn.c.sf.sharedResources().newTable, 0, "mine")):
+        with pytest.raises(omero.SecurityViolation):
+            call(*args)
+    conn.close()
+
+
+def test_a_group_owner_brings_users_into_the_own_group_alone(omero_server, make_user, root):
+    owner, stranger = make_user("rwra--"), make_user()
+    group, them = owner.getGroupFromContext().getId(), ref("Experimenter", stranger.getUserId())
+    other = ref("ExperimenterGroup", stranger.getGroupFromContext().getId())
+    root.c.sf.getAdminService().setGroupOwner(ref("ExperimenterGroup", group), ref("Experimenter", owner.getUserId()))
+    admin, name = owner.c.sf.getAdminService(), "user_" + uuid.uuid4().hex[:12]
+    admin.addGroups(them, [ref("ExperimenterGroup", group)])
+    assert group in admin.getMemberOfGroupIds(them)
+    admin.removeGroups(them, [ref("ExperimenterGroup", group)])
+    admin.createExperimenterWithPassword(user(name), rstring("pw"), ref("ExperimenterGroup", group), [])
+    omero_server.login(name, "pw").close()
+    for call, *args in ((admin.addGroups, them, [ref("ExperimenterGroup", group), other]),
+                        (admin.addGroups, them, [ref("ExperimenterGroup", 0)]), (admin.removeGroups, them, [other]),
+                        (admin.createExperimenterWithPassword, user(), rstring("pw"), other, []),
+                        (admin.changeUserPassword, name, rstring("mine"))):
+        with pytest.raises(omero.SecurityViolation):
+            call(*args)
+
+
+def test_a_fellow_puts_nothing_into_anothers_lists_or_paths(make_user):
+    owner = make_user("rwra--")
+    fellow = make_user(group=owner.getGroupFromContext().getId())
+    theirs, mine = save(owner, plate(wells=1, sites=1)), save(fellow, plate(wells=1, sites=1))
+    well = fellow.getQueryService().findByQuery(
+        f"select w from Well w left join fetch w.wellSamples where w.plate.id = {theirs.id.val}", None)
+    well._wellSamplesSeq.append(ref("WellSample", mine.copyWells()[0].copyWellSamples()[0].id.val))
+    with pytest.raises(omero.SecurityViolation):
+        save(fellow, well)
+    file = save(fellow, new("OriginalFile", name="file", path="/a/"))
+    file.path = rstring("/a/../../etc/")
+    with pytest.raises(omero.SecurityViolation):
+        save(fellow, file)
+    with pytest.raises(omero.SecurityViolation):
+        save(fellow, new("OriginalFile", name="passwd", path="/etc/", repo=str(uuid.uuid4())))
