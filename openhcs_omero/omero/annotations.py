@@ -85,7 +85,7 @@ def save_text(
 
 
 def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = None) -> list[TextFile]:
-    """The files attached to an object, by name; of those with one name the newest. One call.
+    """The files attached to an object but OMERO.tables, by name; of those with one name the newest. One call.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ def texts_of(
         rows = services.rows(
             conn, "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
                   f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
-                  "where l.child.id = a.id and l.parent.id in (:ids) order by a.id", ids=ids)
+                  "where l.child.id = a.id and l.parent.id in (:ids) "
+                  "and (f.mimetype is null or f.mimetype <> 'OMERO.tables') order by a.id", ids=ids)
         for object_id, annotation_id, file_id, name, size, namespace, sha1 in rows:
             if ns is None or namespace == ns:
                 found[object_id].append(TextFile(annotation_id, file_id, name, size or 0, namespace, sha1))

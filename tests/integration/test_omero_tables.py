@@ -8,6 +8,7 @@ from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError, RightsError
 from openhcs_omero.omero import services, tables
+from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
 
@@ -67,6 +68,7 @@ def test_a_row_a_site(conn, plate):
         "a\\b": (omero.grid.LongColumn, [1, 2, 3]),
     }
     assert list(list_tables(conn, plate.plate_id)) == ["features.csv"]
+    assert list_texts(conn, "Plate", plate.plate_id) == []  # it is no text
 
 
 def test_a_row_a_well(conn, plate):
