@@ -52,10 +52,13 @@ def _server(parser: argparse.ArgumentParser,
 
 def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[tuple[str, Ratio]]:
     """Each benchmark's ratios; its table is printed as soon as it is through."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
         ratios = list(module.measure(server, quick))
-        Console().print(_table(name, ratios))
+        console.print(_table(name, ratios))
         yield from ((name, ratio) for ratio in ratios)
 
 

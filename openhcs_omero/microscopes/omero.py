@@ -1,5 +1,7 @@
 """Plates in OMERO: read from it and written to it, whatever else is configured."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from openhcs_omero.errors import PlateError
@@ -7,8 +9,8 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing, PlatePath
 from openhcs_omero.omero.paths import VirtualPath, plate_of
-from openhcs_omero.omero.pixels import ImageMetadata, read_metadata, read_plane, read_site
-from openhcs_omero.omero.plate import PlateStructure
+from openhcs_omero.omero.pixels import ImageMetadata, read_metadata, read_plane, read_site, read_sites
+from openhcs_omero.omero.plate import ImageStructure, PlateStructure
 
 
 class OMEROHandler(MicroscopeHandler):
@@ -48,6 +50,11 @@ class OMEROHandler(MicroscopeHandler):
 
     def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         return read_site(self.backend.conn, self.listing(plate_path).structure.image(well, site))
+
+    def load_sites(self, plate_path: PlatePath, well: str,
+                   filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+        images = self.listing(plate_path).structure.well(well).images
+        return read_sites(self.backend.conn, [images[site] for site in sorted(images)])
 
     def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
                    filemanager: FileManager) -> np.ndarray:

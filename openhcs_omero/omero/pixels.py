@@ -8,7 +8,9 @@ import contextlib
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,8 @@ from openhcs_omero.omero.pixeltypes import OMERO_NAMES
 from openhcs_omero.omero.plate import PYRAMID_PLANE, ImageStructure
 
 MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
+READ_CALL = 4 * 2**20  # bytes read in one call, where a plane has no more: what stays in the processor's cache
+READERS = 2  # sites that are read at once; each has a store of its own
 
 
 # ---- reading
@@ -61,7 +65,7 @@ _open = _OpenStore()
 def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
     """All pixels of a site, (T, C, Z, Y, X) of the image's type.
 
-    Whole timepoints come in one call where they fit into a message, else stacks, else planes. Where the server's data
+    Whole timepoints come in one call where they are small, else stacks, else planes. Where the server's data
     folder is at hand and pixels in it have the server's SHA-1, they come from there.
 
     Raises
@@ -77,16 +81,32 @@ def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
     store, options = _store_of(conn, image), services.context(conn, services.ALL_GROUPS)
     plane = image.size_y * image.size_x * stored.itemsize
     for t in range(image.size_t):
-        if plane * image.size_z * image.size_c <= MAX_CALL:
+        if plane * image.size_z * image.size_c <= READ_CALL:
             _put(block[t], store.getTimepoint(t, options), stored)
             continue
         for c in range(image.size_c):
-            if plane * image.size_z <= MAX_CALL:
+            if plane * image.size_z <= READ_CALL:
                 _put(block[t, c], store.getStack(c, t, options), stored)
             else:
                 for z in range(image.size_z):
                     _put(block[t, c, z], store.getPlane(z, c, t, options), stored)
     return block
+
+
+def read_sites(
+    conn: BlitzGateway, images: Sequence[ImageStructure]
+) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+    """Each image with all of its pixels, as `read_site`; the next two are read while the caller works on these."""
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(READERS)]
+        for reader in readers:
+            stack.callback(reader.submit, close_store)
+        waiting = deque(reader.submit(read_site, conn, image) for reader, image in zip(readers, images))
+        for number, image in enumerate(images):
+            pixels = waiting.popleft().result()
+            if number + READERS < len(images):
+                waiting.append(readers[number % READERS].submit(read_site, conn, images[number + READERS]))
+            yield image, pixels
 
 
 def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int) -> np.ndarray:
@@ -142,14 +162,17 @@ def _stored_type(image: ImageStructure) -> np.dtype:
 
 def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
     """This thread's raw pixels store, on the image."""
-    if _open.client is conn.c and _open.pixels_id == image.pixels_id:
-        return _open.store
-    if _open.client is conn.c:
-        close_store()
-    store = conn.c.sf.createRawPixelsStore()
-    store.setPixelsId(image.pixels_id, False, services.context(conn, services.ALL_GROUPS))
-    _open.client, _open.pixels_id, _open.store, _open.process = conn.c, image.pixels_id, store, os.getpid()
-    return store
+    if _open.client is not conn.c:
+        store = conn.c.sf.createRawPixelsStore()
+        _open.client, _open.store, _open.pixels_id, _open.process = conn.c, store, None, os.getpid()
+    if _open.pixels_id != image.pixels_id:
+        try:
+            _open.store.setPixelsId(image.pixels_id, False, services.context(conn, services.ALL_GROUPS))
+        except BaseException:
+            close_store()
+            raise
+        _open.pixels_id = image.pixels_id
+    return _open.store
 
 
 def close_store() -> None:

@@ -1,6 +1,7 @@
 """Plates, sites and planes as a server gives them."""
 
 import dataclasses
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +20,7 @@ from openhcs_omero.omero.pixels import (
     read_metadata,
     read_plane,
     read_site,
+    read_sites,
     write_well_images,
 )
 from openhcs_omero.omero.plate import load_plate
@@ -112,7 +114,8 @@ def test_pixels_of_all_types(conn, dtype):
 )
 def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, limit, calls):
     shape = (2, 3, 2, 5, 7)
-    monkeypatch.setattr("openhcs_omero.omero.pixels.MAX_CALL", limit)
+    for name in ("READ_CALL", "MAX_CALL"):
+        monkeypatch.setattr(f"openhcs_omero.omero.pixels.{name}", limit)
     wire.start()
     plate_id = make_plate(conn, {"A01": 1}, shape=shape)
     assert [call for call in wire.stop() if call.startswith("set") and call != "setPixelsId"] == [
@@ -131,8 +134,28 @@ def test_planes_of_an_image_share_a_store(conn, wire):
     for image in (plate.image("A01", 1), plate.image("A01", 2)):
         for z in range(3):
             read_plane(conn, image, z, 0, 0)
-    opened = ["createRawPixelsStore", "setPixelsId", "getPlane", "getPlane", "getPlane"]
-    assert wire.stop() == [*opened, "close", *opened]
+    planes = ["setPixelsId", "getPlane", "getPlane", "getPlane"]
+    assert wire.stop() == ["createRawPixelsStore", *planes, *planes]
+
+
+def test_sites_are_read_ahead_by_two_stores(conn, wire):
+    plate = load_plate(conn, make_plate(conn, {"A01": 5}))
+    images = [plate.image("A01", site) for site in range(1, 6)]
+    wire.start()
+    for site, (image, pixels) in enumerate(read_sites(conn, images), 1):
+        assert image == images[site - 1] and np.array_equal(pixels, block(site))
+    assert Counter(wire.stop()) == {"createRawPixelsStore": 2, "setPixelsId": 5, "getTimepoint": 5, "close": 2}
+    next(iter(read_sites(conn, images)))
+    assert not [name for name in conn.c.sf.activeServices() if name.endswith("RawPixelsStore")]
+    assert not list(read_sites(conn, []))
+
+
+def test_a_site_that_can_not_be_read_ends_the_reading_ahead(conn):
+    plate = load_plate(conn, make_plate(conn, {"A01": 2}))
+    gone = dataclasses.replace(plate.image("A01", 1), pixels_id=2**40)
+    with pytest.raises(omero.ValidationException):
+        list(read_sites(conn, [plate.image("A01", 2), gone]))
+    assert not [name for name in conn.c.sf.activeServices() if name.endswith("RawPixelsStore")]
 
 
 def test_a_thread_closes_its_own_store(conn):

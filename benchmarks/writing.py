@@ -1,0 +1,108 @@
+"""Planes a second that are written, and in how many calls: a well of nine sites at a time.
+
+Against polystore's save_batch the images go into a derived plate through this package's save_batch, and are seen in it
+at the end; against a bare createImageFromNumpySeq loop they are images that no well shows.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from omero.gateway import BlitzGateway
+from omero.model import PlateI, WellI, WellSampleI
+from omero.rtypes import rint, rstring
+from polystore.omero_local import OMEROLocalBackend as Polystore
+
+from benchmarks.common import BenchServer, Ratio, best, counted_calls, noise, wells_of
+from benchmarks.opening import plain_image
+from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.omero import services
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.omero.pixels import NewImage, write_well_images
+
+SITES = 9
+
+
+def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
+    with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as home, server.login() as conn:
+        before = os.environ.get("HOME")
+        os.environ["HOME"] = home  # polystore keeps locks there
+        try:
+            for channels, side in ((2, 512),) if quick else ((2, 512), (4, 1080)):
+                yield from _measure(conn, channels, side, 2 if quick else 7)
+        finally:
+            os.environ.pop("HOME")
+            if before is not None:
+                os.environ["HOME"] = before
+
+
+def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Iterator[Ratio]:
+    sites = [noise((1, channels, 1, side, side), site) for site in range(SITES)]
+    source, label, images = _source(conn), f"benchmark {uuid.uuid4().hex[:8]}", []
+    ours, peer = OMEROLocalBackend(omero_conn=conn), Polystore(omero_conn=conn)
+    wells = {name: (well for well in wells_of(96)) for name in ("ours", "polystore")}
+    number = count()
+
+    def save_batch() -> None:
+        well = next(wells["ours"])
+        paths = [f"/omero/plate_{source}_bench/{well}/{well}_s{site:03d}_z000_c{c:03d}.tif"
+                 for site in range(1, SITES + 1) for c in range(channels)]
+        ours.save_batch([plane for site in sites for plane in site[0, :, 0]], paths)
+
+    def polystore() -> None:
+        well = next(wells["polystore"])
+        paths = [f"/omero/plate_{source}_outputs/images/{well}_s{site:03d}_w{c}_z001_t001.tif"
+                 for site in range(1, SITES + 1) for c in range(1, channels + 1)]
+        peer.save_batch([plane for site in sites for plane in site[0, :, 0]], paths)
+
+    def write_images() -> None:
+        new = [NewImage(f"{label} {next(number)}", site) for site in sites]
+        written = write_well_images(conn, new, "benchmark", services.current_group(conn))
+        images.extend(image.image_id for image in written)
+
+    def numpy_seq() -> None:
+        for site in sites:
+            made = conn.createImageFromNumpySeq(iter(site[0, :, 0]), f"{label} {next(number)}", sizeC=channels)
+            images.append(made.getId())
+
+    runs: dict[str, Callable[[], None]] = {"ours": save_batch, "polystore": polystore, "images": write_images,
+                                           "numpy seq": numpy_seq}
+    calls = {}
+    for run in runs.values():
+        run()  # makes the derived plates
+    for name, run in runs.items():
+        with counted_calls() as counted:
+            run()
+        calls[name] = counted.total() / SITES
+    took = best(runs, rounds)
+    _clean(conn, source, images)
+    planes, what = SITES * channels, f"write {channels} x {side} x {side}"
+    for mine, theirs, named, target in (("ours", "polystore", "polystore's save_batch", 3),
+                                        ("images", "numpy seq", "a createImageFromNumpySeq loop", 2)):
+        yield Ratio(f"{what}, against {named}", planes / took[mine], planes / took[theirs], "planes/s", target)
+        yield Ratio(f"{what}, against {named}", calls[mine], calls[theirs], "calls/image", None, "less")
+
+
+def _source(conn: BlitzGateway) -> int:
+    """A plate whose wells have an image without pixels each; its id."""
+    plate = PlateI()
+    plate.name = rstring("benchmark writing")
+    for name in wells_of(96):
+        well = WellI()
+        well.row, well.column = map(rint, parse_well(name))
+        sample = WellSampleI()
+        sample.image = plain_image(name)
+        well.addWellSample(sample)
+        plate.addWell(well)
+    group = services.context(conn, services.current_group(conn))
+    return services.update(conn).saveAndReturnObject(plate, group).id.val
+
+
+def _clean(conn: BlitzGateway, source: int, images: list[int]) -> None:
+    theirs = services.rows(conn, "select p.id from Plate p where p.name = :name", name=f"plate_{source}_outputs_images")
+    derived = find_derived(conn, source, "bench")
+    plates = [source, *(row[0] for row in theirs), *([derived] if derived else [])]
+    services.delete(conn, services.current_group(conn), Plate=plates, Image=images)
