@@ -306,10 +306,15 @@ def write_well_images(
     with services.writing("images"):
         saved = services.update(conn).saveAndReturnArray(graphs, services.context(conn, group_id))
     try:
-        return [
-            WrittenImage(image.id.val, _write_pixels(conn, image.getPrimaryPixels().id.val, block, group_id))
-            for image, block in zip(saved, blocks)
-        ]
+        store, options = conn.c.sf.createRawPixelsStore(), services.context(conn, group_id)
+        try:
+            return [
+                WrittenImage(image.id.val, _write_pixels(store, options, image.getPrimaryPixels().id.val, block))
+                for image, block in zip(saved, blocks)
+            ]
+        finally:
+            with contextlib.suppress(Exception):
+                store.close(options)
     except BaseException as error:
         ids = [image.id.val for image in saved]
         swept = isinstance(error, Exception) and missing(conn, ids)
@@ -415,33 +420,27 @@ def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
         yield channel
 
 
-def _write_pixels(conn: BlitzGateway, pixels_id: int, block: np.ndarray, group_id: int) -> str:
+def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, block: np.ndarray) -> str:
     """Write a big-endian (T, C, Z, Y, X) block; the SHA-1 that the server confirmed."""
-    options = services.context(conn, group_id)
     digest = hashlib.sha1()
-    store = conn.c.sf.createRawPixelsStore()
-    try:
-        store.setPixelsId(pixels_id, False, options)
-        for t, timepoint in enumerate(block):
-            if timepoint.nbytes <= MAX_CALL:
-                data = timepoint.tobytes()
-                store.setTimepoint(data, t, options)
+    store.setPixelsId(pixels_id, False, options)
+    for t, timepoint in enumerate(block):
+        if timepoint.nbytes <= MAX_CALL:
+            data = timepoint.tobytes()
+            store.setTimepoint(data, t, options)
+            digest.update(data)
+            continue
+        for c, stack in enumerate(timepoint):
+            if stack.nbytes <= MAX_CALL:
+                data = stack.tobytes()
+                store.setStack(data, 0, c, t, options)
                 digest.update(data)
                 continue
-            for c, stack in enumerate(timepoint):
-                if stack.nbytes <= MAX_CALL:
-                    data = stack.tobytes()
-                    store.setStack(data, 0, c, t, options)
-                    digest.update(data)
-                    continue
-                for z, plane in enumerate(stack):
-                    data = plane.tobytes()
-                    store.setPlane(data, z, c, t, options)
-                    digest.update(data)
-        stored = store.save(options)
-    finally:
-        with contextlib.suppress(Exception):
-            store.close(options)
+            for z, plane in enumerate(stack):
+                data = plane.tobytes()
+                store.setPlane(data, z, c, t, options)
+                digest.update(data)
+    stored = store.save(options)
     if stored is None or stored.sha1.val != digest.hexdigest():
         raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
                            "look into the server's log if it happens again")

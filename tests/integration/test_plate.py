@@ -128,6 +128,22 @@ def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, limit,
     assert np.array_equal(site, block(1, shape))
 
 
+def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch):
+    """One save for all rows, one store for all pixels, each of whose bytes is sent once."""
+    sent: list[int] = []
+    set_timepoint = omero.api.RawPixelsStorePrx.setTimepoint
+    monkeypatch.setattr(omero.api.RawPixelsStorePrx, "setTimepoint",
+                        lambda self, data, *rest: (sent.append(len(data)), set_timepoint(self, data, *rest))[1])
+    images = [NewImage(f"site {site}", block(site), annotations=[("k", "v")]) for site in range(9)]
+    group = services.current_group(conn)
+    services.update(conn)  # asked for once a session
+    wire.start()
+    write_well_images(conn, images, "test", group)
+    assert Counter(wire.stop()) == {"saveAndReturnArray": 1, "createRawPixelsStore": 1, "close": 1,
+                                    "setPixelsId": 9, "setTimepoint": 9, "save": 9}
+    assert sent == [block(0).nbytes] * 9
+
+
 def test_planes_of_an_image_share_a_store(conn, wire):
     plate = load_plate(conn, make_plate(conn))
     wire.start()
