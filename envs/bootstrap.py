@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the virtual environment that `make demo` and `make test` run in; standard library only.
 
-    python3 envs/bootstrap.py [--venv .venv] [--extras embedded,dev]
+    python3 envs/bootstrap.py [--venv .venv] [--extras embedded,cluster,dev]
     python3 envs/bootstrap.py --venv .venv-web --requirements envs/web.txt      (those packages, without the project)
 
 It does nothing where everything is there already. The one hard part is zeroc-ice 3.6.5, which omero-py needs and which
@@ -139,7 +139,7 @@ def install(python: Path, state: bytes, *what: str | Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--extras", default="embedded,dev")
+    parser.add_argument("--extras", default="embedded,cluster,dev")
     parser.add_argument("--requirements", type=Path, help="install the packages of this file, and not the project")
     args = parser.parse_args()
     if sys.version_info[:2] not in SUPPORTED:
