@@ -8,6 +8,7 @@ of the planes by timepoint, channel and z, in the file's byte order (ManagedImpo
 
 import hashlib
 import logging
+import mmap
 import re
 import threading
 from collections import Counter
@@ -109,7 +110,7 @@ def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path, place: Plac
     """The folder of the image's files, which are there and have the right size; raises as `_checked`."""
     _check_kind(image, data_dir)
     if _own_size(data_dir, image) is not None:
-        _map_own(data_dir, image)
+        _check_own(data_dir, image)
         return OWN
     if place is None:
         raise BadMount(f"it has no file under {OWN}/")
@@ -166,14 +167,20 @@ def _own_size(data_dir: Path, image: ImageStructure) -> int | None:
         return None
 
 
-def _map_own(data_dir: Path, image: ImageStructure) -> np.ndarray:
-    stored = np.dtype(image.pixel_type).newbyteorder(">")
-    if _own_size(data_dir, image) != int(np.prod(image.shape)) * stored.itemsize:
+def _check_own(data_dir: Path, image: ImageStructure) -> None:
+    if _own_size(data_dir, image) != int(np.prod(image.shape)) * np.dtype(image.pixel_type).itemsize:
         raise BadMount(f"its file under {OWN}/ has another size than the server's")
+
+
+def _map_own(data_dir: Path, image: ImageStructure) -> np.ndarray:
+    """The whole file, big-endian; the system is asked for all of it at once."""
+    _check_own(data_dir, image)
     try:
-        return np.memmap(pixels_file(data_dir, image.pixels_id), stored, "r", shape=image.shape)
+        with pixels_file(data_dir, image.pixels_id).open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
     except OSError as error:
         raise BadMount(f"its file under {OWN}/ can't be read ({error.strerror})") from None
+    return np.frombuffer(mapped, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape)
 
 
 def _identity(path: Path, image: ImageStructure) -> tuple[Any, ...]:
