@@ -1,0 +1,72 @@
+"""The whole workflow against the same step in a plain loop over arrays in memory, with as many processes.
+
+What is over the loop's time is the price of everything that is not the step: Snakemake, a process a well, OMERO.
+"""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import ROOT, BenchServer, Ratio, noise, wells_of
+from benchmarks.plates import delete_plates, make_plate, run_snakemake
+
+PROCESSES = 2
+SHAPE = (1, 2, 1, 512, 512)
+STEPS = """
+from benchmarks.workflow import work
+
+
+def step(image, filemanager, metadata, backend="disk", seconds=1.0):
+    return work(image, seconds), {"mean": float(image.mean())}
+"""
+
+
+def work(image: np.ndarray, seconds: float) -> np.ndarray:
+    """Compute for so many seconds of this thread's CPU time."""
+    end, result = time.thread_time() + seconds, image
+    while time.thread_time() < end:
+        result = np.sort(image, axis=-1)
+    return result
+
+
+def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
+    wells = 6 if quick else 96
+    with server.login() as conn:
+        plate = make_plate(conn, 96, SHAPE)
+    try:
+        for seconds in (5.0, 1.0):
+            began = time.perf_counter()
+            _loop(wells, seconds)
+            plain = time.perf_counter() - began
+            with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:
+                before, began = sum(os.times()[2:4]), time.perf_counter()
+                _workflow(server, Path(folder), plate, wells, seconds)
+                took = time.perf_counter() - began
+                cpu = sum(os.times()[2:4]) - before
+            what = f"{wells} wells of {seconds:g} s of work, a job a well"
+            yield Ratio(f"{what}, against a loop in memory", took, plain, "s", 1.25 if seconds == 5 else None, "less")
+            yield Ratio(f"{what}: CPU time a well beside its work", cpu / wells - seconds, None, "s")
+    finally:
+        with server.login() as conn:
+            delete_plates(conn, [plate])
+
+
+def _loop(wells: int, seconds: float) -> None:
+    arrays = [noise(SHAPE, seed) for seed in range(wells)]
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        list(pool.map(work, arrays, [seconds] * wells))
+
+
+def _workflow(server: BenchServer, folder: Path, plate: int, wells: int, seconds: float) -> None:
+    (folder / "steps.py").write_text(f"import sys\nsys.path.append({str(ROOT)!r})\n{STEPS}")
+    steps = [{"call": "steps:step", "params": {"seconds": seconds}}]
+    (folder / "config.yaml").write_text(json.dumps(
+        {"plates": [plate], "wells": wells_of(96)[:wells], "steps": steps}))
+    run_snakemake(server, folder, "--snakefile", ROOT / "Snakefile")
