@@ -15,7 +15,7 @@ import tifffile
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.omero.paths import parse_well, well_name
-from openhcs_omero.omero.pixels import ImageMetadata, close_store
+from openhcs_omero.omero.pixels import ImageMetadata
 from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
 
 PlatePath = str | int | Path
@@ -158,7 +158,6 @@ class MicroscopeHandler(ABC):
                 if following is not None:
                     waiting = reader.submit(self.load_site, plate_path, well, following, filemanager)
                 yield images[site], pixels
-            reader.submit(close_store).result()
 
     def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
                    filemanager: FileManager) -> np.ndarray:
