@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint test-pythons clean
+.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint bench test-pythons clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
@@ -53,6 +53,11 @@ install-slurm:
 
 test-slurm: setup install-slurm
 	$(BIN)/pytest -m slurm tests/slurm
+
+# How fast it is beside its peers, in an environment with them; NAMES="reading writing" chooses
+bench:
+	@$(PYTHON) envs/bootstrap.py --venv .venv-bench --requirements benchmarks/requirements.txt
+	.venv-bench/bin/python -W ignore -m benchmarks $(NAMES)
 
 # The set-up and the quick tests on every supported Python that is installed
 test-pythons:
