@@ -43,6 +43,7 @@ from openhcs_omero.omero.plate import PYRAMID_PLANE, ImageStructure
 MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
 READ_CALL = 4 * 2**20  # bytes read in one call, where a plane has no more: what stays in the processor's cache
 READERS = 2  # sites that are read at once; each has a store of its own
+WRITERS = 2  # images that are written at once; each has a store of its own
 
 
 # ---- reading
@@ -306,15 +307,8 @@ def write_well_images(
     with services.writing("images"):
         saved = services.update(conn).saveAndReturnArray(graphs, services.context(conn, group_id))
     try:
-        store, options = conn.c.sf.createRawPixelsStore(), services.context(conn, group_id)
-        try:
-            return [
-                WrittenImage(image.id.val, _write_pixels(store, options, image.getPrimaryPixels().id.val, block))
-                for image, block in zip(saved, blocks)
-            ]
-        finally:
-            with contextlib.suppress(Exception):
-                store.close(options)
+        digests = _write_blocks(conn, group_id, [image.getPrimaryPixels().id.val for image in saved], blocks)
+        return [WrittenImage(image.id.val, sha1) for image, sha1 in zip(saved, digests)]
     except BaseException as error:
         ids = [image.id.val for image in saved]
         swept = isinstance(error, Exception) and missing(conn, ids)
@@ -418,6 +412,26 @@ def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
             channel.statsInfo = StatsInfoI()
             channel.statsInfo.globalMin, channel.statsInfo.globalMax = rdouble(low), rdouble(high)
         yield channel
+
+
+def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], blocks: list[np.ndarray]) -> list[str]:
+    """Write the blocks of several images; their SHA-1s. While the server checks one image, another is on its way."""
+    options = services.context(conn, group_id)
+    digests = [""] * len(blocks)
+
+    def write(first: int) -> None:
+        store = conn.c.sf.createRawPixelsStore()
+        try:
+            for number in range(first, len(blocks), WRITERS):
+                digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
+        finally:
+            with contextlib.suppress(Exception):
+                store.close(options)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for writing in [pool.submit(write, first) for first in range(min(WRITERS, len(blocks)))]:
+            writing.result()
+    return digests
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, block: np.ndarray) -> str:

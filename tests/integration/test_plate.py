@@ -139,7 +139,7 @@ def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch)
     services.update(conn)  # asked for once a session
     wire.start()
     write_well_images(conn, images, "test", group)
-    assert Counter(wire.stop()) == {"saveAndReturnArray": 1, "createRawPixelsStore": 1, "close": 1,
+    assert Counter(wire.stop()) == {"saveAndReturnArray": 1, "createRawPixelsStore": 2, "close": 2,
                                     "setPixelsId": 9, "setTimepoint": 9, "save": 9}
     assert sent == [block(0).nbytes] * 9
 
