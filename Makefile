@@ -38,7 +38,7 @@ lint: setup
 
 # What is quick, then a real Slurm; where that can't be installed, its tests are skipped and say so
 test: lint install-slurm
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not slurm and not web and not clients"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm and not web and not clients"
 	$(BIN)/pytest -m "slurm and not slow" tests/slurm
 
 test-slow: setup

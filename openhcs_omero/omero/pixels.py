@@ -335,7 +335,7 @@ def discard(conn: BlitzGateway, image_ids: list[int], group_id: int) -> None:
 
 
 def storable(pixels: np.ndarray, name: str) -> np.ndarray:
-    """The same values in a type that OMERO keeps, big-endian.
+    """The same values in a type that OMERO keeps, in this machine's byte order; not a copy where they are that already.
 
     Raises
     ------
@@ -361,7 +361,7 @@ def storable(pixels: np.ndarray, name: str) -> np.ndarray:
             raise PlateError(f"image {name!r} has values from {low} to {high}; OMERO keeps integers of up to 32 bits")
     if dtype.name not in OMERO_NAMES:
         raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO keeps {', '.join(OMERO_NAMES)}")
-    return pixels.astype(dtype.newbyteorder(">"))
+    return pixels.astype(dtype.newbyteorder("="), copy=False)
 
 
 def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnotationI:
@@ -435,25 +435,25 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, block: np.ndarray) -> str:
-    """Write a big-endian (T, C, Z, Y, X) block; the SHA-1 that the server confirmed."""
+    """Write a (T, C, Z, Y, X) block, in as few calls as messages allow; the SHA-1 that the server confirmed."""
     digest = hashlib.sha1()
+
+    def sent(part: np.ndarray) -> bytes:
+        data = part.astype(part.dtype.newbyteorder(">"), copy=False).tobytes()
+        digest.update(data)
+        return data
+
     store.setPixelsId(pixels_id, False, options)
     for t, timepoint in enumerate(block):
         if timepoint.nbytes <= MAX_CALL:
-            data = timepoint.tobytes()
-            store.setTimepoint(data, t, options)
-            digest.update(data)
+            store.setTimepoint(sent(timepoint), t, options)
             continue
         for c, stack in enumerate(timepoint):
             if stack.nbytes <= MAX_CALL:
-                data = stack.tobytes()
-                store.setStack(data, 0, c, t, options)
-                digest.update(data)
+                store.setStack(sent(stack), 0, c, t, options)
                 continue
             for z, plane in enumerate(stack):
-                data = plane.tobytes()
-                store.setPlane(data, z, c, t, options)
-                digest.update(data)
+                store.setPlane(sent(plane), z, c, t, options)
     stored = store.save(options)
     if stored is None or stored.sha1.val != digest.hexdigest():
         raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
