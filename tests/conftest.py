@@ -1,6 +1,7 @@
 """An OMERO server for the tests: the embedded one, started for the run, or a real one that the command line names."""
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import uuid
@@ -19,8 +20,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Have Ctrl-C mean what it says to what the tests start; a shell's background processes ignore it."""
+    # Ctrl-C is to mean what it says to what the tests start; a shell's background processes ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(ImportError):  # the environments of clients have none
+        from hypothesis import HealthCheck, settings
+
+        # how long an example takes says how busy the machine is, and nothing else
+        settings.register_profile("any machine", deadline=None,
+                                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+        settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

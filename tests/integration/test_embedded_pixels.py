@@ -7,7 +7,7 @@ import numpy as np
 import omero
 import omero.clients
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import new, save
 
@@ -41,7 +41,7 @@ def block(conn):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_a_hypercube_is_the_slice_of_the_block(block, data):
     values, store = block
     start = [data.draw(st.integers(0, size - 1)) for size in SIZES]
@@ -52,7 +52,7 @@ def test_a_hypercube_is_the_slice_of_the_block(block, data):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_a_tile_is_the_part_of_the_plane(block, data):
     values, store = block
     x, y = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 3))

@@ -7,7 +7,7 @@ import Ice
 import omero
 import omero.grid
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omero.rtypes import rlong, rstring
 
@@ -108,7 +108,7 @@ def numbers(root):
     table.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(st.integers(-12, 12), st.integers(-12, 12), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), st.booleans())
 def test_conditions_are_what_python_says(numbers, low, high, operator, both):
     join = "&" if both else "|"

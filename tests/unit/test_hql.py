@@ -12,7 +12,7 @@ omero = pytest.importorskip("omero")
 
 import sqlalchemy as sa  # noqa: E402
 from hql_store import PLATES, column, context, objects, results, rows  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rstring, unwrap  # noqa: E402
 
@@ -74,7 +74,6 @@ def said(condition):
     return f"p.{first} {second} {third!r}"
 
 
-@settings(deadline=None)
 @given(CONDITIONS)
 def test_conditions(store, condition):
     expected = {

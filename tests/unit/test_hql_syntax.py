@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("lark")
 omero = pytest.importorskip("omero")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from openhcs_omero.embedded.hql import syntax  # noqa: E402
@@ -210,13 +210,11 @@ def text_of(expr) -> str:
             return "exists " + text_of(expr.query)
 
 
-@settings(deadline=None)
 @given(TREES)
 def test_every_tree_can_be_said(tree):
     assert parse(f"from Plate p where {text_of(tree)}").where == tree
 
 
-@settings(deadline=None)
 @given(st.text("selctfromwhr pPa.()='1:,*<>-\n", max_size=60))
 def test_nonsense_is_a_query_exception_or_a_query(text):
     try:

@@ -9,7 +9,7 @@ pytest.importorskip("sqlalchemy")
 omero = pytest.importorskip("omero")
 
 import sqlalchemy as sa  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime  # noqa: E402
 
@@ -91,7 +91,7 @@ def content(obj):
 
 
 @given(objects())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 def test_what_is_saved_is_what_is_loaded(store, obj):
     with store.engine.connect().execution_options(writer=True) as connection:
         before = content(with_enumerations(connection, obj))

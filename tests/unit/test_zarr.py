@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ome_zarr_models.v05.hcs import HCS
 from ome_zarr_models.v05.image import Image
@@ -125,7 +125,7 @@ def test_a_hole_is_no_black_plane(backend, plate):
     valid(plate)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(
     planes=st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=6, unique=True),
     named=st.booleans(), dtype=st.sampled_from(PIXEL_TYPES), batched=st.booleans(), number=st.integers(1, 1200),
