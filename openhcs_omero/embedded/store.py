@@ -229,3 +229,11 @@ def _convert(convert: Callable[[str], str], value) -> str | None:
 def _on_begin(connection: sa.Connection) -> None:
     writer = connection.get_execution_options().get("writer", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+def write_at(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all bytes at an offset of an open file; a call of the system writes 2 GB at most."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(file, rest, offset)
+        rest, offset = rest[done:], offset + done

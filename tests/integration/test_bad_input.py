@@ -8,11 +8,10 @@ import sys
 import threading
 
 import pytest
-from omero.model import ImageI as Image
-from omero.model import PlateI, WellI, WellSampleI
-from omero.rtypes import rint, rstring
+from omero.model import PlateI
+from omero.rtypes import rstring
 from snake import workflow
-from wire import block, count, make_plate
+from wire import add_well, block, count, make_plate
 
 from openhcs_omero.omero import services
 from openhcs_omero.omero.pixels import NewImage, write_well_images
@@ -151,11 +150,7 @@ def test_wells_without_images(workflow, conn, refusal):
 def test_images_of_mixed_size(workflow, conn, plate, refusal):
     group = services.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 2, 3, 5, 6)))], "test", group)
-    well, sample = WellI(), WellSampleI()
-    well.row, well.column, well.plate = rint(3), rint(3), PlateI(plate, False)
-    sample.image = Image(image.image_id, False)
-    well.addWellSample(sample)
-    services.update(conn).saveObject(well)
+    add_well(conn, plate, "D04", image.image_id)
     workflow.configure(plate)
     said = refusal()
     assert "images of mixed size or type: A01 site 1 is 6 x 4 pixels" in said and "D04 site 1 is 6 x 5" in said

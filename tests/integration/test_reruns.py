@@ -4,10 +4,9 @@ import re
 import time
 
 import pytest
-from omero.model import ImageI, PlateI, WellI, WellSampleI
-from omero.rtypes import rint
+from omero.model import ImageI
 from snake import SCHEMA, kill, workflow
-from wire import block, count, images_in_no_well, make_plate, wire
+from wire import add_well, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows
@@ -15,7 +14,6 @@ from openhcs_omero.omero import services
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.connection import close_all, connect
 from openhcs_omero.omero.derived import NAMESPACE, derived_state, find_derived
-from openhcs_omero.omero.paths import parse_well
 from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables
@@ -54,16 +52,6 @@ def wait_for_images(conn, more_than):
     while count(conn, "Image")["Image"] <= more_than:
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-def add_well(conn, plate_id, name, seed):
-    well = WellI()
-    well.row, well.column = map(rint, parse_well(name))
-    well.plate = PlateI(plate_id, False)
-    sample = WellSampleI()
-    sample.image = ImageI(new_image(conn, seed), False)
-    well.addWellSample(sample)
-    services.update(conn).saveObject(well)
 
 
 def delete_well(conn, plate_id, name):
@@ -105,7 +93,7 @@ def test_a_source_plate_that_changes(done, conn, plate):
     assert (changed["well"], changed["site"], changed["bright"]) == ("A02", "2", str(block(77).max()))
     assert done.succeed().nothing_done
 
-    add_well(conn, plate, "C03", seed=90)
+    add_well(conn, plate, "C03", new_image(conn, 90))
     run = done.succeed()
     assert run.wells == ["C03"] and run.jobs == {"wells": 1, "derive_plate": 1, "process_well": 1, **AFTER_A_WELL}
     assert set(shown(conn, plate)) == {*after, ("C03", 1)}

@@ -5,11 +5,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from omero.model import ImageI, MapAnnotationI, PlateI, WellI, WellSampleI
-from omero.rtypes import rint, rstring
+from omero.model import MapAnnotationI
+from omero.rtypes import rstring
 from PIL import Image
 from snake import Workflow, workflow
-from wire import block, make_plate
+from wire import add_well, block, make_plate
 
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -123,11 +123,7 @@ def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     group = services.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 1, 1, 9, 9)))], "test", group)
-    well, sample = WellI(), WellSampleI()
-    well.row, well.column, well.plate = rint(3), rint(3), PlateI(plate, False)
-    sample.image = ImageI(image.image_id, False)
-    well.addWellSample(sample)
-    services.update(conn).saveObject(well)
+    add_well(conn, plate, "D04", image.image_id)
     workflow.configure(plate, wells=["A01-A02"], steps=[STEPS[0]])
     assert workflow.succeed().wells == ["A01", "A02"]
 

@@ -41,6 +41,17 @@ def make_plate(conn, wells=None, name="plate", shape=SHAPE, dtype="uint16"):
     return services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
 
 
+def add_well(conn, plate_id, name, image_id):
+    """Add a well with one site to a plate."""
+    well = WellI()
+    well.row, well.column = map(rint, parse_well(name))
+    well.plate = PlateI(plate_id, False)
+    sample = WellSampleI()
+    sample.image = ImageI(image_id, False)
+    well.addWellSample(sample)
+    services.update(conn).saveObject(well)
+
+
 def images_in_no_well(conn):
     """Ids of the images that no well shows."""
     return [

@@ -17,7 +17,7 @@ from openhcs_omero.embedded.errors import refuse
 from openhcs_omero.embedded.loading import Loader
 from openhcs_omero.embedded.recovery import settle
 from openhcs_omero.embedded.saving import new_event
-from openhcs_omero.embedded.store import forget
+from openhcs_omero.embedded.store import forget, write_at
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -78,12 +78,9 @@ class RawFileService(StatefulService):
         self._must_be_writable(ctx)
         if position < 0 or not 0 <= length <= len(data):
             raise refuse(omero.ApiUsageException, f"{length} bytes of {len(data)} can't be written at {position}.")
-        rest = memoryview(data)[:length]
         file = self._open()
         self._note_write()
-        while rest:
-            done = os.pwrite(file, rest, position)
-            rest, position = rest[done:], position + done
+        write_at(file, memoryview(data)[:length], position)
 
     def truncate(self, ctx: Context, length):
         """Make the file shorter; False where it is as short already."""

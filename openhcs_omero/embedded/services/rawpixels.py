@@ -23,7 +23,7 @@ from openhcs_omero.embedded.recovery import UNSAVED, settle
 from openhcs_omero.embedded.saving import new_event
 from openhcs_omero.embedded.services.config import MAX_PLANE
 from openhcs_omero.embedded.settings import Source, load_source
-from openhcs_omero.embedded.store import forget
+from openhcs_omero.embedded.store import forget, write_at
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -320,13 +320,11 @@ class RawPixelsService(StatefulService):
     def _write(self, data, offset: int, size: int, kind: type[omero.ServerError] = omero.ResourceError) -> None:
         if len(data) != size:
             raise refuse(kind, f"{len(data)} bytes were sent where there should be {size}.")
-        file, rest = self._open(), memoryview(data)
+        file = self._open()
         if self._has_hash and not self._written:
             self._writer = self.server.store.note_unsaved("pixels", self._id or 0)
         self._written = True
-        while rest:  # a call writes 2 GB at most
-            done = os.pwrite(file, rest, offset)
-            rest, offset = rest[done:], offset + done
+        write_at(file, data, offset)
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------
 
