@@ -35,9 +35,9 @@ _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 _lock = threading.Lock()
 _warned = False
 _right: set[tuple[Any, ...]] = set()  # files under Pixels/ that were found right, as `_identity` tells them apart
-_filesets: dict[tuple[str, int], list[tuple[str, int | None]]] = {}  # paths and sizes, by server and id
-
-Place = tuple[int, int]  # an image's fileset, and its number in it
+_Key = tuple[str, int]  # a server, and the id of something there
+_places: dict[_Key, tuple[int, int] | None] = {}  # an image's fileset and its number in it; None where it has none
+_filesets: dict[_Key, list[tuple[str, int | None]]] = {}  # paths below the managed repository, and sizes
 
 
 class NotNear(Exception):
@@ -86,12 +86,12 @@ def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
     data_dir = data_dir_of(conn)
     if data_dir is None:
         return Counter({"over the network": len(images)})
-    places = _places(conn, images)
+    _find(conn, images)
     found: Counter[str] = Counter()
     first: dict[str, ImageStructure] = {}
     for image in images:
         try:
-            folder = _look(conn, image, data_dir, places.get(image.image_id))
+            folder = _look(conn, image, data_dir)
         except NotNear as reason:
             found[f"over the network: {reason}"] += 1
         else:
@@ -106,15 +106,13 @@ def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
     return found
 
 
-def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path, place: Place | None) -> str:
+def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> str:
     """The folder of the image's files, which are there and have the right size; raises as `_checked`."""
     _check_kind(image, data_dir)
     if _own_size(data_dir, image) is not None:
         _check_own(data_dir, image)
         return OWN
-    if place is None:
-        raise BadMount(f"it has no file under {OWN}/")
-    _tiffs(_files(conn, place[0]), data_dir)
+    _originals(conn, image, data_dir)
     return ORIGINAL
 
 
@@ -129,10 +127,7 @@ def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> np.nd
                 raise BadMount(f"its file under {OWN}/ is not the server's")
             _right.add(identity)
         return mapped
-    place = _places(conn, [image]).get(image.image_id)
-    if place is None:
-        raise BadMount(f"it has no file under {OWN}/")
-    pixels = _read_original(_tiffs(_files(conn, place[0]), data_dir), place[1], image)
+    pixels = _read_original(*_originals(conn, image, data_dir), image)
     for order in (pixels.dtype, pixels.dtype.newbyteorder(">")):
         if hashlib.sha1(pixels.astype(order, copy=False).data).hexdigest() == image.sha1:
             return pixels
@@ -191,25 +186,44 @@ def _identity(path: Path, image: ImageStructure) -> tuple[Any, ...]:
 
 # ---- pixels that are in the files that they were imported from
 
-def _places(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, Place]:
-    """Where images with original files stand, by image id."""
-    found: dict[int, Place] = {}
-    for ids in services.pages([image.image_id for image in images]):
-        for image_id, fileset_id, series in services.rows(
-                conn, "select i.id, fs.id, i.series from Image i join i.fileset fs where i.id in (:ids)", ids=ids):
-            found[image_id] = (fileset_id, series or 0)
-    return found
+def _originals(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> tuple[list[Path], int]:
+    """The TIFFs that the image was imported from, and its number in them."""
+    _find(conn, [image])
+    place = _places.get((_server(conn), image.image_id))
+    if place is None:
+        raise BadMount(f"it has no file under {OWN}/")
+    return _tiffs(_filesets.get((_server(conn), place[0]), []), data_dir), place[1]
 
 
-def _files(conn: BlitzGateway, fileset_id: int) -> list[tuple[str, int | None]]:
-    """Paths below the managed repository and sizes of a fileset's files; asked for once, for they never change."""
+def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
+    """Ask for the original files of these images and of the others in their wells, once, for they never change."""
+    server = _server(conn)
+    with _lock:
+        unknown = [image.well_sample_id for image in images if (server, image.image_id) not in _places]
+        places: dict[_Key, tuple[int, int] | None] = {}
+        for ids in services.pages(unknown):
+            for image_id, fileset_id, series in services.rows(conn, """
+                    select distinct i.id, fs.id, i.series from WellSample ws join ws.well w join w.wellSamples other
+                    join other.image i left outer join i.fileset fs where ws.id in (:ids)""", ids=ids):
+                places[server, image_id] = None if fileset_id is None else (fileset_id, series or 0)
+        filesets = {place[0] for place in places.values() if place is not None}
+        _find_files(conn, server, sorted(found for found in filesets if (server, found) not in _filesets))
+        _places.update(places)
+
+
+def _find_files(conn: BlitzGateway, server: str, filesets: Sequence[int]) -> None:
+    for ids in services.pages(filesets):
+        files: dict[_Key, list[tuple[str, int | None]]] = {}
+        for fileset_id, path, name, size in services.rows(conn, """
+                select fs.id, f.path, f.name, f.size from Fileset fs join fs.usedFiles e join e.originalFile f
+                where fs.id in (:ids) order by fs.id, index(e)""", ids=ids):
+            files.setdefault((server, fileset_id), []).append((f"{path}{name}", size))
+        _filesets.update(files)
+
+
+def _server(conn: BlitzGateway) -> str:
     server = server_of(conn)
-    key = (server.address if server else "", fileset_id)
-    if key not in _filesets:
-        found = services.rows(conn, "select f.path, f.name, f.size from Fileset fs join fs.usedFiles e "
-                                    "join e.originalFile f where fs.id = :id order by index(e)", id=fileset_id)
-        _filesets[key] = [(f"{path}{name}", size) for path, name, size in found]
-    return _filesets[key]
+    return server.address if server else ""
 
 
 def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path]:
