@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import itertools
 import logging
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import omero
 import sqlalchemy as sa
@@ -26,6 +28,7 @@ PENDING = sa.Table(
     sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
 RESERVED = 512  # descriptors that are not for kept files
+BLOCK = 1 << 20  # bytes read at once to hash them
 JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
 
 # One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
@@ -69,6 +72,7 @@ class Store:
         sa.event.listen(self.engine, "begin", _on_begin)
         self._writer = threading.RLock()
         self._opening, self._open_files = threading.Lock(), 0
+        self._hashed: WeakValueDictionary[int, HashedFile] = WeakValueDictionary()  # by inode
         self._writers = itertools.count(1)
         self.commits = 0  # what was read at one count is still true at the same count
         self._add_constraints()
@@ -130,6 +134,11 @@ class Store:
         with self._opening:
             os.close(file)
             self._open_files -= 1
+
+    def hashed_file(self, file: int) -> HashedFile:
+        """Through which to write to an open file, one for all who have it open; to be let go before it is closed."""
+        with self._opening:
+            return self._hashed.setdefault(os.fstat(file).st_ino, HashedFile())
 
     # -- files and their rows ------------------------------------------------------------------------------------
 
@@ -229,6 +238,33 @@ def _convert(convert: Callable[[str], str], value) -> str | None:
 def _on_begin(connection: sa.Connection) -> None:
     writer = connection.get_execution_options().get("writer", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+class HashedFile:
+    """A file that is hashed (SHA-1) while it is written, as far as that is done from its start on, one part after the
+    other; whatever else was written is read for its hash."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sha1, self._length = hashlib.sha1(), 0  # of so many bytes from the start
+
+    def write(self, file: int, data: bytes | memoryview, offset: int) -> None:
+        with self._lock:
+            if offset < self._length:
+                self._sha1, self._length = hashlib.sha1(), 0
+            write_at(file, data, offset)
+            if offset == self._length:
+                self._sha1.update(data)
+                self._length += len(data)
+
+    def digest(self, file: int) -> bytes:
+        """The SHA-1 of all that is in the file."""
+        with self._lock:
+            sha1, offset = self._sha1.copy(), self._length
+            while part := os.pread(file, BLOCK, offset):
+                sha1.update(part)
+                offset += len(part)
+            return sha1.digest()
 
 
 def write_at(file: int, data: bytes | memoryview, offset: int) -> None:

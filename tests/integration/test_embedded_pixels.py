@@ -7,7 +7,7 @@ import numpy as np
 import omero
 import omero.clients
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from models import new, save
 
@@ -79,6 +79,43 @@ def test_planes_of_more_pixels_than_omero_keeps_plain_are_written_by_tiles(conn)
     back = conn.getObject("Image", image).getPrimaryPixels()
     assert back.sha1 == hashlib.sha1(plane.tobytes()).hexdigest()
     assert (back.getTile(0, 0, 0, (1990, 700, 300, 20)) == plane[700:720, 1990:2290]).all()
+
+
+PLANE = 6 * 4 * 2  # bytes
+
+
+@given(writes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 3), st.integers(0, 2 * PLANE), st.booleans()),
+                       min_size=1, max_size=8))
+@example([(0, 0, 0, False), (0, 1, 0, False), (0, 2, 0, False), (0, 3, 0, True)])  # in order
+@example([(0, 3, 0, False), (0, 1, 0, True), (0, 0, 0, False)])  # backwards
+@example([(0, 0, 9, False), (0, 0, 5, True), (0, 0, 0, False), (0, 1, 0, True)])  # overlapping, again and again
+@example([(0, 0, 0, False), (1, 0, 7, False), (0, 1, 0, True), (1, 0, 0, True)])  # by two writers
+@settings(max_examples=25)
+def test_the_hash_is_that_of_the_bytes_however_they_are_written(conn, writes):
+    """Each write is of a plane or, from an offset on, of a plane's length; by one of two stores, which may save."""
+    _, pixels = create(conn, z=4)
+    stores = [open_store(conn, pixels) for _ in range(2)]
+    truth = bytearray(4 * PLANE)
+
+    for number, (writer, z, offset, save_it) in enumerate(writes, 1):
+        data = bytes([number]) * PLANE
+        if offset:
+            stores[writer].setRegion(PLANE, offset, data)
+        else:
+            stores[writer].setPlane(data, z, 0, 0)
+        start = offset or z * PLANE
+        truth[start:start + PLANE] = data
+        if save_it:
+            assert stores[writer].save().sha1.val == hashlib.sha1(truth).hexdigest()
+    for store in (*stores, open_store(conn, pixels)):
+        assert store.calculateMessageDigest() == hashlib.sha1(truth).digest()
+        store.close()
+    again = open_store(conn, pixels)  # nobody has them open any more
+    assert again.calculateMessageDigest() == hashlib.sha1(truth).digest()
+    with pytest.raises(omero.ApiUsageException):
+        again.setPlane(bytes(PLANE), 0, 0, 0)
+    again.close()
+    assert conn.getQueryService().get("Pixels", pixels).sha1.val == hashlib.sha1(truth).hexdigest()
 
 
 def test_a_writer_that_goes_away_leaves_its_bytes_and_no_hash(conn, omero_server):

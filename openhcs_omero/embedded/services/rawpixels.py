@@ -5,7 +5,6 @@ last seconds may be lost when the machine goes down.
 """
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from openhcs_omero.embedded.recovery import UNSAVED, settle
 from openhcs_omero.embedded.saving import new_event
 from openhcs_omero.embedded.services.config import MAX_PLANE
 from openhcs_omero.embedded.settings import Source, load_source
-from openhcs_omero.embedded.store import forget, write_at
+from openhcs_omero.embedded.store import HashedFile, forget
 
 if TYPE_CHECKING:
     from openhcs_omero.embedded.server import Server
@@ -85,6 +84,7 @@ class RawPixelsService(StatefulService):
         self._id: int | None = None
         self._layout: Layout | None = None
         self._file: int | None = None
+        self._hashed: HashedFile | None = None  # once there is something to write
         self._may_write = False
         self._written = False
         self._writer = 0  # its number in the list of what is unsaved
@@ -139,6 +139,7 @@ class RawPixelsService(StatefulService):
             self._close_file()
 
     def _close_file(self) -> None:
+        self._hashed = None
         if self._file is not None:
             self.server.store.close_file(self._file)
             self._file = None
@@ -236,9 +237,8 @@ class RawPixelsService(StatefulService):
         return self._digest()
 
     def _digest(self) -> bytes:
-        with open(os.dup(self._open()), "rb") as file:  # by the open file: its path is gone where the pixels are
-            file.seek(0)
-            return hashlib.file_digest(file, "sha1").digest()
+        file = self._open()  # and not by its path, which is gone where the pixels are
+        return self.server.store.hashed_file(file).digest(file)
 
     # -- statistics ----------------------------------------------------------------------------------------------
 
@@ -324,7 +324,8 @@ class RawPixelsService(StatefulService):
         if self._has_hash and not self._written:
             self._writer = self.server.store.note_unsaved("pixels", self._id or 0)
         self._written = True
-        write_at(file, data, offset)
+        self._hashed = self._hashed or self.server.store.hashed_file(file)
+        self._hashed.write(file, data, offset)
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------
 
