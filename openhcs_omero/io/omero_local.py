@@ -303,26 +303,28 @@ class OMEROLocalBackend(VirtualBackend):
         well, derived = path.well or "", self._derive(path)
         if well not in derived.wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
-        new = {site: self._new_image(path, site, pixels) for site, pixels in images.items()}
-        write_well(self.conn, derived.plate_id, well, new, {}, whole=False)
+        write_well(self.conn, derived.plate_id, well, self._new_images(path, images), {}, whole=False)
         self._forget(path)
 
-    def _new_image(self, path: VirtualPath, site: int, pixels: np.ndarray) -> NewImage:
-        """A site's image, named and described as that of the source plate, where it has one."""
-        try:
-            origin = self.plate_structure(path.plate_id).image(path.well or "", site)
-        except PlateError:
-            return NewImage(f"{path.well} site {site}", pixels)
-        metadata = read_metadata(self.conn, [origin]).get(origin.image_id, ImageMetadata())
-        alike = len(metadata.channel_names) == pixels.shape[1]
-        return NewImage(
-            origin.name or f"{path.well} site {site}",
-            pixels,
-            channel_names=metadata.channel_names if alike else (),
-            colors=metadata.colors if alike else (),
-            pixel_size=metadata.pixel_size,
-            annotations=[("source_image", str(origin.image_id))],
-        )
+    def _new_images(self, path: VirtualPath, images: Mapping[int, np.ndarray]) -> dict[int, NewImage]:
+        """Images of a well's sites, named and described as those of the source plate, where it has them."""
+        well = self.plate_structure(path.plate_id).wells.get(path.well or "")
+        origins = {site: image for site, image in well.images.items() if site in images} if well else {}
+        described = read_metadata(self.conn, list(origins.values()))
+        new = {}
+        for site, pixels in images.items():
+            origin = origins.get(site)
+            metadata = described.get(origin.image_id, ImageMetadata()) if origin else ImageMetadata()
+            alike = len(metadata.channel_names) == pixels.shape[1]
+            new[site] = NewImage(
+                (origin.name if origin else "") or f"{path.well} site {site}",
+                pixels,
+                channel_names=metadata.channel_names if alike else (),
+                colors=metadata.colors if alike else (),
+                pixel_size=metadata.pixel_size,
+                annotations=[("source_image", str(origin.image_id))] if origin else [],
+            )
+        return new
 
 
 def _parse(path: PathLike) -> VirtualPath:

@@ -40,9 +40,10 @@ from openhcs_omero.omero.near import open_near
 from openhcs_omero.omero.pixeltypes import OMERO_NAMES
 from openhcs_omero.omero.plate import PYRAMID_PLANE, ImageStructure
 
-MAX_CALL = 64 * 2**20  # bytes in one call, well below the 250 MB that client and server take
 READ_CALL = 4 * 2**20  # bytes read in one call, where a plane has no more: what stays in the processor's cache
 READERS = 2  # sites that are read at once; each has a store of its own
+WRITE_CALL = 2**20  # bytes written in one call; what has fewer goes with others: messages of 9 MB take twice the time
+MAX_CALL = 64 * 2**20  # but no more than these, well below the 250 MB that client and server take
 WRITERS = 2  # images that are written at once; each has a store of its own
 
 
@@ -305,12 +306,12 @@ def write_well_images(
     blocks = [storable(image.pixels, image.name) for image in images]
     graphs = [_graph(image, block, namespace) for image, block in zip(images, blocks)]
     with services.writing("images"):
-        saved = services.update(conn).saveAndReturnArray(graphs, services.context(conn, group_id))
+        ids = list(services.update(conn).saveAndReturnIds(graphs, services.context(conn, group_id)))
     try:
-        digests = _write_blocks(conn, group_id, [image.getPrimaryPixels().id.val for image in saved], blocks)
-        return [WrittenImage(image.id.val, sha1) for image, sha1 in zip(saved, digests)]
+        pixels = dict(services.rows(conn, "select p.image.id, p.id from Pixels p where p.image.id in (:ids)", ids=ids))
+        digests = _write_blocks(conn, group_id, [pixels[image] for image in ids], blocks)
+        return [WrittenImage(image, sha1) for image, sha1 in zip(ids, digests)]
     except BaseException as error:
-        ids = [image.id.val for image in saved]
         swept = isinstance(error, Exception) and missing(conn, ids)
         discard(conn, ids, group_id)
         if swept:
@@ -435,21 +436,21 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, block: np.ndarray) -> str:
-    """Write a (T, C, Z, Y, X) block, in as few calls as messages allow; the SHA-1 that the server confirmed."""
+    """Write a (T, C, Z, Y, X) block, in calls of about `WRITE_CALL`; the SHA-1 that the server confirmed."""
     digest = hashlib.sha1()
 
-    def sent(part: np.ndarray) -> bytes:
-        data = part.astype(part.dtype.newbyteorder(">"), copy=False).tobytes()
-        digest.update(data)
+    def sent(part: np.ndarray) -> np.ndarray:
+        data = np.ascontiguousarray(part, part.dtype.newbyteorder(">"))
+        digest.update(data.data)
         return data
 
     store.setPixelsId(pixels_id, False, options)
     for t, timepoint in enumerate(block):
-        if timepoint.nbytes <= MAX_CALL:
+        if timepoint[0].nbytes < WRITE_CALL and timepoint.nbytes <= MAX_CALL:
             store.setTimepoint(sent(timepoint), t, options)
             continue
         for c, stack in enumerate(timepoint):
-            if stack.nbytes <= MAX_CALL:
+            if stack[0].nbytes < WRITE_CALL and stack.nbytes <= MAX_CALL:
                 store.setStack(sent(stack), 0, c, t, options)
                 continue
             for z, plane in enumerate(stack):

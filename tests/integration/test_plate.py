@@ -109,12 +109,15 @@ def test_pixels_of_all_types(conn, dtype):
     assert plane.dtype == np.dtype(dtype) and np.array_equal(plane, truth[1, 2, 1])
 
 
-@pytest.mark.parametrize(
-    ("limit", "calls"), [(10**6, ["getTimepoint"] * 2), (200, ["getStack"] * 6), (100, ["getPlane"] * 12)]
-)
-def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, limit, calls):
+@pytest.mark.parametrize(("read_call", "write_call", "max_call", "calls"), [
+    (10**6, 10**6, 10**6, ["getTimepoint"] * 2),
+    (200, 100, 10**6, ["getStack"] * 6),
+    (200, 10**6, 200, ["getStack"] * 6),
+    (100, 70, 10**6, ["getPlane"] * 12),
+])
+def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, read_call, write_call, max_call, calls):
     shape = (2, 3, 2, 5, 7)
-    for name in ("READ_CALL", "MAX_CALL"):
+    for name, limit in (("READ_CALL", read_call), ("WRITE_CALL", write_call), ("MAX_CALL", max_call)):
         monkeypatch.setattr(f"openhcs_omero.omero.pixels.{name}", limit)
     wire.start()
     plate_id = make_plate(conn, {"A01": 1}, shape=shape)
@@ -129,17 +132,17 @@ def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, limit,
 
 
 def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch):
-    """One save for all rows, one store for all pixels, each of whose bytes is sent once."""
+    """One save and one query for all rows, two stores for all pixels, each of whose bytes is sent once."""
     sent: list[int] = []
     set_timepoint = omero.api.RawPixelsStorePrx.setTimepoint
     monkeypatch.setattr(omero.api.RawPixelsStorePrx, "setTimepoint",
-                        lambda self, data, *rest: (sent.append(len(data)), set_timepoint(self, data, *rest))[1])
+                        lambda self, data, *rest: (sent.append(data.nbytes), set_timepoint(self, data, *rest))[1])
     images = [NewImage(f"site {site}", block(site), annotations=[("k", "v")]) for site in range(9)]
     group = services.current_group(conn)
-    services.update(conn)  # asked for once a session
+    services.update(conn), services.query(conn)  # asked for once a session
     wire.start()
     write_well_images(conn, images, "test", group)
-    assert Counter(wire.stop()) == {"saveAndReturnArray": 1, "createRawPixelsStore": 2, "close": 2,
+    assert Counter(wire.stop()) == {"saveAndReturnIds": 1, "projection": 1, "createRawPixelsStore": 2, "close": 2,
                                     "setPixelsId": 9, "setTimepoint": 9, "save": 9}
     assert sent == [block(0).nbytes] * 9
 
