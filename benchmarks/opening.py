@@ -4,7 +4,9 @@ The peers are polystore's OMEROLocalBackend and a loop over BlitzGateway's listC
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from omero.gateway import BlitzGateway
@@ -34,14 +36,11 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
                 "polystore": lambda conn=conn, plate=plate: _polystore(conn, plate),
                 "BlitzGateway": lambda conn=conn, plate=plate: _gateway(conn, plate)}
             rounds = 3 if wells == 96 and not quick else 1  # a peer takes half a minute or more for 384 wells
+            counts: dict[str, int] = {}
             try:
                 with counted_calls() as counted:
-                    took = {}
-                    counts = {}
-                    for name, run in runs.items():
-                        took |= best({name: run}, 3 * rounds if name == "ours" else rounds)
-                        counts[name] = counted.total() // (3 * rounds if name == "ours" else rounds)
-                        counted.clear()
+                    took = best({name: partial(_count, counts, counted, name, run) for name, run in runs.items()},
+                                rounds)
             finally:
                 services.delete(conn, services.current_group(conn), Plate=[plate])
         for peer in ("polystore", "BlitzGateway"):
@@ -51,6 +50,12 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
             yield Ratio(what, counts["ours"], counts[peer], "calls", None, "less")
         calls.append(counts["ours"])
     yield Ratio("calls for the largest plate, against the smallest", calls[-1], calls[0], "calls", 1, "less")
+
+
+def _count(counts: dict[str, int], counted: Counter[str], name: str, run: Callable[[], object]) -> None:
+    counted.clear()
+    run()
+    counts[name] = counted.total()
 
 
 def _polystore(conn: BlitzGateway, plate: int) -> list[str]:

@@ -1,13 +1,14 @@
 """Planes a second that are read: over Ice, and near the data where the server's data folder is seen.
 
-A well of sites of four channels. The peers over Ice are polystore's load, BlitzGateway's getPlane and a loop over
+A well of nine sites. The peers over Ice are polystore's load, BlitzGateway's getPlane and a loop over
 getPlane of one raw pixels store; near the data it is numpy, which reads the same bytes from the same files without
 asking whether they are right.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from omero.gateway import BlitzGateway
@@ -16,47 +17,60 @@ from omero.rtypes import rint, rstring
 from polystore.omero_local import OMEROLocalBackend as Polystore
 
 from benchmarks.common import BenchServer, Ratio, best, noise
+from benchmarks.network import distant
 from openhcs_omero.omero import near, services
 from openhcs_omero.omero.connection import Server, connect, disconnect
 from openhcs_omero.omero.near import pixels_file
 from openhcs_omero.omero.pixels import NewImage, read_sites, write_well_images
 from openhcs_omero.omero.plate import ImageStructure, load_plate
 
-CHANNELS, SIDE = 4, 1080
+ROUNDS = 7
+SIZES = (4, 1080), (2, 512)  # channels, and pixels along a side
+DELAY = 1.0  # ms that a call takes longer where a network is in between
 
 
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
-    sites, rounds = (2, 2) if quick else (9, 7)
-    planes = sites * CHANNELS
+    sites, rounds = (2, 2) if quick else (9, ROUNDS)
     with server.login() as conn:
-        plate = _make(conn, sites)
-        try:
-            with _connected(server, secure=True) as ours, _connected(server, secure=False) as unencrypted:
-                images = [image for _, image in load_plate(ours, plate).images()]
-                took = best({
-                    "ours": lambda: _ours(ours, images), "without TLS": lambda: _ours(unencrypted, images),
-                    "store": lambda: _store(conn, images)}, rounds)
-                took |= best({  # a hundred times the calls: a few rounds must do
-                    "polystore": lambda: _polystore(conn, plate, sites),
-                    "BlitzGateway": lambda: _gateway(conn, images)}, 2)
-            for peer, named, target in (("polystore", "polystore's load", 10.0), ("BlitzGateway", "getPlane", None),
-                                        ("store", "a bare getPlane loop", 1.5)):
-                yield Ratio(f"read over Ice, against {named}", planes / took["ours"], planes / took[peer], "planes/s",
-                            target)
-            yield Ratio("read over Ice without TLS, against a bare getPlane loop", planes / took["without TLS"],
-                        planes / took["store"], "planes/s")
-            if server.data is not None:
-                yield from _near(server, plate, planes, rounds)
-        finally:
-            services.delete(conn, services.current_group(conn), Plate=[plate])
+        for channels, side in SIZES:
+            plate = _make(conn, sites, channels, side)
+            try:
+                yield from _over_ice(server, conn, plate, rounds)
+                if (channels, side) == SIZES[0] and server.data is not None:
+                    yield from _near(server, plate, rounds)
+            finally:
+                services.delete(conn, services.current_group(conn), Plate=[plate])
 
 
-def _near(server: BenchServer, plate: int, planes: int, rounds: int) -> Iterator[Ratio]:
+def _over_ice(server: BenchServer, conn: BlitzGateway, plate: int, rounds: int) -> Iterator[Ratio]:
+    """All take turns, and every comparison is between connections of one kind."""
+    with contextlib.ExitStack() as stack:
+        far = stack.enter_context(distant(server, DELAY))
+        kinds = {"": (server, True), " without TLS": (server, False), f" {DELAY:g} ms away": (far, True)}
+        runs: dict[str, Callable[[], object]] = {}
+        for kind, (where, secure) in kinds.items():
+            ours = stack.enter_context(_connected(where, secure=secure))
+            theirs = stack.enter_context(where.login(secure=secure))
+            images = [image for _, image in load_plate(ours, plate).images()]
+            runs |= {f"ours{kind}": partial(_ours, ours, images), f"store{kind}": partial(_store, theirs, images)}
+        took = best({**runs, "polystore": lambda: _polystore(conn, plate, images),
+                     "BlitzGateway": lambda: _gateway(conn, images)}, rounds)
+    channels, _, side, _ = images[0].shape[1:]
+    planes, what = len(images) * channels, f"read {channels} x {side}² over Ice"
+    for peer, named, target in (("polystore", "polystore's load", 10.0), ("BlitzGateway", "getPlane", None)):
+        yield Ratio(f"{what}, against {named}", planes / took["ours"], planes / took[peer], "planes/s", target)
+    for kind in kinds:
+        yield Ratio(f"{what}{kind}, against a bare getPlane loop", planes / took[f"ours{kind}"],
+                    planes / took[f"store{kind}"], "planes/s", None if kind else 1.5)
+
+
+def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
     """Files that the disk has to be asked for, such as the system has in memory, such as were found right before."""
     assert server.data is not None
     with _connected(server, data_dir=str(server.data)) as conn:
         images = [image for _, image in load_plate(conn, plate).images()]
         files = [pixels_file(server.data, image.pixels_id) for image in images]
+        planes = len(images) * images[0].size_c
 
         def first(cold: bool) -> None:
             near._right.clear()
@@ -104,17 +118,17 @@ def _ours(conn: BlitzGateway, images: list[ImageStructure]) -> None:
         pass
 
 
-def _polystore(conn: BlitzGateway, plate: int, sites: int) -> None:
+def _polystore(conn: BlitzGateway, plate: int, images: list[ImageStructure]) -> None:
     backend = Polystore(omero_conn=conn)
-    for site in range(1, sites + 1):
-        for channel in range(1, CHANNELS + 1):
-            backend.load(f"/omero/plate_{plate}/A01_s{site:03d}_w{channel}_z001_t001.tif")
+    for image in images:
+        for channel in range(1, image.size_c + 1):
+            backend.load(f"/omero/plate_{plate}/A01_s{image.site:03d}_w{channel}_z001_t001.tif")
 
 
 def _gateway(conn: BlitzGateway, images: list[ImageStructure]) -> None:
     for image in images:
         pixels = conn.getObject("Image", image.image_id).getPrimaryPixels()
-        for channel in range(CHANNELS):
+        for channel in range(image.size_c):
             pixels.getPlane(0, channel, 0)
 
 
@@ -123,17 +137,17 @@ def _store(conn: BlitzGateway, images: list[ImageStructure]) -> None:
     try:
         for image in images:
             store.setPixelsId(image.pixels_id, False)
-            for channel in range(CHANNELS):
-                np.frombuffer(store.getPlane(0, channel, 0), ">u2").reshape(SIDE, SIDE).astype("u2")
+            for channel in range(image.size_c):
+                np.frombuffer(store.getPlane(0, channel, 0), ">u2").reshape(image.shape[3:]).astype("u2")
     finally:
         store.close()
 
 
-def _make(conn: BlitzGateway, sites: int) -> int:
+def _make(conn: BlitzGateway, sites: int, channels: int, side: int) -> int:
     """A plate of one well; its id."""
     group, plate, well = services.current_group(conn), PlateI(), WellI()
     plate.name, well.row, well.column = rstring("benchmark reading"), rint(0), rint(0)
-    images = [NewImage(f"A01 {site}", noise((1, CHANNELS, 1, SIDE, SIDE), site)) for site in range(1, sites + 1)]
+    images = [NewImage(f"A01 {site}", noise((1, channels, 1, side, side), site)) for site in range(1, sites + 1)]
     for image in write_well_images(conn, images, "benchmark", group):
         sample = WellSampleI()
         sample.image = ImageI(image.image_id, False)

@@ -18,7 +18,7 @@ from rich.table import Table
 import benchmarks
 from benchmarks.common import BenchServer, Ratio, embedded_server
 
-NOT_ONE = {"common", "plates", "run", "__main__"}
+NOT_ONE = {"common", "network", "plates", "run", "__main__"}
 
 
 def main() -> None:
