@@ -157,13 +157,13 @@ def test_planes_of_an_image_share_a_store(conn, wire):
     assert wire.stop() == ["createRawPixelsStore", *planes, *planes]
 
 
-def test_sites_are_read_ahead_by_two_stores(conn, wire):
+def test_sites_are_read_ahead_by_three_stores(conn, wire):
     plate = load_plate(conn, make_plate(conn, {"A01": 5}))
     images = [plate.image("A01", site) for site in range(1, 6)]
     wire.start()
     for site, (image, pixels) in enumerate(read_sites(conn, images), 1):
         assert image == images[site - 1] and np.array_equal(pixels, block(site))
-    assert Counter(wire.stop()) == {"createRawPixelsStore": 2, "setPixelsId": 5, "getTimepoint": 5, "close": 2}
+    assert Counter(wire.stop()) == {"createRawPixelsStore": 3, "setPixelsId": 5, "getTimepoint": 5, "close": 3}
     next(iter(read_sites(conn, images)))
     assert not [name for name in conn.c.sf.activeServices() if name.endswith("RawPixelsStore")]
     assert not list(read_sites(conn, []))
