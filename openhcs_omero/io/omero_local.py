@@ -20,7 +20,7 @@ from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_t
 from openhcs_omero.omero.connection import BlitzGateway, Server, adopt, connect
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, write_well
 from openhcs_omero.omero.paths import VirtualPath
-from openhcs_omero.omero.pixels import ImageMetadata, NewImage, read_metadata, read_plane, read_site
+from openhcs_omero.omero.pixels import ImageMetadata, NewImage, objects, read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import ImageStructure, PlateStructure, load_plate
 from openhcs_omero.omero.tables import attach_table, is_table
 
@@ -285,7 +285,7 @@ class OMEROLocalBackend(VirtualBackend):
         return self._keep_own(path, derive_plate(self.conn, source, path.output or "", {}))
 
     def _complete(self, site: VirtualPath, given: Planes | np.ndarray) -> np.ndarray:
-        """(T, C, Z, Y, X) of what is given, and of those planes of the present image that are not given."""
+        """A new image's pixels: what is given, and those planes of the present image that are not given."""
         if isinstance(given, np.ndarray):
             return given
         planes: Planes = {}
@@ -389,7 +389,7 @@ def _collect(sites: dict[VirtualPath, Planes | np.ndarray], path: VirtualPath, i
 
 
 def _stack(site: VirtualPath, planes: Planes) -> np.ndarray:
-    """Planes as (T, C, Z, Y, X), if they make up an image."""
+    """Planes as the (T, C, Z) objects of a new image, if they make one up."""
     timepoints = {t for t, _, _ in planes}
     if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
         raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")
@@ -405,4 +405,4 @@ def _stack(site: VirtualPath, planes: Planes) -> np.ndarray:
     if len(kinds) > 1:
         raise BadData(f"{site}: all planes of a site have one size and type, these are {sorted(kinds)}")
     ordered = [planes[index] for index in sorted(planes, key=lambda index: (index[0] or 0, *index[1:]))]
-    return np.stack(ordered).reshape(*sizes, *ordered[0].shape)
+    return objects(ordered, tuple(sizes))

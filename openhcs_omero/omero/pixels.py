@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -254,6 +254,7 @@ class NewImage:
         The image's name.
     pixels
         (T, C, Z, Y, X), integers of up to 32 bits, floats or bool; larger integers where their values fit 32 bits.
+        Or (T, C, Z) objects, each a plane (Y, X) of one size and type: planes from many places need no copy then.
     channel_names, colors
         One per channel, as in `ImageMetadata`; all or none.
     pixel_size
@@ -303,8 +304,8 @@ def write_well_images(
         If the server stored something else than it was sent, or another process deleted the images meanwhile. On
         these and any other error the images are deleted.
     """
-    blocks = [storable(image.pixels, image.name) for image in images]
-    graphs = [_graph(image, block, namespace) for image, block in zip(images, blocks)]
+    blocks = [_planes(image) for image in images]
+    graphs = [_graph(image, planes, namespace) for image, planes in zip(images, blocks)]
     with services.writing("images"):
         ids = list(services.update(conn).saveAndReturnIds(graphs, services.context(conn, group_id)))
     try:
@@ -365,6 +366,27 @@ def storable(pixels: np.ndarray, name: str) -> np.ndarray:
     return pixels.astype(dtype.newbyteorder("="), copy=False)
 
 
+def objects(planes: Iterable[np.ndarray], sizes: tuple[int, ...]) -> np.ndarray:
+    """The planes, in this order, as (T, C, Z) objects."""
+    made = np.empty(sizes, object)
+    for index, plane in zip(np.ndindex(sizes), planes):
+        made[index] = plane
+    return made
+
+
+def _planes(image: NewImage) -> np.ndarray:
+    """The image's planes as (T, C, Z) objects, each of a type that OMERO keeps; else `storable`'s errors."""
+    pixels = image.pixels
+    if pixels.dtype == object and pixels.size:
+        first = pixels.flat[0]
+        if first.dtype.name in OMERO_NAMES:
+            storable(np.broadcast_to(first, pixels.shape + first.shape), image.name)
+            return pixels
+        pixels = np.stack(list(pixels.flat)).reshape(pixels.shape + first.shape)
+    block = storable(pixels, image.name)
+    return objects((block[index] for index in np.ndindex(block.shape[:3])), block.shape[:3])
+
+
 def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnotationI:
     """A map annotation, not saved."""
     annotation = MapAnnotationI()
@@ -373,20 +395,20 @@ def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnot
     return annotation
 
 
-def _graph(image: NewImage, block: np.ndarray, namespace: str) -> ImageI:
-    """The image with its pixels, channels and annotation, not saved."""
-    t, c, z, y, x = block.shape
+def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
+    """The image with its pixels, channels and annotation, not saved; `planes` as `_planes` gives them."""
+    (t, c, z), (y, x) = planes.shape, planes.flat[0].shape
     pixels = PixelsI()
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))
     pixels.sha1 = rstring("Pending...")
     pixels.pixelsType = PixelsTypeI()
-    pixels.pixelsType.value = rstring(OMERO_NAMES[block.dtype.name])
+    pixels.pixelsType.value = rstring(OMERO_NAMES[planes.flat[0].dtype.name])
     pixels.dimensionOrder = DimensionOrderI()
     pixels.dimensionOrder.value = rstring("XYZCT")
     for axis, size in zip("ZYX", image.pixel_size):
         if size is not None:
             setattr(pixels, f"physicalSize{axis}", LengthI(float(size), UnitsLength.MICROMETER))
-    for channel in _channels(image, block):
+    for channel in _channels(image, planes):
         pixels.addChannel(channel)
     made = ImageI()
     made.name, made.series = rstring(image.name), rint(0)
@@ -395,8 +417,8 @@ def _graph(image: NewImage, block: np.ndarray, namespace: str) -> ImageI:
     return made
 
 
-def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
-    count = block.shape[1]
+def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
+    count = planes.shape[1]
     for what, given in (("channel names", image.channel_names), ("colours", image.colors)):
         if len(given) not in (0, count):
             raise PlateError(f"image {image.name!r} has {count} channels and {len(given)} {what}")
@@ -408,7 +430,8 @@ def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
         color = image.colors[c] if image.colors else None
         if color is not None:
             channel.red, channel.green, channel.blue, channel.alpha = (rint(int(v)) for v in (*color, 255))
-        low, high = float(block[:, c].min()), float(block[:, c].max())
+        low, high = (float(np.min([plane.min() for plane in planes[:, c].flat])),
+                     float(np.max([plane.max() for plane in planes[:, c].flat])))
         if np.isfinite([low, high]).all():
             channel.statsInfo = StatsInfoI()
             channel.statsInfo.globalMin, channel.statsInfo.globalMax = rdouble(low), rdouble(high)
@@ -416,7 +439,7 @@ def _channels(image: NewImage, block: np.ndarray) -> Iterator[ChannelI]:
 
 
 def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], blocks: list[np.ndarray]) -> list[str]:
-    """Write the blocks of several images; their SHA-1s. While the server checks one image, another is on its way."""
+    """Write the planes of several images; their SHA-1s. While the server checks one image, another is on its way."""
     options = services.context(conn, group_id)
     digests = [""] * len(blocks)
 
@@ -435,26 +458,26 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
     return digests
 
 
-def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, block: np.ndarray) -> str:
-    """Write a (T, C, Z, Y, X) block, in calls of about `WRITE_CALL`; the SHA-1 that the server confirmed."""
-    digest = hashlib.sha1()
+def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: np.ndarray) -> str:
+    """Write (T, C, Z) planes, in calls of about `WRITE_CALL`; the SHA-1 that the server confirmed."""
+    digest, size = hashlib.sha1(), planes.flat[0].nbytes
 
     def sent(part: np.ndarray) -> np.ndarray:
-        data = np.ascontiguousarray(part, part.dtype.newbyteorder(">"))
+        data = np.stack(list(part.flat), dtype=planes.flat[0].dtype.newbyteorder(">"))
         digest.update(data.data)
         return data
 
     store.setPixelsId(pixels_id, False, options)
-    for t, timepoint in enumerate(block):
-        if timepoint[0].nbytes < WRITE_CALL and timepoint.nbytes <= MAX_CALL:
+    for t, timepoint in enumerate(planes):
+        if timepoint[0].size * size < WRITE_CALL and timepoint.size * size <= MAX_CALL:
             store.setTimepoint(sent(timepoint), t, options)
             continue
         for c, stack in enumerate(timepoint):
-            if stack[0].nbytes < WRITE_CALL and stack.nbytes <= MAX_CALL:
+            if size < WRITE_CALL and stack.size * size <= MAX_CALL:
                 store.setStack(sent(stack), 0, c, t, options)
                 continue
-            for z, plane in enumerate(stack):
-                store.setPlane(sent(plane), z, c, t, options)
+            for z in range(stack.size):
+                store.setPlane(sent(stack[z:z + 1]), z, c, t, options)
     stored = store.save(options)
     if stored is None or stored.sha1.val != digest.hexdigest():
         raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "

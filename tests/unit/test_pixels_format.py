@@ -10,7 +10,7 @@ from omero.rtypes import rlong
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero.derived import _show
 from openhcs_omero.omero.near import pixels_file
-from openhcs_omero.omero.pixels import NewImage, _graph, _micrometres, storable
+from openhcs_omero.omero.pixels import NewImage, _graph, _micrometres, _planes, objects, storable
 
 
 @pytest.mark.parametrize(("given", "stored"), [
@@ -38,11 +38,30 @@ def test_what_omero_does_not_keep(pixels, problem):
         storable(pixels, "x")
 
 
+@pytest.mark.parametrize("given", ["bool", "uint16", ">u2", "int64", "float64"])
+def test_planes_from_many_places_are_as_one_block(given):
+    block = np.arange(2 * 3 * 2 * 3 * 4).reshape(2, 3, 2, 3, 4).astype(given)
+    apart = _planes(NewImage("x", objects([plane.copy() for plane in block.reshape(-1, 3, 4)], (2, 3, 2))))
+    whole = _planes(NewImage("x", block))
+    assert apart.shape == whole.shape == (2, 3, 2)
+    for one, other in zip(apart.flat, whole.flat):
+        assert one.dtype.name == other.dtype.name and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("pixels", "problem"), [
+    (objects([np.zeros((2, 2), complex)], (1, 1, 1)), "type complex128"), (np.empty((0, 1, 1), object), "five axes"),
+    (objects([np.full((2, 2), 1), np.full((2, 2), 2**32)], (1, 2, 1)), "up to 32 bits"),
+    (objects([np.zeros((4000, 4000), "uint8")], (1, 1, 1)), "3192")])
+def test_planes_that_omero_does_not_keep(pixels, problem):
+    with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
+        _planes(NewImage("x", pixels))
+
+
 def test_graph():
     block = np.arange(2 * 3 * 4 * 5).reshape(1, 2, 3, 4, 5).astype("uint16")
     image = NewImage("site", block, channel_names=["DAPI", None], colors=[(0, 0, 255), None],
                      pixel_size=(None, 0.65, 0.65), annotations=[("k", "v")])
-    made = _graph(image, storable(block, "site"), "ns")
+    made = _graph(image, _planes(image), "ns")
     pixels = made.getPrimaryPixels()
     assert [getattr(pixels, f"size{axis}").val for axis in "TCZYX"] == [1, 2, 3, 4, 5]
     assert pixels.pixelsType.value.val == "uint16" and pixels.dimensionOrder.value.val == "XYZCT"
@@ -56,13 +75,14 @@ def test_graph():
 
 
 def test_channel_names_must_be_as_many_as_channels():
+    image = NewImage("x", np.zeros((1, 2, 1, 2, 2)), channel_names=["a"])
     with pytest.raises(PlateError, match="2 channels and 1 channel names"):
-        _graph(NewImage("x", np.zeros((1, 2, 1, 2, 2)), channel_names=["a"]), np.zeros((1, 2, 1, 2, 2), ">u2"), "ns")
+        _graph(image, _planes(image), "ns")
 
 
 def test_not_a_number_is_no_range():
-    block = np.full((1, 1, 1, 2, 2), np.nan, "float32")
-    assert _graph(NewImage("x", block), storable(block, "x"), "n").getPrimaryPixels().getChannel(0).statsInfo is None
+    image = NewImage("x", np.full((1, 1, 1, 2, 2), np.nan, "float32"))
+    assert _graph(image, _planes(image), "n").getPrimaryPixels().getChannel(0).statsInfo is None
 
 
 @pytest.mark.parametrize(("pixels_id", "path"), [
