@@ -23,11 +23,12 @@ from openhcs_omero.omero.plate import load_plate
 
 SITES, CHANNELS = 9, 2
 WELLS_A_SAVE = 32
+ROUNDS = {96: 3, 384: 2, 1536: 1}  # by wells: the peers take minutes for the largest
 
 
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     calls = []
-    for wells in (96,) if quick else (96, 384, 1536):
+    for wells in (96,) if quick else ROUNDS:
         with server.login() as conn:
             services.query(conn)  # asked for once a session
             plate = _make(conn, wells)
@@ -35,12 +36,11 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
                 "ours": lambda conn=conn, plate=plate: load_plate(conn, plate).list_paths(),
                 "polystore": lambda conn=conn, plate=plate: _polystore(conn, plate),
                 "BlitzGateway": lambda conn=conn, plate=plate: _gateway(conn, plate)}
-            rounds = 3 if wells == 96 and not quick else 1  # a peer takes half a minute or more for 384 wells
             counts: dict[str, int] = {}
             try:
                 with counted_calls() as counted:
                     took = best({name: partial(_count, counts, counted, name, run) for name, run in runs.items()},
-                                rounds)
+                                1 if quick else ROUNDS[wells])
             finally:
                 services.delete(conn, services.current_group(conn), Plate=[plate])
         for peer in ("polystore", "BlitzGateway"):
