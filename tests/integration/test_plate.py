@@ -132,7 +132,7 @@ def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, read_c
 
 
 def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch):
-    """One save and one query for all rows, two stores for all pixels, each of whose bytes is sent once."""
+    """One save and one query for all rows, three stores for all pixels, each of whose bytes is sent once."""
     sent: list[int] = []
     set_timepoint = omero.api.RawPixelsStorePrx.setTimepoint
     monkeypatch.setattr(omero.api.RawPixelsStorePrx, "setTimepoint",
@@ -142,7 +142,7 @@ def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch)
     services.update(conn), services.query(conn)  # asked for once a session
     wire.start()
     write_well_images(conn, images, "test", group)
-    assert Counter(wire.stop()) == {"saveAndReturnIds": 1, "projection": 1, "createRawPixelsStore": 2, "close": 2,
+    assert Counter(wire.stop()) == {"saveAndReturnIds": 1, "projection": 1, "createRawPixelsStore": 3, "close": 3,
                                     "setPixelsId": 9, "setTimepoint": 9, "save": 9}
     assert sent == [block(0).nbytes] * 9
 
