@@ -130,6 +130,14 @@ def kill(process) -> None:
     raise AssertionError("processes of a killed run are still there")
 
 
+def wait_for(what, seconds=300):
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def workflow(omero_server, conn, tmp_path) -> Workflow:
     return Workflow(omero_server, conn, tmp_path / "work")

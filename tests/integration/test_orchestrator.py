@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from snake import wait_for
 from wire import block, make_plate
 
 from openhcs_omero.core.orchestrator import head
@@ -221,15 +222,6 @@ def processes_in(folder, name="python"):
             if inside and name in words:
                 found.append(int(process.name))
     return found
-
-
-def wait_for(what, seconds=60):
-    import time
-
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_other_failures_are_one_sentence(work, conn):

@@ -1,14 +1,16 @@
 """The main job, end to end: a plate in OMERO through `snakemake` and back into OMERO."""
 
+import itertools
 import json
 import subprocess
+import threading
 
 import numpy as np
 import pytest
 from omero.model import MapAnnotationI
 from omero.rtypes import rstring
 from PIL import Image
-from snake import Workflow, workflow
+from snake import Workflow, kill, wait_for, workflow
 from wire import add_well, block, make_plate
 
 from openhcs_omero.core.tables import read_rows
@@ -176,26 +178,63 @@ def spy(image, filemanager, metadata, backend="disk"):
     assert list((workflow.folder / "sessions").rglob("*-*-*")) == []
 
 
-def test_a_step_that_raises_fails_its_well_alone(workflow, conn):
-    plate = make_plate(conn, {"A01": 1, "A02": 1, "B01": 1})
+def test_a_step_that_fails_fails_its_well_alone(workflow, conn):
+    """Wells share a process, but for one in which a well failed: it takes no other."""
+    plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
+import os, signal
+
+
 def picky(image, filemanager, metadata, backend="disk"):
+    with open("processes", "a") as processes:
+        print(os.getpid(), metadata["well"], file=processes)
     if metadata["well"] == "A02":
         raise ValueError("no cells here")
+    if metadata["well"] == "A03":
+        os.kill(os.getpid(), signal.SIGKILL)
     return image, {"sum": int(image.sum())}
 """)
     workflow.configure(plate, steps=[{"call": "picky:picky"}])
-    run = workflow("--keep-going")
+    run = workflow("--keep-going", "--cores", "1")
     assert run.status == 1 and run.jobs["process_well"] == 2
     assert "ValueError: no cells here" in run.output
+    assert f"well A03 of plate {plate} was not processed: its process was ended by signal 9" in run.output
     log = (workflow.results(plate) / "logs" / "process_well_A02.log").read_text()
     assert "Traceback" in log and "picky.py" in log and "no cells here" in log
+    begun = [line.split() for line in (workflow.folder / "processes").read_text().splitlines()]
+    for (process, well), (following, _) in itertools.pairwise(begun):
+        assert (process == following) == (well not in ("A02", "A03"))
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     assert derived.wells_with_images() == ["A01", "B01"]
-    step.write_text(step.read_text().replace('"A02"', '"Z99"'))
-    assert "A02" in workflow.succeed().wells
-    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "B01"]
+    step.write_text(step.read_text().replace('"A02"', '"Z99"').replace('"A03"', '"Z99"'))
+    assert {"A02", "A03"} <= set(workflow.succeed().wells)
+    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
+
+
+def test_a_head_that_is_killed_takes_its_wells_with_it(workflow, conn):
+    plate = make_plate(conn, {"A01": 1})
+    (workflow.folder / "endless.py").write_text("""
+import time
+
+
+def endless(image, filemanager, metadata, backend="disk"):
+    print("begun", file=open("begun", "w"), flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        open("interrupted", "w").close()
+        raise
+""")
+    workflow.configure(plate, steps=[{"call": "endless:endless"}])
+    head = workflow.start()
+    guard = threading.Timer(300, kill, [head])
+    guard.start()
+    wait_for((workflow.folder / "begun").exists)
+    head.kill()
+    head.stdout.read()  # to the end of the last process that has it
+    guard.cancel()
+    assert head.wait() == -9 and (workflow.folder / "interrupted").exists()
 
 
 def test_steps_that_return_other_things(workflow, conn):

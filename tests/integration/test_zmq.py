@@ -13,7 +13,8 @@ import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
-from test_orchestrator import ROOT, SEED, STEPS, blocks, processes_in, wait_for, work
+from snake import wait_for
+from test_orchestrator import ROOT, SEED, STEPS, blocks, processes_in, work
 from typer.testing import CliRunner
 from wire import block, make_plate
 
@@ -167,7 +168,7 @@ def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
     with pytest.raises(PipelineError, match="was cancelled"):
         client.attach(second)
     assert client.attach(fourth).derived_plate
-    assert not processes_in(work, "process_well"), "a step outlived its run"
+    assert not processes_in(work, "openhcs_omero.core.workers"), "a step outlived its run"
     client.close()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+from openhcs_omero.core import workers
 from openhcs_omero.core.config import typed
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows
@@ -61,10 +62,21 @@ def wells_of(plate):
     output be `ancient` for the wells: what is behind an ancient edge is not looked at while the edge's job runs.
     On a cluster, the wells of all plates come up together: what changes the plan breaks the batches that are on their way.
     """
+    wait_in_threads()
     for other in PLATES if on_cluster() else [plate]:
         await_checkpoints(other)
     table = Path(f"{PLATE}/wells.tsv".format(plate=plate))
     return listed(table, table.stat().st_mtime_ns)
+
+
+def wait_in_threads():
+    """Have the `run` blocks of wells wait in Snakemake's threads, where it would start a Snakemake for each.
+
+    The option for that, --force-use-threads, does not reach a cluster's jobs; and the settings are there only when input
+    functions are called, which is before jobs are.
+    """
+    if workflow.execution_settings is not None:  # as in --report
+        workflow.execution_settings.use_threads = True
 
 
 # Each well asks, so what is known is kept: else the head process's time grows with the square of the number of wells.

@@ -42,8 +42,16 @@ rule process_well:
         f"{PLATE}/logs/process_well_{{well}}.log",
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"
-    script:
-        "../scripts/process_well.py"
+    run:
+        workers.process_well(
+            config=config,
+            plate=wildcards.plate,
+            fingerprint=input.fingerprint,
+            derived=input.derived,
+            estimates=list(input.estimates),
+            outputs=dict(output.items()),
+            log=log[0],
+        )
 
 
 # Joins wells to one job of a cluster: what hangs together in a group is submitted together. Snakemake's own

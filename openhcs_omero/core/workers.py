@@ -1,0 +1,107 @@
+"""Processes that wells are handed to: what one of them has imported, and its connection, serve many wells.
+
+A process takes most of a second to import omero-py and a pipeline, which is as long as many a well takes, and a script
+of Snakemake's is always a process of its own. So `process_well` is a `run` block whose thread hands its well to an idle
+process, or starts one, and waits. Which wells run, when, and once more after a failure, is Snakemake's business alone:
+there are as many processes as it has wells running, below the process that runs them (the head, or a cluster's job).
+"""
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openhcs_omero.errors import OpenHCSError
+
+_idle: list[subprocess.Popen[str]] = []
+
+
+def process_well(config: Mapping[str, Any], plate: str, fingerprint: str, derived: str, estimates: Sequence[str],
+                 outputs: Mapping[str, str], log: str) -> None:
+    """`jobs.process_well` in another process; a process that fails in it ends, and takes no further well.
+
+    Raises
+    ------
+    OpenHCSError
+        If it failed; the reason is in the log, and was printed.
+    """
+    well = {"config": config, "plate": plate, "fingerprint": fingerprint, "derived": derived, "estimates": estimates,
+            "outputs": outputs, "log": log}
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  text=True)
+    if _ask(worker, json.dumps(well)):
+        _idle.append(worker)
+        return
+    status = worker.wait()
+    how = f"its process was ended by signal {-status}" if status < 0 else f"the reason is in {log}"
+    raise OpenHCSError(f"well {Path(fingerprint).stem} of plate {plate} was not processed: {how}")
+
+
+def _ask(worker: subprocess.Popen[str], request: str) -> bool:
+    """Whether the worker did it; else it has ended, or is about to."""
+    assert worker.stdin is not None and worker.stdout is not None
+    try:
+        worker.stdin.write(f"{request}\n")
+        worker.stdin.flush()
+    except OSError:
+        return False
+    return bool(worker.stdout.readline())
+
+
+@atexit.register
+def _end() -> None:
+    for worker in _idle:
+        assert worker.stdin is not None
+        worker.stdin.close()
+    for worker in _idle:
+        worker.wait()
+
+
+# ---- in the worker
+
+def main() -> None:
+    """Process the wells that stdin names, a line each, and answer each with a line; end with stdin, or an error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a step's libraries print is not taken for an answer
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    wells: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(wells,), name="listen", daemon=True).start()
+    try:
+        while True:
+            _process(**json.loads(wells.get()))
+            print("done", file=answers, flush=True)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(128 + signal.SIGINT)
+
+
+def _listen(wells: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        wells.put(line)
+    # nobody waits for the well any more: leave it as if interrupted, so that nothing half-written stays
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _process(config: Mapping[str, Any], plate: str, fingerprint: str, derived: str, estimates: Sequence[str],
+             outputs: Mapping[str, str], log: str) -> None:
+    from openhcs_omero.core import jobs
+    from openhcs_omero.core.config import read_config
+    from openhcs_omero.core.files import logged
+
+    with logged(log):
+        jobs.process_well(read_config(config), plate, Path(fingerprint), Path(derived),
+                          [Path(path) for path in estimates], {name: Path(path) for name, path in outputs.items()})
+
+
+if __name__ == "__main__":
+    main()
