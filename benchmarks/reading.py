@@ -24,7 +24,7 @@ from openhcs_omero.omero.near import pixels_file
 from openhcs_omero.omero.pixels import NewImage, read_sites, write_well_images
 from openhcs_omero.omero.plate import ImageStructure, load_plate
 
-ROUNDS = 7
+ROUNDS = 8
 SIZES = (4, 1080), (2, 512)  # channels, and pixels along a side
 DELAY = 1.0  # ms that a call takes longer where a network is in between
 
