@@ -106,11 +106,12 @@ def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str,
     """Seconds of the fastest of `rounds` runs of each.
 
     They take turns, so that a busy machine disturbs all alike, every other time in the reverse order: memory and caches
-    are as the one before left them.
+    are as the one before left them. What one wrote is on the disk before the next one begins.
     """
     fastest: dict[str, float] = {}
     for number in range(rounds):
         for name, run in list(runs.items())[::-1 if number % 2 else 1]:
+            os.sync()
             began = time.perf_counter()
             run()
             took = time.perf_counter() - began

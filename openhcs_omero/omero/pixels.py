@@ -441,19 +441,19 @@ def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
 def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], blocks: list[np.ndarray]) -> list[str]:
     """Write the planes of several images; their SHA-1s. While the server checks one image, another is on its way."""
     options = services.context(conn, group_id)
-    digests = [""] * len(blocks)
+    digests, numbers = [""] * len(blocks), iter(range(len(blocks)))
 
-    def write(first: int) -> None:
+    def write() -> None:
         store = conn.c.sf.createRawPixelsStore()
         try:
-            for number in range(first, len(blocks), WRITERS):
+            for number in numbers:  # the next one goes to whoever is free
                 digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
         finally:
             with contextlib.suppress(Exception):
                 store.close(options)
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        for writing in [pool.submit(write, first) for first in range(min(WRITERS, len(blocks)))]:
+        for writing in [pool.submit(write) for _ in range(min(WRITERS, len(blocks)))]:
             writing.result()
     return digests
 
