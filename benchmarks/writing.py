@@ -1,4 +1,4 @@
-"""Planes a second that are written, and in how many calls: a well of nine sites at a time.
+"""Planes a second that are written, in how many calls, and how much is sent then: a well of nine sites at a time.
 
 Against polystore's save_batch the images go into a derived plate through this package's save_batch, and are seen in it
 at the end; against a bare createImageFromNumpySeq loop they are images that no well shows.
@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from itertools import count
 
+import psutil
 from omero.gateway import BlitzGateway
 from omero.model import PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
@@ -70,13 +71,15 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
 
     runs: dict[str, Callable[[], None]] = {"ours": save_batch, "polystore": polystore, "images": write_images,
                                            "numpy seq": numpy_seq}
-    calls = {}
+    calls, sent = {}, {}
     for run in runs.values():
         run()  # makes the derived plates
     for name, run in runs.items():
+        before = psutil.net_io_counters().bytes_sent
         with counted_calls() as counted:
             run()
         calls[name] = counted.total() / SITES
+        sent[name] = (psutil.net_io_counters().bytes_sent - before) / SITES
     took = best(runs, rounds)
     _clean(conn, source, images)
     planes, what = SITES * channels, f"write {channels} x {side} x {side}"
@@ -84,6 +87,7 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
                                         ("images", "numpy seq", "a createImageFromNumpySeq loop", 2)):
         yield Ratio(f"{what}, against {named}", planes / took[mine], planes / took[theirs], "planes/s", target)
         yield Ratio(f"{what}, against {named}", calls[mine], calls[theirs], "calls/image", None, "less")
+        yield Ratio(f"{what}, against {named}", sent[mine] / 1e6, sent[theirs] / 1e6, "MB/image", None, "less")
 
 
 def _source(conn: BlitzGateway) -> int:
