@@ -1,6 +1,7 @@
 """Plates for the benchmarks that run the workflow."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,9 @@ def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: st
             sample.image = ImageI(image.image_id, False)
             well.addWellSample(sample)
             plate.addWell(well)
-    return services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+    made = services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+    os.sync()  # what is measured next doesn't wait for these pixels to be on the disk
+    return made
 
 
 def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:

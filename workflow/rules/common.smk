@@ -62,21 +62,23 @@ def wells_of(plate):
     output be `ancient` for the wells: what is behind an ancient edge is not looked at while the edge's job runs.
     On a cluster, the wells of all plates come up together: what changes the plan breaks the batches that are on their way.
     """
-    wait_in_threads()
+    adjust_snakemake()
     for other in PLATES if on_cluster() else [plate]:
         await_checkpoints(other)
     table = Path(f"{PLATE}/wells.tsv".format(plate=plate))
     return listed(table, table.stat().st_mtime_ns)
 
 
-def wait_in_threads():
-    """Have the `run` blocks of wells wait in Snakemake's threads, where it would start a Snakemake for each.
+def adjust_snakemake():
+    """Set what no option reaches. Input functions are called when the settings are there, and before jobs are.
 
-    The option for that, --force-use-threads, does not reach a cluster's jobs; and the settings are there only when input
-    functions are called, which is before jobs are.
+    The `run` blocks of wells wait in Snakemake's threads, where it would start a Snakemake for each: --force-use-threads
+    does not reach a cluster's jobs. And jobs a second are not limited: for the limit's sake Snakemake 9.27 looks through
+    all jobs that wait once a second for each job that has begun, and with hundreds of wells does nothing else.
     """
     if workflow.execution_settings is not None:  # as in --report
         workflow.execution_settings.use_threads = True
+        workflow.scheduling_settings.max_jobs_per_timespan = None
 
 
 # Each well asks, so what is known is kept: else the head process's time grows with the square of the number of wells.
