@@ -11,7 +11,7 @@ import omero
 from omero.gateway import BlitzGateway
 from omero.model import ChecksumAlgorithmI, FileAnnotationI, OriginalFileI
 from omero.model.enums import ChecksumAlgorithmSHA1160
-from omero.rtypes import rlong, rstring
+from omero.rtypes import rlist, rlong, rstring
 
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.omero import services
@@ -164,6 +164,15 @@ def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
     if not found:
         raise PlateError(f"there is no {kind.lower()} {object_id}, or this user may not see it")
     return found[0][0]
+
+
+def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
+    """Ids of this user's file annotations that killed processes wrote for images and didn't link to any."""
+    paths = rlist([rstring(f"{PATH}/Image_{image_id}") for image_id in image_ids])
+    return [row[0] for row in services.rows(
+        conn, "select a.id from FileAnnotation a join a.file f where f.path in (:paths) and a.details.owner.id = :me "
+              "and not exists (select l.id from ImageAnnotationLink l where l.child.id = a.id)",
+        paths=paths, me=conn.getUserId())]
 
 
 def _new_annotation(name: str, where: str, data: bytes, ns: str, description: str) -> FileAnnotationI:

@@ -29,6 +29,7 @@ from omero.rtypes import rint, rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import unlinked_files
 from openhcs_omero.omero.paths import parse_well, well_name
 from openhcs_omero.omero.pixels import NewImage, discard, map_annotation, missing, write_well_images
 from openhcs_omero.omero.plate import PlateStructure, load_plate
@@ -200,7 +201,8 @@ def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[in
 
 def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
                    unless: Callable[[], bool] = lambda: False) -> None:
-    """Delete this user's images with a mark that no well and no dataset shows: replaced ones, and those left behind.
+    """Delete this user's images with a mark that no well and no dataset shows: replaced ones, and those left behind,
+    with the files that were written for them.
 
     Another process may delete or show one of them in the meantime; OMERO then refuses all, and they are asked for
     again. `unless` is asked between finding and deleting.
@@ -216,7 +218,7 @@ def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
             return
         try:
             for ids in services.pages(hidden):
-                services.delete(conn, group_id, Image=ids)
+                services.delete(conn, group_id, Image=ids, FileAnnotation=unlinked_files(conn, ids))
             return
         except services.DeletionRefused as error:
             log.warning("%s", error)

@@ -12,6 +12,7 @@ from wire import Killed, block, count, images_in_no_well, make_plate, wire
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import derived as derived_module
 from openhcs_omero.omero import services
+from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
 from openhcs_omero.omero.pixels import NewImage, read_site
 from openhcs_omero.omero.plate import load_plate
@@ -385,6 +386,22 @@ def test_killed_while_writing_an_empty_well(conn, derived, wire):
         assert seed_of(conn, derived) in (None, point)
     wire.stop()
     assert point > 10 and images_in_no_well(conn) == []
+
+
+def test_killed_while_a_file_is_attached_to_an_image(conn, derived, wire):
+    """The file goes with the image, also where it was not linked yet."""
+    for point in range(30):
+        write_well(conn, derived, "A01", sites(2 * point), MARKS)
+        wire.start(dies_at=point)
+        try:
+            save_text(conn, "Image", load_plate(conn, derived).image("A01", 1).image_id, "results.json", b"{}")
+            break
+        except Killed:
+            wire.stop()
+        write_well(conn, derived, "A01", sites(2 * point + 1), MARKS)
+        assert count(conn, "FileAnnotation", "OriginalFile") == {"FileAnnotation": 0, "OriginalFile": 0}
+    wire.stop()
+    assert point > 5
 
 
 def test_more_images_were_left_behind_than_a_query_takes(conn, derived, monkeypatch):
