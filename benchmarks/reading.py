@@ -72,7 +72,7 @@ def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
         files = [pixels_file(server.data, image.pixels_id) for image in images]
         planes = len(images) * images[0].size_c
 
-        def first(cold: bool) -> None:
+        def first() -> None:
             near._right.clear()
             _ours(conn, images)
 
@@ -82,12 +82,12 @@ def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
 
         cold: dict[str, float] = {}
         for _ in range(rounds):
-            for name, run in (("ours", lambda: first(True)), ("numpy", numpy)):
+            for name, run in (("ours", first), ("numpy", numpy)):
                 for file in files:
                     _forget(file)
                 took = best({name: run}, 1)[name]
                 cold[name] = min(took, cold.get(name, took))
-        warm = best({"ours": lambda: first(False), "numpy": numpy}, rounds)
+        warm = best({"ours": first, "numpy": numpy}, rounds)
         again = best({"ours": lambda: _ours(conn, images), "numpy": numpy}, rounds)
     for what, took, target in (("from disk", cold, 0.7), ("from the system's memory", warm, None),
                                ("once they were found right", again, None)):

@@ -42,7 +42,7 @@ from openhcs_omero.omero.plate import PYRAMID_PLANE, ImageStructure
 
 READ_CALL = 4 * 2**20  # bytes read in one call, where a plane has no more: what stays in the processor's cache
 READERS = 3  # sites that are read at once, each by a store of its own: with two the line is idle where calls take long
-WRITE_CALL = 2**20  # bytes written in one call; what has fewer goes with others: messages of 9 MB take twice the time
+WRITE_CALL = 2**20  # bytes written in one call; what has fewer goes with others: calls of 9 MB take a fifth longer
 MAX_CALL = 64 * 2**20  # but no more than these, well below the 250 MB that client and server take
 WRITERS = 3  # images that are written at once, each by a store of its own: while one is confirmed, others are sent
 
