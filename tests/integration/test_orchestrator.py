@@ -1,8 +1,11 @@
 """The workflow from Python: the seed's example, what a run returns, and what bad input and failing wells get."""
 
+import io
 import json
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from snake import wait_for
+from snakemake.logging import ColorizingTextHandler
 from wire import block, make_plate
 
 from openhcs_omero.core.orchestrator import head
@@ -173,6 +177,20 @@ def test_wells_that_fail_are_named(work, conn):
     results = PipelineOrchestrator([plate], [inverting.picky], {"profile": "mine", "heatmaps": []}).run()  # mended
     assert "Provided cores: 1" in (work / "results" / "pipeline.log").read_text().rpartition("Building DAG")[2]
     assert list(results[plate].tables["features"]["well_is"]) == ["A01", "B02", "C03"]
+
+
+def test_an_interrupt_that_comes_while_snakemake_prints_is_not_lost():
+    class Interrupting(io.StringIO):
+        def flush(self):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, head._interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ColorizingTextHandler(stream=Interrupting()).emit(logging.makeLogRecord({"msg": "Execute 1 jobs..."}))
+            threading.Event().wait(30)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_that_is_cancelled_goes_on_later(work, conn):
