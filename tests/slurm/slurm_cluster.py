@@ -77,8 +77,7 @@ class SlurmCluster:
     def __init__(self, folder: Path, cpus: int = 4, memory: int = 8000) -> None:
         self.folder, self.host, self._cpus, self._memory = folder, socket.gethostname().split(".")[0], cpus, memory
         self._daemons: list[subprocess.Popen] = []
-        self._kept: bytes | None = None
-        self._wrote = False  # the configuration
+        self._restorer: subprocess.Popen | None = None  # of the machine's own configuration
 
     def start(self) -> None:
         """Start the daemons; returns when the node takes jobs.
@@ -112,12 +111,9 @@ class SlurmCluster:
             for process in reversed(self._daemons):
                 _stop(process)
             self._daemons.clear()
-            if self._wrote:
-                if self._kept is None:
-                    CONFIG.unlink(missing_ok=True)
-                else:
-                    CONFIG.write_bytes(self._kept)
-                self._wrote = False
+            if self._restorer is not None:
+                self._restorer.communicate()
+                self._restorer = None
 
     def run(self, *command: str | Path, check: bool = True, timeout: float = 60, **options) -> str:
         """What a command of Slurm's says."""
@@ -163,10 +159,12 @@ class SlurmCluster:
     def _configure(self) -> None:
         ctld_port, d_port = _free_ports(2)
         CONFIG.parent.mkdir(exist_ok=True)
-        self._kept = CONFIG.read_bytes() if CONFIG.exists() else None
-        if self._kept is not None and self._kept.startswith(MARK.encode()):  # of a run that was killed
-            self._kept = None
-        self._wrote = True
+        kept = self.folder / "slurm.conf.kept"
+        if CONFIG.exists() and not CONFIG.read_text().startswith(MARK):  # else it is of a machine that lost its power
+            shutil.copy2(CONFIG, kept)
+        # a process of its own, which outlives a killed test: it waits for the end of this one's pipe
+        restore = f"trap '' INT TERM; cat; mv '{kept}' {CONFIG} 2>/dev/null || rm -f {CONFIG}"
+        self._restorer = subprocess.Popen(["sh", "-c", restore], stdin=subprocess.PIPE, start_new_session=True)
         CONFIG.write_text(TEMPLATE.format(host=self.host, folder=self.folder, cpus=self._cpus, memory=self._memory,
                                           ctld_port=ctld_port, d_port=d_port))
 
