@@ -6,13 +6,15 @@ their original files are in these alone, below ``ManagedRepository/``, where TIF
 of the planes by timepoint, channel and z, in the file's byte order (ManagedImportRequestI.parseData of OMERO.blitz).
 """
 
+import contextlib
 import hashlib
 import logging
 import mmap
+import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -120,8 +122,7 @@ def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> np.nd
     """The image's pixels, which have the server's SHA-1; raises NotNear."""
     _check_kind(image, data_dir)
     if _own_size(data_dir, image) is not None:
-        mapped = _map_own(data_dir, image)
-        identity = _identity(pixels_file(data_dir, image.pixels_id), image)
+        mapped, identity = _map_own(data_dir, image)
         if identity not in _right:
             if hashlib.sha1(mapped.data).hexdigest() != image.sha1:
                 raise BadMount(f"its file under {OWN}/ is not the server's")
@@ -139,8 +140,19 @@ def _check_kind(image: ImageStructure, data_dir: Path) -> None:
         raise NotNear(f"pixels of type {image.pixel_type} can't be processed")
     if not _SHA1.fullmatch(image.sha1 or ""):
         raise NotNear("the server has no SHA-1 of them")
-    if not ((data_dir / OWN).is_dir() or (data_dir / ORIGINAL).is_dir()):
+    with _reading(data_dir):
+        there = (data_dir / OWN).is_dir() or (data_dir / ORIGINAL).is_dir()
+    if not there:
         raise BadMount(f"{data_dir} is no data folder of an OMERO server: it has no folder {OWN}")
+
+
+@contextlib.contextmanager
+def _reading(data_dir: Path) -> Iterator[None]:
+    """Around what asks the file system, whose errors, as of a stale mount or a forbidden folder, are a BadMount."""
+    try:
+        yield
+    except OSError as error:
+        raise BadMount(f"{data_dir} can't be read ({error.strerror or error})") from None
 
 
 # ---- pixels that the server was sent
@@ -156,10 +168,11 @@ def pixels_file(data_dir: Path, pixels_id: int) -> Path:
 
 
 def _own_size(data_dir: Path, image: ImageStructure) -> int | None:
-    try:
-        return pixels_file(data_dir, image.pixels_id).stat().st_size
-    except OSError:
-        return None
+    with _reading(data_dir):
+        try:
+            return pixels_file(data_dir, image.pixels_id).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def _check_own(data_dir: Path, image: ImageStructure) -> None:
@@ -167,20 +180,18 @@ def _check_own(data_dir: Path, image: ImageStructure) -> None:
         raise BadMount(f"its file under {OWN}/ has another size than the server's")
 
 
-def _map_own(data_dir: Path, image: ImageStructure) -> np.ndarray:
-    """The whole file, big-endian; the system is asked for all of it at once."""
+def _map_own(data_dir: Path, image: ImageStructure) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """The whole file, big-endian, for all of which the system is asked at once; and its identity before that."""
     _check_own(data_dir, image)
-    try:
-        with pixels_file(data_dir, image.pixels_id).open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
-    except OSError as error:
-        raise BadMount(f"its file under {OWN}/ can't be read ({error.strerror})") from None
-    return np.frombuffer(mapped, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape)
+    path = pixels_file(data_dir, image.pixels_id)
+    with _reading(data_dir), path.open("rb") as file:
+        identity = _identity(path, os.fstat(file.fileno()), image)
+        mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
+    return np.frombuffer(mapped, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape), identity
 
 
-def _identity(path: Path, image: ImageStructure) -> tuple[Any, ...]:
+def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tuple[Any, ...]:
     """What is another where a file was replaced or written to, or where the server has other pixels."""
-    status = path.stat()
     return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, image.sha1
 
 
@@ -256,6 +267,8 @@ def _read_original(paths: Sequence[Path], series: int, image: ImageStructure) ->
         return _from_planes(paths, series, image)
     except NotNear:
         raise
+    except OSError as error:
+        raise BadMount(f"its original TIFFs can't be read ({error.strerror or error})") from None
     except Exception as error:  # tifffile raises what its decoders raise
         raise NotNear(f"its original TIFFs can't be read ({type(error).__name__})") from None
 

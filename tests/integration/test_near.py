@@ -1,8 +1,10 @@
 """Pixels from the server's own disk: the same as over Ice, and over Ice wherever that can't be shown."""
 
 import dataclasses
+import errno
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,55 @@ def test_a_wrong_mount_falls_back_with_one_warning(conn, see, data, tmp_path, ca
     assert says in said and str(tmp_path) in said and f"image {images[0].image_id} " in said
     (way,) = ways(conn, images)
     assert says in way and "over the network" in way
+
+
+def failing(real, folder, error):
+    """`real`, which fails for what is below `folder`."""
+    def call(path, *args, **kwargs):
+        if str(path).startswith(str(folder)):
+            raise OSError(error, os.strerror(error), str(path))
+        return real(path, *args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("where", ["stat", "stat of a file", "open", "open a TIFF"])
+def test_a_mount_that_fails_falls_back_with_one_warning(conn, see, data, tmp_path, caplog, monkeypatch, where, error):
+    if where == "open a TIFF":
+        images, blocks = imported(conn, tmp_path, write_planes)
+    else:
+        plate = load_plate(conn, make_plate(conn, {"A01": 2}))
+        images, blocks = [image for _, image in plate.images()], [block(1), block(2)]
+        for image in images:
+            pixels_file(tmp_path, image.pixels_id).parent.mkdir(parents=True, exist_ok=True)
+            pixels_file(tmp_path, image.pixels_id).write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    see(tmp_path)
+    assert list(ways(conn, images)) == [f"from {tmp_path / ('ManagedRepository' if 'TIFF' in where else 'Pixels')}"]
+    see(tmp_path)
+    if where == "open":
+        monkeypatch.setattr(Path, "open", failing(Path.open, tmp_path, error))
+    elif where == "open a TIFF":
+        monkeypatch.setattr(tifffile, "TiffFile", failing(tifffile.TiffFile, tmp_path, error))
+    else:
+        folder = tmp_path if where == "stat" else f"{tmp_path}/Pixels/"
+        monkeypatch.setattr(os, "stat", failing(os.stat, folder, error))
+    with caplog.at_level(logging.WARNING):
+        for image, pixels in zip(images, blocks):
+            assert np.array_equal(read_site(conn, image), pixels)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "can't be read" in said and os.strerror(error) in said
+    (way,) = ways(conn, images)
+    assert os.strerror(error) in way and "over the network" in way
+
+
+def test_errors_of_the_server_are_not_those_of_the_mount(conn, see, data, tmp_path, monkeypatch):
+    (tmp_path / "Pixels").mkdir()
+    image = image_of(conn)
+    see(tmp_path)
+    monkeypatch.setattr(services, "rows", failing(services.rows, "", errno.EIO))
+    with pytest.raises(OSError):
+        read_site(conn, image)
 
 
 def test_a_file_that_changes_after_it_was_found_right_is_checked_again(conn, see, data, tmp_path):
