@@ -56,8 +56,11 @@ def data_dir_of(conn: BlitzGateway) -> Path | None:
     return Path(server.data_dir) if server is not None and server.data_dir is not None else None
 
 
-def open_near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
+def open_near(conn: BlitzGateway, image: ImageStructure, keep: bool = False) -> np.ndarray | None:
     """All pixels of an image from the data folder, (T, C, Z, Y, X) of any byte order; None where they are not there.
+
+    They may be the file itself, mapped, and are to be used at once; where `keep` is True they are memory of their own,
+    which stays right whatever becomes of the file.
 
     The first image whose files are not as they should be is warned of.
     """
@@ -65,7 +68,7 @@ def open_near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
     if data_dir is None:
         return None
     try:
-        return _checked(conn, image, data_dir)
+        return _checked(conn, image, data_dir, keep)
     except BadMount as reason:
         _warn(data_dir, image, reason)
     except NotNear:
@@ -111,23 +114,24 @@ def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
 def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> str:
     """The folder of the image's files, which are there and have the right size; raises as `_checked`."""
     _check_kind(image, data_dir)
-    if _own_size(data_dir, image) is not None:
-        _check_own(data_dir, image)
+    size = _own_size(data_dir, image)
+    if size is not None:
+        _check_own(size, image)
         return OWN
     _originals(conn, image, data_dir)
     return ORIGINAL
 
 
-def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> np.ndarray:
+def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path, keep: bool = False) -> np.ndarray:
     """The image's pixels, which have the server's SHA-1; raises NotNear."""
     _check_kind(image, data_dir)
     if _own_size(data_dir, image) is not None:
-        mapped, identity = _map_own(data_dir, image)
-        if identity not in _right:
-            if hashlib.sha1(mapped.data).hexdigest() != image.sha1:
+        pixels, identity = _read_own(data_dir, image, keep)
+        if keep or identity not in _right:
+            if hashlib.sha1(pixels.data).hexdigest() != image.sha1:
                 raise BadMount(f"its file under {OWN}/ is not the server's")
             _right.add(identity)
-        return mapped
+        return pixels
     pixels = _read_original(*_originals(conn, image, data_dir), image)
     for order in (pixels.dtype, pixels.dtype.newbyteorder(">")):
         if hashlib.sha1(pixels.astype(order, copy=False).data).hexdigest() == image.sha1:
@@ -175,19 +179,22 @@ def _own_size(data_dir: Path, image: ImageStructure) -> int | None:
             return None
 
 
-def _check_own(data_dir: Path, image: ImageStructure) -> None:
-    if _own_size(data_dir, image) != int(np.prod(image.shape)) * np.dtype(image.pixel_type).itemsize:
+def _check_own(size: int, image: ImageStructure) -> None:
+    if size != int(np.prod(image.shape)) * np.dtype(image.pixel_type).itemsize:
         raise BadMount(f"its file under {OWN}/ has another size than the server's")
 
 
-def _map_own(data_dir: Path, image: ImageStructure) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The whole file, big-endian, for all of which the system is asked at once; and its identity before that."""
-    _check_own(data_dir, image)
+def _read_own(data_dir: Path, image: ImageStructure, keep: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """The whole file, big-endian, mapped at once, or a copy of it to `keep`; and its identity before that."""
     path = pixels_file(data_dir, image.pixels_id)
     with _reading(data_dir), path.open("rb") as file:
-        identity = _identity(path, os.fstat(file.fileno()), image)
-        mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
-    return np.frombuffer(mapped, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape), identity
+        status = os.fstat(file.fileno())
+        _check_own(status.st_size, image)  # no file has none, which can't be mapped
+        data = file.read() if keep else mmap.mmap(
+            file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
+    _check_own(len(data), image)
+    pixels = np.frombuffer(data, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape)
+    return pixels, _identity(path, status, image)
 
 
 def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tuple[Any, ...]:

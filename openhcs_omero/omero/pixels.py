@@ -57,7 +57,7 @@ class _OpenStore(threading.local):
     store: Any = None
     process: int | None = None
     planes_of: tuple[Any, int] | None = None  # client and pixels that the last plane was of
-    near: np.ndarray | None = None  # these pixels in the server's data folder
+    near: np.ndarray | None = None  # these pixels from the server's data folder, in memory
     asked_near: bool = False
 
 
@@ -135,7 +135,8 @@ def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int
 def _near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
     """The image's pixels in the data folder, from its second plane on.
 
-    All of them are read to check them, and so one plane alone costs less over the network.
+    All of them are read to check them, and so one plane alone costs less over the network. They are kept in memory, not
+    as the file, which may change before the next plane is asked for.
     """
     planes_of = (conn.c, image.pixels_id)
     if _open.planes_of != planes_of:
@@ -143,7 +144,7 @@ def _near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
         if image.shape[:3] != (1, 1, 1):
             return None
     if not _open.asked_near:
-        _open.near, _open.asked_near = open_near(conn, image), True
+        _open.near, _open.asked_near = open_near(conn, image, keep=True), True
     return _open.near
 
 

@@ -177,6 +177,46 @@ def test_a_file_that_changes_after_it_was_found_right_is_checked_again(conn, see
     assert np.array_equal(read_site(conn, image), block(1))
 
 
+def write_zeros(file):
+    with file.open("r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+
+
+def cut_to_nothing(file):
+    os.truncate(file, 0)
+
+
+@pytest.mark.parametrize("change", [write_zeros, cut_to_nothing])
+def test_planes_stay_right_whatever_becomes_of_the_file(conn, wire, see, data, tmp_path, change):
+    """In a process of its own, which reading a mapped file that was cut short would kill."""
+    image = image_of(conn, shape=(1, 1, 3, 64, 64))  # more than a page of memory
+    file = pixels_file(tmp_path, image.pixels_id)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    see(tmp_path)
+    expected = block(1, (1, 1, 3, 64, 64))[0, 0]
+    assert np.array_equal([read_plane(conn, image, z, 0, 0) for z in range(2)], expected[:2])
+    change(file)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(read_plane(conn, image, 2, 0, 0), expected[2]) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_file_is_checked_for_what_is_kept_of_it(conn, see, data, tmp_path):
+    """Also where the file system says that it is as it was when it was found right."""
+    image = image_of(conn)
+    file = pixels_file(tmp_path, image.pixels_id)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    see(tmp_path)
+    assert np.array_equal(read_site(conn, image), block(1))
+    before = file.stat()
+    write_zeros(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert np.array_equal([read_plane(conn, image, z, 0, 0) for z in range(3)], block(1)[0, 0])
+
+
 # ---- images that were imported with their original files
 
 REPOSITORY_PATH = "user_2/2026-11/23/08-00-00.123/"
