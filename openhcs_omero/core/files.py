@@ -7,8 +7,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def write(path: Path, text: str) -> None:
@@ -38,11 +39,34 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def logged(path: str) -> Iterator[None]:
     """Keep what a job prints in its log, and of an error the traceback; stderr and Snakemake get one sentence."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as log:
+    with open(path, "wb") as log:
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                yield
+            with _printing_to(log.fileno()):
+                try:
+                    yield
+                except Exception:
+                    traceback.print_exc()
+                    raise
         except Exception as error:
-            traceback.print_exc(file=log)
-            log.flush()
             sys.exit(f"error: {type(error).__name__}: {error} (traceback in {path})")
+
+
+@contextlib.contextmanager
+def _printing_to(file: int) -> Iterator[None]:
+    """Have all that is printed go to a file: also by libraries in C, by processes that are started here, and by whoever
+    keeps `sys.stderr` for longer, as a logging handler does."""
+    own = os.dup(1), os.dup(2)
+    cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # as stderr: lines come in their order
+
+    def redirect(*files: int) -> None:
+        for number, (stream, file) in enumerate(zip((sys.stdout, sys.stderr), files), start=1):
+            stream.flush()
+            os.dup2(file, number)
+
+    redirect(file, file)
+    try:
+        yield
+    finally:
+        redirect(*own)
+        for copy in own:
+            os.close(copy)

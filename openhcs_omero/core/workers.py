@@ -8,6 +8,8 @@ there are as many processes as it has wells running, below the process that runs
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import json
 import os
 import queue
@@ -17,7 +19,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from openhcs_omero.errors import OpenHCSError
 
@@ -35,17 +37,24 @@ def process_well(config: Mapping[str, Any], plate: str, fingerprint: str, derive
     """
     well = {"config": config, "plate": plate, "fingerprint": fingerprint, "derived": derived, "estimates": estimates,
             "outputs": outputs, "log": log}
-    try:
-        worker = _idle.pop()
-    except IndexError:
-        worker = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                  text=True)
+    worker = _free_worker()
     if _ask(worker, json.dumps(well)):
         _idle.append(worker)
         return
     status = worker.wait()
     how = f"its process was ended by signal {-status}" if status < 0 else f"the reason is in {log}"
     raise OpenHCSError(f"well {Path(fingerprint).stem} of plate {plate} was not processed: {how}")
+
+
+def _free_worker() -> subprocess.Popen[str]:
+    while _idle:
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            worker = _idle.pop()
+            if worker.poll() is None:
+                return worker
+    # -P: a module of the user's in the working directory is found after Python's own of that name
+    return subprocess.Popen([sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            text=True)
 
 
 def _ask(worker: subprocess.Popen[str], request: str) -> bool:
@@ -71,12 +80,20 @@ def _end() -> None:
 # ---- in the worker
 
 def main() -> None:
-    """Process the wells that stdin names, a line each, and answer each with a line; end with stdin, or an error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a step's libraries print is not taken for an answer
+    """Process the wells that stdin names, a line each, and answer each with a line; end with stdin, or an error.
+
+    The two pipes are this process's alone: steps, and what they start, have nothing to read, and print to stderr. A
+    forked child that held a pipe would let it seem open when this process has ended.
+    """
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    for pipe in (requests.fileno(), answers.fileno()):
+        os.register_at_fork(after_in_child=functools.partial(os.dup2, nothing, pipe))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     wells: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(wells,), name="listen", daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, wells), name="listen", daemon=True).start()
     try:
         while True:
             _process(**json.loads(wells.get()))
@@ -85,8 +102,8 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _listen(wells: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
+def _listen(requests: TextIO, wells: queue.SimpleQueue[str]) -> None:
+    for line in requests:
         wells.put(line)
     # nobody waits for the well any more: leave it as if interrupted, so that nothing half-written stays
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

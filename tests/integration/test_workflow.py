@@ -212,6 +212,70 @@ def picky(image, filemanager, metadata, backend="disk"):
     assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
 
 
+def test_steps_that_print_fork_and_read(workflow, conn):
+    """Wells share a process, and each has its own log, however its steps print."""
+    plate = make_plate(conn, {"A01": 1, "A02": 1})
+    (workflow.folder / "busy.py").write_text("""
+import logging
+import multiprocessing
+import subprocess
+import sys
+
+log = logging.getLogger("busy")
+log.propagate = False
+log.addHandler(logging.StreamHandler())
+
+
+def twice(number):
+    return 2 * number
+
+
+def say(text, file=sys.stderr):
+    print(text, file=file)
+
+
+def busy(image, filemanager, metadata, backend="disk"):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map(twice, [2]) == [4]
+    subprocess.run(["cat"], check=True)
+    print("printed", metadata["well"])
+    say(f"said {metadata['well']}")
+    log.warning("noted %s", metadata["well"])
+    subprocess.run(["echo", "echoed", metadata["well"]], check=True)
+    return image, {}
+""")
+    workflow.configure(plate, steps=[{"call": "busy:busy"}])
+    assert workflow("--cores", "1").status == 0
+    for well in ("A01", "A02"):
+        log = (workflow.results(plate) / "logs" / f"process_well_{well}.log").read_text()
+        assert log.splitlines() == [f"printed {well}", f"said {well}", f"noted {well}", f"echoed {well}"]
+
+
+def test_a_killed_process_is_not_waited_for_by_its_children(workflow, conn):
+    plate = make_plate(conn, {"A01": 1})
+    (workflow.folder / "parent.py").write_text("""
+import os
+import signal
+import time
+
+
+def parent(image, filemanager, metadata, backend="disk"):
+    if os.fork() == 0:
+        while os.path.exists("config.yaml"):
+            time.sleep(0.05)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+""")
+    workflow.configure(plate, steps=[{"call": "parent:parent"}])
+    head = workflow.start()
+    try:
+        assert head.wait(120) == 1  # its output ends when the child does, which ends with the configuration
+    finally:
+        (workflow.folder / "config.yaml").unlink()
+        kill(head)
+    assert "its process was ended by signal 9" in head.stdout.read()
+
+
 def test_a_head_that_is_killed_takes_its_wells_with_it(workflow, conn):
     plate = make_plate(conn, {"A01": 1})
     (workflow.folder / "endless.py").write_text("""
