@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -172,6 +173,22 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
     if errors:
         raise ConfigError(_sentence(errors[0]))
+    try:
+        json.dumps(config)
+    except TypeError as error:
+        raise ConfigError(f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
+                          ) from None
+    check_keys(config)
+
+
+def check_keys(value: Any) -> None:
+    """Refuse keys of dicts that are no text, by a ConfigError: a value gets to its step as JSON, which has no other."""
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        check_keys(part)
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            raise ConfigError(f"the configuration has the key {key!r} in {dict(value)!r}, and keys must be text: write "
+                              f"'{key}', and let the step make of it what it means")
 
 
 def _sentence(error: Any) -> str:

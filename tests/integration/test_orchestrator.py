@@ -302,6 +302,8 @@ def test_bad_plates_and_params(work):
             PipelineOrchestrator([plate], ["inverting:invert"])
     with pytest.raises(ConfigError, match="numbers, text, lists and dicts"):
         PipelineOrchestrator([1], [{"call": "inverting:invert", "params": {"offset": {1, 2}}}])
+    with pytest.raises(ConfigError, match="keys must be text"):
+        configured([FunctionStep(print, offset=[{1: 2}])])
     with pytest.raises(OpenHCSError, match="it must not be empty"):
         PipelineOrchestrator([1], [])
 

@@ -1,4 +1,5 @@
 """What the configuration may say, what is answered when it says something else, and how steps are found and run."""
+import datetime
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def test_defaults():
     ({"plates": [7.5]}, "plates[0] is 7.5, but it must be an id, a path in OMERO or a folder"),
     ({"plates": [""]}, "plates[0] is '', but it must not be empty"),
     ({"materialization_backend": "tape"}, "materialization_backend is 'tape', but it must be disk or zarr"),
+    ({"steps": [{**STEP, "params": {"sigma": {0: 1.5}}}]}, "the key 0 in {0: 1.5}, and keys must be text: write '0'"),
+    ({"steps": [{**STEP, "params": {"day": datetime.date(2026, 1, 1)}}]}, "numbers, text, lists and dicts: Object of "),
     ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
     ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
     ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),

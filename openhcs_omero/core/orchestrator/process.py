@@ -14,7 +14,6 @@ from typing import Any, TextIO
 
 from openhcs_omero.core.files import write_if_changed
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
-from openhcs_omero.errors import ConfigError
 
 Event = dict[str, Any]
 Progress = Callable[[Event], None]
@@ -37,11 +36,7 @@ class WorkflowProcess:
 
     def __init__(self, config: Mapping[str, Any], cores: int | None, profile: str | None,
                  folders: Sequence[str]) -> None:
-        try:
-            text = json.dumps(config, indent=1)
-        except TypeError as error:
-            raise ConfigError(f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
-                              ) from None
+        text = json.dumps(config, indent=1)
         results = Path(config.get("results", "results"))
         configfile = results / "configs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self.log = results / "pipeline.log"

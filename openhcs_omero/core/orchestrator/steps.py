@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openhcs_omero.core.config import check_keys
 from openhcs_omero.errors import StepError
 
 StepLike = Callable[..., Any] | Mapping[str, Any] | str
@@ -48,8 +49,12 @@ def configured(steps: Iterable[StepLike | FunctionStep]) -> list[dict[str, Any]]
     ------
     StepError
         Where a function can't be imported by name, as the jobs, which are other processes, have to.
+    ConfigError
+        Where params have dicts with keys that are no text.
     """
-    return [_entry(f"step {position}", step) for position, step in enumerate(steps, 1)]
+    entries = [_entry(f"step {position}", step) for position, step in enumerate(steps, 1)]
+    check_keys(entries)
+    return entries
 
 
 def _entry(which: str, step: StepLike | FunctionStep) -> dict[str, Any]:
