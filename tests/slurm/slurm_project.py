@@ -19,21 +19,38 @@ STEPS = '''
 import os, time
 from pathlib import Path
 
+met = set()  # wells that this process has begun
 
-def invert(image, filemanager, metadata, backend="disk", gate="", hungry=()):
-    """Note that the well began and wait until the gate is open; where it is hungry, take 700 MB, at first too much."""
-    taken = 0
-    if metadata["well"] in hungry:
-        tried = Path(gate) / f"{metadata['well']}-tried"
+
+def invert(image, filemanager, metadata, backend="disk", gate="", free=0, hungry=(), broken=()):
+    """Note that the well began and wait until the gate is open, but for the `free` first wells of a process.
+
+    Where it is hungry, take 700 MB, at first too much; where it is broken, fail until it is mended.
+    """
+    well, taken = metadata["well"], 0
+    met.add(well)
+    if well in broken and not (Path(gate) / "mended").exists():
+        raise ValueError(f"{well} is broken")
+    if well in hungry:
+        tried = Path(gate) / "tried"
         first = not tried.exists()
         tried.touch()
         ballast = b"\\1" * (700 * 10**6)
         taken = len(ballast)
         wait(lambda: not first, "Slurm did not kill a job over its memory limit")
-    elif gate:
-        (Path(gate) / f"{metadata['well']}.{os.getpid()}").touch()
+    elif gate and len(met) > free:
+        (Path(gate) / f"{well}.{os.getpid()}").touch()
         wait((Path(gate) / "open").exists, "nobody opened the gate")
     return (image.max() - image).astype(image.dtype), {"taken": taken}
+
+
+def estimated(image, filemanager, metadata, backend="disk"):
+    """Leave the image as it is; there is to be an estimate of the plate."""
+    assert metadata["plate_estimate"]
+    return image, {}
+
+
+estimated.plate_estimate = lambda planes: sum(plane.astype(float) for plane in planes)
 
 
 def wait(condition, reason):
@@ -46,8 +63,9 @@ def wait(condition, reason):
 
 # Snakemake's own command, but that Slurm is asked every second: its executor asks ever less often while nothing ends.
 HEAD = """
-import sys
+import signal, sys
 from snakemake.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 from snakemake_executor_plugin_slurm import Executor
 Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
 sys.argv[0] = "snakemake"
@@ -123,19 +141,31 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMERO_HOST": "127.0.0.1", "OMERO_PORT": str(omero.port), "OMERO_USER": "root",
             "OMERO_SESSIONDIR": str(folder / "sessions")}
+        self.profile = "cluster"
         self._began = 0
+        self._head: subprocess.Popen | None = None
+
+    def change_profile(self, line: str, changed: str) -> None:
+        """Run from now on with a copy of the cluster's profile, in which a line is another one."""
+        lines = (ROOT / "cluster" / "config.yaml").read_text().splitlines()
+        assert lines.count(line) == 1, line
+        (self.folder / "mine").mkdir()
+        lines[lines.index(line)] = changed
+        (self.folder / "mine" / "config.yaml").write_text("\n".join(lines))
+        self.profile = "mine"
 
     def start(self, *options: str, password: bool = True) -> subprocess.Popen:
         """Start Snakemake; what it says is in `said()`."""
-        how = ["--profile", "cluster", "--slurm-init-seconds-before-status-checks", "1"]
+        how = ["--profile", self.profile, "--slurm-init-seconds-before-status-checks", "1"]
         secret = {"OMERO_PASSWORD": self.omero.password} if password else {}
         log = self.folder / "said.txt"
         self._began = log.stat().st_size if log.exists() else 0
         with log.open("a") as out:
-            return subprocess.Popen(
+            self._head = subprocess.Popen(
                 [sys.executable, "-c", HEAD, "--configfile", "own.yaml", *how, *options], cwd=self.folder,
                 env={**self.environment, **secret}, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 start_new_session=True)
+        return self._head
 
     def finish(self, head: subprocess.Popen, seconds: float = 600) -> int:
         """Snakemake's exit status; the gate is opened."""
@@ -174,10 +204,15 @@ class Project:
         """(well, process id) of the steps that have come to the gate."""
         return [(path.stem, int(path.suffix[1:])) for path in sorted(self.gate.glob("*.*"))]
 
+    def done(self) -> list[str]:
+        """The wells whose records are there."""
+        return sorted(path.stem for path in (self.results / "processed").glob("*.json"))
+
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
-        """Ask until `condition` holds."""
+        """Ask until `condition` holds, or Snakemake has ended."""
         end = time.monotonic() + seconds
         while not condition():
+            assert self._head is None or self._head.poll() is None, f"it ended before {what}:\n{self.said()}"
             assert time.monotonic() < end, f"waited {seconds} s for {what}:\n{self.said()}"
             time.sleep(0.1)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+from itertools import pairwise
 
+import psutil
 import pytest
 from slurm_project import processed_wells
 
@@ -60,33 +62,94 @@ def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
 
 
 def test_jobs_that_are_killed_run_again(slurm, project, undisturbed):
-    """One by `scancel`, one's process by `kill -9`, both in the middle of a step; a third one by its memory limit."""
-    wells = ["A01", "A02", "B03"]
-    own = project("killed", wells, gated=True, per_job=1, hungry=wells[2:])
+    """One by `scancel`, one's process by `kill -9`, one at the end of its time: each in the middle of its second well.
+
+    A fourth one goes over its memory limit. The wells of a job are worked on one after the other, in one process.
+    """
+    own = project("killed", gated=True, per_job=2, free=1, hungry=["B03", "B04"])
     head = own.start()
-    own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
-    (first, _), (second, process) = [(job_of(pid), pid) for _, pid in own.begun()]
-    slurm.run("scancel", first)
-    os.kill(process, signal.SIGKILL)
-    slurm.wait(lambda: not {first, second} & set(slurm.states()), 180, "the killed jobs to end")
+    own.wait(lambda: len(own.begun()) == 3, "three jobs in the middle of their second well")
+    assert len(own.done()) == 3, "their first wells"
+    processes = [pid for _, pid in own.begun()]
+    assert all("openhcs_omero.core.workers" in psutil.Process(pid).cmdline() for pid in processes)
+    cancelled, killed, late = (job_of(pid) for pid in processes)
+    slurm.run("scancel", cancelled)
+    os.kill(processes[1], signal.SIGKILL)
+    slurm.run("scontrol", "update", f"JobId={late}", "EndTime=now")
+    slurm.wait(lambda: not {cancelled, killed, late} & set(slurm.states()), 180, "the killed jobs to end")
+    slurm.wait(lambda: not any(map(psutil.pid_exists, processes)), 30, "their processes to end")
     assert own.finish(head) == 0, own.said()
     attempts: dict[str, list[dict[str, str]]] = {}
     for group, job in re.findall(SUBMITTED, own.said()):
         attempts.setdefault(group, []).append(show_job(slurm, job))
     tries = [[job["JobState"] for job in tried] for tried in attempts.values()]
-    assert len(tries) == 3 and all(len(tried) == 2 and tried[1] == "COMPLETED" for tried in tries)
-    assert {"CANCELLED", "FAILED"} <= {tried[0] for tried in tries} and "COMPLETED" not in {tried[0] for tried in tries}
+    assert len(tries) == 4 and all(len(tried) == 2 and tried[1] == "COMPLETED" for tried in tries), tries
+    ends = {job: show_job(slurm, job)["JobState"] for job in (cancelled, killed, late)}
+    assert ends == {cancelled: "CANCELLED", killed: "FAILED", late: "TIMEOUT"}
     over = re.findall(r"StepId=(\d+)\S* exceeded memory limit", (slurm.folder / "slurmd.log").read_text())
-    assert len(set(over)) == 1 and over[0] in jobs_of(own.said()) and over[0] not in (first, second)
+    assert len(set(over)) == 1 and over[0] in jobs_of(own.said()) and over[0] not in ends
     for first_try, second_try in attempts.values():
         assert memory_of(second_try) > 1.8 * memory_of(first_try), "each attempt asks for more"
+        assert second_try["TimeLimit"] == "01:01:00", "twice 2 wells of 15 minutes, and 1 for the batch"
+    assert own.derived() == undisturbed
+
+
+def test_a_well_fails_for_good(project, undisturbed):
+    """Those of other jobs are processed; the tables are not written until it is mended."""
+    wells = ["A01", "A02", "B03"]
+    own = project("broken", wells, gated=True, per_job=2, broken=["A02"])
+    assert own.finish(own.start("--retries", "0")) == 1, own.said()
+    done = own.done()
+    assert "B03" in done and "A02" not in done
+    assert "A02 is broken" in (own.results / "logs" / "process_well_A02.log").read_text()
+    made = own.derived()
+    assert {well: made[well] for well in done} == {well: undisturbed[well] for well in done} and not made.get("A02")
+    assert list(own.results.glob("*.csv")) == [], "tables"
+    (own.gate / "mended").touch()
+    assert sorted(processed_wells(own.run())) == sorted({*wells} - {*done})
+    assert own.derived() == {well: undisturbed[well] for well in wells}
+    assert [*own.results.glob("*.csv")]
+
+
+def test_no_more_jobs_talk_to_omero_than_may(slurm, project, undisturbed):
+    """With `omero=1` one after the other, estimates and wells; the tests above see wells of several jobs at once."""
+    wells = ["A01", "A02"]
+    steps = [{"call": "steps:estimated"}, {"call": "steps:invert"}]
+    own = project("limited", wells, per_job=1, changed={"steps": steps})
+    own.change_profile("resources: [omero=50]", "resources: [omero=1]")
+    shown = [show_job(slurm, job) for job in jobs_of(own.run())]
+    assert len(shown) == 4, "two channels' estimates, and two wells"
+    spans = sorted((job["StartTime"], job["EndTime"]) for job in shown)
+    assert all(ended <= began for (_, ended), (began, _) in pairwise(spans)), spans
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
-def test_a_head_that_was_killed_is_started_again_while_its_jobs_run(slurm, project, expected):
+def test_a_job_works_on_as_many_wells_as_it_has_cpus(slurm, project, undisturbed):
+    """`cores: 2` in the profile, where Slurm confines jobs; the tests above see one at a time with `cores: 1`."""
+    wells = ["A01", "A02", "A03"]
+    own = project("cores", wells, gated=True)
+    own.change_profile("cores: 1", "cores: 2")
+    head = own.start()
+    own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
+    (job,) = {job_of(pid) for _, pid in own.begun()}
+    assert show_job(slurm, job)["NumCPUs"] == "2" and len({pid for _, pid in own.begun()}) == 2
+    assert own.finish(head) == 0, own.said()
+    assert own.derived() == {well: undisturbed[well] for well in wells}
+
+
+def test_a_head_that_was_interrupted_or_killed_is_started_again(slurm, project, expected):
+    """Ctrl-C cancels its jobs and leaves no lock. Where it was killed, its jobs run on beside those of the next one."""
     own = project("beheaded", WELLS, gated=True, per_job=1)
     head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
+    os.kill(head.pid, signal.SIGINT)
+    assert head.wait(60) == 1, own.said()
+    slurm.wait(lambda: not slurm.states(), 30, "the jobs to be cancelled, for their steps still wait")
+    assert {show_job(slurm, job)["JobState"] for job in jobs_of(own.said())} == {"CANCELLED"}
+
+    own.close_gate()
+    head = own.start()
+    own.wait(lambda: len(own.begun()) == 2, "the same in another run, which is not kept out by a lock")
     before = jobs_of(own.said())
     head.kill()
     head.wait()
@@ -100,8 +163,20 @@ def test_a_head_that_was_killed_is_started_again_while_its_jobs_run(slurm, proje
 
 
 def test_omero_restarts_in_the_middle(slurm, project, omero, expected):
-    """The server forgets the session; jobs wait for it, and for the new session that the head process opens."""
+    """The server forgets the session; jobs wait for it, and for the new session that the head process opens.
+
+    Where the last try fails before it is back, the run ends, and the same command goes on.
+    """
     own = project("restarted", WELLS, gated=True, per_job=1)
+    head = own.start("--retries", "0")
+    own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
+    omero.stop()
+    try:
+        assert own.finish(head) == 1, own.said()
+        assert own.done() == []
+    finally:
+        omero.start()
+    own.close_gate()
     head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")
     omero.stop()
