@@ -30,14 +30,16 @@ def main() -> None:
     parser.add_argument("--user", default="root", help="its password comes from OMERO_PASSWORD")
     parser.add_argument("--data-dir", type=Path, help="the data folder of --host, where this machine sees it")
     parser.add_argument("--quick", action="store_true", help="small plates and few rounds: to see that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=Path("benchmarks.json"),
+                        help="where to write the figures, %(default)s by default")
     args = parser.parse_args()
     if unknown := set(args.name) - set(names):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: known are {', '.join(names)}")
+    found: list[tuple[str, Ratio]] = []
     with _server(parser, args) as server:
-        found = list(_measured(args.name or names, server, args.quick))
-    if args.json:
-        _write(args.json, found, args)
+        for ratios in _measured(args.name or names, server, args.quick):
+            found += ratios
+            _write(args.json, found, args)
 
 
 def _server(parser: argparse.ArgumentParser,
@@ -50,8 +52,8 @@ def _server(parser: argparse.ArgumentParser,
         BenchServer(args.host, args.port, args.user, os.environ["OMERO_PASSWORD"], args.data_dir))
 
 
-def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[tuple[str, Ratio]]:
-    """Each benchmark's ratios; its table is printed as soon as it is through."""
+def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[list[tuple[str, Ratio]]]:
+    """Each benchmark's ratios, when it is through and its table is printed."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
@@ -59,7 +61,7 @@ def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[tu
         module = importlib.import_module(f"benchmarks.{name}")
         ratios = list(module.measure(server, quick))
         console.print(_table(name, ratios))
-        yield from ((name, ratio) for ratio in ratios)
+        yield [(name, ratio) for ratio in ratios]
 
 
 def _table(title: str, ratios: list[Ratio]) -> Table:
