@@ -67,7 +67,7 @@ class WorkflowProcess:
         try:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__.rpartition(".")[0] + ".head", str(writing), *self.command],
+                    [sys.executable, "-P", "-m", __name__.rpartition(".")[0] + ".head", str(writing), *self.command],
                     stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writing], env=self._environment(),
                     start_new_session=True)
         finally:
