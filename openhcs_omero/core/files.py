@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+import uuid
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, cast
 def write(path: Path, text: str) -> None:
     """Write a file; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     draft.write_text(text)
     draft.replace(path)
 
