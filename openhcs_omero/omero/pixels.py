@@ -450,12 +450,16 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
             for number in numbers:  # the next one goes to whoever is free
                 digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
         finally:
+            deque(numbers, 0)  # after an error nobody begins another
             with contextlib.suppress(Exception):
                 store.close(options)
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        for writing in [pool.submit(write) for _ in range(min(WRITERS, len(blocks)))]:
-            writing.result()
+        try:
+            for writing in [pool.submit(write) for _ in range(min(WRITERS, len(blocks)))]:
+                writing.result()
+        finally:
+            deque(numbers, 0)  # nor after an interrupt
     return digests
 
 
