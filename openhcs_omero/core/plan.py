@@ -110,7 +110,9 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
     if not ask:
         return Plan(settings, steps, {plate: _recorded(settings, plate) for plate in settings.plates})
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)  # the jobs mark with it what they write
-    return Plan(settings, steps, _ask(settings))
+    states = _ask(settings)
+    os.environ.pop("OMERO_PASSWORD", None)  # which no login took where no plate is in OMERO; jobs are not to have it
+    return Plan(settings, steps, states)
 
 
 def _ask(settings: Settings) -> dict[str, PlateState]:

@@ -111,6 +111,18 @@ def test_reruns_of_a_folder(offline, monkeypatch):
     assert list(found["day_1"].tables["features"]["well"]) == ["A01", "B03"] and found["day_1"].annotations == {}
 
 
+def test_steps_do_not_get_the_password(offline):
+    """Where no plate is in OMERO, no login takes it out of the environment."""
+    (offline.folder / "looking.py").write_text(
+        "import os\n\ndef look(image, filemanager, metadata, backend='disk'):\n"
+        "    return image, {'password': os.environ.get('OMERO_PASSWORD', 'none')}\n")
+    write_imagexpress(offline.folder / "day_1", images_of(["A01"], sites=1, shape=(1, 1, 1, 8, 8)), guids=False)
+    offline.configure("day_1", steps=[{"call": "looking:look"}], heatmaps=[])
+    offline.environment["OMERO_PASSWORD"] = "s3cret"
+    offline.succeed()
+    assert [row["password"] for row in read_rows(offline.results("day_1") / "features.csv")] == ["none"]
+
+
 WRITERS = {
     "ImageXpress": write_imagexpress,
     "Opera Phenix": write_phenix,
