@@ -32,6 +32,7 @@ from openhcs_omero.errors import ConfigError, ConnectError
 
 DEFAULT_PORT = 4064
 PROBE_TIMEOUT = 2.0  # seconds
+ANSWER = 20  # seconds that a server may take to open a session, to end it, and to say that it lives
 KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
 AGENT = "openhcs_omero"
 LOOK_AFTER = 10  # seconds between two looks at a connection that is looked after
@@ -203,7 +204,7 @@ def _connect(server: Server, ask: bool) -> BlitzGateway:
         known = _connections.get(server)
         if known is not None and known.pid != os.getpid():
             known = None  # that of a parent process is not this one's
-        if known is not None and _alive(known.conn):
+        if known is not None and _alive(known.conn, server):
             return known.conn
         probe(server)
         opened = _log_in(server, ask, known)
@@ -244,7 +245,7 @@ def adopt(conn: BlitzGateway) -> Server:
         server = Server(client.getProperty("omero.host"), int(port), user, secure=client.isSecure())
         _servers[conn] = server
         known = _connections.get(server)
-        if known is None or known.pid != os.getpid() or not _alive(known.conn):
+        if known is None or known.pid != os.getpid() or not _alive(known.conn, server):
             stored = None if _store().exists(server.host, user, session) else (server.host, user, session)
             if stored:
                 _save_session(server, user, session)
@@ -252,9 +253,12 @@ def adopt(conn: BlitzGateway) -> Server:
         return server
 
 
-def _alive(conn: BlitzGateway) -> bool:
+def _alive(conn: BlitzGateway, server: Server) -> bool:
+    """Whether the connection's session lives; ServerDown where the server does not answer, and nobody knows."""
     try:
-        conn.c.getSession().keepAlive(None)
+        conn.c.getSession().ice_invocationTimeout(int(ANSWER * 1000)).keepAlive(None)
+    except Ice.InvocationTimeoutException:
+        raise _hangs(server.address) from None
     except (Ice.Exception, omero.ClientError, AttributeError):  # a closed gateway has no client
         return False
     return True
@@ -307,7 +311,8 @@ def probe(server: Server) -> None:
         raise ServerDown(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
                          "between?") from None
     if not _answers(server):
-        raise ServerDown(f"what listens at {server.address} is not an OMERO server: correct omero: host and port "
+        raise ServerDown(f"what listens at {server.address} is not an OMERO server, or one that hangs: "
+                         "correct omero: host and port "
                          f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
 
 
@@ -331,13 +336,26 @@ def _answers(server: Server) -> bool:
 
 
 def _client(server: Server) -> Any:
-    client = omero.client(host=server.host, port=server.port)
+    client = omero.client(host=server.host, port=server.port, pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000)})
     client.setAgent(AGENT)
+    _bound(client)
     return client
+
+
+def _bound(client: Any) -> None:
+    """Have the router give up opening and ending sessions in bounded time; a server that hangs never answers."""
+    communicator = client.getCommunicator()
+    router = communicator.getDefaultRouter().ice_invocationTimeout(int(ANSWER * 1000))
+    communicator.setDefaultRouter(Ice.RouterPrx.uncheckedCast(router))
+
+
+def _hangs(address: str) -> ServerDown:
+    return ServerDown(f"{address} does not answer: it hangs, or is still starting")
 
 
 def _abandon(client: Any) -> None:
     with contextlib.suppress(Ice.Exception, omero.ClientError):
+        _bound(client)
         client.closeSession()
 
 
@@ -373,6 +391,9 @@ def _by_password(server: Server, user: str, password: str) -> _Open:
     except Glacier2.PermissionDeniedException:
         _abandon(client)
         raise ConnectError(f"{server.address} refuses {user}: wrong user name or password") from None
+    except Ice.InvocationTimeoutException:
+        _abandon(client)
+        raise _hangs(server.address) from None
     except (Ice.Exception, omero.ClientError) as error:
         _abandon(client)
         raise ConnectError(f"{server.address} opens no session for {user}: {_reason(error)}") from None
@@ -400,6 +421,9 @@ def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
             _abandon(client)
             _store().remove(server.host, user, session)
             expired = True
+        except Ice.InvocationTimeoutException:
+            _abandon(client)
+            raise _hangs(server.address) from None
         except (Ice.Exception, omero.ClientError) as error:
             _abandon(client)
             raise ServerDown(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None

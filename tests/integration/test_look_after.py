@@ -1,9 +1,15 @@
 """The head process's session while it runs."""
 
+import os
+import signal
+import threading
 import time
 
+import pytest
+from omero.clients import Glacier2
 from wire import wire
 
+from openhcs_omero import serving
 from openhcs_omero.omero import connection
 
 __all__ = ["wire"]
@@ -24,6 +30,72 @@ def test_the_session_is_kept_alive_while_the_head_runs(omero_server, conn, wire,
         assert connection.connect(server).c.getSessionId() == session
     finally:
         connection.close_all()
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A server of one's own, and what stops its process as it is; it is let go on at the end."""
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    monkeypatch.setattr(connection, "ANSWER", 1)
+    monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
+    monkeypatch.setattr(connection, "DOWN_PATIENCE", 2)
+    with serving.start(tmp_path / "data") as server:
+        monkeypatch.setenv("OMERO_PASSWORD", server.password)
+        try:
+            yield (connection.Server(server.host, server.port, "root"),
+                   lambda: os.kill(server.process.pid, signal.SIGSTOP))
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+            connection.close_all()
+
+
+def in_time(ask):
+    """Whether it ends, in a thread that may not."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (ask(), ended.set()), daemon=True).start()
+    return ended.wait(30)
+
+
+def test_a_server_that_hangs_ends_the_head_in_bounded_time(stopped, monkeypatch, capfd):
+    server, stop = stopped
+    connection.connect(server)
+    stop()
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    try:
+        connection.look_after(server)
+        wait_until(lambda: told)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert in_time(connection.close_all)
+    said = capfd.readouterr().err
+    assert f"error: {server.address} does not answer" in said and "stayed away" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_logging_in_to_a_server_that_hangs_ends_in_bounded_time(stopped, monkeypatch, stored):
+    """It hangs after it was asked whether it is there."""
+    server, stop = stopped
+    if stored:
+        connection.connect(server)
+        monkeypatch.setattr(connection, "_connections", {})
+    create = Glacier2.RouterPrx.createSession
+
+    def stopping(router, *arguments):
+        router.ice_ping()
+        stop()
+        return create(router, *arguments)
+
+    monkeypatch.setattr(Glacier2.RouterPrx, "createSession", stopping)
+    errors = []
+
+    def log_in():
+        with pytest.raises(connection.ServerDown) as caught:
+            connection.connect(server)
+        errors.append(str(caught.value))
+
+    assert in_time(log_in)
+    assert errors == [f"{server.address} does not answer: it hangs, or is still starting"]
 
 
 def wait_until(condition):
