@@ -186,9 +186,11 @@ def _watch(server: Server, stop: threading.Event, end: bool) -> None:
                     return
                 _connect(server, ask=False)
             said, down_since = "", None
-        except ConnectError as error:
-            if str(error) != said:
-                said = str(error)
+        except Exception as error:  # as of a full disk, where the session is stored: it may have room again
+            sentence = str(error) if isinstance(error, ConnectError) else (
+                f"the session at {server.address} can't be kept at hand: {type(error).__name__}: {error}")
+            if sentence != said:
+                said = sentence
                 print(f"error: {said}", file=sys.stderr, flush=True)
             if end and isinstance(error, ServerDown):
                 down_since = down_since or time.monotonic()

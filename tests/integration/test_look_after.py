@@ -1,5 +1,6 @@
 """The head process's session while it runs."""
 
+import errno
 import os
 import signal
 import threading
@@ -30,6 +31,33 @@ def test_the_session_is_kept_alive_while_the_head_runs(omero_server, conn, wire,
         assert connection.connect(server).c.getSessionId() == session
     finally:
         connection.close_all()
+
+
+def test_the_watch_goes_on_after_an_error_of_its_own_machine(omero_server, conn, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
+    monkeypatch.setenv("OMERO_PASSWORD", "pw")
+    monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
+    server = connection.Server(omero_server.host, omero_server.port, conn.getUser().getName())
+    first = connection.connect(server)
+    save, full = connection._save_session, [True] * 3
+
+    def save_where_there_is_room(*arguments):
+        if full:
+            full.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(*arguments)
+
+    monkeypatch.setattr(connection, "_save_session", save_where_there_is_room)
+    connection.look_after(server, end=False)
+    try:
+        first.c.closeSession()
+        wait_until(lambda: connection._connections[server].conn is not first)
+        session = connection.connect(server).c.getSessionId()
+        assert not full and session in {path.name for path in tmp_path.rglob("*")}
+    finally:
+        connection.close_all()
+    said = capfd.readouterr().err
+    assert said.count(os.strerror(errno.ENOSPC)) == 1 and server.address in said
 
 
 @pytest.fixture
