@@ -363,7 +363,7 @@ def _abandon(client: Any) -> None:
 
 def _log_in(server: Server, ask: bool, known: _Open | None) -> _Open:
     password = os.environ.pop("OMERO_PASSWORD", "")
-    if password:
+    if password and ask:  # jobs join a session, also where their node's shell sets a password
         return _by_password(server, server.user, password)
     if known is not None and known.password and known.stored:
         return _by_password(server, known.stored[1], known.password)

@@ -103,6 +103,22 @@ def test_jobs_join_the_session(run, user):
     assert jobs == [[session, False]] * 2
 
 
+def test_jobs_do_not_log_in_by_a_password(run, user):
+    """Which a node may have from its shell's start-up files."""
+    found = run("""
+        conn = connect(server)
+        job = '''if 1:
+            import json, os, sys
+            from openhcs_omero.omero.connection import Server, connect_job
+            context = connect_job(Server(**json.loads(sys.argv[1]))).getEventContext()
+            print(json.dumps([context.sessionUuid, "OMERO_PASSWORD" in os.environ]))'''
+        secret = {**os.environ, "OMERO_PASSWORD": "pw"}
+        joined = subprocess.check_output([sys.executable, "-c", job, sys.argv[1]], env=secret)
+        print(json.dumps([json.loads(joined), conn.getEventContext().sessionUuid]))
+    """, "pw")
+    assert found == [[found[1], False], found[1]]
+
+
 def test_a_wrong_password_is_refused(run, user, omero_server):
     message = run(WHO, "wrong")
     assert message == f"{omero_server.host}:{omero_server.port} refuses {user}: wrong user name or password"
