@@ -143,7 +143,7 @@ def connect(server: Server) -> BlitzGateway:
 
 
 def connect_job(server: Server) -> BlitzGateway:
-    """`connect` for a job, which nobody watches: it asks nothing, and waits where waiting helps.
+    """`connect` for a job, which nobody watches: it joins a session, asks nothing, and waits where waiting helps.
 
     A server that is down may be in the middle of a restart; a session that it lost by that is replaced by the head
     process, see `look_after`.
