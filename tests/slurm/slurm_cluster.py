@@ -17,7 +17,8 @@ CONFIG = Path("/etc/slurm/slurm.conf")  # srun inside a job finds no other
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 
 MARK = "# written for the tests of openhcs_omero"
-# Memory is counted every second and a job over its limit is killed, for want of cgroups. Priorities need no history.
+# Memory is counted every second and a job over its limit is killed, for want of cgroups. A job sees no CPUs
+# but its own. Priorities need no history.
 TEMPLATE = f"{MARK}\n" """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

@@ -156,7 +156,7 @@ class Project:
 
     def start(self, *options: str, password: bool = True) -> subprocess.Popen:
         """Start Snakemake; what it says is in `said()`."""
-        how = ["--profile", self.profile, "--slurm-init-seconds-before-status-checks", "1"]
+        how = ["--profile", self.profile, "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
         secret = {"OMERO_PASSWORD": self.omero.password} if password else {}
         log = self.folder / "said.txt"
         self._began = log.stat().st_size if log.exists() else 0
