@@ -193,6 +193,30 @@ def test_an_interrupt_that_comes_while_snakemake_prints_is_not_lost():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_job_that_starts_while_the_run_is_cancelled_does_not_keep_it_going():
+    script = """
+        import signal
+        import subprocess
+        import threading
+
+        from openhcs_omero.core.orchestrator import head
+
+        head.JOB_PATIENCE = 0.5
+        signal.signal(signal.SIGINT, head._interrupted)
+        ended = threading.Event()
+        try:
+            threading.Thread(target=head._cancel_at_end_of_input, args=(ended,), daemon=True).start()
+            threading.Event().wait(60)
+        except KeyboardInterrupt:
+            threading.Thread(target=lambda: print(subprocess.run(["sleep", "600"]).returncode)).start()
+        finally:
+            ended.set()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.DEVNULL, timeout=120,
+                           stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert (ended.returncode, ended.stdout) == (0, "-9\n")
+
+
 def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     import inverting
 

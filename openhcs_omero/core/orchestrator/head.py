@@ -58,13 +58,13 @@ def _cancel_at_end_of_input(ended: threading.Event) -> None:
         pass
     if ended.is_set():
         return
-    jobs = psutil.Process().children(recursive=True)
     os.killpg(0, signal.SIGINT)  # the jobs too, as Ctrl-C in a terminal
-    _gone, deaf = psutil.wait_procs(jobs, JOB_PATIENCE)
-    for job in deaf:  # then the head isn't kept from ending in order, which takes its lock away
+    threading.Event().wait(JOB_PATIENCE)  # this thread ends with the process
+    # jobs that ignore it, or that were just being started, don't keep the head from ending in order: that takes its
+    # lock away
+    for job in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in [*job.children(recursive=True), job]:
-                process.kill()
+            job.kill()
     threading.Event().wait(CANCEL_PATIENCE - JOB_PATIENCE)
     os.killpg(0, signal.SIGKILL)
 
