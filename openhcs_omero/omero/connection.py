@@ -467,7 +467,11 @@ def _reason(error: BaseException) -> str:
 # ---- the omero command line's session store: <dir>/<host>/<user>/<session>, a file of properties
 
 def _store() -> SessionsStore:
-    return SessionsStore(os.environ.get("OMERO_SESSIONDIR"))
+    folder = os.environ.get("OMERO_SESSIONDIR")
+    try:
+        return SessionsStore(folder)
+    except FileExistsError:  # another process made it between its look and its making
+        return SessionsStore(folder)
 
 
 def _save_session(server: Server, user: str, session: str) -> None:

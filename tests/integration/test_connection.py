@@ -7,9 +7,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
+from openhcs_omero.omero import connection
 from openhcs_omero.omero.connection import Server
 
 
@@ -252,3 +254,10 @@ def test_a_prompt_on_a_terminal(run, user, omero_server):
     os.close(terminal)
     assert f"OMERO password of {user} at {omero_server.host}:{omero_server.port}: ".encode() in said
     assert b"pw" not in said.split() and stored(run) == []
+
+
+def test_a_session_store_that_another_process_makes_at_the_same_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
+    looks = iter([False])
+    monkeypatch.setattr("omero_ext.path.path.exists", lambda self: next(looks, True))
+    assert Path(connection._store().dir) == tmp_path
