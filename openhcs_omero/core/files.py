@@ -40,15 +40,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def logged(path: str) -> Iterator[None]:
     """Keep what a job prints in its log, and of an error the traceback; stderr and Snakemake get one sentence."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as log:
+    with open(path, "w") as log:
         try:
             with _printing_to(log.fileno()):
-                try:
-                    yield
-                except Exception:
-                    traceback.print_exc()
-                    raise
+                yield
         except Exception as error:
+            traceback.print_exc(file=log)
             sys.exit(f"error: {type(error).__name__}: {error} (traceback in {path})")
 
 
