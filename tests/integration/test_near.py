@@ -164,11 +164,17 @@ def test_errors_of_the_server_are_not_those_of_the_mount(conn, see, data, tmp_pa
         read_site(conn, image)
 
 
-def test_a_file_that_changes_after_it_was_found_right_is_checked_again(conn, see, data, tmp_path):
-    image = image_of(conn)
-    file = pixels_file(tmp_path, image.pixels_id)
+def copied(image, data, folder):
+    """The image's file in another data folder, which has a copy of it."""
+    file = pixels_file(folder, image.pixels_id)
     file.parent.mkdir(parents=True)
     file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    return file
+
+
+def test_a_file_that_changes_after_it_was_found_right_is_checked_again(conn, see, data, tmp_path):
+    image = image_of(conn)
+    file = copied(image, data, tmp_path)
     see(tmp_path)
     assert np.array_equal(read_site(conn, image), block(1))
     other = file.with_name("other")
@@ -190,9 +196,7 @@ def cut_to_nothing(file):
 def test_planes_stay_right_whatever_becomes_of_the_file(conn, wire, see, data, tmp_path, change):
     """In a process of its own, which reading a mapped file that was cut short would kill."""
     image = image_of(conn, shape=(1, 1, 3, 64, 64))  # more than a page of memory
-    file = pixels_file(tmp_path, image.pixels_id)
-    file.parent.mkdir(parents=True)
-    file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    file = copied(image, data, tmp_path)
     see(tmp_path)
     expected = block(1, (1, 1, 3, 64, 64))[0, 0]
     assert np.array_equal([read_plane(conn, image, z, 0, 0) for z in range(2)], expected[:2])
@@ -206,9 +210,7 @@ def test_planes_stay_right_whatever_becomes_of_the_file(conn, wire, see, data, t
 def test_a_file_is_checked_for_what_is_kept_of_it(conn, see, data, tmp_path):
     """Also where the file system says that it is as it was when it was found right."""
     image = image_of(conn)
-    file = pixels_file(tmp_path, image.pixels_id)
-    file.parent.mkdir(parents=True)
-    file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
+    file = copied(image, data, tmp_path)
     see(tmp_path)
     assert np.array_equal(read_site(conn, image), block(1))
     before = file.stat()
