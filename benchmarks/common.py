@@ -16,7 +16,7 @@ import omero
 import omero.clients
 from omero.gateway import BlitzGateway
 
-from openhcs_omero import serving
+from omero_embedded import process
 from openhcs_omero.omero.paths import well_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def embedded_server() -> Iterator[BenchServer]:
     with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:
         os.environ["OMERO_SESSIONDIR"] = str(Path(folder, "sessions"))
         try:
-            with serving.start(Path(folder, "omero")) as server:
+            with process.start(Path(folder, "omero")) as server:
                 yield BenchServer(server.host, server.port, "root", server.password or "", server.data)
         finally:
             os.environ.pop("OMERO_SESSIONDIR")

@@ -22,6 +22,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = ROOT / "packages" / "omero-embedded"
 ICE_HEADERS = ROOT / "envs" / "ice" / "include"
 ICE = "zeroc-ice==3.6.5"
 ICE_OPTIMIZED = "-O2"  # Python's own flags don't reach a compiler that is given CXXFLAGS; answers took twice the time
@@ -123,8 +124,8 @@ def build_ice(python: Path, cache: Path) -> None:
 def install_project(python: Path, extras: str) -> None:
     """Install this folder (editable) with pinned dependencies."""
     constraints = ROOT / "envs" / "constraints.txt"
-    state = (ROOT / "pyproject.toml").read_bytes() + constraints.read_bytes() + extras.encode()
-    install(python, state, "-c", constraints, "-e", f"{ROOT}[{extras}]")
+    state = (ROOT / "pyproject.toml").read_bytes() + (EMBEDDED / "pyproject.toml").read_bytes() + constraints.read_bytes() + extras.encode()
+    install(python, state, "-c", constraints, "-e", EMBEDDED, "-e", f"{ROOT}[{extras}]")
 
 
 def install(python: Path, state: bytes, *what: str | Path) -> None:

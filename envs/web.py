@@ -21,8 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from openhcs_omero import serving  # noqa: E402  (it is not installed in OMERO.web's environment)
-from openhcs_omero.serving import EmbeddedServer  # noqa: E402
+from omero_embedded import process  # noqa: E402
+from omero_embedded.process import EmbeddedServer  # noqa: E402
 
 HOME = ROOT / ".demo"
 WEB_PORT = 4080
@@ -93,7 +93,7 @@ def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
 
 def start_server(home: Path) -> EmbeddedServer:
     """Start the embedded server on the demo's data, with the product's own environment."""
-    return serving.start(home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python",
+    return process.start(home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python",
                          detached=True)
 
 

@@ -1,3 +1,3 @@
 """A high-content screening plate in OMERO, through Snakemake, and back into OMERO."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -95,7 +95,7 @@ def serve(
 ) -> None:
     """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""
     try:
-        from openhcs_omero.embedded.server import serve as run_server
+        from omero_embedded.ice.server import serve as run_server
     except ImportError as error:
         if (error.name or "").startswith("openhcs_omero"):
             raise

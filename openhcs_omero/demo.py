@@ -20,7 +20,7 @@ from pathlib import Path
 
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
-from openhcs_omero.serving import start
+from omero_embedded.process import start
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064

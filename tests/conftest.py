@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from openhcs_omero.pytest_plugin import OmeroServer, embedded_server
+from omero_embedded.pytest_plugin import OmeroServer, embedded_server
 
 
 def pytest_addoption(parser):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import Server, ServerDown, connect, disconnect
 from openhcs_omero.omero.waiting import is_up, opens_sessions, within
-from openhcs_omero.serving import EmbeddedServer, start
+from omero_embedded.process import EmbeddedServer, start
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway

@@ -19,7 +19,7 @@ from models import new, ref
 from omero.gateway import BlitzGateway
 from omero.rtypes import rbool, rstring
 
-from openhcs_omero.serving import start
+from omero_embedded.process import start
 
 CLIENTS, KILLS = 8, 50
 SEED = 20261123

@@ -21,7 +21,7 @@ from models import new, save
 from omero.gateway import BlitzGateway
 from omero.rtypes import rstring
 
-from openhcs_omero.serving import EmbeddedServer, start
+from omero_embedded.process import EmbeddedServer, start
 
 Glacier2 = omero.clients.Glacier2  # omero-py takes its exceptions for others' where Glacier2 is imported before it
 COMMAND = [sys.executable, "-m", "openhcs_omero.cli", "serve"]

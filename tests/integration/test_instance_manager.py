@@ -14,14 +14,14 @@ from test_orchestrator import ROOT, SEED, blocks
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import close_all
 from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
-from openhcs_omero.serving import start
+from omero_embedded.process import start
 
 PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
 HALF_STARTED = """
 import sys
 from pathlib import Path
 from openhcs_omero.embedded import router
-from openhcs_omero.embedded.server import serve
+from omero_embedded.ice.server import serve
 router.Router.createSession_async = lambda self, callback, *rest: None
 serve(Path(sys.argv[1]), "127.0.0.1", 0, None)
 """

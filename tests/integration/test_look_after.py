@@ -10,7 +10,7 @@ import pytest
 from omero.clients import Glacier2
 from wire import wire
 
-from openhcs_omero import serving
+from omero_embedded import process
 from openhcs_omero.omero import connection
 
 __all__ = ["wire"]
@@ -67,7 +67,7 @@ def stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "ANSWER", 1)
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
     monkeypatch.setattr(connection, "DOWN_PATIENCE", 2)
-    with serving.start(tmp_path / "data") as server:
+    with process.start(tmp_path / "data") as server:
         monkeypatch.setenv("OMERO_PASSWORD", server.password)
         try:
             yield (connection.Server(server.host, server.port, "root"),

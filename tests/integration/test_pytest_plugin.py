@@ -54,7 +54,7 @@ def test_another_projects_tests(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OMERO_"))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here imports what it likes
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "openhcs_omero.pytest_plugin", "-s", f"--basetemp={tmp_path / 'own'}"],
+        [sys.executable, "-m", "pytest", "-p", "omero_embedded.pytest_plugin", "-s", f"--basetemp={tmp_path / 'own'}"],
         cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("it was on port") == 1
@@ -62,4 +62,4 @@ def test_another_projects_tests(tmp_path):
 
 def test_pytest_finds_it_where_it_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {"openhcs_omero": "openhcs_omero.pytest_plugin"}
+    assert project["entry-points"]["pytest11"] == {"openhcs_omero": "omero_embedded.pytest_plugin"}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from openhcs_omero.serving import EmbeddedServer, start
+from omero_embedded.process import EmbeddedServer, start
 
 ROOT = Path(__file__).resolve().parents[2]
 

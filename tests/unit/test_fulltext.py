@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("omero")
 
-from openhcs_omero.embedded.fulltext import BadQuery, parse, words
+from omero_embedded.search_syntax import BadQuery, parse, words
 
 TEXTS = {"name": ["Plate_01 of the GFP screen"], "tag": ["good one"], "dose": ["1.5"]}
 

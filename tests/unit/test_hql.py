@@ -16,9 +16,9 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rstring, unwrap  # noqa: E402
 
-from openhcs_omero.embedded.hql.results import Results  # noqa: E402
-from openhcs_omero.embedded.loading import Loader  # noqa: E402
-from openhcs_omero.embedded.schema import schema  # noqa: E402
+from omero_embedded.hql.results import Results  # noqa: E402
+from omero_embedded.model.loading import Loader  # noqa: E402
+from omero_embedded.model.schema import schema  # noqa: E402
 
 # -- conditions, against their meaning in three-valued logic ------------------------------------------------------
 

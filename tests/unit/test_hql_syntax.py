@@ -10,8 +10,8 @@ omero = pytest.importorskip("omero")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from openhcs_omero.embedded.hql import syntax  # noqa: E402
-from openhcs_omero.embedded.hql.syntax import Binary, Call, Literal, Param, Path, Query, parse  # noqa: E402
+from omero_embedded.hql import syntax  # noqa: E402
+from omero_embedded.hql.syntax import Binary, Call, Literal, Param, Path, Query, parse  # noqa: E402
 
 
 def test_keywords_are_words_only_where_they_may_stand():

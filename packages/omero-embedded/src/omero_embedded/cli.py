@@ -1,0 +1,24 @@
+"""The command line: `omero-embedded serve`."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Entry point of the `omero-embedded` command."""
+    parser = argparse.ArgumentParser(prog="omero-embedded", description="An OMERO server in Python, for tests.")
+    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve", help="run the server")
+    serve.add_argument("--data", type=Path, default=Path("~/.omero-embedded"), help="folder that keeps everything")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
+    serve.add_argument("--port", type=int, default=4064, help="port to listen on")
+    serve.add_argument("--root-password-file", type=Path, help="file whose first line is root's password")
+    options = parser.parse_args()
+    from omero_embedded.ice.server import serve as run_server
+
+    sys.exit(run_server(options.data.expanduser(), options.host, options.port, options.root_password_file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Where the server keeps things: one folder with a SQLite database, `Pixels/` and `Files/`, locked against others."""
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import logging
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.errors import refuse
+from omero_embedded.model.schema import Schema, schema
+
+log = logging.getLogger(__name__)
+# What is to be done about files after a kill: "remove" those whose rows are gone, "settle" those that were written and
+# not saved yet. Each entry is made in the transaction, or before the write, that it is about.
+PENDING = sa.Table(
+    "pending_file", sa.MetaData(), sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
+RESERVED = 512  # descriptors that are not for kept files
+BLOCK = 1 << 20  # bytes read at once to hash them
+JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
+
+# One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
+UNIQUE = {
+    "well": ("plate", "row", "column"),
+    "wellsample": ("well", "well_index"),
+    "pixels": ("image", "image_index"),
+    "channel": ("pixels", "pixels_index"),
+    "shape": ("roi", "roi_index"),
+    "experimenter": ("omeName",),
+    "experimentergroup": ("name",),
+    "groupexperimentermap": ("parent", "child"),
+    "namespace": ("name",),
+    "session": ("uuid",),
+    "node": ("uuid",),
+}
+
+
+class Store:
+    """The data folder.
+
+    Reads see a consistent snapshot and never wait; writes are one at a time. A write is on disk as SQLite's write-ahead
+    log when `write` returns, so a killed server loses nothing that it acknowledged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.schema: Schema = schema()
+        for part in (folder, folder / "Pixels", folder / "Files"):
+            part.mkdir(parents=True, exist_ok=True)
+        self._lock_file = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"another server is using {folder}") from None
+        for private in ("omero.db", "server.log"):  # passwords' hashes, sessions' ids: nobody else's business
+            (folder / private).touch(mode=0o600)
+        self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,
+                                       connect_args={"check_same_thread": False, "timeout": 60})
+        sa.event.listen(self.engine, "connect", _on_connect)
+        sa.event.listen(self.engine, "begin", _on_begin)
+        self._writer = threading.RLock()
+        self._opening, self._open_files = threading.Lock(), 0
+        self._hashed: WeakValueDictionary[int, HashedFile] = WeakValueDictionary()  # by inode
+        self._writers = itertools.count(1)
+        self.commits = 0  # what was read at one count is still true at the same count
+        self._add_constraints()
+        self.schema.metadata.create_all(self.engine)
+        PENDING.create(self.engine, checkfirst=True)
+        self._remove(self.pending("remove"))
+
+    def _add_constraints(self) -> None:
+        indexes = dict(UNIQUE)
+        for entity in self.schema.entities.values():
+            if entity.is_link and not entity.is_global:
+                indexes[entity.table.name] = ("parent", "child", "_owner")
+            elif entity.is_enum:
+                indexes[entity.table.name] = ("value",)
+        for name, columns in indexes.items():
+            table = self.schema.metadata.tables[name]
+            if not any(index.unique for index in table.indexes):
+                sa.Index(f"unique_{name}", *(table.c[column] for column in columns), unique=True)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection that sees one snapshot."""
+        with self.engine.connect() as connection:
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A connection in the one write transaction; committed at the end, rolled back by an exception.
+
+        The files of rows that are put into `connection.info["gone"]`, as (table, id), are removed after the commit.
+        """
+        with self._writer, self.engine.connect().execution_options(writer=True) as connection:
+            gone: list[tuple[str, int]] = []
+            connection.info["gone"] = gone
+            with connection.begin():
+                yield connection
+                if gone:
+                    _note(connection, "remove", gone)
+        self.commits += 1
+        if gone:
+            self._remove(gone)
+
+    def open_file(self, path: Path, create: bool = False) -> int:
+        """The descriptor of a file that is kept open, for `close_file`.
+
+        Raises OverUsageException where so many are open that none would be left for connections and the database, and
+        FileNotFoundError.
+        """
+        with self._opening:
+            if self._open_files >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED:
+                log.warning("refused to open one more file: %d are open", self._open_files)
+                raise refuse(omero.OverUsageException, f"{self._open_files} files are open already: close some stores.")
+            file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+            self._open_files += 1
+        return file
+
+    def close_file(self, file: int) -> None:
+        with self._opening:
+            os.close(file)
+            self._open_files -= 1
+
+    def hashed_file(self, file: int) -> HashedFile:
+        """Through which to write to an open file, one for all who have it open; to be let go before it is closed."""
+        with self._opening:
+            return self._hashed.setdefault(os.fstat(file).st_ino, HashedFile())
+
+    # -- files and their rows ------------------------------------------------------------------------------------
+
+    def _remove(self, gone: list[tuple[str, int]]) -> None:
+        """Remove the files of deleted rows; what a kill keeps from that is done at the next start."""
+        if not gone:
+            return
+        for name, oid in gone:
+            path = self.path(name, oid)
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + JOURNAL).unlink(missing_ok=True)
+        with self.write() as connection:
+            forget(connection, "remove", gone)
+
+    @contextmanager
+    def making_file(self, name: str, oid: int) -> Iterator[Path]:
+        """A row's path, to make the file there: nobody can delete the row meanwhile, which would leave the file behind.
+
+        Raises ValidationException where the row is gone.
+        """
+        table = self.schema.metadata.tables[name]
+        with self._writer:
+            with self.read() as connection:
+                if connection.execute(sa.select(table.c.id).where(table.c.id == oid)).first() is None:
+                    raise refuse(omero.ValidationException, f"The {name} {oid} was deleted.")
+            path = self.path(name, oid)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+
+    def pending(self, task: str) -> list[tuple[str, int]]:
+        """The (table, id) of which files something is to be done yet."""
+        with self.read() as connection:
+            return list(connection.execute(sa.select(PENDING.c.name, PENDING.c.id).distinct().where(
+                PENDING.c.task == task)).tuples())
+
+    def note_unsaved(self, name: str, oid: int) -> int:
+        """Remember, until `forget`, that a file is written to and its row doesn't say so; the number of this writer."""
+        writer = next(self._writers)
+        with self.write() as connection:
+            _note(connection, "settle", [(name, oid)], writer)
+        return writer
+
+    def path(self, name: str, oid: int) -> Path:
+        """The file of a row of the table `pixels` or `originalfile`."""
+        return (self.pixels_path if name == "pixels" else self.file_path)(oid)
+
+    def pixels_path(self, oid: int) -> Path:
+        """The raw file of a Pixels: big-endian, order XYZCT, no header."""
+        return _numbered(self.folder / "Pixels", oid)
+
+    def file_path(self, oid: int) -> Path:
+        """The bytes of an OriginalFile."""
+        return _numbered(self.folder / "Files", oid)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._lock_file.close()
+
+
+def _note(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int = 0) -> None:
+    connection.execute(PENDING.insert(), [
+        {"task": task, "name": name, "id": oid, "writer": writer} for name, oid in files])
+
+
+def forget(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int | None = None) -> None:
+    """What was to be done about files, because of one writer or at all, is done once this transaction is."""
+    wanted = [PENDING.c.task == task, PENDING.c.name == sa.bindparam("its_name"),
+              PENDING.c.id == sa.bindparam("its_id")]
+    if writer is not None:
+        wanted.append(PENDING.c.writer == writer)
+    connection.execute(PENDING.delete().where(*wanted), [{"its_name": name, "its_id": oid} for name, oid in files])
+
+
+def _numbered(root: Path, oid: int) -> Path:
+    """OMERO's layout: at most a thousand entries a folder, `<id>`, `Dir-001/<id>`, `Dir-001/Dir-234/<id>`."""
+    folders: list[str] = []
+    rest = oid // 1000
+    while rest:
+        folders.insert(0, f"Dir-{rest % 1000:03d}")
+        rest //= 1000
+    return root.joinpath(*folders, str(oid))
+
+
+def _on_connect(connection, _record) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin decides, see _on_begin
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
+                   "cache_size = -16384", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own know ASCII only
+        connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
+
+
+def _convert(convert: Callable[[str], str], value) -> str | None:
+    return None if value is None else convert(str(value))
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    writer = connection.get_execution_options().get("writer", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+class HashedFile:
+    """A file that is hashed (SHA-1) while it is written, as far as that is done from its start on, one part after the
+    other; whatever else was written is read for its hash."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sha1, self._length = hashlib.sha1(), 0  # of so many bytes from the start
+
+    def write(self, file: int, data: bytes | memoryview, offset: int) -> None:
+        with self._lock:
+            if offset < self._length:
+                self._sha1, self._length = hashlib.sha1(), 0
+            write_at(file, data, offset)
+            if offset == self._length:
+                self._sha1.update(data)
+                self._length += len(data)
+
+    def digest(self, file: int) -> bytes:
+        """The SHA-1 of all that is in the file."""
+        with self._lock:
+            sha1, offset = self._sha1.copy(), self._length
+            while part := os.pread(file, BLOCK, offset):
+                sha1.update(part)
+                offset += len(part)
+            return sha1.digest()
+
+
+def write_at(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all bytes at an offset of an open file; a call of the system writes 2 GB at most."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(file, rest, offset)
+        rest, offset = rest[done:], offset + done

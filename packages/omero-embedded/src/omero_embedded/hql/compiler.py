@@ -1,0 +1,381 @@
+"""HQL's syntax tree becomes one SQL select over the schema's tables, and a description of its columns."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.hql import functions, syntax
+from omero_embedded.hql.grouping import check_distinct, check_grouping
+from omero_embedded.hql.scope import Scope, Source
+from omero_embedded.hql.values import NUMBERS, Params, Value, class_name, common_kind, constant, query_error, unit_name, usage_error
+from omero_embedded.model.schema import SQL_TYPES, Field, Schema
+
+
+@dataclass(frozen=True)
+class Column:
+    """One item of the select clause: where its SQL columns begin, and what they are."""
+
+    name: str
+    value: Value
+    start: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """The entities of one alias that are to be loaded: selected ones, and fetched ones with where they belong.
+
+    start : the SQL column of the id
+    owner, field, index : for a fetched collection the column of the owner's id, and of the element's index
+    """
+
+    source: Source
+    start: int
+    owner: int | None = None
+    field: Field | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to ask the database, and how to read its answer."""
+
+    statement: sa.Select
+    columns: tuple[Column, ...]
+    nodes: tuple[Node, ...]
+    as_map: bool
+
+    @property
+    def fetches_collection(self) -> bool:
+        return any(node.field is not None for node in self.nodes)
+
+    @property
+    def selects_entity(self) -> bool:
+        return len(self.columns) == 1 and self.columns[0].value.kind == "entity" and not self.as_map
+
+
+def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dict | None) -> Plan:
+    """Compile a query for one user.
+
+    Raises
+    ------
+    omero.QueryException
+        a class, property or alias that isn't there, or a construction that HQL refuses
+    omero.ApiUsageException
+        a missing, null or empty parameter, an unknown function
+    omero.InternalException
+        a parameter of another type than what it is compared with
+    """
+    return _Compiler(Scope(schema, ctx), Params(params)).plan(query)
+
+
+class _Compiler:
+    """Compiles one query; a subquery has its own, with the scope around it as parent."""
+
+    def __init__(self, scope: Scope, params: Params):
+        self.scope = scope
+        self.params = params
+        self.selected: dict[str, Value] = {}  # the select's aliases, for order by and group by
+
+    # -- clauses ------------------------------------------------------------------------------------------------
+
+    def plan(self, query: syntax.Query) -> Plan:
+        self._from(query)
+        selected = self._select(query)
+        sql: list[sa.ColumnElement] = []
+        columns = []
+        for name, value in selected:
+            columns.append(Column(name, value, len(sql)))
+            sql += [value.sql, *value.more]
+        nodes = self._nodes(columns, sql)
+        statement = self._finish(sql, [node.source.table for node in nodes], query)
+        return Plan(statement, tuple(columns), tuple(nodes), bool(query.select and query.select.as_map))
+
+    def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
+        """A query inside this one, and what it selects."""
+        inner = _Compiler(Scope(self.scope.schema, self.scope.ctx, self.scope), self.params)
+        inner._from(query)
+        values = [value for _, value in inner._select(query)]
+        if any(source.fetched for source in inner.scope.explicit):
+            raise query_error("a subquery fetches nothing")
+        statement = inner._finish([value.sql for value in values], [], query)
+        assert inner.scope.tables is not None
+        return statement.correlate_except(*inner.scope.tables._from_objects), values[0]
+
+    def _from(self, query: syntax.Query) -> None:
+        for source in query.sources:
+            if isinstance(source, syntax.Root):
+                self.scope.add_root(source)
+            else:
+                self.scope.add_join(source, self.condition)
+
+    def _select(self, query: syntax.Query) -> list[tuple[str, Value]]:
+        if query.select is None:
+            sources = [source for source in self.scope.explicit if not source.fetched and source.entity]
+            return [(str(i), source.value()) for i, source in enumerate(sources)]
+        found = []
+        for i, item in enumerate(query.select.items):
+            value = self.scope.joined(self.value(item.value))
+            if item.alias is not None:
+                self.selected[item.alias] = value
+            found.append((item.alias or str(i), value))
+        return found
+
+    def _nodes(self, columns: list[Column], sql: list[sa.ColumnElement]) -> list[Node]:
+        """The selected entities and the fetched ones, whose ids are selected as well."""
+        starts = {column.value.source: column.start for column in columns if column.value.source is not None
+                  and column.value.kind == "entity"}
+        nodes = [Node(source, start) for source, start in starts.items()]
+        for source in self.scope.explicit:
+            if not source.fetched or source.entity is None:
+                continue
+            if source.owner not in starts:
+                raise query_error("query specified join fetching, but the owner of the fetched association was not "
+                                  f"present in the select list [{source.name()}]")
+            assert source.field is not None and source.owner is not None
+            starts[source] = len(sql)
+            sql.append(source.table.c.id)
+            collection = source.field.kind == "collection"
+            index = None
+            if source.index is not None:
+                index = len(sql)
+                sql.append(source.index)
+            nodes.append(Node(source, starts[source], starts[source.owner] if collection else None,
+                              source.field if collection else None, index))
+        return nodes
+
+    def _finish(self, sql: list[sa.ColumnElement], entities: list[sa.FromClause], query: syntax.Query) -> sa.Select:
+        """The statement that selects these columns; last the tables, when all joins of paths are known.
+
+        entities : the tables of which a distinct query selects all columns
+        """
+        conditions = [self.condition(query.where)] if query.where is not None else []
+        groups = [self._alias_or_value(expr).sql for expr in query.group]
+        having = [self.condition(query.having)] if query.having is not None else []
+        order = [(self._alias_or_value(expr), descending) for expr, descending in query.order]
+        shown = [value.sql for value, _ in order]
+        assert self.scope.tables is not None
+        check_grouping([*sql, *shown], groups, self.scope.tables._from_objects)
+        statement = sa.select(*(column.label(f"c{i}") for i, column in enumerate(sql)))
+        if query.select is not None and query.select.distinct:
+            check_distinct(shown, sql, entities)
+            statement = statement.distinct()
+        statement = statement.select_from(self.scope.tables).where(*conditions, *self.scope.conditions)
+        return statement.group_by(*groups).having(*having).order_by(*(_ordered(*one) for one in order))
+
+    def _alias_or_value(self, expr: syntax.Expr) -> Value:
+        if isinstance(expr, syntax.Path) and str(expr) in self.selected:
+            return self.selected[str(expr)]
+        return self.value(expr)
+
+    # -- expressions --------------------------------------------------------------------------------------------
+
+    def value(self, expr: syntax.Expr, expected: str | None = None) -> Value:
+        """An expression; expected is the kind that a parameter must have here."""
+        match expr:
+            case syntax.Path():
+                return self.scope.value(expr)
+            case syntax.Param():
+                return self.params.one(expr.name, expected)
+            case syntax.Literal():
+                return constant(expr.value, expr.kind)
+            case syntax.Binary(op) if op in ("+", "-", "*", "/", "%"):
+                return self._arithmetic(expr)
+            case syntax.Binary("||"):
+                return functions.concat(self.value(expr.left), self.value(expr.right))
+            case syntax.Negative():
+                inner = self.value(expr.value)
+                return Value(-inner.sql, inner.kind)
+            case syntax.Call():
+                return self._call(expr)
+            case syntax.Cast():
+                return functions.cast(self.value(expr.value), expr.kind)
+            case syntax.Case():
+                return self._case(expr)
+            case syntax.Subquery():
+                return self._subquery_value(expr)
+            case syntax.Elements():
+                return self._collection(expr.collection)
+            case _:
+                return Value(self.condition(expr), "bool")
+
+    def condition(self, expr: syntax.Expr) -> sa.ColumnElement[bool]:
+        """An expression as a condition."""
+        match expr:
+            case syntax.Logic():
+                parts = [self.condition(part) for part in expr.parts]
+                return sa.and_(*parts) if expr.op == "and" else sa.or_(*parts)
+            case syntax.Not():
+                return sa.not_(self.condition(expr.value))
+            case syntax.Binary(op) if op in ("=", "<>", "<", "<=", ">", ">="):
+                return self._compare(expr)
+            case syntax.IsNull():
+                return self.value(expr.value).sql.is_(None)
+            case syntax.IsEmpty():
+                return sa.not_(self.scope.elements(self._collection(expr.value)).exists())
+            case syntax.In():
+                return self._in(expr)
+            case syntax.Between():
+                return self._between(expr)
+            case syntax.Like():
+                return self._like(expr)
+            case syntax.Member():
+                return self.value(expr.value).sql.in_(self.scope.elements(self._collection(expr.collection)))
+            case syntax.Exists():
+                if isinstance(expr.query, syntax.Subquery):
+                    return self.subquery(expr.query.query)[0].exists()
+                return self.scope.elements(self.value(expr.query)).exists()
+            case _:
+                return self._plain_condition(expr)
+
+    def _plain_condition(self, expr: syntax.Expr) -> sa.ColumnElement[bool]:
+        value = self.value(expr)
+        if value.kind != "bool":
+            raise query_error("unexpected expression where a condition is wanted")
+        return value.sql
+
+    def _compare(self, expr: syntax.Binary) -> sa.ColumnElement[bool]:
+        left, right = self._pair(expr.left, expr.right)
+        for one, other in ((left, right), (right, left)):
+            if other.kind == "unknown" and expr.op in ("=", "<>"):
+                return one.sql.is_(None) if expr.op == "=" else one.sql.is_not(None)
+        _check_comparable(left, right, expr)
+        made = {"=": left.sql.__eq__, "<>": left.sql.__ne__, "<": left.sql.__lt__, "<=": left.sql.__le__,
+                ">": left.sql.__gt__, ">=": left.sql.__ge__}[expr.op]
+        return made(right.sql)
+
+    def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
+        """Both sides of a comparison: a parameter must have the other side's kind, texts may name units or classes."""
+        if _is_bound(left) and not _is_bound(right):
+            known = self.value(right)
+            return self._as(known, left), known
+        first = self.value(left)
+        return first, self._as(first, right)
+
+    def _as(self, like: Value, expr: syntax.Expr) -> Value:
+        """A value that is compared with another one."""
+        expected = None
+        if not isinstance(expr, syntax.Param) or not self.params.is_list(expr.name):
+            expected = "double" if like.kind == "unit" else like.kind
+        value = self.value(expr, None if expected in ("unknown", "collection") else expected)
+        if _is_bound(expr) and isinstance(value.sql, sa.BindParameter) and isinstance(value.sql.value, str):
+            if like.kind == "symbol" and like.field is not None:
+                return constant(unit_name(like.field.target or "", value.sql.value), "text")
+            if like.kind == "class":
+                return constant(class_name(value.sql.value), "text")
+        return value
+
+    def _in(self, expr: syntax.In) -> sa.ColumnElement[bool]:
+        value = self.value(expr.value)
+        choices: list[sa.ColumnElement] = []
+        conditions: list[sa.ColumnElement[bool]] = []
+        for one in expr.values:
+            if isinstance(one, syntax.Subquery):
+                conditions.append(value.sql.in_(self.subquery(one.query)[0]))
+            elif isinstance(one, syntax.Elements):
+                conditions.append(value.sql.in_(self.scope.elements(self.value(one))))
+            elif isinstance(one, syntax.Param) and self.params.is_list(one.name):
+                conditions.append(self.params.among(one.name, value.sql, value.kind))
+            else:
+                choices.append(self._as(value, one).sql)
+        if choices:
+            conditions.append(value.sql.in_(choices))
+        return sa.or_(*conditions)
+
+    def _between(self, expr: syntax.Between) -> sa.ColumnElement[bool]:
+        value = self.value(expr.value)
+        return value.sql.between(self._as(value, expr.low).sql, self._as(value, expr.high).sql)
+
+    def _like(self, expr: syntax.Like) -> sa.ColumnElement[bool]:
+        value, pattern = self.value(expr.value), self.value(expr.pattern, "text")
+        escape: sa.ColumnElement = sa.literal_column("'\\'") if expr.escape is None \
+            else self.value(expr.escape, "text").sql
+        return sa.func.like(pattern.sql, value.sql, escape, type_=sa.Boolean)
+
+    def _arithmetic(self, expr: syntax.Binary) -> Value:
+        left, right = self.value(expr.left), self.value(expr.right)
+        for one in (left, right):
+            if one.kind not in (*NUMBERS, "time", "unit", "unknown", "float"):
+                raise usage_error(f"no {expr.op} for a {one.kind}")
+        kind = "double" if {"double", "unit", "float"} & {left.kind, right.kind} else \
+            "long" if {"long", "time"} & {left.kind, right.kind} else "int"
+        sql_type = SQL_TYPES[kind]
+        first: sa.ColumnElement = sa.type_coerce(left.sql, sql_type)
+        second: sa.ColumnElement = sa.type_coerce(right.sql, sql_type)
+        made = {"+": lambda: first + second, "-": lambda: first - second, "*": lambda: first * second,
+                "/": lambda: first / second if kind == "double" else first // second, "%": lambda: first % second}
+        return Value(made[expr.op](), kind)
+
+    def _case(self, expr: syntax.Case) -> Value:
+        conditions = [self.condition(when) for when, _ in expr.whens]
+        values = [self.value(then) for _, then in expr.whens]
+        otherwise = self.value(expr.otherwise) if expr.otherwise is not None else constant(None, "null")
+        like = common_kind([*values, otherwise])
+        made = sa.case(*((when, value.sql) for when, value in zip(conditions, values, strict=True)),
+                       else_=otherwise.sql)
+        return Value(made, like.kind, like.entity)
+
+    def _call(self, expr: syntax.Call) -> Value:
+        if expr.name in functions.AGGREGATES and not expr.star:
+            if len(expr.args) != 1:
+                raise usage_error(f"{expr.name} takes one argument")
+            return functions.aggregate(expr.name, self.value(expr.args[0]), expr.distinct)
+        if expr.name == "count":
+            return functions.aggregate("count", None, False)
+        if expr.name in ("index", "minindex", "maxindex", "size", "elements"):
+            if len(expr.args) != 1 or not isinstance(expr.args[0], syntax.Path):
+                raise query_error(f"{expr.name} takes an alias or a path")
+            return self._of_collection(expr.name, expr.args[0])
+        return functions.call(expr.name, [self.value(arg) for arg in expr.args])
+
+    def _of_collection(self, name: str, path: syntax.Path) -> Value:
+        """index(ws), minIndex(ws), size(p.wells), ..."""
+        value = self.value(path)
+        if name == "size":
+            return self.scope.size(self._collection(path))
+        if name == "elements":
+            return self._collection(path)
+        function = sa.func.min if name.startswith("min") else sa.func.max
+        if value.kind == "collection" and name != "index":
+            return self.scope.element_index(value, function)
+        if value.source is None or value.source.index is None:
+            raise query_error(f"{path} is no element of a list, it has no index")
+        index = value.source.index
+        return Value(index if name == "index" else function(index), "int", nullable=False)
+
+    def _collection(self, expr: syntax.Expr) -> Value:
+        value = self.value(expr)
+        if value.kind != "collection":
+            raise query_error(f"{expr} is not a collection")
+        return value
+
+    def _subquery_value(self, expr: syntax.Subquery) -> Value:
+        statement, value = self.subquery(expr.query)
+        if expr.quantifier is not None:
+            raise usage_error("all, any and some are not supported: use min or max in the subquery, or exists")
+        return Value(statement.scalar_subquery(), value.kind, value.entity, field=value.field)
+
+
+def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
+    """As PostgreSQL orders: nulls last, or first where the order is descending."""
+    if descending:
+        return value.sql.desc().nulls_first() if value.nullable else value.sql.desc()
+    return value.sql.asc().nulls_last() if value.nullable else value.sql.asc()
+
+
+def _is_bound(expr: syntax.Expr) -> bool:
+    return isinstance(expr, syntax.Param | syntax.Literal)
+
+
+def _check_comparable(left: Value, right: Value, expr: syntax.Binary) -> None:
+    """PostgreSQL compares no text with a number, and an entity with nothing but its like or an id."""
+    kinds = {left.kind, right.kind}
+    if "collection" in kinds or "permissions" in kinds:
+        raise query_error("a collection or permissions can't be compared")
+    if kinds & {"text", "symbol"} and kinds & {*NUMBERS, "time", "bool", "entity"}:
+        raise usage_error(f"operator does not exist: {left.kind} {expr.op} {right.kind}")
+    if "entity" in kinds and not kinds <= {"entity", "long", "int", "unknown"}:
+        raise refuse(omero.InternalException, f"an entity is compared with a {(kinds - {'entity'}).pop()}")

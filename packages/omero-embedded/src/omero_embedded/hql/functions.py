@@ -1,0 +1,146 @@
+"""The functions that HQL knows, by what they do in SQLite."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from omero_embedded.hql.values import NUMBERS, Value, common_kind, usage_error
+
+AGGREGATES = ("count", "sum", "avg", "min", "max")
+CASTS = {"string": ("text", sa.Text), "text": ("text", sa.Text), "varchar": ("text", sa.Text),
+         "int": ("int", sa.Integer), "integer": ("int", sa.Integer), "long": ("long", sa.BigInteger),
+         "bigint": ("long", sa.BigInteger), "double": ("double", sa.Float), "float": ("double", sa.Float),
+         "boolean": ("bool", sa.Boolean)}
+
+
+def cast(value: Value, name: str) -> Value:
+    """`cast(x as string)`; `str(x)` is the same."""
+    if name not in CASTS:
+        raise usage_error(f"cast to {name} is not known")
+    kind, sql_type = CASTS[name]
+    return Value(sa.cast(value.sql, sql_type), kind)
+
+
+def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
+    """count, sum, avg, min, max; no value means `count(*)`."""
+    if value is None:
+        return Value(sa.func.count(), "long")
+    sql = sa.distinct(value.sql) if distinct else value.sql
+    made = getattr(sa.func, name)(sql)
+    if name == "count":
+        return Value(made, "long")
+    if name == "avg":
+        return Value(made, "double")
+    if name == "sum":
+        return Value(made, "double" if value.kind in ("double", "unit") else "long")
+    return Value(made, "double" if value.kind == "unit" else value.kind, value.entity, field=value.field)
+
+
+def call(name: str, args: list[Value]) -> Value:
+    """Any other function.
+
+    Raises
+    ------
+    omero.ApiUsageException
+        there is no such function, or not with so many arguments
+    """
+    made = _FUNCTIONS.get(name)
+    if made is None:
+        raise usage_error(f"The function {name} is not known.")
+    try:
+        return made(*args)
+    except TypeError:
+        raise usage_error(f"{name} doesn't take {len(args)} arguments.") from None
+
+
+def concat(*values: Value) -> Value:
+    """Joined texts; null if one is null."""
+    first, *others = (value.sql if value.kind == "text" else sa.cast(value.sql, sa.Text) for value in values)
+    for other in others:
+        first = first.concat(other)
+    return Value(first, "text")
+
+
+def _plain(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[..., Value]:
+    """A function that SQLite has, too, with results of one kind."""
+    def made(*args: Value) -> Value:
+        if not least <= len(args) <= most:
+            raise TypeError
+        return Value(getattr(sa.func, function)(*(arg.sql for arg in args)), kind)
+
+    return made
+
+
+def _same(function: str) -> Callable[..., Value]:
+    """A function of one number that keeps its kind."""
+    return lambda value: Value(getattr(sa.func, function)(value.sql), value.kind)
+
+
+def _coalesce(first: Value, *others: Value) -> Value:
+    like = common_kind([first, *others])
+    return Value(sa.func.coalesce(first.sql, *(other.sql for other in others)), like.kind, like.entity)
+
+
+def _nullif(first: Value, second: Value) -> Value:
+    return Value(sa.func.nullif(first.sql, second.sql), first.kind, first.entity)
+
+
+def _mod(first: Value, second: Value) -> Value:
+    return Value(first.sql % second.sql, common_kind([first, second]).kind)
+
+
+def _locate(part: Value, text: Value, start: Value | None = None) -> Value:
+    if start is None:
+        return Value(sa.func.instr(text.sql, part.sql), "int")
+    found = sa.func.instr(sa.func.substr(text.sql, start.sql), part.sql)
+    return Value(sa.case((found > 0, found + start.sql - 1), else_=0), "int")
+
+
+def _round(value: Value, digits: Value | None = None) -> Value:
+    kind = value.kind if value.kind in NUMBERS else "double"
+    rounded = sa.func.round(value.sql, *([digits.sql] if digits else []))
+    return Value(rounded if kind == "double" else sa.cast(rounded, sa.BigInteger), kind)
+
+
+def _type(value: Value) -> Value:
+    if value.kind == "entity" and value.source is not None and value.field is None and value.entity is not None:
+        has = "class" in value.source.table.c
+        return Value(value.source.table.c["class"] if has else sa.literal(value.entity.name), "java", value.entity)
+    if value.kind != "class":
+        raise usage_error("type() takes an object or its class, as in type(x) or type(x.class)")
+    return Value(value.sql, "java", value.entity)
+
+
+def _greatest(function: str) -> Callable[..., Value]:
+    def made(first: Value, second: Value, *others: Value) -> Value:
+        like = common_kind([first, second, *others])
+        return Value(getattr(sa.func, function)(first.sql, second.sql, *(other.sql for other in others)), like.kind)
+
+    return made
+
+
+def _extract(form: str) -> Callable[..., Value]:
+    """A part of a time as a whole number (`extract(year from x)`), in UTC."""
+    def made(value: Value) -> Value:
+        if value.kind != "time":
+            raise usage_error("extract() takes a time, as in extract(year from x.time)")
+        return Value(sa.cast(sa.func.strftime(form, value.sql / 1000.0, "unixepoch"), sa.Integer), "int")
+
+    return made
+
+
+_FUNCTIONS: dict[str, Callable[..., Value]] = {
+    "lower": _plain("lower", "text"), "upper": _plain("upper", "text"), "trim": _plain("trim", "text", 1, 2),
+    "ltrim": _plain("ltrim", "text", 1, 2), "rtrim": _plain("rtrim", "text", 1, 2),
+    "substring": _plain("substr", "text", 2, 3), "substr": _plain("substr", "text", 2, 3),
+    "replace": _plain("replace", "text", 3, 3), "length": _plain("length", "int"),
+    "char_length": _plain("length", "int"), "character_length": _plain("length", "int"), "locate": _locate,
+    "concat": concat, "str": lambda value: cast(value, "string"), "coalesce": _coalesce, "nullif": _nullif,
+    "mod": _mod, "abs": _same("abs"), "round": _round, "floor": _same("floor"), "ceil": _same("ceil"),
+    "ceiling": _same("ceil"), "sign": _same("sign"), "sqrt": _plain("sqrt", "double"), "exp": _plain("exp", "double"),
+    "ln": _plain("ln", "double"), "log": _plain("log", "double", 1, 2), "power": _plain("power", "double", 2, 2),
+    "greatest": _greatest("max"), "least": _greatest("min"), "type": _type,
+    **{f"extract {part} from": _extract(form) for part, form in {
+        "year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}.items()},
+}

@@ -1,0 +1,72 @@
+"""What PostgreSQL refuses about aggregates and `distinct`, and SQLite lets pass."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import sqlalchemy as sa
+
+from omero_embedded.hql.functions import AGGREGATES
+from omero_embedded.hql.values import usage_error
+
+
+def check_grouping(shown: Sequence[sa.ColumnElement], groups: Sequence[sa.ColumnElement],
+                   tables: Iterable[sa.FromClause]) -> None:
+    """Beside an aggregate or in a grouped query, a column must be grouped by, or be of a row whose id is.
+
+    Parameters
+    ----------
+    shown : what the query selects and orders by
+    groups : what it groups by
+    tables : the query's own, not those of a query around it
+
+    Raises
+    ------
+    omero.ApiUsageException
+    """
+    if not groups and not any(_has_aggregate(one) for one in shown):
+        return
+    checked = set(tables) - {one.table for one in groups if isinstance(one, sa.Column) and one.name == "id"}
+    for one in shown:
+        for column in _bare_columns(one, groups):
+            if column.table in checked:
+                raise usage_error(f"column {column.name} must appear in the GROUP BY clause or be used in an aggregate")
+
+
+def check_distinct(order: Iterable[sa.ColumnElement], selected: Sequence[sa.ColumnElement],
+                   entities: Iterable[sa.FromClause]) -> None:
+    """`select distinct` is ordered by what it selects alone; an entity selects all of its columns.
+
+    Raises
+    ------
+    omero.ApiUsageException
+    """
+    whole = set(entities)
+    for one in order:
+        of_entity = isinstance(one, sa.Column) and one.table in whole
+        if not of_entity and not any(one.compare(other) for other in selected):
+            raise usage_error("for SELECT DISTINCT, ORDER BY expressions must appear in the select list")
+
+
+def _is_aggregate(one: sa.ClauseElement) -> bool:
+    if not isinstance(one, sa.sql.functions.FunctionElement) or getattr(one, "name", "") not in AGGREGATES:
+        return False
+    return len(one.clauses) < 2  # max and min of several values are no aggregates
+
+
+def _has_aggregate(one: sa.ClauseElement) -> bool:
+    if isinstance(one, sa.SelectBase | sa.ScalarSelect | sa.Exists):
+        return False
+    return _is_aggregate(one) or any(_has_aggregate(child) for child in one.get_children())
+
+
+def _bare_columns(one: sa.ClauseElement, groups: Sequence[sa.ColumnElement]) -> Iterator[sa.Column]:
+    """The columns of an expression that are in no aggregate and in no expression that is grouped by."""
+    if isinstance(one, sa.SelectBase | sa.ScalarSelect | sa.Exists) or _is_aggregate(one):
+        return
+    if isinstance(one, sa.ColumnElement) and any(one.compare(group) for group in groups):
+        return
+    if isinstance(one, sa.Column):
+        yield one
+        return
+    for child in one.get_children():
+        yield from _bare_columns(child, groups)

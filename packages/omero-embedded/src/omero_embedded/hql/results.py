@@ -1,0 +1,222 @@
+"""A query's rows, read as OMERO hands them out: objects for IQuery's find methods, rtypes for projections."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import omero
+import omero.model
+import sqlalchemy as sa
+from omero.model import IObject, PermissionsI
+from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.hql.compiler import Column, Node, compile_query
+from omero_embedded.hql.syntax import parse
+from omero_embedded.hql.values import DISCRIMINATORS
+from omero_embedded.model.loading import RTYPES, Loader
+from omero_embedded.model.schema import schema
+
+Page = tuple[int, int | None]  # offset, limit
+Reader = Callable[[Sequence], omero.RType | None]
+
+
+class Results:
+    """The answer to one HQL query.
+
+    A page counts roots: where a collection is fetched, the rows are cut after the roots have been made unique.
+    """
+
+    def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page):
+        self.plan = compile_query(parse(text), schema(), ctx, params)
+        self.text = text
+        self.loader = Loader(connection, ctx)
+        try:
+            self.rows = self._ask(connection, *page)
+        except sa.exc.DBAPIError as exc:
+            raise refuse(omero.ApiUsageException, f"{exc.orig} [{text}]") from None
+
+    def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
+        statement = self.plan.statement
+        if self.plan.fetches_collection:
+            return _cut(connection.execute(statement).all(), self._root, offset, limit)
+        if limit is not None or offset:
+            statement = statement.limit(-1 if limit is None else limit).offset(offset)
+        return connection.execute(statement).all()
+
+    def objects(self) -> list[IObject]:
+        """The entities of a query that selects one."""
+        if not self.plan.selects_entity:
+            if not self.rows:
+                return []
+            raise refuse(omero.InternalException, f"the query selects no entity, use projection [{self.text}]")
+        self._load()
+        known = self._objects[self.plan.nodes[0]]
+        return [known.get(row[0]) for row in self._unique_rows()]
+
+    def projected(self) -> list[list[omero.RType | None]]:
+        """The rows of any query; a single column that is null gives an empty row."""
+        self._load()
+        readers = [self._reader(column) for column in self.plan.columns]
+        rows = self._unique_rows()
+        if self.plan.as_map:
+            names = [column.name for column in self.plan.columns]
+            return [[rmap({name: read(row) for name, read in zip(names, readers, strict=True)})] for row in rows]
+        if len(readers) == 1:
+            cells = (readers[0](row) for row in rows)
+            return [[] if cell is None else [cell] for cell in cells]
+        return [[read(row) for read in readers] for row in rows]
+
+    @property
+    def _root(self) -> int | None:
+        """The column of the root's id, where the roots are to be unique."""
+        return 0 if self.plan.fetches_collection and self.plan.selects_entity else None
+
+    def _unique_rows(self) -> list[Sequence]:
+        root = self._root
+        if root is None:
+            return list(self.rows)
+        return list({row[root]: row for row in reversed(self.rows)}.values())[::-1]
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Load every entity of the rows, each class in a few statements, then put fetched collections in place."""
+        self._objects: dict[Node, dict[int, IObject]] = {}
+        for node in self.plan.nodes:
+            ids = (row[node.start] for row in self.rows)
+            assert node.source.entity is not None
+            self._objects[node] = self.loader.get(node.source.entity, (oid for oid in ids if oid is not None))
+        for node in self.plan.nodes:
+            if node.field is not None:
+                self._fill(node)
+
+    def _fill(self, node: Node) -> None:
+        """A fetched collection: its elements in the order of the rows."""
+        assert node.field is not None and node.owner is not None
+        collections: dict[int, dict[int, int | None]] = {}
+        for row in self.rows:
+            if row[node.owner] is None:
+                continue
+            members = collections.setdefault(row[node.owner], {})
+            if row[node.start] is not None:
+                members[row[node.start]] = None if node.index is None else row[node.index]
+        owner = node.source.owner
+        owners = next(self._objects[other] for other in self.plan.nodes if other.source is owner)
+        elements = self._objects[node]
+        for oid, members in collections.items():
+            if oid in owners:
+                found = [(elements[member], index) for member, index in members.items() if member in elements]
+                self.loader.fill(owners[oid], node.field, found)
+
+    # -- cells --------------------------------------------------------------------------------------------------
+
+    def _reader(self, column: Column) -> Reader:
+        """How a column's cells are read."""
+        value, start = column.value, column.start
+        kind = value.kind
+        if kind == "entity":
+            return self._entity_reader(column)
+        if kind == "unit":
+            symbols = getattr(omero.model, (value.field.target or "") + "I").SYMBOLS if value.field else {}
+            return _unit_reader(start, symbols)
+        if kind == "permissions":
+            return lambda row: _permissions_map(self._permissions(*row[start:start + 4]))
+        converted = self._converted(kind)
+
+        def read(row: Sequence):
+            cell = row[start]
+            return None if cell is None else converted[cell]
+
+        return read
+
+    def _converted(self, kind: str) -> Mapping:
+        """What the cells of a kind become, by value."""
+        own: dict[str, Callable] = {
+            "class": _discriminator, "java": _java, "symbol": rstring, "double": lambda x: rdouble(float(x)),
+            "bool": lambda x: rbool(bool(x)), "strings": _text_list, "bytes": lambda x: rstring(x.hex())}
+        if kind in own:
+            return _Converted(own[kind])
+        return self.loader.rtypes[kind] if kind in RTYPES else _Converted(_guess)
+
+    def _entity_reader(self, column: Column) -> Reader:
+        source, start = column.value.source, column.start
+        known = next((self._objects[node] for node in self.plan.nodes if node.source is source), {})
+        if column.name.endswith("_details_permissions") and self.plan.as_map:
+            def read_permissions(row: Sequence):
+                found = known.get(row[start])
+                return None if found is None else _permissions_map(found.details.permissions)
+
+            return read_permissions
+
+        def read(row: Sequence):
+            found = known.get(row[start])
+            return None if found is None else robject(found)
+
+        return read
+
+    def _permissions(self, owner: int | None, group: int | None, own: str | None, oid: int) -> PermissionsI:
+        if own is None:
+            return self.loader.permissions(owner, group)
+        return self.loader.permissions(None, oid)
+
+
+class _Converted(dict):
+    """Calls a converter for every value, known ones too: some, as lists, can't be keys."""
+
+    def __init__(self, convert: Callable):
+        super().__init__()
+        self._convert = convert
+
+    def __getitem__(self, value):
+        return self._convert(value)
+
+
+def _cut(rows: Sequence, root: int | None, offset: int, limit: int | None) -> Sequence:
+    """The rows of a page of roots."""
+    if root is None:
+        return rows[offset:] if limit is None else rows[offset:offset + limit]
+    if limit is None and not offset:
+        return rows
+    roots = list(dict.fromkeys(row[root] for row in rows))
+    wanted = set(roots[offset:] if limit is None else roots[offset:offset + limit])
+    return [row for row in rows if row[root] in wanted]
+
+
+def _unit_reader(start: int, symbols: dict[str, str]) -> Reader:
+    def read(row: Sequence):
+        value, unit = row[start], row[start + 1]
+        if value is None:
+            return None
+        return rmap({"value": rdouble(value), "unit": rstring(unit), "symbol": rstring(symbols.get(unit))})
+
+    return read
+
+
+def _permissions_map(permissions: PermissionsI) -> omero.RType:
+    names = ("canAnnotate", "canChgrp", "canChown", "canDelete", "canEdit", "canLink")
+    flags = {name: rbool(getattr(permissions, name)()) for name in names}
+    return rmap({"perm": rstring(str(permissions)), **flags})
+
+
+def _discriminator(name: str) -> omero.RType:
+    return rstring(DISCRIMINATORS.get(name) or schema()[name].java)
+
+
+def _java(name: str) -> omero.RType:
+    return rstring(schema()[name].java)
+
+
+def _text_list(values: list) -> omero.RType:
+    return omero.rtypes.rlist([rstring(value) for value in values])
+
+
+def _guess(value) -> omero.RType:
+    """The rtype of a cell whose kind the query doesn't tell."""
+    if isinstance(value, bool):
+        return rbool(value)
+    if isinstance(value, int):
+        return rint(value) if abs(value) < 2 ** 31 else rlong(value)
+    return rdouble(value) if isinstance(value, float) else rstring(str(value))
+
+

@@ -1,0 +1,352 @@
+"""The from clause of a query: its aliases, its joins, and the joins that dotted paths make by themselves."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from dataclasses import field as made_field
+from functools import cache
+
+import sqlalchemy as sa
+
+from omero_embedded.model.access import Context
+from omero_embedded.hql import syntax
+from omero_embedded.hql.values import Value, query_error
+from omero_embedded.model.loading import column_of
+from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
+
+
+@dataclass(eq=False)
+class Source:
+    """One table of the from clause.
+
+    entity : None for the pairs of a map field (columns name, value, position) and for a unit
+    owner, field : what it was joined from
+    index : the column of a list's index
+    """
+
+    scope: Scope
+    table: sa.FromClause
+    entity: Entity | None
+    owner: Source | None = None
+    field: Field | None = None
+    index: sa.ColumnElement | None = None
+    fetched: bool = False
+    unit: Value | None = None
+    joins: dict[str, Source] = made_field(default_factory=dict)  # many-to-one ends joined by paths
+
+    def value(self) -> Value:
+        """The alias itself, as an expression."""
+        if self.unit is not None:
+            return self.unit
+        if self.entity is None:
+            return Value(self.table.c.value, "text", source=self)
+        return Value(self.table.c.id, "entity", self.entity, source=self, nullable=self.owner is not None)
+
+    def name(self) -> str:
+        return self.entity.name if self.entity else "map entry"
+
+
+class Scope:
+    """A from clause; a subquery's one knows the one around it."""
+
+    def __init__(self, schema: Schema, ctx: Context, parent: Scope | None = None):
+        self.schema = schema
+        self.ctx = ctx
+        self.parent = parent
+        self.aliases: dict[str, Source] = {}
+        self.explicit: list[Source] = []
+        self.conditions: list[sa.ColumnElement[bool]] = []
+        self.tables: sa.FromClause | None = None
+        self._uses: dict[str, int] = parent._uses if parent else {}  # how often each table is in the whole query
+
+    # -- what the from clause says ------------------------------------------------------------------------------
+
+    def add_root(self, root: syntax.Root) -> None:
+        """An entity; or a collection of an alias, in a subquery."""
+        owner = self._alias(root.path.names[0])
+        if owner is not None:
+            field, owner = self._end(owner, root.path.names[1:], root.path)
+            source = self._joined(owner, field)
+            self._from(source.table)
+            self.conditions.append(self._on(source))
+        else:
+            entity = self.entity(str(root.path))
+            if entity is None:
+                raise query_error(f"{root.path} is not mapped")
+            source = Source(self, self._alias_of(entity.table), entity)
+            self._from(source.table)
+            self.conditions += self._restrictions(source)
+        self._name(source, root.alias)
+
+    def add_join(self, join: syntax.Join, condition: Callable[[syntax.Expr], sa.ColumnElement[bool]]) -> None:
+        """A join by a path; condition compiles its `with`."""
+        owner = self._alias(join.path.names[0])
+        names = join.path.names[1:]
+        if owner is None:
+            owner, names = self._naked(join.path.names[0]), join.path.names
+        if owner is None or not names:
+            raise query_error(f"{join.path} is not a path that can be joined")
+        field, owner = self._end(owner, names, join.path)
+        if join.fetch and join.condition is not None:
+            raise query_error(f"a fetched path takes no condition: {join.path}")
+        source = self._joined(owner, field)
+        source.fetched = join.fetch
+        self._name(source, join.alias)
+        if source.unit is not None:
+            return
+        on = self._on(source)
+        if join.condition is not None:
+            on = sa.and_(on, condition(join.condition))
+        self.tables = sa.join(self.tables, source.table, on, isouter=join.outer)  # type: ignore[arg-type]
+
+    def _name(self, source: Source, alias: str | None) -> None:
+        self.explicit.append(source)
+        if alias is None:
+            return
+        if alias in self.aliases:
+            raise query_error(f"the alias {alias} is used twice")
+        self.aliases[alias] = source
+
+    def _end(self, owner: Source, names: tuple[str, ...], path: syntax.Path) -> tuple[Field, Source]:
+        """The last step of a path to join, and what it starts from."""
+        *steps, last = _steps(names)
+        for step in steps:
+            owner = self._step(owner, step, path)
+        field = self._field(owner, last, path)
+        if field.kind not in ("ref", "collection", "map", "unit"):
+            raise query_error(f"{path} is no association to join")
+        return field, owner
+
+    def _joined(self, owner: Source, field: Field) -> Source:
+        assert owner.entity is not None
+        if field.kind == "map":
+            pairs = next(e.maps[field.name] for e in owner.entity.family() if field.name in e.maps)
+            made = self._alias_of(pairs)
+            return Source(self, made, None, owner, field, made.c.position)
+        if field.kind == "unit":
+            return Source(self, owner.table, None, owner, field, unit=self._unit(owner, field))
+        target = self.schema[field.target or ""]
+        made = self._alias_of(target.table)
+        index = made.c[field.index] if field.kind == "collection" and field.index else None
+        return Source(self, made, target, owner, field, index)
+
+    def _on(self, source: Source) -> sa.ColumnElement[bool]:
+        owner, field = source.owner, source.field
+        assert owner is not None and field is not None
+        if field.kind == "ref":
+            link = source.table.c.id == owner.table.c[field.name]
+        else:
+            link = source.table.c[field.inverse or "parent"] == owner.table.c.id
+        return sa.and_(link, *(self._restrictions(source, joined=True) if source.entity else ()))
+
+    def _restrictions(self, source: Source, joined: bool = False) -> list[sa.ColumnElement[bool]]:
+        """A row must be visible, and of the class that was asked for."""
+        entity = source.entity
+        assert entity is not None
+        found = [self.ctx.visible(entity, source.table)]
+        if entity.parent is not None and not joined:
+            found.append(source.table.c["class"].in_([e.name for e in entity.family()]))
+        return [one for one in found if one is not None]
+
+    def _alias_of(self, table: sa.Table) -> sa.FromClause:
+        """A table under a name that is new in this query."""
+        self._uses[table.name] = number = self._uses.get(table.name, 0) + 1
+        return _numbered(table, number)
+
+    def _from(self, table: sa.FromClause) -> None:
+        self.tables = table if self.tables is None else sa.join(self.tables, table, sa.true())
+
+    # -- paths --------------------------------------------------------------------------------------------------
+
+    def entity(self, name: str) -> Entity | None:
+        """The class of `Plate` or `ome.model.screen.Plate`."""
+        found = self.schema.entities.get(name.rpartition(".")[2])
+        return found if found is not None and name in (found.name, found.java) else None
+
+    def chain(self) -> Iterator[Scope]:
+        """This scope and those around it."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def _alias(self, name: str) -> Source | None:
+        return next((scope.aliases[name] for scope in self.chain() if name in scope.aliases), None)
+
+    def _naked(self, name: str) -> Source | None:
+        """The only source of a from clause, where it has a property of that name."""
+        for scope in self.chain():
+            if len(scope.explicit) == 1:
+                source = scope.explicit[0]
+                if source.entity and (name in ("id", "details", "class") or source.entity.find_field(name)):
+                    return source
+        return None
+
+    def value(self, path: syntax.Path) -> Value:
+        """A path in an expression. Many-to-one ends on the way are joined, `x.ref` and `x.ref.id` need no join."""
+        source, names = self._alias(path.names[0]), path.names[1:]
+        if source is None:
+            source, names = self._naked(path.names[0]), path.names
+        if source is None:
+            entity = self.entity(str(path))
+            if entity is None:
+                raise query_error(f"{path} is neither an alias nor a property")
+            return Value(sa.literal(entity.name), "class", entity)
+        if not names:
+            return source.value()
+        if source.entity is None:
+            return self._of_part(source, names, path)
+        steps = _steps(names)
+        while len(steps) > 1 and self._continues(source, steps):
+            source = self._step(source, steps.pop(0), path)
+        return self._last(source, steps, path)
+
+    def joined(self, value: Value) -> Value:
+        """An entity that was reached by its id alone, now joined (a select shows it, and so drops rows without)."""
+        if value.kind == "collection":
+            assert value.source is not None and value.field is not None
+            source = self._implicit(value.source, value.field)
+            return source.value()
+        if value.kind != "entity" or value.field is None or value.source is None:
+            return value
+        return self._implicit(value.source, value.field).value()
+
+    def _continues(self, source: Source, steps: list[str]) -> bool:
+        """Whether the next step is a many-to-one end from which more than its id is wanted."""
+        field = _find_field(source, steps[0])
+        return field is not None and field.kind == "ref" and steps[1:] != ["id"]
+
+    def _step(self, source: Source, name: str, path: syntax.Path) -> Source:
+        field = self._field(source, name, path)
+        if field.kind != "ref":
+            raise query_error(f"{path} goes through {name}, which is no many-to-one end")
+        return self._implicit(source, field)
+
+    def _implicit(self, owner: Source, field: Field) -> Source:
+        """An inner join that a path makes; the same one for all paths that start so."""
+        found = owner.joins.get(field.name)
+        if found is not None and found.scope in self.chain():
+            return found
+        source = self._joined(owner, field)
+        if owner.scope is self:
+            self.tables = sa.join(self.tables, source.table, self._on(source))  # type: ignore[arg-type]
+        else:
+            self._from(source.table)
+            self.conditions.append(self._on(source))
+        owner.joins[field.name] = source
+        return source
+
+    def _field(self, source: Source, name: str, path: syntax.Path) -> Field:
+        found = _find_field(source, name)
+        if found is None:
+            raise query_error(f"could not resolve property: {name} of {source.name()} [{path}]")
+        return found
+
+    def _last(self, source: Source, steps: list[str], path: syntax.Path) -> Value:
+        """The value at the end of a path: at most one step, or one step and a part of it."""
+        name, part = steps[0], steps[1:]
+        entity = source.entity
+        assert entity is not None
+        if name == "id" and not part:
+            return Value(source.table.c.id, "long", nullable=source.owner is not None)
+        if name == "class" and not part:
+            has = "class" in source.table.c
+            return Value(source.table.c["class"] if has else sa.literal(entity.name), "class", entity)
+        if name == "details.permissions" and not part:
+            return self._permissions(source)
+        field = self._field(source, name, path)
+        return self._of_field(source, field, part, path)
+
+    def _of_field(self, source: Source, field: Field, part: list[str], path: syntax.Path) -> Value:
+        if field.kind == "unit":
+            whole = self._unit(source, field)
+            return whole if not part else self._unit_part(whole, part, path)
+        if field.kind in ("collection", "map"):
+            whole = Value(source.table.c.id, "collection", source=source, field=field)
+            if part not in ([], ["size"]):
+                raise query_error(f"illegal attempt to dereference the collection {field.name} [{path}]")
+            return whole if not part else self.size(whole)
+        if part not in ([], ["id"]):
+            raise query_error(f"{field.name} has no property {'.'.join(part)} [{path}]")
+        assert source.entity is not None
+        if field.kind == "ref":
+            column = source.table.c[field.name]
+            if part:
+                return Value(column, "long")
+            return Value(column, "entity", self.schema[field.target or ""], source, field)
+        return Value(column_of(self.ctx, source.entity, source.table, field.name), field.kind)
+
+    def _of_part(self, source: Source, names: tuple[str, ...], path: syntax.Path) -> Value:
+        """A property of a map's entry or of a unit."""
+        if source.unit is not None:
+            return self._unit_part(source.unit, list(names), path)
+        if names not in (("name",), ("value",)):
+            raise query_error(f"could not resolve property: {'.'.join(names)} of a map's entry [{path}]")
+        return Value(source.table.c[names[0]], "text")
+
+    def _unit(self, source: Source, field: Field) -> Value:
+        return Value(source.table.c[field.name], "unit", field=field, more=(source.table.c[field.name + "_unit"],))
+
+    def _unit_part(self, whole: Value, part: list[str], path: syntax.Path) -> Value:
+        if part == ["value"]:
+            return Value(whole.sql, "double")
+        if part == ["unit"]:
+            return Value(whole.more[0], "symbol", field=whole.field)
+        raise query_error(f"could not resolve property: {'.'.join(part)} of a unit [{path}]")
+
+    def _permissions(self, source: Source) -> Value:
+        columns = source.table.c
+        own = columns._permissions if "_permissions" in columns else sa.null()
+        return Value(columns._owner, "permissions", more=(columns._group, own, columns.id))
+
+    def size(self, collection: Value) -> Value:
+        """How many elements a collection has."""
+        elements = self.elements(collection, sa.func.count())
+        return Value(elements.scalar_subquery(), "int")
+
+    def elements(self, collection: Value, column: sa.ColumnElement | None = None) -> sa.Select:
+        """A subquery on the elements of a collection: their ids, or what column says (`index` for their index)."""
+        assert collection.source is not None and collection.field is not None
+        source = self._joined(collection.source, collection.field)
+        if column is None:
+            column = source.table.c.id if source.entity else source.table.c.value
+        statement = sa.select(column).select_from(source.table).where(self._on(source))
+        return statement.correlate_except(source.table)
+
+    def element_index(self, collection: Value, function) -> Value:
+        """The least or greatest index of a list."""
+        assert collection.source is not None and collection.field is not None
+        source = self._joined(collection.source, collection.field)
+        if source.index is None:
+            raise query_error(f"{collection.field.name} is not a list")
+        statement = sa.select(function(source.index)).select_from(source.table).where(self._on(source))
+        return Value(statement.correlate_except(source.table).scalar_subquery(), "int")
+
+
+@cache
+def _numbered(table: sa.Table, number: int) -> sa.FromClause:
+    """The n-th alias of a table; made once, as SQLAlchemy copies every column for it."""
+    made = table.alias(f"{table.name}_{number}")
+    assert made.c is not None
+    return made
+
+
+def _find_field(source: Source, name: str) -> Field | None:
+    """A property of an alias, the ends of its details included (`details.owner`)."""
+    if source.entity is None:
+        return None
+    end = name.removeprefix("details.")
+    if end != name and end in DETAILS:
+        return Field("_" + end, "ref", DETAILS[end])
+    return source.entity.find_field(name)
+
+
+def _steps(names: tuple[str, ...]) -> list[str]:
+    """The parts of a path, with `details` and what follows it as one step."""
+    steps: list[str] = []
+    for name in names:
+        if steps and steps[-1] == "details":
+            steps[-1] += "." + name
+        else:
+            steps.append(name)
+    return steps

@@ -1,0 +1,134 @@
+"""What an HQL expression is worth: its SQL, and the kind that decides which rtype it becomes."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import omero
+import omero.model
+import omero.rtypes
+import sqlalchemy as sa
+
+from omero_embedded.errors import refuse
+from omero_embedded.model.rows import among
+from omero_embedded.model.schema import SQL_TYPES, Entity, Field
+
+if TYPE_CHECKING:
+    from omero_embedded.hql.scope import Source
+
+NUMBERS = ("int", "long", "double")
+PARAM_KINDS = {omero.rtypes.RIntI: "int", omero.rtypes.RLongI: "long", omero.rtypes.RDoubleI: "double",
+               omero.rtypes.RStringI: "text", omero.rtypes.RBoolI: "bool", omero.rtypes.RTimeI: "time",
+               omero.rtypes.RFloatI: "float", omero.rtypes.RObjectI: "entity"}
+# The discriminators of OMERO's mapping; `x.class` of other classes is their Java name.
+DISCRIMINATORS = {
+    "BasicAnnotation": "/basic/", "BooleanAnnotation": "/basic/bool/", "NumericAnnotation": "/basic/num/",
+    "DoubleAnnotation": "/basic/num/double/", "LongAnnotation": "/basic/num/long/", "TermAnnotation": "/basic/term/",
+    "TimestampAnnotation": "/basic/time/", "TextAnnotation": "/basic/text/",
+    "CommentAnnotation": "/basic/text/comment/", "TagAnnotation": "/basic/text/tag/",
+    "XmlAnnotation": "/basic/text/xml/", "TypeAnnotation": "/type/",
+    "FileAnnotation": "/type/OriginalFile/", "ListAnnotation": "/list/", "MapAnnotation": "/map/", "Ellipse": "ellipse",
+    "Label": "text", "Line": "line", "Mask": "mask", "Path": "path", "Point": "point", "Polygon": "polygon",
+    "Polyline": "polyline", "Rectangle": "rect"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression, compiled.
+
+    kind : a kind of a field (int, long, double, text, bool, time, strings, bytes), or
+        "entity" (sql is its id), "collection" (a path that ends in one: source has it), "unit" (sql and unit),
+        "symbol" (the `.unit` of a unit), "permissions" (sql is the owner, group the group; of a group itself `own` is
+        its permissions), "class" (`x.class`: the class's name), "java" (`type(x.class)`), "unknown" (null).
+    """
+
+    sql: sa.ColumnElement
+    kind: str
+    entity: Entity | None = None
+    source: Source | None = None
+    field: Field | None = None
+    more: tuple[sa.ColumnElement, ...] = ()  # further columns: a unit's unit, permissions' group and kind
+    nullable: bool = True
+
+
+def query_error(message: str) -> omero.ServerError:
+    return refuse(omero.QueryException, message)
+
+
+def usage_error(message: str) -> omero.ServerError:
+    return refuse(omero.ApiUsageException, message)
+
+
+def constant(value, kind: str) -> Value:
+    """A literal or a parameter, as a bound value."""
+    if value is None:
+        return Value(sa.null(), "unknown")
+    return Value(sa.literal(value, {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}[kind]), kind)
+
+
+def common_kind(values: list[Value]) -> Value:
+    """Of several alternatives (case, coalesce) the one whose kind they all have: the widest number, or the first."""
+    known = [value for value in values if value.kind != "unknown"] or values
+    if all(value.kind in NUMBERS for value in known):
+        return max(known, key=lambda value: NUMBERS.index(value.kind))
+    return known[0]
+
+
+class Params:
+    """The parameters of a call, with OMERO's strictness."""
+
+    def __init__(self, values: dict | None):
+        self._values = values or {}
+
+    def _get(self, name: str):
+        if name not in self._values:
+            raise usage_error(f"The parameter :{name} has no value.")
+        value = self._values[name]
+        if value is None:
+            raise usage_error(f"The parameter :{name} is null.")
+        return value
+
+    def is_list(self, name: str) -> bool:
+        return isinstance(self._get(name), omero.RCollection)
+
+    def one(self, name: str, expected: str | None = None) -> Value:
+        """A parameter's value; expected is the kind of what it is compared with, where that is known."""
+        value = self._get(name)
+        if isinstance(value, omero.RCollection):
+            elements = value.val or []
+            if len(elements) != 1:
+                raise usage_error(f"The parameter :{name} is a list of {len(elements)}, where one value is wanted.")
+            value = elements[0]
+        return constant(*self._unwrapped(name, value, expected))
+
+    def among(self, name: str, column: sa.ColumnElement, expected: str | None) -> sa.ColumnElement[bool]:
+        """The condition that a column holds one of the values of a list."""
+        elements = self._get(name).val
+        if not elements:
+            raise usage_error(f"The parameter :{name} is an empty list.")
+        values = [self._unwrapped(name, element, expected) for element in elements]
+        return among(column, [value for value, _ in values])
+
+    def _unwrapped(self, name: str, value, expected: str | None):
+        kind = PARAM_KINDS.get(type(value))
+        if kind is None:
+            raise usage_error(f"The parameter :{name} is a {type(value).__name__}, which no query takes.")
+        if expected is not None and kind != {"symbol": "text", "class": "text"}.get(expected, expected):
+            raise refuse(omero.InternalException, f"The parameter :{name} is a {kind}, not a {expected}.")
+        raw = value.val
+        if kind == "entity":
+            raw = None if raw is None or raw.id is None else raw.id.val
+        if raw is None:
+            raise usage_error(f"The parameter :{name} is null.")
+        return raw, kind
+
+
+def unit_name(unit_class: str, text: str) -> str:
+    """The name of a unit, of its symbol or its name: `µm` -> `MICROMETER`."""
+    symbols = getattr(omero.model, unit_class + "I").SYMBOLS
+    return next((name for name, symbol in symbols.items() if symbol == text), text)
+
+
+def class_name(text: str) -> str:
+    """The class's name for a discriminator."""
+    return next((name for name, value in DISCRIMINATORS.items() if value == text), text)

@@ -1,0 +1,124 @@
+"""The Glacier2 router that OMERO's clients talk to first: logs them in, and notices when they go."""
+from __future__ import annotations
+
+import logging
+import threading
+import uuid as uuids
+from typing import TYPE_CHECKING
+
+import Glacier2
+import Ice
+import omero
+
+from omero_embedded.ice.dispatch import internal
+from omero_embedded.ice.factory import Client
+from omero_embedded.people.sessions import LoginRefused
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+
+log = logging.getLogger(__name__)
+IDENTITY = Ice.Identity("router", "OMERO.Glacier2")
+# Seconds without a sign of life, as long as a session may idle: omero-py asks for one only every 30000 seconds.
+CONNECTION_TIMEOUT = 600
+
+
+class _Watch(Ice.ConnectionCallback):
+    """Tells the router that a connection is gone: closed, or its client killed."""
+
+    def __init__(self, router: Router, key: str):
+        self.router, self.key = router, key
+
+    def heartbeat(self, connection):
+        pass
+
+    def closed(self, connection):
+        self.router.gone(self.key)
+
+
+class Router(Glacier2.Router):
+    """One client per connection."""
+
+    def __init__(self, server: Server):
+        self.server = server
+        self._clients: dict[str, Client | None] = {}  # by connection; None while the login is going on
+        self._lock = threading.Lock()
+
+    def createSession_async(self, cb, name, password, current=None):
+        key = current.con.toString()
+        with self._lock:
+            busy = key in self._clients
+            if not busy:
+                self._clients[key] = None
+        if busy:
+            cb.ice_exception(Glacier2.CannotCreateSessionException("This connection has a session already."))
+            return
+        try:
+            cb.ice_response(self._login(key, name, password, current))
+        except Exception as refused:
+            with self._lock:
+                self._clients.pop(key, None)
+            cb.ice_exception(_as_login_error(refused))
+
+    def createSessionFromSecureConnection_async(self, cb, current=None):
+        cb.ice_exception(Glacier2.PermissionDeniedException("Log in with a name and a password."))
+
+    def _login(self, key: str, name: str, password: str, current: Ice.Current) -> Ice.ObjectPrx:
+        asked = current.ctx
+        session = self.server.sessions.login(
+            name, password, group=asked.get("omero.group", ""), event_type=asked.get("omero.event", "User"),
+            agent=asked.get("omero.agent"), ip=asked.get("omero.ip"))
+        self.server.sessions.attach(session)
+        client = Client(self.server, session, asked.get("omero.client.uuid") or str(uuids.uuid4()))
+        proxy = self.server.enter(client)
+        with self._lock:
+            self._clients[key] = client
+        current.con.setCallback(_Watch(self, key))
+        return proxy
+
+    def gone(self, key: str) -> bool:
+        """A connection or its session has ended; whether there was one."""
+        with self._lock:
+            client = self._clients.pop(key, None)
+        if client is not None:
+            self.server.leave(client)
+        return client is not None
+
+    def destroySession(self, current=None):
+        if not self.gone(current.con.toString()):
+            raise Glacier2.SessionNotExistException()
+
+    def refreshSession_async(self, cb, current=None):
+        client = self._clients.get(current.con.toString())
+        if client is None:
+            cb.ice_exception(Glacier2.SessionNotExistException())
+            return
+        client.session.touch()
+        cb.ice_response()
+
+    def getSessionTimeout(self, current=None):
+        return CONNECTION_TIMEOUT
+
+    def getACMTimeout(self, current=None):
+        return CONNECTION_TIMEOUT
+
+    def getCategoryForClient(self, current=None):
+        return "client-" + str(uuids.uuid5(uuids.NAMESPACE_OID, current.con.toString()))
+
+    def getClientProxy(self, current=None):
+        return None  # clients go on using the router's own endpoints
+
+    def getServerProxy(self, current=None):
+        return current.adapter.createProxy(Ice.Identity("server", "OMERO.Glacier2"))
+
+    def addProxies(self, proxies, current=None):
+        return []
+
+
+def _as_login_error(refused: Exception) -> Exception:
+    if isinstance(refused, LoginRefused):
+        return Glacier2.PermissionDeniedException(str(refused))
+    if isinstance(refused, omero.ServerError):
+        kind = type(refused).__name__
+        return omero.WrappedCreateSessionException(refused.message, False, f"ome.conditions.{kind}")
+    return Glacier2.CannotCreateSessionException(internal(refused, "The login failed").message)

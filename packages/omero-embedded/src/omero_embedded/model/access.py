@@ -1,0 +1,181 @@
+"""Who sees and may do what: OMERO's rules for the four kinds of groups.
+
+private rw----, read-only rwr---, read-annotate rwra--, read-write rwrw--.  See OMERO's "Groups and permissions". An
+administrator reads everything; what else one may do depends on the privileges that the account has ("restricted
+administrators" lack some).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import omero
+import sqlalchemy as sa
+from omero.model import PermissionsI
+from sqlalchemy.sql.expression import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
+
+from omero_embedded.model.enumerations import VALUES
+from omero_embedded.errors import refuse
+from omero_embedded.model.schema import Entity, schema
+
+SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
+ROOT, GUEST = 0, 1
+FIRST_SESSION = 0  # of the event that made the database: never open, and everybody may know
+ALL_GROUPS = -1
+PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")  # what a group's may be
+PRIVILEGES = frozenset(VALUES["AdminPrivilege"].split())
+# Who may make, change and delete what has no owner: administrators, with a privilege for these.
+TO_CHANGE = {"Experimenter": "ModifyUser", "ExperimenterGroup": "ModifyGroup",
+             "GroupExperimenterMap": "ModifyGroupMembership"}
+# What strangers don't learn about each other.
+HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one call runs as: the session's user, and the group that the call (or the session) is in.
+
+    group : the group's id, or ALL_GROUPS.
+    kinds : the permissions, as `rwra--`, of every group that matters for this call (the current one, or all that the
+        user may see), by group id.
+    privileges : those of an administrator, no others than the one who acts for the user has as well.
+    acting_for : who opened the session for the user, by sudo; None where the user did.
+    """
+
+    user: int
+    user_name: str
+    group: int
+    is_admin: bool
+    member_of: frozenset[int]
+    leader_of: frozenset[int]
+    kinds: dict[int, str]
+    session_uuid: str = ""
+    privileges: frozenset[str] = frozenset()
+    acting_for: int | None = None
+    event: dict = field(default_factory=dict)  # lazily made event of this call, see update.py
+
+    def groups(self) -> list[int]:
+        """The groups whose data this call looks at."""
+        return sorted(self.kinds) if self.group == ALL_GROUPS else [self.group]
+
+    def visible(self, entity: Entity, table: sa.FromClause) -> sa.ColumnElement[bool] | None:
+        """The condition that a row of an entity is visible, or None where every row is."""
+        if entity.root.name == "Session":
+            real_owner = sa.func.coalesce(table.c.sudoer, table.c.owner)
+            me = self.user if self.acting_for is None else self.acting_for
+            return None if "ReadSession" in self.privileges else sa.or_(real_owner == me, table.c.id == FIRST_SESSION)
+        if entity.is_global:
+            return None
+        open_groups, own_groups = [USER_GROUP], []
+        for group in self.groups():
+            kind = self.kinds[group]
+            if self.is_admin or group in self.leader_of or kind[2] == "r":
+                open_groups.append(group)
+            else:
+                own_groups.append(group)
+        in_group = _unindexed(table.c._group)
+        clauses: list[sa.ColumnElement[bool]] = [in_group.in_(open_groups)]
+        if own_groups:
+            clauses.append(sa.and_(in_group.in_(own_groups), _unindexed(table.c._owner) == self.user))
+        return sa.or_(*clauses)
+
+    def knows(self, user: sa.ColumnElement) -> sa.ColumnElement[bool] | None:
+        """The condition that a user shares a group with this one (`user` aside), or None where all are known."""
+        if self.is_admin:
+            return None
+        members = schema()["GroupExperimenterMap"].table.alias()
+        shared = self.member_of - {USER_GROUP}
+        return sa.or_(user.in_([self.user, ROOT, GUEST]),
+                      user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared))))
+
+    def may_see(self, owner: int | None, group: int | None) -> bool:
+        """The same as `visible`, for one row that was read already."""
+        if group is None or group == USER_GROUP:
+            return True
+        if group not in self.groups():
+            return False
+        return self.is_admin or group in self.leader_of or self.kinds[group][2] == "r" or owner == self.user
+
+    def may_edit(self, owner: int | None, group: int | None, kind: str = "") -> bool:
+        """Whether a row of a class may be changed."""
+        if group is None:
+            return self.is_admin and TO_CHANGE.get(kind) in (None, *self.privileges)
+        return self._may_write(owner, group, "WriteFile" if kind == "OriginalFile" else "WriteOwned")
+
+    def may_delete(self, owner: int | None, group: int | None, kind: str = "") -> bool:
+        """Whether a row of a class may be deleted."""
+        if group is None:
+            return self.may_edit(owner, group, kind)
+        return self._may_write(owner, group, "DeleteFile" if kind == "OriginalFile" else "DeleteOwned")
+
+    def _may_write(self, owner: int | None, group: int, privilege: str) -> bool:
+        if self.user == GUEST:
+            return False
+        if privilege in self.privileges or owner == self.user or group in self.leader_of:
+            return True
+        return group != USER_GROUP and self.kinds.get(group, "rw----")[2:4] == "rw" and group in self.member_of
+
+    def may_move(self, owner: int | None, _group: int | None, _kind: str = "") -> bool:
+        """Whether a row may be moved into another group: not by a group's owner or fellows, whatever they may else."""
+        return "Chgrp" in self.privileges or (owner == self.user and self.user != GUEST)
+
+    def may_annotate(self, owner: int | None, group: int | None) -> bool:
+        """Whether an annotation may be linked to a row; nobody but the owner in a private group, admins included."""
+        return self._may_refer(owner, group, "aw")
+
+    def may_link(self, owner: int | None, group: int | None) -> bool:
+        """Whether a row may be put into a container or be made part of something else."""
+        return self._may_refer(owner, group, "w")
+
+    def may_display(self, owner: int | None, group: int | None) -> bool:
+        """Whether settings to show a row with may be kept."""
+        return self._may_refer(owner, group, "raw-")
+
+    def _may_refer(self, owner: int | None, group: int | None, granted: str) -> bool:
+        if owner == self.user or group == USER_GROUP:
+            return self.user != GUEST
+        kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
+        if kind[2] != "r":
+            return False
+        return "WriteOwned" in self.privileges or group in self.leader_of or (
+            kind[3] in granted and group in self.member_of)
+
+    def is_critical(self, owner: int | None, group: int | None) -> bool:
+        """Whether a row is another's in a private group, and this user sees it all the same."""
+        kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
+        return owner != self.user and kind[2] != "r" and (self.is_admin or group in self.leader_of)
+
+    def may_create(self, owner: int, group: int, kind: str) -> bool:
+        """Whether a new row of a class may belong to a user and a group."""
+        if self.user == GUEST:
+            return False
+        privileged = ("WriteFile" if kind == "OriginalFile" else "WriteOwned") in self.privileges
+        return privileged or (owner == self.user and group in self.member_of)
+
+    def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
+        """The permissions object of the details of a row of a class, with the flags for this user."""
+        made = PermissionsI(self.kinds.get(group, "rwr---") if group is not None else "rw----")
+        may = (self.may_link(owner, group), self.may_edit(owner, group, kind), self.may_delete(owner, group, kind),
+               self.may_annotate(owner, group), self.may_move(owner, group),
+               "Chown" in self.privileges or group in self.leader_of)
+        made._restrictions = [not allowed for allowed in may]
+        return made
+
+
+def _unindexed(column: sa.ColumnElement) -> sa.ColumnElement:
+    """A column as SQLite's planner takes no index for: what a query asks for selects better than who may see it."""
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def checked_permissions(permissions: str) -> str:
+    """The permissions of a group, if they are one of the four kinds; else a ValidationException."""
+    if permissions not in PERMISSIONS:
+        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
+                                                f"not {permissions}.")
+    return permissions
+
+
+def asked_permissions(group) -> str | None:
+    """The permissions that an ExperimenterGroup object asks for, None where it says nothing."""
+    asked = group._details and group._details._permissions
+    return checked_permissions(str(asked)) if asked else None

@@ -1,0 +1,283 @@
+"""What belongs to an object: OMERO's rules for deleting and moving graphs, derived from the schema.
+
+Parts live and die with their owner (a plate's wells, an image's pixels). Links go when one of their ends goes. What an
+object merely has (its annotations, a dataset's images, a channel's statistics) goes along when nothing else has it.
+Whatever stays and needs something that goes is in the way.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import omero.cmd
+import sqlalchemy as sa
+
+from omero_embedded.model import rows
+from omero_embedded.model.schema import Entity, Field, schema
+
+Ids = dict[str, set[int]]  # by the name of the topmost class
+Allowed = Callable[[int | None, int | None, str], bool]  # for owner, group and topmost class of a row
+
+# References that need not be, but whose holders are parts of what they refer to all the same.
+OPTIONAL_PARTS = {("Roi", "image"), ("WellSample", "plateAcquisition"), ("Folder", "parentFolder")}
+# References whose holders have what they refer to, and go along with it too.
+TWINS = {("FileAnnotation", "file"), ("Image", "fileset")}
+# Links whose parent belongs to the child, and links that make nothing belong to anything.
+REVERSED_LINKS = {"PixelsOriginalFileMap"}
+LOOSE_LINKS = {"FolderImageLink", "FolderRoiLink"}
+
+
+class GraphError(Exception):
+    """The graph can't be deleted or moved; the text says what is in the way.
+
+    name : OMERO's name of the error.
+    detailed : whether the answer is a GraphException rather than a plain ERR.
+    """
+
+    def __init__(self, message: str, name: str = "graph-fail", detailed: bool = True):
+        super().__init__(message)
+        self.name, self.detailed = name, detailed
+
+
+@dataclass(frozen=True)
+class Relations:
+    """How the objects of a topmost class hang together with others (all columns are in topmost classes' tables)."""
+
+    parts: list[tuple[Entity, Field]]  # the part's class and its reference to this one
+    links: list[tuple[Entity, str, str]]  # link class, its end here, its far end
+    had: list[tuple[Entity, Field]]  # what this one has by reference
+
+
+@cache
+def relations(name: str) -> Relations:
+    """The relations of a topmost class."""
+    known = schema()
+    entity = known[name]
+    parts, links = [], []
+    for other, one in known.references_to(entity):
+        if other.is_global:
+            continue
+        if other.is_link:
+            links.append((other.root, one.name, "child" if one.name == "parent" else "parent"))
+        elif is_part(other, one) or (other.name, one.name) in TWINS:
+            parts.append((other, one))
+    had = [(known[one.target or ""].root, one) for member in entity.family() for one in member.fields.values()
+           if one.kind == "ref" and not (member.parent and one.name in member.parent.fields)
+           and not (entity.is_link and not _takes_along(entity, one)) and not is_part(member, one)]
+    return Relations(parts, links, [(target, one) for target, one in had if _may_be_had(target.name)])
+
+
+def _takes_along(link: Entity, one: Field) -> bool:
+    """A deleted link to an annotation takes the annotation along; other links leave their ends alone."""
+    return one.name == "child" and link.fields["child"].target == "Annotation"
+
+
+@cache
+def _part_fields(name: str) -> frozenset[str]:
+    """The references of a class whose targets own it."""
+    entity = schema()[name]
+    owners = {one.inverse: one for other in schema().entities.values() for one in other.fields.values()
+              if one.kind == "collection" and entity.is_a(one.target or "") and not entity.is_link}
+    required = {back for back in owners if back and not entity.fields[back].nullable}
+    lists = {back for back in required if owners[back].index}
+    return frozenset(lists or required) | {back for cls, back in OPTIONAL_PARTS if entity.is_a(cls)}
+
+
+def is_part(entity: Entity, one: Field) -> bool:
+    """Whether an entity's objects belong to what this reference of theirs refers to."""
+    return one.name in _part_fields(entity.name)
+
+
+@cache
+def _may_be_had(name: str) -> bool:
+    """What has an owner goes with that owner only; what is the system's own never."""
+    target = schema()[name]
+    return not target.is_global and all(target.fields[one].nullable for one in _part_fields(name))
+
+
+def neighbours(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[tuple[str, Entity, set[int]]]:
+    """What hangs together with objects of a topmost class, as (how, class, ids), how being "part", "link" or "had"."""
+    known = schema()
+    own = known[name].table
+    how = relations(name)
+    for part, one in how.parts:
+        yield "part", part, holders(connection, part, one, ids)
+    for link, near, far in how.links:
+        columns = link.table.c
+        found = connection.execute(sa.select(columns.id, columns[far]).where(rows.among(columns[near], ids))).all()
+        yield "link", link, {row[0] for row in found}
+        target = known[link.fields[far].target or ""].root
+        if near == _near_end(link) and link.name not in LOOSE_LINKS and _may_be_had(target.name):
+            yield "had", target, {row[1] for row in found}
+    for target, one in how.had:
+        found = connection.execute(sa.select(own.c[one.name]).where(rows.among(own.c.id, ids))).all()
+        yield "had", target, {row[0] for row in found} - {None}
+
+
+def holders(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> set[int]:
+    """The ids of what refers to some objects by a field."""
+    columns = entity.table.c
+    return set(connection.execute(sa.select(columns.id).where(rows.among(columns[one.name], ids))).scalars())
+
+
+def _near_end(link: Entity) -> str:
+    """The end of a link whose object has the one at the other end."""
+    return "child" if link.name in REVERSED_LINKS else "parent"
+
+
+def find_below(connection: sa.Connection, targets: Iterable[tuple[Entity, set[int]]],
+               names: list[str]) -> dict[str, list[int]]:
+    """The objects of some classes that are nearest below the targets: ids by class name."""
+    wanted = [entity for name in names if (entity := schema().find(name))]
+    found: Ids = {}
+    seen: Ids = {}
+    todo = [(entity.root, ids) for entity, ids in targets]
+    while todo:
+        entity, ids = todo.pop()
+        fresh = ids - seen.setdefault(entity.name, set())
+        seen[entity.name] |= fresh
+        for _, other, below in neighbours(connection, entity.name, fresh) if fresh else ():
+            matching = [one for one in wanted if one.root is other.root]
+            for one in matching:
+                found.setdefault(one.name, set()).update(of_class(connection, one, below))
+            if not matching:
+                todo.append((other.root, below))
+    return {name: sorted(ids) for name, ids in found.items()}
+
+
+def of_class(connection: sa.Connection, entity: Entity, ids: Iterable[int]) -> set[int]:
+    """Those of some ids whose objects are of a class."""
+    columns = entity.table.c
+    wanted = [rows.among(columns.id, ids)]
+    if entity.parent:
+        wanted.append(columns["class"].in_([one.name for one in entity.family()]))
+    return set(connection.execute(sa.select(columns.id).where(*wanted)).scalars())
+
+
+@dataclass
+class ChildOptions:
+    """omero.cmd.graphs.ChildOption: which of the things that an object merely has go along, and which don't."""
+
+    options: list[omero.cmd.graphs.ChildOption] = field(default_factory=list)
+
+    def __post_init__(self):
+        for option in self.options:
+            for name in [*(option.includeType or ()), *(option.excludeType or ())]:
+                if schema().find(name) is None:
+                    raise GraphError(f"There is no class {name}.", detailed=False)
+
+    def decide(self, entity: Entity, namespace: str | None = None) -> bool | None:
+        """True: goes along even if something else has it. False: stays. None: goes if nothing else has it."""
+        for option in self.options:
+            if entity.is_a("Annotation") and (
+                    (option.includeNs and namespace not in option.includeNs)
+                    or (option.excludeNs and namespace in option.excludeNs)):
+                continue
+            if _named(entity, option.excludeType):
+                return False
+            if _named(entity, option.includeType):
+                return True
+        return None
+
+
+def _named(entity: Entity, names: Iterable[str] | None) -> bool:
+    found = (schema().find(name) for name in names or ())
+    return any(entity.is_a(one.name) for one in found if one is not None)
+
+
+class Closure:
+    """Everything that goes along with some objects.
+
+    Parameters
+    ----------
+    allowed : whether the user may do it to a row of an owner, a group and a topmost class.
+    free : classes whose objects go along whoever owns them.
+
+    Attributes
+    ----------
+    ids : what goes, links with only one end in it included.
+    """
+
+    def __init__(self, connection: sa.Connection, options: ChildOptions, allowed: Allowed,
+                 free: frozenset[str] = frozenset()):
+        self.connection, self.options, self.allowed, self.free = connection, options, allowed, free
+        self.schema = schema()
+        self.ids: Ids = {}
+        self._fresh: list[tuple[str, set[int]]] = []
+        self._candidates: Ids = {}
+
+    def add(self, entity: Entity, ids: Iterable[int]) -> None:
+        """Put objects in, without what goes along."""
+        known = self.ids.setdefault(entity.root.name, set())
+        fresh = set(ids) - known
+        if fresh:
+            known |= fresh
+            self._fresh.append((entity.root.name, fresh))
+
+    def grow(self) -> None:
+        """Add what goes along, until nothing more does."""
+        while self._fresh:
+            while self._fresh:
+                self._add_neighbours(*self._fresh.pop())
+            self._adopt()
+
+    def _add_neighbours(self, name: str, fresh: set[int]) -> None:
+        for how, entity, ids in neighbours(self.connection, name, fresh):
+            if how == "had":
+                self._candidates.setdefault(entity.name, set()).update(ids)
+            elif how == "link" or self.options.decide(entity) is not False:
+                self.add(entity, self._own(ids) if entity.name == "Roi" else ids)
+
+    def _own(self, rois: set[int]) -> set[int]:
+        """The regions that the user may take along; those that others have drawn stay, without the image."""
+        columns = self.schema["Roi"].table.c
+        found = self.connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
+            rows.among(columns.id, rois)))
+        return {oid for oid, owner, group in found if self.allowed(owner, group, "Roi")}
+
+    def _adopt(self) -> None:
+        """Add the candidates that nothing else has, and those that the options say."""
+        for name, candidates in self._candidates.items():
+            entity = self.schema[name]
+            left = candidates - self.ids.get(name, set())
+            verdicts = self._verdicts(entity, left)
+            undecided = {oid for oid, verdict in verdicts.items() if verdict is None}
+            free = undecided - self._held_elsewhere(entity, undecided)
+            self.add(entity, free | {oid for oid, verdict in verdicts.items() if verdict})
+
+    def _verdicts(self, entity: Entity, ids: set[int]) -> dict[int, bool | None]:
+        """What the options say of each candidate; those that the user may not touch stay."""
+        columns = entity.table.c
+        kind = columns["class"] if "class" in columns else sa.literal(entity.name)
+        namespace = columns.ns if entity.name == "Annotation" else sa.null()
+        found = self.connection.execute(sa.select(
+            columns.id, kind, namespace, columns._owner, columns._group).where(rows.among(columns.id, ids)))
+        return {oid: self.options.decide(self.schema[kind], ns)
+                if kind in self.free or self.allowed(owner, group, entity.name) else False
+                for oid, kind, ns, owner, group in found}
+
+    def _held_elsewhere(self, entity: Entity, ids: set[int]) -> set[int]:
+        """Those that something has that does not go."""
+        held: set[int] = set()
+        for other, one in self.schema.references_to(entity):
+            if other.is_global or is_part(other, one) or (other.is_link and one.name == _near_end(other)):
+                continue
+            columns = other.table.c
+            found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
+                rows.among(columns[one.name], ids)))
+            going = self.ids.get(other.root.name, set())
+            held |= {target for holder, target in found if holder not in going}
+        return held
+
+    def split_filesets(self) -> set[int]:
+        """The filesets of which some images go and some stay."""
+        return self._candidates.get("Fileset", set()) - self.ids.get("Fileset", set())
+
+    def outsiders(self) -> Iterable[tuple[Entity, Field, set[int]]]:
+        """Everything that stays and refers to something that goes."""
+        for name, ids in [(name, ids) for name, ids in self.ids.items() if ids]:
+            for other, one in self.schema.references_to(self.schema[name]):
+                left = holders(self.connection, other, one, ids) - self.ids.get(other.root.name, set())
+                if left:
+                    yield other, one, left

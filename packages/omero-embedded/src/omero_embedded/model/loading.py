@@ -1,0 +1,260 @@
+"""Rows become omero.model objects, as OMERO's IQuery hands them out.
+
+Many-to-one ends are unloaded proxies, collections are not loaded, maps are; of the details the group is loaded. One
+loader is one snapshot: the same id is the same object, and what was a proxy becomes loaded in place.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import omero.model
+import sqlalchemy as sa
+from omero.model import DetailsI, IObject, PermissionsI
+from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime
+
+from omero_embedded.model.access import HIDDEN, Context
+from omero_embedded.model.rows import among, select_pairs
+from omero_embedded.model.schema import DETAILS, Entity, Field, schema
+
+RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool,
+                               "time": rtime}
+# Images come with their well samples, whatever the query says.
+ALWAYS_FETCHED = {"Image": "wellSamples"}
+
+
+class _Made(dict):
+    """Values and what was made of them."""
+
+    def __init__(self, make: Callable):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, value):
+        made = self[value] = self._make(value)
+        return made
+
+
+class Rtypes(dict[str, _Made]):
+    """The rtypes of one answer by kind and value: equal values are one object, and travel once."""
+
+    def __init__(self) -> None:
+        super().__init__((kind, _Made(make)) for kind, make in RTYPES.items())
+
+
+class Loader:
+    """The objects of one call: read from one connection, seen as one user."""
+
+    def __init__(self, connection: sa.Connection, ctx: Context):
+        self.connection = connection
+        self.ctx = ctx
+        self.schema = schema()
+        self._objects: dict[tuple[str, int], IObject] = {}
+        self._permissions: dict[tuple[int | None, int | None, str], PermissionsI] = {}
+        self.rtypes = Rtypes()
+
+    def get(self, entity: Entity, ids: Iterable[int]) -> dict[int, IObject]:
+        """Loaded objects by id; what is missing, invisible or of another class is left out.
+
+        Parameters
+        ----------
+        entity : the class, or an abstract one above it
+        ids : any number of ids, in a few SQL statements
+        """
+        wanted = list(dict.fromkeys(ids))
+        missing = [oid for oid in wanted if not self._is_loaded(entity, oid)]
+        if missing:
+            self._load(entity, missing)
+        found = ((oid, self._objects.get((entity.root.name, oid))) for oid in wanted)
+        return {oid: obj for oid, obj in found if obj is not None and obj._loaded
+                and self.schema.of(obj).is_a(entity.name)}
+
+    def fetch(self, objects: Iterable[IObject], field: Field) -> list[IObject]:
+        """Load one end of all these objects, as `join fetch` does; what was loaded.
+
+        field : a many-to-one end, or a collection
+        """
+        owners = [obj for obj in objects if obj is not None and obj._loaded]
+        target = self.schema[field.target or ""]
+        if field.kind == "ref":
+            ends = (vars(obj).get("_" + field.name) for obj in owners)
+            return list(self.get(target, [end._id._val for end in ends if end is not None]).values())
+        columns = target.table.c
+        inverse = columns[field.inverse or ""]
+        statement = sa.select(inverse, columns.id, columns[field.index] if field.index else sa.null())
+        found = self.connection.execute(
+            statement.where(among(inverse, [obj._id._val for obj in owners])).order_by(columns.id)).all()
+        elements = self.get(target, [row[1] for row in found])
+        collections: dict[int, dict[int, int | None]] = {obj._id._val: {} for obj in owners}
+        for owner, oid, index in found:
+            if oid in elements:
+                collections[owner][oid] = index
+        for obj in owners:
+            members = collections[obj._id._val]
+            self.fill(obj, field, [(elements[oid], index) for oid, index in members.items()])
+        return list(elements.values())
+
+    def load_stamps(self, objects: Iterable[IObject]) -> None:
+        """Load the owners and events in the details of objects."""
+        stamps = [vars(obj._details) for obj in objects]
+        self.get(self.schema["Experimenter"], {one["_owner"]._id._val for one in stamps if one["_owner"]})
+        events = (one[name] for one in stamps for name in ("_creationEvent", "_updateEvent"))
+        self.get(self.schema["Event"], {event._id._val for event in events if event})
+
+    @staticmethod
+    def fill(owner: IObject, field: Field, members: list[tuple[IObject, int | None]]) -> None:
+        """Make these the collection of an object; a gap in a list's indexes is None in it."""
+        if field.index:
+            elements: list[IObject | None] = [None] * (1 + max((i for _, i in members if i is not None), default=-1))
+            for element, index in members:
+                if index is not None:
+                    elements[index] = element
+        else:
+            elements = [element for element, _ in members]
+        vars(owner).update({f"_{field.name}Seq": elements, f"_{field.name}Loaded": True})
+
+    def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
+        """The permissions of rows of a class that these own, with the flags for this user; one object for all."""
+        found = self._permissions.get((owner, group, kind))
+        if found is None:
+            found = self._permissions[owner, group, kind] = self.ctx.permissions(owner, group, kind)
+        return found
+
+    def proxy(self, entity: Entity, oid: int) -> IObject:
+        """The object of an id, unloaded if it hasn't been loaded."""
+        key = (entity.root.name, oid)
+        found = self._objects.get(key)
+        if found is None:
+            found = self._objects[key] = entity.new(oid, loaded=False)
+        return found
+
+    def _is_loaded(self, entity: Entity, oid: int) -> bool:
+        found = self._objects.get((entity.root.name, oid))
+        return found is not None and found._loaded
+
+    def _load(self, entity: Entity, ids: list[int]) -> None:
+        table = entity.table
+        statement = sa.select(*columns_of(self.ctx, entity, table)).where(among(table.c.id, ids))
+        if entity.parent is not None:
+            statement = statement.where(table.c["class"].in_([e.name for e in entity.family()]))
+        visible = self.ctx.visible(entity, table)
+        if visible is not None:
+            statement = statement.where(visible)
+        rows = self.connection.execute(statement).mappings().all()
+        self._resolve_classes(entity, rows)
+        loaded: dict[str, list[IObject]] = {}
+        groups = set()
+        for row in rows:
+            one = self.schema[row["class"]] if "class" in row else entity
+            loaded.setdefault(one.name, []).append(self._made(one, row))
+            if not one.is_global:
+                groups.add(row["_group"])
+        self.get(self.schema["ExperimenterGroup"], groups - {None})
+        for name, objects in loaded.items():
+            self._load_maps(self.schema[name], objects)
+            if name in ALWAYS_FETCHED:
+                self.fetch(objects, self.schema[name].fields[ALWAYS_FETCHED[name]])
+
+    def _resolve_classes(self, entity: Entity, rows) -> None:
+        """Proxies need the true class: one statement per reference whose class has subclasses."""
+        for one in (f for e in entity.root.family() for f in e.fields.values() if f.kind == "ref"):
+            target = self.schema[one.target or ""]
+            if not target.subclasses:
+                continue
+            ids = {row[one.name] for row in rows if row[one.name] is not None}
+            unknown = [oid for oid in ids if (target.root.name, oid) not in self._objects]
+            if unknown:
+                table = target.table
+                found = sa.select(table.c.id, table.c["class"]).where(among(table.c.id, unknown))
+                for oid, name in self.connection.execute(found):
+                    self.proxy(self.schema[name], oid)
+
+    def _made(self, entity: Entity, row) -> IObject:
+        """The loaded object of a row, without collections."""
+        obj = self.proxy(entity, row["id"])
+        values = vars(obj)
+        for attribute, column, kind in _scalars(entity.name):
+            value = row[column]
+            if value is not None:
+                values[attribute] = self.rtypes[kind][value]
+        for attribute, column, target in _references(entity.name):
+            if row[column] is not None:
+                values[attribute] = self.proxy(target, row[column])
+        for attribute, column, make in _units(entity.name):
+            values[attribute] = make(row[column], row[column + "_unit"])
+        for attribute, column in _arrays(entity.name):
+            values[attribute] = row[column]
+        values["_loaded"] = True
+        values["_details"] = self._details(entity, row)
+        return obj
+
+    def _details(self, entity: Entity, row) -> DetailsI:
+        details = DetailsI()
+        values = vars(details)
+        if not entity.is_global:  # users, groups, enumerations: theirs are null
+            for name, target in _details_ends():
+                if row["_" + name] is not None:
+                    values["_" + name] = self.proxy(target, row["_" + name])
+        if entity.name == "ExperimenterGroup":
+            values["_permissions"] = PermissionsI(row["_permissions"])
+        else:
+            kind = entity.root.name if entity.is_global or entity.name == "OriginalFile" else ""  # others are all alike
+            values["_permissions"] = self.permissions(row["_owner"], row["_group"], kind)
+        return details
+
+    def _load_maps(self, entity: Entity, objects: list[IObject]) -> None:
+        for name, table in entity.maps.items():
+            pairs = select_pairs(self.connection, table, [obj._id._val for obj in objects])
+            for obj in objects:
+                vars(obj)["_" + name] = [omero.model.NamedValue(*pair) for pair in pairs.get(obj._id._val, ())]
+
+
+def columns_of(ctx: Context, entity: Entity, table: sa.FromClause) -> list[sa.ColumnElement]:
+    """The columns of an entity's table, with what this user must not know replaced."""
+    return [column_of(ctx, entity, table, column.name) for column in table.c]
+
+
+def column_of(ctx: Context, entity: Entity, table: sa.FromClause, name: str) -> sa.ColumnElement:
+    """One column; names of users who share no group with the caller are hidden."""
+    column = table.c[name]
+    known = ctx.knows(table.c.id) if entity.name == "Experimenter" and name in HIDDEN else None
+    if known is None:
+        return column
+    return sa.case((known, column), (column.is_not(None), "<hidden>"), else_=None).label(name)
+
+
+@cache
+def _scalars(name: str) -> list[tuple[str, str, str]]:
+    return [("_" + one.name, one.name, one.kind) for one in schema()[name].fields.values() if one.kind in RTYPES]
+
+
+@cache
+def _references(name: str) -> list[tuple[str, str, Entity]]:
+    return [("_" + one.name, one.name, schema()[one.target or ""]) for one in schema()[name].fields.values()
+            if one.kind == "ref"]
+
+
+@cache
+def _units(name: str) -> list[tuple[str, str, Callable]]:
+    return [("_" + one.name, one.name, _unit_maker(one.target or "")) for one in schema()[name].fields.values()
+            if one.kind == "unit"]
+
+
+@cache
+def _arrays(name: str) -> list[tuple[str, str]]:
+    return [("_" + one.name, one.name) for one in schema()[name].fields.values() if one.kind in ("strings", "bytes")]
+
+
+@cache
+def _details_ends() -> list[tuple[str, Entity]]:
+    return [(name, schema()[target]) for name, target in DETAILS.items()]
+
+
+def _unit_maker(name: str) -> Callable:
+    make = getattr(omero.model, name + "I")
+    units = getattr(omero.model.enums, "Units" + name)
+
+    def made(value: float | None, unit: str | None):
+        return None if value is None else make(value, getattr(units, unit or ""))
+
+    return made

@@ -1,0 +1,87 @@
+"""Moving graphs of objects into another group."""
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from omero_embedded.model import rows
+from omero_embedded.model.access import USER_GROUP, Context
+from omero_embedded.model.deleting import FREE, by_java_name, delete_rows, find_targets, set_null
+from omero_embedded.model.graphs import ChildOptions, Closure, GraphError, Ids
+from omero_embedded.model.schema import schema
+
+
+def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], group: int, options: ChildOptions,
+         dry_run: bool = False) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Move graphs into another group, as omero.cmd.Chgrp2 does.
+
+    Returns
+    -------
+    What was moved, and the links to what stays, which are deleted: ids by Java class name.
+
+    Raises
+    ------
+    GraphError: the group is not the user's, a target is missing or may not be moved, or something that stays needs it.
+    """
+    if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
+        raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)
+    closure = Closure(connection, options, ctx.may_move)
+    for entity, ids in find_targets(connection, ctx, targets, ctx.may_move):
+        closure.add(entity, ids)
+    closure.grow()
+    cut = list(closure.outsiders())
+    for entity, one, ids in cut:
+        if not one.nullable:
+            raise GraphError(f"{entity.name} {min(ids)} has a {one.name} that would be in another group.")
+    left = _links_to_others(connection, closure.ids)
+    moved = {name: ids - left.get(name, set()) for name, ids in closure.ids.items()}
+    _check_movable(connection, ctx, moved)
+    _check_references(connection, moved, group)
+    answer = by_java_name(connection, moved), by_java_name(connection, left)
+    if not dry_run:
+        for entity, one, ids in cut:
+            set_null(connection, entity, one, ids)
+        delete_rows(connection, left)
+        for name, ids in moved.items():
+            table = schema()[name].table
+            connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values(_group=group))
+    return answer
+
+
+def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
+    """The links that have one end only among what goes."""
+    left: Ids = {}
+    for name, ids in going.items():
+        link = schema()[name]
+        if not link.is_link or not ids:
+            continue
+        ends = [going.get(schema()[link.fields[end].target or ""].root.name, set()) for end in ("parent", "child")]
+        found = connection.execute(sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(
+            rows.among(link.table.c.id, ids)))
+        left[name] = {oid for oid, parent, child in found if parent not in ends[0] or child not in ends[1]}
+    return left
+
+
+def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
+    """Refuse to move what is somebody else's."""
+    for name, ids in moved.items():
+        columns = schema()[name].table.c
+        for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
+                rows.among(columns.id, ids))):
+            if name not in FREE and not ctx.may_move(owner, group):
+                raise GraphError(f"{ctx.user_name} may not move {name} {oid}.")
+
+
+def _check_references(connection: sa.Connection, moved: Ids, group: int) -> None:
+    """Refuse to move what needs something that stays in the old group."""
+    known = schema()
+    for name, ids in moved.items():
+        for one in {f.name: f for member in known[name].family() for f in rows.fields_of(member.name, "ref")}.values():
+            target = known[one.target or ""].root
+            if target.is_global or not ids:
+                continue
+            column = known[name].table.c[one.name]
+            stays = connection.execute(sa.select(target.table.c.id).where(
+                target.table.c.id.in_(sa.select(column).where(rows.among(known[name].table.c.id, ids))),
+                target.table.c._group.not_in([group, USER_GROUP]))).scalars()
+            if others := set(stays) - moved.get(target.name, set()):
+                raise GraphError(f"A {name} has {one.name} {min(others)}, which stays in another group.")

@@ -1,0 +1,118 @@
+"""Model objects as rows of their tables, and the few statements that saving and deleting share."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+
+import sqlalchemy as sa
+from omero.model import IObject
+
+from omero_embedded.model.access import Context
+from omero_embedded.model.schema import SCALARS, Entity, Field, schema
+
+_SCALAR_KINDS = frozenset(SCALARS.values())
+
+
+def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:
+    """The condition that a column holds one of any number of ids (one bound parameter, however many)."""
+    values = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
+    return column.in_(sa.select(values.c.value))
+
+
+def visible(ctx: Context, entity: Entity) -> list[sa.ColumnElement[bool]]:
+    """The conditions, one or none, that rows of an entity are visible."""
+    condition = ctx.visible(entity, entity.table)
+    return [] if condition is None else [condition]
+
+
+def id_of(obj: IObject | None) -> int | None:
+    """The id of an object, or None where there is no object or it has none."""
+    return None if obj is None or obj._id is None else obj._id._val
+
+
+@cache
+def fields_of(entity_name: str, *kinds: str) -> tuple[Field, ...]:
+    """An entity's fields of some kinds."""
+    return tuple(one for one in schema()[entity_name].fields.values() if one.kind in kinds)
+
+
+@cache
+def ordered_collections(entity_name: str) -> tuple[Field, ...]:
+    """An entity's lists: the collections whose elements are parts that live and die with it."""
+    return tuple(one for one in fields_of(entity_name, "collection") if one.index)
+
+
+@cache
+def list_memberships(entity_name: str) -> tuple[Field, ...]:
+    """The lists of other entities whose elements an entity's objects are."""
+    return tuple(one for other in schema().entities.values() for one in ordered_collections(other.name)
+                 if schema()[entity_name].is_a(one.target or "") and one.name not in _inherited(other))
+
+
+def _inherited(entity: Entity) -> dict[str, Field]:
+    return entity.parent.fields if entity.parent else {}
+
+
+def row_of(entity: Entity, obj: IObject) -> dict:
+    """The column values of an object, without id, details, list indexes and maps.
+
+    A reference gives the id of what it refers to; None where that has no id yet.
+    """
+    values = vars(obj)
+    row: dict = {}
+    for one in entity.fields.values():
+        value = values.get("_" + one.name)
+        if one.kind in _SCALAR_KINDS:
+            row[one.name] = None if value is None else value._val
+        elif one.kind == "ref":
+            row[one.name] = id_of(value)
+        elif one.kind == "unit":
+            row[one.name] = None if value is None else value._value
+            row[one.name + "_unit"] = None if value is None else str(value._unit)
+        elif one.kind == "strings":
+            row[one.name] = None if value is None else list(value)
+        elif one.kind == "bytes":
+            row[one.name] = None if value is None else bytes(value)
+    return row
+
+
+def pairs_of(obj: IObject, one: Field) -> list[tuple[str, str]]:
+    """The pairs of a map field in order; a missing value is an empty one, as OMERO stores it."""
+    return [(pair.name, pair.value or "") for pair in vars(obj).get("_" + one.name) or [] if pair is not None]
+
+
+def elements(obj: IObject, one: Field) -> list[IObject | None] | None:
+    """The list behind a collection, or None where it is not loaded."""
+    values = vars(obj)
+    return values[f"_{one.name}Seq"] if values[f"_{one.name}Loaded"] else None
+
+
+def select_rows(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, dict]:
+    """Whole rows by id; those that are missing are left out."""
+    found = connection.execute(sa.select(table).where(among(table.c.id, ids)))
+    return {row["id"]: dict(row) for row in found.mappings()}
+
+
+def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
+    """The pairs of a map field in order, by the id of the object that has them."""
+    found = connection.execute(sa.select(table.c.parent, table.c.name, table.c.value).where(
+        among(table.c.parent, ids)).order_by(table.c.parent, table.c.position))
+    pairs: dict[int, list[tuple[str, str]]] = {}
+    for parent, name, value in found:
+        pairs.setdefault(parent, []).append((name, value))
+    return pairs
+
+
+class Ids:
+    """Fresh ids of every table, handed out in this transaction without asking the database for each."""
+
+    def __init__(self, connection: sa.Connection):
+        known = connection.execute(sa.text("select name, seq from sqlite_sequence"))
+        self._last: dict[str, int] = dict(known.tuples().all())
+
+    def next(self, entity: Entity) -> int:
+        name = entity.table.name
+        self._last[name] = self._last.get(name, 0) + 1
+        return self._last[name]
+

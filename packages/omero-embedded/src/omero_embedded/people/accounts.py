@@ -1,0 +1,134 @@
+"""Users and groups as the calls need them: who is in which group, what a call may look at."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
+from omero_embedded.errors import refuse
+from omero_embedded.files.store import Store
+
+WITHHELD = "AdminPrivilege:"  # an administrator's configuration `AdminPrivilege:Sudo` = false takes that one away
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user with the memberships, in their order: the first is the default group."""
+
+    id: int
+    name: str
+    groups: tuple[int, ...]
+    leader_of: frozenset[int]
+    kinds: dict[int, str]  # permissions by group: the user's groups, or all for an administrator
+    privileges: frozenset[str]  # an administrator's, of which a restricted one lacks some
+
+    @property
+    def is_admin(self) -> bool:
+        return SYSTEM_GROUP in self.groups
+
+    @property
+    def default_group(self) -> int | None:
+        return next((group for group in self.groups if group != USER_GROUP), None)
+
+
+class Accounts:
+    """Reads accounts, and remembers them until something is written."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        entities = store.schema
+        self._user, self._group = entities["Experimenter"].table, entities["ExperimenterGroup"].table
+        self._map = entities["GroupExperimenterMap"].table
+        self._known: dict[int, Account] = {}
+        self._known_at = -1
+
+    def find(self, name: str) -> int | None:
+        """The id of the user with a login name."""
+        with self._store.read() as connection:
+            return connection.execute(sa.select(self._user.c.id).where(self._user.c.omeName == name)).scalar()
+
+    def get(self, user: int) -> Account:
+        """The account of an existing user."""
+        now = self._store.commits
+        if now != self._known_at:
+            self._known, self._known_at = {}, now
+        known = self._known
+        if user not in known:
+            known[user] = self._read(user)
+        return known[user]
+
+    def _read(self, user: int) -> Account:
+        with self._store.read() as connection:
+            name = connection.execute(sa.select(self._user.c.omeName).where(self._user.c.id == user)).scalar_one()
+            maps = connection.execute(
+                sa.select(self._map.c.parent, self._map.c.owner).where(self._map.c.child == user)
+                .order_by(self._map.c.child_index, self._map.c.id)).all()
+            groups = tuple(row.parent for row in maps)
+            wanted = sa.select(self._group.c.id, self._group.c._permissions)
+            if SYSTEM_GROUP not in groups:
+                wanted = wanted.where(self._group.c.id.in_(groups))
+            kinds = {row.id: row._permissions for row in connection.execute(wanted)}
+            withheld = _withheld(self._store, connection, user) if SYSTEM_GROUP in groups else PRIVILEGES
+        return Account(user, name, groups, frozenset(row.parent for row in maps if row.owner), kinds,
+                       PRIVILEGES - withheld)
+
+    def withheld(self, user: int) -> set[str]:
+        """The privileges that a user's configuration takes away."""
+        with self._store.read() as connection:
+            return _withheld(self._store, connection, user)
+
+    def group_named(self, name: str) -> int | None:
+        """The id of a group by its name, or by its id as text."""
+        with self._store.read() as connection:
+            found = connection.execute(sa.select(self._group.c.id).where(self._group.c.name == name)).scalar()
+            if found is None and name.lstrip("-").isdigit():
+                found = connection.execute(sa.select(self._group.c.id).where(self._group.c.id == int(name))).scalar()
+        return found
+
+    def context(self, user: int, group: int, uuid: str, asked: Mapping[str, str],
+                acting_for: int | None = None) -> Context:
+        """What a call of a session runs as; `asked` is the call's Ice context, where `omero.group` chooses a group.
+
+        acting_for : the administrator who opened the session for the user.
+
+        Raises
+        ------
+        omero.ValidationException
+            There is no such group.
+        omero.SecurityViolation
+            The user is not in it.
+        """
+        account = self.get(user)
+        wanted = asked.get("omero.group", "")
+        if wanted:
+            group = self._asked_group(account, wanted)
+        elif group not in account.kinds:
+            raise refuse(omero.SecurityViolation, f"User {account.name} is no longer a member of group {group}.")
+        privileges = account.privileges
+        if acting_for is not None and privileges:
+            privileges &= self.get(acting_for).privileges
+        return Context(
+            user=user, user_name=account.name, group=group, is_admin=account.is_admin,
+            member_of=frozenset(account.groups), leader_of=account.leader_of, kinds=account.kinds,
+            session_uuid=uuid, privileges=privileges, acting_for=acting_for)
+
+    def _asked_group(self, account: Account, wanted: str) -> int:
+        if wanted == str(ALL_GROUPS):
+            return ALL_GROUPS
+        group = int(wanted) if wanted.isdigit() and int(wanted) in account.kinds else self.group_named(wanted)
+        if group is None:
+            raise refuse(omero.ValidationException, f"There is no group {wanted}.")
+        if group not in account.kinds:
+            raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {wanted}.")
+        return group
+
+
+def _withheld(store: Store, connection: sa.Connection, user: int) -> set[str]:
+    """The privileges that an administrator's configuration takes away; nothing is taken from root."""
+    config = store.schema["Experimenter"].maps["config"]
+    found = connection.execute(sa.select(config.c.name, config.c.value).where(config.c.parent == user))
+    return {name.removeprefix(WITHHELD) for name, value in found
+            if name.startswith(WITHHELD) and (value or "").lower() != "true" and user != ROOT}

@@ -1,0 +1,158 @@
+"""Sessions: opened by a password or by another session, joined by uuid, counted, ended by their clients or by time."""
+from __future__ import annotations
+
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import omero
+
+from omero_embedded.model.access import Context
+from omero_embedded.people.accounts import Accounts
+from omero_embedded.errors import refuse
+from omero_embedded.people.passwords import is_password
+from omero_embedded.files.store import Store
+
+TIME_TO_IDLE, TIME_TO_LIVE = 600_000, 0  # milliseconds; 0 means for ever
+NODE = 0
+
+
+class LoginRefused(Exception):
+    """Name and password, or a session's uuid, open nothing."""
+
+
+@dataclass(eq=False)
+class Session:
+    """An open session. Its row in the database has the same id and uuid, and tells when it was closed."""
+
+    id: int
+    uuid: str
+    user: int
+    user_name: str
+    group: int  # the current group
+    event_type: str
+    sudoer: int | None = None
+    sudoer_name: str | None = None
+    by_password: bool = False
+    time_to_idle: int = TIME_TO_IDLE
+    time_to_live: int = TIME_TO_LIVE
+    started: float = field(default_factory=time.time)
+    last_used: float = field(default_factory=time.time)
+    references: int = 0
+    inputs: dict[str, object] = field(default_factory=dict)
+    outputs: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def real_owner(self) -> tuple[int, str]:
+        """Who acts in this session: its user, or who opened it for the user; id and name."""
+        if self.sudoer is None:
+            return self.user, self.user_name
+        return self.sudoer, self.sudoer_name or ""
+
+    def touch(self) -> None:
+        """A call came in: the time to idle starts again."""
+        self.last_used = time.time()
+
+    def is_over(self, now: float) -> bool:
+        return bool((self.time_to_idle and (now - self.last_used) * 1000 > self.time_to_idle)
+                    or (self.time_to_live and (now - self.started) * 1000 > self.time_to_live))
+
+
+class Sessions:
+    """All open sessions by uuid. `on_end` is called once with every session that ends."""
+
+    def __init__(self, store: Store, accounts: Accounts, on_end: Callable[[Session], None]):
+        self._store, self.accounts, self._on_end = store, accounts, on_end
+        self._table = store.schema["Session"].table
+        self._open: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._close_rows(self._table.c.closed.is_(None))  # what an earlier server left open
+
+    def login(self, name: str, password: str, **how) -> Session:
+        """Open a session, or join the one whose uuid is given as name and password; `how` as in `open`."""
+        found = self.find(name)
+        if found is not None and name == password:
+            return found
+        user = self.accounts.find(name)
+        with self._store.read() as connection:
+            if not is_password(connection, user, password) or user is None:
+                raise LoginRefused(f"Password check failed for '{name}'.")
+        return self.open(user, by_password=True, **how)
+
+    def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,
+             ip: str | None = None, sudoer: Session | None = None, by_password: bool = False,
+             time_to_idle: int = TIME_TO_IDLE, time_to_live: int = TIME_TO_LIVE) -> Session:
+        """A new session of a user, in a group by name or id (the user's default group where none is named).
+
+        sudoer : the session that acts for the user; whoever is really behind that one is behind the new one.
+        """
+        account = self.accounts.get(user)
+        current = self.accounts.group_named(group) if group else account.default_group
+        if current is None or current not in account.kinds:
+            raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {group or 'any'}.")
+        uuid, now = str(uuids.uuid4()), time.time()
+        behind, behind_name = sudoer.real_owner if sudoer else (None, None)
+        values = {"class": "Session", "uuid": uuid, "node": NODE, "owner": user, "timeToIdle": time_to_idle,
+                  "timeToLive": time_to_live, "started": int(now * 1000), "defaultEventType": event_type or "User",
+                  "userAgent": agent, "userIP": ip, "sudoer": behind}
+        with self._store.write() as connection:
+            (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
+        session = Session(
+            oid, uuid, user, account.name, current, event_type or "User", behind, behind_name,
+            by_password, time_to_idle, time_to_live, now, now)
+        with self._lock:
+            self._open[uuid] = session
+        return session
+
+    def find(self, uuid: str) -> Session | None:
+        return self._open.get(uuid)
+
+    def of_user(self, user: int) -> list[Session]:
+        with self._lock:
+            return [session for session in self._open.values() if session.user == user]
+
+    def context(self, session: Session, asked) -> Context:
+        """What a call with this Ice context runs as."""
+        return self.accounts.context(session.user, session.group, session.uuid, asked or {}, session.sudoer)
+
+    def attach(self, session: Session) -> None:
+        """One more client uses the session."""
+        with self._lock:
+            if session.uuid not in self._open:
+                raise LoginRefused("The session is over.")
+            session.references += 1
+
+    def release(self, session: Session, close: bool) -> int:
+        """One client less; the last one ends the session if it closes. The number of those who are left."""
+        with self._lock:
+            session.references = max(0, session.references - 1)
+            left = session.references
+        if close and left == 0:
+            self.end(session)
+        return left
+
+    def end(self, session: Session) -> None:
+        """End a session, whoever uses it. A second end does nothing."""
+        with self._lock:
+            if self._open.pop(session.uuid, None) is None:
+                return
+        self._close_rows(self._table.c.id == session.id)
+        self._on_end(session)
+
+    def expire(self) -> None:
+        """End what was idle or open for too long."""
+        now = time.time()
+        with self._lock:
+            over = [session for session in self._open.values() if session.is_over(now)]
+        for session in over:
+            self.end(session)
+
+    def end_all(self) -> None:
+        for session in list(self._open.values()):
+            self.end(session)
+
+    def _close_rows(self, which) -> None:
+        with self._store.write() as connection:
+            connection.execute(self._table.update().where(which).values(closed=int(time.time() * 1000)))

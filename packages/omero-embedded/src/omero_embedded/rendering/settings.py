@@ -1,0 +1,215 @@
+"""Rendering settings in the database: of a user for some pixels, as RenderingDef with its ChannelBindings."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.rendering.pictures import ACTIVE_AT_FIRST, DTYPES, GREYSCALE, MAX_COLOURED, RGB, ChannelSettings, Settings, default_colours, project, render, type_range
+from omero_embedded.model.saving import insert, new_event
+from omero_embedded.model.schema import schema
+from omero_embedded.files.store import Store
+
+NANOMETRES = {"NANOMETER": 1.0, "MICROMETER": 1e3, "ANGSTROM": 0.1, "MILLIMETER": 1e6, "METER": 1e9}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pixels that are to be shown: what is known of them, and their bytes."""
+
+    id: int
+    path: Path
+    kind: str  # the pixels type
+    shape: tuple[int, int, int, int, int]  # (T, C, Z, Y, X)
+    owner: int
+    group: int
+    colours: list[tuple[int, int, int, int]]
+    tables: list[str | None]
+    statistics: list[tuple[float, float] | None]  # smallest and largest value of each channel
+
+    def plane(self, z: int, c: int, t: int) -> np.ndarray:
+        """(Y, X); zeros where nothing is written."""
+        return self._read(z, 1, c, t)[0]
+
+    def stack(self, c: int, t: int) -> np.ndarray:
+        """(Z, Y, X) of a channel."""
+        return self._read(0, self.shape[2], c, t)
+
+    def _read(self, z: int, count: int, c: int, t: int) -> np.ndarray:
+        sizes_t, sizes_c, sizes_z, height, width = self.shape
+        for name, value, size in (("z", z, sizes_z), ("c", c, sizes_c), ("t", t, sizes_t)):
+            if not 0 <= value < size:
+                raise refuse(omero.InternalException, f"{name} is {value}: it should be from 0 to {size - 1}.")
+        dtype = np.dtype(DTYPES.get(self.kind, ">f4"))
+        skip = ((t * sizes_c + c) * sizes_z + z) * height * width * dtype.itemsize
+        found = np.zeros(count * height * width, dtype)
+        if self.path.exists():
+            read = np.fromfile(self.path, dtype, found.size, offset=skip)
+            found[:read.size] = read
+        return found.reshape(count, height, width)
+
+    def picture(self, settings: Settings, z: int, t: int) -> np.ndarray:
+        """(Y, X, 3), uint8."""
+        planes = [self.plane(z, c, t) for c in settings.shown()]
+        return render(settings, planes) if planes else self._black()
+
+    def projection(self, settings: Settings, how: str, t: int, start: int, end: int, step: int) -> np.ndarray:
+        """(Y, X, 3), uint8: of sections start to end, both included."""
+        if not 0 <= start <= end < self.shape[2] or step < 1:
+            raise refuse(omero.ApiUsageException, f"There are no sections {start} to {end} in steps of {step}.")
+        planes = [project(self.stack(c, t)[start:end + 1:step], how) for c in settings.shown()]
+        return render(settings, planes) if planes else self._black()
+
+    def _black(self) -> np.ndarray:
+        return np.zeros((*self.shape[3:], 3), np.uint8)
+
+    def defaults(self) -> Settings:
+        """OMERO's settings for pixels that nobody has set."""
+        depth, count = self.shape[2], self.shape[1]
+        z = depth // 2
+        channels = []
+        for c in range(count):
+            start, end = self.statistics[c] or self._range(z, c)
+            channels.append(ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colours[c],
+                                            lookup_table=self.tables[c]))
+        return Settings(z, 0, RGB if 1 < count < MAX_COLOURED else GREYSCALE, channels)
+
+    def _range(self, z: int, c: int) -> tuple[float, float]:
+        """The window of a channel without statistics: what its first picture shows, or all that its type has."""
+        plane = self.plane(z, c, 0)
+        low, high = float(plane.min()), float(plane.max())
+        return (low, high) if np.isfinite((low, high)).all() and low < high else type_range(self.kind)
+
+
+def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: int) -> Source:
+    """Pixels that the caller may see; ValidationException where there are none."""
+    known = schema()
+    table, kinds = known["Pixels"].table, known["PixelsType"].table
+    row = connection.execute(sa.select(table, kinds.c.value.label("kind")).join(
+        kinds, table.c.pixelsType == kinds.c.id).where(table.c.id == pixels)).mappings().first()
+    if row is None or not ctx.may_see(row["_owner"], row["_group"]):
+        raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
+    channel, logical, stats = (known[name].table for name in ("Channel", "LogicalChannel", "StatsInfo"))
+    found = connection.execute(
+        sa.select(channel.c.red, channel.c.green, channel.c.blue, channel.c.alpha, channel.c.lookupTable,
+                  logical.c.emissionWave, logical.c.emissionWave_unit, stats.c.globalMin, stats.c.globalMax)
+        .outerjoin(logical, channel.c.logicalChannel == logical.c.id)
+        .outerjoin(stats, channel.c.statsInfo == stats.c.id)
+        .where(channel.c.pixels == pixels).order_by(channel.c.pixels_index)).all()
+    missing = row["sizeC"] - len(found)
+    stored: list = [None if None in one[:4] else tuple(one[:4]) for one in found] + [None] * missing
+    waves = [None if one[5] is None else one[5] * NANOMETRES.get(one[6], 1.0) for one in found] + [None] * missing
+    statistics = [None if None in one[7:] else (one[7], one[8]) for one in found] + [None] * missing
+    return Source(pixels, store.pixels_path(pixels), row["kind"],
+                  tuple(row["size" + axis] for axis in "TCZYX"), row["_owner"], row["_group"],  # type: ignore[arg-type]
+                  default_colours(stored, waves), [one[4] for one in found] + [None] * missing, statistics)
+
+
+def find_settings(connection: sa.Connection, source: Source, user: int) -> Settings | None:
+    """The newest settings of a user for pixels; else those of the pixels' owner."""
+    table = schema()["RenderingDef"].table
+    for owner in dict.fromkeys((user, source.owner)):
+        oid = connection.execute(sa.select(table.c.id).where(
+            (table.c.pixels == source.id) & (table.c._owner == owner)).order_by(table.c.id.desc())).scalar()
+        if oid is not None:
+            return load_settings(connection, oid)
+    return None
+
+
+def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
+    known = schema()
+    table, model, quantum = (known[name].table for name in ("RenderingDef", "RenderingModel", "QuantumDef"))
+    row = connection.execute(sa.select(
+        table.c.id, table.c.defaultZ, table.c.defaultT, table.c.compression, table.c._owner, model.c.value,
+        quantum.c.cdStart, quantum.c.cdEnd, quantum.c.bitResolution).join(model, table.c.model == model.c.id).join(
+        quantum, table.c.quantization == quantum.c.id).where(table.c.id == oid)).first()
+    if row is None:
+        return None
+    binding, family, map_context = (known[name].table for name in ("ChannelBinding", "Family", "CodomainMapContext"))
+    found = connection.execute(sa.select(binding, family.c.value.label("curve")).join(
+        family, binding.c.family == family.c.id).where(binding.c.renderingDef == oid).order_by(
+        binding.c.renderingDef_index)).mappings().all()
+    inverted = set(connection.execute(sa.select(map_context.c.channelBinding).where(
+        map_context.c["class"] == "ReverseIntensityContext",
+        map_context.c.channelBinding.in_([one["id"] for one in found]))).scalars())
+    channels = [ChannelSettings(
+        one["inputStart"], one["inputEnd"], bool(one["active"]),
+        (one["red"], one["green"], one["blue"], one["alpha"]), one["curve"], one["coefficient"],
+        bool(one["noiseReduction"]), one["id"] in inverted, one["lookupTable"]) for one in found]
+    return Settings(row.defaultZ, row.defaultT, row.value, channels, row.cdStart, row.cdEnd, row.bitResolution,
+                    1.0 if row.compression is None else row.compression, row._owner, row.id)
+
+
+def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
+    """The settings with an id. ValidationException where the caller sees none such, or they are of other pixels."""
+    seen = Loader(connection, ctx).get(schema()["RenderingDef"], [oid])
+    found = load_settings(connection, oid) if seen else None
+    if found is None or len(found.channels) != source.shape[1]:
+        raise refuse(omero.ValidationException, f"There are no rendering settings {oid} for these pixels.")
+    return found
+
+
+def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:
+    """Write settings as the caller's own: over those that have the id and are the caller's, else as new ones."""
+    if ctx.is_critical(source.owner, source.group):
+        raise refuse(omero.ReadOnlyGroupSecurityViolation, f"The pixels {source.id} are another user's in a private "
+                     f"group: {ctx.user_name} may not keep settings for them.")
+    if not ctx.may_display(source.owner, source.group):
+        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not keep settings for the pixels {source.id}.")
+    known = schema()
+    event = new_event(connection, ctx)
+    place = {"_owner": ctx.user, "_group": source.group}
+    values = {"defaultZ": settings.z, "defaultT": settings.t, "compression": settings.compression,
+              "model": _value_id(connection, "RenderingModel", settings.model)}
+    quantum = {"cdStart": settings.cd_start, "cdEnd": settings.cd_end, "bitResolution": settings.resolution}
+    table = known["RenderingDef"].table
+    if settings.id is not None and settings.owner == ctx.user:
+        oid = settings.id
+        row = connection.execute(sa.select(table.c.quantization, table.c.version).where(table.c.id == oid)).one()
+        connection.execute(table.update().where(table.c.id == oid).values(
+            **values, version=(row.version or 0) + 1, _updateEvent=event))
+        stored = known["QuantumDef"].table
+        connection.execute(stored.update().where(stored.c.id == row.quantization).values(**quantum))
+        _remove_bindings(connection, oid)
+    else:
+        made = insert(connection, ctx, known["QuantumDef"], {**quantum, **place}, event)
+        oid = insert(connection, ctx, known["RenderingDef"], {
+            **values, **place, "pixels": source.id, "quantization": made, "version": 0}, event)
+    for index, channel in enumerate(settings.channels):
+        _insert_binding(connection, ctx, channel, {**place, "renderingDef": oid, "renderingDef_index": index}, event)
+    settings.id, settings.owner = oid, ctx.user
+    return oid
+
+
+def _insert_binding(connection: sa.Connection, ctx: Context, channel: ChannelSettings, place: dict, event: int) -> None:
+    red, green, blue, alpha = channel.colour
+    oid = insert(connection, ctx, schema()["ChannelBinding"], {
+        **place, "family": _value_id(connection, "Family", channel.family), "coefficient": channel.coefficient,
+        "inputStart": channel.start, "inputEnd": channel.end, "active": channel.active,
+        "noiseReduction": channel.noise_reduction, "red": red, "green": green, "blue": blue, "alpha": alpha,
+        "lookupTable": channel.lookup_table}, event)
+    if channel.inverted:
+        insert(connection, ctx, schema()["ReverseIntensityContext"], {
+            "_owner": place["_owner"], "_group": place["_group"], "channelBinding": oid, "channelBinding_index": 0,
+            "reverse": True}, event)
+
+
+def _remove_bindings(connection: sa.Connection, oid: int) -> None:
+    binding, context = schema()["ChannelBinding"].table, schema()["CodomainMapContext"].table
+    own = sa.select(binding.c.id).where(binding.c.renderingDef == oid)
+    connection.execute(context.delete().where(context.c.channelBinding.in_(own)))
+    connection.execute(binding.delete().where(binding.c.renderingDef == oid))
+
+
+def _value_id(connection: sa.Connection, name: str, value: str) -> int:
+    table = schema()[name].table
+    found = connection.execute(sa.select(table.c.id).where(table.c.value == value)).scalar()
+    if found is None:
+        raise refuse(omero.ValidationException, f"{name} has no value {value}.")
+    return found

@@ -1,0 +1,377 @@
+"""IAdmin: who is there, in which groups, and with which passwords."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import omero
+import omero.sys
+import sqlalchemy as sa
+from omero.rtypes import rlong, rstring, unwrap
+
+from omero_embedded.model.access import ALL_GROUPS, GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
+from omero_embedded.people.bootstrap import GUEST
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.people.members import Members
+from omero_embedded.people.passwords import PASSWORD, is_password, set_password
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session
+
+
+def event_context(server: Server, session: Session, ctx: Context) -> omero.sys.EventContext:
+    """What a session runs as; the current group comes first in its memberships."""
+    account = server.accounts.get(session.user)
+    groups = server.schema["ExperimenterGroup"].table
+    group = session.group if ctx.group == ALL_GROUPS else ctx.group
+    with server.store.read() as connection:
+        name, permissions = connection.execute(
+            sa.select(groups.c.name, groups.c._permissions).where(groups.c.id == group)).one()
+    made = omero.sys.EventContext()
+    made.shareId, made.sessionId, made.sessionUuid = -1, session.id, session.uuid
+    made.userId, made.userName = session.user, account.name
+    made.sudoerId = None if session.sudoer is None else rlong(session.sudoer)
+    made.sudoerName = None if session.sudoer_name is None else rstring(session.sudoer_name)
+    made.groupId, made.groupName, made.isAdmin = group, name, account.is_admin
+    made.adminPrivileges = sorted(ctx.privileges)
+    made.eventId, made.eventType = -1, session.event_type
+    made.memberOfGroups = [group] + [other for other in account.groups if other != group]
+    made.leaderOfGroups = sorted(account.leader_of)
+    made.groupPermissions = omero.model.PermissionsI(permissions)
+    return made
+
+
+class AdminService:
+    interface = "::omero::api::IAdmin"
+
+    def __init__(self, server: Server, session: Session):
+        self.server, self.session = server, session
+        self.users, self.groups = server.schema["Experimenter"], server.schema["ExperimenterGroup"]
+        self.maps = server.schema["GroupExperimenterMap"]
+
+    # -- the caller ----------------------------------------------------------------------------------------------
+
+    def getEventContext(self, ctx: Context):
+        return event_context(self.server, self.session, ctx)
+
+    def getSecurityRoles(self, ctx: Context):
+        return omero.sys.Roles(
+            rootId=ROOT, rootName="root", systemGroupId=SYSTEM_GROUP, systemGroupName="system", userGroupId=USER_GROUP,
+            userGroupName="user", guestId=GUEST, guestName="guest", guestGroupId=GUEST_GROUP, guestGroupName="guest")
+
+    def canUpdate(self, ctx: Context, obj):
+        table = self.server.schema.of(obj).table
+        with self.server.store.read() as connection:
+            row = connection.execute(sa.select(table.c._owner, table.c._group).where(table.c.id == obj.id.val)).first()
+        kind = self.server.schema.of(obj).root.name
+        return row is not None and ctx.may_see(*row) and ctx.may_edit(row._owner, row._group, kind)
+
+    # -- privileges ----------------------------------------------------------------------------------------------
+
+    def getCurrentAdminPrivileges(self, ctx: Context):
+        return self._privileges(ctx, ctx.privileges)
+
+    def getAdminPrivileges(self, ctx: Context, user):
+        return self._privileges(ctx, self._account(user.id.val).privileges)
+
+    def getAdminsWithPrivileges(self, ctx: Context, privileges):
+        """The administrators who have all of some privileges."""
+        wanted = _known(privileges)
+        maps = self.maps.table
+        admins = self._load(ctx, self.users, self.users.table.c.id.in_(
+            sa.select(maps.c.child).where(maps.c.parent == SYSTEM_GROUP)))
+        return [one for one in admins if wanted <= self._account(one.id.val).privileges]
+
+    def setAdminPrivileges(self, ctx: Context, user, privileges):
+        """Leave an administrator only some privileges; nobody gives what the caller has not."""
+        wanted, oid = _known(privileges), user.id.val
+        if not ctx.is_admin or "ModifyUser" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change users.")
+        if oid == ROOT and wanted != PRIVILEGES:
+            raise refuse(omero.ApiUsageException, "Root keeps all privileges.")
+        self._no_elevation(ctx, wanted - self._account(oid).privileges)
+        with self.server.store.write() as connection:
+            Members(connection, ctx).set_privileges(oid, wanted)
+
+    def _privileges(self, ctx: Context, names: Iterable[str]) -> list:
+        entity = self.server.schema["AdminPrivilege"]
+        with self.server.store.read() as connection:
+            ids = connection.execute(sa.select(entity.table.c.id).where(entity.table.c.value.in_(names))).scalars()
+            return list(Loader(connection, ctx).get(entity, ids).values())
+
+    def _no_elevation(self, ctx: Context, gained: Iterable[str]) -> None:
+        if not set(gained) <= ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Nobody gives privileges of administrators that they don't have.")
+
+    def getMyUserPhotos(self, ctx: Context):
+        return []  # none can be uploaded
+
+    def synchronizeLoginCache(self, ctx: Context):
+        """Logins always look at the database."""
+
+    # -- looking up ----------------------------------------------------------------------------------------------
+
+    def _load(self, ctx: Context, entity, which: sa.ColumnElement | None = None) -> list:
+        """Users or groups by a condition, with their memberships and both ends of these, in the order of ids."""
+        with self.server.store.read() as connection:
+            loader = Loader(connection, ctx)
+            wanted = sa.select(entity.table.c.id).order_by(entity.table.c.id)
+            ids = connection.execute(wanted if which is None else wanted.where(which)).scalars().all()
+            found = list(loader.get(entity, ids).values())
+            maps = loader.fetch(found, entity.fields["groupExperimenterMap"])
+            loader.fetch(maps, self.maps.fields["parent" if entity is self.users else "child"])
+        return found
+
+    def _one(self, ctx: Context, entity, which: sa.ColumnElement, asked):
+        found = self._load(ctx, entity, which)
+        if not found:
+            raise refuse(omero.ApiUsageException, f"There is no {entity.name} {asked}.")
+        return found[0]
+
+    def lookupExperimenters(self, ctx: Context):
+        return self._load(ctx, self.users)
+
+    def lookupGroups(self, ctx: Context):
+        return self._load(ctx, self.groups)
+
+    def lookupExperimenter(self, ctx: Context, name):
+        return self._one(ctx, self.users, self.users.table.c.omeName == name, name)
+
+    def lookupGroup(self, ctx: Context, name):
+        return self._one(ctx, self.groups, self.groups.table.c.name == name, name)
+
+    def getExperimenter(self, ctx: Context, oid):
+        return self._one(ctx, self.users, self.users.table.c.id == oid, oid)
+
+    def getGroup(self, ctx: Context, oid):
+        return self._one(ctx, self.groups, self.groups.table.c.id == oid, oid)
+
+    def containedExperimenters(self, ctx: Context, group):
+        maps = self.maps.table
+        members = sa.select(maps.c.child).where(maps.c.parent == group)
+        return self._load(ctx, self.users, self.users.table.c.id.in_(members))
+
+    def containedGroups(self, ctx: Context, user):
+        maps = self.maps.table
+        groups = sa.select(maps.c.parent).where(maps.c.child == user)
+        return self._load(ctx, self.groups, self.groups.table.c.id.in_(groups))
+
+    def getDefaultGroup(self, ctx: Context, user):
+        group = self._account(user).default_group
+        if group is None:
+            raise refuse(omero.ApiUsageException, f"User {user} has no default group.")
+        return self.getGroup(ctx, group)
+
+    def getMemberOfGroupIds(self, ctx: Context, user):
+        return list(self._account(user.id.val).groups)
+
+    def getLeaderOfGroupIds(self, ctx: Context, user):
+        return sorted(self._account(user.id.val).leader_of)
+
+    def lookupLdapAuthExperimenters(self, ctx: Context):
+        return []
+
+    def lookupLdapAuthExperimenter(self, ctx: Context, user):
+        return ""
+
+    def _account(self, user: int):
+        try:
+            return self.server.accounts.get(user)
+        except sa.exc.NoResultFound:
+            raise refuse(omero.ApiUsageException, f"There is no Experimenter {user}.") from None
+
+    # -- making and changing -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changes(self, ctx: Context, privilege: str, groups: Iterable[int] = ()) -> Iterator[Members]:
+        """A transaction of an administrator with a privilege, or of an owner of all the groups that are changed."""
+        groups = set(groups)
+        if privilege not in ctx.privileges and not (groups and groups <= ctx.leader_of):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change these users or groups.")
+        try:
+            with self.server.store.write() as connection:
+                yield Members(connection, ctx)
+        except sa.exc.IntegrityError:
+            raise refuse(omero.ValidationException, "Something stored still refers to what should go.") from None
+
+    def createGroup(self, ctx: Context, group):
+        with self._changes(ctx, "ModifyGroup") as members:
+            return members.add_group(group)
+
+    def createExperimenter(self, ctx: Context, user, default, groups):
+        return self.createExperimenterWithPassword(ctx, user, None, default, groups)
+
+    def createExperimenterWithPassword(self, ctx: Context, user, password, default, groups):
+        if default is None:
+            raise refuse(omero.ApiUsageException, "A user needs a default group.")
+        return self._create(ctx, user, password, [default.id.val, *(group.id.val for group in groups or [])])
+
+    def createUser(self, ctx: Context, user, group):
+        return self._create(ctx, user, None, [self.lookupGroup(ctx, group).id.val, USER_GROUP])
+
+    def createSystemUser(self, ctx: Context, user):
+        return self._create(ctx, user, None, [SYSTEM_GROUP, USER_GROUP])
+
+    def createRestrictedSystemUser(self, ctx: Context, user, privileges):
+        return self.createRestrictedSystemUserWithPassword(ctx, user, privileges, None)
+
+    def createRestrictedSystemUserWithPassword(self, ctx: Context, user, privileges, password):
+        """An administrator with only some privileges; the id."""
+        return self._create(ctx, user, password, [SYSTEM_GROUP, USER_GROUP], _known(privileges))
+
+    def _create(self, ctx: Context, user, password, groups: list[int],
+                privileges: frozenset[str] = PRIVILEGES) -> int:
+        if SYSTEM_GROUP in groups:
+            self._no_elevation(ctx, privileges)
+        with self._changes(ctx, "ModifyUser", [group for group in groups if group != USER_GROUP]) as members:
+            oid = members.add_user(user, groups)
+            if privileges != PRIVILEGES:
+                members.set_privileges(oid, privileges)
+            if password is not None and password.val:
+                set_password(members.connection, oid, password.val)
+        return oid
+
+    def updateSelf(self, ctx: Context, user):
+        with self.server.store.write() as connection:
+            user = _with_id(user, ctx.user)
+            user.omeName = rstring(ctx.user_name)
+            Members(connection, ctx).change_user(user)
+
+    def updateExperimenter(self, ctx: Context, user):
+        if user.id.val == ctx.user and "ModifyUser" not in ctx.privileges:
+            self.updateSelf(ctx, user)
+        else:
+            self.updateExperimenterWithPassword(ctx, user, None)
+
+    def updateExperimenterWithPassword(self, ctx: Context, user, password):
+        oid = user.id.val
+        with self._changes(ctx, "ModifyUser") as members:
+            if password is not None and password.val:
+                self._no_elevation(ctx, self._account(oid).privileges)
+                set_password(members.connection, oid, password.val)
+            members.change_user(user)
+
+    def updateGroup(self, ctx: Context, group):
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
+            members.change_group(group)
+
+    def changePermissions(self, ctx: Context, group, permissions):
+        if not isinstance(group, omero.model.ExperimenterGroup):
+            raise refuse(omero.ApiUsageException, "Permissions belong to groups: only a group's can be changed.")
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
+            members.set_permissions(group.id.val, str(permissions))
+
+    def deleteExperimenter(self, ctx: Context, user):
+        oid = user.id.val
+        with self._changes(ctx, "ModifyUser") as members:
+            maps = self.maps.table
+            members.connection.execute(maps.delete().where(maps.c.child == oid))
+            members.connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == oid))
+            members.connection.execute(self.users.table.delete().where(self.users.table.c.id == oid))
+        for session in self.server.sessions.of_user(oid):
+            self.server.sessions.end(session)
+
+    def deleteGroup(self, ctx: Context, group):
+        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
+            maps = self.maps.table
+            members.connection.execute(maps.delete().where(maps.c.parent == group.id.val))
+            members.connection.execute(self.groups.table.delete().where(self.groups.table.c.id == group.id.val))
+
+    # -- memberships ---------------------------------------------------------------------------------------------
+
+    def addGroups(self, ctx: Context, user, groups):
+        with self._memberships(ctx, groups) as members:
+            for group in groups:
+                self._check_promotion(ctx, user, group)
+                members.join(user.id.val, group.id.val)
+
+    def removeGroups(self, ctx: Context, user, groups):
+        left = {group.id.val for group in groups}
+        with self._memberships(ctx, groups) as members:
+            if left & {SYSTEM_GROUP, USER_GROUP} and user.id.val in (ROOT, ctx.user):
+                raise refuse(omero.ValidationException, "Root stays in the groups 'system' and 'user', and nobody "
+                                                        "leaves these by themselves.")
+            members.quit(user.id.val, left)
+
+    def setDefaultGroup(self, ctx: Context, user, group):
+        if user.id.val != ctx.user and "ModifyUser" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change other users.")
+        if group.id.val == USER_GROUP:
+            raise refuse(omero.ApiUsageException, "The group 'user' is nobody's default group.")
+        with self.server.store.write() as connection:
+            Members(connection, ctx).set_default(user.id.val, group.id.val)
+
+    def setGroupOwner(self, ctx: Context, group, owner):
+        self.addGroupOwners(ctx, group, [owner])
+
+    def unsetGroupOwner(self, ctx: Context, group, owner):
+        self.removeGroupOwners(ctx, group, [owner])
+
+    def addGroupOwners(self, ctx: Context, group, owners):
+        self._own(ctx, group, owners, True)
+
+    def removeGroupOwners(self, ctx: Context, group, owners):
+        self._own(ctx, group, owners, False)
+
+    def _own(self, ctx: Context, group, owners, owns: bool) -> None:
+        with self._memberships(ctx, [group]) as members:
+            for owner in owners:
+                self._check_promotion(ctx, owner, group)
+                members.join(owner.id.val, group.id.val, owner=owns)
+
+    def _memberships(self, ctx: Context, groups):
+        return self._changes(ctx, "ModifyGroupMembership", [group.id.val for group in groups])
+
+    def _check_promotion(self, ctx: Context, user, group) -> None:
+        """Who becomes an administrator gets all privileges that the configuration doesn't take away."""
+        account = self._account(user.id.val)
+        if group.id.val == SYSTEM_GROUP and not account.is_admin:
+            self._no_elevation(ctx, PRIVILEGES - self.server.accounts.withheld(user.id.val))
+
+    # -- passwords -----------------------------------------------------------------------------------------------
+
+    def changePassword(self, ctx: Context, new):
+        if not self.session.by_password:
+            raise refuse(omero.SecurityViolation, "This session was not opened with a password: the old one is needed.")
+        self._set_password(ctx.user, new)
+
+    def changePasswordWithOldPassword(self, ctx: Context, old, new):
+        with self.server.store.read() as connection:
+            if not is_password(connection, ctx.user, old.val if old else ""):
+                raise refuse(omero.SecurityViolation, "The old password is wrong.")
+        self._set_password(ctx.user, new)
+
+    def changeUserPassword(self, ctx: Context, name, new):
+        if "ModifyUser" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Only administrators may change another user's password, if that is "
+                                                  "among their privileges.")
+        user = self.server.accounts.find(name)
+        if user is None:
+            raise refuse(omero.ApiUsageException, f"There is no user {name}.")
+        if not self._account(user).privileges <= ctx.privileges:
+            raise refuse(omero.SecurityViolation, "The password of a more privileged administrator can't be changed.")
+        self._set_password(user, new)
+
+    def _set_password(self, user: int, new) -> None:
+        if new is None or not new.val:
+            raise refuse(omero.ApiUsageException, "An empty password is no password.")
+        if user == GUEST:
+            raise refuse(omero.SecurityViolation, "The guest's password stays what everybody knows.")
+        with self.server.store.write() as connection:
+            set_password(connection, user, new.val)
+
+
+def _known(privileges) -> frozenset[str]:
+    """The values of AdminPrivilege objects."""
+    names = frozenset(unwrap(one.value) for one in privileges or ())
+    if not names <= PRIVILEGES:
+        raise refuse(omero.ApiUsageException, f"There are no privileges {', '.join(map(str, names - PRIVILEGES))}.")
+    return names
+
+
+def _with_id(user, oid: int):
+    user.id = rlong(oid)
+    return user

@@ -1,0 +1,190 @@
+"""IPixels: making images with pixels, channel statistics, enumerations, and the settings that belong to pixels."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import omero
+import sqlalchemy as sa
+from omero.rtypes import rlong, unwrap
+
+from omero_embedded.model.access import Context
+from omero_embedded.model.enumerations import BIT_SIZES
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.saving import insert, new_event
+from omero_embedded.model.saving_rules import check_place
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session
+
+# What a copy of an image takes over.
+_OF_IMAGE = ("acquisitionDate", "experiment", "imagingEnvironment", "instrument", "objectiveSettings", "series",
+             "stageLabel")
+
+
+class PixelsService:
+    interface = "::omero::api::IPixels"
+
+    def __init__(self, server: Server, session: Session):
+        self.server, self.schema = server, server.schema
+
+    def createImage(self, ctx: Context, size_x, size_y, size_z, size_t, channels, pixels_type, name, description):
+        """An image with pixels and channels, without bytes; the image's id."""
+        check_place(ctx, "Image")
+        if min(size_x, size_y, size_z, size_t) < 1:
+            raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
+        if not channels or pixels_type is None:
+            raise refuse(omero.ValidationException, "Pixels need a type and one channel at least.")
+        with self.server.store.write() as connection:
+            event = new_event(connection, ctx)
+
+            def add(kind: str, **values) -> int:
+                return insert(connection, ctx, self.schema[kind], values, event)
+
+            image = add("Image", name=name, description=description, series=0)
+            pixels = add("Pixels", image=image, image_index=0, sizeX=size_x, sizeY=size_y, sizeZ=size_z,
+                         sizeC=len(channels), sizeT=size_t, sha1="Pending...",
+                         pixelsType=self._enumeration(connection, "PixelsType", pixels_type),
+                         dimensionOrder=self._value_id(connection, "DimensionOrder", "XYZCT"))
+            for index in range(len(channels)):
+                add("Channel", pixels=pixels, pixels_index=index, logicalChannel=add("LogicalChannel"))
+        return rlong(image)
+
+    def copyAndResizeImage(self, ctx: Context, image, size_x, size_y, size_z, size_t, channels, name, copy_stats):
+        """A new image like another one, with some of its channels and maybe other sizes, without bytes; its id."""
+        check_place(ctx, "Image")
+        table = self.schema["Pixels"].table
+        with self.server.store.write() as connection:
+            source = self._row(connection, ctx, "Image", image)
+            found = connection.execute(sa.select(table.c.id).where(table.c.image == image).order_by(
+                table.c.image_index)).scalar()
+            pixels = self._row(connection, ctx, "Pixels", found or -1)
+            sizes = {"sizeX": size_x, "sizeY": size_y, "sizeZ": size_z, "sizeT": size_t}
+            changed = {size: asked.val for size, asked in sizes.items() if asked is not None}
+            if not channels or min([1, *changed.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
+                raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
+            new = insert(connection, ctx, self.schema["Image"], {
+                **{column: source[column] for column in _OF_IMAGE}, "name": name}, new_event(connection, ctx))
+            made = self._copy(connection, ctx, "Pixels", pixels["id"], {
+                **changed, "image": new, "image_index": 0, "sizeC": len(channels), "sha1": "Pending...",
+                "relatedTo": pixels["id"]})
+            for index, channel in enumerate(channels):
+                self._copy_channel(connection, ctx, pixels["id"], channel, made, index, copy_stats)
+        return rlong(new)
+
+    def _copy_channel(self, connection: sa.Connection, ctx: Context, source: int, channel: int, pixels: int, index: int,
+                      copy_stats: bool) -> None:
+        table = self.schema["Channel"].table
+        row = connection.execute(sa.select(table.c.id, table.c.logicalChannel, table.c.statsInfo).where(
+            (table.c.pixels == source) & (table.c.pixels_index == channel))).one()
+        stats = self._copy(connection, ctx, "StatsInfo", row.statsInfo) if copy_stats and row.statsInfo else None
+        self._copy(connection, ctx, "Channel", row.id, {
+            "pixels": pixels, "pixels_index": index, "statsInfo": stats,
+            "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel)})
+
+    def _row(self, connection: sa.Connection, ctx: Context, kind: str, oid: int) -> dict:
+        """A row that the caller may see."""
+        table = self.schema[kind].table
+        row = connection.execute(sa.select(table).where(table.c.id == oid)).mappings().first()
+        if row is None or not ctx.may_see(row["_owner"], row["_group"]):
+            raise refuse(omero.ValidationException, f"There is no {kind} {oid}.")
+        return dict(row)
+
+    def _copy(self, connection: sa.Connection, ctx: Context, kind: str, oid: int, changes: dict | None = None) -> int:
+        """A new row with another's values, but for changes; its id."""
+        values = {column: value for column, value in self._row(connection, ctx, kind, oid).items()
+                  if column != "id" and not column.startswith("_")}
+        return insert(connection, ctx, self.schema[kind], {**values, **(changes or {})}, new_event(connection, ctx))
+
+    def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
+        """Keep the smallest and the largest value of a channel."""
+        table, stats = self.schema["Channel"].table, self.schema["StatsInfo"]
+        with self.server.store.write() as connection:
+            row = connection.execute(sa.select(table.c.id, table.c.statsInfo, table.c._owner, table.c._group).where(
+                (table.c.pixels == pixels) & (table.c.pixels_index == channel))).first()
+            if row is None or not ctx.may_see(row._owner, row._group):
+                raise refuse(omero.InternalException, f"There is no channel {channel} in the pixels {pixels}.")
+            if not ctx.may_edit(row._owner, row._group):
+                raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the pixels {pixels}.")
+            values = {"globalMin": low, "globalMax": high}
+            event = new_event(connection, ctx)
+            if row.statsInfo is None:
+                made = insert(connection, ctx, stats, {**values, "_owner": row._owner, "_group": row._group}, event)
+                connection.execute(table.update().where(table.c.id == row.id).values(
+                    statsInfo=made, _updateEvent=event))
+            else:
+                connection.execute(stats.table.update().where(stats.table.c.id == row.statsInfo).values(
+                    **values, _updateEvent=event))
+
+    def retrievePixDescription(self, ctx: Context, pixels):
+        """The pixels with their type and channels, and the channels' parts; None where there are none to see."""
+        entity, channel = self.schema["Pixels"], self.schema["Channel"]
+        with self.server.store.read() as connection:
+            loader = Loader(connection, ctx)
+            found = list(loader.get(entity, [pixels]).values())
+            loader.fetch(found, entity.fields["pixelsType"])
+            channels = loader.fetch(found, entity.fields["channels"])
+            loader.fetch(channels, channel.fields["logicalChannel"])
+            loader.fetch(channels, channel.fields["statsInfo"])
+        return found[0] if found else None
+
+    # -- enumerations --------------------------------------------------------------------------------------------
+
+    def getBitDepth(self, ctx: Context, pixels_type):
+        return BIT_SIZES[pixels_type.value.val]
+
+    def getAllEnumerations(self, ctx: Context, name):
+        entity = self.schema.find(name)
+        if entity is None or not entity.is_enum:
+            raise refuse(omero.ApiUsageException, f"{name} is no enumeration.")
+        with self.server.store.read() as connection:
+            ids = connection.execute(sa.select(entity.table.c.id).order_by(entity.table.c.id)).scalars().all()
+            return list(Loader(connection, ctx).get(entity, ids).values())
+
+    def getEnumeration(self, ctx: Context, name, value):
+        return next((one for one in self.getAllEnumerations(ctx, name) if one.value.val == value), None)
+
+    def _enumeration(self, connection: sa.Connection, name: str, given) -> int:
+        """The id of an enumeration object that a client sent."""
+        return given.id.val if given.id is not None else self._value_id(connection, name, unwrap(given.value))
+
+    def _value_id(self, connection: sa.Connection, name: str, value: str) -> int:
+        table = self.schema[name].table
+        found = connection.execute(sa.select(table.c.id).where(table.c.value == value)).scalar()
+        if found is None:
+            raise refuse(omero.ValidationException, f"{name} has no value {value}.")
+        return found
+
+    # -- rendering settings --------------------------------------------------------------------------------------
+
+    def retrieveRndSettings(self, ctx: Context, pixels):
+        return self.retrieveRndSettingsFor(ctx, pixels, ctx.user)
+
+    def retrieveRndSettingsFor(self, ctx: Context, pixels, user):
+        found = self.retrieveAllRndSettings(ctx, pixels, user)
+        return found[-1] if found else None
+
+    def retrieveAllRndSettings(self, ctx: Context, pixels, user):
+        table = self.schema["RenderingDef"].table
+        wanted = sa.select(table.c.id).where(table.c.pixels == pixels).order_by(table.c.id)
+        return self._settings(ctx, wanted if user < 0 else wanted.where(table.c._owner == user))
+
+    def loadRndSettings(self, ctx: Context, oid):
+        table = self.schema["RenderingDef"].table
+        found = self._settings(ctx, sa.select(table.c.id).where(table.c.id == oid))
+        return found[0] if found else None
+
+    def _settings(self, ctx: Context, wanted: sa.Select) -> list:
+        entity, binding = self.schema["RenderingDef"], self.schema["ChannelBinding"]
+        with self.server.store.read() as connection:
+            loader = Loader(connection, ctx)
+            found = list(loader.get(entity, connection.execute(wanted).scalars().all()).values())
+            for name in ("quantization", "model", "pixels"):
+                loader.fetch(found, entity.fields[name])
+            channels = loader.fetch(found, entity.fields["waveRendering"])
+            loader.fetch(channels, binding.fields["family"])
+            loader.fetch(channels, binding.fields["spatialDomainEnhancement"])
+            loader.load_stamps(found)
+            loader.get(self.schema["Experimenter"], [one.details.owner.id.val for one in found])  # loads the owners
+        return found

@@ -1,0 +1,148 @@
+"""IQuery: HQL, and the simple ways to ask for objects."""
+from __future__ import annotations
+
+import omero
+import sqlalchemy as sa
+from omero.model import IObject
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.hql.results import Page, Results
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.rows import row_of
+from omero_embedded.model.schema import SCALARS, Entity
+
+
+class QueryService:
+    """The servant behind `getQueryService`. Each call reads one snapshot."""
+
+    interface = "::omero::api::IQuery"
+
+    def __init__(self, server, session):
+        self.store = server.store
+        self.schema = server.schema
+
+    # -- HQL ----------------------------------------------------------------------------------------------------
+
+    def findAllByQuery(self, ctx: Context, query, params) -> list[IObject]:
+        return self._objects(ctx, query, *_asked(params))
+
+    def findByQuery(self, ctx: Context, query, params) -> IObject | None:
+        with self.store.read() as connection:
+            results = Results(connection, ctx, query, *_asked(params))
+            if results.rows and not results.plan.selects_entity:
+                raise refuse(omero.ApiUsageException, f"findByQuery returns entities, not columns [{query}]")
+            return _single(results.objects(), query)
+
+    def projection(self, ctx: Context, query, params) -> list:
+        with self.store.read() as connection:
+            return Results(connection, ctx, query, *_asked(params)).projected()
+
+    def _objects(self, ctx: Context, query: str, params: dict, page: Page) -> list[IObject]:
+        with self.store.read() as connection:
+            return Results(connection, ctx, query, params, page).objects()
+
+    # -- by class -----------------------------------------------------------------------------------------------
+
+    def get(self, ctx: Context, klass, id) -> IObject:
+        found = self._find(ctx, klass, id)
+        if found is None:
+            raise refuse(omero.ValidationException, f"There is no {klass} {id}.")
+        return found
+
+    def find(self, ctx: Context, klass, id) -> IObject | None:
+        return self._find(ctx, klass, id)
+
+    def findAll(self, ctx: Context, klass, filter) -> list[IObject]:
+        entity = self._entity(klass)
+        return self._objects(ctx, f"select x from {entity.java} x", {}, _page(filter))
+
+    def _find(self, ctx: Context, klass: str, oid: int) -> IObject | None:
+        entity = self._entity(klass)
+        if entity.abstract:
+            raise refuse(omero.ApiUsageException, f"{klass} is abstract: name a class that objects can have.")
+        with self.store.read() as connection:
+            found = Loader(connection, ctx).get(entity, [oid])
+            if found:
+                return found[oid]
+            if connection.execute(_of_class(entity).where(entity.table.c.id == oid)).first():
+                raise refuse(omero.SecurityViolation, f"Cannot read {entity.java}:Id_{oid}")
+        return None
+
+    def _entity(self, klass: str) -> Entity:
+        entity = self.schema.find(klass or "")
+        if entity is None:
+            raise refuse(omero.ApiUsageException, f"There is no class {klass!r}.")
+        return entity
+
+    # -- by a field's value, by an example ----------------------------------------------------------------------
+
+    def findByString(self, ctx: Context, klass, field, value) -> IObject | None:
+        self._text_field(klass, field)
+        return _single(self._objects(ctx, f"select x from {self._entity(klass).java} x where x.{field} = :value",
+                                     {"value": omero.rtypes.rstring(value)}, (0, None)), field)
+
+    def findAllByString(self, ctx: Context, klass, field, value, caseSensitive, filter) -> list[IObject]:
+        """Objects whose field contains a text; `%` and `_` are wildcards."""
+        self._text_field(klass, field)
+        where = f"x.{field} like :value" if caseSensitive else f"lower(x.{field}) like lower(:value)"
+        return self._objects(ctx, f"select x from {self._entity(klass).java} x where {where}",
+                             {"value": omero.rtypes.rstring(f"%{value}%")}, _page(filter))
+
+    def _text_field(self, klass: str, name: str) -> None:
+        found = self._entity(klass).fields.get(name)
+        if found is None or found.kind != "text":
+            raise refuse(omero.ApiUsageException, f"{klass} has no text field {name!r}.")
+
+    def findByExample(self, ctx: Context, example) -> IObject | None:
+        return _single(self.findAllByExample(ctx, example, None), "example")
+
+    def findAllByExample(self, ctx: Context, example, filter) -> list[IObject]:
+        """Objects that have the values that the example has; its id, details and ends don't count."""
+        entity = self.schema.of(example)
+        columns = entity.table.c
+        plain = {one.name for one in entity.fields.values() if one.kind in SCALARS.values()}
+        wanted = [columns[name] == value for name, value in row_of(entity, example).items()
+                  if name in plain and value is not None]
+        offset, limit = _page(filter)
+        statement = _of_class(entity).where(*wanted)
+        visible = ctx.visible(entity, entity.table)
+        if visible is not None:
+            statement = statement.where(visible)
+        statement = statement.order_by(columns.id).limit(-1 if limit is None else limit).offset(offset)
+        with self.store.read() as connection:
+            ids = connection.execute(statement).scalars().all()
+            return list(Loader(connection, ctx).get(entity, ids).values())
+
+    def refresh(self, ctx: Context, iObject) -> IObject:
+        """The object as it is stored now."""
+        return self.get(ctx, self.schema.of(iObject).name, iObject.id.val)
+
+
+def _of_class(entity: Entity) -> sa.Select:
+    """The ids of the objects of a class."""
+    columns = entity.table.c
+    statement = sa.select(columns.id)
+    if entity.parent is not None:
+        statement = statement.where(columns["class"].in_([one.name for one in entity.family()]))
+    return statement
+
+
+def _asked(params) -> tuple[dict, Page]:
+    """The named values and the page of a call's parameters."""
+    if params is None:
+        return {}, (0, None)
+    return params.map or {}, _page(params.theFilter)
+
+
+def _page(filter) -> Page:
+    if filter is None:
+        return 0, None
+    offset = filter.offset.val if filter.offset is not None else 0
+    return offset, filter.limit.val if filter.limit is not None else None
+
+
+def _single(found: list[IObject], asked: str) -> IObject | None:
+    if len(found) > 1:
+        raise refuse(omero.ApiUsageException, f"There is more than one result, use the plural method [{asked}]")
+    return found[0] if found else None

@@ -1,0 +1,145 @@
+"""RawFileStore: the bytes of original files, in one file each. As pixels', they outlive a killed server."""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import omero
+import sqlalchemy as sa
+from omero.rtypes import rlong
+
+from omero_embedded.model.access import Context
+from omero_embedded.files.checksums import file_checksum
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.files.recovery import settle
+from omero_embedded.model.saving import new_event
+from omero_embedded.files.store import forget, write_at
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session
+
+
+class RawFileService(StatefulService):
+    interface = "::omero::api::RawFileStore"
+
+    def __init__(self, server: Server, session: Session):
+        super().__init__(server, session)
+        self._id: int | None = None
+        self._file: int | None = None
+        self._written = False
+        self._writer = 0  # its number in the list of what is unsaved
+
+    def setFileId(self, ctx: Context, oid):
+        files, hashers = self.server.schema["OriginalFile"].table, self.server.schema["ChecksumAlgorithm"].table
+        with self.server.store.read() as connection:
+            row = connection.execute(
+                sa.select(files.c._owner, files.c._group, hashers.c.value)
+                .join(hashers, files.c.hasher == hashers.c.id, isouter=True).where(files.c.id == oid)).first()
+        if row is None:
+            raise refuse(omero.ValidationException, f"There is no original file {oid}.")
+        if not ctx.may_see(row._owner, row._group):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
+        self._close_file()
+        self._id, self._owner, self._group, self._hasher = oid, row._owner, row._group, row.value
+        self._path = self.server.store.file_path(oid)
+        self._written = self.failed = False
+
+    def getFileId(self, ctx: Context):
+        return None if self._id is None else rlong(self._id)
+
+    @property
+    def path(self) -> Path:
+        if self._id is None:
+            raise refuse(omero.ApiUsageException, "No file is chosen yet: call setFileId first.")
+        return self._path
+
+    def exists(self, ctx: Context):
+        return self.path.exists()
+
+    def size(self, ctx: Context):
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def read(self, ctx: Context, offset, length):
+        """So many bytes; zeros follow the end of the file."""
+        if offset < 0 or length < 0:
+            raise refuse(omero.ApiUsageException, "There is no negative offset or length.")
+        if not self.path.exists():
+            return bytes(length)
+        data = os.pread(self._open(), length, offset)
+        return data + bytes(length - len(data)) if len(data) < length else data
+
+    def write(self, ctx: Context, data, position, length):
+        """The first `length` bytes of data, at a position."""
+        self._must_be_writable(ctx)
+        if position < 0 or not 0 <= length <= len(data):
+            raise refuse(omero.ApiUsageException, f"{length} bytes of {len(data)} can't be written at {position}.")
+        file = self._open()
+        self._note_write()
+        write_at(file, memoryview(data)[:length], position)
+
+    def truncate(self, ctx: Context, length):
+        """Make the file shorter; False where it is as short already."""
+        self._must_be_writable(ctx)
+        if length < 0:
+            raise refuse(omero.ApiUsageException, "There is no negative length.")
+        file = self._open()
+        if length >= os.fstat(file).st_size:
+            return False
+        self._note_write()
+        os.ftruncate(file, length)
+        return True
+
+    def save(self, ctx: Context):
+        """Keep size, time and hash of what was written; the OriginalFile, or None where nothing was."""
+        if not self._written or self.failed or self._id is None:
+            return None
+        values: dict = {"size": self.size(ctx), "mtime": int(time.time() * 1000)}
+        if self._hasher is not None:
+            values["hash"] = file_checksum(self._hasher, self.path)
+        entity = self.server.schema["OriginalFile"]
+        with self.server.store.write() as connection:
+            if not connection.execute(entity.table.update().where(entity.table.c.id == self._id).values(
+                    **values, _updateEvent=new_event(connection, ctx))).rowcount:
+                raise refuse(omero.ValidationException, f"The original file {self._id} was deleted.")
+            forget(connection, "settle", [("originalfile", self._id)], self._writer)
+            saved = Loader(connection, ctx).get(entity, [self._id]).get(self._id)
+        self._written = False
+        return saved
+
+    def release(self, ctx: Context | None) -> None:
+        try:
+            if ctx is not None:
+                self.save(ctx)
+            if self._written and self._id is not None:
+                settle(self.server.store, "originalfile", self._id, self._writer)
+        finally:
+            self._close_file()
+
+    def _note_write(self) -> None:
+        if not self._written:
+            self._writer = self.server.store.note_unsaved("originalfile", self._id or 0)
+        self._written = True
+
+    def _must_be_writable(self, ctx: Context) -> None:
+        self.path  # noqa: B018  (asks for a file to be chosen)
+        if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not write the original file {self._id}.")
+
+    def _open(self) -> int:
+        if self._file is None:
+            try:
+                self._file = self.server.store.open_file(self.path)
+            except FileNotFoundError:
+                with self.server.store.making_file("originalfile", self._id or 0) as path:
+                    self._file = self.server.store.open_file(path, create=True)
+        return self._file
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self.server.store.close_file(self._file)
+            self._file = None

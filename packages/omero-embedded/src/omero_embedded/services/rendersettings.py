@@ -1,0 +1,162 @@
+"""IRenderingSettings: making, resetting and copying rendering settings."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.model import rows
+from omero_embedded.rendering import settings
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.services.pixels import PixelsService
+
+# From a container to the pixels in it: (table, its column that is known, its column that is wanted), step by step.
+_PIXELS = ("Pixels", "image", "id")
+_SAMPLES = ("WellSample", "well", "image")
+_DATASET = (("DatasetImageLink", "parent", "child"), _PIXELS)
+_PLATE = (("Well", "plate", "id"), _SAMPLES, _PIXELS)
+WAYS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "Pixels": (), "Image": (_PIXELS,), "Dataset": _DATASET,
+    "Project": (("ProjectDatasetLink", "parent", "child"), *_DATASET), "Plate": _PLATE,
+    "PlateAcquisition": (("WellSample", "plateAcquisition", "image"), _PIXELS), "Well": (_SAMPLES, _PIXELS),
+    "Screen": (("ScreenPlateLink", "parent", "child"), *_PLATE),
+}
+
+
+class RenderingSettingsService:
+    interface = "::omero::api::IRenderingSettings"
+
+    def __init__(self, server, session):
+        self.server, self.session, self.store, self.schema = server, session, server.store, server.schema
+
+    def sanityCheckPixels(self, ctx: Context, source, target):
+        """Whether settings of the one fit the other: as many channels of the same type."""
+        with self.store.read() as connection:
+            one, other = (settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
+                          for pixels in (source, target))
+        return _fit(one, other)
+
+    def getRenderingSettings(self, ctx: Context, pixels):
+        return PixelsService(self.server, self.session).retrieveRndSettings(ctx, pixels)
+
+    def createNewRenderingDef(self, ctx: Context, pixels):
+        """Settings as OMERO makes them, saved as new ones of the caller."""
+        with self.store.write() as connection:
+            source = settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
+            oid = settings.save_settings(connection, ctx, source, source.defaults())
+        return PixelsService(self.server, self.session).loadRndSettings(ctx, oid)
+
+    # -- back to the defaults ------------------------------------------------------------------------------------
+
+    def resetDefaultsForPixels(self, ctx: Context, pixels):
+        self._change(ctx, "Pixels", [pixels], _defaults)
+
+    def resetDefaultsInImage(self, ctx: Context, image):
+        self._change(ctx, "Image", [image], _defaults)
+
+    def resetDefaultsInDataset(self, ctx: Context, dataset):
+        return self._change(ctx, "Dataset", [dataset], _defaults)
+
+    def resetDefaultsInSet(self, ctx: Context, kind, ids):
+        """The ids of the images whose settings were reset."""
+        return self._change(ctx, kind, ids, _defaults)
+
+    def resetMinMaxInSet(self, ctx: Context, kind, ids):
+        """Settings as they are, with the channels' whole range as their windows."""
+        return self._change(ctx, kind, ids, _whole_range)
+
+    setOriginalSettingsForPixels = resetDefaultsForPixels
+    setOriginalSettingsInImage = resetDefaultsInImage
+    setOriginalSettingsInDataset = resetDefaultsInDataset
+    setOriginalSettingsInSet = resetDefaultsInSet
+
+    def resetDefaultsByOwnerInSet(self, ctx: Context, kind, ids):
+        """The settings that the images' owners have, as the caller's own."""
+        return self._change(ctx, kind, ids, lambda connection, source: settings.find_settings(
+            connection, source, source.owner))
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def applySettingsToSet(self, ctx: Context, source, kind, ids):
+        """Image ids: True those that have the settings now, False those that the settings don't fit."""
+        with self.store.read() as connection:
+            origin = settings.load_source(self.store, connection, ctx, source)
+            given = settings.find_settings(connection, origin, ctx.user) or origin.defaults()
+            images = self._images(connection, self._pixels(connection, kind, ids))
+
+        def copied(_connection: sa.Connection, target: settings.Source) -> settings.Settings | None:
+            if not _fit(origin, target):
+                return None
+            return replace(given, id=None, owner=None, z=min(given.z, target.shape[2] - 1),
+                           t=min(given.t, target.shape[0] - 1))
+
+        done = self._change(ctx, kind, ids, copied)
+        return {True: done, False: [image for image in images if image not in done]}
+
+    def applySettingsToProject(self, ctx: Context, source, project):
+        return self.applySettingsToSet(ctx, source, "Project", [project])
+
+    def applySettingsToDataset(self, ctx: Context, source, dataset):
+        return self.applySettingsToSet(ctx, source, "Dataset", [dataset])
+
+    def applySettingsToImages(self, ctx: Context, source, images):
+        return self.applySettingsToSet(ctx, source, "Image", images)
+
+    def applySettingsToImage(self, ctx: Context, source, image):
+        return not self.applySettingsToSet(ctx, source, "Image", [image])[False]
+
+    def applySettingsToPixels(self, ctx: Context, source, pixels):
+        return not self.applySettingsToSet(ctx, source, "Pixels", [pixels])[False]
+
+    # -- inner ---------------------------------------------------------------------------------------------------
+
+    def _change(self, ctx: Context, kind: str, ids: list[int],
+                make: Callable[[sa.Connection, settings.Source], settings.Settings | None]) -> list[int]:
+        """Save new settings of all pixels in containers; the ids of the images where there were any to save."""
+        with self.store.write() as connection:
+            done = []
+            for pixels in self._pixels(connection, kind, ids):
+                source = settings.load_source(self.store, connection, ctx, pixels)
+                fresh = make(connection, source)
+                if fresh is None:
+                    continue
+                own = settings.find_settings(connection, source, ctx.user)
+                fresh.id, fresh.owner = (own.id, own.owner) if own else (None, None)
+                settings.save_settings(connection, ctx, source, fresh)
+                done.append(pixels)
+            return self._images(connection, done)
+
+    def _pixels(self, connection: sa.Connection, kind: str, ids: list[int]) -> list[int]:
+        entity = self.schema.find(kind or "")
+        if entity is None or entity.name not in WAYS:
+            raise refuse(omero.ApiUsageException, f"{kind} has no rendering settings in it: ask for one of "
+                                                  f"{', '.join(WAYS)}.")
+        for name, known, wanted in WAYS[entity.name]:
+            columns = self.schema[name].table.c
+            ids = list(connection.execute(sa.select(columns[wanted]).where(
+                rows.among(columns[known], ids)).order_by(columns.id)).scalars())
+        return list(dict.fromkeys(ids))
+
+    def _images(self, connection: sa.Connection, pixels: list[int]) -> list[int]:
+        columns = self.schema["Pixels"].table.c
+        found = connection.execute(sa.select(columns.image).where(rows.among(columns.id, pixels)).order_by(columns.id))
+        return list(dict.fromkeys(found.scalars()))
+
+
+def _defaults(_connection: sa.Connection, source: settings.Source) -> settings.Settings:
+    return source.defaults()
+
+
+def _whole_range(connection: sa.Connection, source: settings.Source) -> settings.Settings:
+    fresh = source.defaults()
+    kept = settings.find_settings(connection, source, source.owner) or fresh
+    for channel, default in zip(kept.channels, fresh.channels):
+        channel.start, channel.end = default.start, default.end
+    return kept
+
+
+def _fit(one: settings.Source, other: settings.Source) -> bool:
+    return one.kind == other.kind and one.shape[1] == other.shape[1]

@@ -1,0 +1,31 @@
+"""IRepositoryInfo: how much room there is."""
+from __future__ import annotations
+
+import shutil
+
+from omero_embedded.model.access import Context
+
+
+class RepositoryInfoService:
+    """Of the disk that the data folder is on."""
+
+    interface = "::omero::api::IRepositoryInfo"
+
+    def __init__(self, server, session):
+        self.folder = server.store.folder
+
+    def getUsedSpaceInKilobytes(self, ctx: Context):
+        return shutil.disk_usage(self.folder).used // 1024
+
+    def getFreeSpaceInKilobytes(self, ctx: Context):
+        return shutil.disk_usage(self.folder).free // 1024
+
+    def getUsageFraction(self, ctx: Context):
+        usage = shutil.disk_usage(self.folder)
+        return usage.used / usage.total
+
+    def sanityCheckRepository(self, ctx: Context):
+        """Nothing to do: files are made and removed with their rows."""
+
+    def removeUnusedFiles(self, ctx: Context):
+        """Nothing to do: files are removed with their rows."""

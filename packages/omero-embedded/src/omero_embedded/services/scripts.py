@@ -1,0 +1,37 @@
+"""IScript: there are no scripts here, and nothing that would run them."""
+from __future__ import annotations
+
+import omero
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+
+
+class ScriptService:
+    """What a client that lists scripts and lookup tables needs to find none; the rest is unsupported."""
+
+    interface = "::omero::api::IScript"
+
+    def __init__(self, server, session):
+        pass
+
+    def getScripts(self, ctx: Context):
+        return []
+
+    def getUserScripts(self, ctx: Context, accepts):
+        return []
+
+    def getScriptsByMimetype(self, ctx: Context, mimetype):
+        return []
+
+    def getScriptID(self, ctx: Context, path):
+        return -1
+
+    def getScriptWithDetails(self, ctx: Context, script):
+        return {}
+
+    def canRunScript(self, ctx: Context, script):
+        return False
+
+    def getParams(self, ctx: Context, script):
+        raise refuse(omero.ApiUsageException, f"There is no script {script}.")

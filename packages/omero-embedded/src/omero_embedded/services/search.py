@@ -1,0 +1,240 @@
+"""Search: objects by the words in their texts and annotations. There is no index: the texts are read each time."""
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+import omero
+import sqlalchemy as sa
+from omero.rtypes import unwrap
+
+from omero_embedded.model import rows
+from omero_embedded.model.access import Context
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.errors import refuse
+from omero_embedded.search_syntax import BadQuery, Query, Texts, parse
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.schema import Entity, schema
+
+BATCH = 1000
+DAY = "%Y%m%d"
+
+
+@dataclass
+class Wanted:
+    """What the next queries are restricted to."""
+
+    kind: Entity | None = None
+    ids: list[int] | None = None
+    owner: int | None = None
+    not_owner: int | None = None
+    created: tuple[int | None, int | None] = (None, None)  # milliseconds, both included
+    leading_wildcards: bool = False
+
+
+class SearchService(StatefulService):
+    """Restrictions are set first, then queries by* are asked; what each has found is handed out in batches."""
+
+    interface = "::omero::api::Search"
+
+    def __init__(self, server, session):
+        super().__init__(server, session)
+        self.store = server.store
+        self.resetDefaults(None)
+        self._results: list[tuple[Entity, list[int]]] = []  # of queries that have something left
+
+    # -- restrictions --------------------------------------------------------------------------------------------
+
+    def resetDefaults(self, ctx: Context | None):
+        self._wanted, self._batch, self._case, self._unloaded = Wanted(), BATCH, False, False
+
+    def onlyType(self, ctx: Context, kind):
+        entity = schema().find(kind or "")
+        if entity is None or entity.is_global or entity.is_link:
+            raise refuse(omero.ApiUsageException, f"There is nothing to search in a {kind}.")
+        self._wanted.kind = entity
+
+    def allTypes(self, ctx: Context):
+        self._wanted.kind = None
+
+    def onlyIds(self, ctx: Context, ids):
+        self._wanted.ids = list(ids) if ids else None
+
+    def onlyOwnedBy(self, ctx: Context, details):
+        self._wanted.owner = _owner(details)
+
+    def notOwnedBy(self, ctx: Context, details):
+        self._wanted.not_owner = _owner(details)
+
+    def onlyCreatedBetween(self, ctx: Context, start, stop):
+        self._wanted.created = (unwrap(start), unwrap(stop))
+
+    def setAllowLeadingWildcard(self, ctx: Context, allowed):
+        self._wanted.leading_wildcards = allowed
+
+    def isAllowLeadingWildcard(self, ctx: Context):
+        return self._wanted.leading_wildcards
+
+    def setBatchSize(self, ctx: Context, size):
+        if size < 1:
+            raise refuse(omero.ApiUsageException, f"A batch of {size} holds nothing: it should be 1 or more.")
+        self._batch = size
+
+    def getBatchSize(self, ctx: Context):
+        return self._batch
+
+    def setCaseSensitive(self, ctx: Context, sensitive):
+        """Kept; as in OMERO, texts are compared in lower case whatever it is."""
+        self._case = sensitive
+
+    setCaseSentivice = setCaseSensitive  # the interface has both
+
+    def isCaseSensitive(self, ctx: Context):
+        return self._case
+
+    def setReturnUnloaded(self, ctx: Context, unloaded):
+        self._unloaded = unloaded
+
+    def isReturnUnloaded(self, ctx: Context):
+        return self._unloaded
+
+    # -- queries -------------------------------------------------------------------------------------------------
+
+    def byFullText(self, ctx: Context, query):
+        self._ask(ctx, query, [], self._wanted)
+
+    def byLuceneQueryBuilder(self, ctx: Context, fields, start, stop, date_type, query):
+        """A query whose words are looked for in some fields, of objects of some days (YYYYMMDD, both included)."""
+        wanted = self._wanted
+        if start or stop:
+            if date_type not in ("details.creationEvent.time", "import", ""):
+                raise refuse(omero.ApiUsageException, f"Searching by {date_type} is unsupported here.")
+            wanted = replace(wanted, created=(_milliseconds(start), _milliseconds(stop, days=1)))
+        self._ask(ctx, query, [name for name in fields.split(",") if name], wanted)
+
+    def _ask(self, ctx: Context, text: str, fields: list[str], wanted: Wanted) -> None:
+        if wanted.kind is None:
+            raise refuse(omero.ApiUsageException,
+                         "Searches by full text are limited to a single type: call onlyType first.")
+        try:
+            query = parse(text, wanted.leading_wildcards)
+        except BadQuery as reason:
+            raise refuse(omero.ApiUsageException, f"{text} caused a parse exception: {reason}") from None
+        found = self._matching(ctx, wanted.kind, _conditions(wanted), query, fields)
+        if found:
+            self._results.append((wanted.kind, found))
+
+    def _matching(self, ctx: Context, entity: Entity, conditions: list, query: Query, fields: list[str]) -> list[int]:
+        table = entity.table
+        names = [one.name for one in entity.fields.values() if one.kind == "text"]
+        with self.store.read() as connection:
+            found = connection.execute(sa.select(table.c.id, *(table.c[name] for name in names)).where(
+                *conditions, *rows.visible(ctx, entity)).order_by(table.c.id)).all()
+            annotated = _annotations(connection, ctx, entity, [row[0] for row in found])
+        matching = []
+        for oid, *values in found:
+            texts: Texts = {"id": [str(oid)], **annotated.get(oid, {})}
+            for name, value in zip(names, values):
+                if value:
+                    texts[name] = [*texts.get(name, []), value]
+            if query.matches(texts, fields):
+                matching.append(oid)
+        return matching
+
+    def activeQueries(self, ctx: Context):
+        return len(self._results)
+
+    def clearQueries(self, ctx: Context):
+        self._results = []
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def hasNext(self, ctx: Context):
+        return bool(self._results)
+
+    def next(self, ctx: Context):
+        return self._take(ctx, 1)[0]
+
+    def results(self, ctx: Context):
+        """The next batch of what one query found."""
+        return self._take(ctx, self._batch)
+
+    def _take(self, ctx: Context, count: int) -> list:
+        if not self._results:
+            raise refuse(omero.ApiUsageException, "There are no more results: ask hasNext.")
+        entity, ids = self._results.pop(0)
+        if ids[count:]:
+            self._results.insert(0, (entity, ids[count:]))
+        if self._unloaded:
+            return [entity.new(oid, False) for oid in ids[:count]]
+        with self.store.read() as connection:
+            loader = Loader(connection, ctx)
+            found = list(loader.get(entity, ids[:count]).values())
+            loader.load_stamps(found)
+        return found
+
+
+def _owner(details) -> int | None:
+    return rows.id_of(details._owner) if details is not None else None
+
+
+def _milliseconds(day: str | None, days: int = 0) -> int | None:
+    """When a day begins (with days=1: the last moment of it); None where none is given."""
+    if not day:
+        return None
+    try:
+        begin = time.mktime(time.strptime(day, DAY)) if days == 0 else time.mktime(
+            (*time.strptime(day, DAY)[:2], time.strptime(day, DAY)[2] + days, 0, 0, 0, 0, 0, -1)) - 0.001
+    except ValueError:
+        raise refuse(omero.ApiUsageException, f"{day} is no day: it should be like 20261123.") from None
+    return int(begin * 1000)
+
+
+def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    assert wanted.kind is not None
+    columns = wanted.kind.table.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    if "class" in columns:
+        conditions.append(columns["class"].in_([one.name for one in wanted.kind.family()]))
+    if wanted.ids is not None:
+        conditions.append(rows.among(columns.id, wanted.ids))
+    if wanted.owner is not None:
+        conditions.append(columns._owner == wanted.owner)
+    if wanted.not_owner is not None:
+        conditions.append(columns._owner != wanted.not_owner)
+    start, stop = wanted.created
+    if start is not None or stop is not None:
+        events = schema()["Event"].table
+        during = sa.select(events.c.id).where(events.c.time.between(start or 0, stop if stop is not None else 1 << 62))
+        conditions.append(columns._creationEvent.in_(during))
+    return conditions
+
+
+def _annotations(connection: sa.Connection, ctx: Context, entity: Entity, ids: list[int]) -> dict[int, Texts]:
+    """What is written in the annotations of objects that the caller sees, by object: values, tags, files' names, and
+    key-value pairs, whose keys are fields of their own."""
+    links = schema().find(f"{entity.root.name}AnnotationLink")
+    found: dict[int, Texts] = defaultdict(lambda: defaultdict(list))
+    if links is None:
+        return found
+    annotation, file = schema()["Annotation"], schema()["OriginalFile"].table
+    table, link = annotation.table, links.table
+    which = [rows.among(link.c.parent, ids), *rows.visible(ctx, annotation)]
+    joined = link.join(table, link.c.child == table.c.id)
+    for parent, kind, text, name in connection.execute(
+            sa.select(link.c.parent, table.c["class"], table.c.textValue, file.c.name)
+            .select_from(joined.outerjoin(file, table.c.file == file.c.id)).where(*which)):
+        if text:
+            found[parent]["annotation"].append(text)
+            if kind == "TagAnnotation":
+                found[parent]["tag"].append(text)
+        if name:
+            found[parent]["file.name"].append(name)
+    pairs = schema()["MapAnnotation"].maps["mapValue"]
+    for parent, key, value in connection.execute(
+            sa.select(link.c.parent, pairs.c.name, pairs.c.value)
+            .select_from(joined.join(pairs, pairs.c.parent == table.c.id)).where(*which)):
+        found[parent]["annotation"] += [key, value]
+        found[parent][key].append(value)
+    return found

@@ -1,0 +1,131 @@
+"""ISession: looking at sessions, opening them for others, ending them, and the values that clients keep in them."""
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import omero
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.people.passwords import is_password
+from omero_embedded.people.sessions import TIME_TO_IDLE
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session
+
+
+class SessionService:
+    interface = "::omero::api::ISession"
+
+    def __init__(self, server: Server, session: Session):
+        self.server, self.session = server, session
+
+    def _find(self, uuid: str) -> Session:
+        """An open session that the caller may see: the own ones, or all for an administrator who may."""
+        found = self.server.sessions.find(uuid)
+        ctx = self.server.sessions.context(self.session, None)
+        if found is None or not ("ReadSession" in ctx.privileges or found.user == self.session.user):
+            raise refuse(omero.RemovedSessionException, "There is no such session.")
+        return found
+
+    def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
+        entity = self.server.schema["Session"]
+        ctx = replace(ctx, privileges=ctx.privileges | {"ReadSession"})  # these the caller may see
+        with self.server.store.read() as connection:
+            loader = Loader(connection, ctx)
+            found = list(loader.get(entity, [session.id for session in sessions]).values())
+            loader.fetch(found, entity.fields["owner"])
+        return found
+
+    def getSession(self, ctx: Context, uuid):
+        return self._loaded(ctx, [self._find(uuid)])[0]
+
+    def getReferenceCount(self, ctx: Context, uuid):
+        return self._find(uuid).references
+
+    def closeSession(self, ctx: Context, session):
+        """One reference less; -2 when that was the last."""
+        left = self.server.sessions.release(self._find(session.uuid.val), close=True)
+        return left if left else -2
+
+    def getMyOpenSessions(self, ctx: Context):
+        return self._loaded(ctx, [session for session in self.server.sessions.of_user(ctx.user)
+                                  if session.real_owner == self.session.real_owner or "ReadSession" in ctx.privileges])
+
+    def getMyOpenAgentSessions(self, ctx: Context, agent):
+        return [one for one in self.getMyOpenSessions(ctx) if one.userAgent and one.userAgent.val == agent]
+
+    def getMyOpenClientSessions(self, ctx: Context):
+        return self.getMyOpenSessions(ctx)
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def createSession(self, ctx: Context, principal, password):
+        """A session of a user whose password the caller knows."""
+        user = self.server.accounts.find(principal.name)
+        with self.server.store.read() as connection:
+            if not is_password(connection, user, password or "") or user is None:
+                raise refuse(omero.SecurityViolation, "The password is wrong.")
+        return self._open(ctx, user, principal, by_password=True)
+
+    def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
+        """One more session of the caller, which lasts no longer than asked."""
+        made = self.server.sessions.open(self.session.user, group or "", self.session.event_type,
+                                         sudoer=None if self.session.sudoer is None else self.session,
+                                         time_to_live=time_to_live, time_to_idle=time_to_idle)
+        return self._loaded(ctx, [made])[0]
+
+    def createSessionWithTimeout(self, ctx: Context, principal, time_to_live):
+        return self.createSessionWithTimeouts(ctx, principal, time_to_live, TIME_TO_IDLE)
+
+    def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
+        """An administrator opens a session as another user."""
+        if "Sudo" not in ctx.privileges:
+            raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others, if that is among "
+                                                  "their privileges.")
+        user = self.server.accounts.find(principal.name)
+        if user is None:
+            raise refuse(omero.ApiUsageException, f"There is no user {principal.name}.")
+        return self._open(ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle,
+                          sudoer=self.session)
+
+    def _open(self, ctx: Context, user: int, principal, **how):
+        made = self.server.sessions.open(user, principal.group or "", principal.eventType or "User", **how)
+        return self._loaded(ctx, [made])[0]
+
+    # -- values of a session -------------------------------------------------------------------------------------
+
+    def getInput(self, ctx: Context, uuid, key):
+        return self._find(uuid).inputs.get(key)
+
+    def getOutput(self, ctx: Context, uuid, key):
+        return self._find(uuid).outputs.get(key)
+
+    def setInput(self, ctx: Context, uuid, key, value):
+        _put(self._find(uuid).inputs, key, value)
+
+    def setOutput(self, ctx: Context, uuid, key, value):
+        _put(self._find(uuid).outputs, key, value)
+
+    def getInputKeys(self, ctx: Context, uuid):
+        return sorted(self._find(uuid).inputs)
+
+    def getOutputKeys(self, ctx: Context, uuid):
+        return sorted(self._find(uuid).outputs)
+
+    def getInputs(self, ctx: Context, uuid):
+        return dict(self._find(uuid).inputs)
+
+    def getOutputs(self, ctx: Context, uuid):
+        return dict(self._find(uuid).outputs)
+
+
+def _put(values: dict, key: str, value) -> None:
+    """Keep a value; None takes it away."""
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value

@@ -1,0 +1,44 @@
+"""IShare: sharing of images between groups, which OMERO has given up; there are no shares, and none are made."""
+from __future__ import annotations
+
+import omero
+
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+
+
+class ShareService:
+    interface = "::omero::api::IShare"
+
+    def __init__(self, server, session):
+        pass
+
+    def getOwnShares(self, ctx: Context, active):
+        return []
+
+    def getMemberShares(self, ctx: Context, active):
+        return []
+
+    def getSharesOwnedBy(self, ctx: Context, user, active):
+        return []
+
+    def getMemberSharesFor(self, ctx: Context, user, active):
+        return []
+
+    def getMemberCount(self, ctx: Context, shares):
+        return dict.fromkeys(shares, 0)
+
+    def getCommentCount(self, ctx: Context, shares):
+        return dict.fromkeys(shares, 0)
+
+    def getShare(self, ctx: Context, share):
+        return None
+
+    def getContents(self, ctx: Context, share):
+        raise refuse(omero.ValidationException, f"There is no share {share}.")
+
+    def activate(self, ctx: Context, share):
+        raise refuse(omero.ValidationException, f"There is no share {share}.")
+
+    def deactivate(self, ctx: Context):
+        """No share is active."""

@@ -1,0 +1,111 @@
+"""Table: an open OMERO.table."""
+from __future__ import annotations
+
+import omero
+import sqlalchemy as sa
+
+from omero_embedded.model import deleting
+from omero_embedded.model.access import Context
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.saving import new_event
+from omero_embedded.files.store import forget
+from omero_embedded.files.tables import TableFile
+
+
+class TableService(StatefulService):
+    interface = "::omero::grid::Table"
+
+    def open(self, ctx: Context, oid: int) -> None:
+        """Take the original file that the table is in; ValidationException, SecurityViolation where it can't be."""
+        files = self.server.schema["OriginalFile"].table
+        with self.server.store.read() as connection:
+            row = connection.execute(sa.select(files.c._owner, files.c._group).where(files.c.id == oid)).first()
+        if row is None:
+            raise refuse(omero.ValidationException, f"There is no original file {oid}.")
+        if not ctx.may_see(row._owner, row._group):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
+        self._id, self._owner, self._group = oid, row._owner, row._group
+        self._table = TableFile(self.server.store, oid)
+        self._written, self._writer = False, 0  # and its number in the list of what is unsaved
+
+    def release(self, ctx: Context | None) -> None:
+        """Keep the file's size, if something was written."""
+        if self._written and self._table.path.exists():
+            files = self.server.schema["OriginalFile"].table
+            values = {"size": self._table.path.stat().st_size}
+            with self.server.store.write() as connection:
+                if ctx is not None:
+                    values["_updateEvent"] = new_event(connection, ctx)
+                connection.execute(files.update().where(files.c.id == self._id).values(**values))
+                forget(connection, "settle", [("originalfile", self._id)], self._writer)
+            self._written = False
+
+    def _write(self, ctx: Context) -> TableFile:
+        if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
+            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the table {self._id}.")
+        if not self._written:
+            self._writer = self.server.store.note_unsaved("originalfile", self._id)
+        self._written = True
+        return self._table
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def getOriginalFile(self, ctx: Context):
+        with self.server.store.read() as connection:
+            return Loader(connection, ctx).get(self.server.schema["OriginalFile"], [self._id]).get(self._id)
+
+    def getHeaders(self, ctx: Context):
+        return self._table.headers()
+
+    def getNumberOfRows(self, ctx: Context):
+        return self._table.count()
+
+    def getWhereList(self, ctx: Context, condition, variables, start, stop, step):
+        return self._table.where(condition, variables, start, stop, step)
+
+    def read(self, ctx: Context, columns, start, stop):
+        """Rows start to stop; all of them where both are 0."""
+        count = self._table.count()
+        return self._table.read(columns, range(start, min(stop, count)) if start or stop else range(count))
+
+    def readCoordinates(self, ctx: Context, rows):
+        return self._table.read(range(len(self._table.headers())), rows or range(self._table.count()))
+
+    def slice(self, ctx: Context, columns, rows):
+        return self._table.read(columns or range(len(self._table.headers())), rows or range(self._table.count()))
+
+    def getAllMetadata(self, ctx: Context):
+        return self._table.metadata()
+
+    def getMetadata(self, ctx: Context, key):
+        return self._table.metadata().get(key)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def initialize(self, ctx: Context, columns):
+        self._write(ctx).initialize(columns)
+
+    def addData(self, ctx: Context, columns):
+        self._write(ctx).add(columns)
+
+    def update(self, ctx: Context, data):
+        self._write(ctx).update(data.rowNumbers, data.columns)
+
+    def addColumn(self, ctx: Context, column):
+        raise refuse(omero.ApiUsageException, "A table's columns are those that it was initialized with.")
+
+    def setMetadata(self, ctx: Context, key, value):
+        self._write(ctx).set_metadata({key: value})
+
+    def setAllMetadata(self, ctx: Context, values):
+        self._write(ctx).set_metadata(values)
+
+    def delete(self, ctx: Context):
+        """Delete the original file, and the table in it."""
+        self._write(ctx)
+        with self.server.store.write() as connection:
+            deleting.delete_parts(connection, ctx, self.server.schema["OriginalFile"], [self._id])
+            forget(connection, "settle", [("originalfile", self._id)])
+        self._written = False

@@ -1,0 +1,152 @@
+"""ThumbnailStore: small pictures of images. They are made when they are asked for, and not kept."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import omero
+from omero.rtypes import unwrap
+
+from omero_embedded.rendering import pictures, settings
+from omero_embedded.model.access import Context
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.errors import refuse
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session
+
+LONGEST, SIZE = 48, 96  # where no size is said
+QUALITY = 0.85
+Size = Callable[[int, int], tuple[int, int]]  # from an image's width and height to its thumbnail's
+
+
+class ThumbnailService(StatefulService):
+    interface = "::omero::api::ThumbnailStore"
+
+    def __init__(self, server: Server, session: Session):
+        super().__init__(server, session)
+        self.store, self.schema = server.store, server.schema
+        self._source: settings.Source | None = None
+        self._settings: settings.Settings | None = None
+
+    def setPixelsId(self, ctx: Context, pixels):
+        """Choose the pixels; whether there are rendering settings for them."""
+        with self.store.read() as connection:
+            self._source = settings.load_source(self.store, connection, ctx, pixels)
+            self._settings = settings.find_settings(connection, self._source, ctx.user)
+        return self._settings is not None
+
+    def setRenderingDefId(self, ctx: Context, oid):
+        with self.store.read() as connection:
+            self._settings = settings.visible_settings(connection, ctx, self.source, oid)
+
+    def getRenderingDefId(self, ctx: Context):
+        if self._settings is None or self._settings.id is None:
+            raise refuse(omero.ApiUsageException, "There are no rendering settings for these pixels.")
+        return self._settings.id
+
+    def resetDefaults(self, ctx: Context):
+        """Keep OMERO's own settings for the pixels as the caller's."""
+        fresh = self.source.defaults()
+        with self.store.write() as connection:
+            own = settings.find_settings(connection, self.source, ctx.user)
+            if own is not None:
+                fresh.id, fresh.owner = own.id, own.owner
+            settings.save_settings(connection, ctx, self.source, fresh)
+        self._settings = fresh
+
+    @property
+    def source(self) -> settings.Source:
+        if self._source is None:
+            raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call setPixelsId first.")
+        return self._source
+
+    # -- of the chosen pixels ------------------------------------------------------------------------------------
+
+    def getThumbnail(self, ctx: Context, width, height):
+        """A JPEG of exactly this size."""
+        return self._of_chosen(_exactly(width, height))
+
+    getThumbnailDirect = getThumbnail
+    getThumbnailWithoutDefault = getThumbnail
+
+    def getThumbnailByLongestSide(self, ctx: Context, size):
+        """A JPEG of the image's shape, its longer side of this size."""
+        return self._of_chosen(_longest(size))
+
+    getThumbnailByLongestSideDirect = getThumbnailByLongestSide
+
+    def getThumbnailForSectionDirect(self, ctx: Context, z, t, width, height):
+        return self._of_chosen(_exactly(width, height), (z, t))
+
+    def getThumbnailForSectionByLongestSideDirect(self, ctx: Context, z, t, size):
+        return self._of_chosen(_longest(size), (z, t))
+
+    def _of_chosen(self, size: Size, section: tuple[int, int] | None = None) -> bytes:
+        if self._settings is None:
+            self._settings = self.source.defaults()
+        return _thumbnail(self.source, self._settings, size, section)
+
+    # -- of many -------------------------------------------------------------------------------------------------
+
+    def getThumbnailSet(self, ctx: Context, width, height, pixels):
+        return self._of_many(ctx, pixels, _exactly(width, height))
+
+    def getThumbnailByLongestSideSet(self, ctx: Context, size, pixels):
+        return self._of_many(ctx, pixels, _longest(size))
+
+    def _of_many(self, ctx: Context, pixels: list[int], size: Size) -> dict[int, bytes]:
+        """Thumbnails by the id of the pixels; an empty one for those that there is nothing to show of."""
+        made: dict[int, bytes] = {}
+        for oid in dict.fromkeys(pixels):
+            try:
+                with self.store.read() as connection:
+                    source = settings.load_source(self.store, connection, ctx, oid)
+                    found = settings.find_settings(connection, source, ctx.user)
+                made[oid] = _thumbnail(source, found or source.defaults(), size, None)
+            except omero.ValidationException:
+                made[oid] = b""
+        return made
+
+    # -- keeping: nothing is kept, so nothing is in progress ------------------------------------------------------
+
+    def isInProgress(self, ctx: Context):
+        return False
+
+    def thumbnailExists(self, ctx: Context, width, height):
+        return False
+
+    def createThumbnail(self, ctx: Context, width, height):
+        self.source  # noqa: B018  (asks for pixels to be chosen)
+
+    def createThumbnails(self, ctx: Context):
+        self.source  # noqa: B018
+
+    def createThumbnailsByLongestSideSet(self, ctx: Context, size, pixels):
+        """Nothing to do before they are asked for."""
+
+
+def _thumbnail(source: settings.Source, shown: settings.Settings, size: Size, section: tuple[int, int] | None) -> bytes:
+    z, t = section or (shown.z, shown.t)
+    picture = source.picture(shown, z, t)
+    return pictures.jpeg(pictures.resize(picture, *size(picture.shape[1], picture.shape[0])), QUALITY)
+
+
+def _exactly(width, height) -> Size:
+    asked = tuple(SIZE if side is None else unwrap(side) for side in (width, height))
+    if min(asked) < 1:
+        raise refuse(omero.ApiUsageException, f"There is no thumbnail of {asked[0]} x {asked[1]} pixels.")
+    return lambda *_: (asked[0], asked[1])
+
+
+def _longest(size) -> Size:
+    side = LONGEST if size is None else unwrap(size)
+    if side < 1:
+        raise refuse(omero.ApiUsageException, f"There is no thumbnail of {side} pixels.")
+
+    def scaled(width: int, height: int) -> tuple[int, int]:
+        factor = side / max(width, height)
+        return max(1, int(width * factor)), max(1, int(height * factor))
+
+    return scaled

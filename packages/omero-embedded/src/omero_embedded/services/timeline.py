@@ -1,0 +1,92 @@
+"""ITimeline: what was changed when."""
+from __future__ import annotations
+
+import omero
+import sqlalchemy as sa
+from omero.model import IObject
+from omero.rtypes import unwrap
+
+from omero_embedded.model import rows
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.schema import Entity
+
+KINDS = ("Project", "Dataset", "Image", "Annotation", "RenderingDef", "Screen", "Plate", "PlateAcquisition")
+
+
+class TimelineService:
+    """Goes by the time of an object's last change. Single changes are not logged, so there are no event logs."""
+
+    interface = "::omero::api::ITimeline"
+
+    def __init__(self, server, session):
+        self.store, self.schema = server.store, server.schema
+
+    def getByPeriod(self, ctx: Context, kinds, start, end, parameters, merge) -> dict[str, list[IObject]]:
+        """The newest objects of each kind (of all kinds together with `merge`), changed from start to end."""
+        return self._newest(ctx, kinds, (start.val, end.val), parameters, merge)
+
+    def getMostRecentObjects(self, ctx: Context, kinds, parameters, merge) -> dict[str, list[IObject]]:
+        return self._newest(ctx, kinds, None, parameters, merge)
+
+    def countByPeriod(self, ctx: Context, kinds, start, end, parameters) -> dict[str, int]:
+        with self.store.read() as connection:
+            return {name: connection.execute(sa.select(sa.func.count()).select_from(self._changed(
+                ctx, entity, (start.val, end.val), parameters).subquery())).scalar() or 0
+                for name, entity in self._entities(kinds).items()}
+
+    def getEventLogsByPeriod(self, ctx: Context, start, end, parameters) -> list[IObject]:
+        return []
+
+    def getMostRecentShareCommentLinks(self, ctx: Context, parameters) -> list[IObject]:
+        return []
+
+    def _newest(self, ctx: Context, kinds, period: tuple[int, int] | None, parameters,
+                merge: bool) -> dict[str, list[IObject]]:
+        asked = parameters.theFilter if parameters is not None else None
+        limit, offset = (unwrap(asked.limit), unwrap(asked.offset) or 0) if asked is not None else (None, 0)
+        with self.store.read() as connection:
+            found: list[tuple[int, str, int]] = []
+            for name, entity in self._entities(kinds).items():
+                of_kind = [(time, name, oid) for oid, time in connection.execute(
+                    self._changed(ctx, entity, period, parameters))]
+                found += of_kind if merge else _page(of_kind, limit, offset)
+            if merge:
+                found = _page(sorted(found, reverse=True), limit, offset)
+            loader = Loader(connection, ctx)
+            answer = {}
+            for name, entity in self._entities(kinds).items():
+                objects = loader.get(entity, [oid for _, kind, oid in found if kind == name])
+                loader.load_stamps(objects.values())
+                answer[name] = list(objects.values())
+        return answer
+
+    def _entities(self, kinds) -> dict[str, Entity]:
+        found = {}
+        for name in kinds or KINDS:
+            entity = self.schema.find(name)
+            if entity is None or entity.is_global or not entity.is_mutable:
+                raise refuse(omero.ApiUsageException, f"{name} has no history: ask for one of {', '.join(KINDS)}.")
+            found[name] = entity
+        return found
+
+    def _changed(self, ctx: Context, entity: Entity, period: tuple[int, int] | None, parameters) -> sa.Select:
+        """Ids and times of the last change, newest first."""
+        columns, events = entity.table.c, self.schema["Event"].table
+        statement = sa.select(columns.id, events.c.time).join(events, columns._updateEvent == events.c.id).where(
+            *rows.visible(ctx, entity)).order_by(events.c.time.desc(), columns.id.desc())
+        if "class" in columns:
+            statement = statement.where(columns["class"].in_([one.name for one in (entity, *entity.family())]))
+        if period is not None:
+            statement = statement.where(events.c.time.between(*period))
+        asked = parameters.theFilter if parameters is not None else None
+        if asked is not None:
+            for column, value in ((columns._owner, asked.ownerId), (columns._group, asked.groupId)):
+                if value is not None and value.val >= 0:
+                    statement = statement.where(column == value.val)
+        return statement
+
+
+def _page(found: list, limit: int | None, offset: int) -> list:
+    return found[offset:] if limit is None else found[offset:offset + limit]

@@ -1,0 +1,59 @@
+"""IUpdate: saving and deleting model objects."""
+from __future__ import annotations
+
+import omero
+from omero.model import IObject
+
+from omero_embedded.model import deleting, rows, saving
+from omero_embedded.model.access import Context
+from omero_embedded.errors import refuse
+
+
+class UpdateService:
+    """Every call is one transaction: all of it is stored, or nothing."""
+
+    interface = "::omero::api::IUpdate"
+
+    def __init__(self, server, session):
+        self.store = server.store
+
+    def saveObject(self, ctx: Context, obj: IObject) -> None:
+        self.saveAndReturnIds(ctx, [obj])
+
+    def saveArray(self, ctx: Context, graph: list[IObject]) -> None:
+        self.saveAndReturnIds(ctx, graph)
+
+    saveCollection = saveArray
+
+    def saveAndReturnObject(self, ctx: Context, obj: IObject) -> IObject:
+        return self.saveAndReturnArray(ctx, [obj])[0]
+
+    def saveAndReturnArray(self, ctx: Context, graph: list[IObject]) -> list[IObject]:
+        with self.store.write() as connection:
+            return saving.save(connection, ctx, _all_there(graph))
+
+    def saveAndReturnIds(self, ctx: Context, graph: list[IObject]) -> list[int]:
+        with self.store.write() as connection:
+            return saving.save_ids(connection, ctx, _all_there(graph))
+
+    def deleteObject(self, ctx: Context, row: IObject) -> None:
+        (obj,) = _all_there([row])
+        entity = self.store.schema.of(obj)
+        oid = rows.id_of(obj)
+        with self.store.write() as connection:
+            found = {} if oid is None else rows.select_rows(connection, entity.table, [oid])
+            if oid is None or oid not in found:
+                raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
+            if not entity.is_global and not ctx.may_see(found[oid]["_owner"], found[oid]["_group"]):
+                raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {ctx.user_name} here.")
+            deleting.delete_parts(connection, ctx, entity, [oid])
+
+    def indexObject(self, ctx: Context, row: IObject) -> None:
+        """Nothing to do: searches read the tables themselves."""
+        _all_there([row])
+
+
+def _all_there(objects: list[IObject]) -> list[IObject]:
+    if any(obj is None for obj in objects):
+        raise refuse(omero.ApiUsageException, "Null can't be saved or deleted.")
+    return objects
