@@ -15,9 +15,9 @@ import numpy as np
 import omero
 import omero.clients
 from omero.gateway import BlitzGateway
-
 from omero_embedded import process
-from openhcs_omero.omero.paths import well_name
+
+from openhcs_omero.plates.paths import well_name
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,9 +17,9 @@ from omero.rtypes import rint, rstring
 from polystore.omero_local import OMEROLocalBackend as Polystore
 
 from benchmarks.common import BenchServer, Ratio, best, counted_calls, wells_of
-from openhcs_omero.omero import services
-from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.plates.paths import parse_well
 
 SITES, CHANNELS = 9, 2
 WELLS_A_SAVE = 32
@@ -30,7 +30,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     calls = []
     for wells in (96,) if quick else ROUNDS:
         with server.login() as conn:
-            services.query(conn)  # asked for once a session
+            queries.query(conn)  # asked for once a session
             plate = _make(conn, wells)
             runs: dict[str, Callable[[], object]] = {
                 "ours": lambda conn=conn, plate=plate: load_plate(conn, plate).list_paths(),
@@ -42,7 +42,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
                     took = best({name: partial(_count, counts, counted, name, run) for name, run in runs.items()},
                                 1 if quick else ROUNDS[wells])
             finally:
-                services.delete(conn, services.current_group(conn), Plate=[plate])
+                queries.delete(conn, queries.current_group(conn), Plate=[plate])
         for peer in ("polystore", "BlitzGateway"):
             target = 50 if peer == "polystore" and wells == 384 else None
             what = f"open {wells} x {SITES}, against {peer}"
@@ -71,7 +71,7 @@ def _gateway(conn: BlitzGateway, plate: int) -> list[tuple[Any, ...]]:
 
 def _make(conn: BlitzGateway, wells: int) -> int:
     """A plate with the rows of its images and no pixels; its id."""
-    save, group = services.update(conn), services.context(conn, services.current_group(conn))
+    save, group = queries.update(conn), queries.context(conn, queries.current_group(conn))
     plate = PlateI()
     plate.name = rstring(f"benchmark {uuid.uuid4().hex[:8]}")
     plate = PlateI(save.saveAndReturnObject(plate, group).id.val, False)

@@ -12,16 +12,17 @@ from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
 from benchmarks.common import BenchServer, noise, wells_of
-from openhcs_omero.omero import services
-from openhcs_omero.omero.paths import parse_well
-from openhcs_omero.omero.pixels import NewImage, write_well_images
+from openhcs_omero.omero import queries
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.paths import parse_well
 
 AT_ONCE = 48  # images in a call
 
 
 def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: str = "uint16") -> int:
     """A plate of 96, 384 or 1536 wells with a site each; `shape` is that of its image (T, C, Z, Y, X). Its id."""
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     plate, names = PlateI(), wells_of(wells)
     plate.name = rstring("benchmark")
     for begin in range(0, wells, AT_ONCE):
@@ -33,7 +34,7 @@ def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: st
             sample.image = ImageI(image.image_id, False)
             well.addWellSample(sample)
             plate.addWell(well)
-    made = services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+    made = queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group)).id.val
     os.sync()  # what is measured next doesn't wait for these pixels to be on the disk
     return made
 
@@ -43,7 +44,7 @@ def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
     from openhcs_omero.omero.derived import find_derived
 
     derived = [find_derived(conn, plate, "processed") for plate in plates]
-    services.delete(conn, services.current_group(conn), Plate=[*plates, *(one for one in derived if one is not None)])
+    queries.delete(conn, queries.current_group(conn), Plate=[*plates, *(one for one in derived if one is not None)])
 
 
 # In a folder with a config.yaml, where Snakemake has listed the wells and made the derived plate: some of the wells
@@ -51,7 +52,7 @@ def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
 WITHOUT_SNAKEMAKE = """
 import json, sys
 from openhcs_omero.core.config import read_config
-from openhcs_omero.core.jobs import process_well
+from openhcs_omero.core.rules import process_well
 
 settings = read_config(json.load(open("config.yaml")))
 (plate,) = settings.plates

@@ -18,11 +18,15 @@ from polystore.omero_local import OMEROLocalBackend as Polystore
 
 from benchmarks.common import BenchServer, Ratio, best, noise
 from benchmarks.network import distant
-from openhcs_omero.omero import near, services
-from openhcs_omero.omero.connection import Server, connect, disconnect
+from openhcs_omero.omero import near, queries
+from openhcs_omero.omero.connection import connect, disconnect
 from openhcs_omero.omero.near import pixels_file
-from openhcs_omero.omero.pixels import NewImage, read_sites, write_well_images
-from openhcs_omero.omero.plate import ImageStructure, load_plate
+from openhcs_omero.omero.pixels import read_sites
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.server import Server
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.structure import ImageStructure
 
 ROUNDS = 8
 SIZES = (4, 1080), (2, 512)  # channels, and pixels along a side
@@ -39,7 +43,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
                 if (channels, side) == SIZES[0] and server.data is not None:
                     yield from _near(server, plate, rounds)
             finally:
-                services.delete(conn, services.current_group(conn), Plate=[plate])
+                queries.delete(conn, queries.current_group(conn), Plate=[plate])
 
 
 def _over_ice(server: BenchServer, conn: BlitzGateway, plate: int, rounds: int) -> Iterator[Ratio]:
@@ -145,7 +149,7 @@ def _store(conn: BlitzGateway, images: list[ImageStructure]) -> None:
 
 def _make(conn: BlitzGateway, sites: int, channels: int, side: int) -> int:
     """A plate of one well; its id."""
-    group, plate, well = services.current_group(conn), PlateI(), WellI()
+    group, plate, well = queries.current_group(conn), PlateI(), WellI()
     plate.name, well.row, well.column = rstring("benchmark reading"), rint(0), rint(0)
     images = [NewImage(f"A01 {site}", noise((1, channels, 1, side, side), site)) for site in range(1, sites + 1)]
     for image in write_well_images(conn, images, "benchmark", group):
@@ -153,4 +157,4 @@ def _make(conn: BlitzGateway, sites: int, channels: int, side: int) -> int:
         sample.image = ImageI(image.image_id, False)
         well.addWellSample(sample)
     plate.addWell(well)
-    return services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+    return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group)).id.val

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, BenchServer, Ratio, wells_of
 from benchmarks.plates import WITHOUT_SNAKEMAKE, delete_plates, make_plate, run, run_snakemake
-from openhcs_omero.omero.connection import Server, connect, disconnect
+from openhcs_omero.omero.connection import connect, disconnect
+from openhcs_omero.omero.server import Server
 
 sys.path.append(str(ROOT / "tests" / "slurm"))
 from slurm_cluster import SlurmCluster, Unavailable

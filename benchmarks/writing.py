@@ -19,10 +19,11 @@ from polystore.omero_local import OMEROLocalBackend as Polystore
 from benchmarks.common import BenchServer, Ratio, best, counted_calls, noise, wells_of
 from benchmarks.opening import plain_image
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.paths import parse_well
-from openhcs_omero.omero.pixels import NewImage, write_well_images
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.paths import parse_well
 
 SITES = 9
 
@@ -61,7 +62,7 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
 
     def write_images() -> None:
         new = [NewImage(f"{label} {next(number)}", site) for site in sites]
-        written = write_well_images(conn, new, "benchmark", services.current_group(conn))
+        written = write_well_images(conn, new, "benchmark", queries.current_group(conn))
         images.extend(image.image_id for image in written)
 
     def numpy_seq() -> None:
@@ -101,12 +102,12 @@ def _source(conn: BlitzGateway) -> int:
         sample.image = plain_image(name)
         well.addWellSample(sample)
         plate.addWell(well)
-    group = services.context(conn, services.current_group(conn))
-    return services.update(conn).saveAndReturnObject(plate, group).id.val
+    group = queries.context(conn, queries.current_group(conn))
+    return queries.update(conn).saveAndReturnObject(plate, group).id.val
 
 
 def _clean(conn: BlitzGateway, source: int, images: list[int]) -> None:
-    theirs = services.rows(conn, "select p.id from Plate p where p.name = :name", name=f"plate_{source}_outputs_images")
+    theirs = queries.rows(conn, "select p.id from Plate p where p.name = :name", name=f"plate_{source}_outputs_images")
     derived = find_derived(conn, source, "bench")
     plates = [source, *(row[0] for row in theirs), *([derived] if derived else [])]
-    services.delete(conn, services.current_group(conn), Plate=plates, Image=images)
+    queries.delete(conn, queries.current_group(conn), Plate=plates, Image=images)

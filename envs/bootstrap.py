@@ -124,7 +124,8 @@ def build_ice(python: Path, cache: Path) -> None:
 def install_project(python: Path, extras: str) -> None:
     """Install this folder (editable) with pinned dependencies."""
     constraints = ROOT / "envs" / "constraints.txt"
-    state = (ROOT / "pyproject.toml").read_bytes() + (EMBEDDED / "pyproject.toml").read_bytes() + constraints.read_bytes() + extras.encode()
+    projects = b"".join((folder / "pyproject.toml").read_bytes() for folder in (ROOT, EMBEDDED))
+    state = projects + constraints.read_bytes() + extras.encode()
     install(python, state, "-c", constraints, "-e", EMBEDDED, "-e", f"{ROOT}[{extras}]")
 
 

@@ -15,8 +15,9 @@ from openhcs_omero.errors import OpenHCSError
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
-    from openhcs_omero.omero.connection import BlitzGateway, Server
-    from openhcs_omero.omero.paths import VirtualPath
+    from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.server import Server
+    from openhcs_omero.plates.paths import VirtualPath
 
 app = typer.Typer(
     add_completion=False,
@@ -72,7 +73,7 @@ def _reason(error: Exception) -> str:
 
 
 def _server(host: str | None, port: int | None, user: str | None, data_dir: str | None = None) -> "Server":
-    from openhcs_omero.omero.connection import Server
+    from openhcs_omero.omero.server import Server
 
     return Server.from_config({"host": host, "port": port, "user": user, "data_dir": data_dir})
 
@@ -309,7 +310,7 @@ def zmq_keys(
 
 def _parse(text: str) -> "VirtualPath":
     """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
-    from openhcs_omero.omero.paths import VirtualPath, in_full
+    from openhcs_omero.plates.paths import VirtualPath, in_full
 
     try:
         return VirtualPath.parse(in_full(text))

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from omero_embedded.process import start
+
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
-from omero_embedded.process import start
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064

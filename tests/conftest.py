@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from omero_embedded.pytest_plugin import OmeroServer, embedded_server
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.io.zarr import ZarrBackend
-from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.plates.paths import parse_well
 
 CHANNELS = ("DAPI", "FITC", "Texas Red", "Cy5")
 PIXEL_SIZE = 0.65  # um

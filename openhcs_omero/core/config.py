@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.errors import ConfigError
-from openhcs_omero.omero.paths import plate_of
+from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
-    from openhcs_omero.omero.connection import Server
+    from openhcs_omero.omero.server import Server
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Settings:
 
     def server(self) -> Server:
         """The OMERO server that `omero:` and the environment name."""
-        from openhcs_omero.omero.connection import Server  # omero-py takes a second; not every job needs it
+        from openhcs_omero.omero.server import Server
 
         return Server.from_config(self.omero)
 

@@ -119,7 +119,7 @@ def _colormap(name: str = "viridis") -> Any:
 
 def _label(axes: Any, rows: range, columns: range) -> None:
     """Wells' letters and numbers at the axes, every one or as many as can be read."""
-    from openhcs_omero.omero.paths import well_name
+    from openhcs_omero.plates.paths import well_name
 
     every = 1 if len(columns) <= 24 else 4
     shown = range(0, len(columns), every)

@@ -8,9 +8,9 @@ import numpy as np
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.base import Plane
 from openhcs_omero.microscopes.detect import folder_handler
-from openhcs_omero.omero.importing import Layout
-from openhcs_omero.omero.paths import parse_well
-from openhcs_omero.omero.pixels import storable
+from openhcs_omero.microscopes.named_tiffs import Layout
+from openhcs_omero.plates.image import storable
+from openhcs_omero.plates.paths import parse_well
 
 
 def microscope_layout(folder: Path) -> Layout | None:

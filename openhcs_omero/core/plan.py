@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.core.config import Settings, Step, check_config, read_config
-from openhcs_omero.core.files import read_record, write, write_if_changed
-from openhcs_omero.core.plates import open_plates
-from openhcs_omero.core.records import forget_stale
-from openhcs_omero.core.steps import load_step, source_hash
-from openhcs_omero.errors import ConfigError, PlateError
+from openhcs_omero.core.plates import choose_wells, open_plates
+from openhcs_omero.core.provenance import RUN_VARIABLE
+from openhcs_omero.core.records import forget_stale, read_record
+from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.source import source_hash
+from openhcs_omero.errors import ConfigError
+from openhcs_omero.io.atomic import write, write_if_changed
 
 if TYPE_CHECKING:
-    from openhcs_omero.omero.connection import BlitzGateway, Server
-    from openhcs_omero.omero.plate import PlateStructure
+    from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.server import Server
+    from openhcs_omero.plates.structure import PlateStructure
 
-RUN_VARIABLE = "OPENHCS_OMERO_RUN"
 LIBRARIES_MB = 500
 
 
@@ -162,26 +164,6 @@ def _recorded(settings: Settings, plate: str) -> PlateState:
     return PlateState(**record)
 
 
-def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:
-    """The plate with the wells that the configuration asks for and no others.
-
-    Raises
-    ------
-    PlateError
-        Where a well is not in the plate, or has no images, or they differ in size or type.
-    """
-    from openhcs_omero.omero.paths import expand_wells
-
-    plate.check_images()
-    try:
-        chosen = plate.only(expand_wells(settings.wells, plate.wells))
-    except PlateError as error:
-        raise PlateError(f"plate {plate.label}: {error}") from None
-    if empty := [name for name, well in chosen.wells.items() if not well.images]:
-        raise PlateError(f"plate {plate.label} has wells without images ({_some(empty)}): name those with images in "
-                         f"`wells`, which begin [{', '.join(plate.wells_with_images()[:3])}]")
-    chosen.check_uniform()
-    return chosen
 
 
 def _memory(plate: PlateStructure) -> int:
@@ -196,5 +178,3 @@ def _memory(plate: PlateStructure) -> int:
     return LIBRARIES_MB + (len(largest.images) * per_site + 3 * 8) * pixels // 10**6
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,24 +1,33 @@
 """A plate of the configuration, opened: what reads it, and where its results go. All that follows asks only these."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openhcs_omero.core.config import Settings
-from openhcs_omero.core.outputs import FolderOutput, OMEROOutput, Output
-from openhcs_omero.core.planner import MaterializationFlagPlanner
+from openhcs_omero.core.materialization import MaterializationFlagPlanner
+from openhcs_omero.core.outputs.base import Output
+from openhcs_omero.core.outputs.folder import FolderOutput
+from openhcs_omero.core.outputs.omero import OMEROOutput
+from openhcs_omero.errors import PlateError
 from openhcs_omero.io.base import StorageRegistry, storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import MicroscopeHandler
 from openhcs_omero.microscopes.detect import handler_of
-from openhcs_omero.omero.paths import plate_of
+from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
-    from openhcs_omero.omero.connection import BlitzGateway, Server
-    from openhcs_omero.omero.plate import PlateStructure
+    from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.server import Server
+    from openhcs_omero.plates.structure import PlateStructure
+
+if TYPE_CHECKING:
+    from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.server import Server
+    from openhcs_omero.plates.structure import PlateStructure
 
 
 @dataclass(frozen=True)
@@ -76,3 +85,29 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
                   else FolderOutput(backend, name, settings.folder(label), path))
         plates.append(Plate(label, path, handler, files, output))
     return plates
+
+
+def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:
+    """The plate with the wells that the configuration asks for and no others.
+
+    Raises
+    ------
+    PlateError
+        Where a well is not in the plate, or has no images, or they differ in size or type.
+    """
+    from openhcs_omero.plates.paths import expand_wells
+
+    plate.check_images()
+    try:
+        chosen = plate.only(expand_wells(settings.wells, plate.wells))
+    except PlateError as error:
+        raise PlateError(f"plate {plate.label}: {error}") from None
+    if empty := [name for name, well in chosen.wells.items() if not well.images]:
+        raise PlateError(f"plate {plate.label} has wells without images ({_some(empty)}): name those with images in "
+                         f"`wells`, which begin [{', '.join(plate.wells_with_images()[:3])}]")
+    chosen.check_uniform()
+    return chosen
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

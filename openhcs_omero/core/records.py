@@ -9,18 +9,19 @@
 """
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.files import read_record, write
+from openhcs_omero.io.atomic import write
 from openhcs_omero.microscopes.base import Backend, PlateListing
-from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 if TYPE_CHECKING:
-    from openhcs_omero.core.outputs import Output
+    from openhcs_omero.core.outputs.base import Output
 
 
 def well_record(plate_path: str, listing: PlateListing, well: str) -> dict[str, Any]:
@@ -79,3 +80,12 @@ def forget_stale(output: Output, plate: PlateStructure, folder: Path) -> None:
         paths[well].unlink()
     if published is None or not output.is_published(published):
         (folder / "annotations.json").unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON record; None where there is none or it is damaged."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openhcs_omero.core.files import write
+from openhcs_omero.io.atomic import write
 
 PLACE = ("plate", "well", "row", "column", "site")
 

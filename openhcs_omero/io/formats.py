@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.io.base import BadData, MissingFile, PathLike
-from openhcs_omero.omero.pixeltypes import OMERO_NAMES
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
 """What both OMERO and OME-TIFF can hold."""

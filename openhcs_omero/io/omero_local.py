@@ -15,14 +15,17 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.formats import check_image, decode, encode
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
-from openhcs_omero.omero.connection import BlitzGateway, Server, adopt, connect
+from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, write_well
-from openhcs_omero.omero.paths import VirtualPath
-from openhcs_omero.omero.pixels import ImageMetadata, NewImage, objects, read_metadata, read_plane, read_site
-from openhcs_omero.omero.plate import ImageStructure, PlateStructure, load_plate
+from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.server import Server
 from openhcs_omero.omero.tables import attach_table, is_table
+from openhcs_omero.plates.image import ImageMetadata, NewImage, objects
+from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
 Planes = dict[PlaneIndex, np.ndarray]
@@ -257,7 +260,7 @@ class OMEROLocalBackend(VirtualBackend):
             raise BadData(f"{path} is one of several planes of an image: delete the site")
         if image.site != len(plate.well(virtual.well or "").images):
             raise BadData(f"{path} is not the last site of its well: sites have no gap, so delete those after it first")
-        services.delete(self.conn, plate.group_id, WellSample=[image.well_sample_id])
+        queries.delete(self.conn, plate.group_id, WellSample=[image.well_sample_id])
         self._forget(virtual)
 
     def _forget(self, path: VirtualPath) -> None:

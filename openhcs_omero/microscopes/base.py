@@ -14,9 +14,9 @@ import tifffile
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
-from openhcs_omero.omero.paths import parse_well, well_name
-from openhcs_omero.omero.pixels import ImageMetadata
-from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.image import ImageMetadata
+from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 PlatePath = str | int | Path
 Plane = tuple[int, int, int]  # t, c, z, from 0

@@ -11,7 +11,7 @@ from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
-from openhcs_omero.omero.paths import plate_of
+from openhcs_omero.plates.paths import plate_of
 
 # OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix tell more than ImageXpress'
 FOLDERS = (OpenHCSHandler, OperaPhenixHandler, ImageXpressHandler)

@@ -26,7 +26,7 @@ from openhcs_omero.microscopes.base import (
     plane_size,
     structure_of,
 )
-from openhcs_omero.omero.paths import well_name
+from openhcs_omero.plates.paths import well_name
 
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
 _NAME = re.compile(

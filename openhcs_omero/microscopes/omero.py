@@ -8,9 +8,10 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing, PlatePath
-from openhcs_omero.omero.paths import VirtualPath, plate_of
-from openhcs_omero.omero.pixels import ImageMetadata, read_metadata, read_plane, read_site, read_sites
-from openhcs_omero.omero.plate import ImageStructure, PlateStructure
+from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site, read_sites
+from openhcs_omero.plates.image import ImageMetadata
+from openhcs_omero.plates.paths import VirtualPath, plate_of
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 
 class OMEROHandler(MicroscopeHandler):

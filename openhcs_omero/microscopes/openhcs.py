@@ -12,8 +12,9 @@ from typing import Any
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.ngff import STORE
 from openhcs_omero.io.virtual_workspace import METADATA, VirtualWorkspaceBackend, read_openhcs_metadata
-from openhcs_omero.io.zarr import STORE, ZarrBackend
+from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import (
     Backend,
@@ -25,7 +26,7 @@ from openhcs_omero.microscopes.base import (
     plane_size,
     structure_of,
 )
-from openhcs_omero.omero.paths import VirtualPath, well_name
+from openhcs_omero.plates.paths import VirtualPath, well_name
 
 _FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?",
                    re.IGNORECASE)

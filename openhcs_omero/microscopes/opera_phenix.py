@@ -24,7 +24,7 @@ from openhcs_omero.microscopes.base import (
     plane_size,
     structure_of,
 )
-from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.plates.paths import parse_well, well_name
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 

@@ -14,7 +14,7 @@ from omero.model.enums import ChecksumAlgorithmSHA1160
 from omero.rtypes import rlist, rlong, rstring
 
 from openhcs_omero.errors import OpenHCSError, PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 
 Kind = Literal["Plate", "Well", "Image"]
 
@@ -71,16 +71,16 @@ def save_text(
     """
     group_id = _group_of(conn, kind, object_id)
     where = f"{PATH}/{kind}_{object_id}"
-    with services.writing(f"a file to {kind.lower()} {object_id}"):
+    with queries.writing(f"a file to {kind.lower()} {object_id}"):
         new = _attach(conn, kind, object_id, group_id, _new_annotation(name, where, data, ns, description), data)
     # a file that came from a replaced image has that one's path
-    earlier = services.rows(
+    earlier = queries.rows(
         conn, "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
               f"and (f.path = :path or f.path like '{PATH}/%' and a.id in "
               f"(select l.child.id from {kind}AnnotationLink l where l.parent.id = :id)) "
               "and a.details.owner.id = :me and a.id < :new",
         group_id, ns=ns, name=name, path=where, id=object_id, me=conn.getUserId(), new=new)
-    services.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
+    queries.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
     return new
 
 
@@ -100,8 +100,8 @@ def texts_of(
 ) -> dict[int, list[TextFile]]:
     """The files attached to each of several objects, as `list_texts` gives those of one; a call per 10,000 objects."""
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
-    for ids in services.pages(list(found)):
-        rows = services.rows(
+    for ids in queries.pages(list(found)):
+        rows = queries.rows(
             conn, "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
                   f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
                   "where l.child.id = a.id and l.parent.id in (:ids) "
@@ -126,7 +126,7 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
     file = _text(conn, kind, object_id, name, ns)
     if not file.size:
         return b""
-    options = services.context(conn, services.ALL_GROUPS)
+    options = queries.context(conn, queries.ALL_GROUPS)
     store = conn.c.sf.createRawFileStore()
     try:
         store.setFileId(file.file_id, options)
@@ -147,7 +147,7 @@ def delete_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: s
     """
     while True:
         file = _text(conn, kind, object_id, name, ns)
-        services.delete(conn, _group_of(conn, kind, object_id), FileAnnotation=[file.annotation_id])
+        queries.delete(conn, _group_of(conn, kind, object_id), FileAnnotation=[file.annotation_id])
         if all(other.name != name for other in list_texts(conn, kind, object_id, ns)):
             return
 
@@ -160,7 +160,7 @@ def _text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | N
 
 
 def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
-    found = services.rows(conn, f"select g.id from {kind} o join o.details.group g where o.id = :id", id=object_id)
+    found = queries.rows(conn, f"select g.id from {kind} o join o.details.group g where o.id = :id", id=object_id)
     if not found:
         raise PlateError(f"there is no {kind.lower()} {object_id}, or this user may not see it")
     return found[0][0]
@@ -169,7 +169,7 @@ def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
 def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
     """Ids of this user's file annotations that killed processes wrote for images and didn't link to any."""
     paths = rlist([rstring(f"{PATH}/Image_{image_id}") for image_id in image_ids])
-    return [row[0] for row in services.rows(
+    return [row[0] for row in queries.rows(
         conn, "select a.id from FileAnnotation a join a.file f where f.path in (:paths) and a.details.owner.id = :me "
               "and not exists (select l.id from ImageAnnotationLink l where l.child.id = a.id)",
         paths=paths, me=conn.getUserId())]
@@ -192,14 +192,14 @@ def _new_annotation(name: str, where: str, data: bytes, ns: str, description: st
 def _attach(conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI,
             data: bytes) -> int:
     """Save the annotation with its file, write the file and link them, or leave nothing; the annotation's id."""
-    options = services.context(conn, group_id)
-    saved = services.update(conn).saveAndReturnObject(annotation, options)
+    options = queries.context(conn, group_id)
+    saved = queries.update(conn).saveAndReturnObject(annotation, options)
     try:
         _write(conn, saved.file.id.val, data, options)
         _link(conn, kind, object_id, saved.id.val, options)
     except BaseException:
         with contextlib.suppress(Exception):
-            services.delete(conn, group_id, FileAnnotation=[saved.id.val])
+            queries.delete(conn, group_id, FileAnnotation=[saved.id.val])
         raise
     return saved.id.val
 
@@ -209,7 +209,7 @@ def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, op
     link.parent = getattr(omero.model, f"{kind}I")(object_id, False)
     link.child = FileAnnotationI(annotation_id, False)
     try:
-        services.update(conn).saveObject(link, options)
+        queries.update(conn).saveObject(link, options)
     except omero.ValidationException:
         raise PlateError(f"{kind.lower()} {object_id} was deleted, or another process attached the same file to it at "
                          "the same time: try again") from None

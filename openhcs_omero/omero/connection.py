@@ -12,12 +12,10 @@ import multiprocessing
 import multiprocessing.util
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,88 +24,22 @@ import omero
 import omero.clients
 from omero.clients import Glacier2  # imported before omero, its exceptions are not those that omero-py catches
 from omero.gateway import BlitzGateway
-from omero.util.sessions import SessionsStore
 
-from openhcs_omero.errors import ConfigError, ConnectError
+from openhcs_omero.errors import ConnectError
+from openhcs_omero.omero.server import AGENT, ANSWER, DEFAULT_PORT, NoSession, Server, ServerDown, _hangs, probe
+from openhcs_omero.omero.session_store import _save_session, _store, _stored_sessions
 
-DEFAULT_PORT = 4064
-PROBE_TIMEOUT = 2.0  # seconds
-ANSWER = 20  # seconds that a server may take to open a session, to end it, and to say that it lives
 KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
-AGENT = "openhcs_omero"
 LOOK_AFTER = 10  # seconds between two looks at a connection that is looked after
 RETRY = 2  # seconds between a job's attempts to connect
 DOWN_PATIENCE = 300  # seconds that a job waits for a server that is not there; a restart takes a minute or two
 SESSION_PATIENCE = 3 * LOOK_AFTER  # ... for the head process to open a session in the place of a lost one
 
 
-class ServerDown(ConnectError):
-    """The server is not there, or not yet."""
 
 
-class NoSession(ConnectError):
-    """There is no stored session, or none that lives."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where an OMERO server is and who logs in.
-
-    Parameters
-    ----------
-    host
-        Name or address; a URL like ``wss://omero.example.org/omero-ws`` for websockets.
-    port
-        Of the encrypted router, 4064 by default.
-    user
-        OMERO user name; "" takes that of the last `omero login` to the host.
-    secure
-        False: after the login, data go unencrypted, about half as fast again.
-    data_dir
-        The server's data folder as this machine sees it (with ``Pixels/`` in it), to read pixels from without the
-        network; None where it doesn't see it.
-    """
-
-    host: str = "localhost"
-    port: int = DEFAULT_PORT
-    user: str = ""
-    secure: bool = True
-    data_dir: str | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.port, int) or not 0 < self.port < 65536:
-            raise ConfigError(f"omero: port must be a number from 1 to 65535, not {self.port!r}")
-        if not self.host:
-            raise ConfigError("omero: host is empty; name the OMERO server's machine there or in OMERO_HOST")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any] | None = None) -> "Server":
-        """From the config's `omero:` block; what it leaves open from OMERO_HOST, OMERO_PORT and OMERO_USER.
-
-        Raises
-        ------
-        ConfigError
-            On an unknown key or a port that is no number.
-        """
-        given = {key: value for key, value in (config or {}).items() if value is not None}
-        known = [f.name for f in fields(cls)]
-        for key in given:
-            if key not in known:
-                raise ConfigError(f"omero: {key!r} is not a setting of the OMERO server; known are {', '.join(known)}")
-        for key in ("host", "port", "user"):
-            value = os.environ.get(f"OMERO_{key.upper()}")
-            if value and key not in given:
-                given[key] = value
-        if isinstance(given.get("port"), str):
-            try:
-                given["port"] = int(given["port"])
-            except ValueError:
-                raise ConfigError(f"omero: port must be a number, not {given['port']!r}") from None
-        return cls(**given)
-
-    @property
-    def address(self) -> str:
-        return self.host if "://" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass
@@ -296,45 +228,8 @@ def _close(opened: _Open) -> None:
         _abandon(opened.conn.c)
 
 
-def probe(server: Server) -> None:
-    """Find out what is at the address, in bounded time, ConnectError if no OMERO; that of a URL shows in logging in."""
-    if "://" in server.host:
-        return
-    try:
-        socket.create_connection((server.host, server.port), timeout=PROBE_TIMEOUT).close()
-    except socket.gaierror:
-        raise ConnectError(f"there is no host {server.host!r}: correct omero: host or OMERO_HOST") from None
-    except ConnectionRefusedError:
-        raise ServerDown(
-            f"nothing listens at {server.address}: start the OMERO server, or correct omero: host and port"
-        ) from None
-    except OSError as error:
-        reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise ServerDown(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
-                         "between?") from None
-    if not _answers(server):
-        raise ServerDown(f"what listens at {server.address} is not an OMERO server, or one that hangs: "
-                         "correct omero: host and port "
-                         f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
 
 
-def _answers(server: Server) -> bool:
-    """Whether an OMERO router answers there, in a communicator of its own, which gives up early."""
-    options = Ice.InitializationData()
-    options.properties = Ice.createProperties()
-    timeout = int(PROBE_TIMEOUT * 1000)
-    for key, value in {"Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.VerifyPeer": "0",
-                       "Ice.RetryIntervals": "-1", "Ice.Override.ConnectTimeout": str(timeout)}.items():
-        options.properties.setProperty(key, value)
-    communicator = Ice.initialize(options)
-    try:
-        router = communicator.stringToProxy(f"OMERO.Glacier2/router:ssl -h {server.host} -p {server.port}")
-        router.ice_invocationTimeout(timeout).ice_ping()
-    except Ice.Exception:
-        return False
-    finally:
-        communicator.destroy()
-    return True
 
 
 def _client(server: Server) -> Any:
@@ -351,8 +246,6 @@ def _bound(client: Any) -> None:
     communicator.setDefaultRouter(Ice.RouterPrx.uncheckedCast(router))
 
 
-def _hangs(address: str) -> ServerDown:
-    return ServerDown(f"{address} does not answer: it hangs, or is still starting")
 
 
 def _abandon(client: Any) -> None:
@@ -466,33 +359,7 @@ def _reason(error: BaseException) -> str:
 
 # ---- the omero command line's session store: <dir>/<host>/<user>/<session>, a file of properties
 
-def _store() -> SessionsStore:
-    folder = os.environ.get("OMERO_SESSIONDIR")
-    try:
-        return SessionsStore(folder)
-    except FileExistsError:  # another process made it between its look and its making
-        return SessionsStore(folder)
 
 
-def _save_session(server: Server, user: str, session: str) -> None:
-    """Store a session where `omero sessions list` and the jobs find it, in a file that is its owner's alone."""
-    store = _store()
-    folder = store.user_file(server.host).dirname() / user
-    folder.makedirs_p(0o700)
-    os.close(os.open(folder / session, os.O_CREAT | os.O_WRONLY, 0o600))
-    store.add(server.host, user, session, {"omero.port": str(server.port)})
 
 
-def _stored_sessions(server: Server) -> list[tuple[str, str]]:
-    """(user, session) pairs that are stored for the server, the newest first."""
-    store = _store()
-    user_file = store.user_file(server.host)
-    user = server.user or (user_file.text().strip() if user_file.exists() else "")
-    users = [user] if user else sorted(str(d.basename()) for d in user_file.dirname().dirs())
-    found = []
-    for name in users:
-        for session in store.available(server.host, name) if (user_file.dirname() / name).exists() else []:
-            port = store.get(server.host, name, session).get("omero.port") or str(DEFAULT_PORT)
-            if port == str(server.port):
-                found.append((-(user_file.dirname() / name / session).mtime, name, str(session)))
-    return [(name, session) for _, name, session in sorted(found)]

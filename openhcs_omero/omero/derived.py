@@ -28,11 +28,13 @@ from omero.model import (
 from omero.rtypes import rint, rstring
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
-from openhcs_omero.omero.paths import parse_well, well_name
-from openhcs_omero.omero.pixels import NewImage, discard, map_annotation, missing, write_well_images
-from openhcs_omero.omero.plate import PlateStructure, load_plate
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.writing import discard, map_annotation, missing, write_well_images
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.plates.structure import PlateStructure
 
 NAMESPACE = "openhcs_omero/derived"
 PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate
@@ -101,9 +103,9 @@ def derive_plate(
         # once there is a plate, hidden images may be those that another process is about to show
         _delete_hidden(conn, source.group_id, PLATE_MARK, _plate_mark(source.plate_id, output),
                        unless=lambda: bool(own_plates(conn, source, output)))
-        with services.writing(f"a plate derived from plate {source.plate_id}"):
-            services.update(conn).saveObject(
-                _new_plate(conn, source, output, wanted, pairs), services.context(conn, source.group_id))
+        with queries.writing(f"a plate derived from plate {source.plate_id}"):
+            queries.update(conn).saveObject(
+                _new_plate(conn, source, output, wanted, pairs), queries.context(conn, source.group_id))
     derived = _only_plate(conn, source, output)
     _set_wells(conn, derived, wanted)
     _set_mark(conn, derived, source.group_id, pairs)
@@ -152,7 +154,7 @@ def write_well(
     images = [replace(sites[site], annotations=_image_pairs(place, site, marks, sites[site])) for site in order]
     written = write_well_images(conn, images, NAMESPACE, place.group_id)
     try:
-        with services.writing(f"well {place.well} of derived plate {derived_id}"):
+        with queries.writing(f"well {place.well} of derived plate {derived_id}"):
             _commit(conn, place, {site: image.image_id for site, image in zip(order, written)}, whole)
     except BaseException:
         # where the save was done and only its answer was lost, OMERO refuses: no image of a well is deleted so
@@ -192,7 +194,7 @@ def _image_pairs(place: "_Place", site: int, marks: Mapping[str, str], image: Ne
 
 def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
     """[id, owner, group] of the plates or images that carry a pair in their mark, by id."""
-    return services.rows(
+    return queries.rows(
         conn, f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
               "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
               "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
@@ -211,16 +213,16 @@ def _delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
     for _ in range(ATTEMPTS):
         marked = [image for image, owner, group in _marked(conn, "Image", key, value)
                   if (owner, group) == (mine, group_id)]
-        hidden = [row[0] for ids in services.pages(marked) for row in services.rows(
+        hidden = [row[0] for ids in queries.pages(marked) for row in queries.rows(
             conn, "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
                   "where i.id in (:ids) and ws.id is null and d.id is null", ids=ids)]
         if not hidden or unless():
             return
         try:
-            for ids in services.pages(hidden):
-                services.delete(conn, group_id, Image=ids, FileAnnotation=unlinked_files(conn, ids))
+            for ids in queries.pages(hidden):
+                queries.delete(conn, group_id, Image=ids, FileAnnotation=unlinked_files(conn, ids))
             return
-        except services.DeletionRefused as error:
+        except queries.DeletionRefused as error:
             log.warning("%s", error)
 
 
@@ -240,9 +242,9 @@ def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
         if not plates:
             break
         try:
-            services.delete(conn, source.group_id, Plate=plates[1:])
+            queries.delete(conn, source.group_id, Plate=plates[1:])
             return plates[0]
-        except services.DeletionRefused as error:  # they were deleted by another process
+        except queries.DeletionRefused as error:  # they were deleted by another process
             log.warning("%s", error)
     raise PlateError(f"another process is making or deleting the plate derived from plate {source.plate_id} for "
                      f"{output!r}: let only one run work on it at a time, then start it again")
@@ -258,7 +260,7 @@ def _new_plate(conn: BlitzGateway, source: PlateStructure, output: str, wells: I
     for name in sorted(wells, key=parse_well):
         plate.addWell(_new_well(name))
     plate.linkAnnotation(map_annotation(NAMESPACE, pairs))
-    screens = services.rows(
+    screens = queries.rows(
         conn, "select distinct s.id, w.id from ScreenPlateLink l join l.parent s join s.details.owner w "
               "where l.child.id = :plate", plate=source.plate_id)
     for screen, owner in screens:
@@ -283,11 +285,11 @@ def _set_wells(conn: BlitzGateway, derived_id: int, wanted: set[str]) -> None:
         for well in missing:
             well.plate = PlateI(derived_id, False)
         try:
-            services.delete(conn, plate.group_id, Well=surplus)
+            queries.delete(conn, plate.group_id, Well=surplus)
             if missing:
-                services.update(conn).saveArray(missing, services.context(conn, plate.group_id))
+                queries.update(conn).saveArray(missing, queries.context(conn, plate.group_id))
             return
-        except (services.DeletionRefused, omero.ValidationException):  # another process did the same
+        except (queries.DeletionRefused, omero.ValidationException):  # another process did the same
             if attempt == ATTEMPTS - 1:
                 raise
 
@@ -300,16 +302,16 @@ def _set_mark(conn: BlitzGateway, derived_id: int, group_id: int, pairs: list[tu
             return
         annotation.mapValue = map_annotation(NAMESPACE, pairs).mapValue
         try:
-            return services.update(conn).saveObject(annotation, services.context(conn, group_id))
+            return queries.update(conn).saveObject(annotation, queries.context(conn, group_id))
         except omero.OptimisticLockException:  # another process noted its own
             continue
 
 
 def _mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
     """The plate's mark, an annotation; None where it is no derived plate."""
-    links = services.query(conn).findAllByQuery(
+    links = queries.query(conn).findAllByQuery(
         "select l from PlateAnnotationLink l join fetch l.child a where l.parent.id = :id and a.ns = :ns",
-        services.parameters(id=plate_id, ns=NAMESPACE), services.context(conn, services.ALL_GROUPS))
+        queries.parameters(id=plate_id, ns=NAMESPACE), queries.context(conn, queries.ALL_GROUPS))
     marks = [link.child for link in links if isinstance(link.child, MapAnnotationI)]
     return min(marks, key=lambda annotation: annotation.id.val, default=None)
 
@@ -343,13 +345,13 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
 
 def _commit(conn: BlitzGateway, place: _Place, images: dict[int, int], whole: bool) -> None:
     """Show the images in the well, by one save of it and, where not the whole well is new, of the files beside them."""
-    options = services.context(conn, place.group_id)
+    options = queries.context(conn, place.group_id)
     for _ in range(ATTEMPTS):
         well = _load_well(conn, place)
         replaced = _show(well, images, whole)
         links = [] if whole else _links_of_files(conn, replaced)
         try:
-            return services.update(conn).saveArray([well, *links], options)
+            return queries.update(conn).saveArray([well, *links], options)
         except (omero.OptimisticLockException, omero.ValidationException):
             # another process saved the well in between, or swept our images away as left behind
             if missing(conn, list(images.values())):
@@ -360,11 +362,11 @@ def _commit(conn: BlitzGateway, place: _Place, images: dict[int, int], whole: bo
 
 def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
     row, column = parse_well(place.well)
-    well = services.query(conn).findByQuery(
+    well = queries.query(conn).findByQuery(
         "select w from Well w left outer join fetch w.wellSamples "
         "where w.plate.id = :plate and w.row = :row and w.column = :column",
-        services.parameters(plate=place.derived_id, row=rint(row), column=rint(column)),
-        services.context(conn, place.group_id))
+        queries.parameters(plate=place.derived_id, row=rint(row), column=rint(column)),
+        queries.context(conn, place.group_id))
     if well is None:
         raise PlateError(f"derived plate {place.derived_id} has no well {place.well}: run the workflow again, which "
                          "brings its wells up to date")
@@ -376,7 +378,7 @@ def _links_of_files(conn: BlitzGateway, replaced: Mapping[int, int]) -> list[Ima
     first image."""
     if not replaced:
         return []
-    found = services.rows(
+    found = queries.rows(
         conn, "select distinct l.parent.id, l.child.id from ImageAnnotationLink l where l.parent.id in (:ids) "
               "and l.child.id in (select a.id from FileAnnotation a)", ids=list(replaced))
     links = []

@@ -23,10 +23,10 @@ import tifffile
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.connection import server_of
-from openhcs_omero.omero.pixeltypes import OMERO_NAMES
-from openhcs_omero.omero.plate import ImageStructure
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+from openhcs_omero.plates.structure import ImageStructure
 
 log = logging.getLogger(__name__)
 
@@ -219,8 +219,8 @@ def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
     with _lock:
         unknown = [image.well_sample_id for image in images if (server, image.image_id) not in _places]
         places: dict[_Key, tuple[int, int] | None] = {}
-        for ids in services.pages(unknown):
-            for image_id, fileset_id, series in services.rows(conn, """
+        for ids in queries.pages(unknown):
+            for image_id, fileset_id, series in queries.rows(conn, """
                     select distinct i.id, fs.id, i.series from WellSample ws join ws.well w join w.wellSamples other
                     join other.image i left outer join i.fileset fs where ws.id in (:ids)""", ids=ids):
                 places[server, image_id] = None if fileset_id is None else (fileset_id, series or 0)
@@ -230,9 +230,9 @@ def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
 
 
 def _find_files(conn: BlitzGateway, server: str, filesets: Sequence[int]) -> None:
-    for ids in services.pages(filesets):
+    for ids in queries.pages(filesets):
         files: dict[_Key, list[tuple[str, int | None]]] = {}
-        for fileset_id, path, name, size in services.rows(conn, """
+        for fileset_id, path, name, size in queries.rows(conn, """
                 select fs.id, f.path, f.name, f.size from Fileset fs join fs.usedFiles e join e.originalFile f
                 where fs.id in (:ids) order by fs.id, index(e)""", ids=ids):
             files.setdefault((server, fileset_id), []).append((f"{path}{name}", size))
@@ -302,7 +302,7 @@ def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) ->
 
 def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> np.ndarray:
     """Files of a plane each; their names say which are the image's, which is `number` by well and site."""
-    from openhcs_omero.omero.importing import arrange  # which needs this module
+    from openhcs_omero.plates.filenames import arrange
 
     try:
         wells = arrange(paths)

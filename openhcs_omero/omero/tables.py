@@ -24,10 +24,10 @@ from omero.model import FileAnnotationI, OriginalFileI, PlateAnnotationLinkI, Pl
 from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
-from openhcs_omero.omero.paths import parse_well, well_name
-from openhcs_omero.omero.plate import PlateStructure
+from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
     import pandas
@@ -99,7 +99,7 @@ def is_table(name: str) -> bool:
 def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[str, str]:
     """What is noted of the tables that `attach_table` attached to a plate, by the names of their files; one call."""
     end = f" of plate {plate_id} ({ns})"
-    rows = services.rows(
+    rows = queries.rows(
         conn, "select f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
               "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
         id=plate_id, ns=BULK_ANNOTATIONS)
@@ -110,7 +110,7 @@ def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[
 
 def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_Attached]:
     """This user's tables of that label on the plate, the newest first."""
-    rows = services.rows(
+    rows = queries.rows(
         conn, "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
               "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and f.name = :name "
               "and a.details.owner.id = :me order by a.id desc",
@@ -124,19 +124,19 @@ def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, co
     file_id = _new_table(conn, plate, label, columns)
     if file_id is None:
         return None
-    options = services.context(conn, plate.group_id)
+    options = queries.context(conn, plate.group_id)
     try:
-        with services.writing(f"a table to plate {plate.plate_id}"):
+        with queries.writing(f"a table to plate {plate.plate_id}"):
             if attached:
-                annotation = services.query(conn).get("FileAnnotation", attached[0].annotation_id, options)
+                annotation = queries.query(conn).get("FileAnnotation", attached[0].annotation_id, options)
                 annotation.file, annotation.description = OriginalFileI(file_id, False), rstring(about)
-                services.update(conn).saveObject(annotation, options)
+                queries.update(conn).saveObject(annotation, options)
                 return annotation.id.val
             link = PlateAnnotationLinkI()
             link.parent, link.child = PlateI(plate.plate_id, False), FileAnnotationI()
             link.child.ns, link.child.description = rstring(BULK_ANNOTATIONS), rstring(about)
             link.child.file = OriginalFileI(file_id, False)
-            return services.update(conn).saveAndReturnObject(link, options).child.id.val
+            return queries.update(conn).saveAndReturnObject(link, options).child.id.val
     except (omero.ValidationException, omero.OptimisticLockException):
         _discard(conn, plate, file_id)
         raise _collision(plate) from None
@@ -152,7 +152,7 @@ def _collision(plate: PlateStructure) -> PlateError:
 
 def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: list[Any]) -> int | None:
     """A table that nothing points to, whole; its original file's id, None where the server has no tables service."""
-    options = services.context(conn, plate.group_id)
+    options = queries.context(conn, plate.group_id)
     resources = conn.c.sf.sharedResources()
     if not resources.areTablesEnabled(options):
         return None
@@ -164,12 +164,12 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: l
     if file is None:  # swept away as left behind
         raise _collision(plate)
     try:
-        with services.writing("a table"):
+        with queries.writing("a table"):
             _fill(table, columns, options)
         table.close(options)
         return file.id.val
     except BaseException as error:
-        swept = isinstance(error, omero.ServerError) and not services.rows(
+        swept = isinstance(error, omero.ServerError) and not queries.rows(
             conn, "select f.id from OriginalFile f where f.id = :id", id=file.id.val)
         with contextlib.suppress(Exception):
             table.close(options)
@@ -189,7 +189,7 @@ def _fill(table: Any, columns: list[Any], options: Any) -> None:
 def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
     """Delete a table that nothing points to, as well as it goes; its name has the next one who saves find it."""
     with contextlib.suppress(Exception):
-        services.delete(conn, plate.group_id, OriginalFile=[file_id])
+        queries.delete(conn, plate.group_id, OriginalFile=[file_id])
 
 
 def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: list[int]) -> None:
@@ -197,20 +197,20 @@ def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: l
     replaced, and those that killed processes left behind. Another process may do the same at the same time."""
     for _ in range(ATTEMPTS):
         try:
-            services.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
-            files = [row[0] for row in services.rows(
+            queries.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
+            files = [row[0] for row in queries.rows(
                 conn, "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
                       "and f.details.owner.id = :me",
                 plate.group_id, name=label, type=MIMETYPE, me=conn.getUserId())]
             used = _those_of(conn, "f.id", files)
-            return services.delete(conn, plate.group_id, OriginalFile=[file for file in files if file not in used])
-        except services.DeletionRefused as error:
+            return queries.delete(conn, plate.group_id, OriginalFile=[file for file in files if file not in used])
+        except queries.DeletionRefused as error:
             log.warning("%s", error)
 
 
 def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
     """Those of some ids that are of file annotations (a.id) or of their files (f.id)."""
-    return ids and [row[0] for row in services.rows(
+    return ids and [row[0] for row in queries.rows(
         conn, f"select {what} from FileAnnotation a join a.file f where {what} in (:ids)", ids=ids)]
 
 

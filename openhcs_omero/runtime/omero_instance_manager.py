@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.errors import ConnectError, OpenHCSError
-from openhcs_omero.omero.connection import Server, ServerDown, connect, disconnect
-from openhcs_omero.omero.waiting import is_up, opens_sessions, within
 from omero_embedded.process import EmbeddedServer, start
+
+from openhcs_omero.errors import ConnectError, OpenHCSError
+from openhcs_omero.omero.connection import connect, disconnect
+from openhcs_omero.omero.server import Server, ServerDown, is_up, opens_sessions, within
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway

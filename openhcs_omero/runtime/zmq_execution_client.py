@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from openhcs_omero.core.orchestrator.orchestrator import PipelineError
-from openhcs_omero.core.orchestrator.steps import FunctionStep, StepLike, configured
+from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.runtime.zmq_messages import (
     END_STATES,
@@ -189,27 +189,3 @@ class ZMQExecutionClient:
         return ExecutionResponse(answer["run"], answer["plate_id"], result["derived_plate"], annotations, tables)
 
 
-class ProgressBar:
-    """Draws a run's events: `with ProgressBar() as bar: client.execute_pipeline(..., progress=bar)`."""
-
-    def __init__(self, console: Any = None) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                             TextColumn("{task.fields[wells]}"), console=console)
-        self._task = self._bar.add_task("jobs", total=None, wells="")
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] == "jobs":
-            self._bar.update(self._task, completed=event["done"], total=event["total"])
-        elif event["event"] == "well":
-            self._bar.update(self._task, wells=", ".join(f"{n} {state}" for state, n in event["counts"].items()))
-            if event["state"] == "failed":
-                self._bar.console.print(f"well {event['well']} failed: {event['reason']}", markup=False)
-
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.stop()

@@ -272,7 +272,8 @@ def _tell(result: Any) -> dict[str, Any]:
 def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any],
                keys: Path | None) -> None:
     """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
-    from openhcs_omero.omero.connection import Server, connect, look_after
+    from openhcs_omero.omero.connection import connect, look_after
+    from openhcs_omero.omero.server import Server
 
     if keys is not None:
         read_key(keys / "server.key_secret")  # before anything is begun

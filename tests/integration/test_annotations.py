@@ -4,7 +4,7 @@ import pytest
 from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE, delete_text, list_texts, read_text, save_text, texts_of
 from openhcs_omero.omero.plate import load_plate
 
@@ -81,13 +81,13 @@ def test_files_of_more_objects_than_a_query_takes(conn, target, monkeypatch):
     for name in ("x.csv", "y.csv"):
         save_text(conn, *target, name, CSV)
     save_text(conn, *target, "x.csv", b"other", "mine")
-    asked, rows = [], services.rows
+    asked, rows = [], queries.rows
 
     def counted(*args, **values):
         asked.append(sum(len(value) for value in values.values() if isinstance(value, list)))
         return rows(*args, **values)
 
-    monkeypatch.setattr(services, "rows", counted)
+    monkeypatch.setattr(queries, "rows", counted)
     kind, object_id = target
     many = [*range(object_id + 100_000, object_id + 135_000), object_id, object_id]
     found = texts_of(conn, kind, many)
@@ -125,7 +125,7 @@ def test_who_may_not_annotate(make_user):
     plate_id = make_plate(owner, {"A01": 1})
     with pytest.raises(PlateError, match="this user may not write a file to plate"):
         save_text(member, "Plate", plate_id, "x.csv", CSV)
-    mine = services.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
+    mine = queries.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
                          me=member.getUserId())
     assert mine == [[0]]
 

@@ -13,8 +13,9 @@ from omero.rtypes import rstring
 from snake import workflow
 from wire import add_well, block, count, make_plate
 
-from openhcs_omero.omero import services
-from openhcs_omero.omero.pixels import NewImage, write_well_images
+from openhcs_omero.omero import queries
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
 
 __all__ = ["workflow"]
 
@@ -134,7 +135,7 @@ def test_something_else_listens(workflow, plate, refusal, answer):
 def test_a_plate_without_wells(workflow, conn, refusal):
     made = PlateI()
     made.name = rstring("bare")
-    made = services.update(conn).saveAndReturnObject(made)
+    made = queries.update(conn).saveAndReturnObject(made)
     workflow.configure(made.id.val)
     assert "(bare) has no wells" in refusal()
 
@@ -148,7 +149,7 @@ def test_wells_without_images(workflow, conn, refusal):
 
 
 def test_images_of_mixed_size(workflow, conn, plate, refusal):
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 2, 3, 5, 6)))], "test", group)
     add_well(conn, plate, "D04", image.image_id)
     workflow.configure(plate)

@@ -14,7 +14,7 @@ import pytest
 from plate_folders import images_of, write_phenix
 
 from openhcs_omero.io.disk import DiskBackend
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.plate import load_plate
@@ -123,7 +123,7 @@ def test_import_of_a_microscope_s_folder(conn, shell, tmp_path):
     assert (told["channel 0"], told["channel 1"], told["pixel size"]) == ("DAPI", "FITC", "0.65 µm")
     next(folder.rglob("*p02-ch1*")).unlink()
     assert "is not there" in shell.refusal("import", folder)
-    assert services.rows(conn, "select count(p) from Plate p") == [[1]]
+    assert queries.rows(conn, "select count(p) from Plate p") == [[1]]
 
 
 def test_ls(conn, shell, plate):
@@ -190,7 +190,7 @@ def test_paths_that_are_none(shell, plate, tmp_path):
 
 def test_imports_that_are_refused_create_nothing(conn, shell, folder, tmp_path):
     def count():
-        return [services.rows(conn, f"select count(o.id) from {kind} o") for kind in ("Plate", "Image", "Well")]
+        return [queries.rows(conn, f"select count(o.id) from {kind} o") for kind in ("Plate", "Image", "Well")]
 
     before = count()
     assert "is not a folder" in shell.refusal("import", tmp_path / "none")
@@ -247,7 +247,7 @@ def test_ctrl_c_in_an_import(conn, shell, folder):
     while not begun and time.monotonic() < deadline:
         time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)  # it does not come to its end while OMERO is asked how far it is
-        begun = bool(services.rows(conn, "select i.id from Image i"))
+        begun = bool(queries.rows(conn, "select i.id from Image i"))
         if begun:
             process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
@@ -255,8 +255,8 @@ def test_ctrl_c_in_an_import(conn, shell, folder):
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
-    assert services.rows(conn, "select i.id from Image i") == []
-    assert services.rows(conn, "select p.id from Plate p") == []
+    assert queries.rows(conn, "select i.id from Image i") == []
+    assert queries.rows(conn, "select p.id from Plate p") == []
 
 
 # ---- help and serve

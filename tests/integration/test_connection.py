@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openhcs_omero.omero import connection
-from openhcs_omero.omero.connection import Server
+from openhcs_omero.omero.server import Server
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from wire import Killed, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import derived as derived_module
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
-from openhcs_omero.omero.pixels import NewImage, read_site
+from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.plates.image import NewImage
 
 __all__ = ["wire"]
 
@@ -94,9 +95,9 @@ def test_a_new_derived_plate(conn, source, derived):
 
 
 def test_it_is_not_found_by_its_name(conn, source, derived):
-    plate = services.query(conn).get("Plate", derived)
+    plate = queries.query(conn).get("Plate", derived)
     plate.name = rstring("renamed")
-    services.update(conn).saveObject(plate)
+    queries.update(conn).saveObject(plate)
     make_plate(conn, name="screen [processed]")
     assert find_derived(conn, source.plate_id, "processed") == derived
     assert derive_plate(conn, source, "processed", MARKS) == derived
@@ -143,11 +144,11 @@ def test_a_derived_plate_that_was_deleted_is_made_again(conn, source, derived):
 def test_it_goes_to_the_screens_of_its_source(conn):
     screen = omero.model.ScreenI()
     screen.name = rstring("screen")
-    screen = services.update(conn).saveAndReturnObject(screen)
+    screen = queries.update(conn).saveAndReturnObject(screen)
     source = load_plate(conn, make_plate(conn, {"A01": 1}))
     link = omero.model.ScreenPlateLinkI()
     link.parent, link.child = omero.model.ScreenI(screen.id.val, False), omero.model.PlateI(source.plate_id, False)
-    services.update(conn).saveObject(link)
+    queries.update(conn).saveObject(link)
     derived = derive_plate(conn, source, "processed", MARKS)
     assert [child.getId() for child in conn.getObject("Screen", screen.id.val).listChildren()] == [
         source.plate_id, derived]
@@ -192,7 +193,7 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
     """Between any two calls of one process another one may make the plate and write the pixels of a well."""
     other = omero_server.login(conn.getUser().getName(), "pw")
     for point in range(40):
-        services.delete(conn, source.group_id, Plate=[plate for plate in [find_derived(conn, source.plate_id, "p")]
+        queries.delete(conn, source.group_id, Plate=[plate for plate in [find_derived(conn, source.plate_id, "p")]
                                                       if plate is not None])
         theirs, shown = [], []
 
@@ -213,7 +214,7 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
         if not theirs:
             break
         assert images_in_no_well(conn) == sorted(shown[0].values()), point
-        services.delete(conn, source.group_id, Image=list(shown[0].values()))
+        queries.delete(conn, source.group_id, Image=list(shown[0].values()))
     other.close()
     assert point > 5
 
@@ -322,7 +323,7 @@ def test_a_deleted_sample_is_filled(conn, derived, deleted):
     """Where a user deleted an image of the well, no hole stays."""
     write_well(conn, derived, "A01", sites(1), MARKS)
     sample = load_plate(conn, derived).image("A01", deleted).well_sample_id
-    services.delete(conn, services.current_group(conn), WellSample=[sample])
+    queries.delete(conn, queries.current_group(conn), WellSample=[sample])
     assert len(derived_state(conn, derived)["A01"]) == 1
     write_well(conn, derived, "A01", sites(2), MARKS)
     assert seed_of(conn, derived) == 2 and images_in_no_well(conn) == []
@@ -331,9 +332,9 @@ def test_a_deleted_sample_is_filled(conn, derived, deleted):
 def test_an_image_that_someone_put_into_the_well_is_not_deleted(conn, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
     own = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
-    sample = services.query(conn).get("WellSample", load_plate(conn, derived).image("A01", 1).well_sample_id)
+    sample = queries.query(conn).get("WellSample", load_plate(conn, derived).image("A01", 1).well_sample_id)
     sample.image = omero.model.ImageI(own.image_id, False)
-    services.update(conn).saveObject(sample)
+    queries.update(conn).saveObject(sample)
     write_well(conn, derived, "A01", sites(2), MARKS)
     assert seed_of(conn, derived) == 2
     assert conn.getObject("Image", own.image_id) is not None and images_in_no_well(conn) == []
@@ -344,7 +345,7 @@ def test_a_derived_image_that_someone_put_into_a_dataset_stays(conn, derived):
     dataset = omero.model.DatasetI()
     dataset.name = rstring("kept")
     dataset.linkImage(omero.model.ImageI(written[1]["image_id"], False))
-    services.update(conn).saveObject(dataset)
+    queries.update(conn).saveObject(dataset)
     write_well(conn, derived, "A01", sites(2), MARKS)
     assert images_in_no_well(conn) == [written[1]["image_id"]]
 
@@ -375,7 +376,7 @@ def test_killed_while_writing(conn, derived, wire):
 
 def test_killed_while_writing_an_empty_well(conn, derived, wire):
     for point in range(60):
-        services.delete(conn, services.current_group(conn), WellSample=[
+        queries.delete(conn, queries.current_group(conn), WellSample=[
             image.well_sample_id for _, image in load_plate(conn, derived, require_images=False).images()])
         wire.start(dies_at=point)
         try:
@@ -411,14 +412,14 @@ def test_more_images_were_left_behind_than_a_query_takes(conn, derived, monkeypa
     source = int(mark_of(conn, "Plate", derived)["source_plate"])
     conn.deleteObjects("Plate", [derived], wait=True)
     assert len(images_in_no_well(conn)) == 9
-    asked, rows = [], services.rows
+    asked, rows = [], queries.rows
 
     def counted(*args, **values):
         asked.append(len(values.get("ids", [])))
         return rows(*args, **values)
 
-    monkeypatch.setattr(services, "IDS", 4)
-    monkeypatch.setattr(services, "rows", counted)
+    monkeypatch.setattr(queries, "IDS", 4)
+    monkeypatch.setattr(queries, "rows", counted)
     derive_plate(conn, load_plate(conn, source), "processed", MARKS)
     assert [n for n in asked if n] == [4, 4, 1] and images_in_no_well(conn) == []
 

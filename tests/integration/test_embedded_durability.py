@@ -18,7 +18,6 @@ import pytest
 from models import new, ref
 from omero.gateway import BlitzGateway
 from omero.rtypes import rbool, rstring
-
 from omero_embedded.process import start
 
 CLIENTS, KILLS = 8, 50

@@ -20,7 +20,6 @@ import pytest
 from models import new, save
 from omero.gateway import BlitzGateway
 from omero.rtypes import rstring
-
 from omero_embedded.process import EmbeddedServer, start
 
 Glacier2 = omero.clients.Glacier2  # omero-py takes its exceptions for others' where Glacier2 is imported before it

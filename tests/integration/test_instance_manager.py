@@ -9,12 +9,12 @@ import time
 
 import pytest
 import yaml
+from omero_embedded.process import start
 from test_orchestrator import ROOT, SEED, blocks
 
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import close_all
 from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
-from omero_embedded.process import start
 
 PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
 HALF_STARTED = """

@@ -8,9 +8,9 @@ import time
 
 import pytest
 from omero.clients import Glacier2
+from omero_embedded import process
 from wire import wire
 
-from omero_embedded import process
 from openhcs_omero.omero import connection
 
 __all__ = ["wire"]

@@ -16,12 +16,12 @@ from test_cli import Shell
 from wire import SHAPE, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import connection, near, services
-from openhcs_omero.omero.connection import Server
+from openhcs_omero.omero import connection, near, queries
 from openhcs_omero.omero.near import pixels_file, ways
 from openhcs_omero.omero.pixels import close_store, read_plane, read_site, read_sites
-from openhcs_omero.omero.pixeltypes import OMERO_NAMES
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.server import Server
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 __all__ = ["wire"]
 
@@ -159,7 +159,7 @@ def test_errors_of_the_server_are_not_those_of_the_mount(conn, see, data, tmp_pa
     (tmp_path / "Pixels").mkdir()
     image = image_of(conn)
     see(tmp_path)
-    monkeypatch.setattr(services, "rows", failing(services.rows, "", errno.EIO))
+    monkeypatch.setattr(queries, "rows", failing(queries.rows, "", errno.EIO))
     with pytest.raises(OSError):
         read_site(conn, image)
 
@@ -235,14 +235,14 @@ def as_imported(conn, images, folder: Path, files, order="<"):
         file.size = rlong((place / name).stat().st_size)
         entry.clientPath, entry.originalFile = rstring(f"home/{name}"), file
         fileset.addFilesetEntry(entry)
-    save, group = services.update(conn), services.context(conn, services.current_group(conn))
+    save, group = queries.update(conn), queries.context(conn, queries.current_group(conn))
     fileset = save.saveAndReturnObject(fileset, group)
     for series, image in enumerate(images):
-        row = services.query(conn).get("Image", image.image_id, group)
+        row = queries.query(conn).get("Image", image.image_id, group)
         row.fileset, row.series = FilesetI(fileset.id.val, False), rint(series)
         save.saveObject(row, group)
         stored = read_site(conn, image).astype(np.dtype(image.pixel_type).newbyteorder(order))
-        pixels = services.query(conn).get("Pixels", image.pixels_id, group)
+        pixels = queries.query(conn).get("Pixels", image.pixels_id, group)
         pixels.sha1 = rstring(hashlib.sha1(stored.tobytes()).hexdigest())
         save.saveObject(pixels, group)
 
@@ -412,7 +412,7 @@ def test_a_path_does_not_lead_out_of_the_repository(tmp_path):
 
 def test_info_says_which_way_images_go(conn, omero_server, data, tmp_path):
     images, _ = imported(conn, tmp_path, write_planes)
-    (plate, _), = services.rows(conn, "select distinct p.id, p.name from WellSample ws join ws.well w join w.plate p "
+    (plate, _), = queries.rows(conn, "select distinct p.id, p.name from WellSample ws join ws.well w join w.plate p "
                                       "where ws.image.id in (:ids)", ids=[image.image_id for image in images])
     own = pixels_file(tmp_path, images[3].pixels_id)
     own.parent.mkdir(parents=True)

@@ -12,7 +12,7 @@ from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.omero import OMEROHandler
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_plate_that_changes(conn, handler):
     for path in paths:
         handler.refresh(path)
         assert all(handler.get_well_values(path) == ["A01", "B02"] for path in paths)
-    services.delete(conn, services.current_group(conn), Plate=[plate_id])
+    queries.delete(conn, queries.current_group(conn), Plate=[plate_id])
     assert handler.backend.exists(paths[2])
     handler.backend.refresh(plate_id)
     assert not handler.backend.exists(paths[2])

@@ -14,14 +14,14 @@ from openhcs_omero.io.base import BadData, MissingFile, storage_registry
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE, save_text
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.importing import import_folder
-from openhcs_omero.omero.paths import VirtualPath
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables
+from openhcs_omero.plates.paths import VirtualPath
 
 __all__ = ["wire"]
 
@@ -64,8 +64,8 @@ def backend(conn):
 def count_calls(monkeypatch):
     """A list that grows by one with each query."""
     calls = []
-    rows = services.rows
-    monkeypatch.setattr(services, "rows", lambda *args, **kwargs: calls.append(args) or rows(*args, **kwargs))
+    rows = queries.rows
+    monkeypatch.setattr(queries, "rows", lambda *args, **kwargs: calls.append(args) or rows(*args, **kwargs))
     return calls
 
 
@@ -276,7 +276,7 @@ def test_derived_images_say_where_they_are_from(conn, backend, make_plate):
     assert (derived.name, derived.sha1, derived.shape) == (source.name, source.sha1, source.shape)
     metadata = read_metadata(conn, [source, derived])
     assert metadata[source.image_id] == metadata[derived.image_id]
-    pairs = services.rows(
+    pairs = queries.rows(
         conn,
         "select mv.name, mv.value from MapAnnotation a join a.mapValue mv where a.ns = :ns and mv.value = :id",
         ns="openhcs_omero/derived",
@@ -295,10 +295,10 @@ def test_sites_have_no_gap(conn, backend, make_plate):
     assert backend.load(f"{well}/A01_s001.tif").max() == 2
     with pytest.raises(BadData, match="not the last site"):
         backend.delete(f"{well}/A01_s001.tif")
-    images = services.rows(conn, "select i.id from Image i")
+    images = queries.rows(conn, "select i.id from Image i")
     backend.delete(f"{well}/A01_s002.tif")
     assert backend.exists(f"{well}/A01_s001.tif")
-    assert len(services.rows(conn, "select i.id from Image i")) == len(images) - 1
+    assert len(queries.rows(conn, "select i.id from Image i")) == len(images) - 1
     backend.delete(f"{well}/A01_s001.tif")
     assert backend.list_files(f"/omero/plate_{plate_id}_p") == []
 
@@ -345,11 +345,11 @@ def test_files_beside_a_replaced_image_stay(conn, backend, make_plate):
     start = f"/omero/plate_{plate_id}_p/A01/A01_s001"
     image = np.ones((1, 1, 1, 4, 5), "uint8")
     backend.save_batch(["note", image], [f"{start}_x.txt", f"{start}.tif"])
-    files = services.rows(conn, "select f.id from OriginalFile f")
+    files = queries.rows(conn, "select f.id from OriginalFile f")
     backend.save(3 * image, f"{start}.tif")
     assert backend.load(f"{start}_x.txt") == "note"
     assert backend.load(f"{start}.tif").max() == 3
-    assert len(services.rows(conn, "select f.id from OriginalFile f")) == len(files)
+    assert len(queries.rows(conn, "select f.id from OriginalFile f")) == len(files)
 
 
 def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, make_plate, wire):
@@ -392,13 +392,13 @@ def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, mak
 def test_nothing_is_left_behind(conn, backend, make_plate):
     """However often a site is written, there is one image of it, and one file of a name."""
     plate_id, _ = make_plate(["A01"])
-    before = len(services.rows(conn, "select i.id from Image i"))
+    before = len(queries.rows(conn, "select i.id from Image i"))
     for value in range(4):
         backend.save(np.full((1, 1, 1, 4, 5), value, "uint8"), f"/omero/plate_{plate_id}_p/A01/A01_s001.tif")
         backend.save({"n": value}, f"/omero/plate_{plate_id}_p/A01/x.json")
-    assert len(services.rows(conn, "select i.id from Image i")) == before + 1
-    assert len(services.rows(conn, "select f.id from OriginalFile f where f.name = 'x.json'")) == 1
-    assert len(services.rows(conn, "select p.id from Plate p")) == 2
+    assert len(queries.rows(conn, "select i.id from Image i")) == before + 1
+    assert len(queries.rows(conn, "select f.id from OriginalFile f where f.name = 'x.json'")) == 1
+    assert len(queries.rows(conn, "select p.id from Plate p")) == 2
 
 
 # ---- the backend as an object

@@ -7,7 +7,7 @@ import pytest
 from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError, RightsError
-from openhcs_omero.omero import services, tables
+from openhcs_omero.omero import queries, tables
 from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
@@ -29,7 +29,7 @@ def plate(conn):
 
 def found(conn, plate_id, object_type="Plate"):
     """(annotation id, file id) of a plate's bulk annotations, as OMERO.web and OMERO.parade ask for them."""
-    return [tuple(row) for row in services.rows(
+    return [tuple(row) for row in queries.rows(
         conn, f"select a.id, f.id from {object_type}AnnotationLink l join l.child a join a.file f "
               "where l.parent.id = :id and a.ns = :ns and f.mimetype = :type order by f.id",
         id=plate_id, ns="openmicroscopy.org/omero/bulk_annotations", type="OMERO.tables")]
@@ -160,7 +160,7 @@ def test_who_may_not_annotate(make_user):
     plate = load_plate(member, make_plate(owner, {"A01": 2, "B03": 1}))
     with pytest.raises(RightsError, match=rf"^this user may not write a table to plate {plate.plate_id}: [^\n]+$"):
         attach_table(member, plate, "features.csv", SITES)
-    mine = services.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
+    mine = queries.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
                          me=member.getUserId())
     assert mine == [[0]]
 
@@ -175,7 +175,7 @@ def test_tables_of_two_users_stay(make_user):
 
 
 def test_a_plate_that_was_deleted(conn, plate):
-    services.delete(conn, plate.group_id, Plate=[plate.plate_id])
+    queries.delete(conn, plate.group_id, Plate=[plate.plate_id])
     with pytest.raises(PlateError, match=f"plate {plate.plate_id} was deleted, or another process"):
         attach_table(conn, plate, "features.csv", SITES)
     assert count(conn, "OriginalFile") == {"OriginalFile": 0}

@@ -24,7 +24,7 @@ from openhcs_omero.core.orchestrator import head
 from openhcs_omero.core.orchestrator import orchestrator as module
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError, PipelineOrchestrator
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
-from openhcs_omero.core.orchestrator.steps import configured, import_folders
+from openhcs_omero.core.steps.function_step import configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError, PlateError, StepError
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.io.omero_local import OMEROLocalBackend

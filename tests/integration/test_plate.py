@@ -12,18 +12,12 @@ from omero.rtypes import rint, rstring
 from wire import SHAPE, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
-from openhcs_omero.omero.pixels import (
-    NewImage,
-    close_store,
-    read_metadata,
-    read_plane,
-    read_site,
-    read_sites,
-    write_well_images,
-)
+from openhcs_omero.omero.pixels import close_store, read_metadata, read_plane, read_site, read_sites
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
 
 __all__ = ["wire"]
 
@@ -67,8 +61,8 @@ def test_plates_that_are_not_there(conn, make_user):
 
 def test_plates_without_wells_or_images(conn):
     bare = make_plate(conn, name="bare")
-    services.delete(
-        conn, services.current_group(conn), Well=[well.well_db_id for well in load_plate(conn, bare).wells.values()]
+    queries.delete(
+        conn, queries.current_group(conn), Well=[well.well_db_id for well in load_plate(conn, bare).wells.values()]
     )
     with pytest.raises(PlateError, match=rf"^plate {bare} \(bare\) has no wells"):
         load_plate(conn, bare)
@@ -138,8 +132,8 @@ def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch)
     monkeypatch.setattr(omero.api.RawPixelsStorePrx, "setTimepoint",
                         lambda self, data, *rest: (sent.append(data.nbytes), set_timepoint(self, data, *rest))[1])
     images = [NewImage(f"site {site}", block(site), annotations=[("k", "v")]) for site in range(9)]
-    group = services.current_group(conn)
-    services.update(conn), services.query(conn)  # asked for once a session
+    group = queries.current_group(conn)
+    queries.update(conn), queries.query(conn)  # asked for once a session
     wire.start()
     write_well_images(conn, images, "test", group)
     assert Counter(wire.stop()) == {"saveAndReturnIds": 1, "projection": 1, "createRawPixelsStore": 3, "close": 3,
@@ -201,10 +195,10 @@ def test_a_thread_closes_its_own_store(conn):
 @pytest.mark.parametrize("pixel_type", ["bit", "complex", "double-complex"])
 def test_pixels_that_can_not_be_processed(conn, pixel_type):
     plate_id = make_plate(conn, {"A01": 1})
-    pixels = services.query(conn).get("Pixels", load_plate(conn, plate_id).image("A01", 1).pixels_id)
+    pixels = queries.query(conn).get("Pixels", load_plate(conn, plate_id).image("A01", 1).pixels_id)
     pixels.pixelsType = omero.model.PixelsTypeI()
     pixels.pixelsType.value = rstring(pixel_type)
-    services.update(conn).saveObject(pixels)
+    queries.update(conn).saveObject(pixels)
     plate = load_plate(conn, plate_id)
     with pytest.raises(PlateError, match=rf"^plate {plate_id}: A01 site 1 is .*, {pixel_type}; [^\n]*float64$"):
         plate.check_uniform()
@@ -225,10 +219,10 @@ def test_fingerprints_change_with_the_plate(conn):
     save_text(conn, "Plate", plate_id, "x.csv", b"a\n1\n")
     save_text(conn, "Image", before.image("A01", 1).image_id, "x.csv", b"a\n1\n")
     assert load_plate(conn, plate_id).fingerprint() == before.fingerprint()
-    sample = services.query(conn).get("WellSample", before.image("B03", 2).well_sample_id)
+    sample = queries.query(conn).get("WellSample", before.image("B03", 2).well_sample_id)
     [new] = write_well_images(conn, [NewImage("new", block(99))], "test", before.group_id)
     sample.image = omero.model.ImageI(new.image_id, False)
-    services.update(conn).saveObject(sample)
+    queries.update(conn).saveObject(sample)
     after = load_plate(conn, plate_id)
     assert after.fingerprint() != before.fingerprint()
     assert after.wells["A01"].fingerprint() == before.wells["A01"].fingerprint()
@@ -237,7 +231,7 @@ def test_fingerprints_change_with_the_plate(conn):
 
 
 def test_channels_and_pixel_sizes(conn):
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     images = [
         NewImage(
             "named",
@@ -259,24 +253,24 @@ def test_channels_and_pixel_sizes(conn):
     assert named.pixel_size == (2.0, 0.65, 0.65)
     assert bare.channel_names == (None, None) and bare.colors == (None, None)
     assert bare.pixel_size == (None, None, None)
-    pixels = services.query(conn).get("Pixels", conn.getObject("Image", written[1].image_id).getPixelsId())
+    pixels = queries.query(conn).get("Pixels", conn.getObject("Image", written[1].image_id).getPixelsId())
     pixels.physicalSizeX = omero.model.LengthI(500.0, UnitsLength.NANOMETER)
     pixels.physicalSizeY = omero.model.LengthI(2.0, UnitsLength.PIXEL)
-    services.update(conn).saveObject(pixels)
+    queries.update(conn).saveObject(pixels)
     assert read_metadata(conn, structures)[written[1].image_id].pixel_size == (None, None, 0.5)
     assert read_metadata(conn, []) == {}
 
 
 def test_the_gateway_reads_what_is_written(conn):
     [written] = write_well_images(
-        conn, [NewImage("mine", block(5), annotations=[("k", "v")])], "test.ns", services.current_group(conn)
+        conn, [NewImage("mine", block(5), annotations=[("k", "v")])], "test.ns", queries.current_group(conn)
     )
     image = conn.getObject("Image", written.image_id)
     assert image.getName() == "mine" and image.getPixelsType() == "uint16"
     assert np.array_equal(image.getPrimaryPixels().getPlane(2, 1, 0), block(5)[0, 1, 2])
     assert image.getPrimaryPixels().getSha1() == written.sha1
     assert [a.getValue() for a in image.listAnnotations(ns="test.ns")] == [[("k", "v")]]
-    ranges = services.rows(conn, "select s.globalMin, s.globalMax from Pixels px join px.channels c "
+    ranges = queries.rows(conn, "select s.globalMin, s.globalMax from Pixels px join px.channels c "
                                  "join c.statsInfo s where px.image.id = :id order by index(c)", id=written.image_id)
     assert ranges == [[block(5)[:, c].min(), block(5)[:, c].max()] for c in (0, 1)]
 
@@ -284,7 +278,7 @@ def test_the_gateway_reads_what_is_written(conn):
 def test_the_wells_red_stays(conn):
     """A well that somebody coloured is read as any other."""
     plate_id = make_plate(conn, {"A01": 1})
-    well = services.query(conn).get("Well", load_plate(conn, plate_id).wells["A01"].well_db_id)
+    well = queries.query(conn).get("Well", load_plate(conn, plate_id).wells["A01"].well_db_id)
     well.red = rint(255)
-    services.update(conn).saveObject(well)
+    queries.update(conn).saveObject(well)
     assert load_plate(conn, plate_id).image("A01", 1).site == 1

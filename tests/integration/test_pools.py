@@ -8,10 +8,11 @@ import pytest
 from wire import block, count, images_in_no_well, make_plate
 
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.omero.connection import Server, disconnect
+from openhcs_omero.omero.connection import disconnect
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.server import Server
 
 TASKS = 240
 

@@ -10,13 +10,15 @@ from wire import add_well, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.connection import close_all, connect
 from openhcs_omero.omero.derived import NAMESPACE, derived_state, find_derived
-from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
+from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
 
 __all__ = ["wire", "workflow"]
 
@@ -31,19 +33,19 @@ AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all
 
 
 def new_image(conn, seed):
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     return write_well_images(conn, [NewImage("new", block(seed))], "test", group)[0].image_id
 
 
 def replace_image(conn, plate_id, well, site, seed):
     """Have a site show another image, as a client does that corrects one, and delete the earlier; the new one's id."""
     old = load_plate(conn, plate_id).image(well, site)
-    sample = services.query(conn).findByQuery(
+    sample = queries.query(conn).findByQuery(
         "select ws from WellSample ws join fetch ws.well join fetch ws.image where ws.id = :id",
-        services.parameters(id=old.well_sample_id))
+        queries.parameters(id=old.well_sample_id))
     sample.image = ImageI(new_image(conn, seed), False)
-    services.update(conn).saveObject(sample)
-    services.delete(conn, services.current_group(conn), Image=[old.image_id])
+    queries.update(conn).saveObject(sample)
+    queries.delete(conn, queries.current_group(conn), Image=[old.image_id])
     return sample.image.id.val
 
 
@@ -56,7 +58,7 @@ def wait_for_images(conn, more_than):
 
 def delete_well(conn, plate_id, name):
     well = load_plate(conn, plate_id, require_images=False).well(name)
-    services.delete(conn, services.current_group(conn), Well=[well.well_db_id])
+    queries.delete(conn, queries.current_group(conn), Well=[well.well_db_id])
 
 
 def shown(conn, plate_id, output="processed"):
@@ -122,11 +124,11 @@ def test_a_choice_of_wells_that_changes(done, conn, plate):
 
 
 def test_a_derived_plate_that_was_damaged(done, conn, plate):
-    group, before = services.current_group(conn), shown(conn, plate)
+    group, before = queries.current_group(conn), shown(conn, plate)
     derived = find_derived(conn, plate, "processed")
 
     sample = load_plate(conn, derived).image("B01", 2).well_sample_id
-    services.delete(conn, group, WellSample=[sample])
+    queries.delete(conn, group, WellSample=[sample])
     tables = list_tables(conn, derived, NAMESPACE)
     run = done.succeed()
     assert run.wells == ["B01"] and run.jobs == {"process_well": 1, **AFTER_A_WELL}
@@ -144,15 +146,15 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
 
     [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "wells.csv"]
     tables = list_tables(conn, derived, NAMESPACE)
-    table = max(row[0] for row in services.rows(
+    table = max(row[0] for row in queries.rows(
         conn, "select a.id from PlateAnnotationLink l join l.child a join a.file f "
               "where l.parent.id = :id and f.mimetype = 'OMERO.tables'", id=derived))
-    services.delete(conn, group, FileAnnotation=[text.annotation_id, table])
+    queries.delete(conn, group, FileAnnotation=[text.annotation_id, table])
     run = done.succeed()
     assert run.jobs == {"annotate": 1, "all": 1} and done.succeed().nothing_done
     assert read_text(conn, "Plate", plate, "wells.csv") and list_tables(conn, derived, NAMESPACE) == tables
 
-    services.delete(conn, group, Plate=[derived])
+    queries.delete(conn, group, Plate=[derived])
     run = done.succeed()
     assert run.wells == ["A01", "A02", "B01"] and run.jobs["derive_plate"] == 1 and "estimate" not in run.jobs
     assert shown(conn, plate) == before and done.succeed().nothing_done
@@ -176,7 +178,7 @@ def test_a_step_that_changes(done, conn, plate):
     assert all(shown(conn, plate)[place] != after[place] for place in before) and done.succeed().nothing_done
 
     assert find_derived(conn, plate, "processed") == derived
-    assert services.rows(conn, "select count(p) from Plate p")[0][0] == 2
+    assert queries.rows(conn, "select count(p) from Plate p")[0][0] == 2
     assert images_in_no_well(conn) == [] and len(derived_state(conn, derived)) == 3
 
 
@@ -205,11 +207,11 @@ def test_a_run_that_was_killed(workflow, conn, plate, after):
     for name in ("features.csv", "wells.csv", "objects.csv"):
         assert len({(workflow.results(plate, output) / name).read_text() for output in ("killed", "undisturbed")}) == 1
     assert images_in_no_well(conn) == []
-    assert services.rows(conn, "select count(i) from Image i")[0][0] == 3 * 6
-    assert services.rows(conn, "select count(p) from Plate p")[0][0] == 3
+    assert queries.rows(conn, "select count(i) from Image i")[0][0] == 3 * 6
+    assert queries.rows(conn, "select count(p) from Plate p")[0][0] == 3
     linked = {row[0] for kind in ("Plate", "Image", "Well")
-              for row in services.rows(conn, f"select l.child.id from {kind}AnnotationLink l")}
-    assert {row[0] for row in services.rows(conn, "select a.id from FileAnnotation a")} <= linked
+              for row in queries.rows(conn, f"select l.child.id from {kind}AnnotationLink l")}
+    assert {row[0] for row in queries.rows(conn, "select a.id from FileAnnotation a")} <= linked
 
 
 @pytest.mark.parametrize("wells", [2, 6])

@@ -15,13 +15,15 @@ from wire import add_well, block, make_plate
 
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.omero import services
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.derived import NAMESPACE, find_derived
 from openhcs_omero.omero.importing import import_folder
-from openhcs_omero.omero.pixels import NewImage, read_site, write_well_images
+from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
 from openhcs_omero.processing.synthetic import Screen, sites, write_plate
 
 __all__ = ["workflow"]
@@ -123,7 +125,7 @@ def test_two_plates_some_wells_and_two_outputs(workflow, conn):
 
 def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 1, 1, 9, 9)))], "test", group)
     add_well(conn, plate, "D04", image.image_id)
     workflow.configure(plate, wells=["A01-A02"], steps=[STEPS[0]])

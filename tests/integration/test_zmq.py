@@ -20,8 +20,9 @@ from wire import block, make_plate
 
 from openhcs_omero.cli import app
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError
+from openhcs_omero.core.orchestrator.progress import ProgressBar
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
-from openhcs_omero.runtime.zmq_execution_client import ProgressBar, ZMQExecutionClient
+from openhcs_omero.runtime.zmq_execution_client import ZMQExecutionClient
 from openhcs_omero.runtime.zmq_execution_server import ZMQExecutionServer
 from openhcs_omero.runtime.zmq_messages import MAX_REQUEST, make_keys
 
@@ -168,7 +169,7 @@ def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
     with pytest.raises(PipelineError, match="was cancelled"):
         client.attach(second)
     assert client.attach(fourth).derived_plate
-    assert not processes_in(work, "openhcs_omero.core.workers"), "a step outlived its run"
+    assert not processes_in(work, "openhcs_omero.core.worker_pool"), "a step outlived its run"
     client.close()
 
 

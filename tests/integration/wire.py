@@ -9,9 +9,10 @@ import pytest
 from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
-from openhcs_omero.omero import services
-from openhcs_omero.omero.paths import parse_well
-from openhcs_omero.omero.pixels import NewImage, write_well_images
+from openhcs_omero.omero import queries
+from openhcs_omero.omero.writing import write_well_images
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.paths import parse_well
 
 SHAPE = (1, 2, 3, 4, 6)  # (T, C, Z, Y, X)
 
@@ -26,7 +27,7 @@ def make_plate(conn, wells=None, name="plate", shape=SHAPE, dtype="uint16"):
 
     Site s of the n-th well has the pixels block(10 n + s).
     """
-    group = services.current_group(conn)
+    group = queries.current_group(conn)
     plate = PlateI()
     plate.name, plate.rows, plate.columns = rstring(name), rint(8), rint(12)
     for n, (well_id, sites) in enumerate((wells or {"A01": 2, "B03": 2}).items()):
@@ -38,7 +39,7 @@ def make_plate(conn, wells=None, name="plate", shape=SHAPE, dtype="uint16"):
             sample.image = ImageI(image.image_id, False)
             well.addWellSample(sample)
         plate.addWell(well)
-    return services.update(conn).saveAndReturnObject(plate, services.context(conn, group)).id.val
+    return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group)).id.val
 
 
 def add_well(conn, plate_id, name, image_id):
@@ -49,14 +50,14 @@ def add_well(conn, plate_id, name, image_id):
     sample = WellSampleI()
     sample.image = ImageI(image_id, False)
     well.addWellSample(sample)
-    services.update(conn).saveObject(well)
+    queries.update(conn).saveObject(well)
 
 
 def images_in_no_well(conn):
     """Ids of the images that no well shows."""
     return [
         row[0]
-        for row in services.rows(
+        for row in queries.rows(
             conn, "select i.id from Image i left outer join i.wellSamples ws where ws.id is null order by i.id"
         )
     ]
@@ -64,7 +65,7 @@ def images_in_no_well(conn):
 
 def count(conn, *kinds):
     """How many objects of each class there are."""
-    return {kind: services.rows(conn, f"select count(x) from {kind} x")[0][0] for kind in kinds}
+    return {kind: queries.rows(conn, f"select count(x) from {kind} x")[0][0] for kind in kinds}
 
 
 class Killed(BaseException):

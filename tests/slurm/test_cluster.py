@@ -71,7 +71,7 @@ def test_jobs_that_are_killed_run_again(slurm, project, undisturbed):
     own.wait(lambda: len(own.begun()) == 3, "three jobs in the middle of their second well")
     assert len(own.done()) == 3, "their first wells"
     processes = [pid for _, pid in own.begun()]
-    assert all("openhcs_omero.core.workers" in psutil.Process(pid).cmdline() for pid in processes)
+    assert all("openhcs_omero.core.worker_pool" in psutil.Process(pid).cmdline() for pid in processes)
     cancelled, killed, late = (job_of(pid) for pid in processes)
     slurm.run("scancel", cancelled)
     os.kill(processes[1], signal.SIGKILL)

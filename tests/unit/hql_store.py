@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from omero.rtypes import unwrap
-
-from omero_embedded.model.access import PRIVILEGES, Context
-from omero_embedded.people.bootstrap import bootstrap
+from omero_embedded.files.store import Store
 from omero_embedded.hql.results import Results
+from omero_embedded.model.access import PRIVILEGES, Context
 from omero_embedded.model.saving import insert
 from omero_embedded.model.schema import schema
-from omero_embedded.files.store import Store
+from omero_embedded.people.bootstrap import bootstrap
 
 PRIVATE, SHARED, FOREIGN = 3, 4, 5
 ADA, BOB, EVE = 2, 3, 4

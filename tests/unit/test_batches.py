@@ -5,7 +5,7 @@ import pytest
 
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.plan import LIBRARIES_MB, _memory
-from openhcs_omero.omero.plate import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 
 @pytest.mark.parametrize(("wells", "per_job", "batches"), [

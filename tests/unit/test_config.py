@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from openhcs_omero.core.config import Step, check_config, read_config, typed
-from openhcs_omero.core.steps import load_step, run_steps, source_hash
+from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.running import run_steps
+from openhcs_omero.core.steps.source import source_hash
 from openhcs_omero.errors import ConfigError, StepError
 
 ROOT = Path(__file__).parents[2]

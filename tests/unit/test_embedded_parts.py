@@ -14,7 +14,6 @@ pytest.importorskip("sqlalchemy")
 
 import omero
 import sqlalchemy as sa
-
 from omero_embedded.files.checksums import file_checksum, murmur3_32, murmur3_128
 from omero_embedded.people.passwords import SIDE, has_password, is_password, set_password
 from omero_embedded.services.rawpixels import Layout

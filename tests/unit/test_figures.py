@@ -5,7 +5,7 @@ from PIL import Image
 
 from openhcs_omero.core import figures
 from openhcs_omero.core.figures import choose_features, heatmap, montage, plate_grid
-from openhcs_omero.core.jobs import thumbnail
+from openhcs_omero.core.rules import thumbnail
 from openhcs_omero.errors import ConfigError
 
 PLACES = {"B03": (1, 2), "B04": (1, 3), "D03": (3, 2)}

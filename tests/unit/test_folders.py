@@ -11,16 +11,16 @@ import yaml
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
 from openhcs_omero.core.config import check_config, read_config
-from openhcs_omero.core.files import read_record, write
-from openhcs_omero.core.outputs import SUBFOLDERS, FolderOutput
+from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import make_plan
-from openhcs_omero.core.records import forget_stale, listing_of_well, well_record
-from openhcs_omero.core.staging import StagedFiles
+from openhcs_omero.core.records import forget_stale, listing_of_well, read_record, well_record
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.microscopes.detect import FOLDERS, handler_of
-from openhcs_omero.omero.pixels import NewImage
+from openhcs_omero.plates.image import NewImage
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 STEP = {"call": "openhcs_omero.processing.spots:count_spots"}

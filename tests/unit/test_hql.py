@@ -15,7 +15,6 @@ from hql_store import PLATES, column, context, objects, results, rows  # noqa: E
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rstring, unwrap  # noqa: E402
-
 from omero_embedded.hql.results import Results  # noqa: E402
 from omero_embedded.model.loading import Loader  # noqa: E402
 from omero_embedded.model.schema import schema  # noqa: E402

@@ -10,7 +10,6 @@ omero = pytest.importorskip("omero")
 
 from hql_store import ADA, BOB, EVE, FOREIGN, PLATES, PRIVATE, SHARED, column, context, objects, rows  # noqa: E402
 from omero.rtypes import rdouble, rint, rlist, rlong, robject, rstring, rtime  # noqa: E402
-
 from omero_embedded.model.access import ALL_GROUPS  # noqa: E402
 from omero_embedded.model.loading import Loader  # noqa: E402
 from omero_embedded.model.schema import schema  # noqa: E402

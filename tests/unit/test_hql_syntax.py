@@ -9,7 +9,6 @@ omero = pytest.importorskip("omero")
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-
 from omero_embedded.hql import syntax  # noqa: E402
 from omero_embedded.hql.syntax import Binary, Call, Literal, Param, Path, Query, parse  # noqa: E402
 

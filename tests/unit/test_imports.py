@@ -1,6 +1,7 @@
-"""Imports go one way: workflow -> core, runtime -> microscopes -> io -> omero, and nothing needs `embedded`."""
+"""Imports go one way: workflow -> core, runtime -> analysis, microscopes -> io -> omero -> plates, without circles."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,18 @@ PACKAGE = ROOT / "openhcs_omero"
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
-    "serving": {"errors"},
-    "pytest_plugin": {"serving"},
-    "omero": {"errors"},
-    "io": {"errors", "omero"},
-    "processing": {"errors", "io"},
-    "microscopes": {"errors", "omero", "io"},
-    "runtime": {"errors", "omero", "io", "microscopes", "processing", "core", "serving"},
-    "core": {"errors", "omero", "io", "microscopes", "processing"},
-    "embedded": set(),
-    "demo": {"errors", "omero", "io", "microscopes", "processing", "core", "runtime", "serving"},
-    "cli": {"errors", "omero", "io", "microscopes", "processing", "core", "runtime", "embedded", "demo"},
+    "plates": {"errors"},
+    "omero": {"errors", "plates", "microscopes"},
+    "io": {"errors", "plates", "omero"},
+    "processing": {"errors", "plates", "io"},
+    "microscopes": {"errors", "plates", "omero", "io"},
+    "analysis": {"errors", "plates"},
+    "core": {"errors", "plates", "omero", "io", "microscopes", "processing", "analysis"},
+    "runtime": {"errors", "plates", "omero", "io", "microscopes", "processing", "core"},
+    "demo": {"errors", "plates", "omero", "io", "microscopes", "processing", "core", "runtime"},
+    "cli": {"errors", "plates", "omero", "io", "microscopes", "processing", "analysis", "core", "runtime", "demo"},
 }
-SPEAKS_TO_OMERO = {"omero", "embedded", "pytest_plugin"}
+SPEAKS_TO_OMERO = {"omero"}
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2", "omero_model"}
 
 
@@ -70,15 +70,24 @@ def test_houses(file):
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_workflow(file):
     names = imports_of(file.read_text(), "workflow")
-    assert not houses_imported(names) & {"embedded", "cli", "demo"}
+    assert not houses_imported(names) & {"cli", "demo"}
     assert not {name for name in names if name.split(".")[0] in OMERO_PY}
 
 
 def test_the_directions_have_no_way_back():
-    """From omero/ and embedded/ no house can be reached but errors; only cli reaches embedded."""
-    assert MAY_IMPORT["omero"] == {"errors"}
-    assert not MAY_IMPORT["embedded"]
-    assert [house for house, others in MAY_IMPORT.items() if "embedded" in others] == ["cli"]
+    """The plate model stands below everything; nothing of it asks OMERO."""
+    assert MAY_IMPORT["plates"] == {"errors"}
+
+
+def test_no_circles():
+    """No module imports, at whatever place and over whatever others, itself."""
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
+    graph = {
+        name: {found if found in modules else found.rpartition(".")[0]
+               for found in imports_of(file.read_text(), ".".join(file.relative_to(ROOT).parent.parts))} & set(modules)
+        for name, file in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a circle
 
 
 def test_imports_are_seen():

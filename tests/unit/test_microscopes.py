@@ -26,7 +26,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import imagexpress, opera_phenix
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
-from openhcs_omero.omero.paths import plate_of
+from openhcs_omero.plates.paths import plate_of
 
 WELLS = ["B03", "A01", "H12"]
 FORMATS = {

@@ -5,7 +5,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero.paths import VirtualPath, expand_wells, parse_well, well_name
+from openhcs_omero.plates.paths import VirtualPath, expand_wells, parse_well, well_name
 
 ids = st.integers(1, 10**12)
 outputs = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)

@@ -10,7 +10,9 @@ from omero.rtypes import rlong
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero.derived import _show
 from openhcs_omero.omero.near import pixels_file
-from openhcs_omero.omero.pixels import NewImage, _graph, _micrometres, _planes, objects, storable
+from openhcs_omero.omero.pixels import _micrometres
+from openhcs_omero.omero.writing import _graph
+from openhcs_omero.plates.image import NewImage, _planes, objects, storable
 
 
 @pytest.mark.parametrize(("given", "stored"), [

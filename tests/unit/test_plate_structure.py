@@ -6,7 +6,7 @@ import pytest
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import plate as plate_module
-from openhcs_omero.omero.paths import VirtualPath
+from openhcs_omero.plates.paths import VirtualPath
 
 
 def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70):

@@ -10,10 +10,9 @@ pytest.importorskip("PIL")
 
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-
 from omero_embedded.rendering import pictures
 from omero_embedded.rendering.pictures import BLUE, GREEN, GREYSCALE, RED, RGB, WHITE, ChannelSettings, Settings
+from PIL import Image
 
 FAMILIES = ("linear", "polynomial", "exponential", "logarithmic")
 RAMP = np.arange(256, dtype=">u2").reshape(16, 16)

@@ -12,15 +12,14 @@ import sqlalchemy as sa  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime  # noqa: E402
-
+from omero_embedded.files.store import Store  # noqa: E402
 from omero_embedded.model import rows, saving  # noqa: E402
 from omero_embedded.model.access import PRIVILEGES, Context  # noqa: E402
-from omero_embedded.people.bootstrap import bootstrap  # noqa: E402
 from omero_embedded.model.deleting import delete  # noqa: E402
 from omero_embedded.model.graphs import ChildOptions  # noqa: E402
 from omero_embedded.model.loading import Loader  # noqa: E402
 from omero_embedded.model.schema import schema  # noqa: E402
-from omero_embedded.files.store import Store  # noqa: E402
+from omero_embedded.people.bootstrap import bootstrap  # noqa: E402
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 LONGS = st.integers(-2**63, 2**63 - 1)

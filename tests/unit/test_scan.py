@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero.importing import PATTERNS, parse_name, scan
+from openhcs_omero.microscopes.named_tiffs import scan
+from openhcs_omero.plates.filenames import PATTERNS, parse_name
 
 TRANSFLUOR = Path(__file__).parents[3] / "shared/data/transfluor"
 
@@ -147,7 +148,7 @@ def test_files_that_are_no_planes(tmp_path):
 @given(row=st.integers(0, 31), column=st.integers(0, 47), site=st.integers(1, 999), channel=st.integers(0, 9),
        prefix=st.sampled_from(["", "x_", "plate 1_B02_", "µ_"]))
 def test_names_are_read_back(row, column, site, channel, prefix):
-    from openhcs_omero.omero.paths import well_name
+    from openhcs_omero.plates.paths import well_name
     well = well_name(row, column)
     own, imagexpress, field = PATTERNS.values()
     assert parse_name(f"{prefix}{well}_s{site}_w{channel}.TIF", imagexpress) == {

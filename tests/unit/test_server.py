@@ -9,7 +9,8 @@ import time
 import pytest
 
 from openhcs_omero.errors import ConfigError, ConnectError
-from openhcs_omero.omero.connection import Server, connect
+from openhcs_omero.omero.connection import connect
+from openhcs_omero.omero.server import Server
 
 
 @pytest.fixture(autouse=True)

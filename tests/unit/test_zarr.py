@@ -22,7 +22,8 @@ from openhcs_omero.io import storage_registry
 from openhcs_omero.io import zarr as zarr_backend
 from openhcs_omero.io.base import BadData, MissingFile
 from openhcs_omero.io.formats import PIXEL_TYPES
-from openhcs_omero.io.zarr import STORE, ZarrBackend
+from openhcs_omero.io.ngff import STORE
+from openhcs_omero.io.zarr import ZarrBackend
 
 rng = np.random.default_rng(11)
 

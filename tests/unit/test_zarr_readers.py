@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openhcs_omero.io.zarr import STORE, ZarrBackend
+from openhcs_omero.io.ngff import STORE
+from openhcs_omero.io.zarr import ZarrBackend
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "envs" / "readers.txt"

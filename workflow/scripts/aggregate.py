@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from openhcs_omero.core.files import logged
+from openhcs_omero.core.joblog import logged
 from openhcs_omero.core.tables import aggregate
 
 with logged(snakemake.log[0]):

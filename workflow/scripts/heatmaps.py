@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from openhcs_omero.core.figures import choose_features, heatmap
-from openhcs_omero.core.files import logged
+from openhcs_omero.core.joblog import logged
 from openhcs_omero.core.tables import read_places, read_rows
 
 with logged(snakemake.log[0]):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from openhcs_omero.core.figures import montage
-from openhcs_omero.core.files import logged
+from openhcs_omero.core.joblog import logged
 from openhcs_omero.core.tables import read_places
 
 with logged(snakemake.log[0]):

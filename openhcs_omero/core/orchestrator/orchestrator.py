@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.core.config import Settings, check_config, read_config
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
-from openhcs_omero.core.orchestrator.steps import FunctionStep, StepLike, configured, import_folders
+from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.base import storage_registry
-from openhcs_omero.omero.paths import plate_of
+from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def read_result(settings: Settings, label: str) -> PlateResult:
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     """The OMERO server of `omero`, else that of the registered backend, else that of the environment."""
-    from openhcs_omero.omero.connection import Server
+    from openhcs_omero.omero.server import Server
 
     server = getattr(storage_registry.data.get("omero_local"), "server", None)
     if config.get("omero") or server is None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from openhcs_omero.core.files import write_if_changed
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
+from openhcs_omero.io.atomic import write_if_changed
 
 Event = dict[str, Any]
 Progress = Callable[[Event], None]

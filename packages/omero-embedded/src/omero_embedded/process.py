@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-
-
 PATIENCE = 120  # seconds for a start, which takes two or three
 STOP_PATIENCE = 30  # seconds for a stop, which waits three for the calls that are running
 

@@ -6,12 +6,22 @@ from dataclasses import dataclass
 import omero
 import sqlalchemy as sa
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
 from omero_embedded.hql import functions, syntax
 from omero_embedded.hql.grouping import check_distinct, check_grouping
 from omero_embedded.hql.scope import Scope, Source
-from omero_embedded.hql.values import NUMBERS, Params, Value, class_name, common_kind, constant, query_error, unit_name, usage_error
+from omero_embedded.hql.values import (
+    NUMBERS,
+    Params,
+    Value,
+    class_name,
+    common_kind,
+    constant,
+    query_error,
+    unit_name,
+    usage_error,
+)
+from omero_embedded.model.access import Context
 from omero_embedded.model.schema import SQL_TYPES, Field, Schema
 
 

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from omero.model import IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
 from omero_embedded.hql.compiler import Column, Node, compile_query
 from omero_embedded.hql.syntax import parse
 from omero_embedded.hql.values import DISCRIMINATORS
+from omero_embedded.model.access import Context
 from omero_embedded.model.loading import RTYPES, Loader
 from omero_embedded.model.schema import schema
 

@@ -8,9 +8,9 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from omero_embedded.model.access import Context
 from omero_embedded.hql import syntax
 from omero_embedded.hql.values import Value, query_error
+from omero_embedded.model.access import Context
 from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
 

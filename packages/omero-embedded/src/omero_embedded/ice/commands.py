@@ -14,12 +14,12 @@ import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
+from omero_embedded.ice.dispatch import over_connection
 from omero_embedded.model import deleting, moving, reports, saving
 from omero_embedded.model.access import ALL_GROUPS, Context
-from omero_embedded.ice.dispatch import over_connection
 from omero_embedded.model.graphs import ChildOptions, GraphError, find_below
-from omero_embedded.people.members import Members
 from omero_embedded.model.schema import schema
+from omero_embedded.people.members import Members
 
 if TYPE_CHECKING:
     from omero_embedded.ice.server import Server

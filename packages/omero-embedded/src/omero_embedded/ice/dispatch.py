@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import Ice
 import omero
 
-from omero_embedded.model import slice_tables
 from omero_embedded.errors import refuse
+from omero_embedded.model import slice_tables
 
 if TYPE_CHECKING:
-    from omero_embedded.model.access import Context
     from omero_embedded.ice.server import Server
+    from omero_embedded.model.access import Context
     from omero_embedded.people.sessions import Session
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import Ice
 import omero
 import omero.cmd
 
+from omero_embedded.errors import refuse
 from omero_embedded.ice.commands import submit
 from omero_embedded.ice.dispatch import StatefulService, internal, make_servant
-from omero_embedded.errors import refuse
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.passwords import is_password
 from omero_embedded.people.sessions import Session

@@ -16,15 +16,15 @@ import Ice
 import omero
 import omero.constants
 
+from omero_embedded.files.recovery import settle_all
+from omero_embedded.files.store import Store
+from omero_embedded.ice.factory import Client
+from omero_embedded.ice.router import CONNECTION_TIMEOUT, IDENTITY, Router
 from omero_embedded.model.access import ROOT
 from omero_embedded.people.accounts import Accounts
 from omero_embedded.people.bootstrap import bootstrap
-from omero_embedded.ice.factory import Client
 from omero_embedded.people.passwords import has_password, set_password
-from omero_embedded.files.recovery import settle_all
-from omero_embedded.ice.router import CONNECTION_TIMEOUT, IDENTITY, Router
 from omero_embedded.people.sessions import Session, Sessions
-from omero_embedded.files.store import Store
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}

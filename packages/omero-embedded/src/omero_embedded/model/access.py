@@ -14,8 +14,8 @@ from omero.model import PermissionsI
 from sqlalchemy.sql.expression import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
-from omero_embedded.model.enumerations import VALUES
 from omero_embedded.errors import refuse
+from omero_embedded.model.enumerations import VALUES
 from omero_embedded.model.schema import Entity, schema
 
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 import omero
 import sqlalchemy as sa
 
+from omero_embedded.errors import refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.errors import refuse
 from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class
 from omero_embedded.model.schema import Entity, Field, schema
 

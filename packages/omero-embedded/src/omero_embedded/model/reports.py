@@ -9,11 +9,11 @@ import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
+from omero_embedded.files.store import Store
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.graphs import GraphError, find_below
 from omero_embedded.model.schema import Entity, schema
-from omero_embedded.files.store import Store
 
 PEOPLE = {"Experimenter": "_owner", "ExperimenterGroup": "_group"}  # what they have, by column
 

@@ -12,10 +12,10 @@ import omero
 import sqlalchemy as sa
 from omero.model import DetailsI, IObject, PermissionsI
 
+from omero_embedded.errors import refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, SYSTEM_GROUP, USER_GROUP, Context, asked_permissions
 from omero_embedded.model.deleting import delete_parts
-from omero_embedded.errors import refuse
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving_rules import check_details, check_link, check_new, check_path
 from omero_embedded.model.schema import Entity, Field, schema

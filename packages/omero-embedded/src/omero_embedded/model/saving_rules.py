@@ -4,9 +4,9 @@ from __future__ import annotations
 import omero
 from omero.model import DetailsI, IObject
 
+from omero_embedded.errors import refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import ALL_GROUPS, Context
-from omero_embedded.errors import refuse
 from omero_embedded.model.schema import Entity
 
 

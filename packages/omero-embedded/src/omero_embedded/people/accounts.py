@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import omero
 import sqlalchemy as sa
 
-from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 from omero_embedded.errors import refuse
 from omero_embedded.files.store import Store
+from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 
 WITHHELD = "AdminPrivilege:"  # an administrator's configuration `AdminPrivilege:Sudo` = false takes that one away
 

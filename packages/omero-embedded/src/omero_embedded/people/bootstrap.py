@@ -6,11 +6,11 @@ import uuid as uuids
 
 import sqlalchemy as sa
 
+from omero_embedded.files.store import Store
 from omero_embedded.model.access import FIRST_SESSION, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
 from omero_embedded.model.enumerations import BIT_SIZES, VALUES
 from omero_embedded.people.passwords import SIDE, set_password
 from omero_embedded.people.sessions import NODE
-from omero_embedded.files.store import Store
 
 CONFIG = sa.Table("config", SIDE, sa.Column("key", sa.Text, primary_key=True),
                   sa.Column("value", sa.Text, nullable=False))

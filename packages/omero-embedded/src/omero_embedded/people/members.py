@@ -7,12 +7,23 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
-from omero_embedded.model.access import GUEST, GUEST_GROUP, HIDDEN, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context, asked_permissions, checked_permissions
-from omero_embedded.people.accounts import WITHHELD
 from omero_embedded.errors import refuse
+from omero_embedded.model.access import (
+    GUEST,
+    GUEST_GROUP,
+    HIDDEN,
+    PRIVILEGES,
+    ROOT,
+    SYSTEM_GROUP,
+    USER_GROUP,
+    Context,
+    asked_permissions,
+    checked_permissions,
+)
 from omero_embedded.model.rows import row_of
 from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.schema import Entity, schema
+from omero_embedded.people.accounts import WITHHELD
 
 
 class Members:

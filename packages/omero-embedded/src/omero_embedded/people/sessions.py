@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import omero
 
+from omero_embedded.errors import refuse
+from omero_embedded.files.store import Store
 from omero_embedded.model.access import Context
 from omero_embedded.people.accounts import Accounts
-from omero_embedded.errors import refuse
 from omero_embedded.people.passwords import is_password
-from omero_embedded.files.store import Store
 
 TIME_TO_IDLE, TIME_TO_LIVE = 600_000, 0  # milliseconds; 0 means for ever
 NODE = 0

@@ -8,13 +8,25 @@ import numpy as np
 import omero
 import sqlalchemy as sa
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
+from omero_embedded.files.store import Store
+from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
-from omero_embedded.rendering.pictures import ACTIVE_AT_FIRST, DTYPES, GREYSCALE, MAX_COLOURED, RGB, ChannelSettings, Settings, default_colours, project, render, type_range
 from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.schema import schema
-from omero_embedded.files.store import Store
+from omero_embedded.rendering.pictures import (
+    ACTIVE_AT_FIRST,
+    DTYPES,
+    GREYSCALE,
+    MAX_COLOURED,
+    RGB,
+    ChannelSettings,
+    Settings,
+    default_colours,
+    project,
+    render,
+    type_range,
+)
 
 NANOMETRES = {"NANOMETER": 1.0, "MICROMETER": 1e3, "ANGSTROM": 0.1, "MILLIMETER": 1e6, "METER": 1e9}
 

@@ -10,10 +10,10 @@ import omero.sys
 import sqlalchemy as sa
 from omero.rtypes import rlong, rstring, unwrap
 
-from omero_embedded.model.access import ALL_GROUPS, GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
-from omero_embedded.people.bootstrap import GUEST
 from omero_embedded.errors import refuse
+from omero_embedded.model.access import ALL_GROUPS, GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 from omero_embedded.model.loading import Loader
+from omero_embedded.people.bootstrap import GUEST
 from omero_embedded.people.members import Members
 from omero_embedded.people.passwords import PASSWORD, is_password, set_password
 

@@ -9,9 +9,9 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import rtime
 
+from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
 from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
-from omero_embedded.errors import refuse
 from omero_embedded.people.sessions import TIME_TO_IDLE
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import omero
 import sqlalchemy as sa
 import tifffile
 
-from omero_embedded.rendering import settings
-from omero_embedded.model.access import Context
-from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.errors import refuse
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.model.access import Context
 from omero_embedded.model.schema import schema
+from omero_embedded.rendering import settings
 from omero_embedded.services.config import MAX_PLANE
 
 AXES = "TCZYX"

@@ -7,9 +7,9 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import rlong, unwrap
 
+from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
-from omero_embedded.errors import refuse
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.saving_rules import check_place

@@ -5,9 +5,9 @@ import omero
 import sqlalchemy as sa
 from omero.model import IObject
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
 from omero_embedded.hql.results import Page, Results
+from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.rows import row_of
 from omero_embedded.model.schema import SCALARS, Entity

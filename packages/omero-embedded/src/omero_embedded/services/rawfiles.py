@@ -10,14 +10,14 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import rlong
 
-from omero_embedded.model.access import Context
-from omero_embedded.files.checksums import file_checksum
-from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.errors import refuse
-from omero_embedded.model.loading import Loader
+from omero_embedded.files.checksums import file_checksum
 from omero_embedded.files.recovery import settle
-from omero_embedded.model.saving import new_event
 from omero_embedded.files.store import forget, write_at
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.model.access import Context
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.saving import new_event
 
 if TYPE_CHECKING:
     from omero_embedded.ice.server import Server

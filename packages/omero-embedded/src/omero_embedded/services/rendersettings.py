@@ -7,10 +7,10 @@ from dataclasses import replace
 import omero
 import sqlalchemy as sa
 
-from omero_embedded.model import rows
-from omero_embedded.rendering import settings
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
+from omero_embedded.model import rows
+from omero_embedded.model.access import Context
+from omero_embedded.rendering import settings
 from omero_embedded.services.pixels import PixelsService
 
 # From a container to the pixels in it: (table, its column that is known, its column that is wanted), step by step.

@@ -9,12 +9,12 @@ import omero.grid
 import sqlalchemy as sa
 from omero.rtypes import rstring
 
+from omero_embedded.ice.dispatch import make_servant
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
-from omero_embedded.ice.dispatch import make_servant
 from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.saving_rules import check_place
+from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
 from omero_embedded.services.tables import TableService
 
 if TYPE_CHECKING:

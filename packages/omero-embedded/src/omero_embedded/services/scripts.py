@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import omero
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
+from omero_embedded.model.access import Context
 
 
 class ScriptService:

@@ -9,13 +9,13 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
+from omero_embedded.errors import refuse
+from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.ice.dispatch import StatefulService
-from omero_embedded.errors import refuse
-from omero_embedded.search_syntax import BadQuery, Query, Texts, parse
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, schema
+from omero_embedded.search_syntax import BadQuery, Query, Texts, parse
 
 BATCH = 1000
 DAY = "%Y%m%d"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import omero
 
-from omero_embedded.model.access import Context
 from omero_embedded.errors import refuse
+from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.passwords import is_password
 from omero_embedded.people.sessions import TIME_TO_IDLE

@@ -4,14 +4,14 @@ from __future__ import annotations
 import omero
 import sqlalchemy as sa
 
-from omero_embedded.model import deleting
-from omero_embedded.model.access import Context
-from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.errors import refuse
-from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import new_event
 from omero_embedded.files.store import forget
 from omero_embedded.files.tables import TableFile
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.model import deleting
+from omero_embedded.model.access import Context
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.saving import new_event
 
 
 class TableService(StatefulService):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import omero
 from omero.rtypes import unwrap
 
-from omero_embedded.rendering import pictures, settings
-from omero_embedded.model.access import Context
-from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.errors import refuse
+from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.model.access import Context
+from omero_embedded.rendering import pictures, settings
 
 if TYPE_CHECKING:
     from omero_embedded.ice.server import Server

@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from omero.model import IObject
 from omero.rtypes import unwrap
 
+from omero_embedded.errors import refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.errors import refuse
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity
 

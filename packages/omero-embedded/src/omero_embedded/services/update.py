@@ -4,9 +4,9 @@ from __future__ import annotations
 import omero
 from omero.model import IObject
 
+from omero_embedded.errors import refuse
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
-from omero_embedded.errors import refuse
 
 
 class UpdateService:

@@ -111,12 +111,12 @@ def _listen(requests: TextIO, wells: queue.SimpleQueue[str]) -> None:
 
 def _process(config: Mapping[str, Any], plate: str, fingerprint: str, derived: str, estimates: Sequence[str],
              outputs: Mapping[str, str], log: str) -> None:
-    from openhcs_omero.core import jobs
+    from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
-    from openhcs_omero.core.files import logged
+    from openhcs_omero.core.joblog import logged
 
     with logged(log):
-        jobs.process_well(read_config(config), plate, Path(fingerprint), Path(derived),
+        rules.process_well(read_config(config), plate, Path(fingerprint), Path(derived),
                           [Path(path) for path in estimates], {name: Path(path) for name, path in outputs.items()})
 
 

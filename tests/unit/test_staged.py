@@ -2,9 +2,9 @@
 
 import pytest
 
-from openhcs_omero.core.staging import StagedFiles
 from openhcs_omero.io.base import BadData
 from openhcs_omero.io.memory import MemoryBackend
+from openhcs_omero.io.staged import StagedFiles
 
 WELL = "/omero/plate_7_processed/A01"
 

@@ -1,41 +1,35 @@
 """What the workflow's jobs do: list the wells, derive the plate, estimate, process a well, publish the tables."""
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openhcs_omero import __version__
 from openhcs_omero.core.config import Settings
-from openhcs_omero.core.files import read_record, write, write_if_changed
-from openhcs_omero.core.outputs import Record
-from openhcs_omero.core.plan import RUN_VARIABLE, choose_wells
-from openhcs_omero.core.plates import Plate, open_plates
-from openhcs_omero.core.records import listing_of_well, well_record
-from openhcs_omero.core.staging import StagedFiles
-from openhcs_omero.core.steps import load_step, run_steps
+from openhcs_omero.core.outputs.base import Record
+from openhcs_omero.core.plates import Plate, choose_wells, open_plates
+from openhcs_omero.core.provenance import marks
+from openhcs_omero.core.records import listing_of_well, read_record, well_record
+from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.running import run_steps
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import write, write_if_changed
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.omero.connection import connect_job
-from openhcs_omero.omero.pixels import ImageMetadata, NewImage, close_store
-from openhcs_omero.omero.plate import ImageStructure
+from openhcs_omero.omero.pixels import close_store
+from openhcs_omero.plates.image import ImageMetadata, NewImage
+from openhcs_omero.plates.structure import ImageStructure
 
 ESTIMATE_PLANES = 100
 THUMBNAIL = 96  # px
 
 
-def marks(settings: Settings) -> dict[str, str]:
-    """What is noted on everything that is written: by which run, code and configuration."""
-    what = [settings.output, settings.wells, [[s.call, s.name, s.channels, s.params] for s in settings.steps]]
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return {"run": os.environ.get(RUN_VARIABLE, "unknown"), "version": __version__, "config": digest[:16]}
 
 
 def _open(settings: Settings, plate: str) -> Plate:

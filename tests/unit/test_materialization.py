@@ -3,7 +3,7 @@
 import pytest
 from plate_folders import images_of, write_imagexpress, write_openhcs, write_phenix
 
-from openhcs_omero.core.planner import BackendPlan, MaterializationFlagPlanner
+from openhcs_omero.core.materialization import BackendPlan, MaterializationFlagPlanner
 from openhcs_omero.errors import ConfigError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of

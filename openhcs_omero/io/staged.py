@@ -6,7 +6,7 @@ from typing import Any
 
 from openhcs_omero.io.base import BadData, PathLike, StorageBackend
 from openhcs_omero.io.formats import decode, encode
-from openhcs_omero.omero.paths import VirtualPath
+from openhcs_omero.plates.paths import VirtualPath
 
 
 class StagedFiles(StorageBackend):

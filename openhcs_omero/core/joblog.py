@@ -1,39 +1,14 @@
-"""Files that appear whole or not at all, records in JSON, and a job's log."""
+"""A job's log: all that it prints, and the traceback of an error."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import traceback
-import uuid
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, cast
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    draft.write_text(text)
-    draft.replace(path)
-
-
-def write_if_changed(path: Path, text: str) -> None:
-    """Write a file, but leave it (and its time, by which Snakemake goes) alone where it says the same already."""
-    if not path.exists() or path.read_text() != text:
-        write(path, text)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON record; None where there is none or it is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+from typing import cast
 
 
 @contextlib.contextmanager

@@ -1,0 +1,82 @@
+"""What the workflow asks of every place that results go to."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.structure import PlateStructure
+
+if TYPE_CHECKING:
+    from openhcs_omero.io.base import StorageBackend
+    from openhcs_omero.io.staged import StagedFiles
+
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is there of a plate's results.
+
+    Parameters
+    ----------
+    derived
+        The record of the derived plate as it is now; None where there is none.
+    complete
+        Whether it has a place for each of the wells.
+    intact
+        The wells whose images and files are as their records say.
+    """
+
+    derived: Record | None
+    complete: bool
+    intact: Collection[str]
+
+
+class Output(ABC):
+    """Where the results of a plate go.
+
+    The record of a derived plate has `derived_plate` (OMERO's id, or a folder) and `path`, below which steps save their
+    files.
+    """
+
+    backend: StorageBackend
+    name: str
+    """The backend's, as steps are told."""
+
+    @abstractmethod
+    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> Record:
+        """Make the derived plate with the wells of `plate`, or bring it up to date."""
+
+    @abstractmethod
+    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: StagedFiles,
+                   marks: Mapping[str, str]) -> Record:
+        """Write a well's images by site, and the files that the steps saved, in the place of what is there."""
+
+    @abstractmethod
+    def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
+                marks: Mapping[str, str]) -> Record:
+        """Put the tables where people look for them, when all wells are written.
+
+        Parameters
+        ----------
+        wells
+            The records of the wells.
+
+        Returns
+        -------
+        dict
+            `files`: names of attached files and their hashes, by id of the plate.
+        """
+
+    @abstractmethod
+    def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
+        """What is there, compared with the records of wells."""
+
+    @abstractmethod
+    def is_published(self, record: Record) -> bool:
+        """Whether what `publish` noted is there as it was."""

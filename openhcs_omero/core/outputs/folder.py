@@ -1,0 +1,125 @@
+"""Results in a folder, which is a plate that OpenHCS and this software read."""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openhcs_omero.io.atomic import write
+from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.io.virtual_workspace import METADATA
+from openhcs_omero.io.zarr import ZarrBackend
+from openhcs_omero.plates.image import NewImage, storable
+from openhcs_omero.plates.structure import PlateStructure
+
+if TYPE_CHECKING:
+    from openhcs_omero.io.base import StorageBackend
+    from openhcs_omero.io.staged import StagedFiles
+from openhcs_omero.core.outputs.base import Output, Record, Standing
+
+SUBFOLDERS = {"disk": "images", "zarr": "zarr"}  # of a folder that is a plate, by backend
+
+
+class FolderOutput(Output):
+    """A folder that is a plate: the workflow's own about the source plate.
+
+    Parameters
+    ----------
+    backend
+        What writes the images.
+    name
+        Its name, and in the plate that of the folder with the images.
+    source
+        Path of the source plate.
+    """
+
+    def __init__(self, backend: StorageBackend, name: str, folder: Path, source: str) -> None:
+        self.backend, self.name = backend, name
+        self._folder, self._source = folder, source
+        self._images = folder / SUBFOLDERS[name]
+        self._disk = DiskBackend()
+        self._derived = {"derived_plate": str(folder), "path": str(self._images)}
+
+    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> Record:
+        for other in set(SUBFOLDERS.values()) - {self._images.name}:  # what another backend wrote
+            if (self._folder / other).exists():
+                (self._folder / METADATA).unlink(missing_ok=True)
+                shutil.rmtree(self._folder / other)
+        self.backend.ensure_directory(self._images)
+        for path in self.backend.list_files(self._images):
+            if Path(path).relative_to(self._images).parts[0] not in plate.wells:
+                self.backend.delete(path)
+        return self._derived
+
+    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: StagedFiles,
+                   marks: Mapping[str, str]) -> Record:
+        planes: dict[str, np.ndarray] = {}
+        for site, image in images.items():
+            pixels = storable(image.pixels, image.name)
+            place = f"{self._images}/{well}/{well}_s{site:03d}"
+            several = len(pixels) > 1
+            own = {f"{place}_z{z:03d}_c{c:03d}{f'_t{t:03d}' if several else ''}.tif": pixels[t, c, z]
+                   for t, c, z in np.ndindex(pixels.shape[:3])}
+            if isinstance(self.backend, ZarrBackend):  # a site is one array, replaced as a whole
+                self.backend.save(pixels, f"{place}.tif")
+                self.backend.describe(f"{place}.tif", image.channel_names, image.colors, image.pixel_size)
+            else:
+                self.backend.save_batch(list(own.values()), list(own))
+            planes |= own
+        for path, data in files.files.items():  # beside the images, files are files on every backend
+            self._disk.save_bytes(data, path)
+        written = [*planes, *files.files]
+        for path in set(self.backend.list_files(f"{self._images}/{well}")) - set(written):
+            self.backend.delete(path)
+        first = images[min(images)]
+        return {"planes": [self._relative(path) for path in planes],
+                "files": {self._relative(file): _state(file) for file in map(self._file_of, written)},
+                "channels": list(first.channel_names), "pixel_size": list(first.pixel_size)}
+
+    def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
+                marks: Mapping[str, str]) -> Record:
+        """Write the metadata that make the folder a plate; the tables are in it already."""
+        first = wells[0]
+        about = {
+            "microscope_handler_name": "openhcs_omero", "source_filename_parser_name": "OpenHCSFilenameParser",
+            "pixel_size": first["pixel_size"][2], "z_step": first["pixel_size"][0],
+            "channels": {str(c): name for c, name in enumerate(first["channels"])},
+            "image_files": [path for well in wells for path in well["planes"]],
+            "available_backends": {self.name: True}, "main": True,
+            "openhcs_omero": {"source_plate": self._source, **marks},
+        }
+        write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: about}}, indent=1))
+        return {"files": {}, "metadata": self._metadata_hash()}
+
+    def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
+        intact = [well for well, record in records.items()
+                  if record.get("files") and all(_state(self._folder / file) == state
+                                                 for file, state in record["files"].items())]
+        return Standing(self._derived if self._images.is_dir() else None, True, intact)
+
+    def is_published(self, record: Record) -> bool:
+        return record.get("metadata") == self._metadata_hash()
+
+    def _metadata_hash(self) -> str | None:
+        path = self._folder / METADATA
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+    def _file_of(self, path: str) -> Path:
+        return self.backend.file_of(path) if isinstance(self.backend, ZarrBackend) else Path(path)
+
+    def _relative(self, path: str | Path) -> str:
+        return Path(path).relative_to(self._folder).as_posix()
+
+
+def _state(file: Path) -> list[int] | None:
+    """What changes when a file is written; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,1 @@
+"""Steps: how they are loaded, hashed, run, and named from Python."""

@@ -1,0 +1,206 @@
+"""Writing the images of a well: their rows in one save, then the pixels of each."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import Ice
+import numpy as np
+import omero
+import omero.clients
+from omero.gateway import BlitzGateway
+from omero.model import (
+    ChannelI,
+    DimensionOrderI,
+    ImageI,
+    LengthI,
+    LogicalChannelI,
+    MapAnnotationI,
+    NamedValue,
+    PixelsI,
+    PixelsTypeI,
+    StatsInfoI,
+)
+from omero.model.enums import UnitsLength
+from omero.rtypes import rdouble, rint, rstring
+
+from openhcs_omero.errors import OpenHCSError, PlateError
+from openhcs_omero.omero import queries
+from openhcs_omero.plates.image import NewImage, _planes
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+
+WRITE_CALL = 2**20  # bytes written in one call; what has fewer goes with others: calls of 9 MB take a fifth longer
+MAX_CALL = 64 * 2**20  # but no more than these, well below the 250 MB that client and server take
+WRITERS = 3  # images that are written at once, each by a store of its own: while one is confirmed, others are sent
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """An image in OMERO and the SHA-1 of its bytes there."""
+
+    image_id: int
+    sha1: str
+
+
+def write_well_images(
+    conn: BlitzGateway, images: Sequence[NewImage], namespace: str, group_id: int
+) -> list[WrittenImage]:
+    """Write images that no well shows yet: their rows and annotations in one save, then the pixels of each.
+
+    Parameters
+    ----------
+    namespace
+        Of their map annotations.
+    group_id
+        The group that they belong to.
+
+    Returns
+    -------
+    list of WrittenImage
+        In the order of `images`; the server confirmed each SHA-1.
+
+    Raises
+    ------
+    PlateError
+        If pixels are not such that OMERO keeps them; nothing is written then.
+    OpenHCSError
+        If the server stored something else than it was sent, or another process deleted the images meanwhile. On
+        these and any other error the images are deleted.
+    """
+    blocks = [_planes(image) for image in images]
+    graphs = [_graph(image, planes, namespace) for image, planes in zip(images, blocks)]
+    with queries.writing("images"):
+        ids = list(queries.update(conn).saveAndReturnIds(graphs, queries.context(conn, group_id)))
+    try:
+        pixels = dict(queries.rows(conn, "select p.image.id, p.id from Pixels p where p.image.id in (:ids)", ids=ids))
+        digests = _write_blocks(conn, group_id, [pixels[image] for image in ids], blocks)
+        return [WrittenImage(image, sha1) for image, sha1 in zip(ids, digests)]
+    except BaseException as error:
+        swept = isinstance(error, Exception) and missing(conn, ids)
+        discard(conn, ids, group_id)
+        if swept:
+            raise PlateError("the images were deleted by another process while they were written: let only one run "
+                             "work on a plate and output at a time, then start it again") from None
+        raise
+
+
+def missing(conn: BlitzGateway, image_ids: list[int]) -> bool:
+    """Whether one of the images is known to be no longer there."""
+    try:
+        there = queries.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=image_ids)
+    except (Ice.Exception, omero.ClientError):
+        return False
+    return len(there) < len(image_ids)
+
+
+def discard(conn: BlitzGateway, image_ids: list[int], group_id: int) -> None:
+    """Delete images that no well shows, as well as it goes; their mark has later runs find those that stay."""
+    with contextlib.suppress(Exception):
+        queries.delete(conn, group_id, Image=image_ids)
+
+
+def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnotationI:
+    """A map annotation, not saved."""
+    annotation = MapAnnotationI()
+    annotation.ns = rstring(namespace)
+    annotation.mapValue = [NamedValue(key, value) for key, value in pairs]
+    return annotation
+
+
+def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
+    """The image with its pixels, channels and annotation, not saved; `planes` as `_planes` gives them."""
+    (t, c, z), (y, x) = planes.shape, planes.flat[0].shape
+    pixels = PixelsI()
+    pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))
+    pixels.sha1 = rstring("Pending...")
+    pixels.pixelsType = PixelsTypeI()
+    pixels.pixelsType.value = rstring(OMERO_NAMES[planes.flat[0].dtype.name])
+    pixels.dimensionOrder = DimensionOrderI()
+    pixels.dimensionOrder.value = rstring("XYZCT")
+    for axis, size in zip("ZYX", image.pixel_size):
+        if size is not None:
+            setattr(pixels, f"physicalSize{axis}", LengthI(float(size), UnitsLength.MICROMETER))
+    for channel in _channels(image, planes):
+        pixels.addChannel(channel)
+    made = ImageI()
+    made.name, made.series = rstring(image.name), rint(0)
+    made.addPixels(pixels)
+    made.linkAnnotation(map_annotation(namespace, image.annotations))
+    return made
+
+
+def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
+    count = planes.shape[1]
+    for what, given in (("channel names", image.channel_names), ("colours", image.colors)):
+        if len(given) not in (0, count):
+            raise PlateError(f"image {image.name!r} has {count} channels and {len(given)} {what}")
+    for c in range(count):
+        channel = ChannelI()
+        channel.logicalChannel = LogicalChannelI()
+        name = image.channel_names[c] if image.channel_names else None
+        channel.logicalChannel.name = None if name is None else rstring(name)
+        color = image.colors[c] if image.colors else None
+        if color is not None:
+            channel.red, channel.green, channel.blue, channel.alpha = (rint(int(v)) for v in (*color, 255))
+        low, high = (float(np.min([plane.min() for plane in planes[:, c].flat])),
+                     float(np.max([plane.max() for plane in planes[:, c].flat])))
+        if np.isfinite([low, high]).all():
+            channel.statsInfo = StatsInfoI()
+            channel.statsInfo.globalMin, channel.statsInfo.globalMax = rdouble(low), rdouble(high)
+        yield channel
+
+
+def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], blocks: list[np.ndarray]) -> list[str]:
+    """Write the planes of several images; their SHA-1s. While the server checks one image, another is on its way."""
+    options = queries.context(conn, group_id)
+    digests, numbers = [""] * len(blocks), iter(range(len(blocks)))
+
+    def write() -> None:
+        store = conn.c.sf.createRawPixelsStore()
+        try:
+            for number in numbers:  # the next one goes to whoever is free
+                digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
+        finally:
+            deque(numbers, 0)  # after an error nobody begins another
+            with contextlib.suppress(Exception):
+                store.close(options)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        try:
+            for writing in [pool.submit(write) for _ in range(min(WRITERS, len(blocks)))]:
+                writing.result()
+        finally:
+            deque(numbers, 0)  # nor after an interrupt
+    return digests
+
+
+def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: np.ndarray) -> str:
+    """Write (T, C, Z) planes, in calls of about `WRITE_CALL`; the SHA-1 that the server confirmed."""
+    digest, size = hashlib.sha1(), planes.flat[0].nbytes
+
+    def sent(part: np.ndarray) -> np.ndarray:
+        data = np.stack(list(part.flat), dtype=planes.flat[0].dtype.newbyteorder(">"))
+        digest.update(data.data)
+        return data
+
+    store.setPixelsId(pixels_id, False, options)
+    for t, timepoint in enumerate(planes):
+        if timepoint[0].size * size < WRITE_CALL and timepoint.size * size <= MAX_CALL:
+            store.setTimepoint(sent(timepoint), t, options)
+            continue
+        for c, stack in enumerate(timepoint):
+            if size < WRITE_CALL and stack.size * size <= MAX_CALL:
+                store.setStack(sent(stack), 0, c, t, options)
+                continue
+            for z in range(stack.size):
+                store.setPlane(sent(stack[z:z + 1]), z, c, t, options)
+    stored = store.save(options)
+    if stored is None or stored.sha1.val != digest.hexdigest():
+        raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
+                           "look into the server's log if it happens again")
+    return digest.hexdigest()

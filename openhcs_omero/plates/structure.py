@@ -1,0 +1,214 @@
+"""What a plate is made of: wells, sites, sizes and fingerprints, whoever keeps it."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+
+PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
+
+
+@dataclass(frozen=True)
+class ImageStructure:
+    """A site's image.
+
+    Parameters
+    ----------
+    image_id
+        OMERO's id of the image.
+    site
+        From 1, in the order of the well's samples.
+    size_z, size_c, size_t, size_x, size_y
+        Sizes in pixels, planes, channels and timepoints.
+    pixels_id, well_sample_id
+        OMERO's ids of the image's pixels and of its place in the well.
+    pixel_type
+        numpy dtype name, "uint16"; OMERO's own name, as "bit", of a type that can't be processed.
+    sha1
+        Of all bytes, in hexadecimal, as the server computed it; "Pending..." until they are written.
+    update_event
+        Id of the event that last changed the image's row.
+    name
+        The image's name.
+    index
+        The well sample's index, from 0; has gaps where samples were deleted.
+    """
+
+    image_id: int
+    site: int
+    size_z: int
+    size_c: int
+    size_t: int
+    pixels_id: int
+    size_x: int
+    size_y: int
+    pixel_type: str
+    sha1: str
+    update_event: int
+    well_sample_id: int
+    name: str
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(T, C, Z, Y, X)"""
+        return self.size_t, self.size_c, self.size_z, self.size_y, self.size_x
+
+
+@dataclass(frozen=True)
+class WellStructure:
+    """A well and its images by site."""
+
+    well_id: str
+    row: int
+    col: int
+    images: dict[int, ImageStructure]
+    well_db_id: int
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What changes when the well's images do: their ids, pixel hashes and update events, in the order of sites."""
+        images = [self.images[site] for site in sorted(self.images)]
+        return {
+            "well": self.well_id,
+            "images": [[image.image_id, image.sha1, image.update_event] for image in images],
+        }
+
+
+@dataclass(frozen=True)
+class PlateStructure:
+    """A plate and its wells by name, in the plate's order, those without images included."""
+
+    plate_id: int
+    parser_name: str
+    microscope_type: str
+    wells: dict[str, WellStructure]
+    all_well_ids: set[str]
+    max_sites: int
+    max_z: int
+    max_c: int
+    max_t: int
+    name: str = ""
+    group_id: int = -1
+    rows: int = 0
+    columns: int = 0
+
+    @property
+    def label(self) -> str:
+        """What people know the plate by: OMERO's id, or the name of the folder that it is in."""
+        return str(self.plate_id or self.name)
+
+    def images(self) -> Iterator[tuple[str, ImageStructure]]:
+        """(well, image) of every site, well by well."""
+        for name, well in self.wells.items():
+            for site in sorted(well.images):
+                yield name, well.images[site]
+
+    def wells_with_images(self) -> list[str]:
+        return [name for name, well in self.wells.items() if well.images]
+
+    def only(self, wells: Collection[str]) -> PlateStructure:
+        """The same plate as if it had no other wells than `wells`.
+
+        Raises
+        ------
+        PlateError
+            If one of them is not in the plate.
+        """
+        for well in wells:
+            self.well(well)
+        return _with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
+
+    def well(self, name: str) -> WellStructure:
+        """The well of that name, or PlateError."""
+        if name not in self.wells:
+            raise PlateError(f"plate {self.label} has no well {name!r}: it has {_some(self.wells)}")
+        return self.wells[name]
+
+    def image(self, well: str, site: int) -> ImageStructure:
+        """The image of a well's site, or PlateError."""
+        images = self.well(well).images
+        if site not in images:
+            has = f"it has sites 1 to {len(images)}" if images else "it has none"
+            raise PlateError(f"well {well} of plate {self.label} has no site {site}: {has}")
+        return images[site]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all wells' fingerprints, in hexadecimal."""
+        wells = [well.fingerprint() for well in self.wells.values()]
+        return hashlib.sha256(json.dumps(wells, sort_keys=True).encode()).hexdigest()
+
+    def check_images(self) -> None:
+        """That there are wells, and images in some of them; else PlateError."""
+        if not self.wells:
+            raise PlateError(f"plate {self.label} ({self.name}) has no wells")
+        if not self.wells_with_images():
+            raise PlateError(f"plate {self.label} ({self.name}) has wells but no images in them")
+
+    def check_uniform(self, wells: Iterable[str] | None = None) -> None:
+        """That all images, or those of `wells`, have one size and type, and one that can be processed.
+
+        Raises
+        ------
+        PlateError
+            Naming two sites that differ, or one whose pixels are of another type or whose planes are too large.
+        """
+        chosen = set(self.wells if wells is None else wells)
+        first: tuple[str, ImageStructure] | None = None
+        for well, image in self.images():
+            if well not in chosen:
+                continue
+            first = first or (well, image)
+            if (image.shape, image.pixel_type) != (first[1].shape, first[1].pixel_type):
+                raise PlateError(f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
+                                 f"{_described(well, image)}; choose `wells` that are alike")
+            if image.pixel_type not in OMERO_NAMES:
+                raise PlateError(f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
+                                 f"processed, only {', '.join(OMERO_NAMES)}")
+            if image.size_x * image.size_y > PYRAMID_PLANE:
+                raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
+                                 "which OMERO keeps as pyramids, can't be processed")
+
+    def list_paths(self, well: str | None = None, plate: VirtualPath | None = None) -> list[str]:
+        """Virtual paths of all planes, of the plate or of one well: by well, site, timepoint, channel and z.
+
+        Parameters
+        ----------
+        well
+            Name of a well of the plate.
+        plate
+            The plate's own path where that is not ``/omero/plate_<id>``: that of a derived plate.
+        """
+        base = plate or VirtualPath(self.plate_id)
+        listed = self.only([well]) if well is not None else self
+        return [
+            str(replace(base, well=name, site=image.site, z=z, channel=c, t=t if image.size_t > 1 else None))
+            for name, image in listed.images()
+            for t in range(image.size_t) for c in range(image.size_c) for z in range(image.size_z)
+        ]
+
+
+def _described(well: str, image: ImageStructure) -> str:
+    t, c, z, y, x = image.shape
+    return f"{well} site {image.site} is {x} x {y} pixels, {z} z, {c} channels, {t} timepoints, {image.pixel_type}"
+
+
+def _some(wells: Collection[str]) -> str:
+    names = list(wells)
+    return ", ".join(names) if len(names) <= 6 else f"{len(names)} wells from {names[0]} to {names[-1]}"
+
+
+def _with_wells(plate: PlateStructure, wells: dict[str, WellStructure]) -> PlateStructure:
+    images = [image for well in wells.values() for image in well.images.values()]
+    return replace(
+        plate, wells=wells, all_well_ids=set(wells),
+        max_sites=max((len(well.images) for well in wells.values()), default=0),
+        max_z=max((image.size_z for image in images), default=0),
+        max_c=max((image.size_c for image in images), default=0),
+        max_t=max((image.size_t for image in images), default=0),
+    )
