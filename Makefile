@@ -29,8 +29,8 @@ test-web: setup-web
 
 # Unmodified clients of OMERO against the embedded server, in an environment of their own
 test-clients:
-	@$(PYTHON) envs/bootstrap.py --venv .venv-clients --requirements tests/clients/requirements.txt
-	.venv-clients/bin/python -m pytest -m clients tests/clients
+	@$(PYTHON) envs/bootstrap.py --venv .venv-clients --requirements packages/omero-embedded/tests/clients/requirements.txt
+	.venv-clients/bin/python -m pytest -m clients tests/clients packages/omero-embedded/tests/clients
 
 lint: setup
 	$(BIN)/ruff check .

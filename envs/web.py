@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "packages" / "omero-embedded" / "src"))
 from omero_embedded import process  # noqa: E402
 from omero_embedded.process import EmbeddedServer  # noqa: E402
 

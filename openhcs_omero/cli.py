@@ -95,15 +95,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""
-    try:
-        from omero_embedded.ice.server import serve as run_server
-    except ImportError as error:
-        if (error.name or "").startswith("openhcs_omero"):
-            raise
-        raise OpenHCSError(
-            f"the embedded server needs the package {error.name}: install the extra `embedded` of this package"
-        ) from None
-    raise typer.Exit(run_server(data.expanduser(), host, port, root_password_file))
+    from openhcs_omero.runtime.embedded import become_embedded
+
+    become_embedded(data.expanduser(), host, port, root_password_file)
 
 
 @_command("demo")

@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from omero_embedded.process import start
-
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.runtime.embedded import start_embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064
@@ -63,7 +62,7 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
     if not secret.exists():
         with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(12) + "\n")
-    with start(home / "server", _free_port(), secret) as server:
+    with start_embedded(home / "server", _free_port(), secret) as server:
         _say(f"an embedded OMERO server runs on port {server.port}, its data are in {server.data}")
         (home / "sessions").mkdir(mode=0o700, exist_ok=True)
         yield {**os.environ, "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": "root",

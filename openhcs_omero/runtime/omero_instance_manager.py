@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omero_embedded.process import EmbeddedServer, start
-
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import connect, disconnect
 from openhcs_omero.omero.server import Server, ServerDown, is_up, opens_sessions, within
+from openhcs_omero.runtime.embedded import start_embedded
 
 if TYPE_CHECKING:
+    from omero_embedded.process import EmbeddedServer
+
     from openhcs_omero.omero.connection import BlitzGateway
 
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.yml")
@@ -141,10 +142,10 @@ class OMEROInstanceManager:
         Raises
         ------
         OpenHCSError
-            What the server said where it did not start.
+            If the server is not installed or does not start.
         """
         data = Path(data).expanduser()
-        self._embedded = server = start(data, port, detached=True)
+        self._embedded = server = start_embedded(data, port, detached=True)
         self.server = replace(self.server, host=server.host, port=server.port, user="root")
         if server.password is not None:  # else it was given when the folder was made, and OMERO_PASSWORD is it
             os.environ["OMERO_PASSWORD"] = server.password

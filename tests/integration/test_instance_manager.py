@@ -20,7 +20,7 @@ PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
 HALF_STARTED = """
 import sys
 from pathlib import Path
-from openhcs_omero.embedded import router
+from omero_embedded.ice import router
 from omero_embedded.ice.server import serve
 router.Router.createSession_async = lambda self, callback, *rest: None
 serve(Path(sys.argv[1]), "127.0.0.1", 0, None)

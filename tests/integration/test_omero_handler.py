@@ -1,8 +1,19 @@
 """The handler of plates in OMERO, over the wire."""
 
-import models
 import numpy as np
 import pytest
+from omero.model import (
+    ChannelI,
+    DimensionOrderI,
+    ImageI,
+    LogicalChannelI,
+    PixelsI,
+    PixelsTypeI,
+    PlateI,
+    WellI,
+    WellSampleI,
+)
+from omero.rtypes import rint, rstring
 from wire import SHAPE, block, make_plate, wire  # noqa: F401
 
 from openhcs_omero.errors import OpenHCSError, PlateError
@@ -81,14 +92,40 @@ def asked(wire):  # noqa: F811
     return [call for call in wire.calls if not call.endswith("Service") and call != "getEventContext"]
 
 
+def new_image(name):
+    """An unsaved image of 3 x 2 pixels with two channels, whose planes nobody writes."""
+    pixels = PixelsI()
+    pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (3, 2, 1, 2, 1))
+    pixels.sha1, pixels.pixelsType, pixels.dimensionOrder = rstring("Pending..."), PixelsTypeI(), DimensionOrderI()
+    pixels.pixelsType.value, pixels.dimensionOrder.value = rstring("uint16"), rstring("XYCZT")
+    for number in range(2):
+        channel = ChannelI()
+        channel.logicalChannel = LogicalChannelI()
+        channel.logicalChannel.name = rstring(f"channel {number}")
+        pixels.addChannel(channel)
+    image = ImageI()
+    image.name = rstring(name)
+    image.addPixels(pixels)
+    return image
+
+
+def new_well(plate_id, row, column, sites):
+    """An unsaved well of a plate."""
+    well = WellI()
+    well.plate, well.row, well.column = PlateI(plate_id, False), rint(row), rint(column)
+    for site in range(sites):
+        sample = WellSampleI()
+        sample.image = new_image(f"site {site}")
+        well.addWellSample(sample)
+    return well
+
+
 def save_large_plate(conn):
-    plate_id = models.save(conn, models.new("Plate", name="large")).id.val
+    plate = PlateI()
+    plate.name = rstring("large")
+    plate_id = conn.getUpdateService().saveAndReturnObject(plate, conn.SERVICE_OPTS).id.val
     for row in range(16):
-        wells = [models.new("Well", plate=models.ref("Plate", plate_id), row=row, column=column)
-                 for column in range(24)]
-        for well in wells:
-            for site in range(9):
-                well.addWellSample(models.new("WellSample", image=models.image(f"site {site}")))
+        wells = [new_well(plate_id, row, column, sites=9) for column in range(24)]
         conn.getUpdateService().saveArray(wells, conn.SERVICE_OPTS)
     return plate_id
 
@@ -99,9 +136,7 @@ def test_a_plate_that_changes(conn, handler):
     paths = [plate_id, str(plate_id), f"/omero/plate_{plate_id}", f"/omero/plate_{plate_id}/"]
     files = handler.backend.list_files(paths[2])
     assert all(handler.get_well_values(path) == ["A01"] for path in paths)
-    well = models.new("Well", plate=models.ref("Plate", plate_id), row=1, column=1)
-    well.addWellSample(models.new("WellSample", image=models.image()))
-    models.save(conn, well)
+    conn.getUpdateService().saveObject(new_well(plate_id, 1, 1, sites=1), conn.SERVICE_OPTS)
     assert all(handler.get_well_values(path) == ["A01"] for path in paths)
     assert handler.backend.list_files(paths[2]) == files
     for path in paths:

@@ -89,6 +89,16 @@ def test_no_circles():
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a circle
 
+def test_the_embedded_server_is_only_started():
+    """It is another product, which is started as a process by one module; the workflow works without it."""
+    found = {str(file.relative_to(ROOT)): {name for name in names if name.startswith("omero_embedded")}
+             for file in [*FILES, *SCRIPTS] if (names := imports_of(file.read_text(), "openhcs_omero"))}
+    found = {file: names for file, names in found.items() if names}
+    manager, door = "openhcs_omero/runtime/omero_instance_manager.py", "openhcs_omero/runtime/embedded.py"
+    assert found.keys() == {manager, door}
+    assert set.union(*found.values()) == {f"omero_embedded.process.{name}"
+                                          for name in ("CannotStart", "EmbeddedServer", "start")}
+
 
 def test_imports_are_seen():
     """The reader of imports knows every form that they have."""

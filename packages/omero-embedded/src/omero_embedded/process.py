@@ -1,4 +1,4 @@
-"""The embedded server as a process of its own: for the demo, the instance manager and tests, here and elsewhere."""
+"""The embedded server as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-PATIENCE = 120  # seconds for a start, which takes two or three
-STOP_PATIENCE = 30  # seconds for a stop, which waits three for the calls that are running
+START_TIMEOUT = 120  # seconds; a start takes two or three
+STOP_TIMEOUT = 30  # seconds; a stop waits up to three for running calls
 
 
 class CannotStart(RuntimeError):
-    """The server did not start; the message says why in one sentence."""
+    """The server did not start. The message is one sentence that says why."""
 
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server; as a context manager it is stopped at the end.
+    """A running server. Used as a context manager, it stops at the end.
 
     Attributes
     ----------
     host, port
-        Where it serves, with TLS.
+        Where it listens, with TLS.
     password
-        Root's; None where it was given when the folder was made, and is not kept there.
+        Root's password; None if an earlier start took it from a file that this start did not name.
     data
-        The folder of all that is in it.
+        The data folder.
+    process
+        The server's process.
     """
 
     host: str
@@ -43,15 +45,15 @@ class EmbeddedServer:
     _stderr: IO[str]
 
     def errors(self) -> str:
-        """What it has said on stderr until now; its log is in the data folder."""
+        """What the server has written to stderr so far. Its log is `server.log` in the data folder."""
         self._stderr.seek(0)
         return self._stderr.read()
 
     def stop(self) -> int:
-        """Stop it as an operator does; its exit status."""
+        """Stop the server by SIGTERM, and return its exit status."""
         self.process.terminate()
         try:
-            return self.process.wait(STOP_PATIENCE)
+            return self.process.wait(STOP_TIMEOUT)
         finally:
             self.process.kill()
             self.process.wait()
@@ -66,25 +68,25 @@ class EmbeddedServer:
 
 def start(data: Path, port: int = 0, password_file: Path | None = None, python: str | Path = sys.executable,
           detached: bool = False) -> EmbeddedServer:
-    """Start an embedded server on this machine; returns when it serves.
+    """Start a server on this machine, and return once it accepts logins.
 
     Parameters
     ----------
     data
-        Folder that keeps all that is in it; made where it is missing.
+        The data folder. It is created if it does not exist.
     port
-        0 for any that is free.
+        The port to listen on; 0 for any free one.
     password_file
-        Its first line is root's password from now on; without it one is made for a new folder.
+        A file whose first line becomes root's password. Without it, a new folder gets a generated password.
     python
-        The interpreter of an environment with the extra ``embedded``.
+        An interpreter with omero-embedded installed.
     detached
-        Whether it goes on when Ctrl-C is pressed in this process's terminal.
+        Whether the server keeps running when Ctrl-C is pressed in this process's terminal.
 
     Raises
     ------
     CannotStart
-        What the server said where it did not start.
+        If the server does not start; the message says why.
     """
     command = [python, "-m", "omero_embedded.cli", "serve", "--data", data, "--port", port]
     if password_file is not None:
@@ -94,14 +96,14 @@ def start(data: Path, port: int = 0, password_file: Path | None = None, python: 
     process = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=detached)
     assert process.stdout is not None
-    with process.stdout as stdout:  # it writes one line, when it is ready
-        line = stdout.readline() if select.select([stdout], [], [], PATIENCE)[0] else ""
+    with process.stdout as stdout:  # the server writes one line, once it is ready
+        line = stdout.readline() if select.select([stdout], [], [], START_TIMEOUT)[0] else ""
     ready = re.search(r"ready on (\S+) port (\d+)", line)
     secret = password_file or data / "root-password"
     password = secret.read_text().split("\n")[0].strip() if ready and secret.exists() else None
     server = EmbeddedServer(ready[1] if ready else "", int(ready[2]) if ready else 0, password, data, process, stderr)
     if ready:
         return server
-    said = server.errors().strip() or f"it said nothing in {PATIENCE} seconds"
+    said = server.errors().strip() or f"no message within {START_TIMEOUT} seconds"
     server.stop()
     raise CannotStart(f"the embedded server did not start: {re.sub('^(?i:error): ', '', said)}")

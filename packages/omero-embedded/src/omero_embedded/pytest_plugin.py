@@ -1,16 +1,19 @@
-"""A pytest plugin: the fixture `omero_server`, an OMERO server to test against that needs nothing beside this package.
+"""A pytest plugin with the fixture `omero_server`: an OMERO server for tests, which needs nothing but this package.
 
     def test_upload(omero_server):
         conn = omero_server.login()  # a BlitzGateway
 
-pytest finds it wherever `openhcs-omero[embedded]` is installed. The server is started when a test first asks for it, on
-an empty folder of pytest's, and stopped after the last test. Nothing of OMERO is imported before that.
+pytest finds the plugin wherever omero-embedded is installed. The server starts on an empty folder when a test first
+asks for it, and stops after the last test. Nothing of OMERO is imported before that.
+
+`pytest --omero-host HOST [--omero-port PORT] [--omero-user USER]` runs the same tests against another server. The
+password then comes from the environment variable OMERO_PASSWORD.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OmeroServer:
-    """A server that tests work on.
+    """The server that the tests use.
 
     Attributes
     ----------
     host, port
-        Where it serves, with TLS.
+        Where it listens, with TLS.
     user, password
-        An administrator's: root's.
+        An administrator: root on an embedded server.
     data
-        Its data folder, with its log in ``server.log``; None where it is none of ours.
+        The data folder of an embedded server, with its log in ``server.log``; None for another server.
     """
 
     host: str
@@ -44,12 +47,24 @@ class OmeroServer:
     data: Path | None
 
     def login(self, user: str | None = None, password: str | None = None, **options) -> BlitzGateway:
-        """A connected BlitzGateway, of the administrator unless a user is named; the options are BlitzGateway's.
+        """Log in.
+
+        Parameters
+        ----------
+        user, password
+            Who logs in; by default the administrator.
+        **options
+            Further arguments of BlitzGateway.
+
+        Returns
+        -------
+        BlitzGateway
+            A connected gateway. Close it when the test is done.
 
         Raises
         ------
         ConnectionError
-            Where the server refuses them.
+            If the server refuses the login.
         """
         from omero.gateway import BlitzGateway
 
@@ -62,16 +77,24 @@ class OmeroServer:
         return conn
 
 
-@contextmanager
-def embedded_server(data: Path) -> Iterator[OmeroServer]:
-    """A server on a new folder for as long as the context lasts."""
-    with start(data) as server:
-        assert server.password is not None
-        yield OmeroServer(server.host, server.port, "root", server.password, data)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that name another server."""
+    group = parser.getgroup("omero", "an OMERO server other than the embedded one (password in OMERO_PASSWORD)")
+    group.addoption("--omero-host", help="host of the server to test against")
+    group.addoption("--omero-port", type=int, default=4064, help="its port (4064)")
+    group.addoption("--omero-user", default="root", help="an administrator of it (root)")
 
 
 @pytest.fixture(scope="session")
-def omero_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OmeroServer]:
-    """An OMERO server of this test run: `host`, `port`, `user`, `password`, `data`, and `login()`."""
-    with embedded_server(tmp_path_factory.mktemp("omero")) as server:
-        yield server
+def omero_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OmeroServer]:
+    """An OMERO server for this test run: `host`, `port`, `user`, `password`, `data`, and `login()`."""
+    host = pytestconfig.getoption("--omero-host")
+    if host:
+        if "OMERO_PASSWORD" not in os.environ:
+            pytest.exit(f"--omero-host {host} needs the password in the environment variable OMERO_PASSWORD")
+        yield OmeroServer(host, pytestconfig.getoption("--omero-port"), pytestconfig.getoption("--omero-user"),
+                          os.environ["OMERO_PASSWORD"], None)
+        return
+    with start(tmp_path_factory.mktemp("omero")) as server:
+        assert server.password is not None  # the folder was empty
+        yield OmeroServer(server.host, server.port, "root", server.password, server.data)

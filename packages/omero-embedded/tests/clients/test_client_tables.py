@@ -4,10 +4,7 @@ from __future__ import annotations
 import numpy as np
 import omero
 import pytest
-from omero.rtypes import rint, rstring
-
-from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import attach_table
+from omero.rtypes import rstring
 
 ezomero = pytest.importorskip("ezomero")
 omero2pandas = pytest.importorskip("omero2pandas")
@@ -59,17 +56,3 @@ def test_omero2pandas_downloads(conn, plate, frame, tmp_path):
     omero2pandas.download_table(str(target), annotation_id=annotation, omero_connector=conn)
     got = pandas.read_csv(target, keep_default_na=False)
     assert got["cells"].tolist() == frame["cells"].tolist() and got["label"].tolist() == frame["label"].tolist()
-
-
-def test_omero2pandas_reads_features(conn, plate):
-    """The OMERO.table of features that are attached to a plate has the ids of plate and wells."""
-    well = omero.model.WellI()
-    well.row, well.column, well.plate = rint(0), rint(1), omero.model.PlateI(plate, False)
-    well_id = conn.getUpdateService().saveAndReturnObject(well).id.val
-    attached = attach_table(conn, load_plate(conn, plate, require_images=False), "wells.csv",
-                            "well,cells,area,class\nA02,7,1.5,µ\n".encode())
-    [annotation] = conn.getObject("Plate", plate).listAnnotations("openmicroscopy.org/omero/bulk_annotations")
-    assert annotation.getId() == attached
-    got = omero2pandas.read_table(annotation_id=attached, omero_connector=conn)
-    assert got.to_dict("records") == [
-        {"Plate": plate, "Well": well_id, "Well Name": "A02", "cells": 7, "area": 1.5, "class": "µ"}]

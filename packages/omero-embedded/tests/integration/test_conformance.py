@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SUITE = Path(__file__).resolve().parents[3] / "shared" / "conformance"
+SUITE = Path(__file__).resolve().parents[5] / "shared" / "conformance"
 pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suite is not here")
 
 

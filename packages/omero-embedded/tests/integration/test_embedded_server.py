@@ -23,7 +23,7 @@ from omero.rtypes import rstring
 from omero_embedded.process import EmbeddedServer, start
 
 Glacier2 = omero.clients.Glacier2  # omero-py takes its exceptions for others' where Glacier2 is imported before it
-COMMAND = [sys.executable, "-m", "openhcs_omero.cli", "serve"]
+COMMAND = [sys.executable, "-m", "omero_embedded.cli", "serve"]
 
 
 @pytest.fixture

@@ -1,46 +1,24 @@
-"""An OMERO server for the tests: the embedded one, started for the run, or a real one that the command line names."""
+"""What the tests of both products share: users of the server that the plugin of omero-embedded starts."""
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from omero_embedded.pytest_plugin import OmeroServer, embedded_server
-
-
-def pytest_addoption(parser):
-    group = parser.getgroup("omero", "a real OMERO.server instead of the embedded one (password in OMERO_PASSWORD)")
-    group.addoption("--omero-host", help="its host")
-    group.addoption("--omero-port", type=int, default=4064, help="its port")
-    group.addoption("--omero-user", default="root", help="an administrator")
 
 
 def pytest_configure(config):
-    # Ctrl-C is to mean what it says to what the tests start; a shell's background processes ignore it
+    # a shell's background processes ignore Ctrl-C; what the tests start must not
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with contextlib.suppress(ImportError):  # the environments of clients have none
+    with contextlib.suppress(ImportError):  # the environments of other clients do not have it
         from hypothesis import HealthCheck, settings
 
-        # how long an example takes says how busy the machine is, and nothing else
+        # the time that an example takes depends on how busy the machine is
         settings.register_profile("any machine", deadline=None,
                                   suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
         settings.load_profile("any machine")
-
-
-@pytest.fixture(scope="session")
-def omero_server(request, tmp_path_factory) -> Iterator[OmeroServer]:
-    """A server to work on: root's name and password, host and port."""
-    pytest.importorskip("omero")
-    host = request.config.getoption("--omero-host")
-    if host:
-        yield OmeroServer(host, request.config.getoption("--omero-port"), request.config.getoption("--omero-user"),
-                          os.environ["OMERO_PASSWORD"], None)
-        return
-    with embedded_server(tmp_path_factory.mktemp("omero")) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +31,10 @@ def root(omero_server) -> Iterator:
 
 @pytest.fixture
 def make_user(omero_server, root) -> Iterator[Callable]:
-    """`make_user(permissions="rw----", group=None)`: the BlitzGateway of a fresh user.
+    """`make_user(permissions="rw----", group=None)`: the BlitzGateway of a new user.
 
-    The user is in a fresh group with these permissions, or in the group with an id. What the users own is deleted at
-    the end of the test.
+    The user joins a new group with these permissions, or the existing group whose id is given. Everything that the
+    users own is deleted at the end of the test.
     """
     import omero
     from omero.rtypes import rbool, rstring
@@ -89,12 +67,12 @@ def make_user(omero_server, root) -> Iterator[Callable]:
 
 
 def _delete_all(conn) -> None:
-    """Delete what a user owns: containers, images, annotations and files."""
+    """Delete everything that a user owns: containers, images, annotations and files."""
     conn.SERVICE_OPTS.setOmeroGroup("-1")
     mine = {"owner": conn.getUserId()}
     for kind in ("Screen", "Plate", "Project", "Dataset", "Image", "Annotation", "OriginalFile"):
         ids = [found.getId() for found in conn.getObjects(kind, opts=mine)]
-        if ids:  # `wait=True` waits for five seconds, and then goes on as if it were done
+        if ids:  # `wait=True` gives up silently after five seconds
             handle = conn.deleteObjects(kind, ids, deleteAnns=True, deleteChildren=True)
             conn.c.waitOnCmd(handle, loops=600, ms=500, failontimeout=True, closehandle=True).close(True)
 

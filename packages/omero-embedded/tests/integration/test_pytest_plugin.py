@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[2]
 TESTS = '''
 import sys
 
@@ -49,17 +49,17 @@ def test_the_server_serves_all_tests(omero_server, plate):
 
 def test_another_projects_tests(tmp_path):
     (tmp_path / "test_own.py").write_text(TESTS)
-    example = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "embedded.md").read_text(), re.DOTALL)
+    example = re.search(r"```python\n(.*?)```", (PACKAGE.parents[1] / "docs" / "embedded.md").read_text(), re.DOTALL)
     (tmp_path / "test_the_example.py").write_text(example[1])
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OMERO_"))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here imports what it likes
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "omero_embedded.pytest_plugin", "-s", f"--basetemp={tmp_path / 'own'}"],
-        cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        cwd=tmp_path, env={**environment, "PYTHONPATH": str(PACKAGE / "src")}, capture_output=True, text=True)
     assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("it was on port") == 1
 
 
 def test_pytest_finds_it_where_it_is_installed():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {"openhcs_omero": "omero_embedded.pytest_plugin"}
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"omero_embedded": "omero_embedded.pytest_plugin"}

@@ -1,0 +1,52 @@
+"""The embedded OMERO server, a product of its own (packages/omero-embedded), started as a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openhcs_omero.errors import OpenHCSError
+
+if TYPE_CHECKING:
+    from omero_embedded.process import EmbeddedServer
+
+NOT_INSTALLED = 'the embedded server is not installed: pip install "openhcs-omero[embedded]"'
+
+
+def start_embedded(data: Path, port: int = 0, password_file: Path | None = None,
+                   detached: bool = False) -> EmbeddedServer:
+    """Start an embedded server; the parameters are those of `omero_embedded.process.start`.
+
+    Raises
+    ------
+    OpenHCSError
+        If the server is not installed or does not start.
+    """
+    try:
+        from omero_embedded.process import CannotStart, start
+    except ModuleNotFoundError:
+        raise OpenHCSError(NOT_INSTALLED) from None
+    try:
+        return start(data, port, password_file, detached=detached)
+    except CannotStart as error:
+        raise OpenHCSError(str(error)) from None
+
+
+def become_embedded(data: Path, host: str, port: int, password_file: Path | None) -> None:
+    """Turn this process into an embedded server; it does not return.
+
+    Raises
+    ------
+    OpenHCSError
+        If the server is not installed.
+    """
+    if importlib.util.find_spec("omero_embedded") is None:
+        raise OpenHCSError(NOT_INSTALLED)
+    command = [sys.executable, "-m", "omero_embedded.cli", "serve", "--data", str(data), "--host", host,
+               "--port", str(port)]
+    if password_file is not None:
+        command += ["--root-password-file", str(password_file)]
+    os.execv(sys.executable, command)
