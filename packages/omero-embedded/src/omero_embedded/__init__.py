@@ -1,6 +1,29 @@
-"""An OMERO server in Python, for trying out, teaching and testing; not for keeping data."""
-import omero.all  # (the only order in which omero-py's generated modules can be imported)
-import omero.model
+"""An OMERO server in Python, for tests, teaching and trying things out. It is not for keeping data.
 
-for _name in ("ImportJob", "Path"):  # these warn on stderr of their deprecation when one is made, as the schema does
-    getattr(omero.model, _name + "I").deprecations_warned.add(_name)
+Importing this package imports nothing of omero-py or Ice.
+
+Examples
+--------
+>>> from pathlib import Path
+>>> from omero_embedded import start
+>>> with start(Path("folder")) as server:  # doctest: +SKIP
+...     print(server.host, server.port, server.password)
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omero_embedded.process import CannotStart, EmbeddedServer, start
+    from omero_embedded.pytest_plugin import OmeroServer
+
+__all__ = ["CannotStart", "EmbeddedServer", "OmeroServer", "start"]
+_MODULES = {"CannotStart": "process", "EmbeddedServer": "process", "OmeroServer": "pytest_plugin", "start": "process"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

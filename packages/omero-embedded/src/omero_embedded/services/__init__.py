@@ -1,1 +1,2 @@
-"""The services of a session, one module per Slice interface or family of them; dispatch.py makes servants of them."""
+"""OMERO's services, one class for each: IQuery, IUpdate, IAdmin, RawPixelsStore and the others."""
+from omero_embedded import omeropy  # noqa: F401
