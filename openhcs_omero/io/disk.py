@@ -1,10 +1,10 @@
 """Files on disk: images as OME-TIFF, results as the text files that their endings say."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
 from openhcs_omero.io.formats import decode, encode
 
@@ -32,14 +32,10 @@ class DiskBackend(StorageBackend):
         if target.is_dir():
             raise BadData(f"{path} is a directory, not a file")
         self.ensure_directory(target.parent)
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(data)
-            part.replace(target)
+            write(target, data)
         except OSError as error:
             raise OpenHCSError(f"{path} can't be written: {error.strerror}") from None
-        finally:
-            part.unlink(missing_ok=True)
 
     def list_files(self, directory: PathLike) -> list[str]:
         if not Path(directory).is_dir():

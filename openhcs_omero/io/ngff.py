@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs_omero.io.atomic import write_if_changed
 from openhcs_omero.io.base import PathLike
 from openhcs_omero.plates.paths import VirtualPath, parse_well, well_name
 
@@ -151,10 +151,6 @@ def _describe_plate(root: Path) -> None:
 
 
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Write a Zarr v3 group's document, at once, and only where it changes."""
-    document, text = folder / "zarr.json", json.dumps(
-        {"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
-    if not (document.exists() and document.read_text() == text):
-        part = folder / f".{uuid.uuid4().hex}.part"
-        part.write_text(text)
-        part.replace(document)
+    """Write the document of a Zarr v3 group, if it changes."""
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    write_if_changed(folder / "zarr.json", json.dumps(document, indent=2))

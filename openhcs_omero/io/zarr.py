@@ -12,15 +12,14 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import delete_folder, replacing
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import check_image
@@ -43,13 +42,9 @@ from openhcs_omero.io.ngff import (
 )
 from openhcs_omero.plates.paths import VirtualPath
 
-if TYPE_CHECKING:
-    pass
-
 SMALLEST = 256  # px; images are halved until their longer side is no longer than that
 
 _NAMESPACE = "openhcs_omero"
-
 
 
 class ZarrBackend(StorageBackend):
@@ -159,10 +154,10 @@ class ZarrBackend(StorageBackend):
                 raise MissingFile(f"there is no file {path}")
             with _telling(path, "deleted"):
                 if doomed == images.present():
-                    _discard(site.folder)
+                    delete_folder(site.folder)
                     for folder in site.folder.parents[:3]:  # the well, the row and the store, where they are empty now
                         if not any(path.is_dir() for path in folder.iterdir()):
-                            _discard(folder)
+                            delete_folder(folder)
                     _describe_plate(site.root)
                 else:
                     for level in images.levels:
@@ -170,10 +165,6 @@ class ZarrBackend(StorageBackend):
 
     def ensure_directory(self, directory: PathLike) -> None:
         self._disk.ensure_directory(directory)
-
-
-
-
 
 
 # ---- paths
@@ -200,14 +191,8 @@ def _kind(path: PathLike) -> str | None:
         return None
 
 
-
-
 def _index(virtual: VirtualPath) -> Index:
     return virtual.t, virtual.channel or 0, virtual.z or 0
-
-
-
-
 
 
 def _planes_below(root: Path, only: str | None = None) -> list[str]:
@@ -218,8 +203,6 @@ def _planes_below(root: Path, only: str | None = None) -> list[str]:
             for site in (_Site(root, well, number) for number in numbers):
                 found += [site.plane(index) for index in _read(site).present()]
     return found
-
-
 
 
 # ---- reading and writing arrays
@@ -283,26 +266,21 @@ def _write(site: _Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
 
 
 def _write_whole(site: _Site, planes: Mapping[Index, np.ndarray], named_t: bool) -> None:
-    """Write a site in the place of what is there: aside first, then moved in."""
+    """Write a site in the place of what is there."""
     import zarr
 
-    part = site.root / f".{site.name}.{uuid.uuid4().hex}.part"
-    try:
+    with replacing(site.folder, draft_in=site.root) as draft:  # in the store, other readers would take it for a group
         sample = next(iter(planes.values()))
         sizes = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
         shapes = _shapes(sample.shape)
         for level, shape in enumerate(shapes):
             zarr.create_array(
-                part / str(level), shape=(*sizes, *shape), chunks=(1, 1, 1, *shape), dtype=sample.dtype, fill_value=0,
+                draft / str(level), shape=(*sizes, *shape), chunks=(1, 1, 1, *shape), dtype=sample.dtype, fill_value=0,
                 dimension_names=[axis["name"] for axis in _AXES])
-        _write_planes([part / str(level) for level in range(len(shapes))], planes)
-        _write_group(part, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
-                            _NAMESPACE: {"named_t": named_t}})
-        site.folder.parent.mkdir(parents=True, exist_ok=True)
-        _discard(site.folder, replacement=part)
-        _describe_plate(site.root)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _write_planes([draft / str(level) for level in range(len(shapes))], planes)
+        _write_group(draft, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
+                             _NAMESPACE: {"named_t": named_t}})
+    _describe_plate(site.root)
 
 
 def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:
@@ -338,31 +316,6 @@ def _halved(plane: np.ndarray) -> np.ndarray:
     padded = np.pad(plane, [(0, y - plane.shape[0]), (0, x - plane.shape[1])], mode="edge")
     means = padded.reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3), dtype=np.float64)
     return (np.rint(means) if plane.dtype.kind in "iu" else means).astype(plane.dtype)
-
-
-def _discard(folder: Path, replacement: Path | None = None) -> None:
-    """Take a folder away at once, move another one to its place, and then delete it."""
-    old = folder.parent / f".{uuid.uuid4().hex}.old"
-    if folder.exists():
-        folder.rename(old)
-    if replacement is not None:
-        try:
-            replacement.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-# ---- metadata
-
-
-
-
-
-
-
 
 
 @contextlib.contextmanager

@@ -18,8 +18,7 @@ from ome_zarr_models.v05.hcs import HCS
 from ome_zarr_models.v05.image import Image
 
 from openhcs_omero.errors import OpenHCSError
-from openhcs_omero.io import storage_registry
-from openhcs_omero.io import zarr as zarr_backend
+from openhcs_omero.io import ngff, storage_registry
 from openhcs_omero.io.base import BadData, MissingFile
 from openhcs_omero.io.formats import PIXEL_TYPES
 from openhcs_omero.io.ngff import STORE
@@ -261,7 +260,7 @@ def test_processes_that_write_one_plate(backend, plate):
 def test_two_that_write_at_once(backend, plate, monkeypatch):
     """One has looked which wells there are and not yet written it down when the other adds its well."""
     looked, added = threading.Event(), threading.Event()
-    stored = zarr_backend._stored
+    stored = ngff._stored
 
     def slowly(root):
         found = stored(root)
@@ -274,7 +273,7 @@ def test_two_that_write_at_once(backend, plate, monkeypatch):
         backend.save(site(), path_of(plate, "B01"))
         added.set()
 
-    monkeypatch.setattr(zarr_backend, "_stored", slowly)
+    monkeypatch.setattr(ngff, "_stored", slowly)
     slow = threading.Thread(target=backend.save, args=(site(), path_of(plate, "A01")))
     quick = threading.Thread(target=quickly)
     slow.start()

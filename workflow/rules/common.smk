@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from openhcs_omero.core import workers
+from openhcs_omero.core import worker_pool
 from openhcs_omero.core.config import typed
 from openhcs_omero.core.plan import make_plan
 from openhcs_omero.core.tables import read_rows

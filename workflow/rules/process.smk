@@ -43,7 +43,7 @@ rule process_well:
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"
     run:
-        workers.process_well(
+        worker_pool.process_well(
             config=config,
             plate=wildcards.plate,
             fingerprint=input.fingerprint,
