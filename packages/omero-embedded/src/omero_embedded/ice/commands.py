@@ -15,11 +15,13 @@ import omero.cmd
 import sqlalchemy as sa
 
 from omero_embedded.ice.dispatch import over_connection
-from omero_embedded.model import deleting, moving, reports, saving
+from omero_embedded.model import copying, deleting, finding, giving, moving, reports, saving
 from omero_embedded.model.access import ALL_GROUPS, Context
 from omero_embedded.model.graphs import ChildOptions, GraphError, find_below
 from omero_embedded.model.schema import schema
+from omero_embedded.model.targets import LEGAL, java_names
 from omero_embedded.people.members import Members
+from omero_embedded.services import current
 
 if TYPE_CHECKING:
     from omero_embedded.ice.server import Server
@@ -130,7 +132,8 @@ class _Run:
         if work is None:
             name = request.ice_id()[2:].replace("::", ".")
             raise Failed(_error(request, "unsupported", f"{name} is unsupported here."))
-        if isinstance(request, omero.cmd.GraphQuery):  # these look for their targets in all groups, as in OMERO
+        if isinstance(request, omero.cmd.GraphQuery | omero.cmd.UsedFilesRequest | omero.cmd.FindPyramids):
+            # these look for their targets in all groups, as in OMERO
             ctx = replace(ctx, group=ALL_GROUPS)
         try:
             return work(self, ctx, request)
@@ -150,6 +153,35 @@ class _Run:
                                      _options(request), request.dryRun)
         return omero.cmd.Chgrp2Response(moved, deleted)
 
+    def give(self, ctx: Context, request: omero.cmd.Chown2) -> omero.cmd.Response:
+        given, deleted = giving.give(self.connection, ctx, request.targetObjects or {}, request.targetUsers or [],
+                                     request.userId, _options(request), request.dryRun)
+        return omero.cmd.Chown2Response(given, deleted)
+
+    def duplicate(self, ctx: Context, request: omero.cmd.Duplicate) -> omero.cmd.Response:
+        choice = copying.Choice(request.typesToDuplicate or (), request.typesToReference or (),
+                                request.typesToIgnore or ())
+        return omero.cmd.DuplicateResponse(copying.duplicate(
+            self.server.store, self.connection, ctx, request.targetObjects or {}, choice, request.dryRun))
+
+    def find_parents(self, ctx: Context, request: omero.cmd.FindParents) -> omero.cmd.Response:
+        return omero.cmd.FoundParents(self._found(ctx, request, request.typesOfParents, up=True))
+
+    def find_children(self, ctx: Context, request: omero.cmd.FindChildren) -> omero.cmd.Response:
+        return omero.cmd.FoundChildren(self._found(ctx, request, request.typesOfChildren, up=False))
+
+    def _found(self, ctx: Context, request: omero.cmd.GraphQuery, wanted, up: bool) -> dict[str, list[int]]:
+        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, lambda *_: True,
+                                        type(request).__name__)
+        return deleting.by_java_name(self.connection, finding.find(
+            self.connection, ctx, targets, list(wanted or ()), list(request.stopBefore or ()), up))
+
+    def legal_targets(self, ctx: Context, request: omero.cmd.LegalGraphTargets) -> omero.cmd.Response:
+        name = type(request.request).__name__
+        if name not in LEGAL:
+            raise GraphError(f"A {name} has no targets.", name="graph-no-targets", detailed=False)
+        return omero.cmd.LegalGraphTargetsResponse(java_names(name))
+
     def change_permissions(self, ctx: Context, request: omero.cmd.Chmod2) -> omero.cmd.Response:
         entity = schema()["ExperimenterGroup"]
         changed: list[int] = []
@@ -165,8 +197,9 @@ class _Run:
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})
 
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
-        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, ctx.may_edit)
         inner = request.request
+        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, ctx.may_edit,
+                                        type(inner).__name__)
         inner.targetObjects = find_below(self.connection, targets, request.startFrom or [])
         inner.childOptions = inner.childOptions or request.childOptions
         inner.dryRun = inner.dryRun or request.dryRun
@@ -186,6 +219,25 @@ class _Run:
     def disk_usage(self, ctx: Context, request: omero.cmd.DiskUsage2) -> omero.cmd.Response:
         return reports.disk_usage(self.server.store, self.connection, ctx, request)
 
+    def disk_usage_of_old(self, ctx: Context, request: omero.cmd.DiskUsage) -> omero.cmd.Response:
+        """The request that DiskUsage2 took the place of."""
+        found = reports.disk_usage(self.server.store, self.connection, ctx, omero.cmd.DiskUsage2(
+            request.objects or {}, request.classes or []))
+        return omero.cmd.DiskUsageResponse(found.fileCountByReferer, found.bytesUsedByReferer, found.totalFileCount,
+                                           found.totalBytesUsed)
+
+    def used_files(self, ctx: Context, request: omero.cmd.UsedFilesRequest) -> omero.cmd.Response:
+        return reports.used_files(self.connection, ctx, request)
+
+    def find_pyramids(self, ctx: Context, request: omero.cmd.FindPyramids) -> omero.cmd.Response:
+        return reports.find_pyramids(self.server.store, self.connection, ctx, request)
+
+    def current_sessions(self, ctx: Context, request: omero.cmd.CurrentSessionsRequest) -> omero.cmd.Response:
+        return current.sessions(self.server, self.connection, ctx)
+
+    def change_timeouts(self, ctx: Context, request: omero.cmd.UpdateSessionTimeoutRequest) -> omero.cmd.Response:
+        return current.change_timeouts(self.server.sessions, self.connection, ctx, request)
+
     def original_metadata(self, ctx: Context, request: omero.cmd.OriginalMetadataRequest) -> omero.cmd.Response:
         return reports.original_metadata(self.connection, ctx, request)
 
@@ -195,6 +247,12 @@ _WORK: dict[str, Callable] = {
     "::omero::cmd::Chmod2": _Run.change_permissions, "::omero::cmd::SkipHead": _Run.skip_head,
     "::omero::cmd::DoAll": _Run.do_all, "::omero::api::Save": _Run.save,
     "::omero::cmd::DiskUsage2": _Run.disk_usage, "::omero::cmd::OriginalMetadataRequest": _Run.original_metadata,
+    "::omero::cmd::Chown2": _Run.give, "::omero::cmd::Duplicate": _Run.duplicate,
+    "::omero::cmd::FindParents": _Run.find_parents, "::omero::cmd::FindChildren": _Run.find_children,
+    "::omero::cmd::LegalGraphTargets": _Run.legal_targets, "::omero::cmd::DiskUsage": _Run.disk_usage_of_old,
+    "::omero::cmd::UsedFilesRequest": _Run.used_files, "::omero::cmd::FindPyramids": _Run.find_pyramids,
+    "::omero::cmd::CurrentSessionsRequest": _Run.current_sessions,
+    "::omero::cmd::UpdateSessionTimeoutRequest": _Run.change_timeouts,
 }
 
 

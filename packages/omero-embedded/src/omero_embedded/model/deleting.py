@@ -11,6 +11,7 @@ from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class
 from omero_embedded.model.schema import Entity, Field, schema
+from omero_embedded.model.targets import LEGAL, is_one_of
 
 # What goes along, whoever it belongs to (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
 FREE = frozenset((
@@ -87,16 +88,18 @@ def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]
     GraphError: a target is missing, may not be deleted, or is needed by something that stays.
     """
     closure = Closure(connection, options, ctx.may_delete, FREE)
-    for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete):
+    for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete, "Delete2"):
         closure.add(entity, ids)
     closure.grow()
     _check_parts(connection, ctx, closure.ids)
+    _check_tags(connection, ctx, closure.ids)
     if split := closure.split_filesets():
         raise GraphError(f"Fileset {min(split)} can't be split: delete all of its images or none.")
     cut = list(closure.outsiders())
     for entity, one, ids in cut:
         if not one.nullable:
             raise GraphError(f"{entity.name} {min(ids)} has a {one.name} that would be deleted: delete it first.")
+        _check_unlinkable(connection, ctx, entity, one, ids)
     answer = by_java_name(connection, closure.ids)
     if not dry_run:
         for entity, one, ids in cut:
@@ -124,14 +127,39 @@ def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
                 raise GraphError(f"{ctx.user_name} may not delete {its_class} {oid}.")
 
 
-def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
-                 allowed: Allowed) -> Iterator[tuple[Entity, set[int]]]:
+def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
+    """Refuse to delete tags of what stays and the user may not delete."""
+    for link in schema().entities.values():
+        if not link.name.endswith("AnnotationLink") or not going.get("Annotation"):
+            continue
+        parent, annotation = schema()[link.fields["parent"].target or ""].root, schema()["Annotation"].table
+        columns = link.table.c
+        whose = parent.table.alias()
+        for tag, oid, owner, group in connection.execute(sa.select(
+                columns.child, whose.c.id, whose.c._owner, whose.c._group).where(
+                rows.among(columns.child, going["Annotation"]), columns.child == annotation.c.id,
+                annotation.c["class"] == "TagAnnotation", columns.parent == whose.c.id)):
+            if oid not in going.get(parent.name, set()) and not ctx.may_delete(owner, group, parent.name):
+                raise GraphError(f"TagAnnotation {tag} can't be deleted while it is on {parent.name} {oid}.")
+
+
+def _check_unlinkable(connection: sa.Connection, ctx: Context, entity: Entity, one: Field, ids: Iterable[int]) -> None:
+    """Refuse to take a reference from objects that the user may not change."""
+    columns = entity.root.table.c
+    for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
+            rows.among(columns.id, ids))):
+        if not ctx.may_edit(owner, group, entity.root.name):
+            raise GraphError(f"{entity.name} {oid} of another user has a {one.name} that would be deleted.")
+
+
+def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], allowed: Allowed,
+                 request: str) -> Iterator[tuple[Entity, set[int]]]:
     """The targets of a request; the user sees each, and is allowed to do it to a row of that owner, group and class."""
     for name, listed in targets.items():
         entity = schema().find(name)
         if entity is None:
             raise GraphError(f"There is no class {name}.", detailed=False)
-        if entity.is_global:
+        if entity.is_global or not is_one_of(entity, LEGAL[request]):
             raise GraphError(f"A {name} can't be the target of this request.", name="bad-target", detailed=False)
         table = entity.table
         found = {row.id: row for row in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(

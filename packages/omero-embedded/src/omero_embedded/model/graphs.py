@@ -20,12 +20,15 @@ Ids = dict[str, set[int]]  # by the name of the topmost class
 Allowed = Callable[[int | None, int | None, str], bool]  # for owner, group and topmost class of a row
 
 # References that need not be, but whose holders are parts of what they refer to all the same.
-OPTIONAL_PARTS = {("Roi", "image"), ("WellSample", "plateAcquisition"), ("Folder", "parentFolder")}
+OPTIONAL_PARTS = {("WellSample", "plateAcquisition"), ("Folder", "parentFolder")}
+# References by which their targets have the holders: these go along where nothing else has them.
+HAD_BY_TARGET = {("Roi", "image")}
 # References whose holders have what they refer to, and go along with it too.
 TWINS = {("FileAnnotation", "file"), ("Image", "fileset")}
-# Links whose parent belongs to the child, and links that make nothing belong to anything.
+# Links whose parent belongs to the child.
 REVERSED_LINKS = {"PixelsOriginalFileMap"}
-LOOSE_LINKS = {"FolderImageLink", "FolderRoiLink"}
+# Annotations that go along with an object of the same owner alone.
+OF_ONE_OWNER = ("FileAnnotation", "TagAnnotation")
 
 
 class GraphError(Exception):
@@ -47,6 +50,7 @@ class Relations:
     parts: list[tuple[Entity, Field]]  # the part's class and its reference to this one
     links: list[tuple[Entity, str, str]]  # link class, its end here, its far end
     had: list[tuple[Entity, Field]]  # what this one has by reference
+    holders_had: list[tuple[Entity, Field]]  # what it has that refers to it
 
 
 @cache
@@ -54,7 +58,7 @@ def relations(name: str) -> Relations:
     """The relations of a topmost class."""
     known = schema()
     entity = known[name]
-    parts, links = [], []
+    parts, links, holders_had = [], [], []
     for other, one in known.references_to(entity):
         if other.is_global:
             continue
@@ -62,10 +66,13 @@ def relations(name: str) -> Relations:
             links.append((other.root, one.name, "child" if one.name == "parent" else "parent"))
         elif is_part(other, one) or (other.name, one.name) in TWINS:
             parts.append((other, one))
+        elif (other.name, one.name) in HAD_BY_TARGET:
+            holders_had.append((other, one))
     had = [(known[one.target or ""].root, one) for member in entity.family() for one in member.fields.values()
            if one.kind == "ref" and not (member.parent and one.name in member.parent.fields)
-           and not (entity.is_link and not _takes_along(entity, one)) and not is_part(member, one)]
-    return Relations(parts, links, [(target, one) for target, one in had if _may_be_had(target.name)])
+           and not (entity.is_link and not _takes_along(entity, one)) and not is_part(member, one)
+           and (member.name, one.name) not in HAD_BY_TARGET]
+    return Relations(parts, links, [(target, one) for target, one in had if is_had(target.name)], holders_had)
 
 
 def _takes_along(link: Entity, one: Field) -> bool:
@@ -90,7 +97,7 @@ def is_part(entity: Entity, one: Field) -> bool:
 
 
 @cache
-def _may_be_had(name: str) -> bool:
+def is_had(name: str) -> bool:
     """What has an owner goes with that owner only; what is the system's own never."""
     target = schema()[name]
     return not target.is_global and all(target.fields[one].nullable for one in _part_fields(name))
@@ -108,11 +115,25 @@ def neighbours(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[
         found = connection.execute(sa.select(columns.id, columns[far]).where(rows.among(columns[near], ids))).all()
         yield "link", link, {row[0] for row in found}
         target = known[link.fields[far].target or ""].root
-        if near == _near_end(link) and link.name not in LOOSE_LINKS and _may_be_had(target.name):
-            yield "had", target, {row[1] for row in found}
+        if near == near_end(link) and is_had(target.name):
+            yield "had", target, {row[1] for row in found} - _of_another_owner(connection, link, own, ids)
+    for holder, one in how.holders_had:
+        yield "had", holder, holders(connection, holder, one, ids)
     for target, one in how.had:
         found = connection.execute(sa.select(own.c[one.name]).where(rows.among(own.c.id, ids))).all()
         yield "had", target, {row[0] for row in found} - {None}
+
+
+def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, ids: set[int]) -> set[int]:
+    """The files and tags on objects that belong to somebody else than the object."""
+    if link.fields["child"].target != "Annotation":
+        return set()
+    annotation = schema()["Annotation"].table
+    kept, left = own.alias(), link.table.c
+    found = connection.execute(sa.select(left.child, kept.c._owner == annotation.c._owner).where(
+        rows.among(left.parent, ids), kept.c.id == left.parent, annotation.c.id == left.child,
+        annotation.c["class"].in_(OF_ONE_OWNER))).tuples().all()
+    return {child for child, _ in found} - {child for child, same in found if same}
 
 
 def holders(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> set[int]:
@@ -121,7 +142,7 @@ def holders(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable
     return set(connection.execute(sa.select(columns.id).where(rows.among(columns[one.name], ids))).scalars())
 
 
-def _near_end(link: Entity) -> str:
+def near_end(link: Entity) -> str:
     """The end of a link whose object has the one at the other end."""
     return "child" if link.name in REVERSED_LINKS else "parent"
 
@@ -165,7 +186,7 @@ class ChildOptions:
         for option in self.options:
             for name in [*(option.includeType or ()), *(option.excludeType or ())]:
                 if schema().find(name) is None:
-                    raise GraphError(f"There is no class {name}.", detailed=False)
+                    raise GraphError(f"There is no class {name}.", name="steps-cancel", detailed=False)
 
     def decide(self, entity: Entity, namespace: str | None = None) -> bool | None:
         """True: goes along even if something else has it. False: stays. None: goes if nothing else has it."""
@@ -227,14 +248,7 @@ class Closure:
             if how == "had":
                 self._candidates.setdefault(entity.name, set()).update(ids)
             elif how == "link" or self.options.decide(entity) is not False:
-                self.add(entity, self._own(ids) if entity.name == "Roi" else ids)
-
-    def _own(self, rois: set[int]) -> set[int]:
-        """The regions that the user may take along; those that others have drawn stay, without the image."""
-        columns = self.schema["Roi"].table.c
-        found = self.connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
-            rows.among(columns.id, rois)))
-        return {oid for oid, owner, group in found if self.allowed(owner, group, "Roi")}
+                self.add(entity, ids)
 
     def _adopt(self) -> None:
         """Add the candidates that nothing else has, and those that the options say."""
@@ -261,14 +275,26 @@ class Closure:
         """Those that something has that does not go."""
         held: set[int] = set()
         for other, one in self.schema.references_to(entity):
-            if other.is_global or is_part(other, one) or (other.is_link and one.name == _near_end(other)):
+            if other.is_global or is_part(other, one) or (other.name, one.name) in HAD_BY_TARGET or (
+                    other.is_link and one.name == near_end(other)):
                 continue
             columns = other.table.c
             found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
                 rows.among(columns[one.name], ids)))
             going = self.ids.get(other.root.name, set())
             held |= {target for holder, target in found if holder not in going}
+        for name, reference in HAD_BY_TARGET:
+            if entity.name == name:
+                held |= self._in_what_stays(entity, entity.fields[reference], ids)
         return held
+
+    def _in_what_stays(self, entity: Entity, one: Field, ids: set[int]) -> set[int]:
+        """Those that refer by a field to something that does not go."""
+        columns = entity.table.c
+        found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
+            rows.among(columns.id, ids), columns[one.name].is_not(None)))
+        going = self.ids.get(self.schema[one.target or ""].root.name, set())
+        return {oid for oid, target in found if target not in going}
 
     def split_filesets(self) -> set[int]:
         """The filesets of which some images go and some stay."""

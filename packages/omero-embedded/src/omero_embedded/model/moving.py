@@ -25,7 +25,7 @@ def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
     if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
         raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)
     closure = Closure(connection, options, ctx.may_move)
-    for entity, ids in find_targets(connection, ctx, targets, ctx.may_move):
+    for entity, ids in find_targets(connection, ctx, targets, ctx.may_move, "Chgrp2"):
         closure.add(entity, ids)
     closure.grow()
     cut = list(closure.outsiders())

@@ -2,36 +2,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import omero
 import omero.api
 import omero.cmd
 import sqlalchemy as sa
+from omero.rtypes import unwrap
 
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.files.store import Store
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.graphs import GraphError, find_below
 from omero_embedded.model.schema import Entity, schema
 
+# What has original files, by reference, and what a link stands for.
+REFERERS = (("FileAnnotation", "file"), ("FilesetEntry", "originalFile"), ("JobOriginalFileLink", "child"),
+            ("PixelsOriginalFileMap", "parent"), ("Roi", "source"))
+ATTRIBUTED = {"JobOriginalFileLink": "Job", "PixelsOriginalFileMap": "Pixels"}
+COMPANION, ORIGINAL_METADATA = "openmicroscopy.org/omero/import/companionFile", "original_metadata.txt"
 PEOPLE = {"Experimenter": "_owner", "ExperimenterGroup": "_group"}  # what they have, by column
 
 
 def disk_usage(store: Store, connection: sa.Connection, ctx: Context,
                request: omero.cmd.DiskUsage2) -> omero.cmd.DiskUsage2Response:
-    """Bytes and files of pixels, of attachments ("Annotation") and of other original files, by owner and group."""
+    """Bytes and files by owner and group, and by the class of what has them: Pixels, FileAnnotation, OriginalFile."""
     wanted = _wanted(connection, ctx, request)
     size: dict = defaultdict(lambda: defaultdict(int))
     count: dict = defaultdict(lambda: defaultdict(int))
-    for kind, owner, group, path in _files(store, connection, ctx, wanted):
-        if path.exists():
-            whose = omero.api.LongPair(owner, group)
-            size[whose][kind] += path.stat().st_size
+    totals: list[dict] = [defaultdict(int), defaultdict(int)]
+    for kinds, owner, group, path in _files(store, connection, ctx, wanted):
+        if not path.exists() or not (length := path.stat().st_size):
+            continue
+        whose = omero.api.LongPair(owner, group)
+        totals[0][whose] += 1
+        totals[1][whose] += length
+        for kind in kinds:
             count[whose][kind] += 1
+            size[whose][kind] += length
     by_referer = [{whose: dict(kinds) for whose, kinds in one.items()} for one in (count, size)]
-    totals = [{whose: sum(kinds.values()) for whose, kinds in one.items()} for one in by_referer]
-    return omero.cmd.DiskUsage2Response(by_referer[0], by_referer[1], totals[0], totals[1])
+    return omero.cmd.DiskUsage2Response(by_referer[0], by_referer[1], dict(totals[0]), dict(totals[1]))
 
 
 def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsage2) -> dict[str, set[int]]:
@@ -70,25 +82,67 @@ def _visible(connection: sa.Connection, ctx: Context, entity: Entity, conditions
 
 
 def _files(store: Store, connection: sa.Connection, ctx: Context,
-           wanted: dict[str, set[int]]) -> list[tuple[str, int, int, Path]]:
-    """(what refers to it, owner, group, path) of each file that is visible."""
-    pixels, files = schema()["Pixels"].table, schema()["OriginalFile"].table
-    annotations = schema()["Annotation"].table
-    attached = set(connection.execute(sa.select(annotations.c.file).where(
-        rows.among(annotations.c.file, wanted["OriginalFile"]))).scalars())
-    found = []
-    for table, name, path_of in ((pixels, "Pixels", store.pixels_path), (files, "OriginalFile", store.file_path)):
+           wanted: dict[str, set[int]]) -> Iterator[tuple[list[str], int, int, Path]]:
+    """(classes of what refers to it, owner, group, path) of each file that is visible."""
+    referers = _referers(connection, wanted["OriginalFile"])
+    for name, path_of in (("Pixels", store.pixels_path), ("OriginalFile", store.file_path)):
+        table = schema()[name].table
         for oid, owner, group in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
                 rows.among(table.c.id, wanted[name]), *rows.visible(ctx, schema()[name]))):
-            kind = "Annotation" if name == "OriginalFile" and oid in attached else name
-            found.append((kind, owner, group, path_of(oid)))
+            kinds = referers.get(oid, ["OriginalFile"]) if name == "OriginalFile" else [name]
+            yield kinds, owner, group, path_of(oid)
+
+
+def _referers(connection: sa.Connection, files: set[int]) -> dict[int, list[str]]:
+    """The classes of what has original files, by the file's id."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for name, field in REFERERS:
+        column = schema()[name].table.c[field]
+        for oid in set(connection.execute(sa.select(column).where(rows.among(column, files))).scalars()):
+            found[oid].append(ATTRIBUTED.get(name, name))
     return found
+
+
+def used_files(connection: sa.Connection, ctx: Context, request: omero.cmd.UsedFilesRequest) -> omero.cmd.Response:
+    """The files that belong to an image without a fileset: those that its pixels were made from, and attachments."""
+    image = schema()["Image"].table
+    if not _visible(connection, ctx, schema()["Image"], [image.c.id == request.imageId]):
+        raise GraphError(f"There is no Image {request.imageId}.", name="bad-image", detailed=False)
+    if connection.execute(sa.select(image.c.fileset).where(image.c.id == request.imageId)).scalar() is not None:
+        raise GraphError("Filesets are not read here.", name="used-files-fail", detailed=False)
+    pixels, maps = schema()["Pixels"].table, schema()["PixelsOriginalFileMap"].table
+    if connection.execute(sa.select(pixels.c.id).where(pixels.c.image == request.imageId)).first() is None:
+        raise GraphError(f"Image {request.imageId} has no pixels.", name="bad-image", detailed=False)
+    links, annotations, files = (schema()[name].table for name in ("ImageAnnotationLink", "Annotation", "OriginalFile"))
+    archived = connection.execute(sa.select(maps.c.parent).join(pixels, pixels.c.id == maps.c.child).where(
+        pixels.c.image == request.imageId)).scalars().all()
+    attached = connection.execute(sa.select(files.c.id, files.c.name).join(
+        annotations, annotations.c.file == files.c.id).join(links, links.c.child == annotations.c.id).where(
+        links.c.parent == request.imageId, annotations.c.ns == COMPANION)).tuples().all()
+    metadata = [oid for oid, name in attached if name == ORIGINAL_METADATA]
+    companions = [oid for oid, name in attached if name != ORIGINAL_METADATA]
+    return omero.cmd.UsedFilesResponsePreFs(list(archived), companions, metadata)
+
+
+def find_pyramids(store: Store, connection: sa.Connection, ctx: Context,
+                  request: omero.cmd.FindPyramids) -> omero.cmd.FindPyramidsResponse:
+    """The images whose pixels are kept as pyramids, `limit` of them at most."""
+    pixels, events = schema()["Pixels"].table, schema()["Event"].table
+    image = schema()["Image"].table
+    after = unwrap(request.importedAfter)
+    found = connection.execute(sa.select(pixels.c.id, image.c.id).join(image, image.c.id == pixels.c.image).join(
+        events, events.c.id == image.c._creationEvent).where(
+        pixels.c.sizeX * pixels.c.sizeY > MAX_PLANE * MAX_PLANE, events.c.time > (-1 if after is None else after),
+        *rows.visible(ctx, schema()["Pixels"])).order_by(pixels.c.id)).tuples()
+    little = unwrap(request.littleEndian)  # they are big-endian, all of them
+    images = [oid for pixel_id, oid in found if not little and store.pixels_path(pixel_id).exists()]
+    return omero.cmd.FindPyramidsResponse(images[:max(0, request.limit)])
 
 
 def original_metadata(connection: sa.Connection, ctx: Context,
                       request: omero.cmd.OriginalMetadataRequest) -> omero.cmd.OriginalMetadataResponse:
-    """None: no files are read here, images come as pixels."""
+    """None, also of an image that isn't there: no files are read here, images come as pixels."""
     image = schema()["Image"]
-    if not _visible(connection, ctx, image, [image.table.c.id == request.imageId]):
-        raise GraphError(f"There is no Image {request.imageId}.", detailed=False)
+    if _visible(connection, ctx, image, [image.table.c.id == request.imageId, image.table.c.fileset.is_not(None)]):
+        raise GraphError("The files of filesets are not read here.", name="bf-reader-failure", detailed=False)
     return omero.cmd.OriginalMetadataResponse(None, None, {}, {})

@@ -41,6 +41,7 @@ class Session:
     started: float = field(default_factory=time.time)
     last_used: float = field(default_factory=time.time)
     references: int = 0
+    hits: int = 0  # calls that came in
     inputs: dict[str, object] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=dict)
 
@@ -54,6 +55,7 @@ class Session:
     def touch(self) -> None:
         """A call came in: the time to idle starts again."""
         self.last_used = time.time()
+        self.hits += 1
 
     def is_over(self, now: float) -> bool:
         return bool((self.time_to_idle and (now - self.last_used) * 1000 > self.time_to_idle)
@@ -108,6 +110,10 @@ class Sessions:
 
     def find(self, uuid: str) -> Session | None:
         return self._open.get(uuid)
+
+    def all(self) -> list[Session]:
+        with self._lock:
+            return list(self._open.values())
 
     def of_user(self, user: int) -> list[Session]:
         with self._lock:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from omero.rtypes import rtime
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.model.access import Context
 from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
 from omero_embedded.people.sessions import TIME_TO_IDLE
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from omero_embedded.people.sessions import Session
 
 VERSION = "5.6.0"  # of the protocol that is spoken
-MAX_PLANE = 3192  # a plane of more pixels than the square of this is kept as a pyramid in OMERO
 
 # What clients ask for and everybody may read, with OMERO's defaults.
 CLIENT = {

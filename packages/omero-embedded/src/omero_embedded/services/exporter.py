@@ -11,11 +11,11 @@ import sqlalchemy as sa
 import tifffile
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import schema
 from omero_embedded.rendering import settings
-from omero_embedded.services.config import MAX_PLANE
 
 AXES = "TCZYX"
 SYMBOLS = {"MICROMETER": "µm", "NANOMETER": "nm", "MILLIMETER": "mm", "ANGSTROM": "Å", "METER": "m", "PIXEL": "pixel"}

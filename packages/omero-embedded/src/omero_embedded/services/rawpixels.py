@@ -14,6 +14,7 @@ import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.files.recovery import UNSAVED, settle
 from omero_embedded.files.store import HashedFile, forget
 from omero_embedded.ice.dispatch import StatefulService
@@ -22,7 +23,6 @@ from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import new_event
 from omero_embedded.rendering.settings import Source, load_source
-from omero_embedded.services.config import MAX_PLANE
 
 if TYPE_CHECKING:
     from omero_embedded.ice.server import Server

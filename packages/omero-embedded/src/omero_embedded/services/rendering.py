@@ -8,12 +8,12 @@ import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.rendering import pictures, settings
 from omero_embedded.rendering.pictures import ChannelSettings, Settings
-from omero_embedded.services.config import MAX_PLANE
 from omero_embedded.services.pixels import PixelsService
 
 if TYPE_CHECKING:

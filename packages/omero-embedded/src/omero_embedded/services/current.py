@@ -1,0 +1,67 @@
+"""The requests about open sessions: CurrentSessionsRequest and UpdateSessionTimeoutRequest."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import omero
+import omero.cmd
+import sqlalchemy as sa
+from omero.rtypes import rlong, rstring, rtime, unwrap
+
+from omero_embedded.model.access import GUEST, Context
+from omero_embedded.model.graphs import GraphError
+from omero_embedded.model.loading import Loader
+from omero_embedded.model.schema import schema
+from omero_embedded.services.admin import event_context
+
+MOST_IDLE = 6_000_000  # milliseconds, for ordinary users: omero.sessions.max_user_time_to_idle
+
+if TYPE_CHECKING:
+    from omero_embedded.ice.server import Server
+    from omero_embedded.people.sessions import Session, Sessions
+
+
+def sessions(server: Server, connection: sa.Connection, ctx: Context) -> omero.cmd.Response:
+    """All open sessions; of those that the caller may not see only the user and the group."""
+    answer = omero.cmd.CurrentSessionsResponse([], [], [])
+    opened = server.sessions.all()
+    loaded = Loader(connection, ctx).get(schema()["Session"], [session.id for session in opened])
+    for session in opened:
+        its_context = event_context(server, session, server.sessions.context(session, None))
+        if session.id not in loaded:
+            if ctx.user == GUEST:
+                continue
+            its_context = omero.sys.EventContext(
+                userId=its_context.userId, userName=its_context.userName, groupId=its_context.groupId,
+                groupName=its_context.groupName, isAdmin=its_context.isAdmin)
+        answer.sessions.append(loaded.get(session.id))
+        answer.contexts.append(its_context)
+        answer.data.append(_data(session) if session.id in loaded else {})
+    return answer
+
+
+def _data(session: Session) -> dict:
+    return {"sessionUuid": rstring(session.uuid), "hitCount": rlong(session.hits),
+            "lastAccessTime": rtime(int(session.last_used * 1000)), "startTime": rtime(int(session.started * 1000))}
+
+
+def change_timeouts(opened: Sessions, connection: sa.Connection, ctx: Context,
+                    request: omero.cmd.UpdateSessionTimeoutRequest) -> omero.cmd.Response:
+    """Let a session live or idle for another time; without end only at an administrator's wish."""
+    session = opened.find(request.session)
+    if session is None or not (session.user == ctx.user or "ReadSession" in ctx.privileges):
+        raise GraphError("There is no such session.", name="no-session", detailed=False)
+    asked = {"time_to_live": unwrap(request.timeToLive), "time_to_idle": unwrap(request.timeToIdle)}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if not wanted:
+        raise GraphError("Say a time to live or to idle.", name="no-update-performed", detailed=False)
+    for name, value in wanted.items():
+        if not ctx.is_admin and value <= 0 and value != getattr(session, name):
+            raise GraphError("Only administrators let a session last without end.", name="non-admin-disabling",
+                             detailed=False)
+        longest = MOST_IDLE if name == "time_to_idle" and not ctx.is_admin else value
+        setattr(session, name, min(value, longest))
+    table = schema()["Session"].table
+    connection.execute(table.update().where(table.c.id == session.id).values(
+        timeToLive=session.time_to_live, timeToIdle=session.time_to_idle))
+    return omero.cmd.OK()
