@@ -1,5 +1,6 @@
 """What every storage backend can do, and the registry that finds one by name."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import UserDict
 from collections.abc import Mapping, Sequence
@@ -73,11 +74,39 @@ class StorageBackend(ABC):
 
 
 class VirtualBackend(StorageBackend):
-    """A backend without a filesystem below it: its paths are made from metadata, on demand."""
+    """A backend without a file system: it makes its paths from metadata, on demand.
+
+    A subclass has to say what there is (`list_files`) and what it is called (`generate_filename`). It can be read when
+    it has `load` too, and it is read-only unless it overrides the methods that write.
+    """
 
     @abstractmethod
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
         """Virtual path of what `metadata` describes."""
+
+    def load(self, path: PathLike) -> Any:
+        raise BadData(f"{path} can't be read: {type(self).__name__} only lists what there is")
+
+    def exists(self, path: PathLike) -> bool:
+        with contextlib.suppress(MissingFile):
+            if str(path) in self.list_files(PurePath(path).parent):
+                return True
+        with contextlib.suppress(MissingFile):
+            self.list_files(path)  # a directory
+            return True
+        return False
+
+    def save(self, data: Any, path: PathLike) -> None:
+        raise self._read_only(path)
+
+    def delete(self, path: PathLike) -> None:
+        raise self._read_only(path)
+
+    def ensure_directory(self, directory: PathLike) -> None:
+        raise self._read_only(directory)
+
+    def _read_only(self, path: PathLike) -> BadData:
+        return BadData(f"{path} is not written to: {type(self).__name__} is read-only, so save to disk or zarr")
 
 
 class StorageRegistry(UserDict[str, StorageBackend]):

@@ -57,15 +57,6 @@ class VirtualWorkspaceBackend(VirtualBackend):
         except (KeyError, TypeError, ValueError) as error:
             raise BadData(f"no name can be made of {dict(metadata)}: {error}") from None
 
-    def save(self, data: Any, path: PathLike) -> None:
-        raise BadData(f"{path} is in a virtual workspace, which is not written to: save to disk or zarr")
-
-    def delete(self, path: PathLike) -> None:
-        raise BadData(f"{path} is in a virtual workspace, which is not written to: delete its file on disk")
-
-    def ensure_directory(self, directory: PathLike) -> None:
-        raise BadData(f"{directory} is in a virtual workspace, which is not written to: save to disk or zarr")
-
 
 def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """What OpenHCS's metadata say of each subdirectory of a plate, by its name.
