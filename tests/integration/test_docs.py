@@ -14,7 +14,7 @@ from wire import make_plate
 
 ROOT = Path(__file__).parents[2]
 PAGES = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-         for page in (ROOT / "docs").glob("*.md")}
+         for page in (ROOT / "docs").rglob("*.md")}
 # these need more: test_instance_manager, test_folders, test_orchestrator, test_zmq
 ELSEWHERE = {"instance", "microscopes", "orchestrator", "zmq"}
 

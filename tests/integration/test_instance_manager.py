@@ -16,7 +16,7 @@ from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import close_all
 from openhcs_omero.runtime.omero_instance_manager import COMPOSE_FILE, OMEROInstanceManager
 
-PAGE = blocks((ROOT / "docs" / "instance.md").read_text(), "md")
+PAGE = blocks((ROOT / "docs" / "how-to" / "instance.md").read_text(), "md")
 HALF_STARTED = """
 import sys
 from pathlib import Path

@@ -93,7 +93,7 @@ def blocks(text, language):
     return [code.strip() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
-PAGE = (ROOT / "docs" / "orchestrator.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "orchestrator.md").read_text()
 EXAMPLE, CONFIGURED = blocks(PAGE, "md")[:2]
 
 

@@ -29,7 +29,7 @@ from openhcs_omero.runtime.zmq_messages import MAX_REQUEST, make_keys
 __all__ = ["work"]
 
 SHAPE = (1, 2, 1, 256, 256)
-PAGE = blocks((ROOT / "docs" / "zmq.md").read_text(), "md")
+PAGE = blocks((ROOT / "docs" / "how-to" / "zmq.md").read_text(), "md")
 
 
 class Tap:

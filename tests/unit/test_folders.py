@@ -216,7 +216,7 @@ def test_records_of_what_is_no_longer_there_are_removed(output):
 
 
 def test_the_page_s_examples(capsys):
-    page = (SCHEMA.parents[2] / "docs" / "microscopes.md").read_text()
+    page = (SCHEMA.parents[2] / "docs" / "how-to" / "microscopes.md").read_text()
     write_phenix(Path("data/day_1"), images_of(["A01", "B03"]))
     names = {}
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
