@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent / "ice"
 HEADERS = HERE / "include"
 ICE = "zeroc-ice==3.6.5"
-OPTIMIZED = "-O2"  # CXXFLAGS replace Python's own flags; without this nothing is optimized and calls take twice the time
+OPTIMIZED = "-O2"  # CXXFLAGS replace Python's own flags; unoptimized, calls take twice the time
 CORE_SECONDS = 200  # what the build takes on one core
 PYBIND11 = "pybind11>=2.13,<4"  # compiles the files of one extension side by side, which setuptools doesn't
 IMPORT = "import Ice; raise SystemExit(not Ice.stringVersion().startswith('3.6.'))"
@@ -136,8 +136,8 @@ def unpack(python: Path, scratch: Path, log) -> Path:
     The headers are put into the source, from where the compiler is called: a relative path to them has no space in it,
     wherever the clone and the cache are.
     """
-    done = subprocess.run([python, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", scratch, ICE],
-                          stdout=log, stderr=subprocess.STDOUT)
+    pip = [python, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", scratch, ICE]
+    done = subprocess.run(pip, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode:
         sys.exit(f"[setup] the source of Ice could not be downloaded; {log.name} says why")
     [archive] = scratch.glob("*.tar.gz")
@@ -145,7 +145,8 @@ def unpack(python: Path, scratch: Path, log) -> Path:
     [source] = (path for path in scratch.iterdir() if path.is_dir())
     shutil.copytree(HEADERS, source / "compat")
     (source / "pyproject.toml").write_text(
-        f'[build-system]\nrequires = ["setuptools", "{PYBIND11}"]\nbuild-backend = "setuptools.build_meta:__legacy__"\n')
+        f'[build-system]\nrequires = ["setuptools", "{PYBIND11}"]\n'
+        'build-backend = "setuptools.build_meta:__legacy__"\n')
     setup = source / "setup.py"
     setup.write_text("from pybind11.setup_helpers import ParallelCompile\n"
                      "ParallelCompile(default=0).install()\n" + setup.read_text())
