@@ -113,7 +113,7 @@ def missing_packages(python: Path) -> list[str]:
 
 def build_ice(python: Path, cache: Path) -> None:
     """Build the wheel into the cache, where it appears whole or not at all; the log is printed only if that fails."""
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count() or 1
     say(f"building Ice for Python, once per machine: about {max(1, round(CORE_SECONDS / cores / 60))} min "
         f"on {cores} core{'s' if cores > 1 else ''}")
     log = cache / "build.log"
