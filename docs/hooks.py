@@ -24,18 +24,19 @@ LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")  # in Markdown; http:// and the 
 
 def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
-        text = LINK.sub(lambda found: _on_site(found, source, page, config), (ROOT / source).read_text())
-        files.append(File.generated(config, page, content=text))
+        text = (ROOT / source).read_text()
+        files.append(File.generated(config, page, content=_with_links(text, source, page, config.repo_url)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Turn the links of a page to files outside docs/ into links to the repository or to the page made of them."""
-    markdown = markdown.replace("<!-- commands -->", _commands()) if "<!-- commands -->" in markdown else markdown
-    source = f"docs/{page.file.src_uri}"
-    if page.file.src_uri in PAGES.values():
+    path = page.file.src_uri
+    if path in PAGES.values():
         return markdown
-    return LINK.sub(lambda found: _on_site(found, source, page.file.src_uri, config), markdown)
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", _commands())
+    return _with_links(markdown, f"docs/{path}", path, config.repo_url)
 
 
 def _commands() -> str:
@@ -45,15 +46,17 @@ def _commands() -> str:
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)
 
 
-def _on_site(found: re.Match[str], source: str, page: str, config: Any) -> str:
-    start, target, end = found.groups()
-    if "://" in target or target.startswith("mailto:"):
-        return found[0]
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    if not (ROOT / path).exists():
-        return found[0]  # mkdocs warns about it
-    there = PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
-    if there is None:
-        kind = "tree" if (ROOT / path).is_dir() else "blob"
-        return f"{start}{config.repo_url}/{kind}/main/{path}{end}"
-    return f"{start}{posixpath.relpath(there, posixpath.dirname(page) or '.')}{end}"
+def _with_links(text: str, source: str, page: str, repository: str) -> str:
+    """A file's text with its links as they are to be on the page of the site that shows it."""
+
+    def replace(found: re.Match[str]) -> str:
+        start, target, end = found.groups()
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if "://" in target or not (ROOT / path).exists():  # mkdocs warns about a missing one
+            return found[0]
+        there = PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+        if there is None:
+            return f"{start}{repository}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}{end}"
+        return f"{start}{posixpath.relpath(there, posixpath.dirname(page) or '.')}{end}"
+
+    return LINK.sub(replace, text)
