@@ -17,6 +17,10 @@ class PlateError(OpenHCSError):
     """A plate, a well or an image is not there or not fit for the work."""
 
 
+class PlateMapError(OpenHCSError):
+    """A plate map can't be read, or contradicts itself or its plates."""
+
+
 class RightsError(PlateError):
     """The user may read, and not write."""
 

@@ -1,0 +1,268 @@
+"""Read the sheets of a plate map: CSV, TSV and Excel files, as lists of wells or as grids.
+
+Two forms are told apart by what is in the sheet:
+
+* a list has a header with `well`, or with `row` and `column`, and one row per well;
+* a grid has the column numbers 1, 2, 3, ... above rows A, B, C, ..., and one such block per property. The property's
+  name stands in the block's corner or above it; where there is none, it is the name of the sheet or the file.
+"""
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from openhcs_omero.errors import PlateMapError
+from openhcs_omero.omero.paths import parse_well, well_name
+
+KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
+TEXT = (".csv", ".tsv", ".txt")
+EXCEL = (".xlsx", ".xlsm")
+_UNIT = re.compile(r"(.*?)\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The cells of a text file, or of one sheet of an Excel file.
+
+    Attributes
+    ----------
+    place
+        What messages call it: the file, and the sheet of an Excel file.
+    names
+        The names of the sheet and of the file: a plate's name, or the property of a grid without a title.
+    """
+
+    place: str
+    names: tuple[str, ...]
+    cells: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A list of wells, or one block of a grid.
+
+    Attributes
+    ----------
+    table
+        One row per well, all values text: `well`, `plate` if the sheet has it, and the properties. Empty cells are None.
+    lines
+        For each row of the table, the row of the sheet that it came from, from 1.
+    letters
+        For each row of the table the letter of the cell's column, in a grid; None in a list.
+    """
+
+    sheet: Sheet
+    table: pd.DataFrame
+    lines: list[int]
+    letters: list[str] | None = None
+
+    def where(self, index: int, column: str | None = None) -> str:
+        """File, row and column of a value, as messages say it."""
+        place = f"{self.sheet.place}, row {self.lines[index]}"
+        if self.letters:
+            return f"{place}, column {self.letters[index]}"
+        return f"{place}, column {column}" if column else place
+
+
+def split_unit(header: str) -> tuple[str, str]:
+    """A header's name and unit: ``concentration (uM)`` is ``("concentration", "uM")``; no unit is an empty text."""
+    match = _UNIT.fullmatch(header)
+    return (match[1], match[2]) if match else (header, "")
+
+
+def read_sheets(source: Path) -> list[Sheet]:
+    """Read a file, or all maps in a folder in the order of their names.
+
+    Raises
+    ------
+    PlateMapError
+        If there is no map, or a file can't be read.
+    """
+    if source.is_dir():
+        files = sorted(file for file in source.iterdir()
+                       if file.suffix.lower() in TEXT + EXCEL and file.name[0] not in ".~")
+        if not files:
+            raise PlateMapError(f"the folder {source} has no plate map: expected CSV, TSV or Excel (.xlsx) files")
+    else:
+        files = [source]
+    return [sheet for file in files for sheet in _read_file(file)]
+
+
+def _read_file(file: Path) -> Iterator[Sheet]:
+    ending = file.suffix.lower()
+    if ending not in TEXT + EXCEL:
+        raise PlateMapError(f"{file} is not a plate map: expected a file that ends in .csv, .tsv, .txt or .xlsx")
+    try:
+        if ending in TEXT:
+            yield Sheet(str(file), (file.stem,), _read_text(file.read_bytes(), ending))
+        else:
+            for title, cells in _read_excel(file):
+                yield Sheet(f"{file}, sheet {title}", (title, file.stem), cells)
+    except OSError as error:
+        raise PlateMapError(f"the plate map {file} can't be read: {error.strerror or error}") from None
+
+
+def _read_text(data: bytes, ending: str) -> list[list[str]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")  # what Excel writes on Windows
+    head = text[:10_000]
+    delimiter = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+
+
+def _read_excel(file: Path) -> Iterator[tuple[str, list[list[str]]]]:
+    from zipfile import BadZipFile
+
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    except (BadZipFile, KeyError, ValueError) as error:
+        raise PlateMapError(f"{file} is not an Excel file that can be read: {error}") from None
+    try:
+        for sheet in book.worksheets:
+            cells = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+            if any(cell for row in cells for cell in row):
+                yield sheet.title, cells
+    finally:
+        book.close()
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def parse_sheet(sheet: Sheet) -> list[Part]:
+    """The list of wells, or the blocks of the grid, in a sheet.
+
+    Raises
+    ------
+    PlateMapError
+        If the sheet has neither form, a header stands twice, or what should be a well is none.
+    """
+    blocks = list(_find_blocks(sheet.cells))
+    if blocks:
+        return [_parse_block(sheet, *block, alone=len(blocks) == 1) for block in blocks]
+    for number, row in enumerate(sheet.cells):
+        headers = [_header(cell) for cell in row]
+        if "well" in headers or {"row", "column"} <= set(headers):
+            return [_parse_list(sheet, number, headers)]
+    raise PlateMapError(
+        f"{sheet.place} is not a plate map: expected a column `well`, or `row` and `column`, "
+        "or a grid with 1, 2, 3, ... above rows A, B, C, ..."
+    )
+
+
+def _header(cell: str) -> str:
+    """The header as tables have it: names with a meaning are written as this package writes them."""
+    name, unit = split_unit(cell)
+    known = re.sub(r"[\s-]+", "_", name.lower())
+    if known not in KNOWN:
+        return cell
+    return f"{known} ({unit})" if unit else known
+
+
+def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
+    filled = [header for header in headers if header]
+    for header in filled:
+        if filled.count(header) > 1:
+            raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} is there twice")
+    rows, lines = [], []
+    for line, cells in enumerate(sheet.cells[start + 1:], start + 2):
+        cells = [cell or None for cell in cells]
+        if any(cells[len(headers):]) or any(cell for header, cell in zip(headers, cells) if not header):
+            raise PlateMapError(f"{sheet.place}, row {line}: a value stands in a column without a header")
+        if any(cells):
+            row = {header: cell for header, cell in zip(headers, cells + [None] * len(headers)) if header}
+            row["well"] = _well_of(row, f"{sheet.place}, row {line}")
+            rows.append({key: value for key, value in row.items() if key not in ("row", "column")})
+            lines.append(line)
+    columns = [header for header in dict.fromkeys([*filled, "well"]) if header not in ("row", "column")]
+    return Part(sheet, pd.DataFrame(rows, columns=columns, dtype=object), lines)
+
+
+def _well_of(row: dict[str, str | None], place: str) -> str:
+    """The well's name in the form A01, from `well` or from `row` (a letter or a number from 1) and `column`."""
+    names = []
+    if row.get("well"):
+        names.append(str(row["well"]))
+    letter, column = row.get("row"), row.get("column")
+    if letter and column:
+        if letter.isdecimal() and 1 <= int(letter) <= 702:
+            letter = well_name(int(letter) - 1, 0).rstrip("0123456789")
+        names.append(f"{letter}{column}")
+    if not names:
+        raise PlateMapError(f"{place}: no well is named")
+    try:
+        wells = [well_name(*parse_well(name)) for name in names]
+    except ValueError as error:
+        raise PlateMapError(f"{place}: {error}") from None
+    if len(set(wells)) > 1:
+        raise PlateMapError(f"{place}: the well is {wells[0]}, but its row and column are those of {wells[1]}")
+    return wells[0]
+
+
+def _find_blocks(cells: list[list[str]]) -> Iterator[tuple[int, int, int, int]]:
+    """Row of the header, column of the letters, number of rows and of columns of each grid, all from 0."""
+    for top, row in enumerate(cells[:-1]):
+        for left in range(len(row) - 1):
+            if row[left + 1] != "1":
+                continue
+            columns = _count(row[left + 1:], lambda n: str(n + 1))
+            below = [line[left] if left < len(line) else "" for line in cells[top + 1:]]
+            rows = _count([cell.upper() for cell in below], lambda n: well_name(n, 0).rstrip("0123456789"))
+            if columns >= 2 and rows >= 2:
+                yield top, left, rows, columns
+
+
+def _count(cells: list[str], expected: Any) -> int:
+    """How many of the first cells are as expected."""
+    number = 0
+    while number < len(cells) and cells[number] == expected(number):
+        number += 1
+    return number
+
+
+def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, alone: bool) -> Part:
+    from openpyxl.utils import get_column_letter
+
+    name = sheet.cells[top][left] or _title_above(sheet.cells, top)
+    if not name:
+        if not alone:
+            raise PlateMapError(
+                f"{sheet.place}, row {top + 1}: this grid has no name: write it into its corner, left of the 1"
+            )
+        name = sheet.names[0]
+    wells, values, lines, letters = [], [], [], []
+    for row in range(rows):
+        line = sheet.cells[top + 1 + row]
+        for column in range(columns):
+            place = left + 1 + column
+            wells.append(well_name(row, column))
+            values.append((line[place] or None) if place < len(line) else None)
+            lines.append(top + row + 2)
+            letters.append(get_column_letter(place + 1))
+    table = pd.DataFrame({"well": wells, _header(name): values}, dtype=object)
+    return Part(sheet, table, lines, letters)
+
+
+def _title_above(cells: list[list[str]], top: int) -> str:
+    """The only filled cell of the row above, or of the one above an empty row."""
+    for row in reversed(cells[max(top - 2, 0):top]):
+        filled = [cell for cell in row if cell]
+        if len(filled) == 1:
+            return filled[0]
+        if filled:
+            break
+    return ""
