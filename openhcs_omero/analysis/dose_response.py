@@ -122,7 +122,9 @@ def _log(dose: np.ndarray) -> np.ndarray:
     return np.log(dose, out=np.full(dose.shape, floor), where=dose > 0)
 
 
-def _start(x: np.ndarray, y: np.ndarray, low: float, high: float, bounds: tuple[list[float], list[float]]) -> np.ndarray:
+def _start(
+    x: np.ndarray, y: np.ndarray, low: float, high: float, bounds: tuple[list[float], list[float]]
+) -> np.ndarray:
     """The best of a grid of EC50s and slopes, with the plateaus that fit them, within the bounds."""
     from scipy.special import expit
 

@@ -147,5 +147,5 @@ def hit_columns(table: pd.DataFrame, map_columns: Sequence[str], criteria: Seque
                 features: Sequence[str]) -> list[str]:
     """The columns that the list of hits takes from the table: place, plate map, the features and their scores."""
     first = [name for name in ("compound", find_column(map_columns, "concentration")) if name in map_columns]
-    scores = [criterion.column for criterion in criteria]
-    return list(dict.fromkeys([*KEYS, *first, *(name for name in map_columns if name != "control"), *scores, *features]))
+    others = [name for name in map_columns if name != "control"]
+    return list(dict.fromkeys([*KEYS, *first, *others, *(criterion.column for criterion in criteria), *features]))

@@ -139,7 +139,8 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
             unknown = [name for name, found in targets.items() if not found]
             if unknown:
                 count = int(table["plate"].isin(unknown).sum())
-                notes.append(f"{part.sheet.place}: {count} rows are of plates that are not in this run ({_few(unknown)})")
+                rows = "1 row is" if count == 1 else f"{count} rows are"
+                notes.append(f"{part.sheet.place}: {rows} of plates that are not in this run ({_few(unknown)})")
             table["plate"] = [targets[name] if isinstance(name, str) else list(plates) for name in table["plate"]]
             placed.append((part, table.explode("plate").dropna(subset="plate").reset_index(drop=True)))
             continue

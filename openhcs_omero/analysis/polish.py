@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from openhcs_omero.analysis.wells import Wells
-
 
 FORMATS = ((2, 3), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 """Rows and columns of the plates that are made: 6 to 1536 wells."""
@@ -90,7 +90,7 @@ def polish_plates(wells: Wells) -> Iterator[tuple[np.ndarray, Polish]]:
     order = np.argsort(wells.plate, kind="stable")
     ends = np.searchsorted(wells.plate[order], np.arange(len(wells.plates) + 1))
     samples = wells.has_role("sample")
-    for start, end in zip(ends[:-1], ends[1:]):
+    for start, end in pairwise(ends):
         mine = order[start:end]
         rows, columns = plate_format(wells.row[mine].max() + 1, wells.column[mine].max() + 1)
         grid = np.full((len(wells.features), rows, columns), np.nan)

@@ -58,7 +58,8 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
     Returns
     -------
     DataFrame
-        `plate_1`, `plate_2`, `feature`, `n` (common treatments), `spearman` and `reason`, why it is missing, else empty.
+        `plate_1`, `plate_2`, `feature`, `n` (common treatments), `spearman` and `reason`, why it is
+        missing, else empty.
     """
     from scipy.stats import rankdata
 
@@ -76,7 +77,8 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
         centered = ranks - ranks.mean(axis=1, keepdims=True)
         norm = np.sqrt((centered**2).sum(axis=1).prod())
         spearman = (centered[0] * centered[1]).sum() / norm if norm > 0 else np.nan
-        rows.append((first, second, column, len(common), spearman, "" if norm > 0 else "one plate has equal values only"))
+        reason = "" if norm > 0 else "one plate has equal values only"
+        rows.append((first, second, column, len(common), spearman, reason))
     return pd.DataFrame(rows, columns=names)
 
 

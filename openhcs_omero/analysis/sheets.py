@@ -51,7 +51,8 @@ class Part:
     Attributes
     ----------
     table
-        One row per well, all values text: `well`, `plate` if the sheet has it, and the properties. Empty cells are None.
+        One row per well, all values text: `well`, `plate` if the sheet has it, and the properties. Empty cells
+        are None.
     lines
         For each row of the table, the row of the sheet that it came from, from 1.
     letters

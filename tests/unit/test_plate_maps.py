@@ -29,12 +29,13 @@ def cells(made: PlateMap, *columns):
 
 
 def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
-    path = written(tmp_path, "m.csv", "Well,Compound,Concentration (uM),Control,Note\nA1,aspirin,0.5,,x\nb02,DMSO,,Negative,\n")
+    path = written(tmp_path, "m.csv", "Well,Compound,Concentration (uM),Control,Note\nA1,aspirin,0.5,,x\n"
+                   "b02,DMSO,,Negative,\n")
     made = read_plate_map(path, ONE)
     assert made.columns == ["compound", "concentration (uM)", "control", "Note"]
     assert made.table["concentration (uM)"].dtype == "float64"
     first, second = made.table.to_dict("records")
-    assert (first["plate"], first["well"], first["compound"], first["concentration (uM)"]) == ("7", "A01", "aspirin", 0.5)
+    assert [first[key] for key in ("plate", "well", "compound", "concentration (uM)")] == ["7", "A01", "aspirin", 0.5]
     assert (second["well"], second["control"]) == ("B02", "negative")
     assert pd.isna(second["concentration (uM)"]) and pd.isna(second["Note"]) and pd.isna(first["control"])
     assert find_column(made.columns, "concentration") == "concentration (uM)"
@@ -47,7 +48,8 @@ def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
     ("m.csv", "# plate of Monday,,\n\nwell,compound,\nA01,x,\nB12,y,\n"),
 ])
 def test_lists_are_read_however_they_are_written(tmp_path, name, text):
-    assert cells(read_plate_map(written(tmp_path, name, text), ONE), "compound") == [("7", "A01", "x"), ("7", "B12", "y")]
+    made = read_plate_map(written(tmp_path, name, text), ONE)
+    assert cells(made, "compound") == [("7", "A01", "x"), ("7", "B12", "y")]
 
 
 def grid(values, rows, columns, corner=""):
@@ -107,7 +109,7 @@ def test_plates_are_named_by_id_name_or_pattern_and_others_are_reported(tmp_path
     path = written(tmp_path, "m.csv", "plate,well,x\n7,A01,1\nscreen B,A01,2\nBC*,A02,3\nBC0099,A01,4\n")
     made = read_plate_map(path, TWO)
     assert cells(made, "x") == [("7", "A01", 1.0), ("7", "A02", 3.0), ("8", "A01", 2.0), ("8", "A02", 3.0)]
-    assert made.notes == [f"{path}: 1 rows are of plates that are not in this run (BC0099)"]
+    assert made.notes == [f"{path}: 1 row is of plates that are not in this run (BC0099)"]
 
 
 def test_numbers_with_leading_zeros_and_names_stay_text(tmp_path):
@@ -151,8 +153,8 @@ def test_a_fault_is_one_sentence_with_its_place(tmp_path, text, message):
 def test_maps_that_contradict_each_other_are_refused(tmp_path):
     written(tmp_path, "a.csv", "well,compound\nA01,x\n")
     written(tmp_path, "b.csv", "well,compound\nA01,y\nA02,z\n")
-    with pytest.raises(PlateMapError, match=r"b\.csv, row 2, column compound: compound of well A01 of plate 7 is 'y' here "
-                                            r"and 'x' in .*a\.csv, row 2"):
+    with pytest.raises(PlateMapError, match=r"b\.csv, row 2, column compound: compound of well A01 of plate 7 "
+                                            r"is 'y' here and 'x' in .*a\.csv, row 2"):
         read_plate_map(tmp_path, ONE)
 
 
