@@ -15,7 +15,7 @@ import pandas as pd
 
 from openhcs_omero.analysis.sheets import Part, parse_sheet, read_sheets, split_unit
 from openhcs_omero.errors import PlateMapError
-from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
 KEYS = ["plate", "well"]

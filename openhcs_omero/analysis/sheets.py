@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from openhcs_omero.errors import PlateMapError
-from openhcs_omero.omero.paths import parse_well, well_name
+from openhcs_omero.plates.paths import parse_well, well_name
 
 KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
 TEXT = (".csv", ".tsv", ".txt")

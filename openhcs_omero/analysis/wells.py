@@ -9,7 +9,7 @@ import pandas as pd
 
 from openhcs_omero.analysis.plate_maps import PLACE
 from openhcs_omero.errors import OpenHCSError
-from openhcs_omero.omero.paths import parse_well
+from openhcs_omero.plates.paths import parse_well
 
 MAD_TO_SD = 1.4826
 """Times the median absolute deviation, this is the SD of a normal distribution (R's `mad` has the same constant)."""

@@ -1,0 +1,78 @@
+"""What `openhcs-omero analyse` does: from the files of tables to the files of answers."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
+from openhcs_omero.analysis.screen import Answers, analyze
+from openhcs_omero.analysis.settings import read_settings
+from openhcs_omero.analysis.tables import read_tables, write_table
+from openhcs_omero.errors import ConfigError, OpenHCSError
+
+
+def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None) -> list[str]:
+    """Analyze tables of wells, and write quality.csv, normalised.csv, ... and report.html.
+
+    Parameters
+    ----------
+    tables
+        Files with one row per well.
+    config
+        A YAML file with the keys `plate_map`, `analysis` and `qc`. Paths in it start where the command does.
+    out
+        The folder for the results; that of the tables if it is None.
+
+    Returns
+    -------
+    list of str
+        What is said to the user: notes, and what was written.
+    """
+    from openhcs_omero.analysis.report import write_report
+
+    keys = _read_config(config)
+    settings = read_settings(keys)
+    folder = out or _folder_of(tables)
+    table = read_tables(tables)
+    plates = {plate: Plate((plate,)) for plate in table["plate"].unique()}
+    plate_map = read_plate_map(Path(keys["plate_map"]), plates) if keys.get("plate_map") else None
+    answers = analyze(table, settings, plate_map)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, made in answers.tables().items():
+        write_table(made, folder / name)
+    write_report(answers, settings, folder / "report.html")
+    return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join([*answers.tables(), 'report.html'])}"]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration {path} can't be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} has no keys: expected plate_map, analysis or qc")
+    return found
+
+
+def _folder_of(tables: Sequence[Path]) -> Path:
+    folders = {table.resolve().parent for table in tables}
+    if len(folders) > 1:
+        raise OpenHCSError(f"the tables are in {len(folders)} folders: say with --out where the results go")
+    return tables[0].parent
+
+
+def _summary(answers: Answers) -> list[str]:
+    plates = answers.normalized["plate"].nunique()
+    lines = [f"{len(answers.normalized)} wells on {plates} plate{'s' if plates > 1 else ''}"]
+    if answers.hits is not None:
+        lines.append(f"{len(answers.hits)} hits")
+    fits: pd.DataFrame | None = answers.dose_response
+    if fits is not None:
+        lines.append(f"{int(fits['ec50'].notna().sum())} of {len(fits)} compounds have a dose response")
+    return lines

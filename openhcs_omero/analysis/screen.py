@@ -1,0 +1,173 @@
+"""The analysis of a screen, from a table of wells to quality, normalized values, hits and dose responses."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from openhcs_omero.analysis.dose_response import fit_dose_responses
+from openhcs_omero.analysis.exclusion import excluded_rows
+from openhcs_omero.analysis.hits import find_hits, hit_columns
+from openhcs_omero.analysis.normalization import Problems, normalize
+from openhcs_omero.analysis.plate_maps import PLACE, PlateMap, join_plate_map
+from openhcs_omero.analysis.quality import compute_quality
+from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
+from openhcs_omero.analysis.settings import Settings, normalized_name
+from openhcs_omero.analysis.wells import Wells, numeric_features, read_wells
+from openhcs_omero.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the analysis found.
+
+    Attributes
+    ----------
+    normalized
+        The table of wells with the plate map's columns, `excluded` (the condition, where it is fulfilled, else missing)
+        if wells may be excluded, and the normalized features.
+    quality
+        One row per plate and feature, see `compute_quality`, and `gate` if plates may be stopped: `passed`, or why the
+        plate has no hits.
+    hits, dose_response, replicates, agreement
+        See `find_hits`, `fit_dose_responses`, `summarize_replicates` and `compare_plates`; None if the settings or the
+        plate map give no occasion for them.
+    features, map_columns
+        The features that were analyzed, and the columns that the plate map gave.
+    notes
+        What was left out, one sentence each.
+    """
+
+    normalized: pd.DataFrame
+    quality: pd.DataFrame
+    hits: pd.DataFrame | None
+    dose_response: pd.DataFrame | None
+    replicates: pd.DataFrame | None
+    agreement: pd.DataFrame | None
+    features: list[str]
+    map_columns: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """The tables that there are, by the names of their files."""
+        made = {"quality.csv": self.quality, "normalised.csv": self.normalized, "hits.csv": self.hits,
+                "dose_response.csv": self.dose_response, "replicates.csv": self.replicates,
+                "plate_agreement.csv": self.agreement}
+        return {name: table for name, table in made.items() if table is not None}
+
+
+def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None = None) -> Answers:
+    """Analyze a screen.
+
+    Parameters
+    ----------
+    table
+        One row per well: `plate`, `well`, measurements, and what a plate map would say if there is none.
+    """
+    features = settings.features or [name for name in numeric_features(table) if name not in KNOWN_COLUMNS]
+    notes = list(plate_map.notes) if plate_map else []
+    measured = table
+    if plate_map is not None:
+        table = join_plate_map(table, plate_map)
+    table = _with_controls(table, settings)
+    map_columns = [name for name in table.columns if name not in PLACE and name not in features
+                   and (name not in measured.columns or name in KNOWN_COLUMNS)]
+    excluded = np.zeros(len(table), dtype=bool) if settings.exclude is None else excluded_rows(table, settings.exclude)
+    wells = read_wells(table, features, excluded, settings.together)
+    if settings.exclude is not None:
+        notes.append(f"{int(excluded.sum())} of {len(table)} wells are excluded: {settings.exclude}")
+        table = table.assign(excluded=np.where(excluded, settings.exclude, None))
+    table, problems = _normalized(table, wells, settings)
+    unmapped = _unmapped(wells, plate_map)
+    quality = compute_quality(wells, problems, unmapped)
+    stopped, quality = _gate(quality, settings, features)
+    notes += [f"plate {plate} has no hits: {why}" for plate, why in stopped.items()]
+    if plate_map is not None and unmapped is not None:
+        notes += [f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]]
+    usable = wells.has_role("sample")
+    passed = usable & ~table["plate"].isin(stopped).to_numpy()
+    has_compounds = "compound" in table.columns and bool(settings.responses)
+    columns = [response.column for response in settings.responses]
+    return Answers(
+        normalized=table, quality=quality, features=features, map_columns=map_columns, notes=notes,
+        hits=_hits(table, passed, settings, map_columns),
+        dose_response=None if settings.dose_response is None else fit_dose_responses(
+            table, passed, settings.dose_response.column, settings.dose),
+        replicates=summarize_replicates(table, usable, columns) if has_compounds else None,
+        agreement=pd.concat([compare_plates(table, usable, name) for name in columns], ignore_index=True)
+        if has_compounds else None,
+    )
+
+
+KNOWN_COLUMNS = ("compound", "concentration", "control", "replicate", "cell_line", "batch")
+
+
+def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Mark the wells whose compound the configuration calls a control."""
+    if not settings.controls:
+        return table
+    if "compound" not in table.columns:
+        raise ConfigError("analysis.controls names compounds, but neither the tables nor a plate map have `compound`")
+    control = table["control"].astype(object).copy() if "control" in table.columns \
+        else pd.Series(None, index=table.index, dtype=object)
+    for kind, names in settings.controls.items():
+        for name in names:
+            mine = table["compound"] == name
+            if not mine.any():
+                raise ConfigError(f"analysis.controls names {name} as {kind} control, but no well has that compound")
+            control[mine] = kind
+    return table.assign(control=control)
+
+
+def _normalized(
+    table: pd.DataFrame, wells: Wells, settings: Settings
+) -> tuple[pd.DataFrame, dict[str, Problems]]:
+    made = {name: normalize(wells, methods, settings.reference) for name, methods in settings.normalizations.items()}
+    columns = {normalized_name(feature, name): normalized.values[:, number]
+               for number, feature in enumerate(wells.features) for name, normalized in made.items()}
+    for name in columns:
+        if name in table.columns:
+            raise ConfigError(f"the tables have a column {name} already: rename it, or analyze the tables before it")
+    new = pd.DataFrame(columns, index=table.index)
+    return pd.concat([table, new], axis=1), {name: normalized.problems for name, normalized in made.items()}
+
+
+def _unmapped(wells: Wells, plate_map: PlateMap | None) -> np.ndarray | None:
+    if plate_map is None:
+        return None
+    mapped = set(plate_map.table["plate"])
+    return np.array([plate not in mapped for plate in wells.plates])
+
+
+def _gate(
+    quality: pd.DataFrame, settings: Settings, features: list[str]
+) -> tuple[dict[str, str], pd.DataFrame]:
+    """The plates that are stopped and why, and the table with the column `gate`.
+
+    The features that hits and dose responses go by are held to it; all features if there are none.
+    """
+    if not settings.stop_below:
+        return {}, quality
+    held = quality["feature"].isin([response.feature for response in settings.responses] or features)
+    gate = pd.Series("", index=quality.index).mask(held, "passed")
+    for name, least in settings.stop_below.items():
+        missing = held & quality[name].isna()
+        low = held & (quality[name] < least)
+        gate = gate.mask(missing, f"stopped: {name} was not computed")
+        gate = gate.mask(low, f"stopped: {name} is below {least:g}")
+    stopped = quality.assign(gate=gate)[gate.str.startswith("stopped")]
+    whys = {row.plate: f"{row.gate.removeprefix('stopped: ')} ({row.feature})" for row in stopped[::-1].itertuples()}
+    return dict(reversed(whys.items())), quality.assign(gate=gate)
+
+
+def _hits(table: pd.DataFrame, usable: np.ndarray, settings: Settings, map_columns: list[str]) -> pd.DataFrame | None:
+    if not settings.hits:
+        return None
+    criteria = [criterion for _, criterion in settings.hits]
+    for criterion in criteria:
+        if criterion.column not in table.columns:
+            raise ConfigError(f"hits go by {criterion.column}, which the tables don't have")
+    columns = hit_columns(table, map_columns, criteria, [response.feature for response, _ in settings.hits])
+    return find_hits(table[columns], usable, criteria, settings.fdr)

@@ -1,0 +1,194 @@
+"""The configuration keys `plate_map`, `analysis` and `qc`: what is analyzed, and how."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema
+
+from openhcs_omero.analysis.hits import Z_LIKE, Criterion
+from openhcs_omero.analysis.normalization import METHODS
+from openhcs_omero.errors import ConfigError
+
+RAW = "raw"
+"""Instead of a normalization: the feature as it was measured."""
+
+_NAME = {"type": "string", "minLength": 1}
+_NAMES = {"oneOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]}
+_METHOD = {"enum": list(METHODS)}
+_CRITERION = {
+    "type": "object", "additionalProperties": False, "required": ["feature"],
+    "properties": {"feature": _NAME, "by": _NAME, "above": {"type": "number"}, "below": {"type": "number"},
+                   "fdr": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object", "additionalProperties": False,
+    "properties": {
+        "plate_map": _NAME,
+        "analysis": {
+            "type": "object", "additionalProperties": False,
+            "properties": {
+                "features": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _NAME},
+                "controls": {"type": "object", "additionalProperties": False,
+                             "properties": {"positive": _NAMES, "negative": _NAMES, "empty": _NAMES}},
+                "normalise": {"type": "array", "items": {"oneOf": [
+                    _METHOD,
+                    {"type": "object", "minProperties": 1, "maxProperties": 1,
+                     "additionalProperties": {"type": "array", "minItems": 1, "items": _METHOD}}]}},
+                "reference": {"enum": ["samples", "negative"]},
+                "together": _NAME,
+                "hits": {"oneOf": [_CRITERION, {"type": "array", "minItems": 1, "items": _CRITERION}]},
+                "dose_response": {
+                    "type": "object", "additionalProperties": False, "required": ["feature"],
+                    "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME}},
+                "web": {"type": "string", "pattern": "^https?://"},
+            },
+        },
+        "qc": {
+            "type": "object", "additionalProperties": False,
+            "properties": {
+                "exclude": _NAME,
+                "stop_below": {
+                    "type": "object", "additionalProperties": False, "minProperties": 1,
+                    "properties": {name: {"type": "number"}
+                                   for name in ("z_prime", "robust_z_prime", "signal_to_background")}},
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    """A feature as it was measured, or normalized: what hits and dose responses go by."""
+
+    feature: str
+    by: str = RAW
+
+    @property
+    def column(self) -> str:
+        """The column of normalised.csv."""
+        return self.feature if self.by == RAW else normalized_name(self.feature, self.by)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is analyzed.
+
+    Attributes
+    ----------
+    features
+        The columns that are analyzed; None for all numeric ones.
+    controls
+        Kind of control -> the compounds that are such controls, besides those that the plate map names.
+    normalizations
+        Name -> the methods, one after the other.
+    reference
+        `samples` or `negative`: what z scores refer to.
+    together
+        The column whose values say which wells are normalized together; None for the plate.
+    criteria
+        What hits fulfill; empty if hits are not asked for.
+    fdr
+        The false discovery rate of hits; None for no limit.
+    dose_response, dose
+        The response, and the column of the doses; None if no dose response is asked for.
+    exclude
+        The condition of the wells that no statistic uses.
+    stop_below
+        Column of quality.csv -> the least value that a plate needs for hits.
+    web
+        Address of OMERO.web, for links.
+    """
+
+    features: list[str] | None = None
+    controls: dict[str, list[str]] = field(default_factory=dict)
+    normalizations: dict[str, list[str]] = field(default_factory=dict)
+    reference: str = "samples"
+    together: str | None = None
+    hits: list[tuple[Response, Criterion]] = field(default_factory=list)
+    fdr: float | None = None
+    dose_response: Response | None = None
+    dose: str = "concentration"
+    exclude: str | None = None
+    stop_below: dict[str, float] = field(default_factory=dict)
+    web: str | None = None
+
+    @property
+    def responses(self) -> list[Response]:
+        """What hits and dose responses go by, each once."""
+        found = [response for response, _ in self.hits]
+        return list(dict.fromkeys([*found, *([self.dose_response] if self.dose_response else [])]))
+
+
+def normalized_name(feature: str, normalization: str) -> str:
+    """The column of a normalized feature."""
+    return f"{feature}_{normalization}"
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """The settings in a configuration with the keys `plate_map`, `analysis` and `qc`; other keys are refused.
+
+    Raises
+    ------
+    ConfigError
+        If a key or a value is wrong.
+    """
+    _validate(config)
+    analysis, qc = config.get("analysis") or {}, config.get("qc") or {}
+    normalizations = _normalizations(analysis.get("normalise", []))
+    criteria = _as_list(analysis.get("hits", []))
+    hits = [(_response(entry, normalizations, "analysis.hits"), entry) for entry in criteria]
+    rates = [entry["fdr"] for entry in criteria if "fdr" in entry]
+    dose = analysis.get("dose_response")
+    features = analysis.get("features")
+    settings = Settings(
+        features=features,
+        controls={kind: _as_list(names) for kind, names in analysis.get("controls", {}).items()},
+        normalizations=normalizations,
+        reference=analysis.get("reference", "samples"),
+        together=analysis.get("together"),
+        hits=[(response, Criterion(response.column, entry.get("above"), entry.get("below"),
+                                   normalizations.get(response.by, [""])[-1] in Z_LIKE)) for response, entry in hits],
+        fdr=min(rates) if rates else None,
+        dose_response=_response(dose, normalizations, "analysis.dose_response") if dose else None,
+        dose=(dose or {}).get("dose", "concentration"),
+        exclude=qc.get("exclude"),
+        stop_below=qc.get("stop_below", {}),
+        web=analysis.get("web"),
+    )
+    for response in settings.responses:
+        if features is not None and response.feature not in features:
+            raise ConfigError(f"{response.feature} is not among analysis.features: add it")
+    return settings
+
+
+def _validate(config: Mapping[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
+    if error is not None:
+        place = ".".join(str(part) for part in error.absolute_path)
+        raise ConfigError(f"the configuration{f' of {place}' if place else ''} is wrong: {error.message}")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _normalizations(entries: Sequence[Any]) -> dict[str, list[str]]:
+    """A method is named for itself; a mapping names a chain of methods."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        name, methods = (entry, [entry]) if isinstance(entry, str) else next(iter(entry.items()))
+        if name in found or name == RAW:
+            raise ConfigError(f"analysis.normalise can't have the name {name}" + (" twice" if name in found else ""))
+        found[name] = list(methods)
+    return found
+
+
+def _response(entry: Mapping[str, Any], normalizations: Mapping[str, Any], key: str) -> Response:
+    by = entry.get("by", RAW)
+    if by != RAW and by not in normalizations:
+        raise ConfigError(f"{key} go by {by}, which is not among analysis.normalise: add it")
+    return Response(entry["feature"], by)

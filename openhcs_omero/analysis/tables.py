@@ -1,0 +1,112 @@
+"""Read tables of wells, and write tables."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.plates.paths import parse_well, well_name
+
+DIGITS = 10
+ROWS = 20_000
+TEXT_COLUMNS = ("plate", "well", "compound", "control", "replicate", "cell_line", "batch")
+
+
+def read_tables(files: Sequence[Path]) -> pd.DataFrame:
+    """Read tables with one row per well, such as wells.csv, and put them together.
+
+    A table without a column `plate` is the plate that the file is named for; wells.csv that of its folder.
+
+    Raises
+    ------
+    OpenHCSError
+        If a file can't be read, has no column `well` or no wells, or a well is there twice.
+    """
+    tables = [_read_table(file) for file in files]
+    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+    again = table[table.duplicated(["plate", "well"])]
+    if len(again):
+        raise OpenHCSError(f"well {again.iloc[0]['well']} of plate {again.iloc[0]['plate']} is there twice: "
+                           "expected one row per well, as in wells.csv")
+    return table
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    try:
+        found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
+        texts = {column.name: pa.string() for column in found.schema
+                 if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))}
+        table = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string())).to_pandas()
+    except OSError as error:
+        raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
+    except pa.ArrowInvalid as error:
+        raise OpenHCSError(f"{file} is not a table that can be read: {str(error).splitlines()[0]}") from None
+    if "well" not in table.columns:
+        raise OpenHCSError(f"{file} has no column `well`: expected one row per well, as in wells.csv")
+    if table.empty:
+        raise OpenHCSError(f"{file} has no wells")
+    names = {}
+    for name in table["well"].unique():
+        try:
+            names[name] = well_name(*parse_well(str(name)))
+        except ValueError as error:
+            raise OpenHCSError(f"{file}: {error}") from None
+    table["well"] = table["well"].map(names)
+    if "plate" not in table.columns:
+        table.insert(0, "plate", file.stem if file.stem != "wells" else file.resolve().parent.name)
+    if table["plate"].isna().any():
+        raise OpenHCSError(f"{file}: a row has no plate")
+    return table
+
+
+def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    return pyarrow.csv.read_csv(
+        file, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True),
+    )
+
+
+def write_table(table: pd.DataFrame, file: Path) -> None:
+    """Write a CSV table: missing values are empty, floats have 10 significant digits, lines end in a newline.
+
+    The file is written beside its place and then moved there: it is there as a whole or not at all.
+    """
+    partial = file.with_name(f".{file.name}.part")
+    with partial.open("w", encoding="utf-8", newline="") as out:
+        out.write(",".join(map(_quoted, table.columns)) + "\n")
+        for start in range(0, len(table), ROWS):
+            part = table.iloc[start:start + ROWS]
+            columns = [_as_text(part.iloc[:, number]) for number in range(part.shape[1])]
+            lines = pc.binary_join_element_wise(*columns, ",").to_pylist() if len(columns) > 1 else columns[0].to_pylist()
+            out.write("\n".join(lines) + "\n")
+    os.replace(partial, file)
+
+
+def _as_text(column: pd.Series) -> pa.Array:
+    if pd.api.types.is_float_dtype(column):
+        values = round_digits(column.to_numpy(dtype="float64", na_value=np.nan))
+        return pc.fill_null(pc.cast(pa.array(values, from_pandas=True), pa.string()), "")
+    return pa.array(["" if pd.isna(value) else _quoted(str(value)) for value in column], type=pa.string())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+
+
+def round_digits(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
+    """Round to significant digits; the last bits of sums differ between machines and orders."""
+    size = np.abs(values)
+    usual = (size > 1e-12) & (size < 1e15)  # a power of ten is exact there
+    exponent = digits - 1 - np.floor(np.log10(size, out=np.zeros_like(size), where=usual))
+    up, down = 10.0 ** np.maximum(exponent, 0), 10.0 ** np.maximum(-exponent, 0)
+    rounded = np.round(np.where(usual, values, 0.0) * up / down) / up * down
+    return np.where(usual, rounded, values)
