@@ -86,8 +86,7 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
         for start in range(0, len(table), ROWS):
             part = table.iloc[start:start + ROWS]
             columns = [_as_text(part.iloc[:, number]) for number in range(part.shape[1])]
-            lines = pc.binary_join_element_wise(*columns, ",").to_pylist() if len(columns) > 1 else columns[0].to_pylist()
-            out.write("\n".join(lines) + "\n")
+            out.write("\n".join([*pc.binary_join_element_wise(*columns, ",").to_pylist(), ""]))
     os.replace(partial, file)
 
 

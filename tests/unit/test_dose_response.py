@@ -106,7 +106,8 @@ def test_a_table_has_a_row_for_each_compound():
     usable = np.ones(len(table), dtype=bool)
     made = fit_dose_responses(table, usable, "spots").set_index("compound")
     assert list(made.index) == ["x", "y"]
-    assert made.loc["x", "ec50"] == pytest.approx(0.5) and made.loc["x", ["unit", "n", "n_missing"]].tolist() == ["uM", 22, 0]
+    assert made.loc["x", "ec50"] == pytest.approx(0.5)
+    assert made.loc["x", ["unit", "n", "n_missing"]].tolist() == ["uM", 22, 0]
     assert made.loc["y", ["n", "n_doses", "n_missing"]].tolist() == [2, 2, 1]
     assert made.loc["y", "reason"] == "no fit: 2 doses, 4 are needed" and np.isnan(made.loc["y", "ec50"])
     with pytest.raises(OpenHCSError, match="dose response needs the column dose, which neither"):

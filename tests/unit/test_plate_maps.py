@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openhcs_omero.plates.paths import well_name
 
 from openhcs_omero.analysis.plate_maps import Plate, PlateMap, find_column, join_plate_map, read_plate_map
 from openhcs_omero.analysis.sheets import Sheet, parse_sheet
 from openhcs_omero.errors import PlateMapError
+from openhcs_omero.plates.paths import well_name
 
 pytestmark = pytest.mark.filterwarnings("error")
 
