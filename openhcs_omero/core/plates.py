@@ -1,7 +1,7 @@
 """A plate of the configuration, opened: what reads it, and where its results go. All that follows asks only these."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,35 +15,35 @@ from openhcs_omero.io.base import StorageRegistry, storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import MicroscopeHandler
+from openhcs_omero.microscopes.base import MicroscopeHandler, Plane, PlateListing
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
-    from openhcs_omero.omero.connection import BlitzGateway
-    from openhcs_omero.omero.server import Server
-    from openhcs_omero.plates.structure import PlateStructure
+    import numpy as np
 
-if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
     from openhcs_omero.omero.server import Server
-    from openhcs_omero.plates.structure import PlateStructure
+    from openhcs_omero.plates.image import ImageMetadata
+    from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate that is read.
+    """A plate of the configuration, with what reads it.
 
     Parameters
     ----------
     label
-        What the rules and tables call it.
+        Its name in rules and tables.
     path
-        What its handler knows it by.
+        Its name for the handler.
     files
         The backends of this process.
     output
         Where its results go.
+    known
+        A listing that was recorded, of one well perhaps; None asks the handler.
     """
 
     label: str
@@ -51,10 +51,30 @@ class Plate:
     handler: MicroscopeHandler
     files: FileManager
     output: Output
+    known: PlateListing | None = None
+
+    @property
+    def listing(self) -> PlateListing:
+        return self.known or self.handler.listing(self.path)
 
     @property
     def structure(self) -> PlateStructure:
-        return self.handler.structure(self.path)
+        return self.known.structure if self.known else self.handler.structure(self.path)
+
+    def sites(self, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+        """Each image of a well with its pixels, (T, C, Z, Y, X), in the order of the sites.
+
+        The next ones are read while the caller works on these.
+        """
+        return self.handler.read_sites(self.listing, well, self.files)
+
+    def plane(self, well: str, site: int, place: Plane) -> np.ndarray:
+        """One plane (Y, X) of a site; `place` is its (t, c, z)."""
+        return self.handler.read_plane(self.listing, well, site, place, self.files)
+
+    def metadata(self, well: str) -> dict[int, ImageMetadata]:
+        """Channel names, colors and pixel sizes of a well's images, by site."""
+        return self.handler.read_metadata(self.listing, well)
 
 
 def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Server], BlitzGateway]) -> list[Plate]:

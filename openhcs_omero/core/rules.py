@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ def _record(path: Path) -> Record:
 def list_wells(settings: Settings, label: str, table: Path) -> None:
     """Write the table of the chosen wells, and a record per well where it changed; forget wells that are not chosen."""
     plate = _open(settings, label)
-    chosen, listing = choose_wells(plate.structure, settings), plate.handler.listing(plate.path)
+    chosen = choose_wells(plate.structure, settings)
     folder = table.parent
     for name in chosen.wells:
-        record = well_record(plate.path, listing, name)
+        record = well_record(plate.path, plate.listing, name)
         write_if_changed(folder / "wells" / f"{name}.json", json.dumps(record, indent=1))
     for path in [*(folder / "wells").glob("*.json"), *(folder / "processed").glob("*.*")]:
         if path.name.partition(".")[0] not in chosen.wells:
@@ -74,7 +75,7 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     sites = [(well, image.site) for well, image in structure.images() if image.shape == like.shape]
     chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
     middle = (0, channel, like.size_z // 2)
-    planes = (plate.handler.load_plane(plate.path, well, site, middle, plate.files) for well, site in chosen)
+    planes = (plate.plane(well, site, middle) for well, site in chosen)
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))
@@ -94,21 +95,19 @@ def process_well(settings: Settings, label: str, fingerprint: Path, derived_reco
     outputs
         `record`, `features`, `objects` and `thumbnail`: the files to write.
     """
-    plate = _open(settings, label)
     source, derived = _record(fingerprint), _record(derived_record)
-    listing, well = listing_of_well(plate.path, source), source["well"]
-    plate.handler.remember(plate.path, listing)
-    images = [image for _, image in listing.structure.images()]
-    described = plate.handler.load_metadata(plate.path, well)
+    well, plate = source["well"], _open(settings, label)
+    plate = replace(plate, known=listing_of_well(plate.path, source))
+    described = plate.metadata(well)
     steps = [(step, load_step(step)) for step in settings.steps]
     loaded = _load_estimates(estimates)
-    files = StagedFiles(plate.output.backend, derived["path"], well, [image.site for image in images])
+    files = StagedFiles(plate.output.backend, derived["path"], well, list(described))
     behind = plate.output.backend
     manager = FileManager(StorageRegistry(
         {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
     new: dict[int, NewImage] = {}
     features, objects = [], []
-    for image, pixels in plate.handler.load_sites(plate.path, well, plate.files):
+    for image, pixels in plate.sites(well):
         about = described[image.site]
         metadata = _metadata(settings, derived, well, image, about)
         pixels, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)

@@ -95,10 +95,6 @@ class MicroscopeHandler(ABC):
         """Wells, sites and sizes of the plate."""
         return self.listing(plate_path).structure
 
-    def remember(self, plate_path: PlatePath, listing: PlateListing) -> None:
-        """Take a listing, of some of its wells perhaps, for that of the plate, which is then not parsed."""
-        self._listings[str(plate_path)] = listing
-
     def refresh(self, plate_path: PlatePath) -> None:
         """Forget what is known of a plate."""
         self._listings.pop(str(plate_path), None)
@@ -138,7 +134,9 @@ class MicroscopeHandler(ABC):
         PlateError
             If there is no such site, or a file has another size or type than the plate's first.
         """
-        listing = self.listing(plate_path)
+        return self._read_site(self.listing(plate_path), well, site, filemanager)
+
+    def _read_site(self, listing: PlateListing, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         image = listing.structure.image(well, site)
         pixels = np.empty(image.shape, image.pixel_type)
         planes = listing.files[well, site]
@@ -146,29 +144,33 @@ class MicroscopeHandler(ABC):
             pixels[place] = _alike(plane, image, path)
         return pixels
 
-    def load_sites(self, plate_path: PlatePath, well: str,
+    def read_sites(self, listing: PlateListing, well: str,
                    filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-        """Each image of a well with its pixels, by site; the next ones are read while the caller works on these."""
-        images = self.listing(plate_path).structure.well(well).images
+        """Read the sites of a well in order; the next one is read while the caller works on this one.
+
+        Yields
+        ------
+        ImageStructure, ndarray
+            The site's image and its pixels, (T, C, Z, Y, X).
+        """
+        images = listing.structure.well(well).images
         order = sorted(images)
         with ThreadPoolExecutor(1) as reader:
-            waiting = reader.submit(self.load_site, plate_path, well, order[0], filemanager)
+            waiting = reader.submit(self._read_site, listing, well, order[0], filemanager)
             for site, following in zip(order, [*order[1:], None]):
                 pixels = waiting.result()
                 if following is not None:
-                    waiting = reader.submit(self.load_site, plate_path, well, following, filemanager)
+                    waiting = reader.submit(self._read_site, listing, well, following, filemanager)
                 yield images[site], pixels
 
-    def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
+    def read_plane(self, listing: PlateListing, well: str, site: int, place: Plane,
                    filemanager: FileManager) -> np.ndarray:
         """Read one plane of a site, (Y, X); raises as `load_site` does."""
-        listing = self.listing(plate_path)
         path = listing.files[well, site][place]
         return _alike(filemanager.load(path, listing.backend), listing.structure.image(well, site), path)
 
-    def load_metadata(self, plate_path: PlatePath, well: str) -> dict[int, ImageMetadata]:
-        """Channel names, colours and pixel sizes of a well's images, by site."""
-        listing = self.listing(plate_path)
+    def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
+        """Channel names, colors and pixel sizes of a well's images, by site."""
         about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
         return dict.fromkeys(listing.structure.well(well).images, about)
 

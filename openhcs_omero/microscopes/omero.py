@@ -8,7 +8,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing, PlatePath
-from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site, read_sites
+from openhcs_omero.omero import pixels
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import VirtualPath, plate_of
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
@@ -41,7 +41,8 @@ class OMEROHandler(MicroscopeHandler):
     def parse(self, plate_path: PlatePath) -> PlateListing:
         structure = self.structure(plate_path)
         first = next((image for _, image in structure.images()), None)
-        metadata = ImageMetadata() if first is None else read_metadata(self.backend.conn, [first])[first.image_id]
+        described = {} if first is None else pixels.read_metadata(self.backend.conn, [first])
+        metadata = described[first.image_id] if first else ImageMetadata()
         return PlateListing(structure, Backend.OMERO_LOCAL, {}, metadata.channel_names, metadata.pixel_size)
 
     def refresh(self, plate_path: PlatePath) -> None:
@@ -49,22 +50,22 @@ class OMEROHandler(MicroscopeHandler):
         self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}
         self.backend.refresh(str(path))
 
-    def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
-        return read_site(self.backend.conn, self.listing(plate_path).structure.image(well, site))
+    def _read_site(self, listing: PlateListing, well: str, site: int, filemanager: FileManager) -> np.ndarray:
+        return pixels.read_site(self.backend.conn, listing.structure.image(well, site))
 
-    def load_sites(self, plate_path: PlatePath, well: str,
+    def read_sites(self, listing: PlateListing, well: str,
                    filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-        images = self.listing(plate_path).structure.well(well).images
-        return read_sites(self.backend.conn, [images[site] for site in sorted(images)])
+        images = listing.structure.well(well).images
+        return pixels.read_sites(self.backend.conn, [images[site] for site in sorted(images)])
 
-    def load_plane(self, plate_path: PlatePath, well: str, site: int, place: Plane,
+    def read_plane(self, listing: PlateListing, well: str, site: int, place: Plane,
                    filemanager: FileManager) -> np.ndarray:
         t, c, z = place
-        return read_plane(self.backend.conn, self.structure(plate_path).image(well, site), z, c, t)
+        return pixels.read_plane(self.backend.conn, listing.structure.image(well, site), z, c, t)
 
-    def load_metadata(self, plate_path: PlatePath, well: str) -> dict[int, ImageMetadata]:
-        images = self.listing(plate_path).structure.well(well).images
-        described = read_metadata(self.backend.conn, list(images.values()))
+    def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
+        images = listing.structure.well(well).images
+        described = pixels.read_metadata(self.backend.conn, list(images.values()))
         return {site: described.get(image.image_id, ImageMetadata()) for site, image in images.items()}
 
 

@@ -13,6 +13,7 @@ from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, wr
 from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import make_plan
+from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import forget_stale, listing_of_well, read_record, well_record
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
@@ -112,12 +113,14 @@ def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
         handler = handler_of(plate)
         record = json.loads(json.dumps(well_record(str(plate), handler.listing(plate), "B03")))
         moved = plate.rename(plate.with_name(f"{plate.name} moved"))
-        handler.remember(moved, listing_of_well(str(moved), record))
-        assert handler.get_well_values(moved) == ["B03"]
-        np.testing.assert_array_equal(handler.load_site(moved, "B03", 2, FileManager()), images["B03", 2])
-        np.testing.assert_array_equal(handler.load_plane(moved, "B03", 1, (1, 0, 2), FileManager()),
-                                      images["B03", 1][1, 0, 2])
-        about = handler.load_metadata(moved, "B03")[2]
+        known = Plate("x", str(moved), handler, FileManager(), None, listing_of_well(str(moved), record))
+        assert list(known.structure.wells) == ["B03"]
+        read = {image.site: pixels for image, pixels in known.sites("B03")}
+        assert list(read) == [1, 2]
+        for site, pixels in read.items():
+            np.testing.assert_array_equal(pixels, images["B03", site])
+        np.testing.assert_array_equal(known.plane("B03", 1, (1, 0, 2)), images["B03", 1][1, 0, 2])
+        about = known.metadata("B03")[2]
         assert about.channel_names == CHANNELS[:2] and about.pixel_size[2] == pytest.approx(PIXEL_SIZE)
 
 
