@@ -111,8 +111,9 @@ def test_pixels_of_all_types(conn, dtype):
 ])
 def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, read_call, write_call, max_call, calls):
     shape = (2, 3, 2, 5, 7)
-    for name, limit in (("READ_CALL", read_call), ("WRITE_CALL", write_call), ("MAX_CALL", max_call)):
-        monkeypatch.setattr(f"openhcs_omero.omero.pixels.{name}", limit)
+    monkeypatch.setattr("openhcs_omero.omero.pixels.READ_CALL", read_call)
+    monkeypatch.setattr("openhcs_omero.omero.writing.WRITE_CALL", write_call)
+    monkeypatch.setattr("openhcs_omero.omero.writing.MAX_CALL", max_call)
     wire.start()
     plate_id = make_plate(conn, {"A01": 1}, shape=shape)
     assert [call for call in wire.stop() if call.startswith("set") and call != "setPixelsId"] == [
