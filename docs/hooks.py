@@ -25,7 +25,7 @@ LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")  # in Markdown; http:// and the 
 def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
         text = (ROOT / source).read_text()
-        files.append(File.generated(config, page, content=_with_links(text, source, page, config.repo_url)))
+        files.append(File.generated(config, page, content=_with_links(text, source, page, config.extra["repository"])))
     return files
 
 
@@ -36,12 +36,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return markdown
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", _commands())
-    return _with_links(markdown, f"docs/{path}", path, config.repo_url)
+    return _with_links(markdown, f"docs/{path}", path, config.extra["repository"])
 
 
 def _commands() -> str:
     """The help texts of the command line, as typer writes them, one heading level down."""
     context = typer.Context(typer.main.get_command(app), info_name="openhcs-omero")
+    for command in getattr(context.command, "commands", {}).values():
+        command.short_help = command.help  # else the list cuts them short
     text = get_docs_for_click(obj=context.command, ctx=context, name="openhcs-omero")
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)
 
