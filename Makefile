@@ -1,9 +1,10 @@
-# make demo | make test | make test-slurm: each sets up what it needs first. PYTHON=python3.12 chooses another Python.
+# `make demo`, `make test` and the other targets install what they need first. PYTHON=python3.12 selects a Python.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint bench test-pythons clean
+.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint docs bench \
+  test-pythons clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
@@ -11,7 +12,7 @@ setup:
 demo: setup
 	@$(BIN)/openhcs-omero demo
 
-# OMERO.web beside an embedded server on the demo's data, in an environment of its own; it is left running
+# OMERO.web and an embedded server on the demo's data, in an environment of their own; they keep running
 setup-web: setup
 	@$(PYTHON) envs/bootstrap.py --venv .venv-web --requirements envs/web.txt
 
@@ -22,12 +23,12 @@ demo-web: setup-web
 stop-web:
 	@.venv-web/bin/python envs/web.py stop
 
-# OMERO.web in Debian's chromium
+# OMERO.web in Debian's Chromium
 test-web: setup-web
 	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
 	.venv-web/bin/pytest -m web tests/web
 
-# Unmodified clients of OMERO against the embedded server, in an environment of their own
+# Other OMERO clients, unmodified, against the embedded server, in an environment of their own
 test-clients:
 	@$(PYTHON) envs/bootstrap.py --venv .venv-clients --requirements packages/omero-embedded/tests/clients/requirements.txt
 	.venv-clients/bin/python -m pytest -m clients tests/clients packages/omero-embedded/tests/clients
@@ -36,30 +37,35 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What is quick, then a real Slurm; where that can't be installed, its tests are skipped and say so
-test: lint install-slurm
+# The documentation as a site, in site/; warnings are errors
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "[docs] site/index.html"
+
+# All but the slow tests, then those on a real Slurm, which are skipped if it can't be installed
+test: lint docs install-slurm
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm and not web and not clients"
 	$(BIN)/pytest -m "slurm and not slow" tests/slurm
 
 test-slow: setup
 	$(BIN)/pytest -m "slow and not slurm"
 
-# Slurm's daemons, which nothing but its tests needs: Debian's packages, as root
+# Slurm's daemons, as root, from Debian's packages; only the tests need them
 install-slurm:
 	@if ! { command -v slurmctld && command -v munged; } >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "[setup] installing slurm-wlm and munge for the tests on Slurm"; \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; \
-	  } >/dev/null || echo "[setup] they could not be installed: these tests are skipped"; fi
+	  } >/dev/null || echo "[setup] Slurm could not be installed: its tests are skipped"; fi
 
 test-slurm: setup install-slurm
 	$(BIN)/pytest -m slurm tests/slurm
 
-# How fast it is beside its peers, in an environment with them; NAMES="reading writing" chooses
+# Speed compared to other programs, in an environment with them; NAMES="reading writing" selects benchmarks
 bench:
 	@$(PYTHON) envs/bootstrap.py --venv .venv-bench --requirements benchmarks/requirements.txt
 	.venv-bench/bin/python -W ignore -m benchmarks $(NAMES)
 
-# The set-up and the quick tests on every supported Python that is installed
+# Set-up and unit tests on every supported Python that is installed
 test-pythons:
 	@for v in 3.11 3.12 3.13; do \
 	  if python$$v -c '' 2>/dev/null; then \
@@ -69,4 +75,4 @@ test-pythons:
 	done
 
 clean:
-	rm -rf .venv .venv-* .demo .snakemake results
+	rm -rf .venv .venv-* .demo .snakemake results site
