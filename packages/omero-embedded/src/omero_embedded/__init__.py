@@ -15,11 +15,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omero_embedded.process import CannotStart, EmbeddedServer, start
+    from omero_embedded.errors import CannotStart
+    from omero_embedded.process import EmbeddedServer, start
     from omero_embedded.pytest_plugin import OmeroServer
 
 __all__ = ["CannotStart", "EmbeddedServer", "OmeroServer", "start"]
-_MODULES = {"CannotStart": "process", "EmbeddedServer": "process", "OmeroServer": "pytest_plugin", "start": "process"}
+_MODULES = {"CannotStart": "errors", "EmbeddedServer": "process", "OmeroServer": "pytest_plugin", "start": "process"}
 
 
 def __getattr__(name: str) -> Any:

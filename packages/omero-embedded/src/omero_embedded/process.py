@@ -13,12 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from omero_embedded.errors import CannotStart
+
 START_TIMEOUT = 120  # seconds; a start takes two or three
 STOP_TIMEOUT = 30  # seconds; a stop waits up to three for running calls
-
-
-class CannotStart(RuntimeError):
-    """The server did not start. The message is one sentence that says why."""
 
 
 @dataclass(frozen=True)

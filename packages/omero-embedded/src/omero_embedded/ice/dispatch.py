@@ -1,87 +1,33 @@
-"""Ice servants made of service classes.
-
-A service class implements one Slice interface; its methods have the operations' names and take the call's Context
-before the operation's arguments. What it lacks is answered with "unsupported".
-"""
+"""Ice servants made of services."""
 from __future__ import annotations
 
 import importlib
-import logging
-import threading
+import pkgutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import Ice
 import omero
 
+from omero_embedded import services
 from omero_embedded.errors import refuse
+from omero_embedded.ice.calls import internal
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import slice_tables
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import SERVICES, StatefulService
 
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.model.access import Context
-    from omero_embedded.people.sessions import Session
-
-log = logging.getLogger(__name__)
-
-# Module of embedded/services by interface; an interface without one has a servant that supports nothing.
-MODULES = {
-    "IAdmin": "admin", "IConfig": "config", "IContainer": "containers", "IMetadata": "metadata", "IPixels": "pixels",
-    "IQuery": "query", "IRenderingSettings": "rendersettings", "IRepositoryInfo": "repository", "IRoi": "rois",
-    "IScript": "scripts", "ISession": "sessions", "IShare": "shares", "ITimeline": "timeline", "ITypes": "types",
-    "IUpdate": "update", "Exporter": "exporter", "RawFileStore": "rawfiles", "RawPixelsStore": "rawpixels",
-    "RenderingEngine": "rendering", "Search": "search", "SharedResources": "resources", "Table": "tables",
-    "ThumbnailStore": "thumbnails",
-}
-
-
-class StatefulService:
-    """What RawPixelsStore, RawFileStore and their like share. `release` is called once: at close or at the end."""
-
-    interface: str
-
-    def __init__(self, server: Server, session: Session):
-        self.server, self.session = server, session
-        self.turn = threading.RLock()  # one call at a time, and none while it is released
-        self.failed = False  # a call has ended with an error: what it left undone must not be saved
-        self.forget: Callable[[], None] = lambda: None  # set by the session factory: takes the servant away
-
-    def release(self, ctx: Context | None) -> None:
-        """Finish what is open; ctx is None when the client went away without a close."""
-
-    def close(self, ctx: Context) -> None:
-        try:
-            self.release(ctx)
-        finally:
-            self.forget()
-
-    def abandon(self) -> None:
-        """The client is gone: let go of what is open, once the call that is running is through."""
-        with self.turn:
-            self.release(None)
-
-    def activate(self, ctx: Context) -> None:
-        """Part of the interface, for the server's own use in OMERO."""
-
-    def passivate(self, ctx: Context) -> None:
-        """Part of the interface, for the server's own use in OMERO."""
-
-    def getCurrentEventContext(self, ctx: Context):
-        from omero_embedded.services.admin import event_context
-        return event_context(self.server, self.session, ctx)
+API = "::omero::api::"
 
 
 @cache
-def service_class(interface: str) -> type | None:
-    """The class that implements `::omero::api::IQuery`, found in its module; None where there is none."""
-    module = MODULES.get(interface.rpartition("::")[2])
-    if module is None:
-        return None
-    found = importlib.import_module(f"omero_embedded.services.{module}")
-    return next(one for one in vars(found).values()
-                if isinstance(one, type) and vars(one).get("interface") == interface)
+def service_classes() -> dict[str, type]:
+    """The registered services by interface; every module of the room `services` is imported first."""
+    for module in pkgutil.iter_modules(services.__path__):
+        importlib.import_module(f"{services.__name__}.{module.name}")
+    return SERVICES
 
 
 @cache
@@ -93,6 +39,13 @@ def operations(interface: str) -> dict[str, tuple[bool, bool]]:
         if parent in slice_tables.tables().classes:
             found = {**operations(parent), **found}
     return found
+
+
+def is_stateful(interface: str) -> bool:
+    """Whether every client that asks for the service gets a new one."""
+    parents = slice_tables.tables().classes[interface].interfaces
+    return f"{API}StatefulServiceInterface" in parents or any(
+        is_stateful(parent) for parent in parents if parent in slice_tables.tables().classes)
 
 
 @cache
@@ -127,16 +80,8 @@ def _plain(name: str) -> Callable:
     return method
 
 
-def internal(broken: Exception, what: str) -> omero.ServerError:
-    """The error for something that should not have happened; the traceback goes to the log."""
-    log.error(what, exc_info=broken)
-    return refuse(omero.InternalException, f"{what}: {type(broken).__name__}: {broken}")
-
-
-def make_servant(server: Server, session: Session, interface: str) -> tuple[Ice.Object, object]:
-    """A servant for a session, and the service that it stands for (None where the interface is not supported)."""
-    implementation = service_class(interface)
-    service = implementation(server, session) if implementation else None
+def make_servant(kernel: Kernel, session: Session, interface: str, service: object) -> Ice.Object:
+    """Make the servant that passes a session's calls to a service; None is a service without any operation."""
     servant = _servant_class(interface)()
 
     def answer(name: str, args: tuple, current: Ice.Current):
@@ -147,7 +92,7 @@ def make_servant(server: Server, session: Session, interface: str) -> tuple[Ice.
         turn = service.turn if isinstance(service, StatefulService) else nullcontext()
         try:
             with turn:
-                return method(server.sessions.context(session, current.ctx), *args)
+                return method(kernel.sessions.context(session, current.ctx), *args)
         except Exception as refused:
             if isinstance(service, StatefulService):
                 service.failed = True
@@ -156,9 +101,4 @@ def make_servant(server: Server, session: Session, interface: str) -> tuple[Ice.
             raise internal(refused, f"{name} failed") from refused
 
     servant.answer = answer
-    return servant, service
-
-
-def over_connection(proxy: Ice.ObjectPrx, current: Ice.Current) -> Ice.ObjectPrx:
-    """A client's callback as it can be reached: through the connection that the client made."""
-    return current.con.createProxy(proxy.ice_getIdentity())
+    return servant

@@ -4,23 +4,19 @@ from __future__ import annotations
 import logging
 import threading
 import uuid as uuids
-from typing import TYPE_CHECKING
 
 import Glacier2
 import Ice
 import omero
 
-from omero_embedded.ice.dispatch import internal
-from omero_embedded.ice.factory import Client
+from omero_embedded.ice.calls import internal
+from omero_embedded.ice.clients import Client, Clients
+from omero_embedded.ice.endpoint import CONNECTION_TIMEOUT
+from omero_embedded.ice.factory import make_factory
 from omero_embedded.people.sessions import LoginRefused
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
 
 log = logging.getLogger(__name__)
 IDENTITY = Ice.Identity("router", "OMERO.Glacier2")
-# Seconds without a sign of life, as long as a session may idle: omero-py asks for one only every 30000 seconds.
-CONNECTION_TIMEOUT = 600
 
 
 class _Watch(Ice.ConnectionCallback):
@@ -39,8 +35,8 @@ class _Watch(Ice.ConnectionCallback):
 class Router(Glacier2.Router):
     """One client per connection."""
 
-    def __init__(self, server: Server):
-        self.server = server
+    def __init__(self, clients: Clients):
+        self.clients, self.sessions = clients, clients.kernel.sessions
         self._clients: dict[str, Client | None] = {}  # by connection; None while the login is going on
         self._lock = threading.Lock()
 
@@ -65,12 +61,12 @@ class Router(Glacier2.Router):
 
     def _login(self, key: str, name: str, password: str, current: Ice.Current) -> Ice.ObjectPrx:
         asked = current.ctx
-        session = self.server.sessions.login(
+        session = self.sessions.login(
             name, password, group=asked.get("omero.group", ""), event_type=asked.get("omero.event", "User"),
             agent=asked.get("omero.agent"), ip=asked.get("omero.ip"))
-        self.server.sessions.attach(session)
-        client = Client(self.server, session, asked.get("omero.client.uuid") or str(uuids.uuid4()))
-        proxy = self.server.enter(client)
+        self.sessions.attach(session)
+        client = Client(self.clients, session, asked.get("omero.client.uuid") or str(uuids.uuid4()))
+        proxy = self.clients.enter(client, make_factory(client))
         with self._lock:
             self._clients[key] = client
         current.con.setCallback(_Watch(self, key))
@@ -81,7 +77,7 @@ class Router(Glacier2.Router):
         with self._lock:
             client = self._clients.pop(key, None)
         if client is not None:
-            self.server.leave(client)
+            self.clients.leave(client)
         return client is not None
 
     def destroySession(self, current=None):

@@ -63,10 +63,17 @@ class Session:
 
 
 class Sessions:
-    """All open sessions by uuid. `on_end` is called once with every session that ends."""
+    """All open sessions by uuid.
 
-    def __init__(self, store: Store, accounts: Accounts, on_end: Callable[[Session], None]):
-        self._store, self.accounts, self._on_end = store, accounts, on_end
+    Attributes
+    ----------
+    on_end
+        Called once with every session that ends.
+    """
+
+    def __init__(self, store: Store, accounts: Accounts):
+        self._store, self.accounts = store, accounts
+        self.on_end: Callable[[Session], None] = lambda session: None
         self._table = store.schema["Session"].table
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -145,7 +152,7 @@ class Sessions:
             if self._open.pop(session.uuid, None) is None:
                 return
         self._close_rows(self._table.c.id == session.id)
-        self._on_end(session)
+        self.on_end(session)
 
     def expire(self) -> None:
         """End what was idle or open for too long."""

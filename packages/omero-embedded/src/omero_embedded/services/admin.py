@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import omero
 import omero.sys
@@ -11,51 +10,28 @@ import sqlalchemy as sa
 from omero.rtypes import rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
-from omero_embedded.model.access import ALL_GROUPS, GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
+from omero_embedded.kernel import Kernel
+from omero_embedded.model.access import GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.bootstrap import GUEST
+from omero_embedded.people.event_context import event_context
 from omero_embedded.people.members import Members
 from omero_embedded.people.passwords import PASSWORD, is_password, set_password
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
-def event_context(server: Server, session: Session, ctx: Context) -> omero.sys.EventContext:
-    """What a session runs as; the current group comes first in its memberships."""
-    account = server.accounts.get(session.user)
-    groups = server.schema["ExperimenterGroup"].table
-    group = session.group if ctx.group == ALL_GROUPS else ctx.group
-    with server.store.read() as connection:
-        name, permissions = connection.execute(
-            sa.select(groups.c.name, groups.c._permissions).where(groups.c.id == group)).one()
-    made = omero.sys.EventContext()
-    made.shareId, made.sessionId, made.sessionUuid = -1, session.id, session.uuid
-    made.userId, made.userName = session.user, account.name
-    made.sudoerId = None if session.sudoer is None else rlong(session.sudoer)
-    made.sudoerName = None if session.sudoer_name is None else rstring(session.sudoer_name)
-    made.groupId, made.groupName, made.isAdmin = group, name, account.is_admin
-    made.adminPrivileges = sorted(ctx.privileges)
-    made.eventId, made.eventType = -1, session.event_type
-    made.memberOfGroups = [group] + [other for other in account.groups if other != group]
-    made.leaderOfGroups = sorted(account.leader_of)
-    made.groupPermissions = omero.model.PermissionsI(permissions)
-    return made
-
-
+@service("::omero::api::IAdmin")
 class AdminService:
-    interface = "::omero::api::IAdmin"
-
-    def __init__(self, server: Server, session: Session):
-        self.server, self.session = server, session
-        self.users, self.groups = server.schema["Experimenter"], server.schema["ExperimenterGroup"]
-        self.maps = server.schema["GroupExperimenterMap"]
+    def __init__(self, kernel: Kernel, session: Session):
+        self.kernel, self.session = kernel, session
+        self.users, self.groups = kernel.schema["Experimenter"], kernel.schema["ExperimenterGroup"]
+        self.maps = kernel.schema["GroupExperimenterMap"]
 
     # -- the caller ----------------------------------------------------------------------------------------------
 
     def getEventContext(self, ctx: Context):
-        return event_context(self.server, self.session, ctx)
+        return event_context(self.kernel.store, self.kernel.accounts, self.session, ctx)
 
     def getSecurityRoles(self, ctx: Context):
         return omero.sys.Roles(
@@ -63,10 +39,10 @@ class AdminService:
             userGroupName="user", guestId=GUEST, guestName="guest", guestGroupId=GUEST_GROUP, guestGroupName="guest")
 
     def canUpdate(self, ctx: Context, obj):
-        table = self.server.schema.of(obj).table
-        with self.server.store.read() as connection:
+        table = self.kernel.schema.of(obj).table
+        with self.kernel.store.read() as connection:
             row = connection.execute(sa.select(table.c._owner, table.c._group).where(table.c.id == obj.id.val)).first()
-        kind = self.server.schema.of(obj).root.name
+        kind = self.kernel.schema.of(obj).root.name
         return row is not None and ctx.may_see(*row) and ctx.may_edit(row._owner, row._group, kind)
 
     # -- privileges ----------------------------------------------------------------------------------------------
@@ -93,12 +69,12 @@ class AdminService:
         if oid == ROOT and wanted != PRIVILEGES:
             raise refuse(omero.ApiUsageException, "Root keeps all privileges.")
         self._no_elevation(ctx, wanted - self._account(oid).privileges)
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             Members(connection, ctx).set_privileges(oid, wanted)
 
     def _privileges(self, ctx: Context, names: Iterable[str]) -> list:
-        entity = self.server.schema["AdminPrivilege"]
-        with self.server.store.read() as connection:
+        entity = self.kernel.schema["AdminPrivilege"]
+        with self.kernel.store.read() as connection:
             ids = connection.execute(sa.select(entity.table.c.id).where(entity.table.c.value.in_(names))).scalars()
             return list(Loader(connection, ctx).get(entity, ids).values())
 
@@ -116,7 +92,7 @@ class AdminService:
 
     def _load(self, ctx: Context, entity, which: sa.ColumnElement | None = None) -> list:
         """Users or groups by a condition, with their memberships and both ends of these, in the order of ids."""
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             wanted = sa.select(entity.table.c.id).order_by(entity.table.c.id)
             ids = connection.execute(wanted if which is None else wanted.where(which)).scalars().all()
@@ -179,7 +155,7 @@ class AdminService:
 
     def _account(self, user: int):
         try:
-            return self.server.accounts.get(user)
+            return self.kernel.accounts.get(user)
         except sa.exc.NoResultFound:
             raise refuse(omero.ApiUsageException, f"There is no Experimenter {user}.") from None
 
@@ -192,7 +168,7 @@ class AdminService:
         if privilege not in ctx.privileges and not (groups and groups <= ctx.leader_of):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change these users or groups.")
         try:
-            with self.server.store.write() as connection:
+            with self.kernel.store.write() as connection:
                 yield Members(connection, ctx)
         except sa.exc.IntegrityError:
             raise refuse(omero.ValidationException, "Something stored still refers to what should go.") from None
@@ -235,7 +211,7 @@ class AdminService:
         return oid
 
     def updateSelf(self, ctx: Context, user):
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             user = _with_id(user, ctx.user)
             user.omeName = rstring(ctx.user_name)
             Members(connection, ctx).change_user(user)
@@ -271,8 +247,8 @@ class AdminService:
             members.connection.execute(maps.delete().where(maps.c.child == oid))
             members.connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == oid))
             members.connection.execute(self.users.table.delete().where(self.users.table.c.id == oid))
-        for session in self.server.sessions.of_user(oid):
-            self.server.sessions.end(session)
+        for session in self.kernel.sessions.of_user(oid):
+            self.kernel.sessions.end(session)
 
     def deleteGroup(self, ctx: Context, group):
         with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
@@ -301,7 +277,7 @@ class AdminService:
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change other users.")
         if group.id.val == USER_GROUP:
             raise refuse(omero.ApiUsageException, "The group 'user' is nobody's default group.")
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             Members(connection, ctx).set_default(user.id.val, group.id.val)
 
     def setGroupOwner(self, ctx: Context, group, owner):
@@ -329,7 +305,7 @@ class AdminService:
         """Who becomes an administrator gets all privileges that the configuration doesn't take away."""
         account = self._account(user.id.val)
         if group.id.val == SYSTEM_GROUP and not account.is_admin:
-            self._no_elevation(ctx, PRIVILEGES - self.server.accounts.withheld(user.id.val))
+            self._no_elevation(ctx, PRIVILEGES - self.kernel.accounts.withheld(user.id.val))
 
     # -- passwords -----------------------------------------------------------------------------------------------
 
@@ -339,7 +315,7 @@ class AdminService:
         self._set_password(ctx.user, new)
 
     def changePasswordWithOldPassword(self, ctx: Context, old, new):
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             if not is_password(connection, ctx.user, old.val if old else ""):
                 raise refuse(omero.SecurityViolation, "The old password is wrong.")
         self._set_password(ctx.user, new)
@@ -348,7 +324,7 @@ class AdminService:
         if "ModifyUser" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, "Only administrators may change another user's password, if that is "
                                                   "among their privileges.")
-        user = self.server.accounts.find(name)
+        user = self.kernel.accounts.find(name)
         if user is None:
             raise refuse(omero.ApiUsageException, f"There is no user {name}.")
         if not self._account(user).privileges <= ctx.privileges:
@@ -360,7 +336,7 @@ class AdminService:
             raise refuse(omero.ApiUsageException, "An empty password is no password.")
         if user == GUEST:
             raise refuse(omero.SecurityViolation, "The guest's password stays what everybody knows.")
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             set_password(connection, user, new.val)
 
 

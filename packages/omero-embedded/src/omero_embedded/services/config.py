@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
 import omero
 import sqlalchemy as sa
@@ -11,13 +10,11 @@ from omero.rtypes import rtime
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
-from omero_embedded.people.sessions import TIME_TO_IDLE
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import TIME_TO_IDLE, Session
+from omero_embedded.services.registry import service
 
 VERSION = "5.6.0"  # of the protocol that is spoken
 
@@ -57,11 +54,10 @@ FOR_ADMINS = {
 FOR_NOBODY = ("omero.db.host", "omero.db.name", "omero.db.pass", "omero.db.port", "omero.db.user")
 
 
+@service("::omero::api::IConfig")
 class ConfigService:
-    interface = "::omero::api::IConfig"
-
-    def __init__(self, server: Server, session: Session):
-        self.server = server
+    def __init__(self, kernel: Kernel, session: Session):
+        self.kernel = kernel
 
     def getVersion(self, ctx: Context):
         return VERSION
@@ -100,14 +96,14 @@ class ConfigService:
     def setConfigValue(self, ctx: Context, key, value):
         self._admins_only(ctx)
         self._check(ctx, key)
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             self._set(connection, key, value)
 
     def setConfigValueIfEquals(self, ctx: Context, key, value, test):
         """Set a value only where it is `test` now; whether it was."""
         self._admins_only(ctx)
         self._check(ctx, key)
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             if self._all().get(key, "") != (test or ""):
                 return False
             self._set(connection, key, value)
@@ -116,12 +112,12 @@ class ConfigService:
     # -- inner ---------------------------------------------------------------------------------------------------
 
     def _stored(self) -> dict[str, str]:
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             return {row.key: row.value for row in connection.execute(sa.select(CONFIG))}
 
     def _all(self) -> dict[str, str]:
-        made = {"omero.data.dir": str(self.server.store.folder.resolve()),
-                "omero.router.insecure": f"OMERO.Glacier2/router:tcp -p {self.server.insecure_port} -h @omero.host@"}
+        made = {"omero.data.dir": str(self.kernel.store.folder.resolve()),
+                "omero.router.insecure": f"OMERO.Glacier2/router:tcp -p {self.kernel.insecure_port} -h @omero.host@"}
         return {**CLIENT, **PUBLIC, **FOR_ADMINS, **made, **self._stored()}
 
     def _set(self, connection: sa.Connection, key: str, value: str | None) -> None:

@@ -9,23 +9,25 @@ from omero.model import IObject
 from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, Field
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 # Container classes: the collection that leads to what is in them.
 INSIDE = {"Project": "datasetLinks", "Dataset": "imageLinks", "Screen": "plateLinks", "Plate": "wells"}
 
 
+@service("::omero::api::IContainer")
 class ContainerService:
     """Reads one snapshot, or writes one transaction, a call."""
 
-    interface = "::omero::api::IContainer"
-
-    def __init__(self, server, session):
-        self.store = server.store
-        self.schema = server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store = kernel.store
+        self.schema = kernel.schema
 
     # -- reading -------------------------------------------------------------------------------------------------
 

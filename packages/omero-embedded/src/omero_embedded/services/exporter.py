@@ -12,22 +12,23 @@ import tifffile
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import schema
+from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import settings
+from omero_embedded.services.registry import StatefulService, service
 
 AXES = "TCZYX"
 SYMBOLS = {"MICROMETER": "µm", "NANOMETER": "nm", "MILLIMETER": "mm", "ANGSTROM": "Å", "METER": "m", "PIXEL": "pixel"}
 
 
+@service("::omero::api::Exporter")
 class ExporterService(StatefulService):
     """addImage, then generateTiff or generateXml, then read."""
 
-    interface = "::omero::api::Exporter"
-
-    def __init__(self, server, session):
-        super().__init__(server, session)
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
         self._image: int | None = None
         self._file: IO[bytes] | None = None
 
@@ -82,13 +83,13 @@ class ExporterService(StatefulService):
         if self._image is None:
             raise refuse(omero.ApiUsageException, "There is no image to export: call addImage first.")
         images, pixels = schema()["Image"].table, schema()["Pixels"].table
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             row = connection.execute(
                 sa.select(pixels, images.c.name, images.c.description).join(images, pixels.c.image == images.c.id)
                 .where(images.c.id == self._image).order_by(pixels.c.image_index)).mappings().first()
             if row is None:
                 raise refuse(omero.ValidationException, f"There is no image {self._image}.")
-            source = settings.load_source(self.server.store, connection, ctx, row["id"])
+            source = settings.load_source(self.kernel.store, connection, ctx, row["id"])
             names = _channel_names(connection, row["id"])
         about: dict = {"Name": row["name"], "Channel": {"Name": names[:source.shape[1]]}}
         if row["description"]:

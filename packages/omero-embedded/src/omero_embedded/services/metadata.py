@@ -9,20 +9,22 @@ from omero.model import IObject
 from omero.rtypes import rlong
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, Schema
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IMetadata")
 class MetadataService:
     """Each call reads one snapshot."""
 
-    interface = "::omero::api::IMetadata"
-
-    def __init__(self, server, session):
-        self.store = server.store
-        self.schema = server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store = kernel.store
+        self.schema = kernel.schema
 
     # -- annotations of objects ----------------------------------------------------------------------------------
 

@@ -1,33 +1,29 @@
 """IPixels: making images with pixels, channel statistics, enumerations, and the settings that belong to pixels."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import omero
 import sqlalchemy as sa
 from omero.rtypes import rlong, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.saving_rules import check_place
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 # What a copy of an image takes over.
 _OF_IMAGE = ("acquisitionDate", "experiment", "imagingEnvironment", "instrument", "objectiveSettings", "series",
              "stageLabel")
 
 
+@service("::omero::api::IPixels")
 class PixelsService:
-    interface = "::omero::api::IPixels"
-
-    def __init__(self, server: Server, session: Session):
-        self.server, self.schema = server, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.kernel, self.schema = kernel, kernel.schema
 
     def createImage(self, ctx: Context, size_x, size_y, size_z, size_t, channels, pixels_type, name, description):
         """An image with pixels and channels, without bytes; the image's id."""
@@ -36,7 +32,7 @@ class PixelsService:
             raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
         if not channels or pixels_type is None:
             raise refuse(omero.ValidationException, "Pixels need a type and one channel at least.")
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             event = new_event(connection, ctx)
 
             def add(kind: str, **values) -> int:
@@ -55,7 +51,7 @@ class PixelsService:
         """A new image like another one, with some of its channels and maybe other sizes, without bytes; its id."""
         check_place(ctx, "Image")
         table = self.schema["Pixels"].table
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             source = self._row(connection, ctx, "Image", image)
             found = connection.execute(sa.select(table.c.id).where(table.c.image == image).order_by(
                 table.c.image_index)).scalar()
@@ -100,7 +96,7 @@ class PixelsService:
     def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
         """Keep the smallest and the largest value of a channel."""
         table, stats = self.schema["Channel"].table, self.schema["StatsInfo"]
-        with self.server.store.write() as connection:
+        with self.kernel.store.write() as connection:
             row = connection.execute(sa.select(table.c.id, table.c.statsInfo, table.c._owner, table.c._group).where(
                 (table.c.pixels == pixels) & (table.c.pixels_index == channel))).first()
             if row is None or not ctx.may_see(row._owner, row._group):
@@ -120,7 +116,7 @@ class PixelsService:
     def retrievePixDescription(self, ctx: Context, pixels):
         """The pixels with their type and channels, and the channels' parts; None where there are none to see."""
         entity, channel = self.schema["Pixels"], self.schema["Channel"]
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, [pixels]).values())
             loader.fetch(found, entity.fields["pixelsType"])
@@ -138,7 +134,7 @@ class PixelsService:
         entity = self.schema.find(name)
         if entity is None or not entity.is_enum:
             raise refuse(omero.ApiUsageException, f"{name} is no enumeration.")
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             ids = connection.execute(sa.select(entity.table.c.id).order_by(entity.table.c.id)).scalars().all()
             return list(Loader(connection, ctx).get(entity, ids).values())
 
@@ -177,7 +173,7 @@ class PixelsService:
 
     def _settings(self, ctx: Context, wanted: sa.Select) -> list:
         entity, binding = self.schema["RenderingDef"], self.schema["ChannelBinding"]
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, connection.execute(wanted).scalars().all()).values())
             for name in ("quantization", "model", "pixels"):

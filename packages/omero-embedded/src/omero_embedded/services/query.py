@@ -7,20 +7,22 @@ from omero.model import IObject
 
 from omero_embedded.errors import refuse
 from omero_embedded.hql.results import Page, Results
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.rows import row_of
 from omero_embedded.model.schema import SCALARS, Entity
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IQuery")
 class QueryService:
     """The servant behind `getQueryService`. Each call reads one snapshot."""
 
-    interface = "::omero::api::IQuery"
-
-    def __init__(self, server, session):
-        self.store = server.store
-        self.schema = server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store = kernel.store
+        self.schema = kernel.schema
 
     # -- HQL ----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import omero
 import sqlalchemy as sa
@@ -14,29 +13,26 @@ from omero_embedded.errors import refuse
 from omero_embedded.files.checksums import file_checksum
 from omero_embedded.files.recovery import settle
 from omero_embedded.files.store import forget, write_at
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import new_event
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import StatefulService, service
 
 
+@service("::omero::api::RawFileStore")
 class RawFileService(StatefulService):
-    interface = "::omero::api::RawFileStore"
-
-    def __init__(self, server: Server, session: Session):
-        super().__init__(server, session)
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
         self._id: int | None = None
         self._file: int | None = None
         self._written = False
         self._writer = 0  # its number in the list of what is unsaved
 
     def setFileId(self, ctx: Context, oid):
-        files, hashers = self.server.schema["OriginalFile"].table, self.server.schema["ChecksumAlgorithm"].table
-        with self.server.store.read() as connection:
+        files, hashers = self.kernel.schema["OriginalFile"].table, self.kernel.schema["ChecksumAlgorithm"].table
+        with self.kernel.store.read() as connection:
             row = connection.execute(
                 sa.select(files.c._owner, files.c._group, hashers.c.value)
                 .join(hashers, files.c.hasher == hashers.c.id, isouter=True).where(files.c.id == oid)).first()
@@ -46,7 +42,7 @@ class RawFileService(StatefulService):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
         self._close_file()
         self._id, self._owner, self._group, self._hasher = oid, row._owner, row._group, row.value
-        self._path = self.server.store.file_path(oid)
+        self._path = self.kernel.store.file_path(oid)
         self._written = self.failed = False
 
     def getFileId(self, ctx: Context):
@@ -101,8 +97,8 @@ class RawFileService(StatefulService):
         values: dict = {"size": self.size(ctx), "mtime": int(time.time() * 1000)}
         if self._hasher is not None:
             values["hash"] = file_checksum(self._hasher, self.path)
-        entity = self.server.schema["OriginalFile"]
-        with self.server.store.write() as connection:
+        entity = self.kernel.schema["OriginalFile"]
+        with self.kernel.store.write() as connection:
             if not connection.execute(entity.table.update().where(entity.table.c.id == self._id).values(
                     **values, _updateEvent=new_event(connection, ctx))).rowcount:
                 raise refuse(omero.ValidationException, f"The original file {self._id} was deleted.")
@@ -116,13 +112,13 @@ class RawFileService(StatefulService):
             if ctx is not None:
                 self.save(ctx)
             if self._written and self._id is not None:
-                settle(self.server.store, "originalfile", self._id, self._writer)
+                settle(self.kernel.store, "originalfile", self._id, self._writer)
         finally:
             self._close_file()
 
     def _note_write(self) -> None:
         if not self._written:
-            self._writer = self.server.store.note_unsaved("originalfile", self._id or 0)
+            self._writer = self.kernel.store.note_unsaved("originalfile", self._id or 0)
         self._written = True
 
     def _must_be_writable(self, ctx: Context) -> None:
@@ -133,13 +129,13 @@ class RawFileService(StatefulService):
     def _open(self) -> int:
         if self._file is None:
             try:
-                self._file = self.server.store.open_file(self.path)
+                self._file = self.kernel.store.open_file(self.path)
             except FileNotFoundError:
-                with self.server.store.making_file("originalfile", self._id or 0) as path:
-                    self._file = self.server.store.open_file(path, create=True)
+                with self.kernel.store.making_file("originalfile", self._id or 0) as path:
+                    self._file = self.kernel.store.open_file(path, create=True)
         return self._file
 
     def _close_file(self) -> None:
         if self._file is not None:
-            self.server.store.close_file(self._file)
+            self.kernel.store.close_file(self._file)
             self._file = None

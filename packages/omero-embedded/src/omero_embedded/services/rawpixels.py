@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import omero
@@ -17,16 +16,14 @@ from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.files.recovery import UNSAVED, settle
 from omero_embedded.files.store import HashedFile, forget
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import new_event
+from omero_embedded.people.sessions import Session
 from omero_embedded.rendering.settings import Source, load_source
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import StatefulService, service
 
 TILE_BYTES = 1 << 20
 PYRAMID_TILE = 256
@@ -76,11 +73,10 @@ class Layout:
         return t * self.timepoint + c * self.stack + z * self.plane + y * self.row
 
 
+@service("::omero::api::RawPixelsStore")
 class RawPixelsService(StatefulService):
-    interface = "::omero::api::RawPixelsStore"
-
-    def __init__(self, server: Server, session: Session):
-        super().__init__(server, session)
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
         self._id: int | None = None
         self._layout: Layout | None = None
         self._file: int | None = None
@@ -93,9 +89,9 @@ class RawPixelsService(StatefulService):
 
     def setPixelsId(self, ctx: Context, pixels, bypass_original):
         """Choose the pixels. Only a store that is opened before there are any bytes may write them."""
-        schema = self.server.schema
+        schema = self.kernel.schema
         table, kinds = schema["Pixels"].table, schema["PixelsType"].table
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             row = connection.execute(
                 sa.select(table.c.sizeX, table.c.sizeY, table.c.sizeZ, table.c.sizeC, table.c.sizeT, table.c._owner,
                           table.c._group, table.c.sha1, kinds.c.value, kinds.c.bitSize)
@@ -104,7 +100,7 @@ class RawPixelsService(StatefulService):
             raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
         self._close_file()
         width = max(1, BIT_SIZES.get(row.value, row.bitSize or 8) // 8)
-        self._kind, self._path = row.value, self.server.store.pixels_path(pixels)
+        self._kind, self._path = row.value, self.kernel.store.pixels_path(pixels)
         self._layout = Layout(row.sizeX, row.sizeY, row.sizeZ, row.sizeC, row.sizeT, width)
         self._id, self._owner, self._group = pixels, row._owner, row._group
         self._may_write = not (self._path.exists() and self._path.stat().st_size)
@@ -119,8 +115,8 @@ class RawPixelsService(StatefulService):
         if not self._written or self.failed or self._id is None:
             return None
         digest = self._digest()
-        pixels = self.server.schema["Pixels"]
-        with self.server.store.write() as connection:
+        pixels = self.kernel.schema["Pixels"]
+        with self.kernel.store.write() as connection:
             if not connection.execute(pixels.table.update().where(pixels.table.c.id == self._id).values(
                     sha1=digest.hex(), _updateEvent=new_event(connection, ctx))).rowcount:
                 raise refuse(omero.ValidationException, f"The pixels {self._id} were deleted.")
@@ -134,14 +130,14 @@ class RawPixelsService(StatefulService):
             if ctx is not None:
                 self.save(ctx)
             if self._written and self._has_hash and self._id is not None:
-                settle(self.server.store, "pixels", self._id, self._writer)
+                settle(self.kernel.store, "pixels", self._id, self._writer)
         finally:
             self._close_file()
 
     def _close_file(self) -> None:
         self._hashed = None
         if self._file is not None:
-            self.server.store.close_file(self._file)
+            self.kernel.store.close_file(self._file)
             self._file = None
 
     @property
@@ -155,10 +151,10 @@ class RawPixelsService(StatefulService):
         if self._file is None:
             self.layout  # noqa: B018  (asks for pixels to be chosen)
             try:
-                self._file = self.server.store.open_file(self._path)
+                self._file = self.kernel.store.open_file(self._path)
             except FileNotFoundError:
-                with self.server.store.making_file("pixels", self._id or 0) as path:
-                    self._file = self.server.store.open_file(path, create=True)
+                with self.kernel.store.making_file("pixels", self._id or 0) as path:
+                    self._file = self.kernel.store.open_file(path, create=True)
             if os.fstat(self._file).st_size < self.layout.total:
                 os.ftruncate(self._file, self.layout.total)
         return self._file
@@ -238,7 +234,7 @@ class RawPixelsService(StatefulService):
 
     def _digest(self) -> bytes:
         file = self._open()  # and not by its path, which is gone where the pixels are
-        return self.server.store.hashed_file(file).digest(file)
+        return self.kernel.store.hashed_file(file).digest(file)
 
     # -- statistics ----------------------------------------------------------------------------------------------
 
@@ -266,8 +262,8 @@ class RawPixelsService(StatefulService):
 
     def _source(self, ctx: Context) -> Source:
         self.layout  # noqa: B018
-        with self.server.store.read() as connection:
-            return load_source(self.server.store, connection, ctx, self._id or 0)
+        with self.kernel.store.read() as connection:
+            return load_source(self.kernel.store, connection, ctx, self._id or 0)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -322,9 +318,9 @@ class RawPixelsService(StatefulService):
             raise refuse(kind, f"{len(data)} bytes were sent where there should be {size}.")
         file = self._open()
         if self._has_hash and not self._written:
-            self._writer = self.server.store.note_unsaved("pixels", self._id or 0)
+            self._writer = self.kernel.store.note_unsaved("pixels", self._id or 0)
         self._written = True
-        self._hashed = self._hashed or self.server.store.hashed_file(file)
+        self._hashed = self._hashed or self.kernel.store.hashed_file(file)
         self._hashed.write(file, data, offset)
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------

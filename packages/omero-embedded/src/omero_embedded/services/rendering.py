@@ -1,24 +1,20 @@
 """RenderingEngine: one image's settings, and the pictures that they make of its planes."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
+from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import pictures, settings
 from omero_embedded.rendering.pictures import ChannelSettings, Settings
 from omero_embedded.services.pixels import PixelsService
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import StatefulService, service
 
 COMPRESSION = 0.85
 TILE = 256
@@ -26,14 +22,13 @@ XY = 0  # of PlaneDef.slice
 METHODS = {"MAXIMUMINTENSITY": "maximum", "MEANINTENSITY": "mean", "SUMINTENSITY": "sum"}
 
 
+@service("::omero::api::RenderingEngine")
 class RenderingService(StatefulService):
     """lookupPixels, then lookupRenderingDef or loadRenderingDef, then load; then pictures."""
 
-    interface = "::omero::api::RenderingEngine"
-
-    def __init__(self, server: Server, session: Session):
-        super().__init__(server, session)
-        self.store, self.schema = server.store, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
+        self.store, self.schema = kernel.store, kernel.schema
         self._source: settings.Source | None = None
         self._settings: Settings | None = None
         self._quality = COMPRESSION
@@ -83,7 +78,7 @@ class RenderingService(StatefulService):
         return self._settings.id
 
     def getPixels(self, ctx: Context):
-        return PixelsService(self.server, self.session).retrievePixDescription(ctx, self.source.id)
+        return PixelsService(self.kernel, self.session).retrievePixDescription(ctx, self.source.id)
 
     # -- pictures ------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import settings
 from omero_embedded.services.pixels import PixelsService
+from omero_embedded.services.registry import service
 
 # From a container to the pixels in it: (table, its column that is known, its column that is wanted), step by step.
 _PIXELS = ("Pixels", "image", "id")
@@ -26,11 +29,10 @@ WAYS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 
 
+@service("::omero::api::IRenderingSettings")
 class RenderingSettingsService:
-    interface = "::omero::api::IRenderingSettings"
-
-    def __init__(self, server, session):
-        self.server, self.session, self.store, self.schema = server, session, server.store, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.kernel, self.session, self.store, self.schema = kernel, session, kernel.store, kernel.schema
 
     def sanityCheckPixels(self, ctx: Context, source, target):
         """Whether settings of the one fit the other: as many channels of the same type."""
@@ -40,14 +42,14 @@ class RenderingSettingsService:
         return _fit(one, other)
 
     def getRenderingSettings(self, ctx: Context, pixels):
-        return PixelsService(self.server, self.session).retrieveRndSettings(ctx, pixels)
+        return PixelsService(self.kernel, self.session).retrieveRndSettings(ctx, pixels)
 
     def createNewRenderingDef(self, ctx: Context, pixels):
         """Settings as OMERO makes them, saved as new ones of the caller."""
         with self.store.write() as connection:
             source = settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
             oid = settings.save_settings(connection, ctx, source, source.defaults())
-        return PixelsService(self.server, self.session).loadRndSettings(ctx, oid)
+        return PixelsService(self.kernel, self.session).loadRndSettings(ctx, oid)
 
     # -- back to the defaults ------------------------------------------------------------------------------------
 

@@ -3,16 +3,18 @@ from __future__ import annotations
 
 import shutil
 
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IRepositoryInfo")
 class RepositoryInfoService:
     """Of the disk that the data folder is on."""
 
-    interface = "::omero::api::IRepositoryInfo"
-
-    def __init__(self, server, session):
-        self.folder = server.store.folder
+    def __init__(self, kernel: Kernel, session: Session):
+        self.folder = kernel.store.folder
 
     def getUsedSpaceInKilobytes(self, ctx: Context):
         return shutil.disk_usage(self.folder).used // 1024

@@ -5,18 +5,20 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import unwrap
 
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IRoi")
 class RoiService:
     """Finds them; statistics of the pixels below are unsupported."""
 
-    interface = "::omero::api::IRoi"
-
-    def __init__(self, server, session):
-        self.store, self.schema = server.store, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store, self.schema = kernel.store, kernel.schema
 
     def findByRoi(self, ctx: Context, roi, options):
         return self._found(ctx, self.schema["Roi"].table.c.id == roi, options)

@@ -4,15 +4,17 @@ from __future__ import annotations
 import omero
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IScript")
 class ScriptService:
     """What a client that lists scripts and lookup tables needs to find none; the rest is unsupported."""
 
-    interface = "::omero::api::IScript"
-
-    def __init__(self, server, session):
+    def __init__(self, kernel: Kernel, session: Session):
         pass
 
     def getScripts(self, ctx: Context):

@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, schema
+from omero_embedded.people.sessions import Session
 from omero_embedded.search_syntax import BadQuery, Query, Texts, parse
+from omero_embedded.services.registry import StatefulService, service
 
 BATCH = 1000
 DAY = "%Y%m%d"
@@ -33,14 +35,13 @@ class Wanted:
     leading_wildcards: bool = False
 
 
+@service("::omero::api::Search")
 class SearchService(StatefulService):
     """Restrictions are set first, then queries by* are asked; what each has found is handed out in batches."""
 
-    interface = "::omero::api::Search"
-
-    def __init__(self, server, session):
-        super().__init__(server, session)
-        self.store = server.store
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
+        self.store = kernel.store
         self.resetDefaults(None)
         self._results: list[tuple[Entity, list[int]]] = []  # of queries that have something left
 

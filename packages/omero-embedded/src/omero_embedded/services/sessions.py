@@ -2,39 +2,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import omero
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.passwords import is_password
-from omero_embedded.people.sessions import TIME_TO_IDLE
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import TIME_TO_IDLE, Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::ISession")
 class SessionService:
-    interface = "::omero::api::ISession"
-
-    def __init__(self, server: Server, session: Session):
-        self.server, self.session = server, session
+    def __init__(self, kernel: Kernel, session: Session):
+        self.kernel, self.session = kernel, session
 
     def _find(self, uuid: str) -> Session:
         """An open session that the caller may see: the own ones, or all for an administrator who may."""
-        found = self.server.sessions.find(uuid)
-        ctx = self.server.sessions.context(self.session, None)
+        found = self.kernel.sessions.find(uuid)
+        ctx = self.kernel.sessions.context(self.session, None)
         if found is None or not ("ReadSession" in ctx.privileges or found.user == self.session.user):
             raise refuse(omero.RemovedSessionException, "There is no such session.")
         return found
 
     def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
-        entity = self.server.schema["Session"]
+        entity = self.kernel.schema["Session"]
         ctx = replace(ctx, privileges=ctx.privileges | {"ReadSession"})  # these the caller may see
-        with self.server.store.read() as connection:
+        with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, [session.id for session in sessions]).values())
             loader.fetch(found, entity.fields["owner"])
@@ -48,11 +44,11 @@ class SessionService:
 
     def closeSession(self, ctx: Context, session):
         """One reference less; -2 when that was the last."""
-        left = self.server.sessions.release(self._find(session.uuid.val), close=True)
+        left = self.kernel.sessions.release(self._find(session.uuid.val), close=True)
         return left if left else -2
 
     def getMyOpenSessions(self, ctx: Context):
-        return self._loaded(ctx, [session for session in self.server.sessions.of_user(ctx.user)
+        return self._loaded(ctx, [session for session in self.kernel.sessions.of_user(ctx.user)
                                   if session.real_owner == self.session.real_owner or "ReadSession" in ctx.privileges])
 
     def getMyOpenAgentSessions(self, ctx: Context, agent):
@@ -65,15 +61,15 @@ class SessionService:
 
     def createSession(self, ctx: Context, principal, password):
         """A session of a user whose password the caller knows."""
-        user = self.server.accounts.find(principal.name)
-        with self.server.store.read() as connection:
+        user = self.kernel.accounts.find(principal.name)
+        with self.kernel.store.read() as connection:
             if not is_password(connection, user, password or "") or user is None:
                 raise refuse(omero.SecurityViolation, "The password is wrong.")
         return self._open(ctx, user, principal, by_password=True)
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
         """One more session of the caller, which lasts no longer than asked."""
-        made = self.server.sessions.open(self.session.user, group or "", self.session.event_type,
+        made = self.kernel.sessions.open(self.session.user, group or "", self.session.event_type,
                                          sudoer=None if self.session.sudoer is None else self.session,
                                          time_to_live=time_to_live, time_to_idle=time_to_idle)
         return self._loaded(ctx, [made])[0]
@@ -86,14 +82,14 @@ class SessionService:
         if "Sudo" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others, if that is among "
                                                   "their privileges.")
-        user = self.server.accounts.find(principal.name)
+        user = self.kernel.accounts.find(principal.name)
         if user is None:
             raise refuse(omero.ApiUsageException, f"There is no user {principal.name}.")
         return self._open(ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle,
                           sudoer=self.session)
 
     def _open(self, ctx: Context, user: int, principal, **how):
-        made = self.server.sessions.open(user, principal.group or "", principal.eventType or "User", **how)
+        made = self.kernel.sessions.open(user, principal.group or "", principal.eventType or "User", **how)
         return self._loaded(ctx, [made])[0]
 
     # -- values of a session -------------------------------------------------------------------------------------

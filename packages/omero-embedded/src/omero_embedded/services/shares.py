@@ -4,13 +4,15 @@ from __future__ import annotations
 import omero
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IShare")
 class ShareService:
-    interface = "::omero::api::IShare"
-
-    def __init__(self, server, session):
+    def __init__(self, kernel: Kernel, session: Session):
         pass
 
     def getOwnShares(self, ctx: Context, active):

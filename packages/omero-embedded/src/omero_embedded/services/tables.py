@@ -7,35 +7,34 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.files.store import forget
 from omero_embedded.files.tables import TableFile
-from omero_embedded.ice.dispatch import StatefulService
 from omero_embedded.model import deleting
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import new_event
+from omero_embedded.services.registry import StatefulService, service
 
 
+@service("::omero::grid::Table")
 class TableService(StatefulService):
-    interface = "::omero::grid::Table"
-
     def open(self, ctx: Context, oid: int) -> None:
         """Take the original file that the table is in; ValidationException, SecurityViolation where it can't be."""
-        files = self.server.schema["OriginalFile"].table
-        with self.server.store.read() as connection:
+        files = self.kernel.schema["OriginalFile"].table
+        with self.kernel.store.read() as connection:
             row = connection.execute(sa.select(files.c._owner, files.c._group).where(files.c.id == oid)).first()
         if row is None:
             raise refuse(omero.ValidationException, f"There is no original file {oid}.")
         if not ctx.may_see(row._owner, row._group):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
         self._id, self._owner, self._group = oid, row._owner, row._group
-        self._table = TableFile(self.server.store, oid)
+        self._table = TableFile(self.kernel.store, oid)
         self._written, self._writer = False, 0  # and its number in the list of what is unsaved
 
     def release(self, ctx: Context | None) -> None:
         """Keep the file's size, if something was written."""
         if self._written and self._table.path.exists():
-            files = self.server.schema["OriginalFile"].table
+            files = self.kernel.schema["OriginalFile"].table
             values = {"size": self._table.path.stat().st_size}
-            with self.server.store.write() as connection:
+            with self.kernel.store.write() as connection:
                 if ctx is not None:
                     values["_updateEvent"] = new_event(connection, ctx)
                 connection.execute(files.update().where(files.c.id == self._id).values(**values))
@@ -46,15 +45,15 @@ class TableService(StatefulService):
         if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the table {self._id}.")
         if not self._written:
-            self._writer = self.server.store.note_unsaved("originalfile", self._id)
+            self._writer = self.kernel.store.note_unsaved("originalfile", self._id)
         self._written = True
         return self._table
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def getOriginalFile(self, ctx: Context):
-        with self.server.store.read() as connection:
-            return Loader(connection, ctx).get(self.server.schema["OriginalFile"], [self._id]).get(self._id)
+        with self.kernel.store.read() as connection:
+            return Loader(connection, ctx).get(self.kernel.schema["OriginalFile"], [self._id]).get(self._id)
 
     def getHeaders(self, ctx: Context):
         return self._table.headers()
@@ -105,7 +104,7 @@ class TableService(StatefulService):
     def delete(self, ctx: Context):
         """Delete the original file, and the table in it."""
         self._write(ctx)
-        with self.server.store.write() as connection:
-            deleting.delete_parts(connection, ctx, self.server.schema["OriginalFile"], [self._id])
+        with self.kernel.store.write() as connection:
+            deleting.delete_parts(connection, ctx, self.kernel.schema["OriginalFile"], [self._id])
             forget(connection, "settle", [("originalfile", self._id)])
         self._written = False

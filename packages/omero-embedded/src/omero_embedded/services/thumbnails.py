@@ -2,31 +2,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import omero
 from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
-from omero_embedded.ice.dispatch import StatefulService
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import pictures, settings
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import StatefulService, service
 
 LONGEST, SIZE = 48, 96  # where no size is said
 QUALITY = 0.85
 Size = Callable[[int, int], tuple[int, int]]  # from an image's width and height to its thumbnail's
 
 
+@service("::omero::api::ThumbnailStore")
 class ThumbnailService(StatefulService):
-    interface = "::omero::api::ThumbnailStore"
-
-    def __init__(self, server: Server, session: Session):
-        super().__init__(server, session)
-        self.store, self.schema = server.store, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        super().__init__(kernel, session)
+        self.store, self.schema = kernel.store, kernel.schema
         self._source: settings.Source | None = None
         self._settings: settings.Settings | None = None
 

@@ -7,21 +7,23 @@ from omero.model import IObject
 from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 KINDS = ("Project", "Dataset", "Image", "Annotation", "RenderingDef", "Screen", "Plate", "PlateAcquisition")
 
 
+@service("::omero::api::ITimeline")
 class TimelineService:
     """Goes by the time of an object's last change. Single changes are not logged, so there are no event logs."""
 
-    interface = "::omero::api::ITimeline"
-
-    def __init__(self, server, session):
-        self.store, self.schema = server.store, server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store, self.schema = kernel.store, kernel.schema
 
     def getByPeriod(self, ctx: Context, kinds, start, end, parameters, merge) -> dict[str, list[IObject]]:
         """The newest objects of each kind (of all kinds together with `merge`), changed from start to end."""

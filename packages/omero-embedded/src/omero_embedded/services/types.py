@@ -6,20 +6,22 @@ import sqlalchemy as sa
 from omero.model import IObject
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::ITypes")
 class TypesService:
     """Everybody reads enumerations, administrators change them."""
 
-    interface = "::omero::api::ITypes"
-
-    def __init__(self, server, session):
-        self.store = server.store
-        self.schema = server.schema
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store = kernel.store
+        self.schema = kernel.schema
 
     def getEnumeration(self, ctx: Context, type: str, value: str) -> IObject:
         found = self._load(ctx, self._enumeration(type), value)

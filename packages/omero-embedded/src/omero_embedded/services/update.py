@@ -5,17 +5,19 @@ import omero
 from omero.model import IObject
 
 from omero_embedded.errors import refuse
+from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
+from omero_embedded.people.sessions import Session
+from omero_embedded.services.registry import service
 
 
+@service("::omero::api::IUpdate")
 class UpdateService:
     """Every call is one transaction: all of it is stored, or nothing."""
 
-    interface = "::omero::api::IUpdate"
-
-    def __init__(self, server, session):
-        self.store = server.store
+    def __init__(self, kernel: Kernel, session: Session):
+        self.store = kernel.store
 
     def saveObject(self, ctx: Context, obj: IObject) -> None:
         self.saveAndReturnIds(ctx, [obj])

@@ -1,33 +1,29 @@
 """The requests about open sessions: CurrentSessionsRequest and UpdateSessionTimeoutRequest."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import omero
 import omero.cmd
 import sqlalchemy as sa
 from omero.rtypes import rlong, rstring, rtime, unwrap
 
+from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import GUEST, Context
 from omero_embedded.model.graphs import GraphError
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import schema
-from omero_embedded.services.admin import event_context
+from omero_embedded.people.event_context import event_context
+from omero_embedded.people.sessions import Session, Sessions
 
 MOST_IDLE = 6_000_000  # milliseconds, for ordinary users: omero.sessions.max_user_time_to_idle
 
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session, Sessions
 
-
-def sessions(server: Server, connection: sa.Connection, ctx: Context) -> omero.cmd.Response:
+def sessions(kernel: Kernel, connection: sa.Connection, ctx: Context) -> omero.cmd.Response:
     """All open sessions; of those that the caller may not see only the user and the group."""
     answer = omero.cmd.CurrentSessionsResponse([], [], [])
-    opened = server.sessions.all()
+    opened = kernel.sessions.all()
     loaded = Loader(connection, ctx).get(schema()["Session"], [session.id for session in opened])
     for session in opened:
-        its_context = event_context(server, session, server.sessions.context(session, None))
+        its_context = event_context(kernel.store, kernel.accounts, session, kernel.sessions.context(session, None))
         if session.id not in loaded:
             if ctx.user == GUEST:
                 continue

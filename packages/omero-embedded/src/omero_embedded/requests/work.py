@@ -1,31 +1,25 @@
-"""What a session's `submit` takes: requests that run in the background, behind a handle."""
+"""The work of each request, in one transaction."""
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-import Ice
 import omero
 import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
-from omero_embedded.ice.dispatch import over_connection
-from omero_embedded.model import copying, deleting, finding, giving, moving, reports, saving
+from omero_embedded.kernel import Kernel
+from omero_embedded.model import deleting, finding, giving, moving, saving
 from omero_embedded.model.access import ALL_GROUPS, Context
 from omero_embedded.model.graphs import ChildOptions, GraphError, find_below
 from omero_embedded.model.schema import schema
 from omero_embedded.model.targets import LEGAL, java_names
 from omero_embedded.people.members import Members
-from omero_embedded.services import current
-
-if TYPE_CHECKING:
-    from omero_embedded.ice.server import Server
-    from omero_embedded.people.sessions import Session
+from omero_embedded.people.sessions import Session
+from omero_embedded.requests import copying, reports
+from omero_embedded.requests import sessions as current
 
 log = logging.getLogger(__name__)
 
@@ -38,75 +32,17 @@ class Failed(Exception):
         self.answer = answer
 
 
-class Handle(omero.cmd.Handle):
-    """A request that runs: its answer, once there is one, and those who want to be told."""
+def answer(kernel: Kernel, session: Session, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
+    """Do what a request asks for, all of it or nothing.
 
-    def __init__(self, request: omero.cmd.Request):
-        self._request = request
-        self._callbacks: dict[Ice.Identity, omero.cmd.CmdCallbackPrx] = {}
-        self._lock = threading.Lock()
-        self._response: omero.cmd.Response | None = None
-        self._status = omero.cmd.Status(
-            category=request.ice_id(), name="", flags=[], parameters={}, currentStep=0, steps=1,
-            startTime=int(time.time() * 1000), stepStartTimes=[], stepStopTimes=[], stopTime=0)
-        self.forget: Callable[[], None] = lambda: None  # set by the session factory: takes the servant away
-
-    def start(self, work: Callable[[], omero.cmd.Response]) -> None:
-        threading.Thread(target=self._run, args=(work,), name="request", daemon=True).start()
-
-    def _run(self, work: Callable[[], omero.cmd.Response]) -> None:
-        try:
-            response = work()
-        except Failed as failed:
-            response = failed.answer
-            self._status.flags = [omero.cmd.State.CANCELLED, omero.cmd.State.FAILURE]
-        self._status.currentStep, self._status.stopTime = 1, int(time.time() * 1000)
-        with self._lock:
-            self._response = response
-            waiting = list(self._callbacks.values())
-        for callback in waiting:
-            callback.begin_finished(response, self._status, _response=lambda: None, _ex=_not_reached)
-
-    def addCallback(self, callback, current=None):
-        with self._lock:
-            self._callbacks[callback.ice_getIdentity()] = omero.cmd.CmdCallbackPrx.uncheckedCast(
-                over_connection(callback, current))
-
-    def removeCallback(self, callback, current=None):
-        with self._lock:
-            self._callbacks.pop(callback.ice_getIdentity(), None)
-
-    def getRequest(self, current=None):
-        return self._request
-
-    def getResponse(self, current=None):
-        return self._response
-
-    def getStatus(self, current=None):
-        return self._status
-
-    def cancel(self, current=None):
-        return False  # what runs, runs to its end
-
-    def close(self, current=None):
-        self.forget()
-
-
-def _not_reached(broken: Exception) -> None:
-    log.debug("A client could not be told that its request is done: %s", broken)
-
-
-def submit(server: Server, session: Session, ctx: Context, request: omero.cmd.Request) -> Handle:
-    """Start a request; all of it happens in one transaction."""
-    handle = Handle(request)
-    handle.start(lambda: _answer(server, session, ctx, request))
-    return handle
-
-
-def _answer(server: Server, session: Session, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
+    Raises
+    ------
+    Failed
+        With the answer that the client gets instead.
+    """
     try:
-        with server.store.write() as connection:
-            return _Run(server, session, connection)(ctx, request)
+        with kernel.store.write() as connection:
+            return _Run(kernel, session, connection)(ctx, request)
     except Failed:
         raise
     except Exception as broken:
@@ -121,11 +57,22 @@ def _error(request: omero.cmd.Request, name: str, message: str, detailed: bool =
     return omero.cmd.ERR(category=request.ice_id(), name=name, parameters=about)
 
 
+_WORK: dict[str, Callable] = {}  # by the request's Slice class
+
+
+def answers(request: type[omero.cmd.Request]) -> Callable[[Callable], Callable]:
+    """Register the decorated method as what a request does."""
+    def register(method: Callable) -> Callable:
+        _WORK[request.ice_staticId()] = method
+        return method
+    return register
+
+
 class _Run:
     """The requests of one transaction."""
 
-    def __init__(self, server: Server, session: Session, connection: sa.Connection):
-        self.server, self.session, self.connection = server, session, connection
+    def __init__(self, kernel: Kernel, session: Session, connection: sa.Connection):
+        self.kernel, self.session, self.connection = kernel, session, connection
 
     def __call__(self, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
         work = _WORK.get(request.ice_id())
@@ -142,31 +89,37 @@ class _Run:
         except omero.ServerError as error:
             raise Failed(_error(request, type(error).__name__, error.message)) from None
 
+    @answers(omero.cmd.Delete2)
     def delete(self, ctx: Context, request: omero.cmd.Delete2) -> omero.cmd.Response:
         if request.typesToIgnore:
             raise GraphError("typesToIgnore is unsupported here.", detailed=False)
         return omero.cmd.Delete2Response(deleting.delete(
             self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun))
 
+    @answers(omero.cmd.Chgrp2)
     def move(self, ctx: Context, request: omero.cmd.Chgrp2) -> omero.cmd.Response:
         moved, deleted = moving.move(self.connection, ctx, request.targetObjects or {}, request.groupId,
                                      _options(request), request.dryRun)
         return omero.cmd.Chgrp2Response(moved, deleted)
 
+    @answers(omero.cmd.Chown2)
     def give(self, ctx: Context, request: omero.cmd.Chown2) -> omero.cmd.Response:
         given, deleted = giving.give(self.connection, ctx, request.targetObjects or {}, request.targetUsers or [],
                                      request.userId, _options(request), request.dryRun)
         return omero.cmd.Chown2Response(given, deleted)
 
+    @answers(omero.cmd.Duplicate)
     def duplicate(self, ctx: Context, request: omero.cmd.Duplicate) -> omero.cmd.Response:
         choice = copying.Choice(request.typesToDuplicate or (), request.typesToReference or (),
                                 request.typesToIgnore or ())
         return omero.cmd.DuplicateResponse(copying.duplicate(
-            self.server.store, self.connection, ctx, request.targetObjects or {}, choice, request.dryRun))
+            self.kernel.store, self.connection, ctx, request.targetObjects or {}, choice, request.dryRun))
 
+    @answers(omero.cmd.FindParents)
     def find_parents(self, ctx: Context, request: omero.cmd.FindParents) -> omero.cmd.Response:
         return omero.cmd.FoundParents(self._found(ctx, request, request.typesOfParents, up=True))
 
+    @answers(omero.cmd.FindChildren)
     def find_children(self, ctx: Context, request: omero.cmd.FindChildren) -> omero.cmd.Response:
         return omero.cmd.FoundChildren(self._found(ctx, request, request.typesOfChildren, up=False))
 
@@ -176,12 +129,14 @@ class _Run:
         return deleting.by_java_name(self.connection, finding.find(
             self.connection, ctx, targets, list(wanted or ()), list(request.stopBefore or ()), up))
 
+    @answers(omero.cmd.LegalGraphTargets)
     def legal_targets(self, ctx: Context, request: omero.cmd.LegalGraphTargets) -> omero.cmd.Response:
         name = type(request.request).__name__
         if name not in LEGAL:
             raise GraphError(f"A {name} has no targets.", name="graph-no-targets", detailed=False)
         return omero.cmd.LegalGraphTargetsResponse(java_names(name))
 
+    @answers(omero.cmd.Chmod2)
     def change_permissions(self, ctx: Context, request: omero.cmd.Chmod2) -> omero.cmd.Response:
         entity = schema()["ExperimenterGroup"]
         changed: list[int] = []
@@ -196,6 +151,7 @@ class _Run:
                 Members(self.connection, ctx).set_permissions(group, request.permissions)
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})
 
+    @answers(omero.cmd.SkipHead)
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
         inner = request.request
         targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, ctx.may_edit,
@@ -205,55 +161,50 @@ class _Run:
         inner.dryRun = inner.dryRun or request.dryRun
         return self(ctx, inner)
 
+    @answers(omero.cmd.DoAll)
     def do_all(self, ctx: Context, request: omero.cmd.DoAll) -> omero.cmd.Response:
         contexts = request.contexts or []
         responses = []
         for number, one in enumerate(request.requests):
             asked = contexts[number] if number < len(contexts) else None
-            responses.append(self(self.server.sessions.context(self.session, asked) if asked else ctx, one))
+            responses.append(self(self.kernel.sessions.context(self.session, asked) if asked else ctx, one))
         return omero.cmd.DoAllRsp(responses, [])
 
+    @answers(omero.api.Save)
     def save(self, ctx: Context, request: omero.api.Save) -> omero.cmd.Response:
         return omero.api.SaveRsp(saving.save(self.connection, ctx, [request.obj])[0])
 
+    @answers(omero.cmd.DiskUsage2)
     def disk_usage(self, ctx: Context, request: omero.cmd.DiskUsage2) -> omero.cmd.Response:
-        return reports.disk_usage(self.server.store, self.connection, ctx, request)
+        return reports.disk_usage(self.kernel.store, self.connection, ctx, request)
 
+    @answers(omero.cmd.DiskUsage)
     def disk_usage_of_old(self, ctx: Context, request: omero.cmd.DiskUsage) -> omero.cmd.Response:
         """The request that DiskUsage2 took the place of."""
-        found = reports.disk_usage(self.server.store, self.connection, ctx, omero.cmd.DiskUsage2(
+        found = reports.disk_usage(self.kernel.store, self.connection, ctx, omero.cmd.DiskUsage2(
             request.objects or {}, request.classes or []))
         return omero.cmd.DiskUsageResponse(found.fileCountByReferer, found.bytesUsedByReferer, found.totalFileCount,
                                            found.totalBytesUsed)
 
+    @answers(omero.cmd.UsedFilesRequest)
     def used_files(self, ctx: Context, request: omero.cmd.UsedFilesRequest) -> omero.cmd.Response:
         return reports.used_files(self.connection, ctx, request)
 
+    @answers(omero.cmd.FindPyramids)
     def find_pyramids(self, ctx: Context, request: omero.cmd.FindPyramids) -> omero.cmd.Response:
-        return reports.find_pyramids(self.server.store, self.connection, ctx, request)
+        return reports.find_pyramids(self.kernel.store, self.connection, ctx, request)
 
+    @answers(omero.cmd.CurrentSessionsRequest)
     def current_sessions(self, ctx: Context, request: omero.cmd.CurrentSessionsRequest) -> omero.cmd.Response:
-        return current.sessions(self.server, self.connection, ctx)
+        return current.sessions(self.kernel, self.connection, ctx)
 
+    @answers(omero.cmd.UpdateSessionTimeoutRequest)
     def change_timeouts(self, ctx: Context, request: omero.cmd.UpdateSessionTimeoutRequest) -> omero.cmd.Response:
-        return current.change_timeouts(self.server.sessions, self.connection, ctx, request)
+        return current.change_timeouts(self.kernel.sessions, self.connection, ctx, request)
 
+    @answers(omero.cmd.OriginalMetadataRequest)
     def original_metadata(self, ctx: Context, request: omero.cmd.OriginalMetadataRequest) -> omero.cmd.Response:
         return reports.original_metadata(self.connection, ctx, request)
-
-
-_WORK: dict[str, Callable] = {
-    "::omero::cmd::Delete2": _Run.delete, "::omero::cmd::Chgrp2": _Run.move,
-    "::omero::cmd::Chmod2": _Run.change_permissions, "::omero::cmd::SkipHead": _Run.skip_head,
-    "::omero::cmd::DoAll": _Run.do_all, "::omero::api::Save": _Run.save,
-    "::omero::cmd::DiskUsage2": _Run.disk_usage, "::omero::cmd::OriginalMetadataRequest": _Run.original_metadata,
-    "::omero::cmd::Chown2": _Run.give, "::omero::cmd::Duplicate": _Run.duplicate,
-    "::omero::cmd::FindParents": _Run.find_parents, "::omero::cmd::FindChildren": _Run.find_children,
-    "::omero::cmd::LegalGraphTargets": _Run.legal_targets, "::omero::cmd::DiskUsage": _Run.disk_usage_of_old,
-    "::omero::cmd::UsedFilesRequest": _Run.used_files, "::omero::cmd::FindPyramids": _Run.find_pyramids,
-    "::omero::cmd::CurrentSessionsRequest": _Run.current_sessions,
-    "::omero::cmd::UpdateSessionTimeoutRequest": _Run.change_timeouts,
-}
 
 
 def _options(request: omero.cmd.GraphModify2) -> ChildOptions:

@@ -1,0 +1,125 @@
+"""Where the server listens: its certificate, its log, and its ports."""
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import Ice
+import omero
+import omero.constants
+
+from omero_embedded.errors import CannotStart
+
+log = logging.getLogger(__name__)
+# Seconds without a sign of life. A session may be idle for as long, and omero-py sends one every 30000 seconds only.
+CONNECTION_TIMEOUT = 600
+
+
+class Endpoint:
+    """The open ports of a server: TLS and, for clients that switch after the login, TCP.
+
+    Attributes
+    ----------
+    adapter
+        Where servants are added.
+    port, insecure_port
+        The ports of TLS and of TCP.
+
+    Raises
+    ------
+    CannotStart
+        If the address can't be listened on.
+    """
+
+    def __init__(self, folder: Path, host: str, port: int):
+        self._communicator = _communicator(_certificate(folder))
+        endpoints = f"ssl -h {host} -p {port}:tcp -h {host} -p 0"
+        try:
+            self.adapter = self._communicator.createObjectAdapterWithEndpoints("omero", endpoints)
+        except Ice.SocketException as broken:
+            self._communicator.destroy()
+            reason = os.strerror(broken.error).lower()
+            raise CannotStart(f"Can't listen on {host} port {port} ({reason}): choose another port with --port."
+                              ) from None
+        except Ice.Exception as broken:
+            self._communicator.destroy()
+            raise CannotStart(f"Can't listen on {host} port {port}: {type(broken).__name__}.") from None
+        ports = {endpoint.getInfo().type(): endpoint.getInfo().port for endpoint in self.adapter.getEndpoints()}
+        self.insecure_port = ports[Ice.TCPEndpointType]
+        self.port = next(number for kind, number in ports.items() if kind != Ice.TCPEndpointType)
+
+    def close(self) -> None:
+        """Close the connections; running calls may end."""
+        self._communicator.destroy()
+
+
+def _certificate(folder: Path) -> Path:
+    """A self-signed certificate with its key, made at the first start. OMERO's clients encrypt but don't verify."""
+    path = folder / "server.pem"
+    if not path.exists():
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "-", "-out", "-",
+                   "-days", "3650", "-subj", "/CN=omero"]
+        try:
+            made = subprocess.run(command, capture_output=True, check=True).stdout
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            raise CannotStart("The server's certificate is made by the openssl command: install openssl.") from None
+        partial = folder / "server.pem.new"
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(made)
+        partial.rename(path)
+    return path
+
+
+REMOTE, REASON = r"remote address = (\S+)", r": Ice(?:SSL)?::(\w+Exception):(.*)"
+# How connections end in good order, or because the other end is gone.
+EXPECTED = {"CloseConnectionException", "ConnectionLostException", "ConnectionTimeoutException",
+            "ForcedCloseConnectionException", "ObjectAdapterDeactivatedException", "CommunicatorDestroyedException"}
+
+
+class _Log(Ice.Logger):
+    """Ice's own messages go where the server's go."""
+
+    def print(self, message):
+        log.info(message)
+
+    def trace(self, category, message):
+        """Of what goes on in the network, what was refused: a connection that ended because of what came over it."""
+        remote, reason = (re.search(pattern, message, re.S) for pattern in (REMOTE, REASON))
+        if reason and reason[1] not in EXPECTED:
+            log.warning("refused a connection from %s: %s: %s", remote[1] if remote else "?", reason[1],
+                        " ".join(reason[2].split()))
+
+    def warning(self, message):
+        log.warning(message)
+
+    def error(self, message):
+        log.error(message)
+
+    def getPrefix(self):
+        return ""
+
+    def cloneWithPrefix(self, prefix):
+        return self
+
+
+def _communicator(certificate: Path) -> Ice.Communicator:
+    properties = Ice.createProperties()
+    for key, value in {
+            "Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.CertFile": str(certificate), "IceSSL.VerifyPeer": "0",
+            "Ice.MessageSizeMax": str(omero.constants.MESSAGESIZEMAX),  # KB, as the clients
+            "Ice.ThreadPool.Server.Size": "8", "Ice.ThreadPool.Server.SizeMax": "128",
+            "Ice.ThreadPool.Server.SizeWarn": "0", "Ice.ACM.Server.Timeout": str(CONNECTION_TIMEOUT),
+            "Ice.ACM.Server.Close": "4",  # close what shows no sign of life, whatever it was doing
+            "Ice.CacheMessageBuffers": "0", "Ice.Warn.Connections": "0", "Ice.Warn.Dispatch": "1",
+            "Ice.Trace.Network": "2"}.items():  # see _Log.trace
+        properties.setProperty(key, value)
+    data = Ice.InitializationData()
+    data.properties, data.logger = properties, _Log()
+    communicator = Ice.initialize(data)
+    for factory in omero.rtypes.ObjectFactories.values():
+        factory.register(communicator)
+    omero.ObjectFactoryRegistrar.registerObjectFactory(communicator, None)
+    return communicator
