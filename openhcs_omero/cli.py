@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.plates.paths import FilePath, PlatePath, WellPath
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -159,10 +160,10 @@ def ls(
 ) -> None:
     """List a plate's wells or a well's planes, and the files attached to it."""
     place = _parse(path)
-    if place.kind not in ("plate", "well"):
+    if not isinstance(place, PlatePath | WellPath):
         raise OpenHCSError(f"{path} names a {place.kind}: ls takes a plate or a well")
     backend = _backend(host, port, user)
-    if place.kind == "plate":
+    if isinstance(place, PlatePath):
         wells = backend.plate_structure(place.plate_id, place.output).wells
         files = [f"{place}/{well}" for well in wells] + backend.list_attached(str(place))
     else:
@@ -183,14 +184,14 @@ def info(
 ) -> None:
     """Say what is in a plate, and which way its pixels are read."""
     place = _parse(plate)
-    if place.kind != "plate":
+    if not isinstance(place, PlatePath):
         raise OpenHCSError(f"{plate} names a {place.kind}: info takes a plate")
     backend = _backend(host, port, user, data_dir)
     for label, value in _describe(backend, place):
         print(f"{label:<16}{value}")
 
 
-def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tuple[str, str]]:
+def _describe(backend: "OMEROLocalBackend", place: PlatePath) -> Iterator[tuple[str, str]]:
     """What `info` says of a plate, line by line."""
     from collections import Counter
 
@@ -222,7 +223,7 @@ def _describe(backend: "OMEROLocalBackend", place: "VirtualPath") -> Iterator[tu
         for output, derived_id in list_derived(backend.conn, place.plate_id).items():
             yield "derived plate", f"{place}_{output}  OMERO id {derived_id}"
     for path in backend.list_files(str(place)):
-        if _parse(path).kind == "file":
+        if isinstance(_parse(path), FilePath):
             yield "file", path
 
 
@@ -245,14 +246,14 @@ def get(
     from openhcs_omero.io.disk import DiskBackend
 
     place = _parse(path)
-    if place.kind in ("plate", "well"):
+    if isinstance(place, PlatePath | WellPath):
         raise OpenHCSError(f"{path} names a {place.kind}: get takes a plane, a site or an attached file")
     path = str(place)
     target = file / path.rsplit("/", 1)[-1] if file.is_dir() else file
-    if place.kind != "file" and target.suffix.lower() not in (".tif", ".tiff"):
+    if not isinstance(place, FilePath) and target.suffix.lower() not in (".tif", ".tiff"):
         raise OpenHCSError(f"{path} is an image: give {file} the ending .tif")
     backend, disk = _backend(host, port, user), DiskBackend()
-    if place.kind == "file":
+    if isinstance(place, FilePath):
         disk.save_bytes(backend.load_bytes(path), target)
     else:
         disk.save(backend.load(path), target)
@@ -304,10 +305,10 @@ def zmq_keys(
 
 def _parse(text: str) -> "VirtualPath":
     """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
-    from openhcs_omero.plates.paths import VirtualPath, in_full
+    from openhcs_omero.plates.paths import in_full, parse_path
 
     try:
-        return VirtualPath.parse(in_full(text))
+        return parse_path(in_full(text))
     except ValueError as error:
         raise OpenHCSError(str(error)) from None
 

@@ -9,7 +9,7 @@ from openhcs_omero.microscopes.base import Backend
 
 if TYPE_CHECKING:
     from openhcs_omero.io.filemanager import FileManager
-    from openhcs_omero.microscopes.base import MicroscopeHandler, PlatePath
+    from openhcs_omero.microscopes.base import MicroscopeHandler, PlateLike
 
 WRITABLE = (Backend.DISK, Backend.ZARR)
 
@@ -45,7 +45,7 @@ class MaterializationFlagPlanner:
         self.filemanager = filemanager
         self.materialization_backend = str(materialization_backend)
 
-    def plan(self, handler: MicroscopeHandler, plate_path: PlatePath) -> BackendPlan:
+    def plan(self, handler: MicroscopeHandler, plate_path: PlateLike) -> BackendPlan:
         """The backends of a plate. One in OMERO is read from and written to OMERO, whatever is configured."""
         primary = handler.get_primary_backend(plate_path, self.filemanager)
         written = self.materialization_backend

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.io.atomic import write_if_changed
-from openhcs_omero.io.base import PathLike
-from openhcs_omero.plates.paths import VirtualPath, parse_well, well_name
+from openhcs_omero.plates.paths import PlanePath, SitePath, is_well, parse_well, well_name
 
 if TYPE_CHECKING:
     import zarr
@@ -24,42 +23,27 @@ _AXES = ({"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, {"name
          {"name": "y", "type": "space"}, {"name": "x", "type": "space"})
 Color = tuple[int, int, int]  # red, green, blue
 Index = tuple[int | None, int, int]  # t, channel, z of a plane as its path names it; t is None where no _t stands
+Site = SitePath[Path]
 
 
-@dataclass(frozen=True)
-class _Site:
-    """A site of a well in a plate's folder; `number` counts from 1."""
+def folder_of(site: Site) -> Path:
+    """The folder of a site's image in the store."""
+    row, column = parse_well(site.well)
+    letters = well_name(row, 0).removesuffix("01")
+    return site.plate / STORE / letters / str(column + 1) / str(site.site - 1)
 
-    root: Path
-    well: str
-    number: int
 
-    @classmethod
-    def of(cls, path: PathLike, virtual: VirtualPath) -> _Site:
-        return cls(Path(path).parent.parent, virtual.well or "", virtual.site or 0)
-
-    @property
-    def name(self) -> str:
-        return f"{self.well}_s{self.number:03d}"
-
-    @property
-    def folder(self) -> Path:
-        row, column = parse_well(self.well)
-        letters = well_name(row, 0).removesuffix("01")
-        return self.root / STORE / letters / str(column + 1) / str(self.number - 1)
-
-    def plane(self, index: Index) -> str:
-        """Path of a plane."""
-        t, c, z = index
-        end = "" if t is None else f"_t{t:03d}"
-        return str(self.root / self.well / f"{self.name}_z{z:03d}_c{c:03d}{end}.tif")
+def plane_path(site: Site, index: Index) -> str:
+    """The path of a plane."""
+    t, c, z = index
+    return str(Path(str(PlanePath(site.plate, site.well, site.site, z, c, t))))
 
 
 @dataclass(frozen=True)
 class _Images:
     """What is stored of a site: the full-size array, and the folders of all levels."""
 
-    site: _Site
+    site: Site
     array: zarr.Array
     levels: list[Path]
     named_t: bool
@@ -72,13 +56,6 @@ class _Images:
     def present(self) -> set[Index]:
         """Those that were saved: their chunks are there."""
         return {index for index in self.indices() if _chunk(self.levels[0], _key(index)).exists()}
-
-
-def _is_well(name: str) -> bool:
-    try:
-        return VirtualPath(1, well=name).kind == "well"
-    except ValueError:
-        return False
 
 
 def _key(index: Index) -> tuple[int, int, int]:
@@ -96,7 +73,7 @@ def _stored(root: Path) -> dict[str, list[int]]:
     found: dict[tuple[int, int], list[int]] = {}
     for field in (root / STORE).glob("*/*/*/zarr.json"):
         letters, column, number = field.parts[-4:-1]
-        if number.isdecimal() and _is_well(f"{letters}{int(column):02d}" if column.isdecimal() else ""):
+        if number.isdecimal() and is_well(f"{letters}{int(column):02d}" if column.isdecimal() else ""):
             found.setdefault(parse_well(letters + column), []).append(int(number) + 1)
     return {well_name(*place): sorted(found[place]) for place in sorted(found)}
 
@@ -135,7 +112,7 @@ def _describe_plate(root: Path) -> None:
     if not stored:
         (store / "zarr.json").unlink(missing_ok=True)
         return
-    places = {well: _Site(root, well, 1).folder.parent.relative_to(store) for well in stored}
+    places = {well: folder_of(SitePath(root, well, 1)).parent.relative_to(store) for well in stored}
     rows = list(dict.fromkeys(place.parts[0] for place in places.values()))
     columns = sorted({place.parts[1] for place in places.values()}, key=int)
     for well, place in places.items():

@@ -24,11 +24,22 @@ from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server
 from openhcs_omero.omero.tables import attach_table, is_table
 from openhcs_omero.plates.image import ImageMetadata, NewImage, objects
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import (
+    FilePath,
+    PlanePath,
+    PlatePath,
+    SitePath,
+    VirtualPath,
+    WellPath,
+    make_path,
+    parse_path,
+)
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
 Planes = dict[PlaneIndex, np.ndarray]
+Holder = PlatePath | WellPath[PlatePath] | SitePath[PlatePath]  # of attached files
+ImagePath = SitePath[PlatePath] | PlanePath[PlatePath]
 
 
 class OMEROLocalBackend(VirtualBackend):
@@ -92,11 +103,11 @@ class OMEROLocalBackend(VirtualBackend):
 
     def refresh(self, plate: PathLike | int) -> None:
         """Forget what is known of a plate, by id or path; a derived plate has a path alone. Nothing is asked yet."""
-        path = VirtualPath(plate) if isinstance(plate, int) else _parse_directory(plate)
+        path = PlatePath(plate) if isinstance(plate, int) else _parse_directory(plate).plate
         self._forget(path)
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
-        """Virtual path of what `metadata` describes by the names of VirtualPath's fields: plate_id, well, site ...
+        """Virtual path of what `metadata` describes, by the names of the parts: plate_id, well, site ...
 
         Raises
         ------
@@ -104,7 +115,7 @@ class OMEROLocalBackend(VirtualBackend):
             If there is another key, or the values make no path.
         """
         try:
-            return str(VirtualPath(**metadata))
+            return str(make_path(**metadata))
         except (TypeError, ValueError) as error:
             raise BadData(f"no path can be made of {dict(metadata)}: {error}") from None
 
@@ -112,16 +123,16 @@ class OMEROLocalBackend(VirtualBackend):
         """Virtual paths of all planes and attached files of a plate or a well; a call per 10,000 images."""
         path = _parse_directory(directory)
         self._object(path)
-        plate, base = self._plate(path), replace(path, well=None)
-        holders: dict[Kind, dict[int, VirtualPath]] = {"Plate": {}, "Well": {}, "Image": {}}
-        if path.well is None:
-            holders["Plate"][plate.plate_id] = base
-        for name, well in (plate if path.well is None else plate.only([path.well])).wells.items():
-            holders["Well"][well.well_db_id] = replace(base, well=name)
+        plate, name = self._plate(path), path.well if isinstance(path, WellPath) else None
+        holders: dict[Kind, dict[int, Holder]] = {"Plate": {}, "Well": {}, "Image": {}}
+        if isinstance(path, PlatePath):
+            holders["Plate"][plate.plate_id] = path
+        for well in (plate if name is None else plate.only([name])).wells.values():
+            holders["Well"][well.well_db_id] = WellPath(path.plate, well.well_id)
             for site, image in well.images.items():
-                holders["Image"][image.image_id] = replace(base, well=name, site=site)
+                holders["Image"][image.image_id] = SitePath(path.plate, well.well_id, site)
         files = [file for kind, places in holders.items() for file in self._attached(kind, places)]
-        return sorted(plate.list_paths(path.well, base) + files)
+        return sorted(plate.list_paths(name, path.plate) + files)
 
     def list_attached(self, directory: PathLike) -> list[str]:
         """Virtual paths of the files attached to a plate or a well itself, and not to what is in it; one call."""
@@ -129,12 +140,12 @@ class OMEROLocalBackend(VirtualBackend):
         kind, object_id = self._object(path)
         return sorted(self._attached(kind, {object_id: path}))
 
-    def _attached(self, kind: Kind, places: Mapping[int, VirtualPath]) -> Iterator[str]:
+    def _attached(self, kind: Kind, places: Mapping[int, Holder]) -> Iterator[str]:
         """Virtual paths of the files attached to objects, by the objects' ids and paths."""
         for object_id, texts in texts_of(self.conn, kind, list(places)).items():
             for text in texts:
                 with contextlib.suppress(ValueError):  # other programs' names may be no paths
-                    yield str(replace(places[object_id], name=text.name))
+                    yield str(FilePath(places[object_id], text.name))
 
     def exists(self, path: PathLike) -> bool:
         try:
@@ -144,13 +155,13 @@ class OMEROLocalBackend(VirtualBackend):
         return True
 
     def _plate(self, path: VirtualPath) -> PlateStructure:
-        return self.plate_structure(path.plate_id, path.output)
+        return self.plate_structure(path.plate.plate_id, path.plate.output)
 
-    def _image(self, path: VirtualPath) -> ImageStructure:
+    def _image(self, path: ImagePath) -> ImageStructure:
         """The image that a plane's or a site's path names, or MissingFile."""
         with _missing():
-            image = self._plate(path).image(path.well or "", path.site or 0)
-        if path.kind == "plane" and (path.t, path.channel, path.z) not in _planes_of(image):
+            image = self._plate(path).image(path.well, path.site)
+        if isinstance(path, PlanePath) and (path.t, path.channel, path.z) not in _planes_of(image):
             raise MissingFile(
                 f"there is no plane {path}: the image has {image.size_z} z, {image.size_c} channels and "
                 f"{image.size_t} timepoints, counted from 0, and _t stands in names where there are several"
@@ -159,14 +170,14 @@ class OMEROLocalBackend(VirtualBackend):
 
     def _object(self, path: VirtualPath) -> tuple[Kind, int]:
         """OMERO's class and id of what is under a path, or of what a file is attached to; else MissingFile."""
-        if path.kind == "file":
-            kind, object_id = self._object(replace(path, name=None))
+        if isinstance(path, FilePath):
+            kind, object_id = self._object(path.parent)
             if all(text.name != path.name for text in texts_of(self.conn, kind, [object_id])[object_id]):
                 raise MissingFile(f"there is no file {path}")
             return kind, object_id
-        if path.kind in ("site", "plane"):
+        if isinstance(path, SitePath | PlanePath):
             return "Image", self._image(path).image_id
-        if path.well is None:
+        if isinstance(path, PlatePath):
             return "Plate", self._plate(path).plate_id
         with _missing():
             return "Well", self._plate(path).well(path.well).well_db_id
@@ -176,19 +187,19 @@ class OMEROLocalBackend(VirtualBackend):
     def load(self, path: PathLike) -> Any:
         """A plane as (Y, X), a site as (T, C, Z, Y, X), or what an attached file holds."""
         virtual = _parse_file(path)
-        if virtual.kind == "site":
+        if isinstance(virtual, SitePath):
             return read_site(self.conn, self._image(virtual))
-        if virtual.kind == "plane":
-            return read_plane(self.conn, self._image(virtual), virtual.z or 0, virtual.channel or 0, virtual.t or 0)
+        if isinstance(virtual, PlanePath):
+            return read_plane(self.conn, self._image(virtual), virtual.z, virtual.channel, virtual.t or 0)
         return decode(self.load_bytes(path), path)
 
     def load_bytes(self, path: PathLike) -> bytes:
         """The bytes of an attached file."""
         virtual = _parse_file(path)
-        if virtual.kind != "file":
+        if not isinstance(virtual, FilePath):
             raise BadData(f"{path} is no attached file")
         kind, object_id = self._object(virtual)
-        return read_text(self.conn, kind, object_id, virtual.name or "")
+        return read_text(self.conn, kind, object_id, virtual.name)
 
     # ---- writing
 
@@ -211,62 +222,61 @@ class OMEROLocalBackend(VirtualBackend):
         """
         if len(items) != len(paths):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
-        sites: dict[VirtualPath, Planes | np.ndarray] = {}
-        files: list[tuple[VirtualPath, bytes]] = []
+        sites: dict[SitePath, Planes | np.ndarray] = {}
+        files: list[tuple[FilePath, bytes]] = []
         for data, path in zip(items, map(_parse_file, paths)):
-            if path.kind == "file":
+            if isinstance(path, FilePath):
                 files.append((path, encode(data, str(path), "zlib")))
             else:
                 _collect(sites, path, check_image(data, str(path)))
-        wells: dict[VirtualPath, dict[int, np.ndarray]] = {}
+        wells: dict[WellPath, dict[int, np.ndarray]] = {}
         for site, given in sites.items():
-            wells.setdefault(replace(site, site=None), {})[site.site or 0] = self._complete(site, given)
+            wells.setdefault(site.parent, {})[site.site] = self._complete(site, given)
         for well, images in wells.items():
             self._write_well(well, images)
         for path, data in files:
-            if path.output is not None:
-                self._derive(path)
-            kind, object_id = self._object(replace(path, name=None))
-            save_text(self.conn, kind, object_id, path.name or "", data)
+            if path.plate.output is not None:
+                self._derive(path.plate)
+            kind, object_id = self._object(path.parent)
+            save_text(self.conn, kind, object_id, path.name, data)
             self._attach_table(path, data)
 
-    def _attach_table(self, path: VirtualPath, data: bytes) -> None:
+    def _attach_table(self, path: FilePath, data: bytes) -> None:
         """Have a plate's OMERO.table of a file of features say what the file says."""
-        name = path.name or ""
-        if path.well is None and is_table(name):
-            attach_table(self.conn, load_plate(self.conn, self._plate(path).plate_id, False), name, data)
+        if isinstance(path.parent, PlatePath) and is_table(path.name):
+            attach_table(self.conn, load_plate(self.conn, self._plate(path).plate_id, False), path.name, data)
 
     def ensure_directory(self, directory: PathLike) -> None:
         """Make a derived plate with its wells where it is not there yet; another plate or well has to be there."""
         path = _parse(directory)
-        if path.kind not in ("plate", "well"):
+        if not isinstance(path, PlatePath | WellPath):
             raise BadData(f"{directory} can't be a directory: it is a file's name")
-        if path.output is not None:
-            self._derive(path)
+        if path.plate.output is not None:
+            self._derive(path.plate)
         self._object(path)
 
     def delete(self, path: PathLike) -> None:
         """Delete an attached file, or the last site of a derived plate's well."""
         virtual = _parse_file(path)
         kind, object_id = self._object(virtual)
-        if virtual.kind == "file":
-            delete_text(self.conn, kind, object_id, virtual.name or "")
+        if isinstance(virtual, FilePath):
+            delete_text(self.conn, kind, object_id, virtual.name)
             self._attach_table(virtual, b"")
             return
         image, plate = self._image(virtual), self._plate(virtual)
-        if virtual.output is None:
+        if virtual.plate.output is None:
             raise BadData(f"{path} is of a source plate, whose images are not touched")
-        if virtual.kind == "plane" and image.shape[:3] != (1, 1, 1):
+        if isinstance(virtual, PlanePath) and image.shape[:3] != (1, 1, 1):
             raise BadData(f"{path} is one of several planes of an image: delete the site")
-        if image.site != len(plate.well(virtual.well or "").images):
+        if image.site != len(plate.well(virtual.well).images):
             raise BadData(f"{path} is not the last site of its well: sites have no gap, so delete those after it first")
         queries.delete(self.conn, plate.group_id, WellSample=[image.well_sample_id])
-        self._forget(virtual)
+        self._forget(virtual.plate)
 
-    def _forget(self, path: VirtualPath) -> None:
+    def _forget(self, path: PlatePath) -> None:
         self._structures.pop((path.plate_id, path.output), None)
 
-    def _own(self, path: VirtualPath) -> PlateStructure | None:
+    def _own(self, path: PlatePath) -> PlateStructure | None:
         """This user's own derived plate of a path, which alone is written to; None where there is none yet."""
         known = self._structures.get((path.plate_id, path.output))
         if known is not None and known.plate_id in self._own_ids:
@@ -274,12 +284,12 @@ class OMEROLocalBackend(VirtualBackend):
         own = own_plates(self.conn, self.plate_structure(path.plate_id), path.output or "")
         return self._keep_own(path, own[0]) if own else None
 
-    def _keep_own(self, path: VirtualPath, derived_id: int) -> PlateStructure:
+    def _keep_own(self, path: PlatePath, derived_id: int) -> PlateStructure:
         self._own_ids.add(derived_id)
         self._structures[path.plate_id, path.output] = load_plate(self.conn, derived_id, require_images=False)
         return self._structures[path.plate_id, path.output]
 
-    def _derive(self, path: VirtualPath) -> PlateStructure:
+    def _derive(self, path: PlatePath) -> PlateStructure:
         """This user's own derived plate of a path, made with the wells of its source if it is not there yet."""
         found = self._own(path)
         if found is not None:
@@ -287,12 +297,12 @@ class OMEROLocalBackend(VirtualBackend):
         source = self.plate_structure(path.plate_id)
         return self._keep_own(path, derive_plate(self.conn, source, path.output or "", {}))
 
-    def _complete(self, site: VirtualPath, given: Planes | np.ndarray) -> np.ndarray:
+    def _complete(self, site: SitePath, given: Planes | np.ndarray) -> np.ndarray:
         """A new image's pixels: what is given, and those planes of the present image that are not given."""
         if isinstance(given, np.ndarray):
             return given
         planes: Planes = {}
-        if self._own(site) is None:
+        if self._own(site.plate) is None:
             return _stack(site, given)
         with contextlib.suppress(MissingFile):
             image = self._image(site)
@@ -301,17 +311,17 @@ class OMEROLocalBackend(VirtualBackend):
                 planes = {(t, c, z): present[t or 0, c, z] for t, c, z in _planes_of(image)}
         return _stack(site, planes | given)
 
-    def _write_well(self, path: VirtualPath, images: dict[int, np.ndarray]) -> None:
+    def _write_well(self, path: WellPath, images: dict[int, np.ndarray]) -> None:
         """Write sites of a derived plate's well in one go. The files beside replaced images go over to the new ones."""
-        well, derived = path.well or "", self._derive(path)
+        well, derived = path.well, self._derive(path.plate)
         if well not in derived.wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
         write_well(self.conn, derived.plate_id, well, self._new_images(path, images), {}, whole=False)
-        self._forget(path)
+        self._forget(path.plate)
 
-    def _new_images(self, path: VirtualPath, images: Mapping[int, np.ndarray]) -> dict[int, NewImage]:
+    def _new_images(self, path: WellPath, images: Mapping[int, np.ndarray]) -> dict[int, NewImage]:
         """Images of a well's sites, named and described as those of the source plate, where it has them."""
-        well = self.plate_structure(path.plate_id).wells.get(path.well or "")
+        well = self.plate_structure(path.plate.plate_id).wells.get(path.well)
         origins = {site: image for site, image in well.images.items() if site in images} if well else {}
         described = read_metadata(self.conn, list(origins.values()))
         new = {}
@@ -332,21 +342,21 @@ class OMEROLocalBackend(VirtualBackend):
 
 def _parse(path: PathLike) -> VirtualPath:
     try:
-        return VirtualPath.parse(str(path))
+        return parse_path(str(path))
     except ValueError as error:
         raise BadData(str(error)) from None
 
 
-def _parse_file(path: PathLike) -> VirtualPath:
+def _parse_file(path: PathLike) -> ImagePath | FilePath:
     virtual = _parse(path)
-    if virtual.kind in ("plate", "well"):
+    if isinstance(virtual, PlatePath | WellPath):
         raise BadData(f"{path} is a {virtual.kind}, which is a directory and not a file")
     return virtual
 
 
-def _parse_directory(path: PathLike) -> VirtualPath:
+def _parse_directory(path: PathLike) -> PlatePath | WellPath:
     virtual = _parse(path)
-    if virtual.kind not in ("plate", "well"):
+    if not isinstance(virtual, PlatePath | WellPath):
         raise MissingFile(f"there is no directory {path}")
     return virtual
 
@@ -370,28 +380,27 @@ def _planes_of(image: ImageStructure) -> list[PlaneIndex]:
     ]
 
 
-def _collect(sites: dict[VirtualPath, Planes | np.ndarray], path: VirtualPath, image: np.ndarray) -> None:
+def _collect(sites: dict[SitePath, Planes | np.ndarray], path: ImagePath, image: np.ndarray) -> None:
     """Put an image where its site is collected, if it fits its path."""
-    if path.output is None:
-        derived = replace(path, output="processed")
+    if path.plate.output is None:
+        derived = replace(path, plate=replace(path.plate, output="processed"))
         raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, as {derived}")
-    axes = "(T, C, Z, Y, X)" if path.kind == "site" else "(Y, X)"
-    if image.ndim != (5 if path.kind == "site" else 2):
+    axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
+    if image.ndim != ndim:
         raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
-    site = replace(path, z=None, channel=None, t=None)
-    if path.kind == "site":
-        if site in sites:
+    if isinstance(path, SitePath):
+        if path in sites:
             raise BadData(f"{path} is given twice, or its planes are given too")
-        sites[site] = image
+        sites[path] = image
         return
-    planes = sites.setdefault(site, {})
-    index = (path.t, path.channel or 0, path.z or 0)
+    planes = sites.setdefault(path.parent, {})
+    index = (path.t, path.channel, path.z)
     if isinstance(planes, np.ndarray) or index in planes:
         raise BadData(f"{path} is given twice, or its site is given too")
     planes[index] = image
 
 
-def _stack(site: VirtualPath, planes: Planes) -> np.ndarray:
+def _stack(site: SitePath, planes: Planes) -> np.ndarray:
     """Planes as the (T, C, Z) objects of a new image, if they make one up."""
     timepoints = {t for t, _, _ in planes}
     if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
@@ -400,7 +409,7 @@ def _stack(site: VirtualPath, planes: Planes) -> np.ndarray:
     for t, c, z in np.ndindex(*sizes):
         index = (None if None in timepoints else t, c, z)
         if index not in planes:
-            hole = replace(site, z=z, channel=c, t=index[0])
+            hole = PlanePath(site.plate, site.well, site.site, z, c, index[0])
             raise BadData(
                 f"{hole} is missing: images in OMERO have no holes, so save it in one save_batch with the others"
             )

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import PurePath
 from typing import Any
 
 from openhcs_omero.io.base import BadData, PathLike, StorageBackend
 from openhcs_omero.io.formats import decode, encode
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import FilePath, parse_inside
 
 
 class StagedFiles(StorageBackend):
@@ -40,14 +41,15 @@ class StagedFiles(StorageBackend):
                             f"{', '.join(map(str, self._sites))}")
         if not str(path).startswith(f"{well}/"):
             raise elsewhere
-        try:  # below the plate, paths are those of plates in OMERO
-            place = VirtualPath.parse(f"/omero/plate_1/{str(path).removeprefix(f'{self._plate}/')}")
+        try:
+            place = parse_inside(PurePath(self._plate), str(path).removeprefix(f"{self._plate}/"))
         except ValueError:
             raise BadData(f"{path} can't be saved: expected {well}/<name> or {well}/{self._well}_s001_<name>, the name "
                           "with an ending") from None
-        if place.site not in (None, *self._sites):
+        site = place.parent if isinstance(place, FilePath) else place
+        if getattr(site, "site", None) not in (None, *self._sites):
             raise elsewhere
-        if place.kind != "file":
+        if not isinstance(place, FilePath):
             raise BadData(f"a step can't save {path}: the workflow writes the image that the steps return")
         self.files[str(path)] = encode(data, str(path), "zlib")
 

@@ -10,6 +10,7 @@ layout is described at https://ngff.openmicroscopy.org/0.5 (plate, well and mult
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,18 +30,19 @@ from openhcs_omero.io.ngff import (
     VERSION,
     Color,
     Index,
+    Site,
     _channels,
     _chunk,
     _describe_plate,
     _Images,
-    _is_well,
     _key,
     _multiscale,
-    _Site,
     _stored,
     _write_group,
+    folder_of,
+    plane_path,
 )
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
 SMALLEST = 256  # px; images are halved until their longer side is no longer than that
 
@@ -58,15 +60,15 @@ class ZarrBackend(StorageBackend):
 
     def load(self, path: PathLike) -> Any:
         virtual = _parse(path)
-        if virtual.kind == "file":
+        if isinstance(virtual, FilePath):
             return self._disk.load(path)
-        images = _read(_Site.of(path, virtual))
-        missing = sorted((images.indices() if virtual.kind == "site" else {_index(virtual)}) - images.present())
+        images = _read(_site(virtual))
+        missing = sorted((images.indices() if isinstance(virtual, SitePath) else {_index(virtual)}) - images.present())
         if missing or not images.present():
-            raise MissingFile(f"there is no plane {images.site.plane(missing[0])}" if missing and virtual.kind == "site"
-                              else f"there is no file {path}")
+            raise MissingFile(f"there is no plane {plane_path(images.site, missing[0])}"
+                              if missing and isinstance(virtual, SitePath) else f"there is no file {path}")
         with _telling(path, "read"):
-            pixels = np.asarray(images.array[...] if virtual.kind == "site" else images.array[_key(_index(virtual))])
+            pixels = np.asarray(images.array[... if isinstance(virtual, SitePath) else _key(_index(virtual))])
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
     def save(self, data: Any, path: PathLike) -> None:
@@ -76,17 +78,17 @@ class ZarrBackend(StorageBackend):
         """Write several files; all are checked before the first is written. A site's planes are best saved so."""
         if len(items) != len(paths):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
-        sites: dict[_Site, dict[Index, np.ndarray] | np.ndarray] = {}
+        sites: dict[Site, dict[Index, np.ndarray] | np.ndarray] = {}
         files: list[tuple[Any, PathLike]] = []
         for data, path in zip(items, paths):
             virtual = _parse(path)
-            if virtual.kind == "file":
+            if isinstance(virtual, FilePath):
                 files.append((data, path))
             else:
-                _collect(sites, _Site.of(path, virtual), virtual, check_image(data, path), path)
+                _collect(sites, virtual, check_image(data, path))
         for site, given in sites.items():
-            self._disk.ensure_directory(site.root / site.well)
-            with _telling(site.folder, "written"), _locked(site.root):
+            self._disk.ensure_directory(site.plate / site.well)
+            with _telling(folder_of(site), "written"), _locked(site.plate):
                 _write(site, given)
         for data, path in files:
             self._disk.save(data, path)
@@ -95,10 +97,10 @@ class ZarrBackend(StorageBackend):
                  pixel_size: tuple[float | None, float | None, float | None]) -> None:
         """Note a site's channel names and colours, one per channel or none at all, and pixel size, (z, y, x) in
         micrometres, where viewers look for them; saving the site again forgets them."""
-        site = _Site.of(path, _parse(path))
-        with _locked(site.root), _telling(path, "written"):
+        site = _site(_parse(path))
+        with _locked(site.plate), _telling(path, "written"):
             images = _read(site)
-            _write_group(site.folder, {
+            _write_group(folder_of(site), {
                 "ome": {"version": VERSION,
                         "multiscales": [_multiscale(site.name, len(images.levels), pixel_size)],
                         "omero": {"channels": _channels(images, channel_names or [None] * images.array.shape[1],
@@ -108,10 +110,10 @@ class ZarrBackend(StorageBackend):
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that a plane or a file is in, or MissingFile."""
         virtual = _parse(path)
-        if virtual.kind == "site":
+        if isinstance(virtual, SitePath):
             raise BadData(f"{path} is a site, which is in several files")
-        file = Path(path) if virtual.kind == "file" else _chunk(
-            _read(_Site.of(path, virtual)).levels[0], _key(_index(virtual)))
+        file = Path(path) if isinstance(virtual, FilePath) else _chunk(
+            _read(_site(virtual)).levels[0], _key(_index(virtual)))
         if not file.exists():
             raise MissingFile(f"there is no file {path}")
         return file
@@ -120,48 +122,47 @@ class ZarrBackend(StorageBackend):
         top = Path(directory)
         if not top.is_dir():
             raise MissingFile(f"there is no directory {directory}")
-        found = _planes_below(top.parent, top.name) if _is_well(top.name) else []
+        found = _planes_below(top.parent, top.name) if is_well(top.name) else []
         for folder, folders, names in os.walk(top):
             if STORE in folders:
                 found += _planes_below(Path(folder))
             folders[:] = [name for name in folders if name != STORE and not name.startswith(".")]
             paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
-            found += [path for path in paths if _kind(path) == "file"]
+            found += [path for path in paths if isinstance(_parsed(path), FilePath)]
         return sorted(found)
 
     def exists(self, path: PathLike) -> bool:
         if Path(path).is_dir():
             return True
-        kind = _kind(path)
-        if kind in (None, "file"):
-            return kind is not None and self._disk.exists(path)
-        virtual = _parse(path)
+        virtual = _parsed(path)
+        if virtual is None or isinstance(virtual, FilePath):
+            return virtual is not None and self._disk.exists(path)
         with contextlib.suppress(MissingFile):
-            present = _read(_Site.of(path, virtual)).present()
-            return bool(present) if kind == "site" else _index(virtual) in present
+            present = _read(_site(virtual)).present()
+            return bool(present) if isinstance(virtual, SitePath) else _index(virtual) in present
         return False
 
     def delete(self, path: PathLike) -> None:
         virtual = _parse(path)
-        if virtual.kind == "file":
+        if isinstance(virtual, FilePath):
             self._disk.delete(path)
             return
-        site = _Site.of(path, virtual)
-        with _locked(site.root):
+        site = _site(virtual)
+        with _locked(site.plate):
             images = _read(site)
-            doomed = images.present() if virtual.kind == "site" else {_index(virtual)}
+            doomed = images.present() if isinstance(virtual, SitePath) else {_index(virtual)}
             if not doomed or not doomed <= images.present():
                 raise MissingFile(f"there is no file {path}")
             with _telling(path, "deleted"):
                 if doomed == images.present():
-                    delete_folder(site.folder)
-                    for folder in site.folder.parents[:3]:  # the well, the row and the store, where they are empty now
+                    delete_folder(folder_of(site))
+                    for folder in folder_of(site).parents[:3]:  # the well, the row and the store, if empty now
                         if not any(path.is_dir() for path in folder.iterdir()):
                             delete_folder(folder)
-                    _describe_plate(site.root)
+                    _describe_plate(site.plate)
                 else:
-                    for level in images.levels:
-                        _chunk(level, _key(_index(virtual))).unlink()
+                    for level, index in itertools.product(images.levels, doomed):
+                        _chunk(level, _key(index)).unlink()
 
     def ensure_directory(self, directory: PathLike) -> None:
         self._disk.ensure_directory(directory)
@@ -169,30 +170,38 @@ class ZarrBackend(StorageBackend):
 
 # ---- paths
 
-def _parse(path: PathLike) -> VirtualPath:
-    """What a path names, whatever folder the plate is in."""
-    name, well = Path(path).name, Path(path).parent.name
-    inside = f"{well}/{name}" if _is_well(well) else name
+Named = SitePath[Path] | PlanePath[Path] | FilePath[Path]
+
+
+def _parse(path: PathLike) -> Named:
+    """The site, plane or file that a path names; BadData if it names none."""
+    virtual = _parsed(path)
+    if virtual is None:
+        raise BadData(f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
+                      "file's name with an ending in the plate, in the well or after <WELL>_s001_")
+    return virtual
+
+
+def _parsed(path: PathLike) -> Named | None:
+    """The site, plane or file that a path names; None if it names none. The plate may be in any folder."""
+    folder, name = Path(path).parent, Path(path).name
     try:
-        virtual = VirtualPath.parse(f"/omero/plate_1/{inside}")
-        if virtual.kind in ("site", "plane", "file"):
-            return virtual
+        virtual = (parse_inside(folder.parent, f"{folder.name}/{name}") if is_well(folder.name)
+                   else parse_inside(folder, name))
     except ValueError:
-        pass
-    raise BadData(f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
-                  "file's name with an ending in the plate, in the well or after <WELL>_s001_")
-
-
-def _kind(path: PathLike) -> str | None:
-    """"site", "plane", "file", or None for what is no path."""
-    try:
-        return _parse(path).kind
-    except BadData:
         return None
+    return virtual if isinstance(virtual, SitePath | PlanePath | FilePath) else None
 
 
-def _index(virtual: VirtualPath) -> Index:
-    return virtual.t, virtual.channel or 0, virtual.z or 0
+def _site(virtual: Named) -> Site:
+    """The site of an image's path."""
+    if isinstance(virtual, FilePath):
+        raise BadData(f"{virtual} is no image")
+    return virtual if isinstance(virtual, SitePath) else virtual.parent
+
+
+def _index(virtual: PlanePath[Path]) -> Index:
+    return virtual.t, virtual.channel, virtual.z
 
 
 def _planes_below(root: Path, only: str | None = None) -> list[str]:
@@ -200,48 +209,48 @@ def _planes_below(root: Path, only: str | None = None) -> list[str]:
     found = []
     for well, numbers in _stored(root).items():
         if only in (None, well):
-            for site in (_Site(root, well, number) for number in numbers):
-                found += [site.plane(index) for index in _read(site).present()]
+            for site in (SitePath(root, well, number) for number in numbers):
+                found += [plane_path(site, index) for index in _read(site).present()]
     return found
 
 
 # ---- reading and writing arrays
 
-def _read(site: _Site) -> _Images:
+def _read(site: Site) -> _Images:
     import zarr
 
-    document = site.folder / "zarr.json"
+    document = folder_of(site) / "zarr.json"
     if not document.exists():
-        raise MissingFile(f"there is no image {site.root / site.well / site.name}.tif")
+        raise MissingFile(f"there is no image {site}")
     with _telling(document, "read"):
         attributes = json.loads(document.read_text())["attributes"]
-        paths = [site.folder / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
+        paths = [folder_of(site) / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
         named_t = bool(attributes[_NAMESPACE]["named_t"])
         return _Images(site, zarr.open_array(paths[0], mode="r"), paths, named_t)
 
 
-def _collect(sites: dict[_Site, dict[Index, np.ndarray] | np.ndarray], site: _Site, virtual: VirtualPath,
-             image: np.ndarray, path: PathLike) -> None:
+def _collect(sites: dict[Site, dict[Index, np.ndarray] | np.ndarray], path: SitePath[Path] | PlanePath[Path],
+             image: np.ndarray) -> None:
     """Put an image where its site is collected, if it fits its path."""
-    if image.ndim != (5 if virtual.kind == "site" else 2):
-        axes = "(T, C, Z, Y, X)" if virtual.kind == "site" else "(Y, X)"
-        raise BadData(f"{path} is a {virtual.kind} and takes the axes {axes}, this array has the shape {image.shape}")
-    if virtual.kind == "site":
-        if site in sites:
+    axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
+    if image.ndim != ndim:
+        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
+    if isinstance(path, SitePath):
+        if path in sites:
             raise BadData(f"{path} is given twice, or its planes are given too")
-        sites[site] = image
+        sites[path] = image
         return
-    planes = sites.setdefault(site, {})
-    if isinstance(planes, np.ndarray) or _index(virtual) in planes:
+    planes = sites.setdefault(path.parent, {})
+    if isinstance(planes, np.ndarray) or _index(path) in planes:
         raise BadData(f"{path} is given twice, or its site is given too")
-    planes[_index(virtual)] = image
+    planes[_index(path)] = image
     if len({(plane.shape, plane.dtype) for plane in planes.values()}) > 1:
         raise BadData(f"{path}: all planes of a site have one size and type")
     if len({index[0] is None for index in planes}) > 1:
         raise BadData(f"{path}: _t stands in the names of all planes of a site or of none")
 
 
-def _write(site: _Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
+def _write(site: Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
     """Write what is given of a site; what there is of it already stays unless it is replaced."""
     if isinstance(given, np.ndarray):
         named_t = given.shape[0] > 1
@@ -258,18 +267,19 @@ def _write(site: _Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
         return
     index, plane = next(iter(given.items()))
     if (plane.shape, plane.dtype) != (images.array.shape[3:], images.array.dtype):
-        raise BadData(f"{site.plane(index)} is {plane.shape} {plane.dtype}, but the site's other planes are "
+        raise BadData(f"{plane_path(site, index)} is {plane.shape} {plane.dtype}, but the site's other planes are "
                       f"{images.array.shape[3:]} {images.array.dtype}: all planes of a site have one size and type")
     if (index[0] is not None) != images.named_t:
-        raise BadData(f"{site.plane(index)}: _t stands in the names of all planes of a site or of none")
+        raise BadData(f"{plane_path(site, index)}: _t stands in the names of all planes of a site or of none")
     _write_planes(images.levels, given)
 
 
-def _write_whole(site: _Site, planes: Mapping[Index, np.ndarray], named_t: bool) -> None:
+def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) -> None:
     """Write a site in the place of what is there."""
     import zarr
 
-    with replacing(site.folder, draft_in=site.root) as draft:  # in the store, other readers would take it for a group
+    # a draft in the store would be a group to other readers
+    with replacing(folder_of(site), draft_in=site.plate) as draft:
         sample = next(iter(planes.values()))
         sizes = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
         shapes = _shapes(sample.shape)
@@ -280,7 +290,7 @@ def _write_whole(site: _Site, planes: Mapping[Index, np.ndarray], named_t: bool)
         _write_planes([draft / str(level) for level in range(len(shapes))], planes)
         _write_group(draft, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
                              _NAMESPACE: {"named_t": named_t}})
-    _describe_plate(site.root)
+    _describe_plate(site.plate)
 
 
 def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
-PlatePath = str | int | Path
+PlateLike = str | int | Path
 Plane = tuple[int, int, int]  # t, c, z, from 0
 
 
@@ -71,7 +71,7 @@ class MicroscopeHandler(ABC):
         """The backends that these plates can be read from, the preferred one first."""
 
     @abstractmethod
-    def parse(self, plate_path: PlatePath) -> PlateListing:
+    def parse(self, plate_path: PlateLike) -> PlateListing:
         """Find out what is in a plate.
 
         Raises
@@ -80,48 +80,48 @@ class MicroscopeHandler(ABC):
             Naming what is missing, twice there or not understood.
         """
 
-    def get_primary_backend(self, plate_path: PlatePath, filemanager: FileManager) -> str:
+    def get_primary_backend(self, plate_path: PlateLike, filemanager: FileManager) -> str:
         """Name of the backend that a plate is read from."""
         return self.compatible_backends[0].value
 
-    def listing(self, plate_path: PlatePath) -> PlateListing:
+    def listing(self, plate_path: PlateLike) -> PlateListing:
         """The plate's listing, from the cache where it is there."""
         key = str(plate_path)
         if key not in self._listings:
             self._listings[key] = self.parse(plate_path)
         return self._listings[key]
 
-    def structure(self, plate_path: PlatePath) -> PlateStructure:
+    def structure(self, plate_path: PlateLike) -> PlateStructure:
         """Wells, sites and sizes of the plate."""
         return self.listing(plate_path).structure
 
-    def refresh(self, plate_path: PlatePath) -> None:
+    def refresh(self, plate_path: PlateLike) -> None:
         """Forget what is known of a plate."""
         self._listings.pop(str(plate_path), None)
 
-    def get_channel_values(self, plate_path: PlatePath) -> dict[int, str | None]:
+    def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
         """Channels from 0, as in paths, with their names."""
         listing = self.listing(plate_path)
         names = listing.channel_names
         return {c: names[c] if c < len(names) else None for c in range(listing.structure.max_c)}
 
-    def get_z_index_values(self, plate_path: PlatePath) -> list[int]:
+    def get_z_index_values(self, plate_path: PlateLike) -> list[int]:
         """Planes of a stack, from 0."""
         return list(range(self.listing(plate_path).structure.max_z))
 
-    def get_timepoint_values(self, plate_path: PlatePath) -> list[int]:
+    def get_timepoint_values(self, plate_path: PlateLike) -> list[int]:
         """Timepoints, from 0."""
         return list(range(self.listing(plate_path).structure.max_t))
 
-    def get_site_values(self, plate_path: PlatePath) -> list[int]:
+    def get_site_values(self, plate_path: PlateLike) -> list[int]:
         """Sites of a well, from 1."""
         return list(range(1, self.listing(plate_path).structure.max_sites + 1))
 
-    def get_well_values(self, plate_path: PlatePath) -> list[str]:
+    def get_well_values(self, plate_path: PlateLike) -> list[str]:
         """Wells in the plate's order."""
         return list(self.listing(plate_path).structure.wells)
 
-    def load_site(self, plate_path: PlatePath, well: str, site: int, filemanager: FileManager) -> np.ndarray:
+    def load_site(self, plate_path: PlateLike, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         """Read a site.
 
         Returns

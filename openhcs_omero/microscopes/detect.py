@@ -6,7 +6,7 @@ from pathlib import Path
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
-from openhcs_omero.microscopes.base import MicroscopeHandler, PlatePath
+from openhcs_omero.microscopes.base import MicroscopeHandler, PlateLike
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
@@ -17,7 +17,7 @@ from openhcs_omero.plates.paths import plate_of
 FOLDERS = (OpenHCSHandler, OperaPhenixHandler, ImageXpressHandler)
 
 
-def handler_of(plate_path: PlatePath, registry: Mapping[str, StorageBackend] = storage_registry) -> MicroscopeHandler:
+def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = storage_registry) -> MicroscopeHandler:
     """The handler for a plate: an id or a virtual path in OMERO, or a folder.
 
     Parameters

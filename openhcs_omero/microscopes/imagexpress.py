@@ -19,8 +19,8 @@ from openhcs_omero.microscopes.base import (
     Backend,
     MicroscopeHandler,
     PlaneFile,
+    PlateLike,
     PlateListing,
-    PlatePath,
     arrange,
     opened,
     plane_size,
@@ -55,7 +55,7 @@ class ImageXpressHandler(MicroscopeHandler):
         return any(_htd_files(place) or any(parse_name(path.name) for path in place.iterdir())
                    for place in (*outer, *inner))
 
-    def parse(self, plate_path: PlatePath) -> PlateListing:
+    def parse(self, plate_path: PlateLike) -> PlateListing:
         folder = Path(str(plate_path))
         htd = find_htd(folder)
         planes = list(_planes(folder))

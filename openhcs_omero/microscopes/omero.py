@@ -7,10 +7,10 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing, PlatePath
+from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateLike, PlateListing
 from openhcs_omero.omero import pixels
 from openhcs_omero.plates.image import ImageMetadata
-from openhcs_omero.plates.paths import VirtualPath, plate_of
+from openhcs_omero.plates.paths import PlatePath, plate_of
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 
@@ -34,18 +34,18 @@ class OMEROHandler(MicroscopeHandler):
     def compatible_backends(self) -> list[Backend]:
         return [Backend.OMERO_LOCAL]
 
-    def structure(self, plate_path: PlatePath) -> PlateStructure:
+    def structure(self, plate_path: PlateLike) -> PlateStructure:
         path = _in_omero(plate_path)
         return self.backend.plate_structure(path.plate_id, path.output)
 
-    def parse(self, plate_path: PlatePath) -> PlateListing:
+    def parse(self, plate_path: PlateLike) -> PlateListing:
         structure = self.structure(plate_path)
         first = next((image for _, image in structure.images()), None)
         described = {} if first is None else pixels.read_metadata(self.backend.conn, [first])
         metadata = described[first.image_id] if first else ImageMetadata()
         return PlateListing(structure, Backend.OMERO_LOCAL, {}, metadata.channel_names, metadata.pixel_size)
 
-    def refresh(self, plate_path: PlatePath) -> None:
+    def refresh(self, plate_path: PlateLike) -> None:
         path = _in_omero(plate_path)
         self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}
         self.backend.refresh(str(path))
@@ -69,7 +69,7 @@ class OMEROHandler(MicroscopeHandler):
         return {site: described.get(image.image_id, ImageMetadata()) for site, image in images.items()}
 
 
-def _in_omero(plate_path: PlatePath) -> VirtualPath:
+def _in_omero(plate_path: PlateLike) -> PlatePath:
     path = plate_of(plate_path)
     if path is None:
         raise PlateError(f"{plate_path} is no plate in OMERO: expected an id or /omero/plate_<id>[_<output>]")

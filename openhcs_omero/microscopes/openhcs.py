@@ -20,13 +20,13 @@ from openhcs_omero.microscopes.base import (
     Backend,
     MicroscopeHandler,
     PlaneFile,
+    PlateLike,
     PlateListing,
-    PlatePath,
     arrange,
     plane_size,
     structure_of,
 )
-from openhcs_omero.plates.paths import VirtualPath, well_name
+from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
 
 _FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?",
                    re.IGNORECASE)
@@ -49,11 +49,11 @@ class OpenHCSHandler(MicroscopeHandler):
         """Whether a folder holds such a plate."""
         return (folder / METADATA).is_file()
 
-    def get_primary_backend(self, plate_path: PlatePath, filemanager: FileManager) -> str:
+    def get_primary_backend(self, plate_path: PlateLike, filemanager: FileManager) -> str:
         """Of the backends that the metadata name, the first that is compatible."""
         return _main(Path(str(plate_path))).backend.value
 
-    def parse(self, plate_path: PlatePath) -> PlateListing:
+    def parse(self, plate_path: PlateLike) -> PlateListing:
         folder = Path(str(plate_path))
         main = _main(folder)
         parse = _parser(main)
@@ -163,14 +163,11 @@ def _phenix(name: str) -> Numbers | None:
 
 def _virtual(name: str) -> Numbers | None:
     """A01_s001_z000_c000_t000.tif, as this software writes it"""
-    well = name.partition("_")[0]
     try:
-        path = VirtualPath.parse(f"/omero/plate_1/{well}/{name}")
+        path = parse_inside(Path(), f"{name.partition('_')[0]}/{name}")
     except ValueError:
         return None
-    if path.kind != "plane":
-        return None
-    return well, path.site or 0, path.t or 0, path.channel or 0, path.z or 0
+    return (path.well, path.site, path.t or 0, path.channel, path.z) if isinstance(path, PlanePath) else None
 
 
 _PARSERS: dict[str, Callable[[str], Numbers | None]] = {

@@ -18,8 +18,8 @@ from openhcs_omero.microscopes.base import (
     Backend,
     MicroscopeHandler,
     PlaneFile,
+    PlateLike,
     PlateListing,
-    PlatePath,
     arrange,
     plane_size,
     structure_of,
@@ -49,7 +49,7 @@ class OperaPhenixHandler(MicroscopeHandler):
         return find_index(folder) is not None or any(
             parse_name(path.name) for place in places for path in place.iterdir())
 
-    def parse(self, plate_path: PlatePath) -> PlateListing:
+    def parse(self, plate_path: PlateLike) -> PlateListing:
         folder = Path(str(plate_path))
         if not folder.is_dir():
             raise PlateError(f"there is no folder {folder}")

@@ -1,25 +1,25 @@
-"""Virtual paths: what a plane, a site, a well, a plate or an attached file in OMERO is called.
+"""Virtual paths: the names of plates, wells, sites, planes and attached files.
 
-    /omero/plate_7                                   a plate          /omero/plate_7_processed   its derived plate
-    /omero/plate_7/A01                               a well
-    /omero/plate_7/A01/A01_s001.tif                  a site, all of its planes
-    /omero/plate_7/A01/A01_s001_z000_c000[_t000].tif a plane
-    /omero/plate_7/x.csv                             a file attached to the plate
-    /omero/plate_7/A01/x.csv                         a file attached to the well
-    /omero/plate_7/A01/A01_s001_x.csv                a file attached to the site's image
+    /omero/plate_7                                   PlatePath   a plate; /omero/plate_7_processed is derived from it
+    /omero/plate_7/A01                               WellPath    a well
+    /omero/plate_7/A01/A01_s001.tif                  SitePath    a site, with all of its planes
+    /omero/plate_7/A01/A01_s001_z000_c000[_t000].tif PlanePath   a plane
+    /omero/plate_7/x.csv                             FilePath    a file attached to the plate
+    /omero/plate_7/A01/x.csv                         FilePath    a file attached to the well
+    /omero/plate_7/A01/A01_s001_x.csv                FilePath    a file attached to the site's image
 
-Sites count from 1; z, channel and t from 0. Every path has exactly one spelling.
+Sites count from 1; z, channel and t from 0. Every path has exactly one spelling. Plates in folders use the same names
+below their folder: there `plate` is a `pathlib` path instead of a `PlatePath`.
 """
+from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, ClassVar, Generic, TypeVar
 
 from openhcs_omero.errors import PlateError
-
-Kind = Literal["plate", "well", "site", "plane", "file"]
 
 _NUMBER = r"(?:[0-9]{3}|[1-9][0-9]{3,})"
 _PLATE = re.compile(r"plate_([1-9][0-9]*)(?:_([A-Za-z0-9][A-Za-z0-9_-]*))?")
@@ -27,9 +27,9 @@ _WELL = re.compile(r"[A-Z]{1,2}(?:0[1-9]|[1-9][0-9]{1,2})")
 _LOOSE_WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]{0,2})")
 _SITE = re.compile(rf"([A-Z]+[0-9]+)_s({_NUMBER})(?:\.tif|_(.+))", re.DOTALL)
 _PLANE = re.compile(rf"z({_NUMBER})_c({_NUMBER})(?:_t({_NUMBER}))?\.tif")
-# what looks like a site or a plane and is none must not pass for a file's name
-_MISSPELT_SITE = re.compile(r"[A-Za-z]{1,2}[0-9]+_s[0-9]", re.ASCII)
-_MISSPELT_PLANE = re.compile(r"z[0-9].*\.tiff?", re.IGNORECASE | re.DOTALL)
+# a misspelled site or plane must not pass as the name of a file
+_MISSPELLED_SITE = re.compile(r"[A-Za-z]{1,2}[0-9]+_s[0-9]", re.ASCII)
+_MISSPELLED_PLANE = re.compile(r"z[0-9].*\.tiff?", re.IGNORECASE | re.DOTALL)
 _NAME = re.compile(r"[^/\\.\s\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*\.[A-Za-z0-9]+")
 
 EXPECTED = (
@@ -37,6 +37,8 @@ EXPECTED = (
     "or the name of an attached file in a plate, a well or after <WELL>_s001_"
 )
 
+
+# ---- wells
 
 def well_name(row: int, column: int) -> str:
     """Name of the well at `row` and `column`, both from 0: (0, 0) is A01, (31, 47) is AF48."""
@@ -119,113 +121,225 @@ def _wells_of(item: str, wells: dict[tuple[int, int], str]) -> set[tuple[int, in
     return inside
 
 
+def is_well(name: str) -> bool:
+    """Whether `name` is a well's name as paths spell it, like A01."""
+    return _WELL.fullmatch(name) is not None
+
+
+# ---- paths
+
 @dataclass(frozen=True)
-class VirtualPath:
-    """One thing in OMERO, named by where it is; ``str()`` formats it and `parse` reads it back.
+class PlatePath:
+    """A plate in OMERO.
 
     Parameters
     ----------
     plate_id
-        OMERO's id of the plate; of the source plate where `output` names one of its derived plates.
+        OMERO's id of the plate; that of the source plate where `output` is given.
     output
-        Name of the derived plate's output, letters, digits, ``_`` and ``-``.
-    well
-        Well name like ``A01``.
-    site
-        From 1, in the order of the well's samples.
-    z, channel, t
-        From 0; z and channel together name a plane, `t` stands only in plates with several timepoints.
-    name
-        Name of a file that is attached to the plate, the well or the site's image.
+        Output whose derived plate this is; letters, digits, ``_`` and ``-``.
 
     Raises
     ------
     ValueError
-        If the parts do not make a path.
+        If the parts make no path; all classes of paths raise it.
     """
 
+    kind: ClassVar[str] = "plate"
     plate_id: int
     output: str | None = None
-    well: str | None = None
-    site: int | None = None
-    z: int | None = None
-    channel: int | None = None
-    t: int | None = None
-    name: str | None = None
 
     def __post_init__(self) -> None:
-        problem = self._problem()
-        if problem:
-            raise ValueError(f"not a virtual path: {problem}; {EXPECTED}")
-
-    def _problem(self) -> str | None:
-        numbers = (self.site, self.z, self.channel, self.t)
-        plate = f"plate_{self.plate_id}" + ("" if self.output is None else f"_{self.output}")
-        if not _PLATE.fullmatch(plate):
-            return f"{plate!r} is not a plate"
-        if self.well is not None and not _WELL.fullmatch(self.well):
-            return f"{self.well!r} is not a well like A01"
-        if any(number is not None and number < 0 for number in numbers) or self.site == 0:
-            return "sites count from 1; z, channel and t from 0"
-        if self.site is not None and self.well is None:
-            return "a site needs its well"
-        plane = (self.z is not None, self.channel is not None)
-        if (any(plane) or self.t is not None) and not (all(plane) and self.site is not None):
-            return "a plane needs its site, z and channel"
-        return None if self.name is None else self._problem_of_name(self.name)
-
-    def _problem_of_name(self, name: str) -> str | None:
-        if self.z is not None:
-            return "a plane has no attached file"
-        if not _NAME.fullmatch(name) or name != name.rstrip():
-            return f"{name!r} is not a file's name with an ending"
-        tiff = name.lower().endswith((".tif", ".tiff"))
-        if self.site is None and (_MISSPELT_SITE.match(name) or tiff):
-            return f"{name!r} is not the name of a site or a plane"
-        return f"{name!r} is not the name of a plane" if _MISSPELT_PLANE.fullmatch(name) else None
-
-    @classmethod
-    def parse(cls, text: str) -> "VirtualPath":
-        """Read a path; a slash may end that of a plate or a well.
-
-        Raises
-        ------
-        ValueError
-            If `text` is not a virtual path; it says what was expected.
-        """
-        parts = text.removesuffix("/").split("/")
-        match = _PLATE.fullmatch(parts[2]) if parts[:2] == ["", "omero"] and 3 <= len(parts) <= 5 else None
-        if not match:
-            raise ValueError(f"{text!r} is not a virtual path: {EXPECTED}")
-        try:
-            path = cls(int(match[1]), match[2], **_read_rest(parts[3:]))
-        except ValueError as error:
-            raise ValueError(f"{text!r} is {error}") from None
-        if text.endswith("/") and path.kind not in ("plate", "well"):
-            raise ValueError(f"{text!r} is not a virtual path: a slash ends only plates and wells; {EXPECTED}")
-        return path
+        name = str(self).removeprefix("/omero/")
+        _check(_PLATE.fullmatch(name), f"{name!r} is not a plate")
 
     @property
-    def kind(self) -> Kind:
-        """What the path names: "plate", "well", "site", "plane" or (an attached) "file"."""
-        if self.name is not None:
-            return "file"
-        if self.z is not None:
-            return "plane"
-        return "plate" if self.well is None else "well" if self.site is None else "site"
+    def plate(self) -> PlatePath:
+        """The plate itself, as all other paths have one."""
+        return self
 
     def __str__(self) -> str:
-        parts = ["", "omero", f"plate_{self.plate_id}" + ("" if self.output is None else f"_{self.output}")]
-        if self.well is not None:
-            parts.append(self.well)
-        if self.site is None:
-            return "/".join(parts if self.name is None else [*parts, self.name])
-        site = f"{self.well}_s{self.site:03d}"
-        if self.name is not None:
-            return "/".join([*parts, f"{site}_{self.name}"])
-        if self.z is not None:
-            site += f"_z{self.z:03d}_c{self.channel:03d}" + ("" if self.t is None else f"_t{self.t:03d}")
-        return "/".join([*parts, f"{site}.tif"])
+        return f"/omero/plate_{self.plate_id}" + ("" if self.output is None else f"_{self.output}")
+
+
+Plate = TypeVar("Plate", bound=PlatePath | PurePath)
+
+
+@dataclass(frozen=True)
+class WellPath(Generic[Plate]):
+    """A well of a plate, by its name."""
+
+    kind: ClassVar[str] = "well"
+    plate: Plate
+    well: str
+
+    def __post_init__(self) -> None:
+        _check(is_well(self.well), f"{self.well!r} is not a well like A01")
+
+    def __str__(self) -> str:
+        return f"{self.plate}/{self.well}"
+
+
+@dataclass(frozen=True)
+class SitePath(Generic[Plate]):
+    """A site of a well; `site` counts from 1, in the order of the well's samples."""
+
+    kind: ClassVar[str] = "site"
+    plate: Plate
+    well: str
+    site: int
+
+    def __post_init__(self) -> None:
+        _check(is_well(self.well), f"{self.well!r} is not a well like A01")
+        _check(self.site > 0, "sites count from 1")
+
+    @property
+    def parent(self) -> WellPath[Plate]:
+        """The site's well."""
+        return WellPath(self.plate, self.well)
+
+    @property
+    def name(self) -> str:
+        """The site's name, like A01_s001."""
+        return f"{self.well}_s{self.site:03d}"
+
+    @property
+    def stem(self) -> str:
+        """The path without its ending, as the paths of the site's planes and files begin."""
+        return f"{self.parent}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.stem}.tif"
+
+
+@dataclass(frozen=True)
+class PlanePath(Generic[Plate]):
+    """A plane of a site; `z`, `channel` and `t` count from 0, and `t` is None where there is only one timepoint."""
+
+    kind: ClassVar[str] = "plane"
+    plate: Plate
+    well: str
+    site: int
+    z: int
+    channel: int
+    t: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(min(self.z, self.channel, self.t or 0) >= 0, "z, channel and t count from 0")
+        _ = self.parent  # checks well and site
+
+    @property
+    def parent(self) -> SitePath[Plate]:
+        """The plane's site."""
+        return SitePath(self.plate, self.well, self.site)
+
+    def __str__(self) -> str:
+        end = "" if self.t is None else f"_t{self.t:03d}"
+        return f"{self.parent.stem}_z{self.z:03d}_c{self.channel:03d}{end}.tif"
+
+
+@dataclass(frozen=True)
+class FilePath(Generic[Plate]):
+    """A file attached to a plate, a well or a site's image, which is its `parent`."""
+
+    kind: ClassVar[str] = "file"
+    parent: Plate | WellPath[Plate] | SitePath[Plate]
+    name: str
+
+    def __post_init__(self) -> None:
+        name = self.name
+        _check(_NAME.fullmatch(name) and name == name.rstrip(), f"{name!r} is not a file's name with an ending")
+        if not isinstance(self.parent, SitePath):
+            tiff = name.lower().endswith((".tif", ".tiff"))
+            _check(not (tiff or _MISSPELLED_SITE.match(name)), f"{name!r} is not the name of a site or a plane")
+        _check(not _MISSPELLED_PLANE.fullmatch(name), f"{name!r} is not the name of a plane")
+
+    @property
+    def plate(self) -> Plate:
+        """The plate that the file is in."""
+        return self.parent.plate if isinstance(self.parent, WellPath | SitePath) else self.parent
+
+    def __str__(self) -> str:
+        return f"{self.parent.stem}_{self.name}" if isinstance(self.parent, SitePath) else f"{self.parent}/{self.name}"
+
+
+InPlate = WellPath[Plate] | SitePath[Plate] | PlanePath[Plate] | FilePath[Plate]
+VirtualPath = PlatePath | InPlate[PlatePath]
+"""Any path in OMERO."""
+
+
+def _check(right: Any, problem: str) -> None:
+    if not right:
+        raise ValueError(f"not a virtual path: {problem}; {EXPECTED}")
+
+
+def make_path(plate_id: int, output: str | None = None, well: str | None = None, site: int | None = None,
+              z: int | None = None, channel: int | None = None, t: int | None = None,
+              name: str | None = None) -> VirtualPath:
+    """The path in OMERO that these parts make, as the classes of paths describe them.
+
+    Raises
+    ------
+    ValueError
+        If they make none.
+    """
+    plate = PlatePath(plate_id, output)
+    plane = any(number is not None for number in (z, channel, t))
+    _check(site is None or well is not None, "a site needs its well")
+    if plane:
+        _check(name is None, "a plane has no attached file")
+        if well is None or site is None or z is None or channel is None:
+            raise ValueError(f"not a virtual path: a plane needs its site, z and channel; {EXPECTED}")
+        return PlanePath(plate, well, site, z, channel, t)
+    parent = plate if well is None else WellPath(plate, well) if site is None else SitePath(plate, well, site)
+    return parent if name is None else FilePath(parent, name)
+
+
+def parse_path(text: str) -> VirtualPath:
+    """Read a path in OMERO; a slash may end that of a plate or a well.
+
+    Raises
+    ------
+    ValueError
+        If `text` is no such path; it says what was expected.
+    """
+    root, _, below = text.removeprefix("/omero/").removesuffix("/").partition("/")
+    match = _PLATE.fullmatch(root) if text.startswith("/omero/") else None
+    if not match:
+        raise ValueError(f"{text!r} is not a virtual path: {EXPECTED}")
+    try:
+        plate = PlatePath(int(match[1]), match[2])
+        path = parse_inside(plate, below) if below or text.endswith("//") else plate
+    except ValueError as error:
+        raise ValueError(f"{text!r} is {error}") from None
+    if text.endswith("/") and not isinstance(path, PlatePath | WellPath):
+        raise ValueError(f"{text!r} is not a virtual path: a slash ends only plates and wells; {EXPECTED}")
+    return path
+
+
+def parse_inside(plate: Plate, below: str) -> InPlate[Plate]:
+    """Read the part of a path below a plate, as ``A01/A01_s001.tif``.
+
+    Raises
+    ------
+    ValueError
+        If `below` names nothing in a plate; it says what was expected.
+    """
+    well, slash, last = below.partition("/")
+    if not slash:
+        return WellPath(plate, well) if is_well(well) or "." not in well else FilePath(plate, well)
+    match = _SITE.fullmatch(last)
+    if not match:
+        return FilePath(WellPath(plate, well), last)
+    _check(match[1] == well, f"{last!r} is of well {match[1]} and stands in well {well}")
+    site = SitePath(plate, well, int(match[2]))
+    if match[3] is None:
+        return site
+    plane = _PLANE.fullmatch(match[3])
+    if not plane:
+        return FilePath(site, match[3])
+    z, channel, t = plane.groups()
+    return PlanePath(plate, well, site.site, int(z), int(channel), None if t is None else int(t))
 
 
 def in_full(text: str) -> str:
@@ -235,8 +349,8 @@ def in_full(text: str) -> str:
     return f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
 
 
-def plate_of(plate: int | str | PurePath) -> VirtualPath | None:
-    """The plate in OMERO that an id, its digits or a path like ``/omero/plate_7`` names; None for that of a folder.
+def plate_of(plate: int | str | PurePath) -> PlatePath | None:
+    """The plate in OMERO that an id, its digits or a path like ``/omero/plate_7`` names; None for a folder.
 
     Raises
     ------
@@ -247,31 +361,9 @@ def plate_of(plate: int | str | PurePath) -> VirtualPath | None:
     if not (text.isdecimal() or f"{text}/".startswith("/omero/")):
         return None
     try:
-        path = VirtualPath.parse(in_full(text))
+        path = parse_path(in_full(text))
     except ValueError as error:
         raise PlateError(str(error)) from None
-    if path.kind != "plate":
+    if not isinstance(path, PlatePath):
         raise PlateError(f"{text} is a {path.kind} and not a plate: expected an id or /omero/plate_<id>[_<output>]")
     return path
-
-
-def _read_rest(parts: list[str]) -> dict:
-    """What follows the plate, as VirtualPath's arguments."""
-    if not parts:
-        return {}
-    if len(parts) == 1:
-        return {"well": parts[0]} if _WELL.fullmatch(parts[0]) or "." not in parts[0] else {"name": parts[0]}
-    well, last = parts
-    match = _SITE.fullmatch(last)
-    if not match:
-        return {"well": well, "name": last}
-    if match[1] != well:
-        raise ValueError(f"not a virtual path: {last!r} is of well {match[1]} and stands in well {well}; {EXPECTED}")
-    site = {"well": well, "site": int(match[2])}
-    if match[3] is None:
-        return site
-    plane = _PLANE.fullmatch(match[3])
-    if not plane:
-        return {**site, "name": match[3]}
-    z, channel, t = plane.groups()
-    return {**site, "z": int(z), "channel": int(channel), "t": None if t is None else int(t)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import PlanePath, PlatePath
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
@@ -174,7 +174,7 @@ class PlateStructure:
                 raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
                                  "which OMERO keeps as pyramids, can't be processed")
 
-    def list_paths(self, well: str | None = None, plate: VirtualPath | None = None) -> list[str]:
+    def list_paths(self, well: str | None = None, plate: PlatePath | None = None) -> list[str]:
         """Virtual paths of all planes, of the plate or of one well: by well, site, timepoint, channel and z.
 
         Parameters
@@ -184,10 +184,12 @@ class PlateStructure:
         plate
             The plate's own path where that is not ``/omero/plate_<id>``: that of a derived plate.
         """
-        base = plate or VirtualPath(self.plate_id)
+        if plate is None and self.plate_id is None:
+            raise PlateError(f"plate {self.label} is in a folder: its planes have no paths in OMERO")
+        plate = plate or PlatePath(self.plate_id)
         listed = self.only([well]) if well is not None else self
         return [
-            str(replace(base, well=name, site=image.site, z=z, channel=c, t=t if image.size_t > 1 else None))
+            str(PlanePath(plate, name, image.site, z, c, t if image.size_t > 1 else None))
             for name, image in listed.images()
             for t in range(image.size_t) for c in range(image.size_c) for z in range(image.size_z)
         ]

@@ -21,7 +21,7 @@ from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import make_path
 
 __all__ = ["wire"]
 
@@ -46,7 +46,7 @@ def make_plate(conn, tmp_path):
             for site in range(1, sites + 1):
                 for c in range(2):
                     for t in range(timepoints):
-                        path = VirtualPath(1, None, well, site, 0, c, t if timepoints > 1 else None)
+                        path = make_path(1, None, well, site, 0, c, t if timepoints > 1 else None)
                         planes[path] = rng.integers(0, 60000, (9, 7)).astype("uint16")
                         DiskBackend().save(planes[path], folder / str(path).rsplit("/", 1)[-1])
         plate_id = import_folder(conn, folder)

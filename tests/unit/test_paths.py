@@ -1,11 +1,25 @@
 """Virtual paths: what is formatted is read back, and what is no path is refused with a sentence."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.plates.paths import VirtualPath, expand_wells, parse_well, well_name
+from openhcs_omero.plates.paths import (
+    FilePath,
+    PlanePath,
+    PlatePath,
+    SitePath,
+    WellPath,
+    expand_wells,
+    make_path,
+    parse_inside,
+    parse_path,
+    parse_well,
+    well_name,
+)
 
 ids = st.integers(1, 10**12)
 outputs = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
@@ -28,25 +42,35 @@ def virtual_paths(draw):
     elif draw(st.booleans()):
         parts["name"] = draw(names)
     try:
-        return VirtualPath(**parts)
+        return make_path(**parts)
     except ValueError:
         assume("name" not in parts)  # some names are taken by planes and sites; every other path must be possible
         raise
 
 
 @given(virtual_paths())
-@example(VirtualPath(7, "a_b", "AF48", 1, 0, 0, 0))
-@example(VirtualPath(7, None, "A01", 1, name="z.tif"))
-@example(VirtualPath(7, None, "A01", 1000, 1000, 0))
+@example(make_path(7, "a_b", "AF48", 1, 0, 0, 0))
+@example(FilePath(SitePath(PlatePath(7), "A01", 1), "z.tif"))
+@example(make_path(7, None, "A01", 1000, 1000, 0))
 def test_round_trip(path):
-    assert VirtualPath.parse(str(path)) == path
+    assert parse_path(str(path)) == path
+
+
+@given(virtual_paths(), st.sampled_from(["/data/day 1", "plate", "/omero/plate_1"]))
+def test_round_trip_in_a_folder(path, folder):
+    """Below a folder the names are the same as below a plate in OMERO."""
+    assume(not isinstance(path, PlatePath))
+    below = str(path).removeprefix(f"{path.plate}/")
+    inside = parse_inside(Path(folder), below)
+    assert str(inside) == f"{folder}/{below}" and inside.plate == Path(folder)
+    assert type(inside) is type(path) and parse_inside(path.plate, below) == path
 
 
 @given(st.text(max_size=60) | st.from_regex(r"/omero/plate_7(_x)?/A01/A01_s[0-9_a-z.]{0,25}", fullmatch=True))
 def test_parse_never_guesses(text):
     """Whatever is read is the one spelling of what it names; everything else is a ValueError."""
     try:
-        path = VirtualPath.parse(text)
+        path = parse_path(text)
     except ValueError as error:
         assert "expected /omero/plate_" in str(error)
     else:
@@ -54,16 +78,16 @@ def test_parse_never_guesses(text):
 
 
 def test_the_forms_of_the_design():
-    parse = VirtualPath.parse
-    assert parse("/omero/plate_7") == VirtualPath(7)
-    assert parse("/omero/plate_7/") == VirtualPath(7)
-    assert parse("/omero/plate_7_my_out-2/A01/") == VirtualPath(7, "my_out-2", "A01")
-    assert parse("/omero/plate_7/A01/A01_s001_z002_c003.tif") == VirtualPath(7, None, "A01", 1, 2, 3)
-    assert parse("/omero/plate_7/A01/A01_s001_z002_c003_t004.tif") == VirtualPath(7, None, "A01", 1, 2, 3, 4)
-    assert parse("/omero/plate_7/x.csv") == VirtualPath(7, name="x.csv")
-    assert parse("/omero/plate_7/A01.csv") == VirtualPath(7, name="A01.csv")
-    assert parse("/omero/plate_7/A01/x.csv") == VirtualPath(7, well="A01", name="x.csv")
-    assert parse("/omero/plate_7/A01/A01_s012_x.csv") == VirtualPath(7, well="A01", site=12, name="x.csv")
+    parse = parse_path
+    assert parse("/omero/plate_7") == PlatePath(7)
+    assert parse("/omero/plate_7/") == PlatePath(7)
+    assert parse("/omero/plate_7_my_out-2/A01/") == WellPath(PlatePath(7, "my_out-2"), "A01")
+    assert parse("/omero/plate_7/A01/A01_s001_z002_c003.tif") == PlanePath(PlatePath(7), "A01", 1, 2, 3)
+    assert parse("/omero/plate_7/A01/A01_s001_z002_c003_t004.tif") == PlanePath(PlatePath(7), "A01", 1, 2, 3, 4)
+    assert parse("/omero/plate_7/x.csv") == FilePath(PlatePath(7), "x.csv")
+    assert parse("/omero/plate_7/A01.csv") == FilePath(PlatePath(7), "A01.csv")
+    assert parse("/omero/plate_7/A01/x.csv") == FilePath(WellPath(PlatePath(7), "A01"), "x.csv")
+    assert parse("/omero/plate_7/A01/A01_s012_x.csv") == FilePath(SitePath(PlatePath(7), "A01", 12), "x.csv")
     kinds = {
         "/omero/plate_7": "plate",
         "/omero/plate_7/A01": "well",
@@ -91,6 +115,8 @@ def test_the_forms_of_the_design():
         "/omero/plate_7/A00",
         "/omero/plate_7/A001",
         "/omero/plate_7//x.csv",
+        "/omero/plate_7//",
+        "/omero/plate_7/A01//",
         "/omero/plate_7/../x.csv",
         "/omero/plate_7/x.tif",
         "/omero/plate_7/x.csv/",
@@ -115,7 +141,7 @@ def test_the_forms_of_the_design():
 )
 def test_refused(text):
     with pytest.raises(ValueError, match="expected /omero/plate_"):
-        VirtualPath.parse(text)
+        parse_path(text)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +151,7 @@ def test_refused(text):
         {"plate_id": -1},
         {"plate_id": 7, "output": ""},
         {"plate_id": 7, "output": "a/b"},
+        {"plate_id": 7, "output": "x/omero/plate_7"},
         {"plate_id": 7, "site": 1},
         {"plate_id": 7, "well": "A01", "site": 0},
         {"plate_id": 7, "well": "A01", "site": 1, "z": 0},
@@ -139,7 +166,7 @@ def test_refused(text):
 )
 def test_parts_that_make_no_path(parts):
     with pytest.raises(ValueError, match="not a virtual path"):
-        VirtualPath(**parts)
+        make_path(**parts)
 
 
 @given(st.integers(0, 701), st.integers(0, 998))

@@ -6,7 +6,7 @@ import pytest
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import plate as plate_module
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import PlatePath
 
 
 def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70):
@@ -62,7 +62,7 @@ def test_paths_of_planes():
     assert made.list_paths("A02")[-1] == "/omero/plate_7/A02/A02_s001_z001_c001_t001.tif"
     assert len(made.list_paths()) == len(set(made.list_paths())) == 4 + 4 + 8
     assert made.list_paths("A03") == []
-    derived = made.list_paths("A01", VirtualPath(3, "processed"))
+    derived = made.list_paths("A01", PlatePath(3, "processed"))
     assert derived[0] == "/omero/plate_3_processed/A01/A01_s001_z000_c000.tif"
 
 

@@ -20,7 +20,7 @@ from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, 
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
 from openhcs_omero.plates.image import NewImage
-from openhcs_omero.plates.paths import VirtualPath
+from openhcs_omero.plates.paths import FilePath, PlatePath, SitePath, parse_path
 from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class OMEROOutput(Output):
         self._output = output
 
     def _record(self, source: int, derived_id: int) -> Record:
-        return {"derived_plate": derived_id, "source_plate": source, "path": str(VirtualPath(source, self._output))}
+        return {"derived_plate": derived_id, "source_plate": source, "path": str(PlatePath(source, self._output))}
 
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> Record:
         made = derive_plate(self.backend.conn, plate, self._output, marks, list(plate.wells))
@@ -53,11 +53,11 @@ class OMEROOutput(Output):
                    marks: Mapping[str, str]) -> Record:
         written = write_well(self.backend.conn, derived["derived_plate"], well, images, marks)
         for path, data in files.files.items():
-            place = VirtualPath.parse(path)
-            if place.site is None:
-                self.backend.save(data, path)
+            place = parse_path(path)
+            if isinstance(place, FilePath) and isinstance(place.parent, SitePath):
+                save_text(self.backend.conn, "Image", written[place.parent.site]["image_id"], place.name, data)
             else:
-                save_text(self.backend.conn, "Image", written[place.site]["image_id"], str(place.name), data)
+                self.backend.save(data, path)
         ids = [[written[site]["image_id"], written[site]["sha1"]] for site in sorted(written)]
         return {"derived_plate": derived["derived_plate"], "images": ids}
 
