@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("omero")
 
-from omero_embedded.search_syntax import BadQuery, parse, words
+from omero_embedded.search.query import words
+from omero_embedded.search.syntax import BadQuery, parse
 
 TEXTS = {"name": ["Plate_01 of the GFP screen"], "tag": ["good one"], "dose": ["1.5"]}
 
@@ -34,6 +35,15 @@ def test_leading_wildcards_are_asked_for():
     assert parse("*fp", leading_wildcards=True).matches(TEXTS)
     with pytest.raises(BadQuery, match="more than 4"):
         parse("a*b*c*d*e*f")
+
+
+@pytest.mark.parametrize(("query", "reason"), [
+    ("", "too early"), ("AND", "AND is in"), ("a OR OR b", "OR is in"), ("a AND", "too early"), ("-a", "nothing"),
+    ("a )", r"\) is in"), ("()", r"\) is in"), ("(a", "too early"), ('a "b', '"b is not'), ("a:b:c", ":c is not"),
+    ("(" * 30 + "a" + ")" * 30, "parentheses"), ("(" * 5000, "too early"), ("field:NOT", "NOT is in")])
+def test_refusals(query, reason):
+    with pytest.raises(BadQuery, match=reason):
+        parse(query)
 
 
 @given(st.text(st.sampled_from('ab "():+-*?\\ANDORT&|!_'), max_size=30) | st.text(max_size=30))

@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.hql import functions, syntax
 from omero_embedded.hql.grouping import check_distinct, check_grouping
-from omero_embedded.hql.scope import Scope, Source
+from omero_embedded.hql.scope import Scope
 from omero_embedded.hql.values import (
     NUMBERS,
     Params,
+    Source,
     Value,
     class_name,
     common_kind,

@@ -2,48 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from dataclasses import field as made_field
 from functools import cache
 
 import sqlalchemy as sa
 
 from omero_embedded.hql import syntax
-from omero_embedded.hql.values import Value, query_error
+from omero_embedded.hql.values import Source, Value, query_error
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
-
-
-@dataclass(eq=False)
-class Source:
-    """One table of the from clause.
-
-    entity : None for the pairs of a map field (columns name, value, position) and for a unit
-    owner, field : what it was joined from
-    index : the column of a list's index
-    """
-
-    scope: Scope
-    table: sa.FromClause
-    entity: Entity | None
-    owner: Source | None = None
-    field: Field | None = None
-    index: sa.ColumnElement | None = None
-    fetched: bool = False
-    unit: Value | None = None
-    joins: dict[str, Source] = made_field(default_factory=dict)  # many-to-one ends joined by paths
-
-    def value(self) -> Value:
-        """The alias itself, as an expression."""
-        if self.unit is not None:
-            return self.unit
-        if self.entity is None:
-            return Value(self.table.c.value, "text", source=self)
-        return Value(self.table.c.id, "entity", self.entity, source=self, nullable=self.owner is not None)
-
-    def name(self) -> str:
-        return self.entity.name if self.entity else "map entry"
 
 
 class Scope:
@@ -225,7 +192,7 @@ class Scope:
     def _implicit(self, owner: Source, field: Field) -> Source:
         """An inner join that a path makes; the same one for all paths that start so."""
         found = owner.joins.get(field.name)
-        if found is not None and found.scope in self.chain():
+        if found is not None and any(found.scope is scope for scope in self.chain()):
             return found
         source = self._joined(owner, field)
         if owner.scope is self:

@@ -1,8 +1,8 @@
-"""What an HQL expression is worth: its SQL, and the kind that decides which rtype it becomes."""
+"""Compiled HQL expressions: their SQL, and the kind that decides which rtype a value becomes."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import field as made_field
 
 import omero
 import omero.model
@@ -12,9 +12,6 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.model.rows import among
 from omero_embedded.model.schema import SQL_TYPES, Entity, Field
-
-if TYPE_CHECKING:
-    from omero_embedded.hql.scope import Source
 
 NUMBERS = ("int", "long", "double")
 PARAM_KINDS = {omero.rtypes.RIntI: "int", omero.rtypes.RLongI: "long", omero.rtypes.RDoubleI: "double",
@@ -49,6 +46,44 @@ class Value:
     field: Field | None = None
     more: tuple[sa.ColumnElement, ...] = ()  # further columns: a unit's unit, permissions' group and kind
     nullable: bool = True
+
+
+@dataclass(eq=False)
+class Source:
+    """One table of a from clause.
+
+    Attributes
+    ----------
+    scope
+        The from clause, a Scope. Sources only compare it.
+    entity
+        The class of the rows; None for the pairs of a map field (columns name, value, position) and for a unit.
+    owner, field
+        What it was joined from.
+    index
+        The column with the index of a list.
+    """
+
+    scope: object
+    table: sa.FromClause
+    entity: Entity | None
+    owner: Source | None = None
+    field: Field | None = None
+    index: sa.ColumnElement | None = None
+    fetched: bool = False
+    unit: Value | None = None
+    joins: dict[str, Source] = made_field(default_factory=dict)  # many-to-one ends joined by paths
+
+    def value(self) -> Value:
+        """The alias itself, as an expression."""
+        if self.unit is not None:
+            return self.unit
+        if self.entity is None:
+            return Value(self.table.c.value, "text", source=self)
+        return Value(self.table.c.id, "entity", self.entity, source=self, nullable=self.owner is not None)
+
+    def name(self) -> str:
+        return self.entity.name if self.entity else "map entry"
 
 
 def query_error(message: str) -> omero.ServerError:

@@ -16,7 +16,8 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.people.sessions import Session
-from omero_embedded.search_syntax import BadQuery, Query, Texts, parse
+from omero_embedded.search.query import Query, Texts
+from omero_embedded.search.syntax import BadQuery, parse
 from omero_embedded.services.registry import StatefulService, service
 
 BATCH = 1000
