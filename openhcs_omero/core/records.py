@@ -48,7 +48,7 @@ def listing_of_well(plate_path: str, record: Mapping[str, Any]) -> PlateListing:
     name, (row, column) = record["well"], record["place"]
     first = images[min(images)]
     structure = PlateStructure(
-        record["plate_id"], "", "", {name: WellStructure(name, row, column, images, 0)}, {name}, len(images),
+        record["plate_id"], "", "", {name: WellStructure(name, row, column, images)}, {name}, len(images),
         first.size_z, first.size_c, first.size_t, name=Path(plate_path).name)
     files = {(name, int(site)): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
              for site, planes in record.get("files", {}).items()}

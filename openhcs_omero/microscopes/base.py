@@ -264,14 +264,12 @@ def structure_of(
     t, c, z = (1 + max(place[axis] for place in next(iter(files.values()))) for axis in range(3))
     wells: dict[str, WellStructure] = {}
     for name in sorted({*empty_wells, *(well for well, _ in files)}, key=parse_well):
-        wells[name] = WellStructure(name, *parse_well(name), {}, 0)
+        wells[name] = WellStructure(name, *parse_well(name), {})
     for (well, site), planes in files.items():
         wells[well].images[site] = ImageStructure(
-            0, site, z, c, t, pixels_id=0, size_x=size[1], size_y=size[0], pixel_type=size[2],
-            sha1=_stamp(folder, planes, file_of), update_event=0, well_sample_id=0, name=f"{well} site {site}",
-            index=site - 1)
+            None, site, z, c, t, size[1], size[0], size[2], _stamp(folder, planes, file_of), f"{well} site {site}")
     return PlateStructure(
-        0, handler.parser_name, handler.microscope_type, wells, set(wells), max(site for _, site in files), z, c, t,
+        None, handler.parser_name, handler.microscope_type, wells, set(wells), max(site for _, site in files), z, c, t,
         name=folder.resolve().name, rows=max(format[0], 1 + max(well.row for well in wells.values())),
         columns=max(format[1], 1 + max(well.col for well in wells.values())))
 

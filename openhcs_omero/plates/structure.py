@@ -13,10 +13,15 @@ from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
 
+# a number that only OMERO knows: an int, or None for what is in a folder; code that speaks to OMERO takes it for an int
+OMEROId = Any
+
 
 @dataclass(frozen=True)
 class ImageStructure:
     """A site's image.
+
+    What only OMERO knows is None for an image in a folder.
 
     Parameters
     ----------
@@ -25,35 +30,36 @@ class ImageStructure:
     site
         From 1, in the order of the well's samples.
     size_z, size_c, size_t, size_x, size_y
-        Sizes in pixels, planes, channels and timepoints.
-    pixels_id, well_sample_id
-        OMERO's ids of the image's pixels and of its place in the well.
+        Numbers of planes, channels and timepoints, and of pixels.
     pixel_type
         numpy dtype name, "uint16"; OMERO's own name, as "bit", of a type that can't be processed.
     sha1
-        Of all bytes, in hexadecimal, as the server computed it; "Pending..." until they are written.
-    update_event
-        Id of the event that last changed the image's row.
+        Hexadecimal hash that changes when the image does. OMERO computes it over all bytes; it is "Pending..." until
+        they are written. In a folder it is the hash of the names, sizes and times of the files.
     name
         The image's name.
+    pixels_id, well_sample_id
+        OMERO's ids of the image's pixels and of its place in the well.
+    update_event
+        Id of the event that last changed the image in OMERO.
     index
-        The well sample's index, from 0; has gaps where samples were deleted.
+        Index of OMERO's well sample, from 0; has gaps where samples were deleted.
     """
 
-    image_id: int
+    image_id: OMEROId
     site: int
     size_z: int
     size_c: int
     size_t: int
-    pixels_id: int
     size_x: int
     size_y: int
     pixel_type: str
     sha1: str
-    update_event: int
-    well_sample_id: int
     name: str
-    index: int
+    pixels_id: OMEROId = None
+    well_sample_id: OMEROId = None
+    update_event: OMEROId = None
+    index: OMEROId = None
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -63,13 +69,13 @@ class ImageStructure:
 
 @dataclass(frozen=True)
 class WellStructure:
-    """A well and its images by site."""
+    """A well and its images by site; `well_db_id` is OMERO's id of the well, None in a folder."""
 
     well_id: str
     row: int
     col: int
     images: dict[int, ImageStructure]
-    well_db_id: int
+    well_db_id: OMEROId = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What changes when the well's images do: their ids, pixel hashes and update events, in the order of sites."""
@@ -82,9 +88,12 @@ class WellStructure:
 
 @dataclass(frozen=True)
 class PlateStructure:
-    """A plate and its wells by name, in the plate's order, those without images included."""
+    """A plate and its wells by name, in the plate's order, including those without images.
 
-    plate_id: int
+    OMERO's ids of the plate and its group are None for a plate in a folder.
+    """
+
+    plate_id: OMEROId
     parser_name: str
     microscope_type: str
     wells: dict[str, WellStructure]
@@ -94,7 +103,7 @@ class PlateStructure:
     max_c: int
     max_t: int
     name: str = ""
-    group_id: int = -1
+    group_id: OMEROId = None
     rows: int = 0
     columns: int = 0
 
