@@ -9,13 +9,11 @@ from openhcs_omero.core.config import Settings
 from openhcs_omero.core.materialization import MaterializationFlagPlanner
 from openhcs_omero.core.outputs.base import Output
 from openhcs_omero.core.outputs.folder import FolderOutput
-from openhcs_omero.core.outputs.omero import OMEROOutput
 from openhcs_omero.errors import PlateError
-from openhcs_omero.io.base import StorageRegistry, storage_registry
+from openhcs_omero.io.base import StorageBackend, StorageRegistry, storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
-from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import MicroscopeHandler, Plane, PlateListing
+from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.plates.paths import plate_of
 
@@ -93,6 +91,8 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
     paths = {label: settings.plates[label] for label in labels}
     registry = StorageRegistry({**storage_registry, "memory": MemoryBackend()})
     if any(plate_of(path) for path in paths.values()):
+        from openhcs_omero.io.omero_local import OMEROLocalBackend  # runs over folders need no OMERO
+
         registry["omero_local"] = OMEROLocalBackend(omero_conn=connect(settings.server()))
     files = FileManager(registry)
     planner = MaterializationFlagPlanner(files, settings.materialization_backend)
@@ -100,11 +100,18 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
     for label, path in paths.items():
         handler = handler_of(path, registry)
         name = planner.plan(handler, path).materialization_backend
-        backend = registry[name]
-        output = (OMEROOutput(backend, settings.output) if isinstance(backend, OMEROLocalBackend)
-                  else FolderOutput(backend, name, settings.folder(label), path))
+        output = _output(settings, label, name, registry[name])
         plates.append(Plate(label, path, handler, files, output))
     return plates
+
+
+def _output(settings: Settings, label: str, name: str, backend: StorageBackend) -> Output:
+    """Where the results of a plate go that are written by the backend of that name."""
+    if name != Backend.OMERO_LOCAL:
+        return FolderOutput(backend, name, settings.folder(label), settings.plates[label])
+    from openhcs_omero.core.outputs.omero import OMEROOutput
+
+    return OMEROOutput(backend, settings.output)  # type: ignore[arg-type]
 
 
 def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from openhcs_omero.io.atomic import write, write_if_changed
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
-from openhcs_omero.omero.connection import connect_job
-from openhcs_omero.omero.pixels import close_store
 from openhcs_omero.plates.image import ImageMetadata, NewImage
 from openhcs_omero.plates.structure import ImageStructure
+
+if TYPE_CHECKING:
+    from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.server import Server
 
 ESTIMATE_PLANES = 100
 THUMBNAIL = 96  # px
@@ -34,7 +36,13 @@ THUMBNAIL = 96  # px
 
 
 def _open(settings: Settings, plate: str) -> Plate:
-    return open_plates(settings, [plate], connect_job)[0]
+    return open_plates(settings, [plate], _connect)[0]
+
+
+def _connect(server: Server) -> BlitzGateway:
+    from openhcs_omero.omero.connection import connect_job  # jobs over folders need no OMERO
+
+    return connect_job(server)
 
 
 def _record(path: Path) -> Record:
@@ -79,7 +87,7 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))
-    close_store()
+    plate.handler.close()
 
 
 def process_well(settings: Settings, label: str, fingerprint: Path, derived_record: Path,
@@ -149,7 +157,7 @@ def _metadata(settings: Settings, derived: Record, well: str, image: ImageStruct
 def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
     same = pixels.shape[1] == image.size_c  # else a step changed what the channels are
     return NewImage(image.name, pixels, about.channel_names if same else (), about.colors if same else (),
-                    about.pixel_size, [("source_image", str(image.image_id))])
+                    about.pixel_size, [] if image.image_id is None else [("source_image", str(image.image_id))])
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

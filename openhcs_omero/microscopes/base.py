@@ -99,6 +99,9 @@ class MicroscopeHandler(ABC):
         """Forget what is known of a plate."""
         self._listings.pop(str(plate_path), None)
 
+    def close(self) -> None:  # noqa: B027 - files in folders are not kept open
+        """Release what reading keeps open."""
+
     def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
         """Channels from 0, as in paths, with their names."""
         listing = self.listing(plate_path)

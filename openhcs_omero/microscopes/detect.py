@@ -8,7 +8,6 @@ from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
 from openhcs_omero.microscopes.base import MicroscopeHandler, PlateLike
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
-from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
 from openhcs_omero.plates.paths import plate_of
@@ -32,6 +31,8 @@ def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = s
         registered.
     """
     if plate_of(plate_path) is not None:
+        from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
+
         return OMEROHandler(backend=registry["omero_local"])  # type: ignore[arg-type]
     folder = Path(str(plate_path))
     if not folder.is_dir():

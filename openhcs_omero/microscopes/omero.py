@@ -50,6 +50,9 @@ class OMEROHandler(MicroscopeHandler):
         self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}
         self.backend.refresh(str(path))
 
+    def close(self) -> None:
+        pixels.close_store()
+
     def _read_site(self, listing: PlateListing, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         return pixels.read_site(self.backend.conn, listing.structure.image(well, site))
 

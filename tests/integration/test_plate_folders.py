@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +111,35 @@ def test_reruns_of_a_folder(offline, monkeypatch):
     assert any("Nothing to be done" in event.get("line", "") for event in events)
     assert list(found) == ["day_1"] and found["day_1"].derived_plate == "results/plate_day_1_processed"
     assert list(found["day_1"].tables["features"]["well"]) == ["A01", "B03"] and found["day_1"].annotations == {}
+
+
+NO_OMERO = """
+import sys
+
+
+class NoOmero:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"omero", "Ice", "IcePy", "Glacier2"}:
+            raise ImportError(f"{name} is not to be imported")
+
+
+sys.meta_path.insert(0, NoOmero())
+"""
+
+
+def test_a_folder_without_omero(offline):
+    """A run over a folder imports neither omero-py nor Ice, in none of its processes."""
+    (offline.folder / "blocked").mkdir()
+    (offline.folder / "blocked" / "sitecustomize.py").write_text(NO_OMERO)
+    offline.environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(offline.folder / "blocked"), os.environ.get("PYTHONPATH")]))
+    for module in ("omero", "Ice"):
+        run = subprocess.run([sys.executable, "-c", f"import {module}"], env=offline.environment, capture_output=True)
+        assert run.returncode == 1 and b"is not to be imported" in run.stderr
+    write_imagexpress(offline.folder / "day_1", images_of(["A01", "B03"], sites=1, shape=(1, 2, 1, 8, 8)))
+    offline.configure("day_1", heatmaps=["bright"])
+    assert offline.succeed().jobs["process_well"] == 2
+    assert len(read_rows(offline.results("day_1") / "features.csv")) == 2
 
 
 def test_steps_do_not_get_the_password(offline):

@@ -58,6 +58,8 @@ def test_every_folder_says_the_same(written):
     assert (structure.max_sites, structure.max_t, structure.max_c, structure.max_z) == (2, 2, 2, 3)
     assert (structure.rows, structure.columns, structure.name) == (8, 12, "plate 7")
     assert structure.microscope_type == handler.microscope_type
+    assert structure.plate_id is structure.group_id is None  # only OMERO has ids
+    assert all(image.image_id is image.pixels_id is image.index is None for _, image in structure.images())
     shapes = {(well, image.site): image.shape for well, image in structure.images()}
     assert shapes == dict.fromkeys(images, (2, 2, 3, 6, 5))
     assert {image.pixel_type for _, image in structure.images()} == {"uint16"}
