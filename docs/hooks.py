@@ -18,6 +18,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "config/README.md": "reference/configuration.md",
+    "packages/omero-embedded/README.md": "reference/embedded.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")  # in Markdown; http:// and the like are left as they are
 

@@ -49,8 +49,7 @@ def test_the_server_serves_all_tests(omero_server, plate):
 
 def test_another_projects_tests(tmp_path):
     (tmp_path / "test_own.py").write_text(TESTS)
-    page = PACKAGE.parents[1] / "docs" / "reference" / "embedded.md"
-    example = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    example = re.search(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
     (tmp_path / "test_the_example.py").write_text(example[1])
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OMERO_"))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here imports what it likes
