@@ -38,9 +38,55 @@ def test_nothing_of_a_refused_call_is_kept(conn):
     with pytest.raises(omero.ValidationException):
         table.addData(columns([2, 3], [1.0, 2.0], ["fits", "this does not fit"]))
     assert table.getNumberOfRows() == 1
-    with pytest.raises(omero.ValidationException):
-        table.update(omero.grid.Data(0, [0], columns([5], [5.0], ["this does not fit"])))
     assert table.read([0, 1, 2], 0, 0).columns[0].values == [1]
+
+
+def test_an_update_goes_value_by_value(conn):
+    table = new_table(conn, (1, 1.0, "a"), (2, 2.0, "b"))
+    table.update(omero.grid.Data(0, [0], columns([5], [5.0], ["this does not fit"])))
+    assert [one.values for one in table.read([0, 2], 0, 1).columns] == [[5], ["this doe"]]
+    with pytest.raises(omero.InternalException):
+        table.update(omero.grid.Data(0, [1], columns([6], [6.0], ["\u00e9"])))
+    assert [one.values for one in table.read([0, 1, 2], 1, 2).columns] == [[6], [6.0], ["b"]]
+    with pytest.raises(omero.InternalException):
+        table.update(omero.grid.Data(0, [1], [omero.grid.LongColumn("nothing", "", [1])]))
+    with pytest.raises(omero.ApiUsageException):
+        table.update(omero.grid.Data(0, [2], columns([1], [1.0], ["x"])))
+
+
+def test_reads_go_by_the_rows_asked_for(conn):
+    table = new_table(conn, *((n, n / 2, str(n)) for n in range(4)))
+    beyond = table.read([0], 2, 9)
+    assert (list(beyond.rowNumbers), beyond.columns[0].values) == ([2, 3, 4, 5, 6, 7, 8], [2, 3])
+    assert table.read([-1], 3, 4).columns[0].values == ["3"]
+    assert table.slice([2, 0], [3, 0]).columns[0].values == ["3", "0"]
+    for refused in (lambda: table.readCoordinates([]), lambda: table.read([3], 0, 1), lambda: table.slice([], [4])):
+        with pytest.raises(omero.ApiUsageException):
+            refused()
+
+
+@pytest.mark.parametrize(("kind", "name", "fits"), [
+    (omero.grid.DoubleColumn, "n", 1092), (omero.grid.LongColumn, "n", 1260), (omero.grid.StringColumn, "n", 1365),
+    (omero.grid.DoubleColumn, "n" * 40, 655)])
+def test_a_header_takes_64_kilobytes(conn, kind, name, fits):
+    def table_of(count):
+        made = [kind(f"{name}{number:04}", "", *([8] if kind is omero.grid.StringColumn else []), [])
+                for number in range(count)]
+        table = conn.c.sf.sharedResources().newTable(1, "table")
+        table.initialize(made)
+        return table
+
+    assert len(table_of(fits).getHeaders()) == fits
+    with pytest.raises(omero.InternalException):
+        table_of(fits + 1)
+
+
+def test_names_that_are_the_tables_own(conn):
+    table = new_table(conn)
+    with pytest.raises(omero.ApiUsageException):
+        table.setMetadata("__version", rstring("3"))
+    with pytest.raises(omero.ApiUsageException):
+        conn.c.sf.sharedResources().newTable(1, "t").initialize([omero.grid.LongColumn("__row", "", [])])
 
 
 def test_not_a_number_comes_back(conn):
@@ -55,7 +101,9 @@ def test_metadata(conn):
     table.setMetadata("key", rstring("value"))
     table.setAllMetadata({"number": rlong(1 << 40)})
     found = reopen(conn, table).getAllMetadata()
-    assert found["key"].val == "value" and found["number"].val == 1 << 40 and found["__version"].val == "2"
+    assert "key" not in found and found["number"].val == 1 << 40 and found["__version"].val == "2"
+    table.setMetadata("key", omero.rtypes.rint(5))
+    assert isinstance(table.getMetadata("key"), omero.RLong) and table.getMetadata("number") is not None
     assert table.getMetadata("nothing") is None
     with pytest.raises(omero.ValidationException):
         table.setMetadata("list", omero.rtypes.rlist([]))
@@ -76,7 +124,6 @@ def test_delete_takes_the_file(conn):
     oid = table.getOriginalFile().id.val
     table.delete()
     assert conn.getObject("OriginalFile", oid) is None
-    table.close()
     with pytest.raises(Ice.ObjectNotExistException):
         table.getHeaders()
 
@@ -84,16 +131,20 @@ def test_delete_takes_the_file(conn):
 def test_another_file_is_no_table(conn, tmp_path):
     (tmp_path / "a.csv").write_text("well,cells\n" * 1000)
     file = conn.createOriginalFileFromLocalFile(str(tmp_path / "a.csv"))
-    table = conn.c.sf.sharedResources().openTable(file._obj)
-    with pytest.raises(omero.ValidationException, match="no table"):
-        table.getHeaders()
-    with pytest.raises(omero.ValidationException, match="no table"):
-        table.initialize(columns())
-    table.close()
+    with pytest.raises(omero.InternalException):
+        conn.c.sf.sharedResources().openTable(file._obj)
     assert b"".join(conn.getObject("OriginalFile", file.getId()).getFileInChunks()) == b"well,cells\n" * 1000
 
 
-@pytest.mark.parametrize("condition", ["__import__('os')", "n.real > 0", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3",
+def test_conditions_have_functions(conn):
+    table = new_table(conn, *((n, n / 2, str(n)) for n in range(9)))
+    assert where(table, "sqrt(n) > 2.5") == [7, 8] and where(table, "where(n > 4, x, 0.0) > 3") == [7, 8]
+    assert where(table, "n == other", other=rstring("n")) == list(range(9))
+    with pytest.raises(omero.InternalException):
+        where(table, "t == 1")
+
+
+@pytest.mark.parametrize("condition", ["__import__('os')", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3",
                                        "lambda: n", "n + 1", "(n > 0", "t + 1 == 2"])
 def test_conditions_are_columns_values_and_operators_only(conn, condition):
     with pytest.raises(omero.ApiUsageException):
@@ -105,7 +156,6 @@ def numbers(root):
     table = new_table(root, *((n, n / 2, str(n)) for n in range(-10, 11)))
     yield table
     table.delete()
-    table.close()
 
 
 @settings(max_examples=40)

@@ -1,6 +1,8 @@
 """Pixels with large planes, which OMERO keeps as pyramids: written by tiles, read at several resolutions."""
 from __future__ import annotations
 
+import numpy as np
+
 MAX_PLANE = 3192  # a plane of more pixels than the square of this makes its pixels a pyramid
 TILE = 256  # the width and height of the tiles in which they are written
 LEVELS = 6
@@ -15,3 +17,11 @@ def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
     """The (width, height) of a pyramid's levels, the whole plane first; each is half of the one before, rounded."""
     return [((width + half) >> level, (height + half) >> level)
             for level in range(LEVELS) for half in [(1 << level) >> 1]]
+
+
+def level_part(plane: np.ndarray, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    """A part of a level of a plane (Y, X); one pixel stands for each square of the plane."""
+    step = 1 << level
+    rows, columns = (np.minimum(np.arange(start, start + length) * step + step // 2, whole - 1)
+                     for start, length, whole in ((y, height, plane.shape[0]), (x, width, plane.shape[1])))
+    return plane[rows][:, columns]

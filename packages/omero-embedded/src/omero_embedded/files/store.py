@@ -29,6 +29,7 @@ PENDING = sa.Table(
     sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
 RESERVED = 512  # descriptors that are not for kept files
 BLOCK = 1 << 20  # bytes read at once to hash them
+PYRAMID = "_pyramid"  # what OMERO appends to the name of a pyramid's file
 JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
 
 # One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
@@ -154,7 +155,7 @@ class Store:
             forget(connection, "remove", gone)
 
     @contextmanager
-    def making_file(self, name: str, oid: int) -> Iterator[Path]:
+    def making_file(self, name: str, oid: int, pyramid: bool = False) -> Iterator[Path]:
         """A row's path, to make the file there: nobody can delete the row meanwhile, which would leave the file behind.
 
         Raises ValidationException where the row is gone.
@@ -164,7 +165,7 @@ class Store:
             with self.read() as connection:
                 if connection.execute(sa.select(table.c.id).where(table.c.id == oid)).first() is None:
                     raise refuse(omero.ValidationException, f"The {name} {oid} was deleted.")
-            path = self.path(name, oid)
+            path = self.pyramid_path(oid) if pyramid else self.path(name, oid)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
 
@@ -186,8 +187,14 @@ class Store:
         return (self.pixels_path if name == "pixels" else self.file_path)(oid)
 
     def pixels_path(self, oid: int) -> Path:
-        """The raw file of a Pixels: big-endian, order XYZCT, no header."""
-        return _numbered(self.folder / "Pixels", oid)
+        """The raw file of a Pixels, or of its pyramid where it has one: big-endian, order XYZCT, no header."""
+        pyramid = self.pyramid_path(oid)
+        return pyramid if pyramid.exists() else _numbered(self.folder / "Pixels", oid)
+
+    def pyramid_path(self, oid: int) -> Path:
+        """Where the pyramid of a Pixels with large planes is, beside the place of plain ones."""
+        plain = _numbered(self.folder / "Pixels", oid)
+        return plain.with_name(plain.name + PYRAMID)
 
     def file_path(self, oid: int) -> Path:
         """The bytes of an OriginalFile."""

@@ -5,7 +5,7 @@ are HDF5 files: one that is downloaded from here is not.)
 """
 from __future__ import annotations
 
-import ast
+import copy
 import json
 import math
 import sqlite3
@@ -16,19 +16,21 @@ from contextlib import closing, contextmanager
 import numpy as np
 import omero
 import omero.grid
-from omero.rtypes import rfloat, rint, rlong, rstring, unwrap
+from omero.rtypes import rfloat, rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.files import conditions
 from omero_embedded.files.store import Store
 
 MASK_FIELDS = ("imageId", "theZ", "theT", "x", "y", "w", "h", "bytes")
 ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
-METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": rint, "RFloatI": rfloat}
-OPERATORS: dict[type[ast.AST], Callable] = {
-    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide, ast.Mod: np.mod,
-    ast.Pow: np.power, ast.BitAnd: np.bitwise_and, ast.BitOr: np.bitwise_or, ast.BitXor: np.bitwise_xor,
-    ast.USub: np.negative, ast.UAdd: np.positive, ast.Invert: np.invert, ast.Eq: np.equal, ast.NotEq: np.not_equal,
-    ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal}
+METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": rlong, "RFloatI": rfloat}
+RESERVED = "__"  # begins the names that are the table's own
+# What a column's description takes of the 64 KB that a table's HDF5 header has at most, its name aside.
+HEADER_BYTES = 65_527
+DESCRIPTION_BYTES = {"DoubleColumn": 52, "StringColumn": 40, "MaskColumn": 424, "LongArrayColumn": 64,
+                     "FloatArrayColumn": 72, "DoubleArrayColumn": 72}
+NUMBER_BYTES = 44  # of a column of whole numbers, ids or truth values
 
 
 class TableFile:
@@ -50,6 +52,18 @@ class TableFile:
                 connection.execute("COMMIT")
             except sqlite3.DatabaseError as wrong:
                 raise refuse(omero.ValidationException, f"This original file is no table: {wrong}.") from None
+
+    def is_other(self) -> bool:
+        """Whether the file has bytes that are no table's."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        try:
+            self.headers()
+        except omero.ValidationException:
+            return True
+        except omero.ApiUsageException:  # one that is not initialized
+            pass
+        return False
 
     def headers(self) -> list:
         """The columns, without values. Raises ApiUsageException where the table is not initialized."""
@@ -102,67 +116,90 @@ class TableFile:
                                    ((first + index, *row) for index, row in enumerate(zip(*values))))
 
     def update(self, rows: Sequence[int], columns: Sequence) -> None:
-        """Write over some rows of the columns with these names."""
+        """Write over some rows of the columns with these names, value by value.
+
+        Where one can't be written, those before it are: this is what OMERO does. Texts are cut to their column's size.
+        """
         headers = self.headers()
         places = {one.name: place for place, one in enumerate(headers)}
         self._check_rows(rows)
-        if unknown := [one.name for one in columns if one.name not in places]:
-            raise refuse(omero.ApiUsageException, f"The table has no column {unknown[0]}.")
+        refused: omero.ServerError | None = None
         with self._open(write=True) as connection:
-            for one in columns:
-                values = _encoded(headers[places[one.name]], one)
-                if len(values) != len(rows):
-                    raise refuse(omero.ValidationException, f"{one.name} has not {len(rows)} values.")
-                connection.executemany(f"update data set c{places[one.name]} = ? where row = ?", zip(values, rows))
+            try:
+                for number, row in enumerate(rows):
+                    for one in columns:
+                        connection.execute(f"update data set c{places[one.name]} = ? where row = ?",
+                                           (_cell(headers[places[one.name]], one, number), row))
+            except (KeyError, IndexError, AttributeError, UnicodeError, ValueError) as wrong:
+                refused = refuse(omero.InternalException, f"Row {row} of {one.name} can't be updated: {wrong}")
+        if refused is not None:
+            raise refused
 
-    def read(self, columns: Sequence[int], rows: Sequence[int] | range):
-        """Some rows of some columns, as omero.grid.Data."""
-        headers = self.headers()
-        if any(not 0 <= place < len(headers) for place in columns):
-            raise refuse(omero.ApiUsageException, f"The table has the columns 0 to {len(headers) - 1}.")
-        self._check_rows(rows)
-        wanted = ", ".join(f"c{place}" for place in columns)
+    def read(self, columns: Sequence[int], start: int, stop: int):
+        """Rows start to stop of some columns (all of them where both are 0), as omero.grid.Data.
+
+        The row numbers are those that were asked for, the values those that there are.
+        """
+        headers, count = self.headers(), self.count()
+        self._check_columns(columns, len(headers))
+        asked = range(count) if start == stop == 0 else range(start, stop)
+        there = range(count)[slice(start, stop) if start or stop else slice(None)]
+        wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
-            if isinstance(rows, range):
-                found = connection.execute(f"select {wanted} from data where row >= ? and row < ? order by row",
-                                           (rows.start, rows.stop)).fetchall()
-            else:
-                by_row = {row: values for row, *values in connection.execute(
-                    f"select row, {wanted} from data where row in (select value from json_each(?))",
-                    (json.dumps(list(rows)),))}
-                found = [by_row[row] for row in rows]
-        for number, place in enumerate(columns):
-            _decode(headers[place], [row[number] for row in found])
-        return omero.grid.Data(0, list(rows), [headers[place] for place in columns])
+            found = connection.execute(f"select {wanted} from data where row >= ? and row < ? order by row",
+                                       (there.start, there.stop)).fetchall()
+        return _data([headers[place] for place in columns], found, asked)
 
-    def _check_rows(self, rows: Sequence[int] | range) -> None:
+    def read_rows(self, columns: Sequence[int], rows: Sequence[int]):
+        """Some rows of some columns, in any order."""
+        headers = self.headers()
+        self._check_columns(columns, len(headers))
+        self._check_rows(rows)
+        wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
+        with self._open() as connection:
+            by_row = {row: values for row, *values in connection.execute(
+                f"select row, {wanted} from data where row in (select value from json_each(?))",
+                (json.dumps(list(rows)),))}
+        if missing := set(rows) - set(by_row):
+            raise refuse(omero.InternalException, f"There is no row {min(missing)}.")
+        return _data([headers[place] for place in columns], [by_row[row] for row in rows], rows)
+
+    def _check_columns(self, columns: Sequence[int], width: int) -> None:
+        if not len(columns) or max(columns) >= width:
+            raise refuse(omero.ApiUsageException, f"Columns {list(columns)} are not among the {width} of the table.")
+        if min(columns) < -width:
+            raise refuse(omero.InternalException, f"There is no column {min(columns)}.")
+
+    def _check_rows(self, rows: Sequence[int]) -> None:
         count = self.count()
-        if len(rows) and not (min(rows) >= 0 and max(rows) < count):
-            raise refuse(omero.InternalException, f"The table has {count} rows.")
+        if not len(rows) or max(rows) >= count:
+            raise refuse(omero.ApiUsageException, f"Rows {list(rows)[:9]} are not among the {count} of the table.")
 
     def where(self, condition: str, variables: dict, start: int, stop: int, step: int) -> list[int]:
         """The rows that a condition is true for; see FACTS on start, stop and step that are 0."""
         headers, count = self.headers(), self.count()
-        tree = _parsed(condition)
         if not stop and not step:
             if not 0 <= start < count:
                 raise refuse(omero.InternalException, f"There is no row {start} in {count} rows.")
             rows = range(start, start + 1)
         else:
+            if step < 0:
+                raise refuse(omero.ApiUsageException, "A step is 1 or more.")
             rows = range(*slice(start, stop or None, step or 1).indices(count))
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        known: dict[str, object] = {name: unwrap(value) for name, value in (variables or {}).items()}
-        if any(isinstance(known.get(name), str) for name in names):
-            raise refuse(omero.InternalException, "A text can't be a variable: write it into the condition.")
-        places = [place for place, one in enumerate(headers) if one.name in names]
-        if missing := names - set(known) - {one.name for one in headers}:
-            raise refuse(omero.ApiUsageException, f"There is no column and no variable {min(missing)}.")
-        for one in self.read(places, range(count)).columns if places else ():
-            known[one.name] = np.asarray(one.values)
-        found = np.broadcast_to(np.asarray(_evaluated(tree.body, known)), (count,))
-        if found.dtype != bool:
-            raise refuse(omero.ApiUsageException, f"{condition!r} is not a condition.")
+        known = {name: unwrap(value) for name, value in (variables or {}).items()}
+        found = conditions.true_for(condition or "", headers, known, lambda place: self._values(headers, place), count)
         return [row for row in rows if found[row]]
+
+    def _values(self, headers: list, place: int) -> np.ndarray:
+        """All values of a column; texts as bytes."""
+        with self._open() as connection:
+            found = [row[0] for row in connection.execute(f"select c{place} from data order by row")]
+        kind = type(headers[place]).__name__
+        if kind == "StringColumn":
+            return np.array([text.encode() for text in found], f"S{headers[place].size}")
+        if kind == "DoubleColumn":
+            return np.array(found, np.float64)  # None becomes NaN
+        return np.array(found, bool if kind == "BoolColumn" else np.int64)
 
     def metadata(self) -> dict:
         self.headers()
@@ -170,13 +207,18 @@ class TableFile:
             return {key: METADATA[kind](value)
                     for key, kind, value in connection.execute("select key, kind, value from metadata")}
 
-    def set_metadata(self, values: dict) -> None:
+    def set_metadata(self, values: dict, replace: bool = False) -> None:
+        """Keep metadata; with `replace` instead of all that were there, but for the table's own."""
         self.headers()
         for key, value in values.items():
+            if key.startswith(RESERVED):
+                raise refuse(omero.ApiUsageException, f"The name {key} is reserved.")
             if type(value).__name__ not in METADATA:
                 raise refuse(omero.ValidationException, f"{key} is a {type(value).__name__}: metadata are strings, "
                                                         "longs, ints and floats.")
         with self._open(write=True) as connection:
+            if replace:
+                connection.execute("delete from metadata where substr(key, 1, 2) <> ?", (RESERVED,))
             connection.executemany("replace into metadata values (?, ?, ?)", [
                 (key, type(value).__name__, value.val) for key, value in values.items()])
 
@@ -195,14 +237,46 @@ def _places(columns: Sequence) -> list[str]:
     return [f"c{place}" for place in range(len(columns))]
 
 
+def _data(headers: list, found: Sequence, rows: Sequence[int]):
+    """omero.grid.Data of stored cells, row by row."""
+    columns = [copy.copy(one) for one in headers]  # a column may be asked for twice
+    for number, one in enumerate(columns):
+        _decode(one, [row[number] for row in found])
+    return omero.grid.Data(0, list(rows), columns)
+
+
 def _check_new(columns: Sequence) -> None:
     names = [one.name for one in columns if one is not None]
     if not names or len(names) != len(columns) or not all(names) or len(set(names)) != len(names):
         raise refuse(omero.ApiUsageException, "A table needs columns, each with a name of its own.")
+    if reserved := [name for name in names if name.startswith(RESERVED)]:
+        raise refuse(omero.ApiUsageException, f"The column name {reserved[0]} is reserved.")
     if any("/" in name for name in names):
         raise refuse(omero.InternalException, "A column's name can't have a slash in it.")
     if any(getattr(one, "size", 1) < 1 for one in columns):
         raise refuse(omero.ApiUsageException, "The size of a column of texts or arrays is 1 at least.")
+    if sum(map(_description_bytes, columns)) > HEADER_BYTES:
+        raise refuse(omero.InternalException, f"{len(columns)} columns are too many for the header of a table.")
+
+
+def _description_bytes(column) -> int:
+    """What a column takes of a table's header, its name padded to a multiple of 8."""
+    return DESCRIPTION_BYTES.get(type(column).__name__, NUMBER_BYTES) + (len(column.name.encode()) // 8 + 1) * 8
+
+
+def _cell(header, given, number: int):
+    """One value of a column, as it is stored by an update."""
+    value = given.values[number]
+    if isinstance(header, omero.grid.StringColumn):
+        return value.encode("ascii")[:header.size].decode()
+    (stored,) = _encoded(header, _with_values(header, [value]))
+    return stored
+
+
+def _with_values(header, values: list):
+    made = copy.copy(header)
+    made.values = values
+    return made
 
 
 def _encoded(header, given) -> list:
@@ -216,7 +290,7 @@ def _encoded(header, given) -> list:
         texts = [value if isinstance(value, str) else "" for value in values]
         if any(len(text.encode()) > header.size for text in texts):
             raise refuse(omero.ValidationException, f"A text of {header.name} is longer than {header.size} bytes.")
-        return texts
+        return [text.rstrip("\0") for text in texts]
     if kind in ARRAYS:
         if any(not isinstance(value, list | tuple) or len(value) != header.size for value in values):
             raise refuse(omero.ValidationException, f"An array of {header.name} has not {header.size} values.")
@@ -242,32 +316,3 @@ def _decode(header, stored: list) -> None:
         header.values = [bool(one) for one in stored]
     else:
         header.values = stored
-
-
-def _parsed(condition: str) -> ast.Expression:
-    try:
-        return ast.parse((condition or "").strip(), mode="eval")
-    except (SyntaxError, ValueError):
-        raise refuse(omero.ApiUsageException, f"{condition!r} is not a condition.") from None
-
-
-def _evaluated(node: ast.AST, known: dict[str, object]):
-    """The value of a condition's part: numbers, texts, and arrays of them for columns."""
-    if isinstance(node, ast.Name):
-        return known[node.id]
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str | bytes):
-        return node.value.decode() if isinstance(node.value, bytes) else node.value
-    try:
-        if isinstance(node, ast.UnaryOp):
-            return OPERATORS[type(node.op)](_evaluated(node.operand, known))
-        if isinstance(node, ast.BinOp):
-            return OPERATORS[type(node.op)](_evaluated(node.left, known), _evaluated(node.right, known))
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            left, right = _evaluated(node.left, known), _evaluated(node.comparators[0], known)
-            if (np.asarray(left).dtype.kind == "U") != (np.asarray(right).dtype.kind == "U"):
-                raise refuse(omero.InternalException, "A text can be compared with a text only.")
-            return OPERATORS[type(node.ops[0])](left, right)
-    except (KeyError, TypeError) as wrong:
-        raise refuse(omero.ApiUsageException, f"That can't be asked of these columns: {wrong}") from None
-    raise refuse(omero.ApiUsageException, "A condition is made of columns, variables, values, comparisons, arithmetic, "
-                                          "and &, | and ~.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from omero_embedded.files.store import Store
+from omero_embedded.files.store import PYRAMID, Store
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.deleting import by_java_name, find_targets
@@ -211,14 +211,17 @@ class _Copies:
 
     def copy_files(self, store: Store) -> None:
         """Copy the bytes of pixels and files; where the transaction fails they are removed with it."""
-        made = [(table, old, new) for name, table in (("Pixels", "pixels"), ("OriginalFile", "originalfile"))
-                for old, new in self.ids.get(name, {}).items() if store.path(table, old).exists()]
+        made = []
+        for name, table in (("Pixels", "pixels"), ("OriginalFile", "originalfile")):
+            for old, new in self.ids.get(name, {}).items():
+                source, target = store.path(table, old), store.path(table, new)
+                if source.exists():
+                    made.append((source, store.pyramid_path(new) if source.name.endswith(PYRAMID) else target))
         try:
-            for table, old, new in made:
-                path = store.path(table, new)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(store.path(table, old), path)
+            for source, target in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
         except OSError:
-            for table, _, new in made:
-                store.path(table, new).unlink(missing_ok=True)
+            for _, target in made:
+                target.unlink(missing_ok=True)
             raise

@@ -62,8 +62,10 @@ class RawFileService(StatefulService):
 
     def read(self, ctx: Context, offset, length):
         """So many bytes; zeros follow the end of the file."""
-        if offset < 0 or length < 0:
-            raise refuse(omero.ApiUsageException, "There is no negative offset or length.")
+        if length < 0:
+            raise refuse(omero.InternalException, "There is no negative length.")
+        if offset < 0:
+            raise refuse(omero.ApiUsageException, "There is no negative offset.")
         if not self.path.exists():
             return bytes(length)
         data = os.pread(self._open(), length, offset)

@@ -6,14 +6,14 @@ last seconds may be lost when the machine goes down.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
-from omero_embedded.files.pyramids import MAX_PLANE
+from omero_embedded.files.layout import Layout
+from omero_embedded.files.pyramids import LEVELS, TILE, is_pyramid, level_part, level_sizes
 from omero_embedded.files.recovery import UNSAVED, settle
 from omero_embedded.files.store import HashedFile, forget
 from omero_embedded.kernel import Kernel
@@ -22,55 +22,11 @@ from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.saving import new_event
 from omero_embedded.people.sessions import Session
+from omero_embedded.rendering import statistics
 from omero_embedded.rendering.settings import Source, load_source
 from omero_embedded.services.registry import StatefulService, service
 
 TILE_BYTES = 1 << 20
-PYRAMID_TILE = 256
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things are in the file: sizes in pixels, everything else in bytes."""
-
-    x: int
-    y: int
-    z: int
-    c: int
-    t: int
-    width: int  # of one value
-
-    @property
-    def row(self) -> int:
-        return self.x * self.width
-
-    @property
-    def plane(self) -> int:
-        return self.y * self.row
-
-    @property
-    def stack(self) -> int:
-        return self.z * self.plane
-
-    @property
-    def timepoint(self) -> int:
-        return self.c * self.stack
-
-    @property
-    def total(self) -> int:
-        return self.t * self.timepoint
-
-    @property
-    def is_pyramid(self) -> bool:
-        """OMERO keeps larger planes as pyramids, written by tiles; here they are raw files as well."""
-        return self.x * self.y > MAX_PLANE * MAX_PLANE
-
-    def offset(self, y: int = 0, z: int = 0, c: int = 0, t: int = 0) -> int:
-        """Where a row begins. Raises ApiUsageException where there is none."""
-        for name, value, size in (("y", y, self.y), ("z", z, self.z), ("c", c, self.c), ("t", t, self.t)):
-            if not 0 <= value < size:
-                raise refuse(omero.ApiUsageException, f"{name} is {value}: it should be from 0 to {size - 1}.")
-        return t * self.timepoint + c * self.stack + z * self.plane + y * self.row
 
 
 @service("::omero::api::RawPixelsStore")
@@ -78,7 +34,9 @@ class RawPixelsService(StatefulService):
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
         self._id: int | None = None
-        self._layout: Layout | None = None
+        self._layout: Layout | None = None  # of the whole planes
+        self._pyramid = False
+        self._level = 0  # of a pyramid; 0 is the whole planes
         self._file: int | None = None
         self._hashed: HashedFile | None = None  # once there is something to write
         self._may_write = False
@@ -100,7 +58,9 @@ class RawPixelsService(StatefulService):
             raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
         self._close_file()
         width = max(1, BIT_SIZES.get(row.value, row.bitSize or 8) // 8)
-        self._kind, self._path = row.value, self.kernel.store.pixels_path(pixels)
+        self._pyramid, self._level = is_pyramid(row.sizeX, row.sizeY), 0
+        store = self.kernel.store
+        self._kind, self._path = row.value, (store.pyramid_path if self._pyramid else store.pixels_path)(pixels)
         self._layout = Layout(row.sizeX, row.sizeY, row.sizeZ, row.sizeC, row.sizeT, width)
         self._id, self._owner, self._group = pixels, row._owner, row._group
         self._may_write = not (self._path.exists() and self._path.stat().st_size)
@@ -142,21 +102,33 @@ class RawPixelsService(StatefulService):
 
     @property
     def layout(self) -> Layout:
+        """Of what is read: of a pyramid's level. ResourceError where a pyramid is not written yet."""
+        whole = self._whole()
+        if self._pyramid and not self._path.exists():
+            raise refuse(omero.ResourceError, f"The pyramid of the pixels {self._id} is not written yet.")
+        return whole.at_level(self._level) if self._level else whole
+
+    def _whole(self) -> Layout:
         if self._layout is None:
             raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call setPixelsId first.")
         return self._layout
 
+    def _not_of_pyramids(self) -> None:
+        self._whole()
+        if self._pyramid:
+            raise refuse(omero.InternalException, "That is not supported of a pyramid: ask for planes or tiles.")
+
     def _open(self) -> int:
         """The file, at its full size; unwritten parts read as zeros."""
         if self._file is None:
-            self.layout  # noqa: B018  (asks for pixels to be chosen)
+            total = self._whole().total
             try:
                 self._file = self.kernel.store.open_file(self._path)
             except FileNotFoundError:
-                with self.kernel.store.making_file("pixels", self._id or 0) as path:
+                with self.kernel.store.making_file("pixels", self._id or 0, self._pyramid) as path:
                     self._file = self.kernel.store.open_file(path, create=True)
-            if os.fstat(self._file).st_size < self.layout.total:
-                os.ftruncate(self._file, self.layout.total)
+            if os.fstat(self._file).st_size < total:
+                os.ftruncate(self._file, total)
         return self._file
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -170,33 +142,39 @@ class RawPixelsService(StatefulService):
         return data
 
     def getPlane(self, ctx: Context, z, c, t):
-        return self._read(self.layout.offset(0, z, c, t), self.layout.plane)
+        return self._part(z, c, t, 0, 0, self.layout.x, self.layout.y)
 
     def getRow(self, ctx: Context, y, z, c, t):
-        return self._read(self.layout.offset(y, z, c, t), self.layout.row)
+        self.layout.offset(y, z, c, t)
+        return self._part(z, c, t, 0, y, self.layout.x, 1)
 
     def getCol(self, ctx: Context, x, z, c, t):
         if not 0 <= x < self.layout.x:
             raise refuse(omero.InternalException, f"x is {x}: it should be from 0 to {self.layout.x - 1}.")
-        return self._part(self.layout.offset(0, z, c, t), x, 1, self.layout.y)
+        return self._part(z, c, t, x, 0, 1, self.layout.y)
 
     def getTile(self, ctx: Context, z, c, t, x, y, w, h):
-        self._check_tile(x, y, w, h)
-        return self._part(self.layout.offset(y, z, c, t), x, w, h)
+        self.layout.offset(0, z, c, t)
+        self._check_tile(self.layout, x, y, w, h)
+        return self._part(z, c, t, x, y, w, h)
 
     def getStack(self, ctx: Context, c, t):
+        self._not_of_pyramids()
         return self._read(self.layout.offset(0, 0, c, t), self.layout.stack)
 
     def getTimepoint(self, ctx: Context, t):
+        self._not_of_pyramids()
         return self._read(self.layout.offset(0, 0, 0, t), self.layout.timepoint)
 
     def getRegion(self, ctx: Context, size, offset):
+        self._not_of_pyramids()
         if size < 0 or offset < 0:
             raise refuse(omero.ApiUsageException, "A region has no negative size or offset.")
         return self._read(offset, min(size, max(self.layout.total, 1)))
 
     def getPlaneRegion(self, ctx: Context, z, c, t, count, offset):
         """So many values of a plane, from the value at offset on."""
+        self._not_of_pyramids()
         size, skip = count * self.layout.width, offset * self.layout.width
         if count < 0 or offset < 0 or skip + size > self.layout.plane:
             raise refuse(omero.ApiUsageException, "The region is not within the plane.")
@@ -204,6 +182,7 @@ class RawPixelsService(StatefulService):
 
     def getHypercube(self, ctx: Context, offset, size, step):
         """A part of the 5D block; offset, size and step in the order XYZCT."""
+        self._not_of_pyramids()
         shape = self.layout
         sizes = (shape.x, shape.y, shape.z, shape.c, shape.t)
         for start, length, by, whole in zip(offset, size, step, sizes, strict=True):
@@ -214,20 +193,29 @@ class RawPixelsService(StatefulService):
         part = block[tuple(slice(start, start + length, by) for start, length, by in zip(offset, size, step))[::-1]]
         return np.ascontiguousarray(part).tobytes()
 
-    def _part(self, offset: int, x: int, w: int, h: int) -> bytes:
-        """Columns x to x + w of h rows; only what is needed is read where the rows are long."""
+    def _part(self, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> bytes:
+        """Columns x to x + w of h rows of a plane; only what is needed is read where the rows are long."""
+        if self._level:
+            return self._part_of_level(z, c, t, x, y, w, h)
         shape = self.layout
+        offset = shape.offset(y, z, c, t)
         if w == shape.x:
             return self._read(offset, h * shape.row)
         if shape.row > TILE_BYTES // 16:
-            return b"".join(self._read(offset + y * shape.row + x * shape.width, w * shape.width) for y in range(h))
+            return b"".join(self._read(offset + row * shape.row + x * shape.width, w * shape.width) for row in range(h))
         rows = np.frombuffer(self._read(offset, h * shape.row), f"V{shape.width}").reshape(h, shape.x)
         return rows[:, x:x + w].tobytes()
 
-    def _check_tile(self, x: int, y: int, w: int, h: int) -> None:
-        if min(x, y) < 0 or min(w, h) < 1 or x + w > self.layout.x or y + h > self.layout.y:
-            raise refuse(omero.ApiUsageException, f"The tile of {w} x {h} at {x}, {y} is not within the plane of "
-                                                  f"{self.layout.x} x {self.layout.y}.")
+    def _part_of_level(self, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> bytes:
+        whole = self._whole()
+        self._open()
+        plane = np.memmap(self._path, f"V{whole.width}", "r", whole.offset(0, z, c, t), (whole.y, whole.x))
+        return np.ascontiguousarray(level_part(plane, self._level, x, y, w, h)).tobytes()
+
+    def _check_tile(self, shape: Layout, x: int, y: int, w: int, h: int) -> None:
+        if min(x, y) < 0 or min(w, h) < 1 or x + w > shape.x or y + h > shape.y:
+            kind = omero.InternalException if self._pyramid else omero.ApiUsageException
+            raise refuse(kind, f"The tile of {w} x {h} at {x}, {y} is not within the plane of {shape.x} x {shape.y}.")
 
     def calculateMessageDigest(self, ctx: Context):
         return self._digest()
@@ -239,98 +227,108 @@ class RawPixelsService(StatefulService):
     # -- statistics ----------------------------------------------------------------------------------------------
 
     def getHistogram(self, ctx: Context, channels, bins, global_range, plane):
-        """How often values occur in a plane, by channel: from its smallest to its largest value, or the channel's."""
-        if bins < 1:
-            raise refuse(omero.ApiUsageException, f"There is no histogram of {bins} bins.")
+        """How often values occur in (a region of) a plane, by channel."""
         source = self._source(ctx)
-        found = {}
-        for c in channels or range(self.layout.c):
-            values = source.plane(plane.z, c, plane.t).astype(np.float64)
-            low, high = (global_range and source.statistics[c]) or (values.min(), values.max())
-            place = ((values - low) / (high - low + 1) * bins).astype(np.int64)
-            found[c] = np.bincount(np.clip(place, 0, bins - 1).ravel(), minlength=bins).tolist()
-        return found
+        return {c: statistics.histogram(source, self._channel(c), bins, global_range, plane) for c in channels or ()}
 
     def findMinMax(self, ctx: Context, channels):
-        """The smallest and the largest value of channels, in all their planes."""
+        """The smallest and the largest value of channels in the middle one of their planes; nothing of pyramids."""
+        if self._whole() and self._pyramid:
+            return {}
         source = self._source(ctx)
-        found = {}
-        for c in channels or range(self.layout.c):
-            stacks = [source.stack(c, t) for t in range(self.layout.t)]
-            found[c] = [float(min(s.min() for s in stacks)), float(max(s.max() for s in stacks))]
-        return found
+        return {c: statistics.middle_range(source, self._channel(c)) for c in channels or ()}
+
+    def _channel(self, c: int) -> int:
+        if not 0 <= c < self.layout.c:
+            raise refuse(omero.InternalException, f"c is {c}: it should be from 0 to {self.layout.c - 1}.")
+        return c
 
     def _source(self, ctx: Context) -> Source:
-        self.layout  # noqa: B018
+        self._whole()
         with self.kernel.store.read() as connection:
             return load_source(self.kernel.store, connection, ctx, self._id or 0)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     def setPlane(self, ctx: Context, data, z, c, t):
-        self._must_be_writable(ctx)
-        offset = self.layout.offset(0, z, c, t)
-        if self.layout.is_pyramid:
-            raise refuse(omero.InternalException, "Planes of this size are written by tiles.")
-        self._write(data, offset, self.layout.plane)
+        offset = self._place(ctx, z=z, c=c, t=t)
+        self._write_whole(data, offset, self.layout.plane)
 
     def setRow(self, ctx: Context, data, y, z, c, t):
-        self._must_be_writable(ctx)
-        self._write(data, self.layout.offset(y, z, c, t), self.layout.row)
+        """A row from its start on, of any length: what is too much for it goes into the next ones."""
+        self._write(data, self._place(ctx, y, z, c, t))
 
     def setStack(self, ctx: Context, data, z, c, t):
-        self._must_be_writable(ctx)
-        self._write(data, self.layout.offset(0, 0, c, t), self.layout.stack)
+        offset = self._place(ctx, c=c, t=t)
+        self._write_whole(data, offset, self.layout.stack)
 
     def setTimepoint(self, ctx: Context, data, t):
-        self._must_be_writable(ctx)
-        self._write(data, self.layout.offset(0, 0, 0, t), self.layout.timepoint)
+        offset = self._place(ctx, t=t)
+        self._write_whole(data, offset, self.layout.timepoint)
 
     def setRegion(self, ctx: Context, size, offset, data):
-        self._must_be_writable(ctx)
-        if size < 0 or offset < 0 or offset + size > self.layout.total:
-            raise refuse(omero.ApiUsageException, f"The region of {size} bytes at {offset} is not within the pixels.")
-        self._write(data, offset, size, omero.ApiUsageException)
+        """So many of the bytes at an offset; what is beyond the end of the pixels is left out."""
+        self._place(ctx)
+        if not 0 <= size <= len(data) or offset < 0:
+            raise refuse(omero.ApiUsageException, f"{size} bytes of {len(data)} can't be written at {offset}.")
+        self._write(memoryview(data)[:size], offset)
 
     def setTile(self, ctx: Context, data, z, c, t, x, y, w, h):
-        """A tile; whole rows only, but where planes are as large as a pyramid's."""
+        """A tile; of plain pixels whole rows only, of any length."""
         self._must_be_writable(ctx)
-        self._check_tile(x, y, w, h)
-        offset, shape = self.layout.offset(y, z, c, t), self.layout
-        if w == shape.x:
-            self._write(data, offset, h * shape.row, omero.InternalException)
+        shape = self._whole()
+        if not self._pyramid:
+            if x != 0 or w != shape.x:
+                raise refuse(omero.InternalException, "A tile must be of whole rows.")
+            if y < 0:
+                raise refuse(omero.ApiUsageException, f"y is {y}: it should be 0 or more.")
+            self._write(data, shape.offset(0, z, c, t) + y * shape.row)
             return
-        if not shape.is_pyramid or len(data) != w * h * shape.width:
-            raise refuse(omero.InternalException, "A tile must be of whole rows, and its bytes as many as its pixels.")
-        for y in range(h):
-            part = memoryview(data)[y * w * shape.width:(y + 1) * w * shape.width]
-            self._write(part, offset + y * shape.row + x * shape.width, len(part))
+        offset = shape.offset(0, z, c, t) + y * shape.row + x * shape.width
+        self._check_tile(shape, x, y, w, h)
+        if len(data) != w * h * shape.width:
+            raise refuse(omero.InternalException, f"{len(data)} bytes are no tile of {w} x {h} pixels.")
+        length = w * shape.width
+        for row in range(h):
+            self._write(memoryview(data)[row * length:(row + 1) * length], offset + row * shape.row)
+
+    def _place(self, ctx: Context, y: int = 0, z: int = 0, c: int = 0, t: int = 0) -> int:
+        """Where to write, in pixels that may be written and that are no pyramid."""
+        self._must_be_writable(ctx)
+        if self._pyramid:
+            raise refuse(omero.InternalException, "Non-tile based writing unsupported: planes of this size are written "
+                                                  "by setTile.")
+        return self.layout.offset(y, z, c, t)
 
     def _must_be_writable(self, ctx: Context) -> None:
-        self.layout  # noqa: B018  (asks for pixels to be chosen)
+        self._whole()
         if not self._may_write:
             raise refuse(omero.ApiUsageException, f"The pixels {self._id} are written already: they are read-only.")
         if not ctx.may_edit(self._owner, self._group):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not write the pixels {self._id}.")
 
-    def _write(self, data, offset: int, size: int, kind: type[omero.ServerError] = omero.ResourceError) -> None:
+    def _write_whole(self, data, offset: int, size: int) -> None:
         if len(data) != size:
-            raise refuse(kind, f"{len(data)} bytes were sent where there should be {size}.")
+            raise refuse(omero.ResourceError, f"{len(data)} bytes were sent where there should be {size}.")
+        self._write(data, offset)
+
+    def _write(self, data, offset: int) -> None:
+        """Write at an offset as much as there is room for in the pixels."""
         file = self._open()
         if self._has_hash and not self._written:
             self._writer = self.kernel.store.note_unsaved("pixels", self._id or 0)
         self._written = True
         self._hashed = self._hashed or self.kernel.store.hashed_file(file)
-        self._hashed.write(file, data, offset)
+        self._hashed.write(file, memoryview(data)[:max(0, self._whole().total - offset)], offset)
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------
 
     def getPixelsId(self, ctx: Context):
-        self.layout  # noqa: B018
+        self._whole()
         return self._id
 
     def getPixelsPath(self, ctx: Context):
-        self.layout  # noqa: B018
+        self._whole()
         return str(self._path)
 
     def getByteWidth(self, ctx: Context):
@@ -364,30 +362,47 @@ class RawPixelsService(StatefulService):
         return self.layout.offset(0, z, c, t)
 
     def getStackOffset(self, ctx: Context, c, t):
+        self._not_of_pyramids()
         return self.layout.offset(0, 0, c, t)
 
     def getTimepointOffset(self, ctx: Context, t):
+        self._not_of_pyramids()
         return self.layout.offset(0, 0, 0, t)
 
     # -- pyramids ------------------------------------------------------------------------------------------------
 
     def requiresPixelsPyramid(self, ctx: Context):
-        return self.layout.is_pyramid
+        self._whole()
+        return self._pyramid
 
     def getTileSize(self, ctx: Context):
-        shape = self.layout
-        if shape.is_pyramid:
-            return [PYRAMID_TILE, PYRAMID_TILE]
+        shape = self._whole()
+        if self._pyramid:
+            return [TILE, TILE]
         return [shape.x, min(shape.y, max(1, TILE_BYTES // shape.row))]
 
+    def _levels(self) -> int:
+        if self._whole() and self._pyramid and not self._path.exists():
+            raise refuse(omero.ApiUsageException, "In write mode: this pyramid has no levels yet.")
+        return LEVELS if self._pyramid else 1
+
     def getResolutionLevels(self, ctx: Context):
-        return 1 if self.layout else 0
+        return self._levels()
 
     def getResolutionLevel(self, ctx: Context):
-        return 0 if self.layout else -1
+        return self._levels() - 1 - self._level
 
     def setResolutionLevel(self, ctx: Context, level):
-        raise refuse(omero.InternalException, "These pixels have one resolution only.")
+        """Choose a level: the whole planes are the last one. What is above it is counted back from there."""
+        levels = self._levels()
+        if levels == 1:
+            raise refuse(omero.InternalException, "These pixels have one resolution only.")
+        place = abs(level - (levels - 1))
+        if place >= levels:
+            raise refuse(omero.ApiUsageException, f"There is no level {level} of {levels}.")
+        self._level = place
 
     def getResolutionDescriptions(self, ctx: Context):
-        return [omero.api.ResolutionDescription(self.layout.x, self.layout.y)]
+        shape = self._whole()
+        sizes = level_sizes(shape.x, shape.y)[:self._levels()]
+        return [omero.api.ResolutionDescription(width, height) for width, height in sizes]

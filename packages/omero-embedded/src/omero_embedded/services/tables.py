@@ -27,6 +27,8 @@ class TableService(StatefulService):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
         self._id, self._owner, self._group = oid, row._owner, row._group
         self._table = TableFile(self.kernel.store, oid)
+        if self._table.is_other():
+            raise refuse(omero.InternalException, f"The original file {oid} is no table.")
         self._written, self._writer = False, 0  # and its number in the list of what is unsaved
 
     def release(self, ctx: Context | None) -> None:
@@ -66,14 +68,14 @@ class TableService(StatefulService):
 
     def read(self, ctx: Context, columns, start, stop):
         """Rows start to stop; all of them where both are 0."""
-        count = self._table.count()
-        return self._table.read(columns, range(start, min(stop, count)) if start or stop else range(count))
+        return self._table.read(columns or [], start, stop)
 
     def readCoordinates(self, ctx: Context, rows):
-        return self._table.read(range(len(self._table.headers())), rows or range(self._table.count()))
+        return self._table.read_rows(range(len(self._table.headers())), rows or [])
 
     def slice(self, ctx: Context, columns, rows):
-        return self._table.read(columns or range(len(self._table.headers())), rows or range(self._table.count()))
+        """Some rows of some columns; all of those that are not named."""
+        return self._table.read_rows(columns or range(len(self._table.headers())), rows or range(self._table.count()))
 
     def getAllMetadata(self, ctx: Context):
         return self._table.metadata()
@@ -99,12 +101,13 @@ class TableService(StatefulService):
         self._write(ctx).set_metadata({key: value})
 
     def setAllMetadata(self, ctx: Context, values):
-        self._write(ctx).set_metadata(values)
+        self._write(ctx).set_metadata(values, replace=True)
 
     def delete(self, ctx: Context):
-        """Delete the original file, and the table in it."""
+        """Delete the original file and the table in it, and end this handle."""
         self._write(ctx)
         with self.kernel.store.write() as connection:
             deleting.delete_parts(connection, ctx, self.kernel.schema["OriginalFile"], [self._id])
             forget(connection, "settle", [("originalfile", self._id)])
         self._written = False
+        self.forget()
