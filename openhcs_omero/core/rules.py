@@ -123,7 +123,7 @@ def process_well(settings: Settings, label: str, fingerprint: Path, derived_reco
         where = {"plate": label, "well": well, "site": image.site}
         features.append({**where, **results})
         objects += [{**where, **row} for row in found]
-    record = plate.output.write_well(derived, well, new, files, marks(settings))
+    record = plate.output.write_well(derived, well, new, files.files, marks(settings))
     write_rows(outputs["features"], features)
     write_rows(outputs["objects"], objects)
     np.save(outputs["thumbnail"], thumbnail(new[min(new)].pixels))

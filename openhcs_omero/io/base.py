@@ -4,10 +4,11 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import UserDict
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.plates.image import NewImage
 
 PathLike = str | PurePath
 
@@ -71,6 +72,18 @@ class StorageBackend(ABC):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
         for data, path in zip(items, paths):
             self.save(data, path)
+
+
+class FolderBackend(StorageBackend):
+    """A backend over folders of this machine, into which whole plates are written."""
+
+    @abstractmethod
+    def save_site(self, image: NewImage, path: PathLike) -> list[str]:
+        """Write a site in the place of what is there, with what is known of its pixels; the paths of its planes."""
+
+    @abstractmethod
+    def file_of(self, path: PathLike) -> Path:
+        """The file that a plane or a file is in."""
 
 
 class VirtualBackend(StorageBackend):

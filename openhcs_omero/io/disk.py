@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
-from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
+from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike
 from openhcs_omero.io.formats import decode, encode
+from openhcs_omero.plates.image import NewImage, storable
 
 
-class DiskBackend(StorageBackend):
+class DiskBackend(FolderBackend):
     """Paths are those of the filesystem."""
 
     def load(self, path: PathLike) -> Any:
@@ -36,6 +39,17 @@ class DiskBackend(StorageBackend):
             write(target, data)
         except OSError as error:
             raise OpenHCSError(f"{path} can't be written: {error.strerror}") from None
+
+    def save_site(self, image: NewImage, path: PathLike) -> list[str]:
+        """Write a site as one OME-TIFF per plane."""
+        pixels, site = storable(image.pixels, image.name), str(path).removesuffix(".tif")
+        planes = {f"{site}_z{z:03d}_c{c:03d}{f'_t{t:03d}' if len(pixels) > 1 else ''}.tif": pixels[t, c, z]
+                  for t, c, z in np.ndindex(pixels.shape[:3])}
+        self.save_batch(list(planes.values()), list(planes))
+        return list(planes)
+
+    def file_of(self, path: PathLike) -> Path:
+        return Path(path)
 
     def list_files(self, directory: PathLike) -> list[str]:
         if not Path(directory).is_dir():

@@ -15,6 +15,7 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.formats import check_image, decode, encode
+from openhcs_omero.io.planes import ImagePath, Planes, collect, planes_of, stack
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
@@ -23,7 +24,7 @@ from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server
 from openhcs_omero.omero.tables import attach_table, is_table
-from openhcs_omero.plates.image import ImageMetadata, NewImage, objects
+from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.paths import (
     FilePath,
     PlanePath,
@@ -36,10 +37,7 @@ from openhcs_omero.plates.paths import (
 )
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
-PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None where there is one timepoint
-Planes = dict[PlaneIndex, np.ndarray]
 Holder = PlatePath | WellPath[PlatePath] | SitePath[PlatePath]  # of attached files
-ImagePath = SitePath[PlatePath] | PlanePath[PlatePath]
 
 
 class OMEROLocalBackend(VirtualBackend):
@@ -161,7 +159,7 @@ class OMEROLocalBackend(VirtualBackend):
         """The image that a plane's or a site's path names, or MissingFile."""
         with _missing():
             image = self._plate(path).image(path.well, path.site)
-        if isinstance(path, PlanePath) and (path.t, path.channel, path.z) not in _planes_of(image):
+        if isinstance(path, PlanePath) and (path.t, path.channel, path.z) not in planes_of(image):
             raise MissingFile(
                 f"there is no plane {path}: the image has {image.size_z} z, {image.size_c} channels and "
                 f"{image.size_t} timepoints, counted from 0, and _t stands in names where there are several"
@@ -228,18 +226,55 @@ class OMEROLocalBackend(VirtualBackend):
             if isinstance(path, FilePath):
                 files.append((path, encode(data, str(path), "zlib")))
             else:
-                _collect(sites, path, check_image(data, str(path)))
+                collect(sites, path, check_image(data, str(path)))
         wells: dict[WellPath, dict[int, np.ndarray]] = {}
         for site, given in sites.items():
             wells.setdefault(site.parent, {})[site.site] = self._complete(site, given)
         for well, images in wells.items():
-            self._write_well(well, images)
+            self._check_well(well, images)
+        for path, _ in files:
+            self._check_holder(path.parent, wells)
+        for well, images in wells.items():
+            self._write_well(well, images, [(path, data) for path, data in files if _is_of(path, well, images)])
         for path, data in files:
-            if path.plate.output is not None:
-                self._derive(path.plate)
-            kind, object_id = self._object(path.parent)
-            save_text(self.conn, kind, object_id, path.name, data)
-            self._attach_table(path, data)
+            if not any(_is_of(path, well, images) for well, images in wells.items()):
+                self._write_file(path, data)
+
+    def _check_well(self, path: WellPath, images: Mapping[int, np.ndarray]) -> None:
+        """Refuse what can't be written into a well, before a derived plate is made for it."""
+        wells = self._writable(path.plate).wells
+        if path.well not in wells:
+            raise BadData(f"{path} can't be written: the derived plate has no such well")
+        free = len(wells[path.well].images) + 1
+        for site in sorted(images):
+            if site > free:
+                raise PlateError(f"site {site} can't be written before site {free}: sites have no gap")
+            free = max(free, site + 1)
+
+    def _check_holder(self, path: Holder, wells: Mapping[WellPath, Mapping[int, Any]]) -> None:
+        """Refuse a file of something that is not there and won't be, before a derived plate is made for it."""
+        plate = self._plate(path) if path.plate.output is None else self._writable(path.plate)
+        with _missing():
+            if isinstance(path, SitePath) and path.site not in wells.get(path.parent, {}):
+                plate.image(path.well, path.site)
+            elif isinstance(path, WellPath):
+                plate.well(path.well)
+
+    def _writable(self, path: PlatePath) -> PlateStructure:
+        """This user's own derived plate, or that which will be made: the wells of its source, without images."""
+        own = self._own(path)
+        if own is not None:
+            return own
+        source = self.plate_structure(path.plate_id)
+        wells = {name: replace(source.wells[name], images={}) for name in source.wells_with_images()}
+        return replace(source, wells=wells)
+
+    def _write_file(self, path: FilePath, data: bytes) -> None:
+        if path.plate.output is not None:
+            self._derive(path.plate)
+        kind, object_id = self._object(path.parent)
+        save_text(self.conn, kind, object_id, path.name, data)
+        self._attach_table(path, data)
 
     def _attach_table(self, path: FilePath, data: bytes) -> None:
         """Have a plate's OMERO.table of a file of features say what the file says."""
@@ -303,20 +338,24 @@ class OMEROLocalBackend(VirtualBackend):
             return given
         planes: Planes = {}
         if self._own(site.plate) is None:
-            return _stack(site, given)
+            return stack(site, given)
         with contextlib.suppress(MissingFile):
             image = self._image(site)
-            if set(_planes_of(image)) - set(given):
+            if set(planes_of(image)) - set(given):
                 present = read_site(self.conn, image)
-                planes = {(t, c, z): present[t or 0, c, z] for t, c, z in _planes_of(image)}
-        return _stack(site, planes | given)
+                planes = {(t, c, z): present[t or 0, c, z] for t, c, z in planes_of(image)}
+        return stack(site, planes | given)
 
-    def _write_well(self, path: WellPath, images: dict[int, np.ndarray]) -> None:
-        """Write sites of a derived plate's well in one go. The files beside replaced images go over to the new ones."""
-        well, derived = path.well, self._derive(path.plate)
-        if well not in derived.wells:
+    def _write_well(self, path: WellPath, images: dict[int, np.ndarray], files: list[tuple[FilePath, bytes]]) -> None:
+        """Write sites of a derived plate's well, with their files, in one go.
+
+        The files of replaced images move to the new ones.
+        """
+        derived = self._derive(path.plate)
+        if path.well not in derived.wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
-        write_well(self.conn, derived.plate_id, well, self._new_images(path, images), {}, whole=False)
+        beside = [WellFile(getattr(file.parent, "site", None), file.name, data) for file, data in files]
+        write_well(self.conn, derived.plate_id, path.well, self._new_images(path, images), {}, beside, whole=False)
         self._forget(path.plate)
 
     def _new_images(self, path: WellPath, images: Mapping[int, np.ndarray]) -> dict[int, NewImage]:
@@ -370,51 +409,7 @@ def _missing() -> Iterator[None]:
         raise MissingFile(str(error)) from None
 
 
-def _planes_of(image: ImageStructure) -> list[PlaneIndex]:
-    """All planes of an image as paths name them: t is None where there is one timepoint."""
-    return [
-        (t if image.size_t > 1 else None, c, z)
-        for t in range(image.size_t)
-        for c in range(image.size_c)
-        for z in range(image.size_z)
-    ]
-
-
-def _collect(sites: dict[SitePath, Planes | np.ndarray], path: ImagePath, image: np.ndarray) -> None:
-    """Put an image where its site is collected, if it fits its path."""
-    if path.plate.output is None:
-        derived = replace(path, plate=replace(path.plate, output="processed"))
-        raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, as {derived}")
-    axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
-    if image.ndim != ndim:
-        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
-    if isinstance(path, SitePath):
-        if path in sites:
-            raise BadData(f"{path} is given twice, or its planes are given too")
-        sites[path] = image
-        return
-    planes = sites.setdefault(path.parent, {})
-    index = (path.t, path.channel, path.z)
-    if isinstance(planes, np.ndarray) or index in planes:
-        raise BadData(f"{path} is given twice, or its site is given too")
-    planes[index] = image
-
-
-def _stack(site: SitePath, planes: Planes) -> np.ndarray:
-    """Planes as the (T, C, Z) objects of a new image, if they make one up."""
-    timepoints = {t for t, _, _ in planes}
-    if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
-        raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")
-    sizes = [1 + max(index[axis] or 0 for index in planes) for axis in range(3)]
-    for t, c, z in np.ndindex(*sizes):
-        index = (None if None in timepoints else t, c, z)
-        if index not in planes:
-            hole = PlanePath(site.plate, site.well, site.site, z, c, index[0])
-            raise BadData(
-                f"{hole} is missing: images in OMERO have no holes, so save it in one save_batch with the others"
-            )
-    kinds = {(plane.shape, plane.dtype.name) for plane in planes.values()}
-    if len(kinds) > 1:
-        raise BadData(f"{site}: all planes of a site have one size and type, these are {sorted(kinds)}")
-    ordered = [planes[index] for index in sorted(planes, key=lambda index: (index[0] or 0, *index[1:]))]
-    return objects(ordered, tuple(sizes))
+def _is_of(path: FilePath, well: WellPath, images: Mapping[int, Any]) -> bool:
+    """Whether a file belongs to a well, or to one of these images of it."""
+    return path.parent == well or (isinstance(path.parent, SitePath) and path.parent.parent == well
+                                   and path.parent.site in images)

@@ -1,4 +1,4 @@
-"""The files that steps save about a well: kept until its images are written, then put beside them."""
+"""The files that steps save about a well: kept until they are written together with its images."""
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -7,13 +7,14 @@ from typing import Any
 
 from openhcs_omero.io.base import BadData, PathLike, StorageBackend
 from openhcs_omero.io.formats import decode, encode
+from openhcs_omero.plates.image import WellFile
 from openhcs_omero.plates.paths import FilePath, parse_inside
 
 
 class StagedFiles(StorageBackend):
-    """What `backend` is for a step: reads what is there, and keeps what is saved until the well's images are written.
+    """The backend that a step gets: reads what is there, and keeps what is saved until the well's images are written.
 
-    Were the files put there at once, the images that they belong to would be those of the last run.
+    Files that were written at once would belong to the images of the last run.
 
     Parameters
     ----------
@@ -23,17 +24,17 @@ class StagedFiles(StorageBackend):
         Path of the derived plate.
     well, sites
         Files can be saved to this well and to these of its sites, and nowhere else.
-
-    Attributes
-    ----------
-    files
-        What is kept, by path.
     """
 
     def __init__(self, behind: StorageBackend, plate: str, well: str, sites: Collection[int]) -> None:
         self._behind = behind
         self._plate, self._well, self._sites = plate, well, sites
-        self.files: dict[str, bytes] = {}
+        self._kept: dict[str, WellFile] = {}
+
+    @property
+    def files(self) -> list[WellFile]:
+        """What was saved."""
+        return list(self._kept.values())
 
     def save(self, data: Any, path: PathLike) -> None:
         well = f"{self._plate}/{self._well}"
@@ -46,28 +47,28 @@ class StagedFiles(StorageBackend):
         except ValueError:
             raise BadData(f"{path} can't be saved: expected {well}/<name> or {well}/{self._well}_s001_<name>, the name "
                           "with an ending") from None
-        site = place.parent if isinstance(place, FilePath) else place
-        if getattr(site, "site", None) not in (None, *self._sites):
+        site = getattr(place.parent if isinstance(place, FilePath) else place, "site", None)
+        if site not in (None, *self._sites):
             raise elsewhere
         if not isinstance(place, FilePath):
             raise BadData(f"a step can't save {path}: the workflow writes the image that the steps return")
-        self.files[str(path)] = encode(data, str(path), "zlib")
+        self._kept[str(path)] = WellFile(site, place.name, encode(data, str(path), "zlib"))
 
     def load(self, path: PathLike) -> Any:
-        if str(path) in self.files:
-            return decode(self.files[str(path)], str(path))
+        if str(path) in self._kept:
+            return decode(self._kept[str(path)].data, str(path))
         return self._behind.load(path)
 
     def list_files(self, directory: PathLike) -> list[str]:
-        inside = {path for path in self.files if path.startswith(f"{str(directory).rstrip('/')}/")}
+        inside = {path for path in self._kept if path.startswith(f"{str(directory).rstrip('/')}/")}
         there = self._behind.list_files(directory) if self._behind.exists(directory) or not inside else []
         return sorted(inside | set(there))
 
     def exists(self, path: PathLike) -> bool:
-        return str(path) in self.files or self._behind.exists(path)
+        return str(path) in self._kept or self._behind.exists(path)
 
     def delete(self, path: PathLike) -> None:
-        if self.files.pop(str(path), None) is None:
+        if self._kept.pop(str(path), None) is None:
             raise BadData(f"a step can't delete {path}: it may delete only what it has saved itself")
 
     def ensure_directory(self, directory: PathLike) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import delete_folder, replacing
-from openhcs_omero.io.base import BadData, MissingFile, PathLike, StorageBackend
+from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import check_image
 from openhcs_omero.io.ngff import (
@@ -42,6 +42,7 @@ from openhcs_omero.io.ngff import (
     folder_of,
     plane_path,
 )
+from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
 SMALLEST = 256  # px; images are halved until their longer side is no longer than that
@@ -49,7 +50,7 @@ SMALLEST = 256  # px; images are halved until their longer side is no longer tha
 _NAMESPACE = "openhcs_omero"
 
 
-class ZarrBackend(StorageBackend):
+class ZarrBackend(FolderBackend):
     """Paths are those of the filesystem; several processes may write the wells of one plate.
 
     A site is saved whole or plane by plane. All planes of a site have one size and type.
@@ -92,6 +93,13 @@ class ZarrBackend(StorageBackend):
                 _write(site, given)
         for data, path in files:
             self._disk.save(data, path)
+
+    def save_site(self, image: NewImage, path: PathLike) -> list[str]:
+        """Write a site as one array, with its channels and pixel size."""
+        self.save(storable(image.pixels, image.name), path)
+        self.describe(path, image.channel_names, image.colors, image.pixel_size)
+        images = _read(_site(_parse(path)))
+        return [plane_path(images.site, index) for index in sorted(images.indices())]
 
     def describe(self, path: PathLike, channel_names: Sequence[str | None], colors: Sequence[Color | None],
                  pixel_size: tuple[float | None, float | None, float | None]) -> None:

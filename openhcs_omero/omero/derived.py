@@ -10,7 +10,7 @@ One process at a time writes a well. Where two do, the well ends with all images
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import omero
@@ -29,10 +29,10 @@ from omero.rtypes import rint, rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.annotations import unlinked_files
+from openhcs_omero.omero.annotations import save_text, unlinked_files
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.writing import discard, map_annotation, missing, write_well_images
-from openhcs_omero.plates.image import NewImage
+from openhcs_omero.omero.writing import WrittenImage, discard, map_annotation, missing, write_well_images
+from openhcs_omero.plates.image import NewImage, WellFile
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -118,50 +118,58 @@ def write_well(
     well_name: str,
     sites: Mapping[int, NewImage],
     marks: Mapping[str, str],
+    files: Sequence[WellFile] = (),
     whole: bool = True,
-) -> dict[int, dict]:
-    """Write images into a well of a derived plate in the place of those that it has.
+) -> dict[int, WrittenImage]:
+    """Replace the images of a well of a derived plate, and attach files to them and to the well.
 
-    Killed at any moment, the well shows all of its earlier images or all of the new ones. What earlier killed
-    processes left of the well is deleted.
+    A process that is killed at any moment leaves all of the earlier images or all of the new ones in the well. The
+    files of the new images become visible with them. What earlier processes left behind is deleted.
 
     Parameters
     ----------
     sites
-        The images by site, from 1 without gap.
+        The images by site, from 1 without a gap.
     marks
         Names and values to note on every image, besides its own `annotations`, source plate, output, well and site.
+    files
+        Files of the well or of one of `sites`; each replaces the one of the same name.
     whole
-        False leaves the sites that `sites` doesn't name as they are, and the files attached to the images that are
-        replaced go over to the new ones.
+        False keeps the sites that are not in `sites`, and moves the files of replaced images to the new ones.
 
     Returns
     -------
     dict
-        Per site ``{"image_id": int, "sha1": str}``.
+        The written images by site.
 
     Raises
     ------
     PlateError
-        If the plate or well is not there, no derived one or not this user's to write, the sites have a gap, or
-        another process wrote the same well at the same time. The well then shows what it showed before, or what the
-        other process wrote.
+        If the plate or well is missing, not derived or not this user's to write, the sites have a gap, or another
+        process wrote the same well at the same time. The well then shows its earlier images, or those of the other
+        process.
     """
     place = _place(conn, derived_id, well_name)
     order = sorted(sites)
     if not order or order[0] < 1 or (whole and order != list(range(1, len(order) + 1))):
         raise PlateError(f"the sites of well {well_name} must count from 1 without a gap, not be {order}")
     images = [replace(sites[site], annotations=_image_pairs(place, site, marks, sites[site])) for site in order]
-    written = write_well_images(conn, images, NAMESPACE, place.group_id)
+    written = dict(zip(order, write_well_images(conn, images, NAMESPACE, place.group_id)))
     try:
+        for file in files:
+            if file.site is not None:
+                save_text(conn, "Image", written[file.site].image_id, file.name, file.data)
         with queries.writing(f"well {place.well} of derived plate {derived_id}"):
-            _commit(conn, place, {site: image.image_id for site, image in zip(order, written)}, whole)
+            well_id = _commit(conn, place, written, None if whole else files)
     except BaseException:
-        # where the save was done and only its answer was lost, OMERO refuses: no image of a well is deleted so
-        discard(conn, [image.image_id for image in written], place.group_id)
+        # if the save succeeded and only its answer was lost, OMERO refuses: images of a well can't be deleted like this
+        discard(conn, [image.image_id for image in written.values()], place.group_id)
         raise
     _delete_hidden(conn, place.group_id, WELL_MARK, place.mark)
-    return {site: {"image_id": image.image_id, "sha1": image.sha1} for site, image in zip(order, written)}
+    for file in files:
+        if file.site is None:
+            save_text(conn, "Well", well_id, file.name, file.data)
+    return written
 
 
 def derived_state(conn: BlitzGateway, derived_id: int) -> dict[str, list[tuple[int, str]]]:
@@ -343,15 +351,33 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     return _Place(derived_id, annotation.details.group.id.val, name, f"{own[PLATE_MARK]}/{name}", own)
 
 
-def _commit(conn: BlitzGateway, place: _Place, images: dict[int, int], whole: bool) -> None:
-    """Show the images in the well, by one save of it and, where not the whole well is new, of the files beside them."""
+def _commit(conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImage],
+            new_files: Sequence[WellFile] | None) -> int:
+    """Show the images in the well, by one save.
+
+    Parameters
+    ----------
+    new_files
+        None replaces the whole well. Otherwise other sites stay, and the files of replaced images move to the new ones,
+        but for those that have been written again.
+
+    Returns
+    -------
+    int
+        OMERO's id of the well.
+    """
     options = queries.context(conn, place.group_id)
+    images = {site: image.image_id for site, image in written.items()}
     for _ in range(ATTEMPTS):
         well = _load_well(conn, place)
-        replaced = _show(well, images, whole)
-        links = [] if whole else _links_of_files(conn, replaced)
+        replaced = _show(well, images, new_files is None)
+        links: list[ImageAnnotationLinkI] = []
+        if new_files is not None:
+            again = {(images[file.site], file.name) for file in new_files if file.site is not None}
+            links = _links_of_files(conn, replaced, again)
         try:
-            return queries.update(conn).saveArray([well, *links], options)
+            queries.update(conn).saveArray([well, *links], options)
+            return well.id.val
         except (omero.OptimisticLockException, omero.ValidationException):
             # another process saved the well in between, or swept our images away as left behind
             if missing(conn, list(images.values())):
@@ -373,19 +399,21 @@ def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
     return well
 
 
-def _links_of_files(conn: BlitzGateway, replaced: Mapping[int, int]) -> list[ImageAnnotationLinkI]:
-    """Links, not saved, of the files of images to those that take their places; with a second link a file outlives its
-    first image."""
+def _links_of_files(conn: BlitzGateway, replaced: Mapping[int, int],
+                    again: Collection[tuple[int, str]]) -> list[ImageAnnotationLinkI]:
+    """Links, not saved, of the files of images to those that replace them: with a second link a file outlives its first
+    image. `again` names files, by new image and name, that are not to be moved."""
     if not replaced:
         return []
     found = queries.rows(
-        conn, "select distinct l.parent.id, l.child.id from ImageAnnotationLink l where l.parent.id in (:ids) "
-              "and l.child.id in (select a.id from FileAnnotation a)", ids=list(replaced))
+        conn, "select distinct l.parent.id, a.id, f.name from FileAnnotation a join a.file f, ImageAnnotationLink l "
+              "where l.child.id = a.id and l.parent.id in (:ids)", ids=list(replaced))
     links = []
-    for image, annotation in found:
-        link = ImageAnnotationLinkI()
-        link.parent, link.child = ImageI(replaced[image], False), FileAnnotationI(annotation, False)
-        links.append(link)
+    for image, annotation, name in found:
+        if (replaced[image], name) not in again:
+            link = ImageAnnotationLinkI()
+            link.parent, link.child = ImageI(replaced[image], False), FileAnnotationI(annotation, False)
+            links.append(link)
     return links
 
 

@@ -57,6 +57,25 @@ class NewImage:
     annotations: Sequence[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True)
+class WellFile:
+    """A file that belongs to a well.
+
+    Parameters
+    ----------
+    site
+        The site whose image it belongs to; None if it belongs to the well itself.
+    name
+        The file's name.
+    data
+        Its content.
+    """
+
+    site: int | None
+    name: str
+    data: bytes
+
+
 def storable(pixels: np.ndarray, name: str) -> np.ndarray:
     """The same values in a type that OMERO keeps, in this machine's byte order; not a copy where they are that already.
 

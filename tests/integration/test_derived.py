@@ -12,11 +12,11 @@ from wire import Killed, block, count, images_in_no_well, make_plate, wire
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import derived as derived_module
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.annotations import list_texts, read_text, save_text
 from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.image import NewImage, WellFile
 
 __all__ = ["wire"]
 
@@ -202,7 +202,8 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
                 wire.on = False
                 plate = derive_plate(other, source, "p", MARKS)
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(derived_module, "_commit", lambda conn, place, images, whole: shown.append(images))
+                    patch.setattr(derived_module, "_commit", lambda conn, place, written, files: shown.extend(
+                        image.image_id for image in written.values()))
                     patch.setattr(derived_module, "_delete_hidden", lambda *_: None)
                     write_well(other, plate, "A01", sites(1), MARKS)
                 theirs.append(plate)
@@ -213,8 +214,8 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
         wire.stop()
         if not theirs:
             break
-        assert images_in_no_well(conn) == sorted(shown[0].values()), point
-        queries.delete(conn, source.group_id, Image=list(shown[0].values()))
+        assert images_in_no_well(conn) == sorted(shown), point
+        queries.delete(conn, source.group_id, Image=shown)
     other.close()
     assert point > 5
 
@@ -261,8 +262,8 @@ def test_a_well_is_written(conn, source, derived):
     written = write_well(conn, derived, "A01", sites(1), MARKS)
     assert seed_of(conn, derived) == 1
     assert derived_state(conn, derived) == {
-        "A01": [(written[site]["image_id"], written[site]["sha1"]) for site in (1, 2)], "B03": []}
-    image = written[1]["image_id"]
+        "A01": [(written[site].image_id, written[site].sha1) for site in (1, 2)], "B03": []}
+    image = written[1].image_id
     assert mark_of(conn, "Image", image) == {
         **MARKS, "source_plate": str(source.plate_id), "output": "processed", "well": "A01", "site": "1",
         "source_image": "5", "derived_plate": f"plate_{source.plate_id}_processed",
@@ -293,6 +294,37 @@ def test_only_some_sites(conn, derived):
     with pytest.raises(PlateError, match="site 5 can't be written before site 4"):
         write_well(conn, derived, "A01", {5: sites(1)[1]}, MARKS, whole=False)
     assert images_in_no_well(conn) == []
+
+
+def files_of(conn, derived, well="A01"):
+    """(kind, site, name) -> content of the files beside a well's images and of the well."""
+    structure = load_plate(conn, derived).wells[well]
+    holders = [("Well", None, structure.well_db_id)]
+    holders += [("Image", site, image.image_id) for site, image in structure.images.items()]
+    return {(site, file.name): read_text(conn, kind, holder, file.name)
+            for kind, site, holder in holders for file in list_texts(conn, kind, holder)}
+
+
+def test_files_come_with_the_images(conn, derived):
+    """They replace those of the same name; a site's files go with its image, the well's stay."""
+    write_well(conn, derived, "A01", sites(1), MARKS, [WellFile(1, "x.json", b"{}"), WellFile(None, "w.txt", b"1")])
+    assert files_of(conn, derived) == {(1, "x.json"): b"{}", (None, "w.txt"): b"1"}
+    before = count(conn, "FileAnnotation", "OriginalFile")
+    write_well(conn, derived, "A01", sites(2), MARKS, [WellFile(2, "x.json", b"[]"), WellFile(None, "w.txt", b"2")])
+    assert files_of(conn, derived) == {(2, "x.json"): b"[]", (None, "w.txt"): b"2"}
+    write_well(conn, derived, "A01", {2: sites(3)[2]}, MARKS, [WellFile(2, "x.json", b"[1]")], whole=False)
+    assert files_of(conn, derived) == {(2, "x.json"): b"[1]", (None, "w.txt"): b"2"}
+    write_well(conn, derived, "A01", {2: sites(4)[2]}, MARKS, whole=False)
+    assert files_of(conn, derived) == {(2, "x.json"): b"[1]", (None, "w.txt"): b"2"}
+    assert count(conn, "FileAnnotation", "OriginalFile") == before
+
+
+def test_a_well_that_can_not_be_shown_leaves_no_file(conn, derived):
+    write_well(conn, derived, "A01", sites(1), MARKS)
+    before = count(conn, "Image", "FileAnnotation", "OriginalFile")
+    with pytest.raises(PlateError, match="site 5 can't be written before site 3"):
+        write_well(conn, derived, "A01", {5: sites(1)[1]}, MARKS, [WellFile(5, "x.json", b"{}")], whole=False)
+    assert count(conn, "Image", "FileAnnotation", "OriginalFile") == before
 
 
 @pytest.mark.parametrize("wrong", [{}, {2: None}, {0: None, 1: None}, {1: None, 3: None}])
@@ -344,10 +376,10 @@ def test_a_derived_image_that_someone_put_into_a_dataset_stays(conn, derived):
     written = write_well(conn, derived, "A01", sites(1), MARKS)
     dataset = omero.model.DatasetI()
     dataset.name = rstring("kept")
-    dataset.linkImage(omero.model.ImageI(written[1]["image_id"], False))
+    dataset.linkImage(omero.model.ImageI(written[1].image_id, False))
     queries.update(conn).saveObject(dataset)
     write_well(conn, derived, "A01", sites(2), MARKS)
-    assert images_in_no_well(conn) == [written[1]["image_id"]]
+    assert images_in_no_well(conn) == [written[1].image_id]
 
 
 def test_killed_while_writing(conn, derived, wire):

@@ -340,6 +340,19 @@ def test_wells_that_the_plate_does_not_have(backend, make_plate):
         backend.save("x", f"/omero/plate_{plate_id}_p/A01/A01_s001_x.txt")
 
 
+def test_a_save_that_is_refused_makes_no_plate(conn, backend, make_plate):
+    plate_id, _ = make_plate(["A01"])
+    derived, image = f"/omero/plate_{plate_id}_p", np.ones((1, 1, 1, 4, 5), "uint8")
+    for items in ({"A01/A01_s001_x.txt": "x"}, {"H12/x.txt": "x"}, {"H12/H12_s001.tif": image},
+                  {"A01/A01_s002.tif": image}, {"A01/A01_s001.tif": image, "A01/A01_s002_x.txt": "x"}):
+        with pytest.raises(OpenHCSError):
+            backend.save_batch(list(items.values()), [f"{derived}/{name}" for name in items])
+        assert find_derived(conn, plate_id, "p") is None
+    items = {"A01/A01_s001_x.txt": "1", "A01/x.txt": "2", "A01/A01_s001.tif": image, "x.txt": "3"}
+    backend.save_batch(list(items.values()), [f"{derived}/{name}" for name in items])
+    assert [backend.load(f"{derived}/{name}") for name in items if name.endswith(".txt")] == ["1", "2", "3"]
+
+
 def test_files_beside_a_replaced_image_stay(conn, backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     start = f"/omero/plate_{plate_id}_p/A01/A01_s001"

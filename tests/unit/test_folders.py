@@ -143,7 +143,8 @@ def run(output, images, kept=("results.json",)):
         files = StagedFiles(output.backend, derived["path"], well, list(new))
         for name in kept:
             files.save({"n": 1}, f"{derived['path']}/{well}/{well}_s001_{name}")
-        write(results / "processed" / f"{well}.json", json.dumps(output.write_well(derived, well, new, files, {})))
+        record = output.write_well(derived, well, new, files.files, {})
+        write(results / "processed" / f"{well}.json", json.dumps(record))
     records = [read_record(path) for path in sorted((results / "processed").glob("*.json"))]
     write(results / "annotations.json", json.dumps(output.publish(derived, [], records, {"run": "1"})))
     return results, plate

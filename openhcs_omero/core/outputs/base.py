@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.image import NewImage, WellFile
 from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
     from openhcs_omero.io.base import StorageBackend
-    from openhcs_omero.io.staged import StagedFiles
 
 
 Record = dict[str, Any]
@@ -53,9 +52,9 @@ class Output(ABC):
         """Make the derived plate with the wells of `plate`, or bring it up to date."""
 
     @abstractmethod
-    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: StagedFiles,
+    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
                    marks: Mapping[str, str]) -> Record:
-        """Write a well's images by site, and the files that the steps saved, in the place of what is there."""
+        """Replace a well's images, and write the files that the steps saved."""
 
     @abstractmethod
     def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],

@@ -8,19 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from openhcs_omero.core.outputs.base import Output, Record, Standing
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.virtual_workspace import METADATA
-from openhcs_omero.io.zarr import ZarrBackend
-from openhcs_omero.plates.image import NewImage, storable
+from openhcs_omero.plates.image import NewImage, WellFile
 from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
-    from openhcs_omero.io.base import StorageBackend
-    from openhcs_omero.io.staged import StagedFiles
-from openhcs_omero.core.outputs.base import Output, Record, Standing
+    from openhcs_omero.io.base import FolderBackend
 
 SUBFOLDERS = {"disk": "images", "zarr": "zarr"}  # of a folder that is a plate, by backend
 
@@ -38,8 +34,9 @@ class FolderOutput(Output):
         Path of the source plate.
     """
 
-    def __init__(self, backend: StorageBackend, name: str, folder: Path, source: str) -> None:
-        self.backend, self.name = backend, name
+    def __init__(self, backend: FolderBackend, name: str, folder: Path, source: str) -> None:
+        self.backend: FolderBackend = backend
+        self.name = name
         self._folder, self._source = folder, source
         self._images = folder / SUBFOLDERS[name]
         self._disk = DiskBackend()
@@ -56,29 +53,22 @@ class FolderOutput(Output):
                 self.backend.delete(path)
         return self._derived
 
-    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: StagedFiles,
+    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
                    marks: Mapping[str, str]) -> Record:
-        planes: dict[str, np.ndarray] = {}
-        for site, image in images.items():
-            pixels = storable(image.pixels, image.name)
-            place = f"{self._images}/{well}/{well}_s{site:03d}"
-            several = len(pixels) > 1
-            own = {f"{place}_z{z:03d}_c{c:03d}{f'_t{t:03d}' if several else ''}.tif": pixels[t, c, z]
-                   for t, c, z in np.ndindex(pixels.shape[:3])}
-            if isinstance(self.backend, ZarrBackend):  # a site is one array, replaced as a whole
-                self.backend.save(pixels, f"{place}.tif")
-                self.backend.describe(f"{place}.tif", image.channel_names, image.colors, image.pixel_size)
-            else:
-                self.backend.save_batch(list(own.values()), list(own))
-            planes |= own
-        for path, data in files.files.items():  # beside the images, files are files on every backend
-            self._disk.save_bytes(data, path)
-        written = [*planes, *files.files]
-        for path in set(self.backend.list_files(f"{self._images}/{well}")) - set(written):
+        folder = f"{self._images}/{well}"
+        planes = [path for site, image in images.items()
+                  for path in self.backend.save_site(image, f"{folder}/{well}_s{site:03d}.tif")]
+        beside = []
+        for file in files:  # next to the images, files are files on every backend
+            start = "" if file.site is None else f"{well}_s{file.site:03d}_"
+            beside.append(f"{folder}/{start}{file.name}")
+            self._disk.save_bytes(file.data, beside[-1])
+        written = [*planes, *beside]
+        for path in set(self.backend.list_files(folder)) - set(written):
             self.backend.delete(path)
         first = images[min(images)]
         return {"planes": [self._relative(path) for path in planes],
-                "files": {self._relative(file): _state(file) for file in map(self._file_of, written)},
+                "files": {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
                 "channels": list(first.channel_names), "pixel_size": list(first.pixel_size)}
 
     def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
@@ -108,9 +98,6 @@ class FolderOutput(Output):
     def _metadata_hash(self) -> str | None:
         path = self._folder / METADATA
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-    def _file_of(self, path: str) -> Path:
-        return self.backend.file_of(path) if isinstance(self.backend, ZarrBackend) else Path(path)
 
     def _relative(self, path: str | Path) -> str:
         return Path(path).relative_to(self._folder).as_posix()

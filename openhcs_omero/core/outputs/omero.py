@@ -19,18 +19,12 @@ from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
 from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
-from openhcs_omero.plates.image import NewImage
-from openhcs_omero.plates.paths import FilePath, PlatePath, SitePath, parse_path
+from openhcs_omero.plates.image import NewImage, WellFile
+from openhcs_omero.plates.paths import PlatePath
 from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
-    from openhcs_omero.io.staged import StagedFiles
-
-
-
-
-
 
 
 class OMEROOutput(Output):
@@ -49,16 +43,10 @@ class OMEROOutput(Output):
         made = derive_plate(self.backend.conn, plate, self._output, marks, list(plate.wells))
         return self._record(plate.plate_id, made)
 
-    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: StagedFiles,
+    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
                    marks: Mapping[str, str]) -> Record:
-        written = write_well(self.backend.conn, derived["derived_plate"], well, images, marks)
-        for path, data in files.files.items():
-            place = parse_path(path)
-            if isinstance(place, FilePath) and isinstance(place.parent, SitePath):
-                save_text(self.backend.conn, "Image", written[place.parent.site]["image_id"], place.name, data)
-            else:
-                self.backend.save(data, path)
-        ids = [[written[site]["image_id"], written[site]["sha1"]] for site in sorted(written)]
+        written = write_well(self.backend.conn, derived["derived_plate"], well, images, marks, files)
+        ids = [[written[site].image_id, written[site].sha1] for site in sorted(written)]
         return {"derived_plate": derived["derived_plate"], "images": ids}
 
     def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
@@ -110,7 +98,3 @@ class OMEROOutput(Output):
     def _tables(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """The OMERO.tables of these files: the file's name -> what is noted of the table."""
         return {plate: list_tables(self.backend.conn, int(plate), ns) for plate, ns in namespaces.items()}
-
-
-
-

@@ -1,0 +1,65 @@
+"""Planes that are saved one by one or as sites, collected into the images of a derived plate."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from openhcs_omero.io.base import BadData
+from openhcs_omero.plates.image import objects
+from openhcs_omero.plates.paths import PlanePath, PlatePath, SitePath
+from openhcs_omero.plates.structure import ImageStructure
+
+PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None if there is one timepoint
+Planes = dict[PlaneIndex, np.ndarray]
+ImagePath = SitePath[PlatePath] | PlanePath[PlatePath]
+
+
+def planes_of(image: ImageStructure) -> list[PlaneIndex]:
+    """All planes of an image as paths name them: t is None where there is one timepoint."""
+    return [
+        (t if image.size_t > 1 else None, c, z)
+        for t in range(image.size_t)
+        for c in range(image.size_c)
+        for z in range(image.size_z)
+    ]
+
+
+def collect(sites: dict[SitePath, Planes | np.ndarray], path: ImagePath, image: np.ndarray) -> None:
+    """Put an image where its site is collected, if it fits its path."""
+    if path.plate.output is None:
+        derived = replace(path, plate=replace(path.plate, output="processed"))
+        raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, as {derived}")
+    axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
+    if image.ndim != ndim:
+        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
+    if isinstance(path, SitePath):
+        if path in sites:
+            raise BadData(f"{path} is given twice, or its planes are given too")
+        sites[path] = image
+        return
+    planes = sites.setdefault(path.parent, {})
+    index = (path.t, path.channel, path.z)
+    if isinstance(planes, np.ndarray) or index in planes:
+        raise BadData(f"{path} is given twice, or its site is given too")
+    planes[index] = image
+
+
+def stack(site: SitePath, planes: Planes) -> np.ndarray:
+    """Planes as the (T, C, Z) objects of a new image, if they make one up."""
+    timepoints = {t for t, _, _ in planes}
+    if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
+        raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")
+    sizes = [1 + max(index[axis] or 0 for index in planes) for axis in range(3)]
+    for t, c, z in np.ndindex(*sizes):
+        index = (None if None in timepoints else t, c, z)
+        if index not in planes:
+            hole = PlanePath(site.plate, site.well, site.site, z, c, index[0])
+            raise BadData(
+                f"{hole} is missing: images in OMERO have no holes, so save it in one save_batch with the others"
+            )
+    kinds = {(plane.shape, plane.dtype.name) for plane in planes.values()}
+    if len(kinds) > 1:
+        raise BadData(f"{site}: all planes of a site have one size and type, these are {sorted(kinds)}")
+    ordered = [planes[index] for index in sorted(planes, key=lambda index: (index[0] or 0, *index[1:]))]
+    return objects(ordered, tuple(sizes))
