@@ -259,6 +259,18 @@ def get(
         disk.save(backend.load(path), target)
 
 
+@_command("analyse")
+def analyse(
+    tables: Annotated[list[Path], typer.Argument(help="tables with one row per well: CSV or TSV, such as wells.csv")],
+    config: Annotated[Path, typer.Option(help="YAML file with the keys plate_map, analysis and qc")],
+    out: Annotated[Path | None, typer.Option(help="folder for the results (that of the tables)")] = None,
+) -> None:
+    """Analyze tables of wells: quality, normalized values, hits, dose responses, and a report to decide by."""
+    from openhcs_omero.analysis.command import analyze_files
+
+    print("\n".join(analyze_files(tables, config, out)))
+
+
 KeysFolder = Annotated[Path | None, typer.Option("--keys", help="folder of the keys (~/.openhcs-omero-keys)")]
 
 

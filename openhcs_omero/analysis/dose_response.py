@@ -196,12 +196,17 @@ def fit_dose_responses(
     if not pd.api.types.is_numeric_dtype(table[doses]):
         raise OpenHCSError(f"dose response needs numbers as doses: the column {doses} has text")
     keys = ["compound", *(["cell_line"] if "cell_line" in table.columns else [])]
-    chosen = table[usable & table["compound"].notna().to_numpy()]
+    chosen = table.loc[usable & table["compound"].notna().to_numpy(), [*keys, doses, column]]
+    groups = chosen.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    order = np.argsort(groups, kind="stable")
+    x, y = (chosen[name].to_numpy(dtype=float)[order] for name in (doses, column))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    names = chosen[keys].iloc[order[starts]].itertuples(index=False)
     rows = []
-    for names, part in chosen.groupby(keys, dropna=False, sort=False):
-        x, y = part[doses].to_numpy(dtype=float), part[column].to_numpy(dtype=float)
-        known = np.isfinite(x) & np.isfinite(y) & (x >= 0)
-        fit = fit_curve(x[known], y[known])
-        rows.append((*names, column, *(getattr(fit, name) for name in COLUMNS), split_unit(str(doses))[1],
-                     int(known.sum()), len(np.unique(x[known])), int((~known).sum()), fit.reason))
+    for name, start, end in zip(names, starts, [*starts[1:], len(order)]):
+        dose, response = x[start:end], y[start:end]
+        known = np.isfinite(dose) & np.isfinite(response) & (dose >= 0)
+        fit = fit_curve(dose[known], response[known])
+        rows.append((*name, column, *(getattr(fit, number) for number in COLUMNS), split_unit(str(doses))[1],
+                     int(known.sum()), len(np.unique(dose[known])), int((~known).sum()), fit.reason))
     return pd.DataFrame(rows, columns=[*keys, "feature", *COLUMNS, "unit", "n", "n_doses", "n_missing", "reason"])

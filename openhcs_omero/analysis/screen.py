@@ -83,9 +83,9 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     unmapped = _unmapped(wells, plate_map)
     quality = compute_quality(wells, problems, unmapped)
     stopped, quality = _gate(quality, settings, features)
-    notes += [f"plate {plate} has no hits: {why}" for plate, why in stopped.items()]
-    if plate_map is not None and unmapped is not None:
-        notes += [f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]]
+    notes += _few([f"plate {plate} has no hits: {why}" for plate, why in stopped.items()], "see `gate` in quality.csv")
+    if unmapped is not None:
+        notes += _few([f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]], "see quality.csv")
     usable = wells.has_role("sample")
     passed = usable & ~table["plate"].isin(stopped).to_numpy()
     has_compounds = "compound" in table.columns and bool(settings.responses)
@@ -102,6 +102,11 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
 
 
 KNOWN_COLUMNS = ("compound", "concentration", "control", "replicate", "cell_line", "batch")
+
+
+def _few(notes: list[str], others: str) -> list[str]:
+    """The first notes of a kind, and how many more there are."""
+    return notes if len(notes) <= 5 else [*notes[:4], f"the same holds for {len(notes) - 4} more plates: {others}"]
 
 
 def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from openhcs_omero.plates.paths import parse_well, well_name
 
 DIGITS = 10
 ROWS = 20_000
+THREADS = 2
 TEXT_COLUMNS = ("plate", "well", "compound", "control", "replicate", "cell_line", "batch")
 
 
@@ -43,7 +45,9 @@ def _read_table(file: Path) -> pd.DataFrame:
         found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
         texts = {column.name: pa.string() for column in found.schema
                  if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))}
-        table = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string())).to_pandas()
+        if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
+            found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
+        table = found.to_pandas()
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -81,11 +85,11 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     The file is written beside its place and then moved there: it is there as a whole or not at all.
     """
     partial = file.with_name(f".{file.name}.part")
-    with partial.open("w", encoding="utf-8", newline="") as out:
+    with partial.open("w", encoding="utf-8", newline="") as out, ThreadPoolExecutor(THREADS) as threads:
         out.write(",".join(map(_quoted, table.columns)) + "\n")
         for start in range(0, len(table), ROWS):
             part = table.iloc[start:start + ROWS]
-            columns = [_as_text(part.iloc[:, number]) for number in range(part.shape[1])]
+            columns = list(threads.map(_as_text, (part.iloc[:, number] for number in range(part.shape[1]))))
             out.write("\n".join([*pc.binary_join_element_wise(*columns, ",").to_pylist(), ""]))
     os.replace(partial, file)
 
@@ -94,7 +98,12 @@ def _as_text(column: pd.Series) -> pa.Array:
     if pd.api.types.is_float_dtype(column):
         values = round_digits(column.to_numpy(dtype="float64", na_value=np.nan))
         return pc.fill_null(pc.cast(pa.array(values, from_pandas=True), pa.string()), "")
-    return pa.array(["" if pd.isna(value) else _quoted(str(value)) for value in column], type=pa.string())
+    if pd.api.types.is_numeric_dtype(column):
+        return pc.fill_null(pc.cast(pa.array(column, from_pandas=True), pa.string()), "")
+    texts = pc.fill_null(pa.array(column.astype(object), type=pa.string(), from_pandas=True), "")
+    if pc.any(pc.match_substring_regex(texts, '[",\r\n]')).as_py():
+        return pa.array([_quoted(text) for text in texts.to_pylist()], type=pa.string())
+    return texts
 
 
 def _quoted(text: str) -> str:
@@ -107,5 +116,7 @@ def round_digits(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
     usual = (size > 1e-12) & (size < 1e15)  # a power of ten is exact there
     exponent = digits - 1 - np.floor(np.log10(size, out=np.zeros_like(size), where=usual))
     up, down = 10.0 ** np.maximum(exponent, 0), 10.0 ** np.maximum(-exponent, 0)
-    rounded = np.round(np.where(usual, values, 0.0) * up / down) / up * down
-    return np.where(usual, rounded, values)
+    rounded = np.where(usual, np.round(np.where(usual, values, 0.0) * up / down) / up * down, values)
+    for place in np.flatnonzero(~usual & np.isfinite(values) & (values != 0)):  # few
+        rounded[place] = float(f"{values[place]:.{digits}g}")
+    return rounded

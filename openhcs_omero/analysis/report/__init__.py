@@ -1,0 +1,54 @@
+"""The report: one HTML file to decide by, with its data and its JavaScript inside."""
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from openhcs_omero.analysis.report.charts import chart_specs
+from openhcs_omero.analysis.report.data import Links, report_data
+from openhcs_omero.analysis.screen import Answers
+from openhcs_omero.analysis.settings import Settings
+
+__all__ = ["Links", "write_report"]
+
+
+def write_report(answers: Answers, settings: Settings, path: Path, links: Links | None = None) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    links
+        Where the wells' images are, if they are in OMERO.
+    """
+    page = _template("page.html")
+    parts = {
+        "/*STYLE*/": _template("page.css"),
+        "/*VEGA*/": _vega(),
+        "/*SPECS*/": _json(chart_specs()),
+        "/*DATA*/": _json(report_data(answers, settings, links)),
+        "/*PAGE*/": _template("page.js"),
+    }
+    for mark, text in parts.items():
+        before, _, after = page.partition(mark)
+        page = before + text + after
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _template(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, which sets `vegaEmbed`; it needs no network."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+
+
+def _json(data: object) -> str:
+    """JSON that can stand in a script: no text in it ends the script."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
