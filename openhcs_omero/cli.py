@@ -1,4 +1,4 @@
-"""The command line: `openhcs-omero serve | import | ls | info | get | demo | zmq-server | zmq-keys`."""
+"""The command line: `openhcs-omero serve | import | ls | info | get | analyse | demo | zmq-server | zmq-keys`."""
 
 # What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
 

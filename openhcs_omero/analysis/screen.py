@@ -15,8 +15,11 @@ from openhcs_omero.analysis.plate_maps import PLACE, PlateMap, join_plate_map
 from openhcs_omero.analysis.quality import compute_quality
 from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
 from openhcs_omero.analysis.settings import Settings, normalized_name
+from openhcs_omero.analysis.sheets import split_unit
 from openhcs_omero.analysis.wells import Wells, numeric_features, read_wells
 from openhcs_omero.errors import ConfigError
+
+KNOWN_COLUMNS = ("compound", "concentration", "control", "replicate", "cell_line", "batch")
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,14 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     table
         One row per well: `plate`, `well`, measurements, and what a plate map would say if there is none.
     """
-    features = settings.features or [name for name in numeric_features(table) if name not in KNOWN_COLUMNS]
+    features = settings.features or [name for name in numeric_features(table) if not _says_treatment(name)]
     notes = list(plate_map.notes) if plate_map else []
     measured = table
     if plate_map is not None:
         table = join_plate_map(table, plate_map)
     table = _with_controls(table, settings)
     map_columns = [name for name in table.columns if name not in PLACE and name not in features
-                   and (name not in measured.columns or name in KNOWN_COLUMNS)]
+                   and (name not in measured.columns or _says_treatment(name))]
     excluded = np.zeros(len(table), dtype=bool) if settings.exclude is None else excluded_rows(table, settings.exclude)
     wells = read_wells(table, features, excluded, settings.together)
     if settings.exclude is not None:
@@ -83,9 +86,9 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     unmapped = _unmapped(wells, plate_map)
     quality = compute_quality(wells, problems, unmapped)
     stopped, quality = _gate(quality, settings, features)
-    notes += _few([f"plate {plate} has no hits: {why}" for plate, why in stopped.items()], "see `gate` in quality.csv")
+    notes += _few([f"plate {plate} has no hits: {why}" for plate, why in stopped.items()])
     if unmapped is not None:
-        notes += _few([f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]], "see quality.csv")
+        notes += _few([f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]])
     usable = wells.has_role("sample")
     passed = usable & ~table["plate"].isin(stopped).to_numpy()
     has_compounds = "compound" in table.columns and bool(settings.responses)
@@ -101,12 +104,16 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     )
 
 
-KNOWN_COLUMNS = ("compound", "concentration", "control", "replicate", "cell_line", "batch")
+def _says_treatment(column: str) -> bool:
+    """Whether a column of the tables is what a plate map would say."""
+    return split_unit(column)[0] in KNOWN_COLUMNS
 
 
-def _few(notes: list[str], others: str) -> list[str]:
+def _few(notes: list[str]) -> list[str]:
     """The first notes of a kind, and how many more there are."""
-    return notes if len(notes) <= 5 else [*notes[:4], f"the same holds for {len(notes) - 4} more plates: {others}"]
+    if len(notes) <= 5:
+        return notes
+    return [*notes[:4], f"the same holds for {len(notes) - 4} more plates: see quality.csv"]
 
 
 def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -119,4 +119,4 @@ def round_digits(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
     rounded = np.where(usual, np.round(np.where(usual, values, 0.0) * up / down) / up * down, values)
     for place in np.flatnonzero(~usual & np.isfinite(values) & (values != 0)):  # few
         rounded[place] = float(f"{values[place]:.{digits}g}")
-    return rounded
+    return np.where(np.isinf(rounded), values, rounded)  # the largest numbers can't be rounded up

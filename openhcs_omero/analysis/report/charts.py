@@ -12,7 +12,8 @@ COLORS = alt.Scale(domain=["sample", "negative", "positive", "empty", "excluded"
 
 def chart_specs() -> dict[str, dict[str, Any]]:
     """Name -> specification, without data."""
-    charts = {"heat": heat_maps(), "controls": controls(), "trend": trend(), "replicates": replicates(), "curves": curves()}
+    charts = {"heat": heat_maps(), "controls": controls(), "trend": trend(), "replicates": replicates(),
+              "curves": curves()}
     return {name: chart.to_dict() for name, chart in charts.items()}
 
 
@@ -25,7 +26,8 @@ def _tooltip() -> list[alt.Tooltip]:
 def heat_maps() -> alt.FacetChart:
     """Plates side by side. Hits have a ring; controls a + or a -, excluded wells an x. Gray is missing."""
     x = alt.X("column:O", title=None, axis=alt.Axis(labelOverlap=True, labelAngle=0, domain=False, ticks=False))
-    y = alt.Y("letter:N", title=None, sort=alt.SortField("row"), axis=alt.Axis(labelOverlap=True, domain=False, ticks=False))
+    y = alt.Y("letter:N", title=None, sort=alt.SortField("row"),
+              axis=alt.Axis(labelOverlap=True, domain=False, ticks=False))
     base = alt.Chart(DATA).encode(x=x, y=y)
     wells = base.mark_rect(cursor="pointer").encode(
         color=alt.condition("isValid(datum.value)",
@@ -35,8 +37,12 @@ def heat_maps() -> alt.FacetChart:
     marks = base.transform_filter("datum.mark != ''").mark_text(fontSize=9, color="white").encode(text="mark:N")
     hits = base.transform_filter("datum.hit == 1").mark_point(
         size=36, shape="circle", color="#ff2d55", strokeWidth=1.6, filled=False)
-    return alt.layer(wells, marks, hits).properties(width=250, height=165).facet(
-        facet=alt.Facet("title:N", title=None, sort=alt.SortField("order"), header=alt.Header(labelFontSize=12)), columns=4)
+    return _side_by_side(alt.layer(wells, marks, hits).properties(width=250, height=165))
+
+
+def _side_by_side(chart: alt.LayerChart) -> alt.FacetChart:
+    facet = alt.Facet("title:N", title=None, sort=alt.SortField("order"), header=alt.Header(labelFontSize=12))
+    return chart.facet(facet=facet, columns=4)
 
 
 def controls() -> alt.Chart:
@@ -60,8 +66,8 @@ def trend() -> alt.LayerChart:
         y=y, color=alt.Color("gate:N", title=None, scale=alt.Scale(domain=["passed", "stopped", "no gate"],
                                                                   range=["#2c7fb8", "#d7191c", "#9aa5b1"])),
         tooltip=[alt.Tooltip("plate:N"), alt.Tooltip("value:Q", format=".4g"), alt.Tooltip("reason:N")])
-    least = alt.Chart(DATA).transform_filter("isValid(datum.least)").mark_rule(color="#d7191c", strokeDash=[4, 4]).encode(
-        y=alt.Y("min(least):Q"))
+    gate = alt.Chart(DATA).transform_filter("isValid(datum.least)")
+    least = gate.mark_rule(color="#d7191c", strokeDash=[4, 4]).encode(y=alt.Y("min(least):Q"))
     return alt.layer(line, least, point).properties(width="container", height=220)
 
 
@@ -86,5 +92,4 @@ def curves() -> alt.FacetChart:
         x=x, y=y, order=alt.Order("dose:Q"))
     points = base.transform_filter("datum.kind == 'well'").mark_point(filled=True, size=24, color="#333").encode(
         x=x, y=y, tooltip=_tooltip(), href=alt.Href("url:N"))
-    return alt.layer(interval, middle, line, points).properties(width=230, height=150).facet(
-        facet=alt.Facet("title:N", title=None, sort=alt.SortField("order"), header=alt.Header(labelFontSize=12)), columns=4)
+    return _side_by_side(alt.layer(interval, middle, line, points).properties(width=230, height=150))

@@ -140,7 +140,8 @@ wells.compound.forEach((compound, index) => {
 
 function curveRows(fit, order) {
   const title = fit.ec50 === null ? `${fit.compound}: ${fit.reason}`
-    : `${fit.compound}   EC50 ${short(fit.ec50)} ${fit.unit} (${short(fit.ec50_low)} to ${short(fit.ec50_high)})`;
+    : `${fit.compound}   EC50 ${short(fit.ec50)} ${fit.unit} ` +
+      (fit.ec50_low === null ? "(no interval)" : `(${short(fit.ec50_low)} to ${short(fit.ec50_high)})`);
   const points = (wellsOfCompound.get(fit.compound) ?? []).filter((index) => wells.dose[index] > 0)
     .map((index) => ({ ...rowOf(index, DATA.dose_column), dose: wells.dose[index], kind: "well" }));
   const doses = points.map((row) => row.dose), [low, high] = [Math.min(...doses), Math.max(...doses)];

@@ -1,0 +1,257 @@
+"""The command `openhcs-omero analyse`: a screen with known truth, from its tables to the answers."""
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from openhcs_omero.analysis.exclusion import excluded_rows
+from openhcs_omero.analysis.report.data import COLUMN_BYTES
+from openhcs_omero.analysis.settings import read_settings
+from openhcs_omero.analysis.tables import read_tables, round_digits, write_table
+from openhcs_omero.cli import app
+from openhcs_omero.errors import ConfigError
+from openhcs_omero.plates.paths import well_name
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CONFIG = """
+plate_map: {folder}/map.csv
+analysis:
+  features: [spots, cells]
+  normalise: [percent_of_control, percent_inhibition, robust_z_score, {{corrected: [b_score, robust_z_score]}}]
+  hits: {{feature: spots, by: robust_z_score, above: 4}}
+  dose_response: {{feature: spots, by: percent_inhibition}}
+qc: {{exclude: "cells < 500", stop_below: {{z_prime: 0.3}}}}
+"""
+PLANTED = {"C05", "G10", "M20"}
+EMPTY = {"B02", "K15"}
+EC50 = {"rise": 0.3, "fall": 2.0}
+DOSES = 10.0 ** np.linspace(-3, 2, 11)
+
+
+def make_screen(folder):
+    """Two good plates and one whose controls can't be told apart; compounds, doses, hits and empty wells are known."""
+    rng = np.random.default_rng(11)
+    layout = []
+    for plate in "123":
+        rows = []
+        for row, column in np.ndindex(16, 24):
+            well, kind = well_name(row, column), {0: "negative", 23: "positive"}.get(column, "")
+            compound, dose, level = f"C{row * 24 + column:03d}", 10.0, 50.0
+            if column in (11, 12) and row < 11:
+                compound, dose = ("rise", "fall")[column - 11], DOSES[row]
+                share = dose / (dose + EC50[compound])
+                level += 60 * (share if compound == "rise" else -0.7 * share)
+            elif well in PLANTED:
+                level = 110.0
+            elif kind:
+                compound, level = ("DMSO", 50.0) if kind == "negative" else ("stauro", 200.0)
+            if plate == "3" and kind == "positive":
+                level = 55.0
+            cells = 50 if well in EMPTY else rng.normal(1000, 30)
+            rows.append((plate, well, level + rng.normal(0, 4), cells))
+            layout.append((well, compound, dose, kind))
+        table = pd.DataFrame(rows, columns=["plate", "well", "spots", "cells"])
+        table.to_csv(folder / f"plate_{plate}.csv", index=False)
+    columns = ["well", "compound", "concentration (uM)", "control"]
+    pd.DataFrame(layout[:384], columns=columns).to_csv(folder / "map.csv", index=False)
+    (folder / "analysis.yaml").write_text(CONFIG.format(folder=folder))
+
+
+def analyse(*arguments):
+    return CliRunner().invoke(app, ["analyse", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screen")
+    make_screen(folder)
+    result = analyse(*(folder / f"plate_{n}.csv" for n in "123"), "--config", folder / "analysis.yaml")
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def read(folder, name):
+    return pd.read_csv(folder / name, dtype={"plate": str})
+
+
+def test_what_was_left_out_is_said(screen):
+    _, output = screen
+    assert "6 of 1152 wells are excluded: cells < 500" in output
+    assert "plate 3 has no hits: z_prime is below 0.3 (spots)" in output
+    assert "1152 wells on 3 plates" in output and "2 of 330 compounds have a dose response" in output
+
+
+def test_all_planted_hits_are_found_on_the_good_plates_and_no_other(screen):
+    folder, _ = screen
+    hits = read(folder, "hits.csv")
+    assert hits["rank"].tolist() == list(range(1, len(hits) + 1))
+    single = hits[~hits["compound"].isin(EC50)]
+    assert set(zip(single["plate"], single["well"])) == {(plate, well) for plate in "12" for well in PLANTED}
+    assert (single["n_replicate_hits"] == 2).all() and (single["q_value"] < 0.01).all()
+
+
+def test_z_prime_is_that_of_three_lines_of_numpy(screen):
+    folder, _ = screen
+    wells, quality = read(folder, "normalised.csv"), read(folder, "quality.csv")
+    for plate in "123":
+        mine = wells[(wells["plate"] == plate) & wells["excluded"].isna()]
+        p, n = (mine.loc[mine["control"] == kind, "spots"].to_numpy() for kind in ("positive", "negative"))
+        expected = 1 - 3 * (p.std(ddof=1) + n.std(ddof=1)) / abs(p.mean() - n.mean())
+        found = quality[(quality["plate"] == plate) & (quality["feature"] == "spots")].iloc[0]
+        assert found["z_prime"] == pytest.approx(expected)
+        assert found["gate"] == ("stopped: z_prime is below 0.3" if plate == "3" else "passed")
+    assert quality.loc[quality["feature"] == "cells", "gate"].isna().all()
+
+
+def test_ec50s_are_within_their_confidence_intervals(screen):
+    folder, _ = screen
+    fits = read(folder, "dose_response.csv").set_index("compound")
+    for compound, true in EC50.items():
+        fit = fits.loc[compound]
+        assert fit["ec50_low"] < true < fit["ec50_high"] and fit["unit"] == "uM" and fit["n"] == 22
+    others = fits.drop(index=list(EC50))
+    assert others["ec50"].isna().all() and others["reason"].str.startswith("no fit: 1 dose").all()
+
+
+def test_every_well_is_in_the_normalized_table(screen):
+    folder, _ = screen
+    made = read(folder, "normalised.csv")
+    assert len(made) == 3 * 384 and made["excluded"].notna().sum() == 6
+    assert {"spots_percent_of_control", "spots_corrected", "cells_robust_z_score"} <= set(made.columns)
+    negative = made[(made["control"] == "negative") & (made["plate"] == "1")]
+    assert negative["spots_percent_of_control"].mean() == pytest.approx(100)
+
+
+def test_the_result_doesn_t_depend_on_the_order_of_rows_and_is_the_same_again(screen, tmp_path):
+    folder, _ = screen
+    for plate in "123":
+        table = read(folder, f"plate_{plate}.csv")
+        table.sample(frac=1, random_state=1).to_csv(tmp_path / f"plate_{plate}.csv", index=False)
+    result = analyse(*(tmp_path / f"plate_{n}.csv" for n in "123"), "--config", folder / "analysis.yaml",
+                     "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "quality.csv").read_bytes() == (folder / "quality.csv").read_bytes()
+    assert (tmp_path / "out" / "hits.csv").read_bytes() == (folder / "hits.csv").read_bytes()
+
+
+def test_the_report_holds_its_data_and_asks_for_nothing(screen):
+    folder, _ = screen
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    markup = re.sub(r"(?s)<script>.*?</script>", "", page)
+    assert page.count("<script>") == 4 and not re.search(r"<script|\b(src|href)=|url\(|@import", markup)
+    data = json.loads(re.search(r"const DATA = (.*);</script>", page)[1])
+    assert data["plates"] == ["1", "2", "3"] and data["n_hits"] == len(read(folder, "hits.csv"))
+    values = np.frombuffer(base64.b64decode(data["values"]["spots"][1:]), dtype="<f4")
+    assert values == pytest.approx(read(folder, "normalised.csv")["spots"].to_numpy(), rel=1e-6)
+    assert len(values) * 4 * 4 / 3 < COLUMN_BYTES
+
+
+def test_names_in_the_tables_can_t_leave_the_data(tmp_path):
+    compound = "</script><script>alert(1)</script>"
+    pd.DataFrame({"well": ["A01", "A02"], "compound": [compound, "b"], "x": [1.0, 2.0]}).to_csv(tmp_path / "p.csv")
+    (tmp_path / "c.yaml").write_text("analysis: {features: [x], hits: {feature: x, above: 0}}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in page and "alert(1)\\u003c/script>" in page
+
+
+@pytest.mark.parametrize("config, message", [
+    ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is wrong"),
+    ("analysis: {hits: {feature: spots, by: z_score, above: 3}}", "analysis.hits go by z_score, which is not among"),
+    ("analysis: {hits: {feature: spots}}", "hits by spots need a threshold"),
+    ("analysis: {hits: {feature: g, above: 3}, features: [spots]}", "g is not among analysis.features"),
+    ("analysis: {hits: {feature: g, above: 3}}", "hits go by g, which the tables don't have"),
+    ("analysis: {features: [g]}", "the tables have no column g: they have spots, cells"),
+    ("analysis: {controls: {negative: DMSO}}", "names compounds, but neither the tables nor a plate map"),
+    ("analysis: {dose_response: {feature: spots}}", "dose response needs the column"),
+    ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' can't be followed"),
+    ("qc: {exclude: 'dirt > 3'}", "the tables have no column dirt"),
+    ("plate_map: nowhere.csv", "the plate map nowhere.csv can't be read"),
+    ("steps: []", "the configuration is wrong: Additional properties are not allowed"),
+    ("- 1", "has no keys"), ("a: [", "is not a YAML file"),
+])
+def test_a_wrong_configuration_is_one_sentence(screen, tmp_path, config, message):
+    (tmp_path / "c.yaml").write_text(config)
+    result = analyse(screen[0] / "plate_1.csv", "--config", tmp_path / "c.yaml", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and message in result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+def test_a_control_that_no_well_has_is_refused(screen, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        f"plate_map: {screen[0]}/map.csv\nanalysis: {{controls: {{negative: [DMSO], positive: taxol}}}}")
+    result = analyse(screen[0] / "plate_1.csv", "--config", tmp_path / "c.yaml", "--out", tmp_path / "out")
+    assert "analysis.controls names taxol as positive control, but no well has that compound" in result.stderr
+
+
+@pytest.mark.parametrize("text, message", [
+    ("plate,x\n1,2\n", "has no column `well`"), ("well,x\n", "has no wells"), ("", "is not a table"),
+    ("well,x\nA01,1\nA1,2\n", "well A01 of plate p is there twice"), ("well,x\n9,1\n", "'9' is not a well"),
+])
+def test_a_bad_table_is_one_sentence(tmp_path, text, message):
+    (tmp_path / "p.csv").write_text(text)
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert (result.exit_code == 1 and message in result.stderr and str(tmp_path / "p.csv") in result.stderr) or \
+        "twice" in result.stderr
+
+
+# -- conditions and tables ---------------------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": ["x", "y", None]})
+
+
+@pytest.mark.parametrize("condition, rows", [
+    ("a > 1", [False, True, False]), ("a < 9", [True, True, False]), ("not a < 9", [False, False, True]),
+    ("a > 1 or b == 'x'", [True, True, False]), ("a >= 1 and b != 'x'", [False, True, False]),
+    ("0 < a <= 1", [True, False, False]), ("a > -1", [True, True, False]), ("1 > 2", [False] * 3),
+])
+def test_conditions_are_followed_and_a_missing_value_fulfills_none(condition, rows):
+    assert excluded_rows(TABLE, condition).tolist() == rows
+
+
+@pytest.mark.parametrize("condition", ["a", "a + 1 > 2", "__import__('os')", "a > 'x'", "b < 3", "a.b > 1", "a in b",
+                                       ""])
+def test_what_is_no_condition_is_refused(condition):
+    with pytest.raises(ConfigError, match=r"qc\.exclude .* can't be followed"):
+        excluded_rows(TABLE, condition)
+
+
+def test_the_issue_s_configuration_is_read():
+    settings = read_settings({
+        "plate_map": "maps/",
+        "analysis": {"features": ["spots_c0", "cells_c1"], "normalise": ["percent_of_control", "robust_z_score"],
+                     "hits": {"feature": "spots_c0", "by": "robust_z_score", "above": 3},
+                     "dose_response": {"feature": "spots_c0", "dose": "concentration"}},
+        "qc": {"exclude": "saturated > 0.01", "stop_below": {"z_prime": 0.3}}})
+    assert [response.column for response in settings.responses] == ["spots_c0_robust_z_score", "spots_c0"]
+    assert settings.stop_below == {"z_prime": 0.3}
+
+
+@given(st.lists(st.tuples(st.floats(allow_infinity=False),
+                          st.text(st.characters(exclude_categories=["Cs"]), max_size=5)), min_size=1, max_size=8))
+def test_tables_are_read_as_they_were_written(tmp_path_factory, rows):
+    file = tmp_path_factory.mktemp("tables") / "p.csv"
+    texts = [text if text not in ("nan", "NaN") and "\0" not in text and text.isprintable() else "" for _, text in rows]
+    table = pd.DataFrame({"plate": "7", "well": [well_name(0, n) for n in range(len(rows))],
+                          "compound": texts, "x": [value for value, _ in rows]})
+    write_table(table, file)
+    again = read_tables([file])
+    assert again["compound"].fillna("").tolist() == texts
+    assert again["x"].to_numpy(dtype=float) == pytest.approx(table["x"].to_numpy(), rel=1e-9, nan_ok=True)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_rounding_keeps_10_digits(value):
+    assert round_digits(np.array([value]))[0] == pytest.approx(float(f"{value:.10g}"), rel=1e-15, abs=0) \
+        or abs(value) > 1.797693e308
