@@ -14,7 +14,7 @@ pytest.importorskip("sqlalchemy")
 
 import omero
 import sqlalchemy as sa
-from omero_embedded.files.checksums import file_checksum, murmur3_32, murmur3_128
+from omero_embedded.files.checksums import file_checksum
 from omero_embedded.people.passwords import SIDE, has_password, is_password, set_password
 from omero_embedded.services.rawpixels import Layout
 
@@ -35,15 +35,19 @@ def test_checksums_are_those_of_their_algorithms(tmp_path_factory, data):
 @pytest.mark.parametrize(("data", "expected"), [  # published vectors of MurmurHash3, seed 0
     (b"", 0x00000000), (b"test", 0xBA6BD213), (b"Hello, world!", 0xC0363E43),
     (b"The quick brown fox jumps over the lazy dog", 0x2E4FF723)])
-def test_murmur3_of_32_bits(data, expected):
-    assert int.from_bytes(bytes.fromhex(murmur3_32(data)), "little") == expected
+def test_murmur3_of_32_bits(tmp_path, data, expected):
+    path = tmp_path / "bytes"
+    path.write_bytes(data)
+    assert int.from_bytes(bytes.fromhex(file_checksum("Murmur3-32", path)), "little") == expected
 
 
 @pytest.mark.parametrize(("data", "expected"), [
     (b"", "00" * 16),
     (b"The quick brown fox jumps over the lazy dog", "6c1b07bc7bbc4be347939ac4a93c437a")])
-def test_murmur3_of_128_bits(data, expected):
-    assert murmur3_128(data) == expected
+def test_murmur3_of_128_bits(tmp_path, data, expected):
+    path = tmp_path / "bytes"
+    path.write_bytes(data)
+    assert file_checksum("Murmur3-128", path) == expected
 
 
 # -- the layout of pixels ----------------------------------------------------------------------------------------------

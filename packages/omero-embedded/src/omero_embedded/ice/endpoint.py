@@ -4,12 +4,19 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
+import socket
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import Ice
 import omero
 import omero.constants
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from omero_embedded.errors import CannotStart
 
@@ -57,20 +64,32 @@ class Endpoint:
 
 
 def _certificate(folder: Path) -> Path:
-    """A self-signed certificate with its key, made at the first start. OMERO's clients encrypt but don't verify."""
+    """The self-signed certificate with its key, made at the first start; it names this machine and loopback."""
     path = folder / "server.pem"
     if not path.exists():
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "-", "-out", "-",
-                   "-days", "3650", "-subj", "/CN=omero"]
-        try:
-            made = subprocess.run(command, capture_output=True, check=True).stdout
-        except (FileNotFoundError, subprocess.CalledProcessError):
-            raise CannotStart("The server's certificate is made by the openssl command: install openssl.") from None
         partial = folder / "server.pem.new"
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(made)
+            out.write(_self_signed())
         partial.rename(path)
     return path
+
+
+def _self_signed() -> bytes:
+    """A new key and its certificate, valid for ten years, in PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "omero")])
+    names = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname()),
+             x509.IPAddress(ip_address("127.0.0.1")), x509.IPAddress(ip_address("::1"))]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256()))
+    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 REMOTE, REASON = r"remote address = (\S+)", r": Ice(?:SSL)?::(\w+Exception):(.*)"
