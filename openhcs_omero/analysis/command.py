@@ -34,7 +34,7 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     """
     from openhcs_omero.analysis.report import write_report
 
-    keys = _read_config(config)
+    keys = read_config(config)
     settings = read_settings(keys)
     folder = out or _folder_of(tables)
     table = read_tables(tables)
@@ -48,7 +48,8 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join([*answers.tables(), 'report.html'])}"]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,187 @@
+"""The report of a screen, opened in Chromium without a network, and clicked through.
+
+The environment of the browser has no pandas: the report is written by the Python of `make setup`.
+"""
+from __future__ import annotations
+
+import csv
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.web
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = Path(os.environ.get("OPENHCS_OMERO_PYTHON", ROOT / ".venv" / "bin" / "python"))
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+PLATES = 14
+CONFIG = """
+analysis:
+  features: [spots, cells]
+  normalise: [percent_of_control, robust_z_score]
+  hits: {feature: spots, by: robust_z_score, above: 4}
+  dose_response: {feature: spots, by: percent_of_control}
+qc: {exclude: "cells < 100", stop_below: {z_prime: 0.3}}
+"""
+WRITE = """
+import sys
+from pathlib import Path
+from openhcs_omero.analysis.command import read_config
+from openhcs_omero.analysis.report import Links, write_report
+from openhcs_omero.analysis.screen import analyze
+from openhcs_omero.analysis.settings import read_settings
+from openhcs_omero.analysis.tables import read_tables
+folder = Path(sys.argv[1])
+table, settings = read_tables([folder / "wells.csv"]), read_settings(read_config(folder / "analysis.yaml"))
+images = {key: 1000 + n for n, key in enumerate(zip(table["plate"], table["well"]))}
+write_report(analyze(table, settings), settings, folder / "report.html", Links("http://omero.example.org", images))
+"""
+
+
+def write_screen(folder: Path) -> None:
+    """Plates of 96 wells: one hit each, an excluded well, a dose series; the controls of plate P03 are no good."""
+    rng = random.Random(3)
+    rows = []
+    for number in range(1, PLATES + 1):
+        for row, letter in enumerate("ABCDEFGH"):
+            for column in range(1, 13):
+                control = {1: "negative", 12: "positive"}.get(column, "")
+                compound, dose, level = f"C{row}-{column}", 10.0, 50.0
+                if column == 6:
+                    compound, dose = "dosed", 10.0 ** (row - 4)
+                    level += 100 * dose / (dose + 1)
+                if control == "positive" and number != 3:
+                    level = 200.0
+                if (letter, column) == ("C", 3):
+                    level = 150.0
+                cells = 10 if (letter, column) == ("D", 4) else 1000 + rng.gauss(0, 20)
+                rows.append([f"P{number:02}", f"{letter}{column:02}", control, compound, dose,
+                             level + rng.gauss(0, 5), cells])
+    with (folder / "wells.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["plate", "well", "control", "compound", "concentration (uM)", "spots", "cells"], *rows])
+    (folder / "analysis.yaml").write_text(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_screen(folder)
+    subprocess.run([PYTHON, "-c", WRITE, folder], check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return folder / "report.html"
+
+
+@pytest.fixture
+def page(report):
+    """The report in a browser without a network; at the end it has no error, and asked for thumbnails alone."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        context = browser.new_context(viewport={"width": 1340, "height": 900}, offline=True)
+        page = context.new_page()
+        errors, asked = [], []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_function("window.report && ['heat', 'controls', 'trend', 'replicates', 'curves']"
+                               ".every(name => window.report.views[name])")
+        yield page
+        browser.close()
+        assert errors == []
+        assert [url for url in asked if not url.startswith("file:") and "/render_thumbnail/" not in url
+                and not url.startswith("data:")] == []
+
+
+def rows_of(page, chart: str) -> list[dict]:
+    """The rows that a chart is drawn from."""
+    return page.evaluate("name => window.report.views[name].data('data').map(row => ({...row}))", chart)
+
+
+def drawn(page, chart: str, condition: str) -> None:
+    """Wait until a chart is drawn from rows that fulfill a condition in JavaScript."""
+    page.wait_for_function(f"((rows) => {condition})(window.report.views.{chart}.data('data'))")
+
+
+def keep(page, name: str) -> None:
+    if folder := os.environ.get("OPENHCS_OMERO_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+def test_plates_stand_side_by_side_and_pages_turn(page):
+    assert page.text_content("#summary").startswith("14 plates, 1344 wells")
+    assert page.text_content("#plates-page") == "plates 1 to 12 of 14"
+    wells = rows_of(page, "heat")
+    assert len(wells) == 12 * 96 and {row["plate"] for row in wells} == {f"P{n:02}" for n in range(1, 13)}
+    assert any("stopped" in row["title"] and row["plate"] == "P03" for row in wells)
+    assert {row["well"] for row in wells if row["role"] == "excluded"} == {"D04"}
+    assert page.evaluate("document.querySelector('#heat canvas').width") > 500
+    keep(page, "report")
+    page.click("#plates-next")
+    drawn(page, "heat", f"rows.length === {2 * 96}")
+    assert page.is_disabled("#plates-next") and page.text_content("#plates-page") == "plates 13 to 14 of 14"
+    page.click("#plates-back")
+    drawn(page, "heat", f"rows.length === {12 * 96}")
+
+
+def test_features_and_normalized_values_are_chosen(page):
+    raw = rows_of(page, "heat")[0]["value"]
+    page.select_option("#kind", "percent_of_control")
+    drawn(page, "heat", f"rows[0].value !== {raw}")
+    negative = [row["value"] for row in rows_of(page, "controls") if (row["role"], row["plate"]) == ("negative", "P01")]
+    assert sum(negative) / len(negative) == pytest.approx(100, abs=0.01)
+    page.select_option("#feature", "cells")
+    page.select_option("#kind", "raw")
+    drawn(page, "heat", "rows.every(row => row.value === null || row.value > 800 || row.well === 'D04')")
+
+
+def test_quality_is_followed_over_the_plates(page):
+    rows = {row["plate"]: row for row in rows_of(page, "trend")}
+    assert len(rows) == PLATES and rows["P03"]["gate"] == "stopped" and rows["P01"]["gate"] == "passed"
+    assert rows["P01"]["least"] == 0.3
+    page.select_option("#metric", "ssmd")
+    drawn(page, "trend", f"rows[0].value !== {rows['P01']['value']}")
+
+
+def test_replicates_are_compared(page):
+    assert "treatments" in page.text_content("#agreement") and len(rows_of(page, "replicates")) > 50
+    hit = next(row for row in rows_of(page, "replicates") if row["treatment"] == "C2-3 10")
+    assert hit["x"] > 4 and hit["y"] > 4
+    page.select_option("#pair", "1")
+    page.wait_for_function("document.querySelector('#agreement').textContent.includes('Spearman')")
+
+
+def test_dose_responses_are_searched(page):
+    kinds = {row["kind"] for row in rows_of(page, "curves")}
+    assert kinds == {"well", "curve", "ec50", "interval"}
+    assert "dosed" in rows_of(page, "curves")[0]["title"]
+    page.fill("#curves-search", "nothing")
+    page.wait_for_function("document.querySelector('#curves-page').textContent === 'no compound'")
+
+
+def test_hits_are_searched_sorted_and_linked(page):
+    count = page.locator("#hits tbody tr").count()
+    assert count > PLATES and page.text_content("#hits-count") == f"{count} of {count} hits"
+    page.fill("#hits-search", "c2-3")
+    assert page.locator("#hits tbody tr").count() == PLATES - 1  # plate P03 was stopped
+    page.click("#hits th:text-is('plate')")
+    assert page.locator("#hits tbody tr td:nth-child(2)").all_text_contents() == \
+        [f"P{n:02}" for n in range(1, PLATES + 1) if n != 3]
+    page.click("#hits th:text-is('plate')")
+    assert page.locator("#hits tbody tr td:nth-child(2)").first.text_content() == "P14"
+    link = page.locator("#hits tbody tr:last-child a")
+    image = 1000 + 2 * 12 + 2  # well C03 of the first plate
+    assert link.get_attribute("href") == f"http://omero.example.org/webclient/?show=image-{image}"
+    thumbnail = page.locator("#hits tbody tr:last-child img")
+    assert thumbnail.is_hidden()
+    link.hover()
+    assert thumbnail.is_visible() and thumbnail.get_attribute("src").endswith(f"/render_thumbnail/{image}/")
+
+
+def test_a_well_links_to_its_image(page):
+    well = next(row for row in rows_of(page, "heat") if (row["plate"], row["well"]) == ("P02", "A01"))
+    assert well["url"] == "http://omero.example.org/webclient/?show=image-1096"
+    assert well["image"] == "http://omero.example.org/webclient/render_thumbnail/1096/"
