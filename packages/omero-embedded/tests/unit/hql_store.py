@@ -7,7 +7,7 @@ from omero.rtypes import unwrap
 from omero_embedded.files.store import Store
 from omero_embedded.hql.results import Results
 from omero_embedded.model.access import PRIVILEGES, Context
-from omero_embedded.model.saving import insert
+from omero_embedded.model.events import insert
 from omero_embedded.model.schema import schema
 from omero_embedded.people.bootstrap import bootstrap
 

@@ -20,8 +20,8 @@ from omero_embedded.model.access import (
     asked_permissions,
     checked_permissions,
 )
+from omero_embedded.model.events import insert, new_event
 from omero_embedded.model.rows import row_of
-from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.people.accounts import WITHHELD
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import Context
+from omero_embedded.model.events import insert, new_event
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import insert, new_event
 from omero_embedded.model.schema import schema
 from omero_embedded.rendering.pictures import (
     ACTIVE_AT_FIRST,

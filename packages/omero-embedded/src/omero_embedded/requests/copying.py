@@ -10,9 +10,9 @@ from omero_embedded.files.store import PYRAMID, Store
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.deleting import by_java_name, find_targets
+from omero_embedded.model.events import new_event
 from omero_embedded.model.finding import Edge, edges
 from omero_embedded.model.graphs import GraphError, Ids
-from omero_embedded.model.saving import new_event
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.model.targets import is_class, is_one_of
 

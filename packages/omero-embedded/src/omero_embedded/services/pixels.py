@@ -9,9 +9,9 @@ from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
+from omero_embedded.model.events import insert, new_event
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import insert, new_event
-from omero_embedded.model.saving_rules import check_place
+from omero_embedded.model.saving.checks import check_place
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 

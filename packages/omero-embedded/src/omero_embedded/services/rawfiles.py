@@ -15,8 +15,8 @@ from omero_embedded.files.recovery import settle
 from omero_embedded.files.store import forget, write_at
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import new_event
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import StatefulService, service
 

@@ -19,8 +19,8 @@ from omero_embedded.files.store import HashedFile, forget
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
+from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import new_event
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import statistics
 from omero_embedded.rendering.settings import Source, load_source

@@ -9,8 +9,8 @@ from omero.rtypes import rstring
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.model.saving import insert, new_event
-from omero_embedded.model.saving_rules import check_place
+from omero_embedded.model.events import insert, new_event
+from omero_embedded.model.saving.checks import check_place
 from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import Host, service

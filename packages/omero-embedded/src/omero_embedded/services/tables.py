@@ -9,8 +9,8 @@ from omero_embedded.files.store import forget
 from omero_embedded.files.tables import TableFile
 from omero_embedded.model import deleting
 from omero_embedded.model.access import Context
+from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.saving import new_event
 from omero_embedded.services.registry import StatefulService, service
 
 

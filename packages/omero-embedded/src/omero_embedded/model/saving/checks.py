@@ -1,4 +1,4 @@
-"""What a client may not do by saving: the rules of OMERO's interceptor of saved objects, each with its error."""
+"""What clients may not save. OMERO has the same rules and answers with the same errors."""
 from __future__ import annotations
 
 import omero
@@ -6,12 +6,13 @@ from omero.model import DetailsI, IObject
 
 from omero_embedded.errors import refuse
 from omero_embedded.model import rows
-from omero_embedded.model.access import ALL_GROUPS, Context
-from omero_embedded.model.schema import Entity
+from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, SYSTEM_GROUP, USER_GROUP, Context
+from omero_embedded.model.saving.graph import Graph
+from omero_embedded.model.schema import Entity, Field
 
 
 def check_place(ctx: Context, kind: str) -> None:
-    """Refuse to make something new of a class where the user may not, or in all groups at once."""
+    """Refuse a new object of a class in a group where the user may create none, or in all groups at once."""
     if ctx.group == ALL_GROUPS:
         raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
     if not ctx.may_create(ctx.user, ctx.group, kind):
@@ -19,7 +20,7 @@ def check_place(ctx: Context, kind: str) -> None:
 
 
 def check_new(ctx: Context, entity: Entity, obj: IObject, row: dict) -> None:
-    """Refuse a new object whose details the client may not choose, or that nobody may make by saving."""
+    """Refuse a new object with details that the client may not choose."""
     if not ctx.may_create(row["_owner"], ctx.group, entity.name):
         raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not save a new {entity.name} of user "
                      f"{row['_owner']} in group {ctx.group}.")
@@ -36,7 +37,7 @@ def check_new(ctx: Context, entity: Entity, obj: IObject, row: dict) -> None:
 
 
 def check_link(ctx: Context, entity: Entity, target: Entity, found: dict, new_owner: int) -> None:
-    """Refuse a reference from a row of `new_owner` to a stored one."""
+    """Refuse a reference to a stored row, from a row that belongs to `new_owner`, if the user may not make it."""
     oid, owner, group = found["id"], found["_owner"], found["_group"]
     if ctx.is_critical(owner, group):  # it would tie users' private data together
         if owner != new_owner:
@@ -55,7 +56,7 @@ def check_link(ctx: Context, entity: Entity, target: Entity, found: dict, new_ow
 
 
 def check_details(entity: Entity, before: dict, sent: DetailsI | None) -> None:
-    """Refuse another group or creating event than the stored object has; saving changes neither."""
+    """Refuse another group or creating event than the stored object has."""
     for name, column in (("group", "_group"), ("creation event", "_creationEvent")):
         given = rows.id_of(getattr(sent, column)) if sent else None
         if given is not None and not entity.is_global and given != before[column]:
@@ -63,9 +64,49 @@ def check_details(entity: Entity, before: dict, sent: DetailsI | None) -> None:
 
 
 def check_path(ctx: Context, row: dict, before: dict) -> None:
-    """Refuse a changed path that leads through `..`; a file's repository stays what it is, without a word."""
+    """Refuse a changed path that leads through `..`. As in OMERO, a changed repository is ignored."""
     row["repo"] = before["repo"]
     whole = (row["path"] or "") + (row["name"] or "")
     changed = (row["path"], row["name"]) != (before["path"], before["name"])
     if changed and not ctx.is_admin and {".", ".."} & set(whole.split("/")):
         raise refuse(omero.SecurityViolation, f"The path of original file {before['id']} can't be made {whole}.")
+
+
+def check_links(graph: Graph, entity: Entity, row: dict, before: dict) -> None:
+    """Refuse new references to objects in another group, or that the user may not link to."""
+    if entity.is_global:
+        return
+    for one in rows.fields_of(entity.name, "ref"):
+        oid = row[one.name]
+        target = graph.schema[one.target or ""].root
+        found = graph.known.get((target.table.name, oid)) if oid != before.get(one.name) else None
+        if found is None or target.is_global:
+            continue
+        if found["_group"] not in (row["_group"], USER_GROUP):
+            raise refuse(omero.GroupSecurityViolation, f"The {one.name} of a {entity.name} is in another group.")
+        check_link(graph.ctx, entity, target, found, row["_owner"])
+
+
+def check_promotion(graph: Graph, entity: Entity, obj: IObject, row: dict) -> None:
+    """Refuse restricted administrators who would give privileges by saving; IAdmin knows which they may give."""
+    gives = (entity.name == "GroupExperimenterMap" and row["parent"] == SYSTEM_GROUP) or (
+        entity.name == "Experimenter" and graph.pairs_differ(entity, obj))
+    if gives and graph.ctx.privileges != PRIVILEGES:
+        raise refuse(omero.SecurityViolation, f"{graph.ctx.user_name} may not give privileges of administrators.")
+
+
+def check_movable(graph: Graph, one: Field, before: dict, owner: IObject) -> None:
+    """Refuse to move an element of a list that the user may not change, or to an owner that it may not link to."""
+    if not graph.ctx.may_edit(before["_owner"], before["_group"], one.target or ""):
+        raise refuse(omero.SecurityViolation, f"{graph.ctx.user_name} may not move {one.target} {before['id']}.")
+    target = graph.schema.of(owner)
+    found = graph.known.get((target.table.name, rows.id_of(owner) or 0))
+    if found is not None and not target.is_global and rows.id_of(owner) != before[one.inverse or ""]:
+        check_link(graph.ctx, graph.schema[one.target or ""], target, found, before["_owner"])
+
+
+def check_required(entity: Entity, row: dict) -> None:
+    """Refuse a row without a value that the class requires."""
+    for one in entity.fields.values():
+        if not one.nullable and one.name in row and row[one.name] is None:
+            raise refuse(omero.ValidationException, f"The {one.name} of a {entity.name} may not be null.")
