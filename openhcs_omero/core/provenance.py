@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 
-from openhcs_omero import __version__
 from openhcs_omero.core.config import Settings
+from openhcs_omero.version import __version__
 
 RUN_VARIABLE = "OPENHCS_OMERO_RUN"
 

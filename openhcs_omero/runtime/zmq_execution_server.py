@@ -22,10 +22,10 @@ from typing import Any
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from openhcs_omero import __version__
 from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
 from openhcs_omero.errors import ConfigError, OpenHCSError, StepError
 from openhcs_omero.runtime.zmq_messages import END_STATES, MAX_REQUEST, decode, encode, is_loopback, read_key
+from openhcs_omero.version import __version__
 
 BOX = "openhcs_omero.processing"
 CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # of the configuration; the rest is the server's

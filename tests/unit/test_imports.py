@@ -11,7 +11,8 @@ PACKAGE = ROOT / "openhcs_omero"
 
 # what a house may import of the package besides itself; modules that stand alone are houses too
 MAY_IMPORT = {
-    "__init__": set(),
+    "__init__": {"version", "errors", "omero", "io", "microscopes", "core", "runtime"},  # lazily
+    "version": set(),
     "errors": set(),
     "plates": {"errors"},
     "omero": {"errors", "plates", "microscopes"},
@@ -19,10 +20,11 @@ MAY_IMPORT = {
     "processing": {"errors", "plates", "io"},
     "microscopes": {"errors", "plates", "omero", "io"},
     "analysis": {"errors", "plates"},
-    "core": {"errors", "plates", "omero", "io", "microscopes", "processing", "analysis"},
-    "runtime": {"errors", "plates", "omero", "io", "microscopes", "processing", "core"},
+    "core": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "analysis"},
+    "runtime": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "core"},
     "demo": {"errors", "plates", "omero", "io", "microscopes", "processing", "core", "runtime"},
-    "cli": {"errors", "plates", "omero", "io", "microscopes", "processing", "analysis", "core", "runtime", "demo"},
+    "cli": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "analysis", "core", "runtime",
+            "demo"},
 }
 SPEAKS_TO_OMERO = {"omero"}
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2", "omero_model"}

@@ -1,0 +1,3 @@
+"""The version of openhcs_omero."""
+
+__version__ = "0.2.0"
