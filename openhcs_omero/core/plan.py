@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs_omero import password
 from openhcs_omero.core.config import Settings, Step, check_config, read_config
 from openhcs_omero.core.plates import choose_wells, open_plates
 from openhcs_omero.core.provenance import RUN_VARIABLE
@@ -105,6 +106,7 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
     OpenHCSError
         One sentence about the first thing that is wrong; nothing has been changed then.
     """
+    password.read()  # jobs are not to inherit it, also where no plate is in OMERO
     if ask:
         check_config(config, schema)
     settings = read_config(config)
@@ -113,7 +115,6 @@ def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
         return Plan(settings, steps, {plate: _recorded(settings, plate) for plate in settings.plates})
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)  # the jobs mark with it what they write
     states = _ask(settings)
-    os.environ.pop("OMERO_PASSWORD", None)  # which no login took where no plate is in OMERO; jobs are not to have it
     return Plan(settings, steps, states)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.password import child_environment
 
 _idle: list[subprocess.Popen[str]] = []
 
@@ -54,7 +55,7 @@ def _free_worker() -> subprocess.Popen[str]:
                 return worker
     # -P: a module of the user's in the working directory is found after Python's own of that name
     return subprocess.Popen([sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True)
+                            text=True, env=child_environment())
 
 
 def _ask(worker: subprocess.Popen[str], request: str) -> bool:

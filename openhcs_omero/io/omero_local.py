@@ -16,13 +16,14 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.formats import check_image, decode, encode
 from openhcs_omero.io.planes import ImagePath, Planes, collect, planes_of, stack
-from openhcs_omero.omero import queries
+from openhcs_omero.omero import connection, queries
 from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, write_well
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server
+from openhcs_omero.omero.session_store import tag_of
 from openhcs_omero.omero.tables import attach_table, is_table
 from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.paths import (
@@ -62,12 +63,14 @@ class OMEROLocalBackend(VirtualBackend):
         self.server = server or adopt(omero_conn)
         self._initial_conn = omero_conn
         self._pid = os.getpid()
+        self._session = "" if omero_conn is None else tag_of(omero_conn.c.getSessionId())
         self._structures: dict[tuple[int, str | None], PlateStructure] = {}
         self._own_ids: set[int] = set()  # derived plates of this user
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state["_initial_conn"] = None  # its communicator can't be pickled
+        state["_session"] = self._session or connection.tag(self.server)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -75,10 +78,10 @@ class OMEROLocalBackend(VirtualBackend):
 
     @property
     def conn(self) -> BlitzGateway:
-        """The connection that was given, in the process that it was given in; elsewhere that process's own."""
+        """The connection that was given; in another process that process's own, to the same session."""
         if self._initial_conn is not None and self._pid == os.getpid():
             return self._initial_conn
-        return connect(self.server)
+        return connect(self.server, self._session)
 
     # ---- what there is
 

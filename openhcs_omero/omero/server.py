@@ -153,6 +153,12 @@ class Server:
     def address(self) -> str:
         return self.host if "://" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def who(self) -> str:
+        """User and address as `openhcs-omero login` takes them; the port only where it is not OMERO's usual one."""
+        port = "" if self.port == DEFAULT_PORT else f":{self.port}"
+        return f"{self.user or '<user>'}@{self.host}{port}"
+
 
 def probe(server: Server) -> None:
     """Find out what is at the address, in bounded time, ConnectError if no OMERO; that of a URL shows in logging in."""
@@ -195,5 +201,5 @@ def _answers(server: Server) -> bool:
     return True
 
 
-def _hangs(address: str) -> ServerDown:
+def hangs(address: str) -> ServerDown:
     return ServerDown(f"{address} does not answer: it hangs, or is still starting")

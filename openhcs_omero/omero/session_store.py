@@ -1,43 +1,98 @@
-"""The session store of the OMERO command line: files that only their owner can read."""
+"""The session store of the OMERO command line: files that only their owner can read.
+
+The store is the folder that OMERO_SESSIONDIR names, else ``~/omero/sessions``. A session is a file
+``<host>/<user>/<session key>`` in it.
+"""
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+from omero.util import get_omero_userdir
 from omero.util.sessions import SessionsStore
 
-from openhcs_omero.omero.server import (
-    DEFAULT_PORT,
-    Server,
-)
+from openhcs_omero.errors import ConnectError
+from openhcs_omero.omero.server import DEFAULT_PORT, Server
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A session in the store; `key` lets whoever has it join the session."""
+
+    host: str
+    user: str
+    key: str
+
+    @property
+    def tag(self) -> str:
+        return tag_of(self.key)
+
+
+def tag_of(key: str) -> str:
+    """What names a session without giving access to it, fit for a pickle: the SHA-256 of its key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def save(server: Server, user: str, key: str) -> StoredSession:
+    """Store a session where `omero sessions list` and the jobs find it, in a file that only its owner can read."""
+    store = _store()
+    folder = store.user_file(server.host).dirname() / user
+    try:
+        folder.makedirs_p(0o700)
+        os.close(os.open(folder / key, os.O_CREAT | os.O_WRONLY, 0o600))
+        store.add(server.host, user, key, {"omero.port": str(server.port)})
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            (folder / key).unlink()
+        raise _unwritable(store.dir, error) from None
+    return StoredSession(server.host, user, key)
+
+
+def remove(session: StoredSession) -> None:
+    """Remove a session from the store, where it is still there."""
+    with contextlib.suppress(OSError, ConnectError):
+        _store().remove(session.host, session.user, session.key)
+
+
+def has(session: StoredSession) -> bool:
+    return bool(_store().exists(session.host, session.user, session.key))
+
+
+def sessions(server: Server) -> list[StoredSession]:
+    """The sessions that are stored for the server and its user, the newest first.
+
+    Where `server` names no user, these are the sessions of the user who logged in last, else those of all users.
+    """
+    return [session for _, session in sorted(_sessions(server), key=lambda found: -found[0])]
+
+
+def _sessions(server: Server) -> Iterator[tuple[float, StoredSession]]:
+    store = _store()
+    user_file = store.user_file(server.host)
+    folder = user_file.dirname()
+    user = server.user or (user_file.text().strip() if user_file.exists() else "")
+    users = [user] if user else sorted(str(found.basename()) for found in folder.dirs())
+    for name in users:
+        for key in store.available(server.host, name) if (folder / name).exists() else []:
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                port = store.get(server.host, name, key).get("omero.port") or str(DEFAULT_PORT)
+                if port == str(server.port):
+                    yield (folder / name / key).mtime, StoredSession(server.host, name, str(key))
 
 
 def _store() -> SessionsStore:
-    folder = os.environ.get("OMERO_SESSIONDIR")
+    folder = os.environ.get("OMERO_SESSIONDIR") or str(get_omero_userdir() / "sessions")
     try:
         return SessionsStore(folder)
     except FileExistsError:  # another process made it between its look and its making
         return SessionsStore(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
-def _save_session(server: Server, user: str, session: str) -> None:
-    """Store a session where `omero sessions list` and the jobs find it, in a file that is its owner's alone."""
-    store = _store()
-    folder = store.user_file(server.host).dirname() / user
-    folder.makedirs_p(0o700)
-    os.close(os.open(folder / session, os.O_CREAT | os.O_WRONLY, 0o600))
-    store.add(server.host, user, session, {"omero.port": str(server.port)})
-
-
-def _stored_sessions(server: Server) -> list[tuple[str, str]]:
-    """(user, session) pairs that are stored for the server, the newest first."""
-    store = _store()
-    user_file = store.user_file(server.host)
-    user = server.user or (user_file.text().strip() if user_file.exists() else "")
-    users = [user] if user else sorted(str(d.basename()) for d in user_file.dirname().dirs())
-    found = []
-    for name in users:
-        for session in store.available(server.host, name) if (user_file.dirname() / name).exists() else []:
-            port = store.get(server.host, name, session).get("omero.port") or str(DEFAULT_PORT)
-            if port == str(server.port):
-                found.append((-(user_file.dirname() / name / session).mtime, name, str(session)))
-    return [(name, session) for _, name, session in sorted(found)]
+def _unwritable(folder: str, error: OSError) -> ConnectError:
+    return ConnectError(f"no session can be stored in {folder} ({error.strerror}): name a folder that you can write to "
+                        "in OMERO_SESSIONDIR")

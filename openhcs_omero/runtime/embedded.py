@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.password import child_environment
 
 if TYPE_CHECKING:
     from omero_embedded.process import EmbeddedServer
@@ -49,4 +50,4 @@ def become_embedded(data: Path, host: str, port: int, password_file: Path | None
                "--port", str(port)]
     if password_file is not None:
         command += ["--root-password-file", str(password_file)]
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, child_environment())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs_omero import password
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import connect, disconnect
 from openhcs_omero.omero.server import Server, ServerDown, is_up, opens_sessions, within
@@ -67,7 +67,6 @@ class OMEROInstanceManager:
             Where waiting is of no use: the server refuses the user, or there is no password and no session to join.
         """
         end = time.monotonic() + timeout
-        password = os.environ.get("OMERO_PASSWORD")  # `connect` takes it out of the environment, also where it fails
         while True:
             try:
                 self._conn = within(end - time.monotonic(), lambda: connect(self.server), self.server.address)
@@ -81,8 +80,6 @@ class OMEROInstanceManager:
             if time.monotonic() + PAUSE >= end:
                 return False
             time.sleep(PAUSE)
-            if password is not None:
-                os.environ["OMERO_PASSWORD"] = password
 
     def get_connection(self) -> BlitzGateway:
         """The connection, opened where `connect` was not called before.
@@ -118,9 +115,10 @@ class OMEROInstanceManager:
         """
         if shutil.which("docker") is None:
             raise OpenHCSError(f"there is no Docker here to start OMERO with: install it, or {EMBEDDED}")
-        if not os.environ.get("OMERO_PASSWORD"):
+        secret = password.read()
+        if not secret:
             raise OpenHCSError("OMERO_PASSWORD is not set: it is the password that root gets on the new server")
-        environment = {**os.environ, "OMERO_PORT": str(self.port)}
+        environment = password.child_environment({"OMERO_PORT": str(self.port), password.VARIABLE: secret})
         done = subprocess.run(["docker", "compose", "-f", str(compose_file), "up", "--detach"], env=environment,
                               capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
@@ -147,9 +145,8 @@ class OMEROInstanceManager:
         data = Path(data).expanduser()
         self._embedded = server = start_embedded(data, port, detached=True)
         self.server = replace(self.server, host=server.host, port=server.port, user="root")
-        if server.password is not None:  # else it was given when the folder was made, and OMERO_PASSWORD is it
-            os.environ["OMERO_PASSWORD"] = server.password
-        self._conn = within(START_PATIENCE, lambda: connect(self.server), self.server.address)
+        given = server.password or ""  # else it was given when the folder was made, and OMERO_PASSWORD is it
+        self._conn = within(START_PATIENCE, lambda: connect(self.server, given=given), self.server.address)
 
     def close(self) -> None:
         """Close the connection, and stop the embedded server if this manager started one."""

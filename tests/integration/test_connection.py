@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from openhcs_omero.omero import connection
+from openhcs_omero.omero import session_store
 from openhcs_omero.omero.server import Server
 
 
@@ -260,4 +260,4 @@ def test_a_session_store_that_another_process_makes_at_the_same_time(tmp_path, m
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
     looks = iter([False])
     monkeypatch.setattr("omero_ext.path.path.exists", lambda self: next(looks, True))
-    assert Path(connection._store().dir) == tmp_path
+    assert Path(session_store._store().dir) == tmp_path

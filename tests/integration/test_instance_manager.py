@@ -91,6 +91,23 @@ def test_as_the_seed_says(omero_server, user):
     manager.close()
 
 
+def test_one_manager_after_the_other(user, root, monkeypatch, tmp_path):
+    """Both use the password that the first one read; nothing puts it back into the environment."""
+    sessions = set()
+    for _ in range(2):
+        with OMEROInstanceManager() as manager:
+            assert manager.connect()
+            sessions.add(manager.get_connection().c.getSessionId())
+        assert "OMERO_PASSWORD" not in os.environ
+    assert len(sessions) == 2
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$OMERO_PASSWORD" > {tmp_path}/said\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    OMEROInstanceManager().start_via_docker_compose()
+    assert (tmp_path / "said").read_text() == "pw\n"
+
+
 def test_the_session_ends_with_the_context(user, root):
     with OMEROInstanceManager() as manager:
         conn = manager.get_connection()

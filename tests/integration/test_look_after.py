@@ -11,7 +11,7 @@ from omero.clients import Glacier2
 from omero_embedded import process
 from wire import wire
 
-from openhcs_omero.omero import connection
+from openhcs_omero.omero import connection, login
 
 __all__ = ["wire"]
 
@@ -39,19 +39,19 @@ def test_the_watch_goes_on_after_an_error_of_its_own_machine(omero_server, conn,
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
     server = connection.Server(omero_server.host, omero_server.port, conn.getUser().getName())
     first = connection.connect(server)
-    save, full = connection._save_session, [True] * 3
+    save, full = connection.session_store.save, [True] * 3
 
     def save_where_there_is_room(*arguments):
         if full:
             full.pop()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(*arguments)
+        return save(*arguments)
 
-    monkeypatch.setattr(connection, "_save_session", save_where_there_is_room)
+    monkeypatch.setattr(connection.session_store, "save", save_where_there_is_room)
     connection.look_after(server, end=False)
     try:
         first.c.closeSession()
-        wait_until(lambda: connection._connections[server].conn is not first)
+        wait_until(lambda: connection.POOL._open[server, ""].conn is not first)
         session = connection.connect(server).c.getSessionId()
         assert not full and session in {path.name for path in tmp_path.rglob("*")}
     finally:
@@ -64,7 +64,7 @@ def test_the_watch_goes_on_after_an_error_of_its_own_machine(omero_server, conn,
 def stopped(tmp_path, monkeypatch):
     """A server of one's own, and what stops its process as it is; it is let go on at the end."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
-    monkeypatch.setattr(connection, "ANSWER", 1)
+    monkeypatch.setattr(login, "ANSWER", 1)
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
     monkeypatch.setattr(connection, "DOWN_PATIENCE", 2)
     with process.start(tmp_path / "data") as server:
@@ -106,7 +106,7 @@ def test_logging_in_to_a_server_that_hangs_ends_in_bounded_time(stopped, monkeyp
     server, stop = stopped
     if stored:
         connection.connect(server)
-        monkeypatch.setattr(connection, "_connections", {})
+        monkeypatch.setattr(connection.POOL, "_open", {})
     create = Glacier2.RouterPrx.createSession
 
     def stopping(router, *arguments):

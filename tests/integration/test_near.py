@@ -32,7 +32,7 @@ def see(conn, monkeypatch):
 
     def begin(folder):
         close_store()
-        monkeypatch.setitem(connection._servers, conn, Server(data_dir=folder and str(folder)))
+        monkeypatch.setitem(connection.POOL._servers, conn, Server(data_dir=folder and str(folder)))
         monkeypatch.setattr(near, "_warned", False)
         monkeypatch.setattr(near, "_right", set())
         monkeypatch.setattr(near, "_filesets", {})

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from openhcs_omero.omero.connection import disconnect
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.server import Server
+from openhcs_omero.omero.server import NoSession, Server
 
 TASKS = 240
 
@@ -82,6 +83,35 @@ def test_workers_close_the_sessions_that_they_open(start, root, omero_server, co
     assert {total for total, *_ in done} == {int(block(1)[0, 0, 0].sum())}
     assert open_sessions(root) == before
     assert not list((tmp_path / "sessions").rglob("*-*-*"))
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_a_worker_joins_the_session_that_its_backend_was_made_with(start, root, omero_server, conn, tmp_path,
+                                                                   monkeypatch):
+    """Whatever password its environment has, and where there is a newer session of the same user."""
+    monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
+    plate = make_plate(conn, {"A01": 1})
+    path = f"/omero/plate_{plate}/A01/A01_s001_z000_c000.tif"
+    own, newer = (omero_server.login(conn.getUser().getName(), "pw") for _ in range(2))
+    backend = OMEROLocalBackend(omero_conn=own)
+    OMEROLocalBackend(omero_conn=newer)
+    monkeypatch.setenv("OMERO_PASSWORD", "somebody else's")
+    before = open_sessions(root)
+    with multiprocessing.get_context(start).Pool(2) as pool:
+        done = pool.map(read, [(backend, path)] * 4, chunksize=1)
+        pool.close()
+        pool.join()
+    assert {session for _, _, session, _ in done} == {own.c.getSessionId()}
+    assert open_sessions(root) == before
+    pickled = pickle.dumps(backend)
+    newer.close()
+    own.close()
+    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(NoSession, match="has ended"):
+        pool.apply(load, [pickled, path])
+
+
+def load(pickled, path):
+    return pickle.loads(pickled).load(path)
 
 
 barrier = None

@@ -12,7 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from openhcs_omero import password
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
+from openhcs_omero.core.provenance import RUN_VARIABLE
 from openhcs_omero.io.atomic import write_if_changed
 
 Event = dict[str, Any]
@@ -103,8 +105,9 @@ class WorkflowProcess:
         return None if self._process is None else self._process.poll()
 
     def _environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if key not in ("OMERO_PASSWORD", "OPENHCS_OMERO_RUN")}
-        return {**kept, "PYTHONPATH": os.pathsep.join(path for path in self._paths if path)}
+        inherited = password.child_environment()
+        inherited.pop(RUN_VARIABLE, None)
+        return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in self._paths if path)}
 
 
 def _parsed(stream: TextIO) -> Iterator[Event]:

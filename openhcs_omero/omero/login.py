@@ -1,0 +1,132 @@
+"""Opening a session on an OMERO server by a password, and joining one by its key: in bounded time."""
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import Ice
+import omero
+import omero.clients
+from omero.clients import Glacier2  # imported before omero, its exceptions are not those that omero-py catches
+from omero.gateway import BlitzGateway
+
+from openhcs_omero.errors import ConnectError
+from openhcs_omero.omero.server import AGENT, ANSWER, Server, ServerDown, hangs
+
+KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
+
+
+class SessionEnded(ConnectError):
+    """The server knows no session by that key, or no longer."""
+
+
+def open_session(server: Server, user: str, password: str) -> BlitzGateway:
+    """Log in by a password; the new session ends with the last connection to it.
+
+    Raises
+    ------
+    ConnectError
+        If the server refuses the user, and ServerDown if it does not answer.
+    """
+    if not user:
+        raise ConnectError("the OMERO user is not named: set omero: user in the configuration, or OMERO_USER")
+    if not password:
+        raise ConnectError(f"the password of {user} is empty")
+    client = _client(server)
+    try:
+        client.createSession(user, password)
+    except Glacier2.PermissionDeniedException:
+        leave(client)
+        raise ConnectError(f"{server.address} refuses {user}: wrong user name or password") from None
+    except Ice.InvocationTimeoutException:
+        leave(client)
+        raise hangs(server.address) from None
+    except (Ice.Exception, omero.ClientError) as error:
+        leave(client)
+        raise ConnectError(f"{server.address} opens no session for {user}: {_reason(error)}") from None
+    return _gateway(server, client, own=True)
+
+
+def join_session(server: Server, key: str) -> BlitzGateway:
+    """Join a session by its key; it outlives this connection.
+
+    Raises
+    ------
+    SessionEnded
+        If there is no such session, and ServerDown if the server does not answer.
+    """
+    client = _client(server)
+    try:
+        client.joinSession(key).detachOnDestroy()
+    except (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException):
+        leave(client)
+        raise SessionEnded(f"the session at {server.address} has ended") from None
+    except Ice.InvocationTimeoutException:
+        leave(client)
+        raise hangs(server.address) from None
+    except (Ice.Exception, omero.ClientError) as error:
+        leave(client)
+        raise ServerDown(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
+    return _gateway(server, client, own=False)
+
+
+def is_alive(conn: BlitzGateway, server: Server) -> bool:
+    """Whether the connection's session lives; ServerDown where the server does not answer, and nobody knows."""
+    try:
+        conn.c.getSession().ice_invocationTimeout(int(ANSWER * 1000)).keepAlive(None)
+    except Ice.InvocationTimeoutException:
+        raise hangs(server.address) from None
+    except (Ice.Exception, omero.ClientError, AttributeError):  # a closed gateway has no client
+        return False
+    return True
+
+
+def leave(client: Any) -> None:
+    """Close a connection; a session that it opened ends, one that it joined stays."""
+    with contextlib.suppress(Ice.Exception, omero.ClientError):
+        _bound(client)
+        client.closeSession()
+
+
+def _client(server: Server) -> Any:
+    client = omero.client(host=server.host, port=server.port, pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000)})
+    client.setAgent(AGENT)
+    _bound(client)
+    return client
+
+
+def _bound(client: Any) -> None:
+    """Make the router give up opening and ending sessions in bounded time; a server that hangs never answers."""
+    communicator = client.getCommunicator()
+    router = communicator.getDefaultRouter().ice_invocationTimeout(int(ANSWER * 1000))
+    communicator.setDefaultRouter(Ice.RouterPrx.uncheckedCast(router))
+
+
+def _gateway(server: Server, client: Any, own: bool) -> BlitzGateway:
+    if not server.secure:
+        client = _unencrypted(server, client, own)
+    client.enableKeepAlive(KEEP_ALIVE)
+    return BlitzGateway(client_obj=client)
+
+
+def _unencrypted(server: Server, client: Any, own: bool) -> Any:
+    """Another client of the same session, on the server's unencrypted port; the first one is closed."""
+    try:
+        offered = client.getSession().getConfigService().getConfigValue("omero.router.insecure")
+        plain = client.createClient(secure=False) if offered else None
+        if plain is not None and not own:
+            plain.getSession().detachOnDestroy()
+    except (Ice.Exception, omero.ClientError) as error:
+        leave(client)
+        raise ConnectError(f"{server.address} gives no unencrypted connection ({_reason(error)}): "
+                           "leave omero: secure at true") from None
+    if plain is None:
+        leave(client)
+        raise ConnectError(f"{server.address} offers no unencrypted connection: leave omero: secure at true")
+    leave(client)
+    return plain
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "reason", None) or getattr(error, "message", None) or ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}"
