@@ -189,24 +189,24 @@ def fit_dose_responses(
     OpenHCSError
         If a column is not there or the doses are not numbers.
     """
-    doses = find_column(table.columns, dose)
-    for name in ("compound", doses or dose, column):
-        if name not in table.columns:
-            raise OpenHCSError(f"dose response needs the column {name}, which neither the tables nor a plate map have")
+    doses = find_column(table.columns, dose) or dose
+    for needed in ("compound", doses, column):
+        if needed not in table.columns:
+            raise OpenHCSError(f"dose response needs the column {needed}, which neither the tables nor plate maps have")
     if not pd.api.types.is_numeric_dtype(table[doses]):
         raise OpenHCSError(f"dose response needs numbers as doses: the column {doses} has text")
     keys = ["compound", *(["cell_line"] if "cell_line" in table.columns else [])]
     chosen = table.loc[usable & table["compound"].notna().to_numpy(), [*keys, doses, column]]
     groups = chosen.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
     order = np.argsort(groups, kind="stable")
-    x, y = (chosen[name].to_numpy(dtype=float)[order] for name in (doses, column))
+    x, y = (chosen[values].to_numpy(dtype=float)[order] for values in (doses, column))
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     names = chosen[keys].iloc[order[starts]].itertuples(index=False)
     rows = []
     for name, start, end in zip(names, starts, [*starts[1:], len(order)]):
-        dose, response = x[start:end], y[start:end]
-        known = np.isfinite(dose) & np.isfinite(response) & (dose >= 0)
-        fit = fit_curve(dose[known], response[known])
-        rows.append((*name, column, *(getattr(fit, number) for number in COLUMNS), split_unit(str(doses))[1],
-                     int(known.sum()), len(np.unique(dose[known])), int((~known).sum()), fit.reason))
+        mine, response = x[start:end], y[start:end]
+        known = np.isfinite(mine) & np.isfinite(response) & (mine >= 0)
+        fit = fit_curve(mine[known], response[known])
+        rows.append((*name, column, *(getattr(fit, number) for number in COLUMNS), split_unit(doses)[1],
+                     int(known.sum()), len(np.unique(mine[known])), int((~known).sum()), fit.reason))
     return pd.DataFrame(rows, columns=[*keys, "feature", *COLUMNS, "unit", "n", "n_doses", "n_missing", "reason"])

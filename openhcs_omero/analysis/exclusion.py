@@ -68,13 +68,10 @@ def _value(node: ast.AST, table: pd.DataFrame, condition: str) -> Any:
         if node.id not in table.columns:
             raise _refused(condition, f"the tables have no column {node.id}")
         return table[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        node = node.operand
-        sign = -1
-    else:
-        sign = 1
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return sign * node.value
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and sign == 1:
-        return node.value
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        value = None
+    if type(value) in (int, float, str):
+        return value
     raise _refused(condition, "expected a column, a number or a quoted text on each side")

@@ -127,8 +127,8 @@ def treatment_columns(table: pd.DataFrame) -> list[str]:
     """The columns that make two wells replicates of each other; empty if the table has no `compound`."""
     if "compound" not in table.columns:
         return []
-    return ["compound", *(name for name in (find_column(table.columns, "concentration"), "cell_line")
-                          if name in table.columns)]
+    others = (find_column(table.columns, "concentration"), "cell_line")
+    return ["compound", *(name for name in others if name is not None and name in table.columns)]
 
 
 def _replicates(table: pd.DataFrame, usable: np.ndarray, passed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +146,6 @@ def _replicates(table: pd.DataFrame, usable: np.ndarray, passed: np.ndarray) -> 
 def hit_columns(table: pd.DataFrame, map_columns: Sequence[str], criteria: Sequence[Criterion],
                 features: Sequence[str]) -> list[str]:
     """The columns that the list of hits takes from the table: place, plate map, the features and their scores."""
-    first = [name for name in ("compound", find_column(map_columns, "concentration")) if name in map_columns]
+    first = [name for name in (find_column(map_columns, "compound"), find_column(map_columns, "concentration")) if name]
     others = [name for name in map_columns if name != "control"]
     return list(dict.fromkeys([*KEYS, *first, *others, *(criterion.column for criterion in criteria), *features]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def _check_values(part: Part) -> None:
     """Check what the columns with a meaning hold, with pandera, and say the first fault."""
     import pandera.pandas as pa
 
-    def column(message: str, check: object) -> pa.Column:
+    def column(message: str, check: Callable[[str], bool]) -> pa.Column:
         return pa.Column(object, pa.Check(check, element_wise=True, error=message, ignore_na=True), nullable=True)
 
     columns = {}
@@ -131,7 +131,9 @@ def _check_values(part: Part) -> None:
 
 def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[Part, pd.DataFrame]], list[str]]:
     """Say of each row which plates it belongs to: `_line` is the number of its row in the part's table."""
-    placed, general, notes = [], [], []
+    placed: list[tuple[Part, pd.DataFrame]] = []
+    general: list[tuple[Part, pd.DataFrame]] = []
+    notes = []
     for part in parts:
         table = part.table.assign(_line=range(len(part.table)))
         if "plate" in table.columns:

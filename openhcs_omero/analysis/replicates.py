@@ -70,7 +70,7 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
     chosen = table[usable & table["compound"].notna().to_numpy() & table[column].notna().to_numpy()]
     treatment = chosen.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
     means = chosen[column].groupby([chosen["plate"].to_numpy(), treatment], sort=False).mean()
-    plates = {plate: part.droplevel(0).sort_index() for plate, part in means.groupby(level=0, sort=False)}
+    plates = {str(plate): part.droplevel(0).sort_index() for plate, part in means.groupby(level=0, sort=False)}
     rows = []
     for (first, second), common in _pairs(plates, least):
         ranks = np.stack([rankdata(plates[plate].loc[common].to_numpy()) for plate in (first, second)])

@@ -81,7 +81,7 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     wells = read_wells(table, features, excluded, settings.together)
     if settings.exclude is not None:
         notes.append(f"{int(excluded.sum())} of {len(table)} wells are excluded: {settings.exclude}")
-        table = table.assign(excluded=np.where(excluded, settings.exclude, None))
+        table = table.assign(excluded=pd.Series(settings.exclude, index=table.index).where(excluded))
     table, problems = _normalized(table, wells, settings)
     unmapped = _unmapped(wells, plate_map)
     quality = compute_quality(wells, problems, unmapped)
@@ -170,8 +170,9 @@ def _gate(
         gate = gate.mask(missing, f"stopped: {name} was not computed")
         gate = gate.mask(low, f"stopped: {name} is below {least:g}")
     stopped = quality.assign(gate=gate)[gate.str.startswith("stopped")]
-    whys = {row.plate: f"{row.gate.removeprefix('stopped: ')} ({row.feature})" for row in stopped[::-1].itertuples()}
-    return dict(reversed(whys.items())), quality.assign(gate=gate)
+    first = stopped.drop_duplicates("plate")
+    whys = first["gate"].str.removeprefix("stopped: ") + " (" + first["feature"] + ")"
+    return dict(zip(first["plate"], whys)), quality.assign(gate=gate)
 
 
 def _hits(table: pd.DataFrame, usable: np.ndarray, settings: Settings, map_columns: list[str]) -> pd.DataFrame | None:

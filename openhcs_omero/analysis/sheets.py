@@ -180,8 +180,8 @@ def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
         if filled.count(header) > 1:
             raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} is there twice")
     rows, lines = [], []
-    for line, cells in enumerate(sheet.cells[start + 1:], start + 2):
-        cells = [cell or None for cell in cells]
+    for line, texts in enumerate(sheet.cells[start + 1:], start + 2):
+        cells = [cell or None for cell in texts]
         if any(cells[len(headers):]) or any(cell for header, cell in zip(headers, cells) if not header):
             raise PlateMapError(f"{sheet.place}, row {line}: a value stands in a column without a header")
         if any(cells):

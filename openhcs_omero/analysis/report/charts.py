@@ -23,7 +23,7 @@ def _tooltip() -> list[alt.Tooltip]:
             alt.Tooltip("treatment:N"), alt.Tooltip("role:N"), alt.Tooltip("image:N")]
 
 
-def heat_maps() -> alt.FacetChart:
+def heat_maps() -> Any:
     """Plates side by side. Hits have a ring; controls a + or a -, excluded wells an x. Gray is missing."""
     x = alt.X("column:O", title=None, axis=alt.Axis(labelOverlap=True, labelAngle=0, domain=False, ticks=False))
     y = alt.Y("letter:N", title=None, sort=alt.SortField("row"),
@@ -40,7 +40,7 @@ def heat_maps() -> alt.FacetChart:
     return _side_by_side(alt.layer(wells, marks, hits).properties(width=250, height=165))
 
 
-def _side_by_side(chart: alt.LayerChart) -> alt.FacetChart:
+def _side_by_side(chart: Any) -> Any:
     facet = alt.Facet("title:N", title=None, sort=alt.SortField("order"), header=alt.Header(labelFontSize=12))
     return chart.facet(facet=facet, columns=4)
 
@@ -56,7 +56,7 @@ def controls() -> alt.Chart:
     ).properties(width="container", height=240)
 
 
-def trend() -> alt.LayerChart:
+def trend() -> Any:
     """A figure of quality over the plates, with the least value that is asked for."""
     base = alt.Chart(DATA).encode(x=alt.X("plate:N", sort=alt.SortField("order"), title="plate",
                                           axis=alt.Axis(labelOverlap=True)))
@@ -71,16 +71,15 @@ def trend() -> alt.LayerChart:
     return alt.layer(line, least, point).properties(width="container", height=220)
 
 
-def replicates() -> alt.LayerChart:
+def replicates() -> alt.Chart:
     """The treatments that two plates have in common."""
-    base = alt.Chart(DATA)
-    points = base.mark_point(size=30, filled=True, opacity=0.6).encode(
+    return alt.Chart(DATA).mark_point(size=30, filled=True, opacity=0.6).encode(
         x=alt.X("x:Q", title="", scale=alt.Scale(zero=False)), y=alt.Y("y:Q", title="", scale=alt.Scale(zero=False)),
-        tooltip=[alt.Tooltip("treatment:N"), alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")])
-    return alt.layer(points).properties(width=340, height=340)
+        tooltip=[alt.Tooltip("treatment:N"), alt.Tooltip("x:Q", format=".4g"), alt.Tooltip("y:Q", format=".4g")],
+    ).properties(width=340, height=340)
 
 
-def curves() -> alt.FacetChart:
+def curves() -> Any:
     """Dose responses: the wells, the curve, and the EC50 with its confidence interval."""
     base = alt.Chart(DATA)
     x = alt.X("dose:Q", title=None, scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", tickCount=5, grid=False))

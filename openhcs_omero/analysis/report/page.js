@@ -95,7 +95,13 @@ function drawTrend() {
     least: DATA.stop_below[metric] ?? null,
     gate: row.gate === "passed" ? "passed" : row.gate ? "stopped" : "no gate",
   }));
-  draw("trend", rows, (spec) => { spec.layer[0].encoding.y.title = spec.layer[2].encoding.y.title = metric; });
+  draw("trend", rows, (spec) => {
+    for (const layer of [spec.layer[0], spec.layer[2]]) {
+      layer.encoding.y.title = metric;
+      // a bad Z' may be -100, which would hide how the others differ
+      if (metric.endsWith("z_prime")) layer.encoding.y.scale = { domain: [-1, 1], clamp: true };
+    }
+  });
 }
 
 // -- replicates
@@ -118,8 +124,8 @@ function drawReplicates() {
     .map(([treatment, x]) => ({ treatment: DATA.treatments[treatment], x, y: other.get(treatment) }));
   byId("agreement").textContent = `Spearman ${short(pair.spearman)}, ${pair.n} treatments ${pair.reason}`;
   draw("replicates", rows, (spec) => {
-    spec.layer[0].encoding.x.title = `${pair.feature}, plate ${pair.plate_1}`;
-    spec.layer[0].encoding.y.title = `${pair.feature}, plate ${pair.plate_2}`;
+    spec.encoding.x.title = `${pair.feature}, plate ${pair.plate_1}`;
+    spec.encoding.y.title = `${pair.feature}, plate ${pair.plate_2}`;
   });
 }
 
