@@ -60,9 +60,9 @@ folder = settings.folder(plate)
 endings = {"record": ".json", "features": ".features.csv", "objects": ".objects.csv", "thumbnail": ".npy"}
 (folder / "processed").mkdir(exist_ok=True)
 first, step = map(int, sys.argv[1:])
-for record in sorted((folder / "wells").glob("*.json"))[first::step]:
-    outputs = {name: folder / "processed" / f"{record.stem}{ending}" for name, ending in endings.items()}
-    process_well(settings, plate, record, folder / "derived.json", [], outputs)
+for well in sorted(json.loads((folder / "wells.json").read_text()))[first::step]:
+    outputs = {name: folder / "processed" / f"{well}{ending}" for name, ending in endings.items()}
+    process_well(settings, plate, well, folder / "derived.json", [], outputs)
 """
 
 

@@ -5,7 +5,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,15 @@ def _step(position: int, step: Mapping[str, Any]) -> Step:
     channels = step.get("channels")
     return Step(position, step["call"], step.get("name"), None if channels is None else tuple(channels),
                 dict(step.get("params", {})))
+
+
+def retype(config: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Give the values that came from `--config` into a configuration the types that YAML gives them."""
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(config.get(key), MutableMapping):
+            retype(config[key], value)
+        elif key in config and config[key] == value:
+            config[key] = typed(value)
 
 
 def typed(value: Any) -> Any:

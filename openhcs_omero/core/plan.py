@@ -1,29 +1,29 @@
-"""What the workflow is to do: the checked configuration, its steps, and what there is to know about its plates.
+"""What the workflow does: the checked configuration, its steps, and what the rules have to know about its plates.
 
-Only Snakemake's head process looks at the plates; what it learns it writes beside the results, where the jobs (for
-which Snakemake reads the same Snakefile again) find it.
+`look` reads the plates and changes nothing. `prepare` is what a run does for each plate then: it removes records that
+are no longer true, and writes down what it learned for the jobs, which find it by `recorded_plan`.
 """
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from openhcs_omero import password
-from openhcs_omero.core.config import Settings, Step, check_config, read_config
-from openhcs_omero.core.plates import choose_wells, open_plates
+from openhcs_omero.core.config import Settings, Step, read_config
+from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import RUN_VARIABLE
-from openhcs_omero.core.records import forget_stale, read_record
+from openhcs_omero.core.records import Stale, find_stale, forget, well_record
+from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
+from openhcs_omero.core.steps.checks import Steps, check_columns, check_params, check_workers
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.source import source_hash
-from openhcs_omero.errors import ConfigError
+from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
 from openhcs_omero.io.atomic import write, write_if_changed
 
 if TYPE_CHECKING:
@@ -31,45 +31,63 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.structure import PlateStructure
 
-LIBRARIES_MB = 500
-
-
-@dataclass(frozen=True)
-class PlateState:
-    """What the rules must know of a plate.
-
-    Parameters
-    ----------
-    fingerprint
-        Changes when one of the chosen wells does, or their choice.
-    channels
-        Number of channels.
-    memory
-        What a job that works on a well may need, in MB.
-    path
-        The plate's path.
-    """
-
-    fingerprint: str
-    channels: int
-    memory: int
-    path: str
-
 
 @dataclass(frozen=True)
 class Plan:
-    """The configuration, its steps with their functions, and the plates' states by label."""
+    """The configuration, and what is known about its plates by label.
+
+    Parameters
+    ----------
+    states
+        What the rules have to know about each plate.
+    problems
+        Why a plate can't be processed; it has no state.
+    stale
+        Which records of the plate are no longer true and still there.
+    """
 
     settings: Settings
-    steps: tuple[tuple[Step, Callable[..., Any]], ...]
     states: Mapping[str, PlateState]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    stale: Mapping[str, Stale] = field(default_factory=dict)
 
+    @functools.cached_property
+    def steps(self) -> Steps:
+        """The steps with their functions, which are imported by this; StepError if that fails."""
+        return load_steps(self.settings)
+
+    def wells(self, plate: str) -> list[str]:
+        """The chosen wells of a plate; none if it can't be processed."""
+        return [] if plate in self.problems else list(self.states[plate].wells)
+
+    def wells_record(self, plate: str) -> str:
+        """What the table of wells depends on."""
+        return self.problems.get(plate) or self.states[plate].fingerprint
+
+    def well_record(self, plate: str, well: str) -> str:
+        """What a well depends on besides the steps: it changes when its images do, or those made from them."""
+        reason = self._stale(plate).wells.get(well)
+        return self.states[plate].wells[well].digest + (f" ({reason})" if reason else "")
+
+    def derived_record(self, plate: str) -> str:
+        """What the derived plate depends on: its wells, and whether it was found damaged."""
+        state = self.states[plate]
+        return f"{', '.join(state.wells)}; repaired {state.repairs} times"
+
+    def published_record(self, plate: str) -> str:
+        """Changes when the published tables are gone or were changed."""
+        return "gone or changed" if self._stale(plate).unpublished else "published"
+
+    def _stale(self, plate: str) -> Stale:
+        return self.stale.get(plate, Stale())
+
+    @functools.cached_property
     def steps_record(self) -> str:
-        """What a well depends on besides its images; it changes when a step, its params or its source does."""
+        """What every well depends on: the steps, their params and their source."""
         return json.dumps([_record(step, function) for step, function in self.steps], sort_keys=True)
 
     def estimates(self, plate: str) -> list[str]:
-        """Names of the plate's estimates, one per step that has them and channel."""
+        """Names of the plate's estimates, one per channel and step that has them."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
             for step, function in self.steps if hasattr(function, "plate_estimate")
@@ -77,7 +95,7 @@ class Plan:
         ]
 
     def memory(self, plate: str) -> int:
-        """What a job that works on a well of the plate may need, in MB."""
+        """MB that a job may need for one well of the plate."""
         return self.states[plate].memory
 
     def estimate_record(self, position: int) -> str:
@@ -92,90 +110,149 @@ def _record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
             "source": source_hash(function)}
 
 
-def make_plan(config: Mapping[str, Any], schema: Path, ask: bool) -> Plan:
-    """The plan of a configuration.
+@dataclass(frozen=True)
+class Reading:
+    """A plate as it is now: what the rules and the jobs have to know about it."""
+
+    folder: Path
+    state: PlateState
+    records: Mapping[str, Mapping[str, Any]]
+    stale: Stale
+    batches: tuple[str, ...]
+
+
+def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = None) -> Plan:
+    """Look at the plates of a valid configuration, and check that they and the steps fit it.
 
     Parameters
     ----------
-    ask
-        True in the head process: everything is checked, the plates are looked at, and records of what is no longer
-        there are removed. False in jobs: what the head process wrote down is read.
+    then
+        Called with each plate as it is; `prepare` in a run. Without it, nothing is changed.
+
+    Returns
+    -------
+    Plan
+        A plate that can't be processed is among its `problems`.
 
     Raises
     ------
     OpenHCSError
-        One sentence about the first thing that is wrong; nothing has been changed then.
+        One sentence about what keeps all plates from being processed.
     """
-    password.read()  # jobs are not to inherit it, also where no plate is in OMERO
-    if ask:
-        check_config(config, schema)
     settings = read_config(config)
-    steps = tuple((step, load_step(step)) for step in settings.steps)
-    if not ask:
-        return Plan(settings, steps, {plate: _recorded(settings, plate) for plate in settings.plates})
+    steps = load_steps(settings)
+    for step, function in steps:
+        check_params(step, function)
+    check_workers(settings.steps)
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)  # the jobs mark with it what they write
-    states = _ask(settings)
-    return Plan(settings, steps, states)
+    states: dict[str, PlateState] = {}
+    problems: dict[str, str] = {}
+    stale: dict[str, Stale] = {}
+    for label in settings.plates:
+        try:
+            reading = _read(settings, steps, label)
+        except ConnectError:
+            raise
+        except OpenHCSError as error:
+            if len(problems) + 1 == len(settings.plates):
+                raise
+            problems[label] = str(error)
+            continue
+        if then is None:
+            stale[label] = reading.stale
+        else:
+            then(reading)
+        states[label] = reading.state
+    return Plan(settings, states, problems, stale)
 
 
-def _ask(settings: Settings) -> dict[str, PlateState]:
-    plates = open_plates(settings, settings.plates, _connect)
-    structures = {plate.label: choose_wells(plate.structure, settings) for plate in plates}
-    states = {plate.label: _state(settings, plate.label, structures[plate.label]) for plate in plates}
-    for plate in plates:
-        folder, structure = settings.folder(plate.label), structures[plate.label]
-        forget_stale(plate.output, structure, folder)
-        write_if_changed(folder / "state.json", json.dumps(asdict(states[plate.label])))
-        if not (folder / "derive.token").exists():
-            write(folder / "derive.token", "new\n")
-        for batch in settings.batches(len(structure.wells)):
-            if not (folder / "batches" / batch).exists():  # wells that are done are in no need of one
-                write(folder / "batches" / batch, "")
-    return states
+def prepare(reading: Reading) -> None:
+    """Get a plate's folder ready for a run: no record in it is untrue, and its jobs find what they have to know."""
+    folder = reading.folder
+    forget(reading.stale, folder)
+    write_if_changed(folder / "wells.json", json.dumps(reading.records))
+    write_if_changed(folder / NAME, reading.state.to_json())
+    for batch in reading.batches:
+        if not (folder / "batches" / batch).exists():  # batches of wells that are done need no job
+            write(folder / "batches" / batch, "")
 
 
-def _connect(server: Server) -> BlitzGateway:
-    from openhcs_omero.omero.connection import connect, look_after
+def recorded_plan(config: Mapping[str, Any]) -> Plan:
+    """The plan by what the last run wrote down.
 
-    logging.getLogger().addHandler(logging.NullHandler())  # else omero-py's client gives Snakemake's log a second voice
-    conn = connect(server)
-    look_after(server)
-    return conn
+    Raises
+    ------
+    ConfigError
+        From `states`, for a plate without a run.
+    """
+    settings = read_config(config)
+    return Plan(settings, _Recorded(settings))
 
 
-def _state(settings: Settings, label: str, plate: PlateStructure) -> PlateState:
-    """What is to be known of a plate, if the steps and the folder for its results fit it."""
+def is_recorded(config: Mapping[str, Any]) -> bool:
+    """Whether a run has written down what there is to know about all plates."""
+    settings = read_config(config)
+    return all(read_state(settings.folder(label)) for label in settings.plates)
+
+
+class _Recorded(Mapping[str, PlateState]):
+    """The recorded states by label; each is read when it is needed: a job needs one of maybe hundreds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._read = settings, dict[str, PlateState]()
+
+    def __getitem__(self, label: str) -> PlateState:
+        if label not in self._read:
+            self._read[label] = recorded_state(self._settings.folder(label))
+        return self._read[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.plates)
+
+    def __len__(self) -> int:
+        return len(self._settings.plates)
+
+
+def load_steps(settings: Settings) -> Steps:
+    """The steps with their functions, each checked against what the configuration gives it."""
+    return tuple((step, load_step(step)) for step in settings.steps)
+
+
+def _read(settings: Settings, steps: Steps, label: str) -> Reading:
+    """A plate as it is now, if the steps and the folder for its results fit it."""
+    [plate] = open_plates(settings, [label], _connect)
+    chosen, folder = choose_wells(plate.structure, settings), settings.folder(label)
+    before = read_state(folder)
+    _check(settings, label, chosen, before)
+    check_columns(steps, chosen.max_c, settings.heatmaps)
+    records = _well_records(plate, chosen)
+    stale = find_stale(plate.output, chosen, folder)
+    wells = {name: WellState(digest_of(records[name]), well.row, well.col, len(well.images))
+             for name, well in chosen.wells.items()}
+    repairs = (before.repairs if before else 0) + stale.damaged
+    state = PlateState(plate.path, chosen.max_c, memory_of(chosen), wells, repairs)
+    return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))))
+
+
+def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateState | None) -> None:
     for step in settings.steps:
         if step.channels and max(step.channels) >= plate.max_c:
             raise ConfigError(f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c}, "
                               "counted from 0")
     folder, path = settings.folder(label), settings.plates[label]
-    before = (read_record(folder / "state.json") or {}).get("path", path)
-    if before != path:
-        raise ConfigError(f"{folder} has the results of {before}, not of {path}: name another folder in `results`, or "
-                          f"delete {folder / 'state.json'} where it is the same plate in another place")
-    return PlateState(plate.fingerprint(), plate.max_c, _memory(plate), path)
+    if before is not None and before.path != path:
+        raise ConfigError(f"{folder} has the results of {before.path}, not of {path}: name another folder in "
+                          f"`results`, or delete {folder / NAME} if it is the same plate in another place")
 
 
-def _recorded(settings: Settings, plate: str) -> PlateState:
-    record = read_record(settings.folder(plate) / "state.json")
-    if record is None or set(record) != {field.name for field in fields(PlateState)}:
-        raise ConfigError(f"{settings.folder(plate)} has no usable state.json, which a run of the workflow writes: "
-                          "run it first; jobs must see the folder `results` of the process that starts them")
-    return PlateState(**record)
+def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, dict[str, Any]]:
+    return {name: well_record(plate.path, plate.listing, name) for name in chosen.wells}
 
 
+def _connect(server: Server) -> BlitzGateway:
+    from openhcs_omero.omero.connection import connect, look_after
 
-
-def _memory(plate: PlateStructure) -> int:
-    """MB for the libraries, for the largest well's images as read and as written, and for a step at work on one.
-
-    A step is reckoned with three copies of its image in double precision.
-    """
-    largest = max(plate.wells.values(), key=lambda well: len(well.images))
-    image = next(iter(largest.images.values()))
-    pixels = image.size_x * image.size_y * image.size_z * image.size_c * image.size_t
-    per_site = 2 * np.dtype(image.pixel_type).itemsize
-    return LIBRARIES_MB + (len(largest.images) * per_site + 3 * 8) * pixels // 10**6
-
-
+    logging.getLogger().addHandler(logging.NullHandler())  # otherwise omero-py's client doubles Snakemake's log
+    conn = connect(server)
+    look_after(server)
+    return conn

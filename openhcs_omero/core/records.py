@@ -1,8 +1,8 @@
-"""The workflow's own files about a plate: what they hold, and which of them are no longer borne out by what is there.
+"""The workflow's own files about a plate: what they hold, and which of them are no longer true.
 
-    state.json             what the head process learned of the plate
-    wells.tsv              the chosen wells, a row each (Snakemake's checkpoint)
-    wells/<WELL>.json      a well's images, ids and hashes, and files: what its job depends on
+    state.json             what the head process learned about the plate (state.py)
+    wells.json             by well: its images, their ids and hashes, and its files; this is what its job reads
+    wells.tsv              the chosen wells, one row per well
     derived.json           where the results go (outputs.py)
     processed/<WELL>.json  the derived images that the well's job wrote, ids and hashes, or files
     annotations.json       the files that are attached to the plates, names and hashes
@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.io.atomic import write
+from openhcs_omero.io.atomic import write_if_changed
 from openhcs_omero.microscopes.base import Backend, PlateListing
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
@@ -60,25 +60,51 @@ def _inside(plate_path: str, path: str) -> str:
     return str(Path(path).relative_to(plate_path)) if Path(path).is_relative_to(plate_path) else path
 
 
-def forget_stale(output: Output, plate: PlateStructure, folder: Path) -> None:
-    """Remove the records of what is no longer there as it was written, so that Snakemake has it made again.
+@dataclass(frozen=True)
+class Stale:
+    """Which records of a plate's results are no longer true.
 
-    Where the derived plate itself is gone, its record goes too. Where it lacks a well that it should have,
-    `derive.token`, on which the rule that brings the plate up to date depends, gets a new content.
+    Parameters
+    ----------
+    wells
+        Why, by well.
+    derived
+        The record of the derived plate as it should be; None if the plate is gone.
+    damaged
+        Whether the derived plate is gone or lacks wells.
+    unpublished
+        Whether tables that were published are gone or have changed.
     """
-    paths = {path.stem: path for path in (folder / "processed").glob("*.json")}
-    records = {well: read_record(path) or {} for well, path in paths.items()}
+
+    wells: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, Any] | None = None
+    damaged: bool = False
+    unpublished: bool = False
+
+
+def find_stale(output: Output, plate: PlateStructure, folder: Path) -> Stale:
+    """Compare the records in a plate's folder with what is there; nothing is changed."""
+    records = {path.stem: read_record(path) or {} for path in (folder / "processed").glob("*.json")}
     derived, published = (read_record(folder / name) for name in ("derived.json", "annotations.json"))
     if not (records or derived or published):
-        return
+        return Stale()
     standing = output.standing(plate, records)
-    if derived is None or derived != standing.derived:
+    lost = sorted(set(records) - set(standing.intact))
+    damaged = standing.derived is None or not standing.complete
+    moved = derived is not None and derived != standing.derived
+    return Stale(dict.fromkeys(lost, "its derived images are gone or changed"), None if moved else standing.derived,
+                 damaged or moved, published is not None and not output.is_published(published))
+
+
+def forget(stale: Stale, folder: Path) -> None:
+    """Remove the records that are no longer true, so that Snakemake makes them again, and restore a lost one."""
+    for well in stale.wells:
+        (folder / "processed" / f"{well}.json").unlink(missing_ok=True)
+    if stale.derived is not None:
+        write_if_changed(folder / "derived.json", json.dumps(stale.derived))
+    elif stale.damaged:
         (folder / "derived.json").unlink(missing_ok=True)
-    elif not standing.complete:
-        write(folder / "derive.token", f"{os.urandom(8).hex()}\n")
-    for well in set(records) - set(standing.intact):
-        paths[well].unlink()
-    if published is None or not output.is_published(published):
+    if stale.unpublished:
         (folder / "annotations.json").unlink(missing_ok=True)
 
 

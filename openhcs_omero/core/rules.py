@@ -1,6 +1,7 @@
 """What the workflow's jobs do: list the wells, derive the plate, estimate, process a well, publish the tables."""
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,12 +14,12 @@ from openhcs_omero.core.config import Settings
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import marks
-from openhcs_omero.core.records import listing_of_well, read_record, well_record
+from openhcs_omero.core.records import listing_of_well, read_record
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import run_steps
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
-from openhcs_omero.io.atomic import write, write_if_changed
+from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
@@ -52,20 +53,14 @@ def _record(path: Path) -> Record:
     return record
 
 
-def list_wells(settings: Settings, label: str, table: Path) -> None:
-    """Write the table of the chosen wells, and a record per well where it changed; forget wells that are not chosen."""
-    plate = _open(settings, label)
-    chosen = choose_wells(plate.structure, settings)
-    folder = table.parent
-    for name in chosen.wells:
-        record = well_record(plate.path, plate.listing, name)
-        write_if_changed(folder / "wells" / f"{name}.json", json.dumps(record, indent=1))
-    for path in [*(folder / "wells").glob("*.json"), *(folder / "processed").glob("*.*")]:
-        if path.name.partition(".")[0] not in chosen.wells:
-            path.unlink()
-    rows = [{"well": name, "row": well.row, "column": well.col, "sites": len(well.images)}
-            for name, well in chosen.wells.items()]
-    write_rows(table, rows, delimiter="\t")
+def _well_records(path: Path) -> Record:
+    """The records of all wells of a plate, which a worker process reads once."""
+    return _parsed(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(path: Path, _written: int) -> Record:
+    return _record(path)
 
 
 def derive(settings: Settings, label: str, record: Path) -> None:
@@ -90,21 +85,21 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     plate.handler.close()
 
 
-def process_well(settings: Settings, label: str, fingerprint: Path, derived_record: Path,
-                 estimates: Sequence[Path], outputs: Mapping[str, Path]) -> None:
+def process_well(settings: Settings, label: str, well: str, derived_record: Path, estimates: Sequence[Path],
+                 outputs: Mapping[str, Path]) -> None:
     """Run the steps on all sites of a well, write its derived images, and keep what was measured.
 
     Parameters
     ----------
-    fingerprint, derived_record
-        The well's record and the derived plate's.
+    derived_record
+        The record of the derived plate.
     estimates
         `<position>_<function>_c<channel>.npy` files.
     outputs
         `record`, `features`, `objects` and `thumbnail`: the files to write.
     """
-    source, derived = _record(fingerprint), _record(derived_record)
-    well, plate = source["well"], _open(settings, label)
+    plate = _open(settings, label)
+    source, derived = _well_records(settings.folder(label) / "wells.json")[well], _record(derived_record)
     plate = replace(plate, known=listing_of_well(plate.path, source))
     described = plate.metadata(well)
     steps = [(step, load_step(step)) for step in settings.steps]

@@ -27,24 +27,29 @@ from openhcs_omero.password import child_environment
 _idle: list[subprocess.Popen[str]] = []
 
 
-def process_well(config: Mapping[str, Any], plate: str, fingerprint: str, derived: str, estimates: Sequence[str],
-                 outputs: Mapping[str, str], log: str) -> None:
-    """`jobs.process_well` in another process; a process that fails in it ends, and takes no further well.
+def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs: Any, log: str) -> None:
+    """`rules.process_well` in another process; a process that fails in it ends, and takes no further well.
+
+    Parameters
+    ----------
+    wildcards, inputs, outputs
+        The rule's, as Snakemake has them in a `run` block.
 
     Raises
     ------
     OpenHCSError
         If it failed; the reason is in the log, and was printed.
     """
-    well = {"config": config, "plate": plate, "fingerprint": fingerprint, "derived": derived, "estimates": estimates,
-            "outputs": outputs, "log": log}
+    plate, well = wildcards.plate, wildcards.well
+    request = {"config": config, "plate": plate, "well": well, "derived": inputs.derived,
+               "estimates": list(inputs.estimates), "outputs": dict(outputs.items()), "log": log}
     worker = _free_worker()
-    if _ask(worker, json.dumps(well)):
+    if _ask(worker, json.dumps(request)):
         _idle.append(worker)
         return
     status = worker.wait()
     how = f"its process was ended by signal {-status}" if status < 0 else f"the reason is in {log}"
-    raise OpenHCSError(f"well {Path(fingerprint).stem} of plate {plate} was not processed: {how}")
+    raise OpenHCSError(f"well {well} of plate {plate} was not processed: {how}")
 
 
 def _free_worker() -> subprocess.Popen[str]:
@@ -110,14 +115,14 @@ def _listen(requests: TextIO, wells: queue.SimpleQueue[str]) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _process(config: Mapping[str, Any], plate: str, fingerprint: str, derived: str, estimates: Sequence[str],
+def _process(config: Mapping[str, Any], plate: str, well: str, derived: str, estimates: Sequence[str],
              outputs: Mapping[str, str], log: str) -> None:
     from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
     from openhcs_omero.core.joblog import logged
 
     with logged(log):
-        rules.process_well(read_config(config), plate, Path(fingerprint), Path(derived),
+        rules.process_well(read_config(config), plate, well, Path(derived),
                           [Path(path) for path in estimates], {name: Path(path) for name, path in outputs.items()})
 
 

@@ -46,9 +46,9 @@ def refusal(workflow, conn, start_up):
         assert run.cpu < start_up + 2, run.output
         assert count(conn, *KINDS) == before
         assert not any(workflow.folder.glob("results/*/*"))
-        told = [i for i, line in enumerate(said) if line.startswith("WorkflowError in file")]
-        assert len(told) == 1, run.output
-        return said[told[0] + 1]
+        told = [line for line in said if line.startswith("Error: ")]
+        assert len(told) == 1 and "WorkflowError" not in run.output and "File " not in run.output, run.output
+        return told[0]
 
     return refuse
 

@@ -24,6 +24,7 @@ from openhcs_omero.core.orchestrator import head
 from openhcs_omero.core.orchestrator import orchestrator as module
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError, PipelineOrchestrator
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
+from openhcs_omero.core.orchestrator.snakemake_faults import interrupt
 from openhcs_omero.core.steps.function_step import configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError, PlateError, StepError
 from openhcs_omero.io.base import storage_registry
@@ -184,7 +185,7 @@ def test_an_interrupt_that_comes_while_snakemake_prints_is_not_lost():
         def flush(self):
             signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, head._interrupted)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
             ColorizingTextHandler(stream=Interrupting()).emit(logging.makeLogRecord({"msg": "Execute 1 jobs..."}))
@@ -200,9 +201,10 @@ def test_a_job_that_starts_while_the_run_is_cancelled_does_not_keep_it_going():
         import threading
 
         from openhcs_omero.core.orchestrator import head
+        from openhcs_omero.core.orchestrator.snakemake_faults import interrupt
 
         head.JOB_PATIENCE = 0.5
-        signal.signal(signal.SIGINT, head._interrupted)
+        signal.signal(signal.SIGINT, interrupt)
         ended = threading.Event()
         try:
             threading.Thread(target=head._cancel_at_end_of_input, args=(ended,), daemon=True).start()

@@ -5,10 +5,10 @@ import time
 
 import pytest
 from omero.model import ImageI
-from snake import SCHEMA, kill, workflow
+from snake import kill, workflow
 from wire import add_well, block, count, images_in_no_well, make_plate, wire
 
-from openhcs_omero.core.plan import make_plan
+from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
@@ -226,15 +226,15 @@ def test_deciding_that_nothing_is_to_be_done_takes_a_handful_of_calls(
     monkeypatch.chdir(workflow.folder)
     monkeypatch.syspath_prepend(str(workflow.folder))
     config = {"plates": [plate], "steps": [{"call": "my_steps:measure"}]}
-    plan = make_plan(config, SCHEMA, ask=False)
+    plan = recorded_plan(config)
     records = sorted(workflow.results(plate).rglob("*.json"))
     connect(plan.settings.server())
     try:
         wire.start()
-        again = make_plan(config, SCHEMA, ask=True)
+        again = look(config, then=prepare)
         calls = wire.stop()
     finally:
         close_all()
-    assert again.states == plan.states and sorted(workflow.results(plate).rglob("*.json")) == records
+    assert dict(again.states) == dict(plan.states) and sorted(workflow.results(plate).rglob("*.json")) == records
     assert len(calls) <= 12, calls
     assert read_site(conn, load_plate(conn, plate).image("A01", 1)).shape == (1, 2, 3, 4, 6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from openhcs_omero.core.config import read_config
-from openhcs_omero.core.plan import LIBRARIES_MB, _memory
+from openhcs_omero.core.state import LIBRARIES_MB, memory_of
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 
@@ -37,5 +37,5 @@ def make(kind, **values):
 
 def test_memory_is_that_of_the_largest_well():
     """2 MB a site as read and as written, 24 MB for a step's three copies of a megapixel."""
-    assert _memory(plate({"A01": 1, "A02": 9})) == LIBRARIES_MB + 9 * 2 * 2 + 24
-    assert _memory(plate({"A01": 1}, "uint8", 2000)) == LIBRARIES_MB + 2 * 4 + 96
+    assert memory_of(plate({"A01": 1, "A02": 9})) == LIBRARIES_MB + 9 * 2 * 2 + 24
+    assert memory_of(plate({"A01": 1}, "uint8", 2000)) == LIBRARIES_MB + 2 * 4 + 96

@@ -12,9 +12,9 @@ from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, wr
 
 from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
-from openhcs_omero.core.plan import make_plan
+from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.plates import Plate
-from openhcs_omero.core.records import forget_stale, listing_of_well, read_record, well_record
+from openhcs_omero.core.records import find_stale, forget, listing_of_well, read_record, well_record
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import storage_registry
@@ -39,8 +39,14 @@ def folder(tmp_path, monkeypatch):
     return write_imagexpress(Path("day_1"), images_of(["A01", "B03"], shape=SHAPE))
 
 
-def plan(*plates, ask=True, **config):
-    return make_plan({"plates": list(plates), "steps": [STEP], **config}, SCHEMA, ask)
+def configuration(*plates, **config):
+    whole = {"plates": list(plates), "steps": [STEP], **config}
+    check_config(whole, SCHEMA)
+    return whole
+
+
+def plan(*plates, **config):
+    return look(configuration(*plates, **config), then=prepare)
 
 
 def refusal(*plates, **config):
@@ -99,9 +105,9 @@ def test_results_of_another_plate_of_that_name(folder):
 
 
 def test_jobs_read_what_the_head_process_wrote():
-    assert plan("day_1").states == plan("day_1", ask=False).states
+    assert plan("day_1").states == dict(recorded_plan(configuration("day_1")).states)
     with pytest.raises(OpenHCSError, match="has no usable state"):
-        plan("day_2", ask=False)
+        recorded_plan(configuration("day_2")).wells("day_2")
 
 
 # ---- a well's record
@@ -188,7 +194,7 @@ def test_the_other_backend_s_images_are_removed(output):
     results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
     [other] = set(SUBFOLDERS) - {output.name}
     changed = FolderOutput(storage_registry[other], other, results, "day_1")
-    forget_stale(changed, plate, results)
+    forget(find_stale(changed, plate, results), results)
     assert not (results / "derived.json").exists()
     run(changed, images_of(["A01", "B03"], shape=SHAPE))
     assert not (results / SUBFOLDERS[output.name]).exists()
@@ -202,7 +208,7 @@ def test_records_of_what_is_no_longer_there_are_removed(output):
     assert {"derived.json", "annotations.json", "processed/A01.json", "processed/B03.json"} <= records
 
     def lost():
-        forget_stale(output, plate, results)
+        forget(find_stale(output, plate, results), results)
         gone = {name for name in records if not (results / name).exists()}
         run(output, images_of(["A01", "B03"], shape=SHAPE))
         return gone

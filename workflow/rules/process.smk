@@ -2,72 +2,73 @@ rule estimate:
     # no input: a well that changes does not change the estimate, and with it all other wells
     output:
         f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npy",
-    params:
-        what=lambda wildcards: PLAN.estimate_record(int(wildcards.position)),
+    log:
+        f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
+    benchmark:
+        f"{PLATE}/benchmarks/estimate_{{position}}_{{function}}_c{{channel}}.tsv"
     wildcard_constraints:
         position=r"\d+",
         function=r"\w+",
         channel=r"\d+",
+    threads: 1
     resources:
         omero=1,
         mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 30,
-    log:
-        f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
+    params:
+        what=lambda wildcards: PLAN.estimate_record(int(wildcards.position)),
     message:
         "Estimate for step {wildcards.position} ({wildcards.function}), channel {wildcards.channel} of plate {wildcards.plate}"
     script:
         "../scripts/estimate.py"
 
 
+# No `benchmark`: the well is processed by a process that this one shares with other wells, and Snakemake would measure
+# all of them together.
 rule process_well:
     input:
-        fingerprint=fingerprint_of,
-        derived=derived_of,
+        # ancient: wells that are there stay when the derived plate gets another one. If the plate itself is gone, their
+        # records are removed before the run
+        derived=ancient(f"{PLATE}/derived.json"),
         estimates=estimates_of,
     output:
         record=f"{PLATE}/processed/{{well}}.json",
         features=f"{PLATE}/processed/{{well}}.features.csv",
         objects=f"{PLATE}/processed/{{well}}.objects.csv",
         thumbnail=f"{PLATE}/processed/{{well}}.npy",
-    params:
-        steps=PLAN.steps_record(),
+    log:
+        f"{PLATE}/logs/process_well_{{well}}.log",
     group:
         "wells"
+    threads: 1
     resources:
         omero=1,
         mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 15,
-    log:
-        f"{PLATE}/logs/process_well_{{well}}.log",
+    params:
+        steps=lambda wildcards: PLAN.steps_record,
+        images=lambda wildcards: PLAN.well_record(wildcards.plate, wildcards.well),
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"
     run:
-        worker_pool.process_well(
-            config=config,
-            plate=wildcards.plate,
-            fingerprint=input.fingerprint,
-            derived=input.derived,
-            estimates=list(input.estimates),
-            outputs=dict(output.items()),
-            log=log[0],
-        )
+        worker_pool.process_well(config, wildcards, input, output, log[0])
 
 
-# Joins wells to one job of a cluster: what hangs together in a group is submitted together. Snakemake's own
-# `group-components` is not made for checkpoints: 9.27 puts wells into several jobs at once when the DAG changes.
+# Joins wells to one job of a cluster: jobs of a group that depend on each other are submitted together. A batch is always
+# the same wells, which Snakemake's `group-components` does not promise: it joins what is to be done.
 rule batch:
     input:
         records_of_batch,
     output:
         touch(f"{PLATE}/batches/{{size}}_{{number}}"),
-    group:
-        "wells"
-    resources:
-        mem_mb=100,
-        runtime=1,
     wildcard_constraints:
         size=r"\d+",
         number=r"\d+",
+    group:
+        "wells"
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=1,
     message:
         "Batch {wildcards.number} of the wells of plate {wildcards.plate} is done"

@@ -10,10 +10,13 @@ rule heatmaps:
             category="Plate {plate}",
             labels={"figure": "heat map", "feature": "{feature}"},
         ),
-    params:
-        features=PLAN.settings.heatmaps,
     log:
         f"{PLATE}/logs/heatmaps.log",
+    benchmark:
+        f"{PLATE}/benchmarks/heatmaps.tsv"
+    threads: 1
+    params:
+        features=PLAN.settings.heatmaps,
     message:
         "Draw the heat maps of plate {wildcards.plate}"
     script:
@@ -33,6 +36,9 @@ rule montage:
         ),
     log:
         f"{PLATE}/logs/montage.log",
+    benchmark:
+        f"{PLATE}/benchmarks/montage.tsv"
+    threads: 1
     message:
         "Draw the montage of plate {wildcards.plate}"
     script:

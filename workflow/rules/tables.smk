@@ -10,6 +10,9 @@ rule aggregate:
         objects=f"{PLATE}/objects.csv",
     log:
         f"{PLATE}/logs/aggregate.log",
+    benchmark:
+        f"{PLATE}/benchmarks/aggregate.tsv"
+    threads: 1
     message:
         "Put the tables of plate {wildcards.plate} together"
     script:
@@ -23,10 +26,15 @@ rule annotate:
         tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
     output:
         f"{PLATE}/annotations.json",
-    resources:
-        omero=1,
     log:
         f"{PLATE}/logs/annotate.log",
+    benchmark:
+        f"{PLATE}/benchmarks/annotate.tsv"
+    threads: 1
+    resources:
+        omero=1,
+    params:
+        published=lambda wildcards: PLAN.published_record(wildcards.plate),
     message:
         "Attach the tables to plate {wildcards.plate} and the plate derived from it"
     script:

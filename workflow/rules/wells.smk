@@ -1,30 +1,33 @@
-checkpoint wells:
+rule wells:
     output:
         table=f"{PLATE}/wells.tsv",
-    params:
-        state=lambda wildcards: PLAN.states[wildcards.plate].fingerprint,
-    resources:
-        omero=1,
     log:
         f"{PLATE}/logs/wells.log",
+    benchmark:
+        f"{PLATE}/benchmarks/wells.tsv"
+    threads: 1
+    params:
+        state=lambda wildcards: PLAN.wells_record(wildcards.plate),
+        problem=lambda wildcards: PLAN.problems.get(wildcards.plate),
     message:
         "List the wells of plate {wildcards.plate}"
     script:
         "../scripts/wells.py"
 
 
-# a checkpoint too, since the wells depend on its record's content and not on that it ran
-checkpoint derive_plate:
-    input:
-        table=f"{PLATE}/wells.tsv",
-        token=f"{PLATE}/derive.token",
+rule derive_plate:
     output:
         record=f"{PLATE}/derived.json",
-    resources:
-        omero=1,
     log:
         f"{PLATE}/logs/derive_plate.log",
+    benchmark:
+        f"{PLATE}/benchmarks/derive_plate.tsv"
+    threads: 1
+    resources:
+        omero=1,
+    params:
+        state=lambda wildcards: PLAN.derived_record(wildcards.plate),
     message:
-        "Make the plate derived from plate {wildcards.plate}, or bring it up to date"
+        "Create the plate derived from plate {wildcards.plate}, or bring it up to date"
     script:
         "../scripts/derive_plate.py"

@@ -1,8 +1,10 @@
 from pathlib import Path
 
-from openhcs_omero.core.config import read_config
 from openhcs_omero.core.joblog import logged
-from openhcs_omero.core.rules import list_wells
+from openhcs_omero.core.state import list_wells
+from openhcs_omero.errors import PlateError
 
 with logged(snakemake.log[0]):
-    list_wells(read_config(snakemake.config), snakemake.wildcards.plate, Path(snakemake.output.table))
+    if snakemake.params.problem:
+        raise PlateError(snakemake.params.problem)
+    list_wells(Path(snakemake.output.table))

@@ -11,15 +11,13 @@ import os
 import signal
 import sys
 import threading
-import traceback
-from types import FrameType
 
 import psutil
 from snakemake import cli
-from snakemake.logging import ColorizingTextHandler
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from openhcs_omero.core.orchestrator import events
+from openhcs_omero.core.orchestrator.snakemake_faults import interrupt
 
 JOB_PATIENCE = 10  # seconds for this machine's jobs to end when they are interrupted
 CANCEL_PATIENCE = 60  # seconds for the executor to end its jobs, which on a cluster takes a while
@@ -29,7 +27,7 @@ def main(descriptor: int, arguments: list[str]) -> int:
     os.set_inheritable(descriptor, False)
     # a shell's background processes ignore it; with Python's own handler asyncio would put one in its place that loses
     # an interrupt which comes in a coroutine that doesn't wait for anything any more
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, interrupt)
     ended = threading.Event()
     threading.Thread(target=_cancel_at_end_of_input, args=(ended,), name="cancel", daemon=True).start()
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -43,14 +41,6 @@ def main(descriptor: int, arguments: list[str]) -> int:
             return 130
         finally:
             ended.set()  # before the events end, upon which stdin does too
-
-
-def _interrupted(_number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; where Snakemake is printing, a moment later: 9.27 drops one that comes there."""
-    if any(called.f_code is ColorizingTextHandler.emit.__code__ for called, _line in traceback.walk_stack(frame)):
-        threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
-        return
-    raise KeyboardInterrupt
 
 
 def _cancel_at_end_of_input(ended: threading.Event) -> None:

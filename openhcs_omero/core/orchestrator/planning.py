@@ -1,0 +1,56 @@
+"""The plan that a Snakefile works with, by what Snakemake was asked for."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from openhcs_omero import password
+from openhcs_omero.core.config import check_config, retype
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
+from openhcs_omero.core.plan import Plan, is_recorded, look, prepare, recorded_plan
+from openhcs_omero.core.records import read_record
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import write_if_changed
+
+LAST_RUN = Path(".snakemake", "openhcs_omero.json")
+"""The configuration of the last run in a working directory."""
+
+
+def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Plan:
+    """The plan of a configuration; if there is none, Snakemake ends with a sentence that says why.
+
+    A run looks at the plates and prepares them. A dry run looks at them, and changes nothing. Commands that show what
+    runs have left, such as ``--report``, go by the configuration of the last run, and need no server.
+
+    Parameters
+    ----------
+    config
+        Snakemake's `config`. Values of ``--config`` get their types, and commands that go by the last run put its
+        configuration here.
+    schema
+        Path of the schema of the configuration.
+    """
+    password.read()  # out of the environment, also if no plate is in OMERO: jobs must not inherit it
+    what, given = asked(workflow), workflow.config_settings.config
+    retype(config, given)
+    if what in (Asked.RECORDS, Asked.REPORT) and (last := read_record(LAST_RUN)):
+        chosen = {key: config[key] for key in given if key in config}
+        config.clear()
+        config.update({**last, **chosen})
+    try:
+        if what is Asked.JOB:
+            return recorded_plan(config)
+        check_config(config, Path(schema))
+        if what in (Asked.RULES, Asked.REPORT) or (what is Asked.RECORDS and is_recorded(config)):
+            return recorded_plan(config)
+        return _run(config) if what is Asked.RUN else look(config)
+    except OpenHCSError as error:
+        refuse(str(error))
+
+
+def _run(config: Mapping[str, Any]) -> Plan:
+    plan = look(config, then=prepare)
+    write_if_changed(LAST_RUN, json.dumps(config))
+    return plan

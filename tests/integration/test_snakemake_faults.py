@@ -1,0 +1,99 @@
+"""What openhcs_omero works around in Snakemake: each test fails when Snakemake no longer needs it."""
+import inspect
+import io
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from snakemake import api, cli, spawn_jobs
+from snakemake.logging import ColorizingTextHandler
+from snakemake.scheduling import job_scheduler
+
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, _asked_by
+
+
+@pytest.fixture
+def snakemake(tmp_path):
+    """Run Snakemake on a Snakefile in an empty folder."""
+
+    def run(snakefile, *options):
+        (tmp_path / "Snakefile").write_text(textwrap.dedent(snakefile))
+        return subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *options], cwd=tmp_path, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    return run
+
+
+@pytest.mark.parametrize(("command", "expected"), [
+    ([], Asked.RUN), (["-n"], Asked.PLAN), (["--dry-run"], Asked.PLAN), (["--summary"], Asked.PLAN),
+    (["--touch"], Asked.PLAN), (["--report", "x.html"], Asked.REPORT), (["--report"], Asked.REPORT),
+    (["--report-after-run", "--report", "x.html"], Asked.RUN), (["--rulegraph"], Asked.RECORDS),
+    (["--dag", "mermaid-js"], Asked.RECORDS), (["--list-params-changes"], Asked.RECORDS), (["--lint"], Asked.RULES),
+    (["--list-rules"], Asked.RULES), (["--unlock"], Asked.RULES), (["--containerize"], Asked.RULES),
+])
+def test_every_command_is_known(command, expected, monkeypatch):
+    def reached(settings):
+        raise EOFError
+
+    monkeypatch.setattr(cli, "SnakemakeApi", reached)
+    parser, args = cli.parse_args([*command, "--cores", "1", "--workflow-profile", "none"])
+    with pytest.raises(EOFError):  # from here on, the arguments are as a Snakefile finds them
+        cli.args_to_api(args, parser)
+    assert _asked_by(args) is expected
+
+
+def test_workflow_does_not_know_what_was_asked_for(snakemake):
+    """When it does, `asked` can go by `workflow` alone."""
+    snakefile = """
+        import json
+
+        print("SEEN", json.dumps([str(workflow.execution_settings), str(workflow.dag_settings), workflow.dryrun]))
+
+        rule all:
+            output: touch("done")
+    """
+    seen = {line for options in (["-n"], [], ["--unlock"], ["--rulegraph"])
+            for line in snakemake(snakefile, *options).stdout.splitlines() if line.startswith("SEEN")}
+    assert seen == {"SEEN " + json.dumps(["None", "None", False])}
+
+
+def test_an_included_snakefile_has_no_default_target(snakemake, tmp_path):
+    """When it does, set_default_target can go."""
+    (tmp_path / "other.smk").write_text('rule a:\n    default_target: True\n    output: touch("a")\n')
+    assert "Nothing to be done" in snakemake('include: "other.smk"\n').stdout
+
+
+def test_threads_are_not_asked_for_in_the_jobs_of_a_cluster():
+    """When they are, `force-use-threads: true` in the profiles replaces `use_threads` in `adjust`."""
+    assert "use_threads" in inspect.getsource(api) and "use_threads" not in inspect.getsource(spawn_jobs)
+    assert "use-threads" not in inspect.getsource(spawn_jobs)
+
+
+def test_the_limit_of_jobs_per_second_looks_through_all_jobs_again():
+    """When it doesn't, `max_jobs_per_timespan` in `adjust` can go."""
+    source = inspect.getsource(job_scheduler.JobScheduler)
+    assert "self._schedule_reevalutation(self.job_rate_limiter.timespan)" in source
+    assert cli.get_argument_parser().get_default("max_jobs_per_timespan") == "100/1s"
+
+
+def test_an_error_in_a_snakefile_names_the_snakefile(snakemake):
+    """When it doesn't, `refuse` can raise a WorkflowError."""
+    said = snakemake("""
+        from snakemake.exceptions import WorkflowError
+
+        raise WorkflowError("the plate is missing")
+    """).stdout
+    assert "the plate is missing" in said and "WorkflowError in file" in said
+
+
+def test_the_log_handler_catches_an_interrupt():
+    """When it doesn't, Python's own handler of SIGINT replaces `interrupt`."""
+
+    class Interrupting(io.StringIO):
+        def flush(self):
+            raise KeyboardInterrupt
+
+    ColorizingTextHandler(stream=Interrupting()).emit(logging.makeLogRecord({"msg": "Execute 1 jobs..."}))
