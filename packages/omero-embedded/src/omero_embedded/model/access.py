@@ -1,4 +1,4 @@
-"""Who sees and may do what: OMERO's rules for the four kinds of groups.
+"""What users may see and do: OMERO's rules for the four kinds of groups.
 
 private rw----, read-only rwr---, read-annotate rwra--, read-write rwrw--.  See OMERO's "Groups and permissions". An
 administrator reads everything; what else one may do depends on the privileges that the account has ("restricted
@@ -20,20 +20,20 @@ from omero_embedded.model.schema import Entity, schema
 
 SYSTEM_GROUP, USER_GROUP, GUEST_GROUP = 0, 1, 2
 ROOT, GUEST = 0, 1
-FIRST_SESSION = 0  # of the event that made the database: never open, and everybody may know
+FIRST_SESSION = 0  # of the event that made the database; it is never open, and visible to everybody
 ALL_GROUPS = -1
-PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")  # what a group's may be
+PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")  # the permissions that a group can have
 PRIVILEGES = frozenset(VALUES["AdminPrivilege"].split())
-# Who may make, change and delete what has no owner: administrators, with a privilege for these.
+# Objects without an owner, which only administrators with a privilege may create, change and delete.
 TO_CHANGE = {"Experimenter": "ModifyUser", "ExperimenterGroup": "ModifyGroup",
              "GroupExperimenterMap": "ModifyGroupMembership"}
-# What strangers don't learn about each other.
+# Fields of users that are hidden from those who share no group with them.
 HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
 
 
 @dataclass(frozen=True)
 class Context:
-    """What one call runs as: the session's user, and the group that the call (or the session) is in.
+    """What one call runs as: the session's user, and the group of the call or the session.
 
     group : the group's id, or ALL_GROUPS.
     kinds : the permissions, as `rwra--`, of every group that matters for this call (the current one, or all that the
@@ -52,14 +52,14 @@ class Context:
     session_uuid: str = ""
     privileges: frozenset[str] = frozenset()
     acting_for: int | None = None
-    event: dict = field(default_factory=dict)  # lazily made event of this call, see update.py
+    event: dict = field(default_factory=dict)  # the event of this call, see events.py
 
     def groups(self) -> list[int]:
-        """The groups whose data this call looks at."""
+        """The groups whose data this call sees."""
         return sorted(self.kinds) if self.group == ALL_GROUPS else [self.group]
 
     def visible(self, entity: Entity, table: sa.FromClause) -> sa.ColumnElement[bool] | None:
-        """The condition that a row of an entity is visible, or None where every row is."""
+        """The condition that a row of an entity is visible; None if all are."""
         if entity.root.name == "Session":
             real_owner = sa.func.coalesce(table.c.sudoer, table.c.owner)
             me = self.user if self.acting_for is None else self.acting_for
@@ -80,7 +80,7 @@ class Context:
         return sa.or_(*clauses)
 
     def knows(self, user: sa.ColumnElement) -> sa.ColumnElement[bool] | None:
-        """The condition that a user shares a group with this one (`user` aside), or None where all are known."""
+        """The condition that a user shares a group other than `user` with this one; None if all users are known."""
         if self.is_admin:
             return None
         members = schema()["GroupExperimenterMap"].table.alias()
@@ -89,7 +89,7 @@ class Context:
                       user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared))))
 
     def may_see(self, owner: int | None, group: int | None) -> bool:
-        """The same as `visible`, for one row that was read already."""
+        """Like `visible`, for one row that was read."""
         if group is None or group == USER_GROUP:
             return True
         if group not in self.groups():
@@ -116,19 +116,19 @@ class Context:
         return group != USER_GROUP and self.kinds.get(group, "rw----")[2:4] == "rw" and group in self.member_of
 
     def may_move(self, owner: int | None, _group: int | None, _kind: str = "") -> bool:
-        """Whether a row may be moved into another group: not by a group's owner or fellows, whatever they may else."""
+        """Whether a row may be moved into another group. A group's owners may not move the rows of others."""
         return "Chgrp" in self.privileges or (owner == self.user and self.user != GUEST)
 
     def may_annotate(self, owner: int | None, group: int | None) -> bool:
-        """Whether an annotation may be linked to a row; nobody but the owner in a private group, admins included."""
+        """Whether a row may be annotated. In a private group only its owner may, and no administrator."""
         return self._may_refer(owner, group, "aw")
 
     def may_link(self, owner: int | None, group: int | None) -> bool:
-        """Whether a row may be put into a container or be made part of something else."""
+        """Whether a row may be put into a container or become part of something else."""
         return self._may_refer(owner, group, "w")
 
     def may_display(self, owner: int | None, group: int | None) -> bool:
-        """Whether settings to show a row with may be kept."""
+        """Whether rendering settings for a row may be saved."""
         return self._may_refer(owner, group, "raw-")
 
     def _may_refer(self, owner: int | None, group: int | None, granted: str) -> bool:
@@ -141,7 +141,7 @@ class Context:
             kind[3] in granted and group in self.member_of)
 
     def is_critical(self, owner: int | None, group: int | None) -> bool:
-        """Whether a row is another's in a private group, and this user sees it all the same."""
+        """Whether a row belongs to somebody else in a private group, and this user sees it nevertheless."""
         kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
         return owner != self.user and kind[2] != "r" and (self.is_admin or group in self.leader_of)
 
@@ -153,7 +153,7 @@ class Context:
         return privileged or (owner == self.user and group in self.member_of)
 
     def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
-        """The permissions object of the details of a row of a class, with the flags for this user."""
+        """The permissions of a row of a class, with this user's flags, as the row's details have them."""
         made = PermissionsI(self.kinds.get(group, "rwr---") if group is not None else "rw----")
         may = (self.may_link(owner, group), self.may_edit(owner, group, kind), self.may_delete(owner, group, kind),
                self.may_annotate(owner, group), self.may_move(owner, group),
@@ -163,12 +163,12 @@ class Context:
 
 
 def _unindexed(column: sa.ColumnElement) -> sa.ColumnElement:
-    """A column as SQLite's planner takes no index for: what a query asks for selects better than who may see it."""
+    """A column that SQLite uses no index for: a query's own conditions select better than those of visibility."""
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 def checked_permissions(permissions: str) -> str:
-    """The permissions of a group, if they are one of the four kinds; else a ValidationException."""
+    """Return a group's permissions if they are of one of the four kinds; raise a ValidationException otherwise."""
     if permissions not in PERMISSIONS:
         raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
                                                 f"not {permissions}.")
@@ -176,6 +176,6 @@ def checked_permissions(permissions: str) -> str:
 
 
 def asked_permissions(group) -> str | None:
-    """The permissions that an ExperimenterGroup object asks for, None where it says nothing."""
+    """The permissions that an ExperimenterGroup object asks for; None if it has none."""
     asked = group._details and group._details._permissions
     return checked_permissions(str(asked)) if asked else None

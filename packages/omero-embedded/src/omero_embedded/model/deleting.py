@@ -13,7 +13,7 @@ from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphErr
 from omero_embedded.model.schema import Entity, Field, schema
 from omero_embedded.model.targets import LEGAL, is_one_of
 
-# What goes along, whoever it belongs to (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
+# What is deleted along, whoever owns it (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
 FREE = frozenset((
     "RenderingDef", "QuantumDef", "ProjectionDef", "ChannelBinding", "CodomainMapContext", "Thumbnail", "OriginalFile",
     "ExternalInfo", "FileAnnotation", "BasicAnnotation", "CommentAnnotation", "BooleanAnnotation", "DoubleAnnotation",
@@ -60,7 +60,7 @@ def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, id
 
 
 def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed: Ids) -> None:
-    """Refuse to delete what something that stays refers to."""
+    """Refuse to delete objects that others, which stay, refer to."""
     for other, one in schema().references_to(entity):
         column = other.table.c[one.name]
         found = set(connection.execute(sa.select(other.table.c.id).where(rows.among(column, ids))).scalars())
@@ -109,13 +109,13 @@ def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]
 
 
 def set_null(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> None:
-    """Let some objects refer to nothing by a field."""
+    """Set a reference of some objects to null."""
     table = entity.table
     connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values({one.name: None}))
 
 
 def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
-    """Refuse to delete what is somebody else's, but for links and what goes along anyway."""
+    """Refuse to delete objects of other users, except for links and what is always deleted along."""
     for name, ids in going.items():
         table = schema()[name].table
         if name in FREE or schema()[name].is_link or not ids:
@@ -128,7 +128,7 @@ def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
 
 
 def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
-    """Refuse to delete tags of what stays and the user may not delete."""
+    """Refuse to delete tags of objects that stay and that the user may not delete."""
     for link in schema().entities.values():
         if not link.name.endswith("AnnotationLink") or not going.get("Annotation"):
             continue
@@ -144,7 +144,7 @@ def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
 
 
 def _check_unlinkable(connection: sa.Connection, ctx: Context, entity: Entity, one: Field, ids: Iterable[int]) -> None:
-    """Refuse to take a reference from objects that the user may not change."""
+    """Refuse to remove a reference from objects that the user may not change."""
     columns = entity.root.table.c
     for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
             rows.among(columns.id, ids))):
@@ -173,7 +173,7 @@ def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, lis
 
 
 def delete_rows(connection: sa.Connection, doomed: Ids) -> None:
-    """Delete rows and the external information that they have; after the commit, the bytes of pixels and files too."""
+    """Delete rows with their external information. The bytes of pixels and files are removed after the commit."""
     known = schema()
     external = known["ExternalInfo"].table
     for name, ids in doomed.items():
@@ -188,7 +188,7 @@ def delete_rows(connection: sa.Connection, doomed: Ids) -> None:
 
 
 def by_java_name(connection: sa.Connection, ids: Ids) -> dict[str, list[int]]:
-    """Ids by the Java name of their own class, as answers give them; to be asked before they are deleted."""
+    """Group ids by the Java name of their class, as answers have them. Call it before the rows are deleted."""
     named: dict[str, list[int]] = {}
     known = schema()
     for name, some in ids.items():

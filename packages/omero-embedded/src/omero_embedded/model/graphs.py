@@ -19,20 +19,20 @@ from omero_embedded.model.schema import Entity, Field, schema
 Ids = dict[str, set[int]]  # by the name of the topmost class
 Allowed = Callable[[int | None, int | None, str], bool]  # for owner, group and topmost class of a row
 
-# References that need not be, but whose holders are parts of what they refer to all the same.
+# Optional references whose holders are nevertheless parts of what they refer to.
 OPTIONAL_PARTS = {("WellSample", "plateAcquisition"), ("Folder", "parentFolder")}
-# References by which their targets have the holders: these go along where nothing else has them.
+# References whose targets own the holders: a holder goes along if no other object owns it.
 HAD_BY_TARGET = {("Roi", "image")}
-# References whose holders have what they refer to, and go along with it too.
+# References whose holders own the target, and go along with it too.
 TWINS = {("FileAnnotation", "file"), ("Image", "fileset")}
-# Links whose parent belongs to the child.
+# Links whose child owns the parent.
 REVERSED_LINKS = {"PixelsOriginalFileMap"}
-# Annotations that go along with an object of the same owner alone.
+# Annotations that go along only with objects of the same owner.
 OF_ONE_OWNER = ("FileAnnotation", "TagAnnotation")
 
 
 class GraphError(Exception):
-    """The graph can't be deleted or moved; the text says what is in the way.
+    """The graph can't be deleted or moved. The message says what is in the way.
 
     name : OMERO's name of the error.
     detailed : whether the answer is a GraphException rather than a plain ERR.
@@ -45,12 +45,12 @@ class GraphError(Exception):
 
 @dataclass(frozen=True)
 class Relations:
-    """How the objects of a topmost class hang together with others (all columns are in topmost classes' tables)."""
+    """How objects of a topmost class are connected with others. All columns are in the tables of topmost classes."""
 
     parts: list[tuple[Entity, Field]]  # the part's class and its reference to this one
     links: list[tuple[Entity, str, str]]  # link class, its end here, its far end
-    had: list[tuple[Entity, Field]]  # what this one has by reference
-    holders_had: list[tuple[Entity, Field]]  # what it has that refers to it
+    had: list[tuple[Entity, Field]]  # what this class owns by a reference of its own
+    holders_had: list[tuple[Entity, Field]]  # what it owns by a reference of the other class
 
 
 @cache
@@ -76,13 +76,13 @@ def relations(name: str) -> Relations:
 
 
 def _takes_along(link: Entity, one: Field) -> bool:
-    """A deleted link to an annotation takes the annotation along; other links leave their ends alone."""
+    """Whether a deleted link takes its child along, which is so for annotations."""
     return one.name == "child" and link.fields["child"].target == "Annotation"
 
 
 @cache
 def _part_fields(name: str) -> frozenset[str]:
-    """The references of a class whose targets own it."""
+    """The references of a class whose targets own its objects."""
     entity = schema()[name]
     owners = {one.inverse: one for other in schema().entities.values() for one in other.fields.values()
               if one.kind == "collection" and entity.is_a(one.target or "") and not entity.is_link}
@@ -92,13 +92,13 @@ def _part_fields(name: str) -> frozenset[str]:
 
 
 def is_part(entity: Entity, one: Field) -> bool:
-    """Whether an entity's objects belong to what this reference of theirs refers to."""
+    """Whether the target of a reference owns the objects that have the reference."""
     return one.name in _part_fields(entity.name)
 
 
 @cache
 def is_had(name: str) -> bool:
-    """What has an owner goes with that owner only; what is the system's own never."""
+    """Whether objects of a class may go along: those with an owner, but not the system's own."""
     target = schema()[name]
     return not target.is_global and all(target.fields[one].nullable for one in _part_fields(name))
 
@@ -125,7 +125,7 @@ def neighbours(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[
 
 
 def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, ids: set[int]) -> set[int]:
-    """The files and tags on objects that belong to somebody else than the object."""
+    """The files and tags on objects that have another owner than the object."""
     if link.fields["child"].target != "Annotation":
         return set()
     annotation = schema()["Annotation"].table
@@ -137,19 +137,19 @@ def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, id
 
 
 def holders(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> set[int]:
-    """The ids of what refers to some objects by a field."""
+    """The ids of the objects that refer to some others by a field."""
     columns = entity.table.c
     return set(connection.execute(sa.select(columns.id).where(rows.among(columns[one.name], ids))).scalars())
 
 
 def near_end(link: Entity) -> str:
-    """The end of a link whose object has the one at the other end."""
+    """The end of a link that owns the other end."""
     return "child" if link.name in REVERSED_LINKS else "parent"
 
 
 def find_below(connection: sa.Connection, targets: Iterable[tuple[Entity, set[int]]],
                names: list[str]) -> dict[str, list[int]]:
-    """The objects of some classes that are nearest below the targets: ids by class name."""
+    """Find the nearest objects of some classes below the targets, as ids by class name."""
     wanted = [entity for name in names if (entity := schema().find(name))]
     found: Ids = {}
     seen: Ids = {}
@@ -168,7 +168,7 @@ def find_below(connection: sa.Connection, targets: Iterable[tuple[Entity, set[in
 
 
 def of_class(connection: sa.Connection, entity: Entity, ids: Iterable[int]) -> set[int]:
-    """Those of some ids whose objects are of a class."""
+    """Select the ids whose objects are of a class."""
     columns = entity.table.c
     wanted = [rows.among(columns.id, ids)]
     if entity.parent:
@@ -178,7 +178,7 @@ def of_class(connection: sa.Connection, entity: Entity, ids: Iterable[int]) -> s
 
 @dataclass
 class ChildOptions:
-    """omero.cmd.graphs.ChildOption: which of the things that an object merely has go along, and which don't."""
+    """omero.cmd.graphs.ChildOption: which of the things that an object owns go along with it."""
 
     options: list[omero.cmd.graphs.ChildOption] = field(default_factory=list)
 
@@ -189,7 +189,7 @@ class ChildOptions:
                     raise GraphError(f"There is no class {name}.", name="steps-cancel", detailed=False)
 
     def decide(self, entity: Entity, namespace: str | None = None) -> bool | None:
-        """True: goes along even if something else has it. False: stays. None: goes if nothing else has it."""
+        """True: it goes along even if another object owns it. False: it stays. None: it goes if no other owns it."""
         for option in self.options:
             if entity.is_a("Annotation") and (
                     (option.includeNs and namespace not in option.includeNs)
@@ -208,7 +208,7 @@ def _named(entity: Entity, names: Iterable[str] | None) -> bool:
 
 
 class Closure:
-    """Everything that goes along with some objects.
+    """Some objects and everything that goes along with them.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ class Closure:
         self._candidates: Ids = {}
 
     def add(self, entity: Entity, ids: Iterable[int]) -> None:
-        """Put objects in, without what goes along."""
+        """Add objects, without what goes along with them."""
         known = self.ids.setdefault(entity.root.name, set())
         fresh = set(ids) - known
         if fresh:
@@ -237,7 +237,7 @@ class Closure:
             self._fresh.append((entity.root.name, fresh))
 
     def grow(self) -> None:
-        """Add what goes along, until nothing more does."""
+        """Add everything that goes along."""
         while self._fresh:
             while self._fresh:
                 self._add_neighbours(*self._fresh.pop())
@@ -251,7 +251,7 @@ class Closure:
                 self.add(entity, ids)
 
     def _adopt(self) -> None:
-        """Add the candidates that nothing else has, and those that the options say."""
+        """Add the candidates that no other object owns, and those that the options name."""
         for name, candidates in self._candidates.items():
             entity = self.schema[name]
             left = candidates - self.ids.get(name, set())
@@ -261,7 +261,7 @@ class Closure:
             self.add(entity, free | {oid for oid, verdict in verdicts.items() if verdict})
 
     def _verdicts(self, entity: Entity, ids: set[int]) -> dict[int, bool | None]:
-        """What the options say of each candidate; those that the user may not touch stay."""
+        """Decide by the options about each candidate. Those that the user may not touch stay."""
         columns = entity.table.c
         kind = columns["class"] if "class" in columns else sa.literal(entity.name)
         namespace = columns.ns if entity.name == "Annotation" else sa.null()
@@ -272,7 +272,7 @@ class Closure:
                 for oid, kind, ns, owner, group in found}
 
     def _held_elsewhere(self, entity: Entity, ids: set[int]) -> set[int]:
-        """Those that something has that does not go."""
+        """Select the objects that are also owned by one that stays."""
         held: set[int] = set()
         for other, one in self.schema.references_to(entity):
             if other.is_global or is_part(other, one) or (other.name, one.name) in HAD_BY_TARGET or (
@@ -289,7 +289,7 @@ class Closure:
         return held
 
     def _in_what_stays(self, entity: Entity, one: Field, ids: set[int]) -> set[int]:
-        """Those that refer by a field to something that does not go."""
+        """Select the objects that refer by a field to one that stays."""
         columns = entity.table.c
         found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
             rows.among(columns.id, ids), columns[one.name].is_not(None)))
@@ -297,11 +297,11 @@ class Closure:
         return {oid for oid, target in found if target not in going}
 
     def split_filesets(self) -> set[int]:
-        """The filesets of which some images go and some stay."""
+        """Find the filesets of which some images go and some stay."""
         return self._candidates.get("Fileset", set()) - self.ids.get("Fileset", set())
 
     def outsiders(self) -> Iterable[tuple[Entity, Field, set[int]]]:
-        """Everything that stays and refers to something that goes."""
+        """Find everything that stays and refers to something that goes."""
         for name, ids in [(name, ids) for name, ids in self.ids.items() if ids]:
             for other, one in self.schema.references_to(self.schema[name]):
                 left = holders(self.connection, other, one, ids) - self.ids.get(other.root.name, set())

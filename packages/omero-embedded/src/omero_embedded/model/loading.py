@@ -1,4 +1,4 @@
-"""Rows become omero.model objects, as OMERO's IQuery hands them out.
+"""Loading omero.model objects from rows, in the form in which OMERO's IQuery returns them.
 
 Many-to-one ends are unloaded proxies, collections are not loaded, maps are; of the details the group is loaded. One
 loader is one snapshot: the same id is the same object, and what was a proxy becomes loaded in place.
@@ -19,12 +19,12 @@ from omero_embedded.model.schema import DETAILS, Entity, Field, schema
 
 RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool,
                                "time": rtime}
-# Images come with their well samples, whatever the query says.
+# OMERO always returns images with their well samples.
 ALWAYS_FETCHED = {"Image": "wellSamples"}
 
 
 class _Made(dict):
-    """Values and what was made of them."""
+    """A cache of what is made of values."""
 
     def __init__(self, make: Callable):
         super().__init__()
@@ -36,14 +36,14 @@ class _Made(dict):
 
 
 class Rtypes(dict[str, _Made]):
-    """The rtypes of one answer by kind and value: equal values are one object, and travel once."""
+    """The rtypes of one answer by kind and value. Equal values share an object, which travels once."""
 
     def __init__(self) -> None:
         super().__init__((kind, _Made(make)) for kind, make in RTYPES.items())
 
 
 class Loader:
-    """The objects of one call: read from one connection, seen as one user."""
+    """The objects of one call, read through one connection with the rights of one user."""
 
     def __init__(self, connection: sa.Connection, ctx: Context):
         self.connection = connection
@@ -54,7 +54,7 @@ class Loader:
         self.rtypes = Rtypes()
 
     def get(self, entity: Entity, ids: Iterable[int]) -> dict[int, IObject]:
-        """Loaded objects by id; what is missing, invisible or of another class is left out.
+        """Load objects, and return them by id. Those that are missing, invisible or of another class are left out.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Loader:
                 and self.schema.of(obj).is_a(entity.name)}
 
     def fetch(self, objects: Iterable[IObject], field: Field) -> list[IObject]:
-        """Load one end of all these objects, as `join fetch` does; what was loaded.
+        """Load one association of all these objects, as `join fetch` does, and return what was loaded.
 
         field : a many-to-one end, or a collection
         """
@@ -103,7 +103,7 @@ class Loader:
 
     @staticmethod
     def fill(owner: IObject, field: Field, members: list[tuple[IObject, int | None]]) -> None:
-        """Make these the collection of an object; a gap in a list's indexes is None in it."""
+        """Set a collection of an object; a gap in a list's indexes becomes None."""
         if field.index:
             elements: list[IObject | None] = [None] * (1 + max((i for _, i in members if i is not None), default=-1))
             for element, index in members:
@@ -114,14 +114,14 @@ class Loader:
         vars(owner).update({f"_{field.name}Seq": elements, f"_{field.name}Loaded": True})
 
     def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
-        """The permissions of rows of a class that these own, with the flags for this user; one object for all."""
+        """The permissions of rows with an owner, group and class, with this user's flags; one object for all."""
         found = self._permissions.get((owner, group, kind))
         if found is None:
             found = self._permissions[owner, group, kind] = self.ctx.permissions(owner, group, kind)
         return found
 
     def proxy(self, entity: Entity, oid: int) -> IObject:
-        """The object of an id, unloaded if it hasn't been loaded."""
+        """The object of an id: loaded if it was loaded before, else unloaded."""
         key = (entity.root.name, oid)
         found = self._objects.get(key)
         if found is None:
@@ -156,7 +156,7 @@ class Loader:
                 self.fetch(objects, self.schema[name].fields[ALWAYS_FETCHED[name]])
 
     def _resolve_classes(self, entity: Entity, rows) -> None:
-        """Proxies need the true class: one statement per reference whose class has subclasses."""
+        """Find the true classes of references, with one statement for each reference whose class has subclasses."""
         for one in (f for e in entity.root.family() for f in e.fields.values() if f.kind == "ref"):
             target = self.schema[one.target or ""]
             if not target.subclasses:
@@ -170,7 +170,7 @@ class Loader:
                     self.proxy(self.schema[name], oid)
 
     def _made(self, entity: Entity, row) -> IObject:
-        """The loaded object of a row, without collections."""
+        """Make the loaded object of a row, without collections."""
         obj = self.proxy(entity, row["id"])
         values = vars(obj)
         for attribute, column, kind in _scalars(entity.name):
@@ -191,14 +191,14 @@ class Loader:
     def _details(self, entity: Entity, row) -> DetailsI:
         details = DetailsI()
         values = vars(details)
-        if not entity.is_global:  # users, groups, enumerations: theirs are null
+        if not entity.is_global:  # users, groups and enumerations have none
             for name, target in _details_ends():
                 if row["_" + name] is not None:
                     values["_" + name] = self.proxy(target, row["_" + name])
         if entity.name == "ExperimenterGroup":
             values["_permissions"] = PermissionsI(row["_permissions"])
         else:
-            kind = entity.root.name if entity.is_global or entity.name == "OriginalFile" else ""  # others are all alike
+            kind = entity.root.name if entity.is_global or entity.name == "OriginalFile" else ""  # others are alike
             values["_permissions"] = self.permissions(row["_owner"], row["_group"], kind)
         return details
 
@@ -210,12 +210,12 @@ class Loader:
 
 
 def columns_of(ctx: Context, entity: Entity, table: sa.FromClause) -> list[sa.ColumnElement]:
-    """The columns of an entity's table, with what this user must not know replaced."""
+    """The columns of an entity's table; those that this user must not see are replaced."""
     return [column_of(ctx, entity, table, column.name) for column in table.c]
 
 
 def column_of(ctx: Context, entity: Entity, table: sa.FromClause, name: str) -> sa.ColumnElement:
-    """One column; names of users who share no group with the caller are hidden."""
+    """One column; the names of users who share no group with the caller are hidden."""
     column = table.c[name]
     known = ctx.knows(table.c.id) if entity.name == "Experimenter" and name in HIDDEN else None
     if known is None:

@@ -48,7 +48,7 @@ def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
 
 
 def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
-    """The links that have one end only among what goes."""
+    """The links with only one end among the moved objects."""
     left: Ids = {}
     for name, ids in going.items():
         link = schema()[name]
@@ -62,7 +62,7 @@ def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
 
 
 def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
-    """Refuse to move what is somebody else's."""
+    """Refuse to move objects of other users."""
     for name, ids in moved.items():
         columns = schema()[name].table.c
         for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
@@ -72,7 +72,7 @@ def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
 
 
 def _check_references(connection: sa.Connection, moved: Ids, group: int) -> None:
-    """Refuse to move what needs something that stays in the old group."""
+    """Refuse to move objects that need something that stays in the old group."""
     known = schema()
     for name, ids in moved.items():
         for one in {f.name: f for member in known[name].family() for f in rows.fields_of(member.name, "ref")}.values():

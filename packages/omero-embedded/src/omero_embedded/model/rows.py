@@ -1,4 +1,4 @@
-"""Model objects as rows of their tables, and the few statements that saving and deleting share."""
+"""Model objects as rows of tables, and the statements that saving and deleting share."""
 from __future__ import annotations
 
 import json
@@ -15,37 +15,37 @@ _SCALAR_KINDS = frozenset(SCALARS.values())
 
 
 def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:
-    """The condition that a column holds one of any number of ids (one bound parameter, however many)."""
+    """The condition that a column holds one of some ids; however many there are, they are one bound parameter."""
     values = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
     return column.in_(sa.select(values.c.value))
 
 
 def visible(ctx: Context, entity: Entity) -> list[sa.ColumnElement[bool]]:
-    """The conditions, one or none, that rows of an entity are visible."""
+    """The condition that rows of an entity are visible, in a list; an empty list if all are."""
     condition = ctx.visible(entity, entity.table)
     return [] if condition is None else [condition]
 
 
 def id_of(obj: IObject | None) -> int | None:
-    """The id of an object, or None where there is no object or it has none."""
+    """The id of an object; None if there is no object or no id."""
     return None if obj is None or obj._id is None else obj._id._val
 
 
 @cache
 def fields_of(entity_name: str, *kinds: str) -> tuple[Field, ...]:
-    """An entity's fields of some kinds."""
+    """The fields of an entity that are of some kinds."""
     return tuple(one for one in schema()[entity_name].fields.values() if one.kind in kinds)
 
 
 @cache
 def ordered_collections(entity_name: str) -> tuple[Field, ...]:
-    """An entity's lists: the collections whose elements are parts that live and die with it."""
+    """The lists of an entity: collections whose elements are deleted with it."""
     return tuple(one for one in fields_of(entity_name, "collection") if one.index)
 
 
 @cache
 def list_memberships(entity_name: str) -> tuple[Field, ...]:
-    """The lists of other entities whose elements an entity's objects are."""
+    """The lists, of any entity, whose elements are of this entity."""
     return tuple(one for other in schema().entities.values() for one in ordered_collections(other.name)
                  if schema()[entity_name].is_a(one.target or "") and one.name not in _inherited(other))
 
@@ -78,24 +78,24 @@ def row_of(entity: Entity, obj: IObject) -> dict:
 
 
 def pairs_of(obj: IObject, one: Field) -> list[tuple[str, str]]:
-    """The pairs of a map field in order; a missing value is an empty one, as OMERO stores it."""
+    """The pairs of a map field in order. As in OMERO, a missing value is stored as an empty one."""
     return [(pair.name, pair.value or "") for pair in vars(obj).get("_" + one.name) or [] if pair is not None]
 
 
 def elements(obj: IObject, one: Field) -> list[IObject | None] | None:
-    """The list behind a collection, or None where it is not loaded."""
+    """The elements of a collection; None if it is not loaded."""
     values = vars(obj)
     return values[f"_{one.name}Seq"] if values[f"_{one.name}Loaded"] else None
 
 
 def select_rows(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, dict]:
-    """Whole rows by id; those that are missing are left out."""
+    """Read whole rows by id; missing ones are left out."""
     found = connection.execute(sa.select(table).where(among(table.c.id, ids)))
     return {row["id"]: dict(row) for row in found.mappings()}
 
 
 def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
-    """The pairs of a map field in order, by the id of the object that has them."""
+    """Read the pairs of a map field in order, by the id of the object that has them."""
     found = connection.execute(sa.select(table.c.parent, table.c.name, table.c.value).where(
         among(table.c.parent, ids)).order_by(table.c.parent, table.c.position))
     pairs: dict[int, list[tuple[str, str]]] = {}
@@ -105,7 +105,7 @@ def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int])
 
 
 class Ids:
-    """Fresh ids of every table, handed out in this transaction without asking the database for each."""
+    """New ids for every table in this transaction, with one query for each table."""
 
     def __init__(self, connection: sa.Connection):
         known = connection.execute(sa.text("select name, seq from sqlite_sequence"))

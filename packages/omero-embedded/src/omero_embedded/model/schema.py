@@ -66,7 +66,7 @@ class Entity:
         return self if self.parent is None else self.parent.root
 
     def family(self) -> Iterator[Entity]:
-        """This entity and all below it."""
+        """This entity and all entities below it."""
         yield self
         for child in self.subclasses:
             yield from child.family()
@@ -75,12 +75,12 @@ class Entity:
         return self.name == name or (self.parent is not None and self.parent.is_a(name))
 
     def find_field(self, name: str) -> Field | None:
-        """A field by name; a subclass's field too, as HQL allows on a superclass's alias."""
+        """Find a field by name. As HQL allows for the alias of a superclass, it may be a field of a subclass."""
         return self.fields.get(name) or next(
             (e.fields[name] for e in self.family() if name in e.fields), None)
 
     def new(self, oid: int | None = None, loaded: bool = True):
-        """An omero.model object of this class."""
+        """Make an omero.model object of this class."""
         cls = getattr(omero.model, self.name + "I")
         return cls() if oid is None else cls(oid, loaded)
 
@@ -96,7 +96,7 @@ class Schema:
         return self.entities[name]
 
     def find(self, name: str) -> Entity | None:
-        """The entity of `Plate`, `PlateI`, `omero.model.Plate` or `ome.model.screen.Plate`."""
+        """Find an entity by a name such as `Plate`, `PlateI`, `omero.model.Plate` or `ome.model.screen.Plate`."""
         short = name.rpartition(".")[2]
         return self.entities.get(short) or (self.entities.get(short[:-1]) if short.endswith("I") else None)
 

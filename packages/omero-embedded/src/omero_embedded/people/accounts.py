@@ -1,4 +1,4 @@
-"""Users and groups as the calls need them: who is in which group, what a call may look at."""
+"""Users and their groups, and the context that a call runs in."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from omero_embedded.errors import refuse
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 
-WITHHELD = "AdminPrivilege:"  # an administrator's configuration `AdminPrivilege:Sudo` = false takes that one away
+WITHHELD = "AdminPrivilege:"  # `AdminPrivilege:Sudo` = false in a user's configuration takes Sudo away
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user with the memberships, in their order: the first is the default group."""
+    """A user with the memberships in their order; the first is the default group."""
 
     id: int
     name: str
     groups: tuple[int, ...]
     leader_of: frozenset[int]
-    kinds: dict[int, str]  # permissions by group: the user's groups, or all for an administrator
-    privileges: frozenset[str]  # an administrator's, of which a restricted one lacks some
+    kinds: dict[int, str]  # permissions by group: of the user's groups, or of all groups for an administrator
+    privileges: frozenset[str]  # of an administrator; a restricted one lacks some
 
     @property
     def is_admin(self) -> bool:
@@ -35,7 +35,7 @@ class Account:
 
 
 class Accounts:
-    """Reads accounts, and remembers them until something is written."""
+    """Reads accounts, and caches them until the next write."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -46,12 +46,12 @@ class Accounts:
         self._known_at = -1
 
     def find(self, name: str) -> int | None:
-        """The id of the user with a login name."""
+        """Return the id of the user with a login name; None if there is none."""
         with self._store.read() as connection:
             return connection.execute(sa.select(self._user.c.id).where(self._user.c.omeName == name)).scalar()
 
     def get(self, user: int) -> Account:
-        """The account of an existing user."""
+        """Return the account of an existing user."""
         now = self._store.commits
         if now != self._known_at:
             self._known, self._known_at = {}, now
@@ -76,12 +76,12 @@ class Accounts:
                        PRIVILEGES - withheld)
 
     def withheld(self, user: int) -> set[str]:
-        """The privileges that a user's configuration takes away."""
+        """Return the privileges that a user's configuration takes away."""
         with self._store.read() as connection:
             return _withheld(self._store, connection, user)
 
     def group_named(self, name: str) -> int | None:
-        """The id of a group by its name, or by its id as text."""
+        """Return the id of a group by its name, or by its id as text; None if there is none."""
         with self._store.read() as connection:
             found = connection.execute(sa.select(self._group.c.id).where(self._group.c.name == name)).scalar()
             if found is None and name.lstrip("-").isdigit():
@@ -90,16 +90,23 @@ class Accounts:
 
     def context(self, user: int, group: int, uuid: str, asked: Mapping[str, str],
                 acting_for: int | None = None) -> Context:
-        """What a call of a session runs as; `asked` is the call's Ice context, where `omero.group` chooses a group.
+        """Return what a call of a session runs as.
 
-        acting_for : the administrator who opened the session for the user.
+        Parameters
+        ----------
+        user, group, uuid
+            The session's user, its current group, and its uuid.
+        asked
+            The call's Ice context, in which `omero.group` may name another group.
+        acting_for
+            The administrator who opened the session for the user.
 
         Raises
         ------
         omero.ValidationException
-            There is no such group.
+            If there is no such group.
         omero.SecurityViolation
-            The user is not in it.
+            If the user is not a member of it.
         """
         account = self.get(user)
         wanted = asked.get("omero.group", "")
@@ -127,7 +134,7 @@ class Accounts:
 
 
 def _withheld(store: Store, connection: sa.Connection, user: int) -> set[str]:
-    """The privileges that an administrator's configuration takes away; nothing is taken from root."""
+    """Read the privileges that an administrator's configuration takes away; root keeps all."""
     config = store.schema["Experimenter"].maps["config"]
     found = connection.execute(sa.select(config.c.name, config.c.value).where(config.c.parent == user))
     return {name.removeprefix(WITHHELD) for name, value in found

@@ -1,4 +1,4 @@
-"""What a new data folder begins with: the first users and groups, the enumerations, and the event that made them."""
+"""The content of a new data folder: the first users and groups, the enumerations, and the event that made them."""
 from __future__ import annotations
 
 import time
@@ -20,7 +20,7 @@ EVENT, SESSION = 0, FIRST_SESSION
 
 
 def bootstrap(store: Store) -> None:
-    """Fill a new folder; one that was filled is left alone."""
+    """Fill a new folder; do nothing to a folder that was filled before."""
     SIDE.create_all(store.engine)
     with store.write() as connection:
         if connection.execute(sa.select(CONFIG.c.value).where(CONFIG.c.key == DATABASE_UUID)).first():
@@ -32,7 +32,7 @@ def bootstrap(store: Store) -> None:
 
 
 def _first_event(store: Store, connection: sa.Connection) -> None:
-    """The node, the session and the event that all first rows belong to (foreign keys are checked at the commit)."""
+    """Write the node, the session and the event of all first rows; foreign keys are checked at the commit."""
     now = int(time.time() * 1000)
     entities = store.schema.entities
     connection.execute(entities["EventType"].table.insert().values(id=0, value="Bootstrap"))
@@ -59,7 +59,7 @@ def _users_and_groups(store: Store, connection: sa.Connection) -> None:
                                          (GUEST, GUEST_GROUP, 0, False)):
         connection.execute(entities["GroupExperimenterMap"].table.insert().values(
             parent=group, child=user, child_index=position, owner=owner, **made))
-    set_password(connection, GUEST, "guest")  # as everybody knows; the guest sees what is in the group "user"
+    set_password(connection, GUEST, "guest")  # a well-known password; the guest sees what is in the group "user"
 
 
 def _enumerations(store: Store, connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Making and changing users, groups and memberships, within one write transaction."""
+"""Creating and changing users, groups and memberships, within one write transaction."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from omero_embedded.people.accounts import WITHHELD
 
 
 class Members:
-    """One call's changes."""
+    """The changes of one call."""
 
     def __init__(self, connection: sa.Connection, ctx: Context):
         self.connection, self.ctx = connection, ctx
@@ -35,7 +35,7 @@ class Members:
         self.maps = schema()["GroupExperimenterMap"]
 
     def add_group(self, group) -> int:
-        """A new group from an ExperimenterGroup object; its id."""
+        """Add a group from an ExperimenterGroup object, and return its id."""
         if not unwrap(group.name):
             raise refuse(omero.ValidationException, "A group needs a name.")
         values = {**row_of(self.groups, group), "ldap": bool(unwrap(group.ldap)),
@@ -43,7 +43,7 @@ class Members:
         return insert(self.connection, self.ctx, self.groups, values, new_event(self.connection, self.ctx))
 
     def add_user(self, user, groups: Iterable[int]) -> int:
-        """A new user from an Experimenter object, in groups of which the first is the default; the id."""
+        """Add a user from an Experimenter object to groups, the default group first, and return the user's id."""
         for name in ("omeName", "firstName", "lastName"):
             if not unwrap(getattr(user, name)):
                 raise refuse(omero.ValidationException, f"A user needs the property {name}.")
@@ -54,14 +54,14 @@ class Members:
         return oid
 
     def change_user(self, user) -> None:
-        """Write the names and addresses that an Experimenter object has into its row."""
+        """Update a user with the names and addresses of an Experimenter object."""
         self._keep_name(self.users, user.id.val, "omeName", unwrap(user.omeName), (ROOT, GUEST))
         values = {name: value for name, value in row_of(self.users, user).items()
                   if name in HIDDEN and (value is not None or self.users.fields[name].nullable)}
         self._update(self.users.table, user.id.val, values)
 
     def change_group(self, group) -> None:
-        """Write what an ExperimenterGroup object says into its row, permissions included."""
+        """Update a group with the values of an ExperimenterGroup object, including its permissions."""
         values = {name: value for name, value in row_of(self.groups, group).items()
                   if value is not None or self.groups.fields[name].nullable}
         self._keep_name(self.groups, group.id.val, "name", unwrap(group.name), (SYSTEM_GROUP, USER_GROUP, GUEST_GROUP))
@@ -69,7 +69,7 @@ class Members:
         self._update(self.groups.table, group.id.val, {**values, "_permissions": wanted} if wanted else values)
 
     def set_privileges(self, user: int, privileges: frozenset[str]) -> None:
-        """Leave an administrator only these privileges: the configuration takes the others away."""
+        """Restrict an administrator to these privileges; the user's configuration takes away the others."""
         config = self.users.maps["config"]
         self._update(self.users.table, user, {})
         kept = [(name, value) for name, value in self.connection.execute(
@@ -86,7 +86,7 @@ class Members:
         self._update(self.groups.table, group, {"_permissions": checked_permissions(permissions)})
 
     def join(self, user: int, group: int, owner: bool | None = None) -> None:
-        """Make a user a member of a group, and its owner or not where that is said."""
+        """Add a user to a group, and make the user its owner or an ordinary member if `owner` is not None."""
         table = self.maps.table
         mine = (table.c.child == user) & (table.c.parent == group)
         if self.connection.execute(sa.select(table.c.id).where(mine)).first() is None:
@@ -102,7 +102,7 @@ class Members:
                 owner=owner, _updateEvent=new_event(self.connection, self.ctx)))
 
     def quit(self, user: int, groups: Iterable[int]) -> None:
-        """End memberships; one in a group besides `user` must be left."""
+        """Remove a user from groups; a membership in a group other than `user` must remain."""
         table = self.maps.table
         self.connection.execute(table.delete().where((table.c.child == user) & table.c.parent.in_(list(groups))))
         left = self._groups_of(user)
@@ -111,7 +111,7 @@ class Members:
         self._renumber(user, left)
 
     def set_default(self, user: int, group: int) -> None:
-        """Put a group first among the user's."""
+        """Make a group the first one of a user, which is the default group."""
         groups = self._groups_of(user)
         if group not in groups:
             raise refuse(omero.ApiUsageException, f"User {user} is not a member of group {group}.")
@@ -134,7 +134,7 @@ class Members:
             raise refuse(omero.ApiUsageException, f"There is no {table.name} with the id {oid}.")
 
     def _keep_name(self, entity: Entity, oid: int, column: str, new: str | None, special: tuple[int, ...]) -> None:
-        """Refuse to rename the users and groups that every OMERO has."""
+        """Refuse to rename the users and groups that every OMERO server has."""
         if oid in special and new is not None:
             old = self.connection.execute(sa.select(entity.table.c[column]).where(entity.table.c.id == oid)).scalar()
             if new != old:

@@ -1,4 +1,4 @@
-"""Sessions: opened by a password or by another session, joined by uuid, counted, ended by their clients or by time."""
+"""Open sessions: how clients open, share and end them, and how they time out."""
 from __future__ import annotations
 
 import threading
@@ -15,17 +15,17 @@ from omero_embedded.model.access import Context
 from omero_embedded.people.accounts import Accounts
 from omero_embedded.people.passwords import is_password
 
-TIME_TO_IDLE, TIME_TO_LIVE = 600_000, 0  # milliseconds; 0 means for ever
+TIME_TO_IDLE, TIME_TO_LIVE = 600_000, 0  # milliseconds; 0 means forever
 NODE = 0
 
 
 class LoginRefused(Exception):
-    """Name and password, or a session's uuid, open nothing."""
+    """The name and password, or the uuid of a session, are wrong."""
 
 
 @dataclass(eq=False)
 class Session:
-    """An open session. Its row in the database has the same id and uuid, and tells when it was closed."""
+    """An open session. Its row in the database has the same id and uuid."""
 
     id: int
     uuid: str
@@ -41,19 +41,19 @@ class Session:
     started: float = field(default_factory=time.time)
     last_used: float = field(default_factory=time.time)
     references: int = 0
-    hits: int = 0  # calls that came in
+    hits: int = 0  # the number of calls
     inputs: dict[str, object] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=dict)
 
     @property
     def real_owner(self) -> tuple[int, str]:
-        """Who acts in this session: its user, or who opened it for the user; id and name."""
+        """The id and name of whoever acts in this session: its user, or the one who opened it for the user."""
         if self.sudoer is None:
             return self.user, self.user_name
         return self.sudoer, self.sudoer_name or ""
 
     def touch(self) -> None:
-        """A call came in: the time to idle starts again."""
+        """Note a call, which restarts the idle time."""
         self.last_used = time.time()
         self.hits += 1
 
@@ -77,10 +77,10 @@ class Sessions:
         self._table = store.schema["Session"].table
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
-        self._close_rows(self._table.c.closed.is_(None))  # what an earlier server left open
+        self._close_rows(self._table.c.closed.is_(None))  # sessions that an earlier run of the server left open
 
     def login(self, name: str, password: str, **how) -> Session:
-        """Open a session, or join the one whose uuid is given as name and password; `how` as in `open`."""
+        """Open a session, or join the one whose uuid is both name and password; `how` goes to `open`."""
         found = self.find(name)
         if found is not None and name == password:
             return found
@@ -93,9 +93,16 @@ class Sessions:
     def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,
              ip: str | None = None, sudoer: Session | None = None, by_password: bool = False,
              time_to_idle: int = TIME_TO_IDLE, time_to_live: int = TIME_TO_LIVE) -> Session:
-        """A new session of a user, in a group by name or id (the user's default group where none is named).
+        """Open a session.
 
-        sudoer : the session that acts for the user; whoever is really behind that one is behind the new one.
+        Parameters
+        ----------
+        user
+            The user's id.
+        group
+            A group's name or id; by default the user's default group.
+        sudoer
+            The session that acts for the user; its real owner becomes that of the new session.
         """
         account = self.accounts.get(user)
         current = self.accounts.group_named(group) if group else account.default_group
@@ -127,18 +134,18 @@ class Sessions:
             return [session for session in self._open.values() if session.user == user]
 
     def context(self, session: Session, asked) -> Context:
-        """What a call with this Ice context runs as."""
+        """Return what a call with an Ice context runs as."""
         return self.accounts.context(session.user, session.group, session.uuid, asked or {}, session.sudoer)
 
     def attach(self, session: Session) -> None:
-        """One more client uses the session."""
+        """Count one more client of a session."""
         with self._lock:
             if session.uuid not in self._open:
                 raise LoginRefused("The session is over.")
             session.references += 1
 
     def release(self, session: Session, close: bool) -> int:
-        """One client less; the last one ends the session if it closes. The number of those who are left."""
+        """Count one client less, and return how many remain. If `close`, the last one ends the session."""
         with self._lock:
             session.references = max(0, session.references - 1)
             left = session.references
@@ -147,7 +154,7 @@ class Sessions:
         return left
 
     def end(self, session: Session) -> None:
-        """End a session, whoever uses it. A second end does nothing."""
+        """End a session, even if clients use it. Ending it again does nothing."""
         with self._lock:
             if self._open.pop(session.uuid, None) is None:
                 return
@@ -155,7 +162,7 @@ class Sessions:
         self.on_end(session)
 
     def expire(self) -> None:
-        """End what was idle or open for too long."""
+        """End all sessions that were idle or open for too long."""
         now = time.time()
         with self._lock:
             over = [session for session in self._open.values() if session.is_over(now)]
