@@ -1,4 +1,4 @@
-"""HQL's syntax tree becomes one SQL select over the schema's tables, and a description of its columns."""
+"""Compiling HQL's syntax tree to one SQL select over the schema's tables, and a description of its columns."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from omero_embedded.model.schema import SQL_TYPES, Field, Schema
 
 @dataclass(frozen=True)
 class Column:
-    """One item of the select clause: where its SQL columns begin, and what they are."""
+    """One item of the select clause: its first SQL column, and what the columns hold."""
 
     name: str
     value: Value
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask the database, and how to read its answer."""
+    """The statement for the database, and how to read its answer."""
 
     statement: sa.Select
     columns: tuple[Column, ...]
@@ -84,7 +84,7 @@ def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dic
 
 
 class _Compiler:
-    """Compiles one query; a subquery has its own, with the scope around it as parent."""
+    """Compiles one query. A subquery gets a compiler of its own, whose scope has this one's as parent."""
 
     def __init__(self, scope: Scope, params: Params):
         self.scope = scope
@@ -106,7 +106,7 @@ class _Compiler:
         return Plan(statement, tuple(columns), tuple(nodes), bool(query.select and query.select.as_map))
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
-        """A query inside this one, and what it selects."""
+        """Compile a subquery; return its statement and what it selects."""
         inner = _Compiler(Scope(self.scope.schema, self.scope.ctx, self.scope), self.params)
         inner._from(query)
         values = [value for _, value in inner._select(query)]
@@ -136,7 +136,7 @@ class _Compiler:
         return found
 
     def _nodes(self, columns: list[Column], sql: list[sa.ColumnElement]) -> list[Node]:
-        """The selected entities and the fetched ones, whose ids are selected as well."""
+        """Find the selected and the fetched entities; the ids of fetched ones are selected too."""
         starts = {column.value.source: column.start for column in columns if column.value.source is not None
                   and column.value.kind == "entity"}
         nodes = [Node(source, start) for source, start in starts.items()]
@@ -185,7 +185,7 @@ class _Compiler:
     # -- expressions --------------------------------------------------------------------------------------------
 
     def value(self, expr: syntax.Expr, expected: str | None = None) -> Value:
-        """An expression; expected is the kind that a parameter must have here."""
+        """Compile an expression; `expected` is the kind that a parameter must have here."""
         match expr:
             case syntax.Path():
                 return self.scope.value(expr)
@@ -214,7 +214,7 @@ class _Compiler:
                 return Value(self.condition(expr), "bool")
 
     def condition(self, expr: syntax.Expr) -> sa.ColumnElement[bool]:
-        """An expression as a condition."""
+        """Compile an expression as a condition."""
         match expr:
             case syntax.Logic():
                 parts = [self.condition(part) for part in expr.parts]
@@ -259,7 +259,7 @@ class _Compiler:
         return made(right.sql)
 
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
-        """Both sides of a comparison: a parameter must have the other side's kind, texts may name units or classes."""
+        """Compile both sides of a comparison. Parameters take the other side's kind; texts may name a unit or class."""
         if _is_bound(left) and not _is_bound(right):
             known = self.value(right)
             return self._as(known, left), known
@@ -267,7 +267,7 @@ class _Compiler:
         return first, self._as(first, right)
 
     def _as(self, like: Value, expr: syntax.Expr) -> Value:
-        """A value that is compared with another one."""
+        """Compile a value that is compared with another one."""
         expected = None
         if not isinstance(expr, syntax.Param) or not self.params.is_list(expr.name):
             expected = "double" if like.kind == "unit" else like.kind
@@ -343,7 +343,7 @@ class _Compiler:
         return functions.call(expr.name, [self.value(arg) for arg in expr.args])
 
     def _of_collection(self, name: str, path: syntax.Path) -> Value:
-        """index(ws), minIndex(ws), size(p.wells), ..."""
+        """Compile a function of a collection: index(ws), minIndex(ws), size(p.wells), ..."""
         value = self.value(path)
         if name == "size":
             return self.scope.size(self._collection(path))
@@ -371,7 +371,7 @@ class _Compiler:
 
 
 def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
-    """As PostgreSQL orders: nulls last, or first where the order is descending."""
+    """Order as PostgreSQL does: nulls last, or first if the order is descending."""
     if descending:
         return value.sql.desc().nulls_first() if value.nullable else value.sql.desc()
     return value.sql.asc().nulls_last() if value.nullable else value.sql.asc()
@@ -382,7 +382,7 @@ def _is_bound(expr: syntax.Expr) -> bool:
 
 
 def _check_comparable(left: Value, right: Value, expr: syntax.Binary) -> None:
-    """PostgreSQL compares no text with a number, and an entity with nothing but its like or an id."""
+    """Refuse comparisons that PostgreSQL refuses: of text with numbers, and of entities with anything but ids."""
     kinds = {left.kind, right.kind}
     if "collection" in kinds or "permissions" in kinds:
         raise query_error("a collection or permissions can't be compared")

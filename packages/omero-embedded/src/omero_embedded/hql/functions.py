@@ -1,4 +1,4 @@
-"""The functions that HQL knows, by what they do in SQLite."""
+"""The functions of HQL, in terms of SQLite."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def cast(value: Value, name: str) -> Value:
 
 
 def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
-    """count, sum, avg, min, max; no value means `count(*)`."""
+    """Compile count, sum, avg, min or max; without a value it is `count(*)`."""
     if value is None:
         return Value(sa.func.count(), "long")
     sql = sa.distinct(value.sql) if distinct else value.sql
@@ -55,7 +55,7 @@ def call(name: str, args: list[Value]) -> Value:
 
 
 def concat(*values: Value) -> Value:
-    """Joined texts; null if one is null."""
+    """Concatenate texts; null if one of them is null."""
     first, *others = (value.sql if value.kind == "text" else sa.cast(value.sql, sa.Text) for value in values)
     for other in others:
         first = first.concat(other)
@@ -63,7 +63,7 @@ def concat(*values: Value) -> Value:
 
 
 def _plain(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[..., Value]:
-    """A function that SQLite has, too, with results of one kind."""
+    """A function that SQLite has too, with results of one kind."""
     def made(*args: Value) -> Value:
         if not least <= len(args) <= most:
             raise TypeError
@@ -121,7 +121,7 @@ def _greatest(function: str) -> Callable[..., Value]:
 
 
 def _extract(form: str) -> Callable[..., Value]:
-    """A part of a time as a whole number (`extract(year from x)`), in UTC."""
+    """Compile `extract(year from x)`: a part of a time in UTC, as an integer."""
     def made(value: Value) -> Value:
         if value.kind != "time":
             raise usage_error("extract() takes a time, as in extract(year from x.time)")

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses about aggregates and `distinct`, and SQLite lets pass."""
+"""Aggregates and `distinct` that SQLite accepts and PostgreSQL refuses."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +50,7 @@ def check_distinct(order: Iterable[sa.ColumnElement], selected: Sequence[sa.Colu
 def _is_aggregate(one: sa.ClauseElement) -> bool:
     if not isinstance(one, sa.sql.functions.FunctionElement) or getattr(one, "name", "") not in AGGREGATES:
         return False
-    return len(one.clauses) < 2  # max and min of several values are no aggregates
+    return len(one.clauses) < 2  # max and min of several values are not aggregates
 
 
 def _has_aggregate(one: sa.ClauseElement) -> bool:
@@ -60,7 +60,7 @@ def _has_aggregate(one: sa.ClauseElement) -> bool:
 
 
 def _bare_columns(one: sa.ClauseElement, groups: Sequence[sa.ColumnElement]) -> Iterator[sa.Column]:
-    """The columns of an expression that are in no aggregate and in no expression that is grouped by."""
+    """The columns of an expression outside aggregates and outside the expressions of the group by clause."""
     if isinstance(one, sa.SelectBase | sa.ScalarSelect | sa.Exists) or _is_aggregate(one):
         return
     if isinstance(one, sa.ColumnElement) and any(one.compare(group) for group in groups):

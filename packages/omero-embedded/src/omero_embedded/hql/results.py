@@ -1,4 +1,4 @@
-"""A query's rows, read as OMERO hands them out: objects for IQuery's find methods, rtypes for projections."""
+"""The rows of a query as OMERO returns them: objects for the find methods of IQuery, rtypes for projections."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Results:
         return connection.execute(statement).all()
 
     def objects(self) -> list[IObject]:
-        """The entities of a query that selects one."""
+        """Return the objects of a query that selects one entity."""
         if not self.plan.selects_entity:
             if not self.rows:
                 return []
@@ -55,7 +55,7 @@ class Results:
         return [known.get(row[0]) for row in self._unique_rows()]
 
     def projected(self) -> list[list[omero.RType | None]]:
-        """The rows of any query; a single column that is null gives an empty row."""
+        """Return the rows of any query. As in OMERO, a row whose single column is null is empty."""
         self._load()
         readers = [self._reader(column) for column in self.plan.columns]
         rows = self._unique_rows()
@@ -69,7 +69,7 @@ class Results:
 
     @property
     def _root(self) -> int | None:
-        """The column of the root's id, where the roots are to be unique."""
+        """The column of the root's id, if each root is returned once."""
         return 0 if self.plan.fetches_collection and self.plan.selects_entity else None
 
     def _unique_rows(self) -> list[Sequence]:
@@ -81,7 +81,7 @@ class Results:
     # -- objects ------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """Load every entity of the rows, each class in a few statements, then put fetched collections in place."""
+        """Load every entity of the rows, with few statements for each class, then set the fetched collections."""
         self._objects: dict[Node, dict[int, IObject]] = {}
         for node in self.plan.nodes:
             ids = (row[node.start] for row in self.rows)
@@ -92,7 +92,7 @@ class Results:
                 self._fill(node)
 
     def _fill(self, node: Node) -> None:
-        """A fetched collection: its elements in the order of the rows."""
+        """Set a fetched collection, with its elements in the order of the rows."""
         assert node.field is not None and node.owner is not None
         collections: dict[int, dict[int, int | None]] = {}
         for row in self.rows:
@@ -112,7 +112,7 @@ class Results:
     # -- cells --------------------------------------------------------------------------------------------------
 
     def _reader(self, column: Column) -> Reader:
-        """How a column's cells are read."""
+        """Return a function that reads the cells of a column."""
         value, start = column.value, column.start
         kind = value.kind
         if kind == "entity":
@@ -131,7 +131,7 @@ class Results:
         return read
 
     def _converted(self, kind: str) -> Mapping:
-        """What the cells of a kind become, by value."""
+        """Return a function from the values of a kind to what the answer holds."""
         own: dict[str, Callable] = {
             "class": _discriminator, "java": _java, "symbol": rstring, "double": lambda x: rdouble(float(x)),
             "bool": lambda x: rbool(bool(x)), "strings": _text_list, "bytes": lambda x: rstring(x.hex())}
@@ -162,7 +162,7 @@ class Results:
 
 
 class _Converted(dict):
-    """Calls a converter for every value, known ones too: some, as lists, can't be keys."""
+    """Calls a converter for every value without a cache, because values such as lists can't be keys."""
 
     def __init__(self, convert: Callable):
         super().__init__()
@@ -212,7 +212,7 @@ def _text_list(values: list) -> omero.RType:
 
 
 def _guess(value) -> omero.RType:
-    """The rtype of a cell whose kind the query doesn't tell."""
+    """The rtype of a cell whose kind is not known from the query."""
     if isinstance(value, bool):
         return rbool(value)
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The from clause of a query: its aliases, its joins, and the joins that dotted paths make by themselves."""
+"""The from clause of a query: its aliases, its joins, and the implicit joins of dotted paths."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
 
 
 class Scope:
-    """A from clause; a subquery's one knows the one around it."""
+    """A from clause. The scope of a subquery has that of the outer query as its parent."""
 
     def __init__(self, schema: Schema, ctx: Context, parent: Scope | None = None):
         self.schema = schema
@@ -24,12 +24,12 @@ class Scope:
         self.explicit: list[Source] = []
         self.conditions: list[sa.ColumnElement[bool]] = []
         self.tables: sa.FromClause | None = None
-        self._uses: dict[str, int] = parent._uses if parent else {}  # how often each table is in the whole query
+        self._uses: dict[str, int] = parent._uses if parent else {}  # how often each table occurs in the whole query
 
-    # -- what the from clause says ------------------------------------------------------------------------------
+    # -- the from clause as written ------------------------------------------------------------------------------
 
     def add_root(self, root: syntax.Root) -> None:
-        """An entity; or a collection of an alias, in a subquery."""
+        """Add an entity or, in a subquery, a collection of an alias."""
         owner = self._alias(root.path.names[0])
         if owner is not None:
             field, owner = self._end(owner, root.path.names[1:], root.path)
@@ -46,7 +46,7 @@ class Scope:
         self._name(source, root.alias)
 
     def add_join(self, join: syntax.Join, condition: Callable[[syntax.Expr], sa.ColumnElement[bool]]) -> None:
-        """A join by a path; condition compiles its `with`."""
+        """Add a join by a path; `condition` compiles its `with` clause."""
         owner = self._alias(join.path.names[0])
         names = join.path.names[1:]
         if owner is None:
@@ -75,7 +75,7 @@ class Scope:
         self.aliases[alias] = source
 
     def _end(self, owner: Source, names: tuple[str, ...], path: syntax.Path) -> tuple[Field, Source]:
-        """The last step of a path to join, and what it starts from."""
+        """Return the last step of a path to join, and the source that it starts from."""
         *steps, last = _steps(names)
         for step in steps:
             owner = self._step(owner, step, path)
@@ -107,7 +107,7 @@ class Scope:
         return sa.and_(link, *(self._restrictions(source, joined=True) if source.entity else ()))
 
     def _restrictions(self, source: Source, joined: bool = False) -> list[sa.ColumnElement[bool]]:
-        """A row must be visible, and of the class that was asked for."""
+        """The conditions that a row is visible, and of the class that the query names."""
         entity = source.entity
         assert entity is not None
         found = [self.ctx.visible(entity, source.table)]
@@ -116,7 +116,7 @@ class Scope:
         return [one for one in found if one is not None]
 
     def _alias_of(self, table: sa.Table) -> sa.FromClause:
-        """A table under a name that is new in this query."""
+        """Return a table under a name that is new in this query."""
         self._uses[table.name] = number = self._uses.get(table.name, 0) + 1
         return _numbered(table, number)
 
@@ -126,7 +126,7 @@ class Scope:
     # -- paths --------------------------------------------------------------------------------------------------
 
     def entity(self, name: str) -> Entity | None:
-        """The class of `Plate` or `ome.model.screen.Plate`."""
+        """Find the entity of `Plate` or `ome.model.screen.Plate`."""
         found = self.schema.entities.get(name.rpartition(".")[2])
         return found if found is not None and name in (found.name, found.java) else None
 
@@ -141,7 +141,7 @@ class Scope:
         return next((scope.aliases[name] for scope in self.chain() if name in scope.aliases), None)
 
     def _naked(self, name: str) -> Source | None:
-        """The only source of a from clause, where it has a property of that name."""
+        """Find the only source of a from clause, if it has a property of this name."""
         for scope in self.chain():
             if len(scope.explicit) == 1:
                 source = scope.explicit[0]
@@ -150,7 +150,7 @@ class Scope:
         return None
 
     def value(self, path: syntax.Path) -> Value:
-        """A path in an expression. Many-to-one ends on the way are joined, `x.ref` and `x.ref.id` need no join."""
+        """Compile a path in an expression. References on the way are joined; `x.ref` and `x.ref.id` need no join."""
         source, names = self._alias(path.names[0]), path.names[1:]
         if source is None:
             source, names = self._naked(path.names[0]), path.names
@@ -169,7 +169,7 @@ class Scope:
         return self._last(source, steps, path)
 
     def joined(self, value: Value) -> Value:
-        """An entity that was reached by its id alone, now joined (a select shows it, and so drops rows without)."""
+        """Join an entity that was reached by its id alone, because a select drops the rows without it."""
         if value.kind == "collection":
             assert value.source is not None and value.field is not None
             source = self._implicit(value.source, value.field)
@@ -179,7 +179,7 @@ class Scope:
         return self._implicit(value.source, value.field).value()
 
     def _continues(self, source: Source, steps: list[str]) -> bool:
-        """Whether the next step is a many-to-one end from which more than its id is wanted."""
+        """Whether the next step is a reference, and the path needs more of it than the id."""
         field = _find_field(source, steps[0])
         return field is not None and field.kind == "ref" and steps[1:] != ["id"]
 
@@ -190,7 +190,7 @@ class Scope:
         return self._implicit(source, field)
 
     def _implicit(self, owner: Source, field: Field) -> Source:
-        """An inner join that a path makes; the same one for all paths that start so."""
+        """The inner join that a path implies, shared by all paths that start the same way."""
         found = owner.joins.get(field.name)
         if found is not None and any(found.scope is scope for scope in self.chain()):
             return found
@@ -210,7 +210,7 @@ class Scope:
         return found
 
     def _last(self, source: Source, steps: list[str], path: syntax.Path) -> Value:
-        """The value at the end of a path: at most one step, or one step and a part of it."""
+        """Compile the end of a path: one step, or one step and a part of it."""
         name, part = steps[0], steps[1:]
         entity = source.entity
         assert entity is not None
@@ -244,7 +244,7 @@ class Scope:
         return Value(column_of(self.ctx, source.entity, source.table, field.name), field.kind)
 
     def _of_part(self, source: Source, names: tuple[str, ...], path: syntax.Path) -> Value:
-        """A property of a map's entry or of a unit."""
+        """Compile a property of a map's entry or of a unit."""
         if source.unit is not None:
             return self._unit_part(source.unit, list(names), path)
         if names not in (("name",), ("value",)):
@@ -267,12 +267,12 @@ class Scope:
         return Value(columns._owner, "permissions", more=(columns._group, own, columns.id))
 
     def size(self, collection: Value) -> Value:
-        """How many elements a collection has."""
+        """Compile the number of elements of a collection."""
         elements = self.elements(collection, sa.func.count())
         return Value(elements.scalar_subquery(), "int")
 
     def elements(self, collection: Value, column: sa.ColumnElement | None = None) -> sa.Select:
-        """A subquery on the elements of a collection: their ids, or what column says (`index` for their index)."""
+        """Make a subquery on the elements of a collection: of their ids, or of another column."""
         assert collection.source is not None and collection.field is not None
         source = self._joined(collection.source, collection.field)
         if column is None:
@@ -281,7 +281,7 @@ class Scope:
         return statement.correlate_except(source.table)
 
     def element_index(self, collection: Value, function) -> Value:
-        """The least or greatest index of a list."""
+        """Compile the smallest or largest index of a list."""
         assert collection.source is not None and collection.field is not None
         source = self._joined(collection.source, collection.field)
         if source.index is None:
@@ -292,14 +292,14 @@ class Scope:
 
 @cache
 def _numbered(table: sa.Table, number: int) -> sa.FromClause:
-    """The n-th alias of a table; made once, as SQLAlchemy copies every column for it."""
+    """The n-th alias of a table. It is cached, because SQLAlchemy copies every column for it."""
     made = table.alias(f"{table.name}_{number}")
     assert made.c is not None
     return made
 
 
 def _find_field(source: Source, name: str) -> Field | None:
-    """A property of an alias, the ends of its details included (`details.owner`)."""
+    """Find a property of an alias; it may be a reference in its details, such as `details.owner`."""
     if source.entity is None:
         return None
     end = name.removeprefix("details.")
@@ -309,7 +309,7 @@ def _find_field(source: Source, name: str) -> Field | None:
 
 
 def _steps(names: tuple[str, ...]) -> list[str]:
-    """The parts of a path, with `details` and what follows it as one step."""
+    """Split a path into steps; `details` and what follows it are one step."""
     steps: list[str] = []
     for name in names:
         if steps and steps[-1] == "details":

@@ -13,7 +13,7 @@ from omero_embedded.errors import refuse
 
 
 class Expr:
-    """Anything that has a value, conditions included."""
+    """Anything that has a value, including conditions."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class IsEmpty(Expr):
 
 @dataclass(frozen=True)
 class In(Expr):
-    """`x in (...)`: values (a list parameter among them counts as its elements) or a subquery."""
+    """`x in (...)`: values or a subquery. A parameter that is a list stands for its elements."""
 
     value: Expr
     values: tuple[Expr, ...]
@@ -140,14 +140,14 @@ class Member(Expr):
 
 @dataclass(frozen=True)
 class Elements(Expr):
-    """`elements(p.wells)`, where a subquery may stand"""
+    """`elements(p.wells)`, in the place of a subquery"""
 
     collection: Path
 
 
 @dataclass(frozen=True)
 class Case(Expr):
-    """Both kinds of `case`; a simple one has its conditions as comparisons."""
+    """Both kinds of `case`. The conditions of a simple one are comparisons."""
 
     whens: tuple[tuple[Expr, Expr], ...]
     otherwise: Expr | None
@@ -155,7 +155,7 @@ class Case(Expr):
 
 @dataclass(frozen=True)
 class Subquery(Expr):
-    """`(select ...)`, with `all` or `any` before it maybe."""
+    """`(select ...)`, possibly after `all` or `any`."""
 
     query: Query
     quantifier: str | None = None
@@ -187,7 +187,7 @@ class Select:
 
 @dataclass(frozen=True)
 class Root:
-    """One entity of the from clause (in a subquery a collection of an outer alias, too)."""
+    """One entity of the from clause or, in a subquery, a collection of an outer alias."""
 
     path: Path
     alias: str | None
@@ -251,16 +251,16 @@ def _parser() -> Lark:
 
 
 class _Word(str):
-    """A keyword of the grammar that a rule wants to know about (`not`, `distinct`, `fetch`, ...)."""
+    """A keyword that a rule has to know about: `not`, `distinct`, `fetch`, ..."""
 
 
 class _Where(tuple):
-    """Clauses of a query, told apart by their name."""
+    """A clause of a query, with its name."""
 
 
 @v_args(inline=True)
 class _ToSyntax(Transformer):
-    """Turns Lark's tree into the classes above, from the leaves up."""
+    """Converts Lark's tree to the classes above, from the leaves up."""
 
     def other_statement(self, *_):
         return None
@@ -448,7 +448,7 @@ class _ToSyntax(Transformer):
         return Literal(False, "bool")
 
     def __default__(self, data, children, meta):
-        return _Word(data)  # a rule that is nothing but a keyword
+        return _Word(data)  # a rule that is only a keyword
 
 
 def _negate(condition: Expr, negated: tuple) -> Expr:

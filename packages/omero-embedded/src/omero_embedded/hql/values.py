@@ -31,7 +31,7 @@ DISCRIMINATORS = {
 
 @dataclass(frozen=True)
 class Value:
-    """An expression, compiled.
+    """A compiled expression.
 
     kind : a kind of a field (int, long, double, text, bool, time, strings, bytes), or
         "entity" (sql is its id), "collection" (a path that ends in one: source has it), "unit" (sql and unit),
@@ -72,7 +72,7 @@ class Source:
     index: sa.ColumnElement | None = None
     fetched: bool = False
     unit: Value | None = None
-    joins: dict[str, Source] = made_field(default_factory=dict)  # many-to-one ends joined by paths
+    joins: dict[str, Source] = made_field(default_factory=dict)  # references that paths have joined
 
     def value(self) -> Value:
         """The alias itself, as an expression."""
@@ -95,14 +95,14 @@ def usage_error(message: str) -> omero.ServerError:
 
 
 def constant(value, kind: str) -> Value:
-    """A literal or a parameter, as a bound value."""
+    """Compile a literal or a parameter to a bound value."""
     if value is None:
         return Value(sa.null(), "unknown")
     return Value(sa.literal(value, {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}[kind]), kind)
 
 
 def common_kind(values: list[Value]) -> Value:
-    """Of several alternatives (case, coalesce) the one whose kind they all have: the widest number, or the first."""
+    """Of the alternatives of case or coalesce, return one with their common kind: the widest number, or the first."""
     known = [value for value in values if value.kind != "unknown"] or values
     if all(value.kind in NUMBERS for value in known):
         return max(known, key=lambda value: NUMBERS.index(value.kind))
@@ -110,7 +110,7 @@ def common_kind(values: list[Value]) -> Value:
 
 
 class Params:
-    """The parameters of a call, with OMERO's strictness."""
+    """The parameters of a call, checked as strictly as OMERO does."""
 
     def __init__(self, values: dict | None):
         self._values = values or {}
@@ -127,7 +127,7 @@ class Params:
         return isinstance(self._get(name), omero.RCollection)
 
     def one(self, name: str, expected: str | None = None) -> Value:
-        """A parameter's value; expected is the kind of what it is compared with, where that is known."""
+        """Return the value of a parameter; `expected` is the kind of what it is compared with, if known."""
         value = self._get(name)
         if isinstance(value, omero.RCollection):
             elements = value.val or []
@@ -159,11 +159,11 @@ class Params:
 
 
 def unit_name(unit_class: str, text: str) -> str:
-    """The name of a unit, of its symbol or its name: `µm` -> `MICROMETER`."""
+    """Return the name of a unit from its symbol or name: `µm` -> `MICROMETER`."""
     symbols = getattr(omero.model, unit_class + "I").SYMBOLS
     return next((name for name, symbol in symbols.items() if symbol == text), text)
 
 
 def class_name(text: str) -> str:
-    """The class's name for a discriminator."""
+    """Return the name of the class with a discriminator."""
     return next((name for name, value in DISCRIMINATORS.items() if value == text), text)

@@ -64,7 +64,7 @@ class Endpoint:
 
 
 def _certificate(folder: Path) -> Path:
-    """The self-signed certificate with its key, made at the first start; it names this machine and loopback."""
+    """Return the file of a self-signed certificate with its key. It is made at the first start, for this machine."""
     path = folder / "server.pem"
     if not path.exists():
         partial = folder / "server.pem.new"
@@ -99,13 +99,13 @@ EXPECTED = {"CloseConnectionException", "ConnectionLostException", "ConnectionTi
 
 
 class _Log(Ice.Logger):
-    """Ice's own messages go where the server's go."""
+    """Sends Ice's messages to the log of the server."""
 
     def print(self, message):
         log.info(message)
 
     def trace(self, category, message):
-        """Of what goes on in the network, what was refused: a connection that ended because of what came over it."""
+        """Log connections that ended because of bad data; Ice reports them among all events of the network."""
         remote, reason = (re.search(pattern, message, re.S) for pattern in (REMOTE, REASON))
         if reason and reason[1] not in EXPECTED:
             log.warning("refused a connection from %s: %s: %s", remote[1] if remote else "?", reason[1],
@@ -128,10 +128,10 @@ def _communicator(certificate: Path) -> Ice.Communicator:
     properties = Ice.createProperties()
     for key, value in {
             "Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.CertFile": str(certificate), "IceSSL.VerifyPeer": "0",
-            "Ice.MessageSizeMax": str(omero.constants.MESSAGESIZEMAX),  # KB, as the clients
+            "Ice.MessageSizeMax": str(omero.constants.MESSAGESIZEMAX),  # KB, the same as for clients
             "Ice.ThreadPool.Server.Size": "8", "Ice.ThreadPool.Server.SizeMax": "128",
             "Ice.ThreadPool.Server.SizeWarn": "0", "Ice.ACM.Server.Timeout": str(CONNECTION_TIMEOUT),
-            "Ice.ACM.Server.Close": "4",  # close what shows no sign of life, whatever it was doing
+            "Ice.ACM.Server.Close": "4",  # close connections without a sign of life, even during a call
             "Ice.CacheMessageBuffers": "0", "Ice.Warn.Connections": "0", "Ice.Warn.Dispatch": "1",
             "Ice.Trace.Network": "2"}.items():  # see _Log.trace
         properties.setProperty(key, value)

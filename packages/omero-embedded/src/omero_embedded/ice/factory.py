@@ -42,7 +42,7 @@ class ServiceFactory(omero.api.ServiceFactory):
         if name not in offered():
             raise refuse(omero.ApiUsageException, f"There is no service named {name}.")
         made = self.client.service(offered()[name], is_stateful(offered()[name]))
-        return omero.api.StatefulServiceInterfacePrx.uncheckedCast(made)  # as declared, stateless ones too
+        return omero.api.StatefulServiceInterfacePrx.uncheckedCast(made)  # as the interface declares
 
     def sharedResources(self, current=None):
         return self.getByName("omero.grid.SharedResources", current)
@@ -70,7 +70,7 @@ class ServiceFactory(omero.api.ServiceFactory):
         return proxy is None or proxy.ice_getIdentity().name in self.activeServices()
 
     def keepAllAlive(self, proxies, current=None):
-        """Bit i is set where proxy i is not alive."""
+        """Return a number whose bit i is set if proxy i is not alive."""
         self.session.touch()
         return sum(1 << i for i, proxy in enumerate(proxies) if not self.keepAlive(proxy, current))
 
@@ -100,10 +100,10 @@ class ServiceFactory(omero.api.ServiceFactory):
         self.session.by_password = True
 
     def setCallback(self, callback, current=None):
-        """Clients offer to be told of the session's end; the next call tells them."""
+        """Do nothing: clients learn from their next call that the session has ended."""
 
     def subscribe(self, topic, proxy, current=None):
-        """There are no topics."""
+        """Do nothing: there are no topics."""
 
     def closeOnDestroy(self, current=None):
         self.client.closes_session = True

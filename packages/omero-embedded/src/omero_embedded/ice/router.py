@@ -1,4 +1,4 @@
-"""The Glacier2 router that OMERO's clients talk to first: logs them in, and notices when they go."""
+"""The Glacier2 router that clients connect to: it logs them in, and notices when they disappear."""
 from __future__ import annotations
 
 import logging
@@ -20,7 +20,7 @@ IDENTITY = Ice.Identity("router", "OMERO.Glacier2")
 
 
 class _Watch(Ice.ConnectionCallback):
-    """Tells the router that a connection is gone: closed, or its client killed."""
+    """Tells the router that a connection was closed, or that its client was killed."""
 
     def __init__(self, router: Router, key: str):
         self.router, self.key = router, key
@@ -37,7 +37,7 @@ class Router(Glacier2.Router):
 
     def __init__(self, clients: Clients):
         self.clients, self.sessions = clients, clients.kernel.sessions
-        self._clients: dict[str, Client | None] = {}  # by connection; None while the login is going on
+        self._clients: dict[str, Client | None] = {}  # by connection; None during the login
         self._lock = threading.Lock()
 
     def createSession_async(self, cb, name, password, current=None):
@@ -73,7 +73,7 @@ class Router(Glacier2.Router):
         return proxy
 
     def gone(self, key: str) -> bool:
-        """A connection or its session has ended; whether there was one."""
+        """Let go of the client of a connection that has ended; return whether there was one."""
         with self._lock:
             client = self._clients.pop(key, None)
         if client is not None:
@@ -102,7 +102,7 @@ class Router(Glacier2.Router):
         return "client-" + str(uuids.uuid5(uuids.NAMESPACE_OID, current.con.toString()))
 
     def getClientProxy(self, current=None):
-        return None  # clients go on using the router's own endpoints
+        return None  # clients keep using the router's own endpoints
 
     def getServerProxy(self, current=None):
         return current.adapter.createProxy(Ice.Identity("server", "OMERO.Glacier2"))

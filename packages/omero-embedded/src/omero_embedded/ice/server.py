@@ -99,10 +99,10 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
     int
         The exit status: 0 after a stop, 1 if it could not start (a sentence on stderr says why).
     """
-    # Blocked in all threads and waited for by this one: a handler's flag may be set just before a wait, and be missed.
+    # The signals are blocked in all threads, and this one waits for them. A handler could run just before the wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection or an open store is a file each
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection and every open store is a file
     server = None
     try:
         server = Server(data)
@@ -117,7 +117,7 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
         return 1
     print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
     signal.sigwait(STOP_SIGNALS)
-    # What was acknowledged is in the files already, so calls that go on for longer need not be waited for.
+    # Acknowledged writes are in the files already, so there is no need to wait for calls that take longer.
     last = threading.Timer(STOP_TIMEOUT, os._exit, [0])
     last.daemon = True
     last.start()
@@ -126,7 +126,7 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
 
 
 def _root_password(store: Store, password_file: Path | None) -> str:
-    """Set root's password where a file gives one, or where there is none yet; says where it can be found."""
+    """Set root's password from a file, or make one if there is none; return where it can be found, in words."""
     own = store.folder / "root-password"
     with store.read() as connection:
         is_set = has_password(connection, ROOT)

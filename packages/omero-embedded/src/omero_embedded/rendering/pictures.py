@@ -1,4 +1,4 @@
-"""Planes as pictures, the way OMERO renders them: windows, curves and colours of the channels, and two models.
+"""Planes as pictures, as OMERO renders them: windows, curves and colours of channels, and two color models.
 
 A value v of a channel with the window from s to e becomes q = 255 * (f(x) - f(0)) / (f(1) - f(0)) with
 x = (v - s) / (e - s) clipped to [0, 1] and f the channel's family (linear: x; polynomial: x^k; exponential: exp(x^k);
@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 RGB, GREYSCALE = "rgb", "greyscale"
-DEPTH = 255  # of the codomain: a byte a colour
+DEPTH = 255  # of the codomain: one byte per color
 DTYPES = {"bit": ">u1", "int8": ">i1", "int16": ">i2", "int32": ">i4", "uint8": ">u1", "uint16": ">u2",
-          "uint32": ">u4", "float": ">f4", "double": ">f8"}  # as they lie in the file
+          "uint32": ">u4", "float": ">f4", "double": ">f8"}  # in the byte order of the files
 RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
-ACTIVE_AT_FIRST = 3  # so many channels are switched on by default
-MAX_COLOURED = 10  # an image of that many channels or more is grey by default
+ACTIVE_AT_FIRST = 3  # the number of channels that are active by default
+MAX_COLOURED = 10  # an image with this many channels or more is gray by default
 
 
 @dataclass
@@ -35,12 +35,12 @@ class ChannelSettings:
     coefficient: float = 1.0
     noise_reduction: bool = False
     inverted: bool = False
-    lookup_table: str | None = None  # kept for clients; rendering uses the colour
+    lookup_table: str | None = None  # stored for clients; rendering uses the color
 
     def quantize(self, plane: np.ndarray) -> np.ndarray:
-        """Values of any type as float32 from 0 to 255."""
+        """Map values of any type to float32 from 0 to 255."""
         width = self.end - self.start
-        # a window of no width is a threshold
+        # a window without width is a threshold
         scaled = (plane.astype(np.float32) - np.float32(self.start)) / np.float32(width if width else 1e-6)
         curved = _curve(self.family, self.coefficient, np.clip(scaled, 0, 1))
         return DEPTH * (1 - curved if self.inverted else curved)
@@ -59,10 +59,10 @@ class Settings:
     resolution: int = DEPTH
     compression: float = 1.0
     owner: int | None = None
-    id: int | None = field(default=None)  # of the RenderingDef, None while there is none
+    id: int | None = field(default=None)  # of the RenderingDef; None if there is none yet
 
     def shown(self) -> list[int]:
-        """The channels that matter to the picture."""
+        """The channels that contribute to the picture."""
         active = [index for index, channel in enumerate(self.channels) if channel.active]
         return active[:1] if self.model == GREYSCALE else active
 
@@ -100,7 +100,7 @@ def render(settings: Settings, planes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def project(stack: np.ndarray, how: str) -> np.ndarray:
-    """(Z, Y, X) as (Y, X): `maximum`, `mean` or `sum` (cut off at the type's end)."""
+    """Project (Z, Y, X) to (Y, X) by `maximum`, `mean` or `sum`, which is clipped to the range of the type."""
     if how == "maximum":
         return stack.max(axis=0)
     total = stack.astype(np.float64)
@@ -108,26 +108,26 @@ def project(stack: np.ndarray, how: str) -> np.ndarray:
 
 
 def jpeg(picture: np.ndarray, quality: float) -> bytes:
-    """A picture as a JPEG; quality from 0 to 1."""
+    """Encode a picture as JPEG, with a quality from 0 to 1."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=max(1, min(100, round(quality * 100))))
     return file.getvalue()
 
 
 def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture at exactly this size."""
+    """Resize a picture to exactly this size."""
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def packed(picture: np.ndarray) -> list[int]:
-    """The pixels as signed 32 bit ints, alpha (opaque), red, green, blue from the highest byte down."""
+    """Pack pixels into signed 32 bit integers: alpha (opaque), red, green, blue from the highest byte down."""
     wide = picture.astype(np.uint32)
     whole = np.uint32(0xFF000000) | wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return whole.astype(np.uint32).view(np.int32).ravel().tolist()
 
 
 def type_range(kind: str) -> tuple[float, float]:
-    """The smallest and the largest value that a pixels type has; floating point types are shown from 0 to 1."""
+    """The smallest and the largest value of a pixels type; 0 and 1 for floating point types."""
     dtype = np.dtype(DTYPES.get(kind, ">f4"))
     if kind == "bit" or dtype.kind == "f":
         return 0.0, 1.0
@@ -136,7 +136,7 @@ def type_range(kind: str) -> tuple[float, float]:
 
 
 def emission_colour(wavelength: float) -> tuple[int, int, int, int]:
-    """The colour of a channel that emits at a wavelength in nm."""
+    """The color of a channel from its emission wavelength in nm."""
     return BLUE if wavelength <= 500 else GREEN if wavelength <= 600 else RED
 
 

@@ -1,4 +1,4 @@
-"""Rendering settings in the database: of a user for some pixels, as RenderingDef with its ChannelBindings."""
+"""Rendering settings in the database: each user's for some pixels, as a RenderingDef with its ChannelBindings."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ NANOMETRES = {"NANOMETER": 1.0, "MICROMETER": 1e3, "ANGSTROM": 0.1, "MILLIMETER"
 
 @dataclass(frozen=True)
 class Source:
-    """Pixels that are to be shown: what is known of them, and their bytes."""
+    """The pixels of an image to render: their metadata and their values."""
 
     id: int
     path: Path
@@ -46,11 +46,11 @@ class Source:
     statistics: list[tuple[float, float] | None]  # smallest and largest value of each channel
 
     def plane(self, z: int, c: int, t: int) -> np.ndarray:
-        """(Y, X); zeros where nothing is written."""
+        """Read a plane (Y, X); parts that were never written are 0."""
         return self._read(z, 1, c, t)[0]
 
     def stack(self, c: int, t: int) -> np.ndarray:
-        """(Z, Y, X) of a channel."""
+        """Read a stack (Z, Y, X) of a channel."""
         return self._read(0, self.shape[2], c, t)
 
     def _read(self, z: int, count: int, c: int, t: int) -> np.ndarray:
@@ -67,12 +67,12 @@ class Source:
         return found.reshape(count, height, width)
 
     def picture(self, settings: Settings, z: int, t: int) -> np.ndarray:
-        """(Y, X, 3), uint8."""
+        """Render a plane as (Y, X, 3), uint8."""
         planes = [self.plane(z, c, t) for c in settings.shown()]
         return render(settings, planes) if planes else self._black()
 
     def projection(self, settings: Settings, how: str, t: int, start: int, end: int, step: int) -> np.ndarray:
-        """(Y, X, 3), uint8: of sections start to end, both included."""
+        """Render a projection of the sections `start` to `end`, inclusive, as (Y, X, 3), uint8."""
         if not 0 <= start <= end < self.shape[2] or step < 1:
             raise refuse(omero.ApiUsageException, f"There are no sections {start} to {end} in steps of {step}.")
         planes = [project(self.stack(c, t)[start:end + 1:step], how) for c in settings.shown()]
@@ -82,7 +82,7 @@ class Source:
         return np.zeros((*self.shape[3:], 3), np.uint8)
 
     def defaults(self) -> Settings:
-        """OMERO's settings for pixels that nobody has set."""
+        """Return OMERO's default settings."""
         depth, count = self.shape[2], self.shape[1]
         z = depth // 2
         channels = []
@@ -93,14 +93,14 @@ class Source:
         return Settings(z, 0, RGB if 1 < count < MAX_COLOURED else GREYSCALE, channels)
 
     def _range(self, z: int, c: int) -> tuple[float, float]:
-        """The window of a channel without statistics: what its first picture shows, or all that its type has."""
+        """The window of a channel without statistics: the range of its first plane, or that of its type."""
         plane = self.plane(z, c, 0)
         low, high = float(plane.min()), float(plane.max())
         return (low, high) if np.isfinite((low, high)).all() and low < high else type_range(self.kind)
 
 
 def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: int) -> Source:
-    """Pixels that the caller may see; ValidationException where there are none."""
+    """Load pixels that the caller may see; raise a ValidationException if there are none."""
     known = schema()
     table, kinds = known["Pixels"].table, known["PixelsType"].table
     row = connection.execute(sa.select(table, kinds.c.value.label("kind")).join(
@@ -124,7 +124,7 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
 
 
 def find_settings(connection: sa.Connection, source: Source, user: int) -> Settings | None:
-    """The newest settings of a user for pixels; else those of the pixels' owner."""
+    """Load the newest settings of a user for pixels, or else those of the pixels' owner."""
     table = schema()["RenderingDef"].table
     for owner in dict.fromkeys((user, source.owner)):
         oid = connection.execute(sa.select(table.c.id).where(
@@ -159,7 +159,7 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
 
 
 def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
-    """The settings with an id. ValidationException where the caller sees none such, or they are of other pixels."""
+    """Load settings by id; raise a ValidationException if the caller sees none, or they are for other pixels."""
     seen = Loader(connection, ctx).get(schema()["RenderingDef"], [oid])
     found = load_settings(connection, oid) if seen else None
     if found is None or len(found.channels) != source.shape[1]:
@@ -168,7 +168,7 @@ def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oi
 
 
 def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:
-    """Write settings as the caller's own: over those that have the id and are the caller's, else as new ones."""
+    """Save settings as the caller's own. They replace those with the same id if these are the caller's."""
     if ctx.is_critical(source.owner, source.group):
         raise refuse(omero.ReadOnlyGroupSecurityViolation, f"The pixels {source.id} are another user's in a private "
                      f"group: {ctx.user_name} may not keep settings for them.")
