@@ -9,8 +9,9 @@ import pandas as pd
 import yaml
 
 from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
+from openhcs_omero.analysis.profiles import make_profiles, write_profiles
 from openhcs_omero.analysis.screen import Answers, analyze
-from openhcs_omero.analysis.settings import read_settings
+from openhcs_omero.analysis.settings import normalized_name, read_settings
 from openhcs_omero.analysis.tables import read_tables, write_table
 from openhcs_omero.errors import ConfigError, OpenHCSError
 
@@ -44,8 +45,13 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     for name, made in answers.tables().items():
         write_table(made, folder / name)
+    if settings.profiles is not None:
+        columns = [normalized_name(feature, settings.profiles) for feature in answers.features]
+        profiles = make_profiles(answers.normalized, columns, answers.features, answers.map_columns)
+        write_profiles(profiles, folder / "profiles.parquet")
     write_report(answers, settings, folder / "report.html")
-    return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join([*answers.tables(), 'report.html'])}"]
+    files = [*answers.tables(), *(["profiles.parquet"] if settings.profiles else []), "report.html"]
+    return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join(files)}"]
 
 
 def read_config(path: Path) -> dict[str, Any]:

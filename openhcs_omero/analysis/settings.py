@@ -42,6 +42,7 @@ SCHEMA: dict[str, Any] = {
                 "dose_response": {
                     "type": "object", "additionalProperties": False, "required": ["feature"],
                     "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME}},
+                "profiles": _NAME,
                 "web": {"type": "string", "pattern": "^https?://"},
             },
         },
@@ -98,6 +99,8 @@ class Settings:
         The condition of the wells that no statistic uses.
     stop_below
         Column of quality.csv -> the least value that a plate needs for hits.
+    profiles
+        The normalization whose values are the profiles; None if no profiles are asked for.
     web
         Address of OMERO.web, for links.
     """
@@ -113,6 +116,7 @@ class Settings:
     dose: str = "concentration"
     exclude: str | None = None
     stop_below: dict[str, float] = field(default_factory=dict)
+    profiles: str | None = None
     web: str | None = None
 
     @property
@@ -156,8 +160,11 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         dose=(dose or {}).get("dose", "concentration"),
         exclude=qc.get("exclude"),
         stop_below=qc.get("stop_below", {}),
+        profiles=analysis.get("profiles"),
         web=analysis.get("web"),
     )
+    if settings.profiles is not None and settings.profiles not in normalizations:
+        raise ConfigError(f"analysis.profiles go by {settings.profiles}, which is not among analysis.normalise: add it")
     for response in settings.responses:
         if features is not None and response.feature not in features:
             raise ConfigError(f"{response.feature} is not among analysis.features: add it")
