@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent / "ice"
 HEADERS = HERE / "include"
 ICE = "zeroc-ice==3.6.5"
 OPTIMIZED = "-O2"  # CXXFLAGS replace Python's own flags; unoptimized, calls take twice the time
-CORE_SECONDS = 200  # what the build takes on one core
+CORE_SECONDS = 240  # what the build takes on one core
 PYBIND11 = "pybind11>=2.13,<4"  # compiles the files of one extension side by side, which setuptools doesn't
 IMPORT = "import Ice; raise SystemExit(not Ice.stringVersion().startswith('3.6.'))"
 
@@ -39,6 +39,9 @@ def install_ice(python: Path) -> None:
     if imports_ice(python):
         return
     site_packages = ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))")
+    if sys.version_info >= (3, 12):
+        # Ice's Python code uses new_module of the removed module `imp`, nothing else.
+        shutil.copy(HERE / "imp.py", site_packages)
     if copy_from_this_python(python, Path(site_packages)):
         say(f"took Ice from {sys.prefix}")
         return
@@ -52,9 +55,6 @@ def install_ice(python: Path) -> None:
                      f"as root, apt-get install {' '.join(wanted)}, then run this again")
         build_ice(python, cache)
         subprocess.run(pip, check=True)
-    if sys.version_info >= (3, 12):
-        # Ice's Python code uses new_module of the removed module `imp`, nothing else.
-        shutil.copy(HERE / "imp.py", site_packages)
     if not imports_ice(python):
         subprocess.run([python, "-c", "import Ice"])
         sys.exit("[setup] Ice was installed but can't be imported; the message above says why")
