@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The demo's plates in OMERO.web: an embedded server on the demo's data and OMERO.web beside it, on loopback only.
+"""Show the demo's plates in OMERO.web: an embedded server on the demo's data, and OMERO.web, both on loopback.
 
     .venv-web/bin/python envs/web.py start | stop      (make demo-web, make stop-web)
 
-`start` leaves both running and prints the address; where they run already it just prints it. Both end with `stop`. What
-they write lies in .demo/: the server's data, and OMERO.web's settings, logs, sessions and static files in .demo/web.
+`start` leaves both running and prints the address; if they are running already, it only prints the address. `stop` ends
+them. Their files are in .demo/: the server's data, and OMERO.web's settings, logs, sessions and static files in web/.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from omero_embedded.process import EmbeddedServer  # noqa: E402
 
 HOME = ROOT / ".demo"
 WEB_PORT = 4080
-PATIENCE = 90  # seconds to wait for either to be ready
+PATIENCE = 90  # seconds to wait for each of them
 
 
 def say(text: str) -> None:
@@ -34,7 +34,7 @@ def say(text: str) -> None:
 
 
 def configure(home: Path, omero_port: int) -> dict[str, str]:
-    """OMERO.web's settings and static files in a folder; the environment that it runs in."""
+    """Write OMERO.web's settings and static files into a folder; returns its environment variables."""
     from omero.config import ConfigXml
 
     for part in ("etc/grid", "var/log", "var/sessions", "var/cache"):
@@ -61,17 +61,18 @@ def configure(home: Path, omero_port: int) -> dict[str, str]:
     done = subprocess.run([sys.executable, "-m", "django", "collectstatic", "--noinput", "--verbosity=0"],
                           env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"[web] OMERO.web's static files could not be put together:\n{done.stderr[-2000:]}")
+        sys.exit(f"[web] OMERO.web's static files could not be collected:\n{done.stderr[-2000:]}")
     return environment
 
 
 def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
-    """Start OMERO.web for the server on a port of this machine; returns when it answers.
+    """Start OMERO.web on a port of this machine, and wait until it answers.
 
     Parameters
     ----------
     home : folder for its settings, logs, sessions and static files
-    omero_port, port : of the OMERO server, and where OMERO.web is to listen (loopback)
+    omero_port : port of the OMERO server
+    port : port that OMERO.web listens on, on loopback
     """
     environment = configure(home, omero_port)
     with (home / "var" / "log" / "gunicorn.log").open("a") as log:
@@ -86,19 +87,19 @@ def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
                 if answer.status == 200:
                     return process
         except OSError:
-            time.sleep(0.3)  # it does not listen yet
+            time.sleep(0.3)  # not listening yet
     process.terminate()
     sys.exit(f"[web] OMERO.web did not start; {home}/var/log/gunicorn.log says why")
 
 
 def start_server(home: Path) -> EmbeddedServer:
-    """Start the embedded server on the demo's data, with the product's own environment."""
+    """Start the embedded server on the demo's data, in the project's own environment."""
     return process.start(home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python",
                          detached=True)
 
 
 def free_port(wanted: int) -> int:
-    """A port of loopback, the wanted one where it is free."""
+    """The wanted port of loopback if it is free, otherwise another one."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,7 +113,7 @@ def free_port(wanted: int) -> int:
 
 def start() -> None:
     if not (HOME / "plate.json").exists():
-        sys.exit("[web] there are no demo data yet: make demo")
+        sys.exit("[web] there is no demo yet: run `make demo` first")
     note = HOME / "web" / "running.json"
     note.parent.mkdir(mode=0o700, exist_ok=True)
     if note.exists() and all(alive(pid) for pid in json.loads(note.read_text())["processes"]):
@@ -149,7 +150,7 @@ def stop() -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process that `start` left behind is still there; a number that was given away again is not it."""
+    """Whether a process of `start` is still running, and its number is not in use by another process."""
     try:
         command = Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:
