@@ -10,12 +10,22 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "envs" / "build_ice.py"
+ENVS = Path(__file__).parents[2] / "envs"
+VERSION = "3.6.99"  # the package index has no such Ice
 FILES = 4
-SETUP = """
+INSTALL = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ENVS)!r})
+import build_ice
+build_ice.ICE = "zeroc-ice=={VERSION}"
+build_ice.install_ice(Path(sys.argv[1]))
+"""
+pytestmark = pytest.mark.slow
+SETUP = f"""
 import glob
 from setuptools import Extension, setup
-setup(name="zeroc-ice", version="3.6.5", py_modules=["Ice"], package_dir={"": "lib"},
+setup(name="zeroc-ice", version="{VERSION}", py_modules=["Ice"], package_dir={{"": "lib"}},
       ext_modules=[Extension("IcePy", glob.glob("src/*.cpp"))])
 """
 # like Ice's: it needs the header that is forced in front of every file, and the one in front of Python's own
@@ -28,17 +38,17 @@ PyMODINIT_FUNC PyInit_IcePy(void) { return PyModule_Create(&module); }
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder with a space in its name, with an environment in it and the source of a package that is called as Ice."""
+    """A folder with a space in its name that holds an environment, and the source of a small package instead of Ice."""
     folder = tmp_path / "my files"
-    source = folder / "zeroc-ice-3.6.5"
+    source = folder / f"zeroc-ice-{VERSION}"
     (source / "src").mkdir(parents=True)
     (source / "lib").mkdir()
     (source / "setup.py").write_text(SETUP)
-    (source / "lib" / "Ice.py").write_text("import IcePy\n\ndef stringVersion():\n    return '3.6.5'\n")
+    (source / "lib" / "Ice.py").write_text("import IcePy\n\ndef stringVersion():\n    return '3.6.99'\n")
     (source / "src" / "f0.cpp").write_text(FIRST)
     for number in range(1, FILES):
         (source / "src" / f"f{number}.cpp").write_text(f"int f{number}() {{ return {number}; }}\n")
-    with tarfile.open(folder / "zeroc-ice-3.6.5.tar.gz", "w:gz") as archive:
+    with tarfile.open(folder / f"zeroc-ice-{VERSION}.tar.gz", "w:gz") as archive:
         archive.add(source, source.name)
     venv.create(folder / "env", with_pip=True, symlinks=True)
     return folder
@@ -48,8 +58,8 @@ def install(place, **environment):
     # -S: the Ice of the Python that runs the tests is not the one that is asked for
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, "-I", "-S", SCRIPT, "--python", place / "env" / "bin" / "python"], text=True,
-        capture_output=True, env={**kept, "OPENHCS_OMERO_CACHE": str(place / "cache"), **environment})
+        [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python"], text=True, capture_output=True,
+        env={**kept, "OPENHCS_OMERO_CACHE": str(place / "cache"), **environment})
 
 
 def imports_ice(place):
@@ -64,18 +74,18 @@ def test_it_is_built_once_and_kept(place):
     progress = [int(done) for done in re.findall(rf"Ice: (\d+) of {FILES} files compiled", built.stdout)]
     assert progress == sorted(progress) and progress[-1] == FILES
     [wheel] = (place / "cache").rglob("*.whl")
-    (place / "zeroc-ice-3.6.5.tar.gz").unlink()
+    (place / f"zeroc-ice-{VERSION}.tar.gz").unlink()
     subprocess.run([place / "env" / "bin" / "python", "-m", "pip", "uninstall", "-qy", "zeroc-ice"], check=True)
     again = install(place, PIP_NO_INDEX="1")
     assert again.returncode == 0 and again.stdout == "" and imports_ice(place)
-    assert install(place, PIP_NO_INDEX="1", OPENHCS_OMERO_CACHE="/nonexistent").stdout == ""  # it is there: nothing to do
+    assert install(place, PIP_NO_INDEX="1", OPENHCS_OMERO_CACHE="/nonexistent").stdout == ""  # nothing to do
     assert wheel.exists()
 
 
 def test_a_build_that_fails_is_explained(place):
-    with tarfile.open(place / "zeroc-ice-3.6.5.tar.gz", "w:gz") as archive:
-        (place / "zeroc-ice-3.6.5" / "src" / "f2.cpp").write_text("this is no C++\n")
-        archive.add(place / "zeroc-ice-3.6.5", "zeroc-ice-3.6.5")
+    with tarfile.open(place / f"zeroc-ice-{VERSION}.tar.gz", "w:gz") as archive:
+        (place / f"zeroc-ice-{VERSION}" / "src" / "f2.cpp").write_text("this is no C++\n")
+        archive.add(place / f"zeroc-ice-{VERSION}", f"zeroc-ice-{VERSION}")
     failed = install(place, PIP_FIND_LINKS=f"{place.as_uri()} {os.environ.get('PIP_FIND_LINKS', '')}")
     assert failed.returncode == 1
     assert "f2.cpp" in failed.stderr and "Ice did not build; the whole log is" in failed.stderr
