@@ -19,7 +19,6 @@ PAGES = {
     "SECURITY.md": "security.md",
     "config/README.md": "reference/configuration.md",
     "packages/omero-embedded/README.md": "reference/embedded.md",
-    "packages/omero-embedded/README.md": "reference/embedded.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")  # in Markdown; http:// and the like are left as they are
 
