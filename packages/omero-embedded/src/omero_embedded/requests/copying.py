@@ -1,4 +1,4 @@
-"""Copies of graphs of objects."""
+"""Copying graphs of objects."""
 from __future__ import annotations
 
 import shutil
@@ -16,10 +16,10 @@ from omero_embedded.model.graphs import GraphError, Ids
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.model.targets import is_class, is_one_of
 
-# What is copied only where all that refers to it is, by the reference.
+# References whose targets are copied only if everything that refers to them is.
 SHARED = {"LogicalChannel": ("Channel", "logicalChannel"), "Experiment": ("Image", "experiment")}
 DEVICES = ("Detector", "LightSource", "Objective")  # their instrument is copied with them
-OF_THE_OWNER = ("RenderingDef", "Thumbnail")  # copied only where they belong to the owner of the pixels
+OF_THE_OWNER = ("RenderingDef", "Thumbnail")  # copied only if they belong to the owner of the pixels
 COPY, REFER, IGNORE = "copy", "refer", "ignore"
 
 
@@ -75,7 +75,7 @@ def duplicate(store: Store, connection: sa.Connection, ctx: Context, targets: di
 
 
 class _Originals:
-    """What is copied along with some objects: all that they contain."""
+    """Some objects and everything that they contain, which is copied along with them."""
 
     def __init__(self, connection: sa.Connection, ctx: Context, choice: Choice):
         self.connection, self.ctx, self.choice = connection, ctx, choice
@@ -89,7 +89,7 @@ class _Originals:
             self._todo.append((entity, fresh))
 
     def grow(self) -> None:
-        """Add what goes along, until nothing more does."""
+        """Add everything that is copied along."""
         while self._todo:
             while self._todo:
                 self._add_below(*self._todo.pop())
@@ -97,7 +97,7 @@ class _Originals:
             self._add_filesets()
 
     def _copied(self, entity: Entity, ids: set[int]) -> set[int]:
-        """Those that the user sees, and that are of classes to be copied."""
+        """Select the objects that the user sees, of classes that are copied."""
         kinds = [one.name for one in entity.family() if self.choice.of(one) == COPY]
         if not ids or not kinds:
             return set()
@@ -132,7 +132,7 @@ class _Originals:
         return set(self.connection.execute(wanted).scalars())
 
     def _add_shared(self) -> None:
-        """What several objects have is copied once all of them are."""
+        """Add what several objects own, if all of them are copied."""
         for name, (holder, field) in SHARED.items():
             columns = schema()[holder].table.c
             copied = self.ids.get(holder, set())
@@ -210,7 +210,7 @@ class _Copies:
                     dict(row) | {"parent": known[row["parent"]]} for row in found])
 
     def copy_files(self, store: Store) -> None:
-        """Copy the bytes of pixels and files; where the transaction fails they are removed with it."""
+        """Copy the bytes of pixels and files; they are removed again if the transaction fails."""
         made = []
         for name, table in (("Pixels", "pixels"), ("OriginalFile", "originalfile")):
             for old, new in self.ids.get(name, {}).items():

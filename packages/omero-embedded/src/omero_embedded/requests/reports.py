@@ -1,4 +1,4 @@
-"""Requests that only look: how much room objects take, and what the files that they came from say."""
+"""Requests that only read: disk usage, used files, pyramids, and original metadata."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -18,17 +18,17 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.graphs import GraphError, find_below
 from omero_embedded.model.schema import Entity, schema
 
-# What has original files, by reference, and what a link stands for.
+# The references to original files, and what each link stands for.
 REFERERS = (("FileAnnotation", "file"), ("FilesetEntry", "originalFile"), ("JobOriginalFileLink", "child"),
             ("PixelsOriginalFileMap", "parent"), ("Roi", "source"))
 ATTRIBUTED = {"JobOriginalFileLink": "Job", "PixelsOriginalFileMap": "Pixels"}
 COMPANION, ORIGINAL_METADATA = "openmicroscopy.org/omero/import/companionFile", "original_metadata.txt"
-PEOPLE = {"Experimenter": "_owner", "ExperimenterGroup": "_group"}  # what they have, by column
+PEOPLE = {"Experimenter": "_owner", "ExperimenterGroup": "_group"}  # the column that names the owner of data
 
 
 def disk_usage(store: Store, connection: sa.Connection, ctx: Context,
                request: omero.cmd.DiskUsage2) -> omero.cmd.DiskUsage2Response:
-    """Bytes and files by owner and group, and by the class of what has them: Pixels, FileAnnotation, OriginalFile."""
+    """Count bytes and files by owner and group, and by Pixels, FileAnnotation or OriginalFile as their holder."""
     wanted = _wanted(connection, ctx, request)
     size: dict = defaultdict(lambda: defaultdict(int))
     count: dict = defaultdict(lambda: defaultdict(int))
@@ -47,7 +47,7 @@ def disk_usage(store: Store, connection: sa.Connection, ctx: Context,
 
 
 def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsage2) -> dict[str, set[int]]:
-    """The ids of Pixels and OriginalFiles that belong to what is asked for."""
+    """Find the ids of Pixels and OriginalFiles that belong to the requested objects."""
     asked: dict[str, list[int] | None] = {**dict.fromkeys(request.targetClasses or []), **(request.targetObjects or {})}
     found: dict[str, set[int]] = {"Pixels": set(), "OriginalFile": set()}
     for name, ids in asked.items():
@@ -74,7 +74,7 @@ def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsag
 
 
 def _visible(connection: sa.Connection, ctx: Context, entity: Entity, conditions: list) -> set[int]:
-    """Ids of an entity's visible rows for which the conditions hold."""
+    """Find the ids of visible rows of an entity that meet the conditions."""
     columns = entity.table.c
     if entity.parent is not None:
         conditions = [*conditions, columns["class"].in_([one.name for one in entity.family()])]
@@ -83,7 +83,7 @@ def _visible(connection: sa.Connection, ctx: Context, entity: Entity, conditions
 
 def _files(store: Store, connection: sa.Connection, ctx: Context,
            wanted: dict[str, set[int]]) -> Iterator[tuple[list[str], int, int, Path]]:
-    """(classes of what refers to it, owner, group, path) of each file that is visible."""
+    """Find (classes that refer to it, owner, group, path) for each visible file."""
     referers = _referers(connection, wanted["OriginalFile"])
     for name, path_of in (("Pixels", store.pixels_path), ("OriginalFile", store.file_path)):
         table = schema()[name].table
@@ -94,7 +94,7 @@ def _files(store: Store, connection: sa.Connection, ctx: Context,
 
 
 def _referers(connection: sa.Connection, files: set[int]) -> dict[int, list[str]]:
-    """The classes of what has original files, by the file's id."""
+    """Find the classes that refer to original files, by the file's id."""
     found: dict[int, list[str]] = defaultdict(list)
     for name, field in REFERERS:
         column = schema()[name].table.c[field]
@@ -104,7 +104,7 @@ def _referers(connection: sa.Connection, files: set[int]) -> dict[int, list[str]
 
 
 def used_files(connection: sa.Connection, ctx: Context, request: omero.cmd.UsedFilesRequest) -> omero.cmd.Response:
-    """The files that belong to an image without a fileset: those that its pixels were made from, and attachments."""
+    """Find the files of an image without a fileset: attachments, and those that its pixels were made from."""
     image = schema()["Image"].table
     if not _visible(connection, ctx, schema()["Image"], [image.c.id == request.imageId]):
         raise GraphError(f"There is no Image {request.imageId}.", name="bad-image", detailed=False)
@@ -126,7 +126,7 @@ def used_files(connection: sa.Connection, ctx: Context, request: omero.cmd.UsedF
 
 def find_pyramids(store: Store, connection: sa.Connection, ctx: Context,
                   request: omero.cmd.FindPyramids) -> omero.cmd.FindPyramidsResponse:
-    """The images whose pixels are kept as pyramids, `limit` of them at most."""
+    """Find images whose pixels are pyramids, `limit` of them at most."""
     pixels, events = schema()["Pixels"].table, schema()["Event"].table
     image = schema()["Image"].table
     after = unwrap(request.importedAfter)
@@ -134,7 +134,7 @@ def find_pyramids(store: Store, connection: sa.Connection, ctx: Context,
         events, events.c.id == image.c._creationEvent).where(
         pixels.c.sizeX * pixels.c.sizeY > MAX_PLANE * MAX_PLANE, events.c.time > (-1 if after is None else after),
         *rows.visible(ctx, schema()["Pixels"])).order_by(pixels.c.id)).tuples()
-    little = unwrap(request.littleEndian)  # they are big-endian, all of them
+    little = unwrap(request.littleEndian)  # all of them are big-endian
     images = [oid for pixel_id, oid in found if not little and store.pixels_path(pixel_id).exists()]
     return omero.cmd.FindPyramidsResponse(images[:max(0, request.limit)])
 

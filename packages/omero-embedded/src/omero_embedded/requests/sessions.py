@@ -18,7 +18,7 @@ MOST_IDLE = 6_000_000  # milliseconds, for ordinary users: omero.sessions.max_us
 
 
 def sessions(kernel: Kernel, connection: sa.Connection, ctx: Context) -> omero.cmd.Response:
-    """All open sessions; of those that the caller may not see only the user and the group."""
+    """List all open sessions; those that the caller may not see with only user and group."""
     answer = omero.cmd.CurrentSessionsResponse([], [], [])
     opened = kernel.sessions.all()
     loaded = Loader(connection, ctx).get(schema()["Session"], [session.id for session in opened])
@@ -43,7 +43,7 @@ def _data(session: Session) -> dict:
 
 def change_timeouts(opened: Sessions, connection: sa.Connection, ctx: Context,
                     request: omero.cmd.UpdateSessionTimeoutRequest) -> omero.cmd.Response:
-    """Let a session live or idle for another time; without end only at an administrator's wish."""
+    """Change how long a session may live or idle; only administrators may make it last forever."""
     session = opened.find(request.session)
     if session is None or not (session.user == ctx.user or "ReadSession" in ctx.privileges):
         raise GraphError("There is no such session.", name="no-session", detailed=False)

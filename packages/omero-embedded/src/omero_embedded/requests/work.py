@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Failed(Exception):
-    """A request failed with this answer; nothing of it is kept."""
+    """A request failed with this answer, and nothing of it was stored."""
 
     def __init__(self, answer: omero.cmd.ERR):
         super().__init__(answer.name)
@@ -80,7 +80,7 @@ class _Run:
             name = request.ice_id()[2:].replace("::", ".")
             raise Failed(_error(request, "unsupported", f"{name} is unsupported here."))
         if isinstance(request, omero.cmd.GraphQuery | omero.cmd.UsedFilesRequest | omero.cmd.FindPyramids):
-            # these look for their targets in all groups, as in OMERO
+            # as in OMERO, these look for their targets in all groups
             ctx = replace(ctx, group=ALL_GROUPS)
         try:
             return work(self, ctx, request)
@@ -180,7 +180,7 @@ class _Run:
 
     @answers(omero.cmd.DiskUsage)
     def disk_usage_of_old(self, ctx: Context, request: omero.cmd.DiskUsage) -> omero.cmd.Response:
-        """The request that DiskUsage2 took the place of."""
+        """Answer the request that DiskUsage2 has replaced."""
         found = reports.disk_usage(self.kernel.store, self.connection, ctx, omero.cmd.DiskUsage2(
             request.objects or {}, request.classes or []))
         return omero.cmd.DiskUsageResponse(found.fileCountByReferer, found.bytesUsedByReferer, found.totalFileCount,

@@ -1,4 +1,4 @@
-"""IAdmin: who is there, in which groups, and with which passwords."""
+"""IAdmin: users, groups, memberships and passwords."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ class AdminService:
         return self._privileges(ctx, self._account(user.id.val).privileges)
 
     def getAdminsWithPrivileges(self, ctx: Context, privileges):
-        """The administrators who have all of some privileges."""
+        """Find the administrators who have all of some privileges."""
         wanted = _known(privileges)
         maps = self.maps.table
         admins = self._load(ctx, self.users, self.users.table.c.id.in_(
@@ -62,7 +62,7 @@ class AdminService:
         return [one for one in admins if wanted <= self._account(one.id.val).privileges]
 
     def setAdminPrivileges(self, ctx: Context, user, privileges):
-        """Leave an administrator only some privileges; nobody gives what the caller has not."""
+        """Restrict an administrator to some privileges. Callers can't give privileges that they don't have."""
         wanted, oid = _known(privileges), user.id.val
         if not ctx.is_admin or "ModifyUser" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change users.")
@@ -83,15 +83,15 @@ class AdminService:
             raise refuse(omero.SecurityViolation, "Nobody gives privileges of administrators that they don't have.")
 
     def getMyUserPhotos(self, ctx: Context):
-        return []  # none can be uploaded
+        return []  # photos can't be uploaded
 
     def synchronizeLoginCache(self, ctx: Context):
-        """Logins always look at the database."""
+        """Do nothing: every login reads the database."""
 
     # -- looking up ----------------------------------------------------------------------------------------------
 
     def _load(self, ctx: Context, entity, which: sa.ColumnElement | None = None) -> list:
-        """Users or groups by a condition, with their memberships and both ends of these, in the order of ids."""
+        """Load users or groups by a condition, in the order of their ids, with memberships and both ends of each."""
         with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             wanted = sa.select(entity.table.c.id).order_by(entity.table.c.id)
@@ -163,7 +163,7 @@ class AdminService:
 
     @contextmanager
     def _changes(self, ctx: Context, privilege: str, groups: Iterable[int] = ()) -> Iterator[Members]:
-        """A transaction of an administrator with a privilege, or of an owner of all the groups that are changed."""
+        """Open a transaction for an administrator with a privilege, or for an owner of all groups that are changed."""
         groups = set(groups)
         if privilege not in ctx.privileges and not (groups and groups <= ctx.leader_of):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change these users or groups.")
@@ -195,7 +195,7 @@ class AdminService:
         return self.createRestrictedSystemUserWithPassword(ctx, user, privileges, None)
 
     def createRestrictedSystemUserWithPassword(self, ctx: Context, user, privileges, password):
-        """An administrator with only some privileges; the id."""
+        """Add an administrator with only some privileges, and return the id."""
         return self._create(ctx, user, password, [SYSTEM_GROUP, USER_GROUP], _known(privileges))
 
     def _create(self, ctx: Context, user, password, groups: list[int],
@@ -302,7 +302,7 @@ class AdminService:
         return self._changes(ctx, "ModifyGroupMembership", [group.id.val for group in groups])
 
     def _check_promotion(self, ctx: Context, user, group) -> None:
-        """Who becomes an administrator gets all privileges that the configuration doesn't take away."""
+        """Refuse to give privileges that the caller lacks, by making a user an administrator."""
         account = self._account(user.id.val)
         if group.id.val == SYSTEM_GROUP and not account.is_admin:
             self._no_elevation(ctx, PRIVILEGES - self.kernel.accounts.withheld(user.id.val))
@@ -341,7 +341,7 @@ class AdminService:
 
 
 def _known(privileges) -> frozenset[str]:
-    """The values of AdminPrivilege objects."""
+    """Return the values of AdminPrivilege objects."""
     names = frozenset(unwrap(one.value) for one in privileges or ())
     if not names <= PRIVILEGES:
         raise refuse(omero.ApiUsageException, f"There are no privileges {', '.join(map(str, names - PRIVILEGES))}.")

@@ -1,4 +1,4 @@
-"""IConfig: what the server tells of itself and its settings."""
+"""IConfig: the version and the settings of the server."""
 from __future__ import annotations
 
 import re
@@ -16,9 +16,9 @@ from omero_embedded.people.bootstrap import CONFIG, DATABASE_UUID
 from omero_embedded.people.sessions import TIME_TO_IDLE, Session
 from omero_embedded.services.registry import service
 
-VERSION = "5.6.0"  # of the protocol that is spoken
+VERSION = "5.6.0"  # of the protocol
 
-# What clients ask for and everybody may read, with OMERO's defaults.
+# Settings that clients ask for and everybody may read, with OMERO's defaults.
 CLIENT = {
     "omero.client.browser.thumb_default_size": "96",
     "omero.client.download_as.max_size": "144000000",
@@ -39,7 +39,7 @@ CLIENT = {
     "omero.client.web.host": "",
 }
 PUBLIC = {
-    "omero.mail.config": "false",  # no mail is sent; OMERO.web asks for every user
+    "omero.mail.config": "false",  # no mail is sent; OMERO.web asks for it for every user
     "omero.pixeldata.max_plane_height": str(MAX_PLANE),
     "omero.pixeldata.max_plane_width": str(MAX_PLANE),
     "omero.sessions.timeout": str(TIME_TO_IDLE),
@@ -75,7 +75,7 @@ class ConfigService:
         return self._all().get(key, "")
 
     def getConfigValues(self, ctx: Context, pattern):
-        """All settings whose whole key matches a regular expression, of those that the caller may read."""
+        """Return the settings that the caller may read and whose whole key matches a regular expression."""
         try:
             wanted = re.compile(pattern)
         except re.error as broken:
@@ -100,7 +100,7 @@ class ConfigService:
             self._set(connection, key, value)
 
     def setConfigValueIfEquals(self, ctx: Context, key, value, test):
-        """Set a value only where it is `test` now; whether it was."""
+        """Set a value if it is `test` now; return whether it was."""
         self._admins_only(ctx)
         self._check(ctx, key)
         with self.kernel.store.write() as connection:

@@ -1,4 +1,4 @@
-"""Exporter: an image as OME-TIFF, or its OME-XML alone, made by tifffile."""
+"""Exporter: an image as OME-TIFF, or only its OME-XML, made by tifffile."""
 from __future__ import annotations
 
 import tempfile
@@ -25,7 +25,7 @@ SYMBOLS = {"MICROMETER": "µm", "NANOMETER": "nm", "MILLIMETER": "mm", "ANGSTROM
 
 @service("::omero::api::Exporter")
 class ExporterService(StatefulService):
-    """addImage, then generateTiff or generateXml, then read."""
+    """Clients call addImage, then generateTiff or generateXml, then read."""
 
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
@@ -38,7 +38,7 @@ class ExporterService(StatefulService):
         self._image = image
 
     def generateTiff(self, ctx: Context):
-        """Make the OME-TIFF; its size in bytes."""
+        """Make the OME-TIFF, and return its size in bytes."""
         source, about = self._source(ctx)
         if source.shape[3] * source.shape[4] > MAX_PLANE * MAX_PLANE:
             raise refuse(omero.ApiUsageException, f"The image {self._image} is too large to be exported as OME-TIFF.")
@@ -49,7 +49,7 @@ class ExporterService(StatefulService):
         return file.seek(0, 2)
 
     def generateXml(self, ctx: Context):
-        """Make the OME-XML; its size in bytes."""
+        """Make the OME-XML, and return its size in bytes."""
         source, about = self._source(ctx)
         planes, (height, width) = int(np.prod(source.shape[:3])), source.shape[3:]
         xml = tifffile.OmeXml()
@@ -60,7 +60,7 @@ class ExporterService(StatefulService):
         return file.tell()
 
     def read(self, ctx: Context, position, length):
-        """Bytes of what was made, fewer at its end."""
+        """Return bytes of the file, fewer at its end."""
         if self._file is None:
             raise refuse(omero.ApiUsageException, "Nothing is made yet: call generateTiff or generateXml first.")
         if position < 0 or length < 0:
@@ -79,7 +79,7 @@ class ExporterService(StatefulService):
         return self._file
 
     def _source(self, ctx: Context) -> tuple[settings.Source, dict]:
-        """The pixels of the image, and what is said of them as tifffile takes it."""
+        """Load the pixels of the image, and their metadata in tifffile's form."""
         if self._image is None:
             raise refuse(omero.ApiUsageException, "There is no image to export: call addImage first.")
         images, pixels = schema()["Image"].table, schema()["Pixels"].table
@@ -102,7 +102,7 @@ class ExporterService(StatefulService):
 
 
 def _channel_names(connection: sa.Connection, pixels: int) -> list[str]:
-    """Names of the channels; those without one are called by their number."""
+    """The names of the channels; a channel without one gets its number."""
     channel, logical = schema()["Channel"].table, schema()["LogicalChannel"].table
     found = connection.execute(sa.select(logical.c.name).select_from(channel.outerjoin(
         logical, channel.c.logicalChannel == logical.c.id)).where(channel.c.pixels == pixels)
@@ -111,6 +111,6 @@ def _channel_names(connection: sa.Connection, pixels: int) -> list[str]:
 
 
 def _planes(source: settings.Source, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """All planes (Y, X), z first, then c, then t."""
+    """Read all planes (Y, X); z changes fastest, then c, then t."""
     for t, c, z in np.ndindex(*source.shape[:3]):
         yield source.plane(z, c, t).astype(dtype)

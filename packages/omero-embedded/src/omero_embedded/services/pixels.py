@@ -1,4 +1,4 @@
-"""IPixels: making images with pixels, channel statistics, enumerations, and the settings that belong to pixels."""
+"""IPixels: creating images with pixels, channel statistics, enumerations, and rendering settings."""
 from __future__ import annotations
 
 import omero
@@ -15,7 +15,7 @@ from omero_embedded.model.saving.checks import check_place
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 
-# What a copy of an image takes over.
+# The fields that a copy of an image keeps.
 _OF_IMAGE = ("acquisitionDate", "experiment", "imagingEnvironment", "instrument", "objectiveSettings", "series",
              "stageLabel")
 
@@ -26,7 +26,7 @@ class PixelsService:
         self.kernel, self.schema = kernel, kernel.schema
 
     def createImage(self, ctx: Context, size_x, size_y, size_z, size_t, channels, pixels_type, name, description):
-        """An image with pixels and channels, without bytes; the image's id."""
+        """Create an image with pixels and channels, without pixel data, and return the image's id."""
         check_place(ctx, "Image")
         if min(size_x, size_y, size_z, size_t) < 1:
             raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
@@ -48,7 +48,7 @@ class PixelsService:
         return rlong(image)
 
     def copyAndResizeImage(self, ctx: Context, image, size_x, size_y, size_z, size_t, channels, name, copy_stats):
-        """A new image like another one, with some of its channels and maybe other sizes, without bytes; its id."""
+        """Create an image like another, with some channels and other sizes, without pixel data; return its id."""
         check_place(ctx, "Image")
         table = self.schema["Pixels"].table
         with self.kernel.store.write() as connection:
@@ -80,7 +80,7 @@ class PixelsService:
             "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel)})
 
     def _row(self, connection: sa.Connection, ctx: Context, kind: str, oid: int) -> dict:
-        """A row that the caller may see."""
+        """Read a row that the caller may see."""
         table = self.schema[kind].table
         row = connection.execute(sa.select(table).where(table.c.id == oid)).mappings().first()
         if row is None or not ctx.may_see(row["_owner"], row["_group"]):
@@ -88,13 +88,13 @@ class PixelsService:
         return dict(row)
 
     def _copy(self, connection: sa.Connection, ctx: Context, kind: str, oid: int, changes: dict | None = None) -> int:
-        """A new row with another's values, but for changes; its id."""
+        """Insert a copy of a row with some changes, and return its id."""
         values = {column: value for column, value in self._row(connection, ctx, kind, oid).items()
                   if column != "id" and not column.startswith("_")}
         return insert(connection, ctx, self.schema[kind], {**values, **(changes or {})}, new_event(connection, ctx))
 
     def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
-        """Keep the smallest and the largest value of a channel."""
+        """Save the smallest and the largest value of a channel."""
         table, stats = self.schema["Channel"].table, self.schema["StatsInfo"]
         with self.kernel.store.write() as connection:
             row = connection.execute(sa.select(table.c.id, table.c.statsInfo, table.c._owner, table.c._group).where(
@@ -114,7 +114,7 @@ class PixelsService:
                     **values, _updateEvent=event))
 
     def retrievePixDescription(self, ctx: Context, pixels):
-        """The pixels with their type and channels, and the channels' parts; None where there are none to see."""
+        """Load pixels with type, channels, and the parts of the channels; None if the caller sees none."""
         entity, channel = self.schema["Pixels"], self.schema["Channel"]
         with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
@@ -142,7 +142,7 @@ class PixelsService:
         return next((one for one in self.getAllEnumerations(ctx, name) if one.value.val == value), None)
 
     def _enumeration(self, connection: sa.Connection, name: str, given) -> int:
-        """The id of an enumeration object that a client sent."""
+        """Find the id of an enumeration object that a client sent."""
         return given.id.val if given.id is not None else self._value_id(connection, name, unwrap(given.value))
 
     def _value_id(self, connection: sa.Connection, name: str, value: str) -> int:

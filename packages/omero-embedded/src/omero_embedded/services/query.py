@@ -1,4 +1,4 @@
-"""IQuery: HQL, and the simple ways to ask for objects."""
+"""IQuery: HQL, and simple queries for objects."""
 from __future__ import annotations
 
 import omero
@@ -18,7 +18,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::IQuery")
 class QueryService:
-    """The servant behind `getQueryService`. Each call reads one snapshot."""
+    """Each call reads one snapshot."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store = kernel.store
@@ -85,7 +85,7 @@ class QueryService:
                                      {"value": omero.rtypes.rstring(value)}, (0, None)), field)
 
     def findAllByString(self, ctx: Context, klass, field, value, caseSensitive, filter) -> list[IObject]:
-        """Objects whose field contains a text; `%` and `_` are wildcards."""
+        """Find objects with a field that contains a text; `%` and `_` are wildcards."""
         self._text_field(klass, field)
         where = f"x.{field} like :value" if caseSensitive else f"lower(x.{field}) like lower(:value)"
         return self._objects(ctx, f"select x from {self._entity(klass).java} x where {where}",
@@ -100,7 +100,7 @@ class QueryService:
         return _single(self.findAllByExample(ctx, example, None), "example")
 
     def findAllByExample(self, ctx: Context, example, filter) -> list[IObject]:
-        """Objects that have the values that the example has; its id, details and ends don't count."""
+        """Find objects with the same values as an example; its id, details and associations don't count."""
         entity = self.schema.of(example)
         columns = entity.table.c
         plain = {one.name for one in entity.fields.values() if one.kind in SCALARS.values()}
@@ -117,12 +117,12 @@ class QueryService:
             return list(Loader(connection, ctx).get(entity, ids).values())
 
     def refresh(self, ctx: Context, iObject) -> IObject:
-        """The object as it is stored now."""
+        """Load the stored state of an object."""
         return self.get(ctx, self.schema.of(iObject).name, iObject.id.val)
 
 
 def _of_class(entity: Entity) -> sa.Select:
-    """The ids of the objects of a class."""
+    """Find the ids of the objects of a class."""
     columns = entity.table.c
     statement = sa.select(columns.id)
     if entity.parent is not None:
@@ -131,7 +131,7 @@ def _of_class(entity: Entity) -> sa.Select:
 
 
 def _asked(params) -> tuple[dict, Page]:
-    """The named values and the page of a call's parameters."""
+    """Return the named values and the page of a call's parameters."""
     if params is None:
         return {}, (0, None)
     return params.map or {}, _page(params.theFilter)

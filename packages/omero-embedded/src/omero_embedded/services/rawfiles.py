@@ -1,4 +1,4 @@
-"""RawFileStore: the bytes of original files, in one file each. As pixels', they outlive a killed server."""
+"""RawFileStore: the bytes of original files, one file for each. Like pixels, they survive when the server is killed."""
 from __future__ import annotations
 
 import os
@@ -28,7 +28,7 @@ class RawFileService(StatefulService):
         self._id: int | None = None
         self._file: int | None = None
         self._written = False
-        self._writer = 0  # its number in the list of what is unsaved
+        self._writer = 0  # its number in the list of unsaved files
 
     def setFileId(self, ctx: Context, oid):
         files, hashers = self.kernel.schema["OriginalFile"].table, self.kernel.schema["ChecksumAlgorithm"].table
@@ -61,7 +61,7 @@ class RawFileService(StatefulService):
         return self.path.stat().st_size if self.path.exists() else 0
 
     def read(self, ctx: Context, offset, length):
-        """So many bytes; zeros follow the end of the file."""
+        """Read a number of bytes; those after the end of the file are 0."""
         if length < 0:
             raise refuse(omero.InternalException, "There is no negative length.")
         if offset < 0:
@@ -72,7 +72,7 @@ class RawFileService(StatefulService):
         return data + bytes(length - len(data)) if len(data) < length else data
 
     def write(self, ctx: Context, data, position, length):
-        """The first `length` bytes of data, at a position."""
+        """Write the first `length` bytes of data at a position."""
         self._must_be_writable(ctx)
         if position < 0 or not 0 <= length <= len(data):
             raise refuse(omero.ApiUsageException, f"{length} bytes of {len(data)} can't be written at {position}.")
@@ -81,7 +81,7 @@ class RawFileService(StatefulService):
         write_at(file, memoryview(data)[:length], position)
 
     def truncate(self, ctx: Context, length):
-        """Make the file shorter; False where it is as short already."""
+        """Shorten the file; return False if it is not longer than that."""
         self._must_be_writable(ctx)
         if length < 0:
             raise refuse(omero.ApiUsageException, "There is no negative length.")
@@ -93,7 +93,7 @@ class RawFileService(StatefulService):
         return True
 
     def save(self, ctx: Context):
-        """Keep size, time and hash of what was written; the OriginalFile, or None where nothing was."""
+        """Save size, time and hash of what was written. Return the OriginalFile; None if nothing was written."""
         if not self._written or self.failed or self._id is None:
             return None
         values: dict = {"size": self.size(ctx), "mtime": int(time.time() * 1000)}

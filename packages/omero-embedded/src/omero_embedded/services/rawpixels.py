@@ -36,17 +36,17 @@ class RawPixelsService(StatefulService):
         self._id: int | None = None
         self._layout: Layout | None = None  # of the whole planes
         self._pyramid = False
-        self._level = 0  # of a pyramid; 0 is the whole planes
+        self._level = 0  # of a pyramid; level 0 has the whole planes
         self._file: int | None = None
         self._hashed: HashedFile | None = None  # once there is something to write
         self._may_write = False
         self._written = False
-        self._writer = 0  # its number in the list of what is unsaved
+        self._writer = 0  # its number in the list of unsaved files
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
     def setPixelsId(self, ctx: Context, pixels, bypass_original):
-        """Choose the pixels. Only a store that is opened before there are any bytes may write them."""
+        """Choose the pixels. Only a store that is opened before pixel data exist may write them."""
         schema = self.kernel.schema
         table, kinds = schema["Pixels"].table, schema["PixelsType"].table
         with self.kernel.store.read() as connection:
@@ -68,10 +68,10 @@ class RawPixelsService(StatefulService):
         self._written = self.failed = False
 
     def prepare(self, ctx: Context, pixels):
-        """OMERO makes pyramids here; there is nothing to do."""
+        """Do nothing: OMERO makes pyramids here."""
 
     def save(self, ctx: Context):
-        """Keep the hash of what was written; the Pixels, or None where nothing was."""
+        """Save the hash of what was written. Return the Pixels; None if nothing was written."""
         if not self._written or self.failed or self._id is None:
             return None
         digest = self._digest()
@@ -119,7 +119,7 @@ class RawPixelsService(StatefulService):
             raise refuse(omero.InternalException, "That is not supported of a pyramid: ask for planes or tiles.")
 
     def _open(self) -> int:
-        """The file, at its full size; unwritten parts read as zeros."""
+        """Open the file in its full size; unwritten parts are 0."""
         if self._file is None:
             total = self._whole().total
             try:
@@ -136,7 +136,7 @@ class RawPixelsService(StatefulService):
     def _read(self, offset: int, size: int) -> bytes:
         file = self._open()
         data = os.pread(file, size, offset)
-        while len(data) < size:  # a call reads 2 GB at most, and zeros follow the end
+        while len(data) < size:  # a call reads 2 GB at most; bytes after the end are 0
             more = os.pread(file, size - len(data), offset + len(data))
             data += more or bytes(size - len(data))
         return data
@@ -173,7 +173,7 @@ class RawPixelsService(StatefulService):
         return self._read(offset, min(size, max(self.layout.total, 1)))
 
     def getPlaneRegion(self, ctx: Context, z, c, t, count, offset):
-        """So many values of a plane, from the value at offset on."""
+        """Read a number of values of a plane, starting at an offset in values."""
         self._not_of_pyramids()
         size, skip = count * self.layout.width, offset * self.layout.width
         if count < 0 or offset < 0 or skip + size > self.layout.plane:
@@ -181,7 +181,7 @@ class RawPixelsService(StatefulService):
         return self._read(self.layout.offset(0, z, c, t) + skip, size)
 
     def getHypercube(self, ctx: Context, offset, size, step):
-        """A part of the 5D block; offset, size and step in the order XYZCT."""
+        """Read a part of the 5D block; offset, size and step are in the order XYZCT."""
         self._not_of_pyramids()
         shape = self.layout
         sizes = (shape.x, shape.y, shape.z, shape.c, shape.t)
@@ -194,7 +194,7 @@ class RawPixelsService(StatefulService):
         return np.ascontiguousarray(part).tobytes()
 
     def _part(self, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> bytes:
-        """Columns x to x + w of h rows of a plane; only what is needed is read where the rows are long."""
+        """Read columns x to x + w of h rows of a plane, without reading long rows whole."""
         if self._level:
             return self._part_of_level(z, c, t, x, y, w, h)
         shape = self.layout
@@ -221,18 +221,18 @@ class RawPixelsService(StatefulService):
         return self._digest()
 
     def _digest(self) -> bytes:
-        file = self._open()  # and not by its path, which is gone where the pixels are
+        file = self._open()  # not by its path, which is gone if the pixels are deleted
         return self.kernel.store.hashed_file(file).digest(file)
 
     # -- statistics ----------------------------------------------------------------------------------------------
 
     def getHistogram(self, ctx: Context, channels, bins, global_range, plane):
-        """How often values occur in (a region of) a plane, by channel."""
+        """Count how often values occur in a plane, or in a region of it, by channel."""
         source = self._source(ctx)
         return {c: statistics.histogram(source, self._channel(c), bins, global_range, plane) for c in channels or ()}
 
     def findMinMax(self, ctx: Context, channels):
-        """The smallest and the largest value of channels in the middle one of their planes; nothing of pyramids."""
+        """Find the smallest and the largest value of channels in their middle plane; nothing for pyramids."""
         if self._whole() and self._pyramid:
             return {}
         source = self._source(ctx)
@@ -255,7 +255,7 @@ class RawPixelsService(StatefulService):
         self._write_whole(data, offset, self.layout.plane)
 
     def setRow(self, ctx: Context, data, y, z, c, t):
-        """A row from its start on, of any length: what is too much for it goes into the next ones."""
+        """Write from the start of a row; data that are longer than the row continue in the next ones."""
         self._write(data, self._place(ctx, y, z, c, t))
 
     def setStack(self, ctx: Context, data, z, c, t):
@@ -267,14 +267,14 @@ class RawPixelsService(StatefulService):
         self._write_whole(data, offset, self.layout.timepoint)
 
     def setRegion(self, ctx: Context, size, offset, data):
-        """So many of the bytes at an offset; what is beyond the end of the pixels is left out."""
+        """Write a number of bytes at an offset; those beyond the end of the pixels are dropped."""
         self._place(ctx)
         if not 0 <= size <= len(data) or offset < 0:
             raise refuse(omero.ApiUsageException, f"{size} bytes of {len(data)} can't be written at {offset}.")
         self._write(memoryview(data)[:size], offset)
 
     def setTile(self, ctx: Context, data, z, c, t, x, y, w, h):
-        """A tile; of plain pixels whole rows only, of any length."""
+        """Write a tile. For pixels that are no pyramid it has to consist of whole rows, of any length."""
         self._must_be_writable(ctx)
         shape = self._whole()
         if not self._pyramid:
@@ -293,7 +293,7 @@ class RawPixelsService(StatefulService):
             self._write(memoryview(data)[row * length:(row + 1) * length], offset + row * shape.row)
 
     def _place(self, ctx: Context, y: int = 0, z: int = 0, c: int = 0, t: int = 0) -> int:
-        """Where to write, in pixels that may be written and that are no pyramid."""
+        """Return where to write; refuse pixels that may not be written, and pyramids."""
         self._must_be_writable(ctx)
         if self._pyramid:
             raise refuse(omero.InternalException, "Non-tile based writing unsupported: planes of this size are written "
@@ -313,7 +313,7 @@ class RawPixelsService(StatefulService):
         self._write(data, offset)
 
     def _write(self, data, offset: int) -> None:
-        """Write at an offset as much as there is room for in the pixels."""
+        """Write as much at an offset as the pixels have room for."""
         file = self._open()
         if self._has_hash and not self._written:
             self._writer = self.kernel.store.note_unsaved("pixels", self._id or 0)
@@ -393,7 +393,7 @@ class RawPixelsService(StatefulService):
         return self._levels() - 1 - self._level
 
     def setResolutionLevel(self, ctx: Context, level):
-        """Choose a level: the whole planes are the last one. What is above it is counted back from there."""
+        """Choose a level. The last one has the whole planes; numbers beyond it count back from there."""
         levels = self._levels()
         if levels == 1:
             raise refuse(omero.InternalException, "These pixels have one resolution only.")

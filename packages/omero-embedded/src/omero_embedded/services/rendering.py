@@ -1,4 +1,4 @@
-"""RenderingEngine: one image's settings, and the pictures that they make of its planes."""
+"""RenderingEngine: the settings of one image, and pictures of its planes."""
 from __future__ import annotations
 
 import numpy as np
@@ -24,7 +24,7 @@ METHODS = {"MAXIMUMINTENSITY": "maximum", "MEANINTENSITY": "mean", "SUMINTENSITY
 
 @service("::omero::api::RenderingEngine")
 class RenderingService(StatefulService):
-    """lookupPixels, then lookupRenderingDef or loadRenderingDef, then load; then pictures."""
+    """Clients call lookupPixels, lookupRenderingDef or loadRenderingDef, and load; then they ask for pictures."""
 
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
@@ -41,7 +41,7 @@ class RenderingService(StatefulService):
         self._settings = None
 
     def lookupRenderingDef(self, ctx: Context, pixels):
-        """Take the caller's settings, or those of the pixels' owner; whether there are any."""
+        """Choose the caller's settings, or those of the pixels' owner; return whether there are any."""
         with self.store.read() as connection:
             self._settings = settings.find_settings(connection, self.source, ctx.user)
         return self._settings is not None
@@ -61,7 +61,7 @@ class RenderingService(StatefulService):
 
     @property
     def shown(self) -> Settings:
-        """The settings as they are now."""
+        """Return the current settings."""
         self.source  # noqa: B018
         if self._settings is None:
             raise refuse(omero.ApiUsageException, "No rendering settings are chosen yet: call lookupRenderingDef.")
@@ -100,7 +100,7 @@ class RenderingService(StatefulService):
         return pictures.packed(self._projection(method, t, step, start, end))
 
     def _picture(self, plane) -> np.ndarray:
-        """(Y, X, 3) of a PlaneDef; of its region where it has one, cut off at the plane's end."""
+        """Render a PlaneDef, or its region clipped to the plane, as (Y, X, 3)."""
         if plane.slice != XY:
             raise refuse(omero.ApiUsageException, "Only XY planes are rendered.")
         picture = self.source.picture(self.shown, plane.z, plane.t)
@@ -239,7 +239,7 @@ class RenderingService(StatefulService):
             self.removeCodomainMapFromChannel(ctx, context, index)
 
     def updateCodomainMap(self, ctx: Context, context):
-        """A reversed intensity has nothing that could be updated."""
+        """Do nothing: a reversed intensity has no parameters."""
 
     def getCodomainMapContext(self, ctx: Context, index):
         return [omero.model.ReverseIntensityContextI()] if self._channel(index).inverted else []
@@ -256,7 +256,7 @@ class RenderingService(StatefulService):
             return settings.save_settings(connection, ctx, self.source, self.shown)
 
     def resetDefaultSettings(self, ctx: Context, save):
-        """Begin anew with OMERO's own settings; the id of the saved ones, 0 where they are not to be saved."""
+        """Return to the default settings. Return the id of the saved settings; 0 if they are not saved."""
         fresh = self.source.defaults()
         with self.store.read() as connection:
             own = settings.find_settings(connection, self.source, ctx.user)
@@ -311,7 +311,7 @@ class RenderingService(StatefulService):
         return next(one for one in self._enumerations(ctx, name) if one.value.val == value)
 
     def _value(self, ctx: Context, name: str, given) -> str:
-        """The value of an enumeration object that a client sent, which may be an unloaded one."""
+        """Return the value of an enumeration object that a client sent, loaded or not."""
         if given is not None:
             for one in self._enumerations(ctx, name):
                 if one.id.val == (given.id.val if given.id is not None else None) or (

@@ -1,4 +1,4 @@
-"""IRenderingSettings: making, resetting and copying rendering settings."""
+"""IRenderingSettings: creating, resetting and copying rendering settings."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from omero_embedded.rendering import settings
 from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import service
 
-# From a container to the pixels in it: (table, its column that is known, its column that is wanted), step by step.
+# The steps from a container to the pixels in it: (table, known column, wanted column).
 _PIXELS = ("Pixels", "image", "id")
 _SAMPLES = ("WellSample", "well", "image")
 _DATASET = (("DatasetImageLink", "parent", "child"), _PIXELS)
@@ -35,7 +35,7 @@ class RenderingSettingsService:
         self.kernel, self.session, self.store, self.schema = kernel, session, kernel.store, kernel.schema
 
     def sanityCheckPixels(self, ctx: Context, source, target):
-        """Whether settings of the one fit the other: as many channels of the same type."""
+        """Whether the settings of some pixels fit others: those with as many channels and the same type."""
         with self.store.read() as connection:
             one, other = (settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
                           for pixels in (source, target))
@@ -45,7 +45,7 @@ class RenderingSettingsService:
         return PixelsService(self.kernel, self.session).retrieveRndSettings(ctx, pixels)
 
     def createNewRenderingDef(self, ctx: Context, pixels):
-        """Settings as OMERO makes them, saved as new ones of the caller."""
+        """Save the default settings as new ones of the caller."""
         with self.store.write() as connection:
             source = settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
             oid = settings.save_settings(connection, ctx, source, source.defaults())
@@ -63,11 +63,11 @@ class RenderingSettingsService:
         return self._change(ctx, "Dataset", [dataset], _defaults)
 
     def resetDefaultsInSet(self, ctx: Context, kind, ids):
-        """The ids of the images whose settings were reset."""
+        """Reset the settings of images to the defaults, and return the ids of these images."""
         return self._change(ctx, kind, ids, _defaults)
 
     def resetMinMaxInSet(self, ctx: Context, kind, ids):
-        """Settings as they are, with the channels' whole range as their windows."""
+        """Set the windows of channels to their whole range, and keep the other settings."""
         return self._change(ctx, kind, ids, _whole_range)
 
     setOriginalSettingsForPixels = resetDefaultsForPixels
@@ -76,14 +76,14 @@ class RenderingSettingsService:
     setOriginalSettingsInSet = resetDefaultsInSet
 
     def resetDefaultsByOwnerInSet(self, ctx: Context, kind, ids):
-        """The settings that the images' owners have, as the caller's own."""
+        """Replace the caller's settings with those of the images' owners."""
         return self._change(ctx, kind, ids, lambda connection, source: settings.find_settings(
             connection, source, source.owner))
 
     # -- copies --------------------------------------------------------------------------------------------------
 
     def applySettingsToSet(self, ctx: Context, source, kind, ids):
-        """Image ids: True those that have the settings now, False those that the settings don't fit."""
+        """Copy settings to images. Return image ids: under True those that were set, under False the others."""
         with self.store.read() as connection:
             origin = settings.load_source(self.store, connection, ctx, source)
             given = settings.find_settings(connection, origin, ctx.user) or origin.defaults()
@@ -117,7 +117,7 @@ class RenderingSettingsService:
 
     def _change(self, ctx: Context, kind: str, ids: list[int],
                 make: Callable[[sa.Connection, settings.Source], settings.Settings | None]) -> list[int]:
-        """Save new settings of all pixels in containers; the ids of the images where there were any to save."""
+        """Save new settings for all pixels in containers, and return the ids of the images that got settings."""
         with self.store.write() as connection:
             done = []
             for pixels in self._pixels(connection, kind, ids):

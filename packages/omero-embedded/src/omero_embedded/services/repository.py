@@ -1,4 +1,4 @@
-"""IRepositoryInfo: how much room there is."""
+"""IRepositoryInfo: disk space."""
 from __future__ import annotations
 
 import shutil
@@ -11,7 +11,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::IRepositoryInfo")
 class RepositoryInfoService:
-    """Of the disk that the data folder is on."""
+    """Describes the disk of the data folder."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.folder = kernel.store.folder
@@ -27,7 +27,7 @@ class RepositoryInfoService:
         return usage.used / usage.total
 
     def sanityCheckRepository(self, ctx: Context):
-        """Nothing to do: files are made and removed with their rows."""
+        """Do nothing: files are created and removed with their rows."""
 
     def removeUnusedFiles(self, ctx: Context):
-        """Nothing to do: files are removed with their rows."""
+        """Do nothing: files are removed with their rows."""

@@ -22,7 +22,7 @@ REPOSITORY = 0  # no original file has this id
 
 @service("::omero::grid::SharedResources")
 class ResourcesService:
-    """Each table that is opened is served until it is closed, or its client is gone."""
+    """An open table is served until it is closed or its client is gone."""
 
     client: Host  # set by the client that this service works for
 
@@ -33,7 +33,7 @@ class ResourcesService:
         return True
 
     def newTable(self, ctx: Context, repository, path):
-        """A new original file for a table, and the open table, which is to be initialized."""
+        """Create an original file for a table, and return the open table, which the client has to initialize."""
         check_place(ctx, "OriginalFile")
         with self.kernel.store.write() as connection:
             oid = insert(connection, ctx, self.kernel.schema["OriginalFile"],
@@ -44,7 +44,7 @@ class ResourcesService:
         return self._table(ctx, rows.id_of(file) or -1)
 
     def repositories(self, ctx: Context):
-        """One for show: clients name one where they make a table. It takes no files."""
+        """Return one repository, because clients name one when they create a table. It accepts no files."""
         with self.kernel.store.read() as connection:
             uuid = connection.execute(sa.select(CONFIG.c.value).where(CONFIG.c.key == DATABASE_UUID)).scalar_one()
         place = omero.model.OriginalFileI(REPOSITORY)

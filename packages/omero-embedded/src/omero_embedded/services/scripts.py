@@ -1,4 +1,4 @@
-"""IScript: there are no scripts here, and nothing that would run them."""
+"""IScript: this server has no scripts and can't run any."""
 from __future__ import annotations
 
 import omero
@@ -12,7 +12,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::IScript")
 class ScriptService:
-    """What a client that lists scripts and lookup tables needs to find none; the rest is unsupported."""
+    """Answers clients that list scripts and lookup tables with empty lists; the rest is unsupported."""
 
     def __init__(self, kernel: Kernel, session: Session):
         pass

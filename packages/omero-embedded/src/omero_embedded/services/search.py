@@ -1,4 +1,4 @@
-"""Search: objects by the words in their texts and annotations. There is no index: the texts are read each time."""
+"""Search: objects by the words in their texts and annotations. There is no index: every search reads the texts."""
 from __future__ import annotations
 
 import time
@@ -26,7 +26,7 @@ DAY = "%Y%m%d"
 
 @dataclass
 class Wanted:
-    """What the next queries are restricted to."""
+    """The restrictions of the next queries."""
 
     kind: Entity | None = None
     ids: list[int] | None = None
@@ -38,13 +38,13 @@ class Wanted:
 
 @service("::omero::api::Search")
 class SearchService(StatefulService):
-    """Restrictions are set first, then queries by* are asked; what each has found is handed out in batches."""
+    """Clients set restrictions, call a query by*, and fetch what it has found in batches."""
 
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
         self.store = kernel.store
         self.resetDefaults(None)
-        self._results: list[tuple[Entity, list[int]]] = []  # of queries that have something left
+        self._results: list[tuple[Entity, list[int]]] = []  # what queries have found and clients have not fetched
 
     # -- restrictions --------------------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class SearchService(StatefulService):
         return self._batch
 
     def setCaseSensitive(self, ctx: Context, sensitive):
-        """Kept; as in OMERO, texts are compared in lower case whatever it is."""
+        """Store the value. As in OMERO, texts are always compared in lower case."""
         self._case = sensitive
 
     setCaseSentivice = setCaseSensitive  # the interface has both
@@ -107,7 +107,7 @@ class SearchService(StatefulService):
         self._ask(ctx, query, [], self._wanted)
 
     def byLuceneQueryBuilder(self, ctx: Context, fields, start, stop, date_type, query):
-        """A query whose words are looked for in some fields, of objects of some days (YYYYMMDD, both included)."""
+        """Search in some fields, of objects from some days (YYYYMMDD, inclusive)."""
         wanted = self._wanted
         if start or stop:
             if date_type not in ("details.creationEvent.time", "import", ""):
@@ -159,7 +159,7 @@ class SearchService(StatefulService):
         return self._take(ctx, 1)[0]
 
     def results(self, ctx: Context):
-        """The next batch of what one query found."""
+        """Return the next batch of what one query has found."""
         return self._take(ctx, self._batch)
 
     def _take(self, ctx: Context, count: int) -> list:
@@ -182,7 +182,7 @@ def _owner(details) -> int | None:
 
 
 def _milliseconds(day: str | None, days: int = 0) -> int | None:
-    """When a day begins (with days=1: the last moment of it); None where none is given."""
+    """The first moment of a day or, with days=1, its last; None for an empty text."""
     if not day:
         return None
     try:
@@ -214,8 +214,10 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
 
 
 def _annotations(connection: sa.Connection, ctx: Context, entity: Entity, ids: list[int]) -> dict[int, Texts]:
-    """What is written in the annotations of objects that the caller sees, by object: values, tags, files' names, and
-    key-value pairs, whose keys are fields of their own."""
+    """Read the texts of annotations that the caller sees, by object: values, tags, file names and key-value pairs.
+
+    The keys of key-value pairs are fields of their own.
+    """
     links = schema().find(f"{entity.root.name}AnnotationLink")
     found: dict[int, Texts] = defaultdict(lambda: defaultdict(list))
     if links is None:

@@ -1,4 +1,4 @@
-"""IShare: sharing of images between groups, which OMERO has given up; there are no shares, and none are made."""
+"""IShare: images shared between groups, which OMERO has given up. This server has no shares, and makes none."""
 from __future__ import annotations
 
 import omero
@@ -43,4 +43,4 @@ class ShareService:
         raise refuse(omero.ValidationException, f"There is no share {share}.")
 
     def deactivate(self, ctx: Context):
-        """No share is active."""
+        """Do nothing: no share is active."""

@@ -17,7 +17,7 @@ from omero_embedded.services.registry import StatefulService, service
 @service("::omero::grid::Table")
 class TableService(StatefulService):
     def open(self, ctx: Context, oid: int) -> None:
-        """Take the original file that the table is in; ValidationException, SecurityViolation where it can't be."""
+        """Open the table in an original file; ValidationException or SecurityViolation if that is impossible."""
         files = self.kernel.schema["OriginalFile"].table
         with self.kernel.store.read() as connection:
             row = connection.execute(sa.select(files.c._owner, files.c._group).where(files.c.id == oid)).first()
@@ -29,10 +29,10 @@ class TableService(StatefulService):
         self._table = TableFile(self.kernel.store, oid)
         if self._table.is_other():
             raise refuse(omero.InternalException, f"The original file {oid} is no table.")
-        self._written, self._writer = False, 0  # and its number in the list of what is unsaved
+        self._written, self._writer = False, 0  # and its number in the list of unsaved files
 
     def release(self, ctx: Context | None) -> None:
-        """Keep the file's size, if something was written."""
+        """Save the file's size, if something was written."""
         if self._written and self._table.path.exists():
             files = self.kernel.schema["OriginalFile"].table
             values = {"size": self._table.path.stat().st_size}
@@ -67,14 +67,14 @@ class TableService(StatefulService):
         return self._table.where(condition, variables, start, stop, step)
 
     def read(self, ctx: Context, columns, start, stop):
-        """Rows start to stop; all of them where both are 0."""
+        """Read the rows `start` to `stop`; all of them if both are 0."""
         return self._table.read(columns or [], start, stop)
 
     def readCoordinates(self, ctx: Context, rows):
         return self._table.read_rows(range(len(self._table.headers())), rows or [])
 
     def slice(self, ctx: Context, columns, rows):
-        """Some rows of some columns; all of those that are not named."""
+        """Read some rows of some columns; no rows or columns mean all of them."""
         return self._table.read_rows(columns or range(len(self._table.headers())), rows or range(self._table.count()))
 
     def getAllMetadata(self, ctx: Context):
@@ -104,7 +104,7 @@ class TableService(StatefulService):
         self._write(ctx).set_metadata(values, replace=True)
 
     def delete(self, ctx: Context):
-        """Delete the original file and the table in it, and end this handle."""
+        """Delete the original file with the table, and close this one."""
         self._write(ctx)
         with self.kernel.store.write() as connection:
             deleting.delete_parts(connection, ctx, self.kernel.schema["OriginalFile"], [self._id])

@@ -1,4 +1,4 @@
-"""ThumbnailStore: small pictures of images. They are made when they are asked for, and not kept."""
+"""ThumbnailStore: small pictures of images. They are rendered for each call, and not stored."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import pictures, settings
 from omero_embedded.services.registry import StatefulService, service
 
-LONGEST, SIZE = 48, 96  # where no size is said
+LONGEST, SIZE = 48, 96  # the defaults
 QUALITY = 0.85
 Size = Callable[[int, int], tuple[int, int]]  # from an image's width and height to its thumbnail's
 
@@ -27,7 +27,7 @@ class ThumbnailService(StatefulService):
         self._settings: settings.Settings | None = None
 
     def setPixelsId(self, ctx: Context, pixels):
-        """Choose the pixels; whether there are rendering settings for them."""
+        """Choose the pixels; return whether there are rendering settings for them."""
         with self.store.read() as connection:
             self._source = settings.load_source(self.store, connection, ctx, pixels)
             self._settings = settings.find_settings(connection, self._source, ctx.user)
@@ -43,7 +43,7 @@ class ThumbnailService(StatefulService):
         return self._settings.id
 
     def resetDefaults(self, ctx: Context):
-        """Keep OMERO's own settings for the pixels as the caller's."""
+        """Save the default settings for the pixels as the caller's."""
         fresh = self.source.defaults()
         with self.store.write() as connection:
             own = settings.find_settings(connection, self.source, ctx.user)
@@ -61,14 +61,14 @@ class ThumbnailService(StatefulService):
     # -- of the chosen pixels ------------------------------------------------------------------------------------
 
     def getThumbnail(self, ctx: Context, width, height):
-        """A JPEG of exactly this size."""
+        """Render a JPEG of exactly this size."""
         return self._of_chosen(_exactly(width, height))
 
     getThumbnailDirect = getThumbnail
     getThumbnailWithoutDefault = getThumbnail
 
     def getThumbnailByLongestSide(self, ctx: Context, size):
-        """A JPEG of the image's shape, its longer side of this size."""
+        """Render a JPEG in the proportions of the image, whose longer side has this size."""
         return self._of_chosen(_longest(size))
 
     getThumbnailByLongestSideDirect = getThumbnailByLongestSide
@@ -93,7 +93,7 @@ class ThumbnailService(StatefulService):
         return self._of_many(ctx, pixels, _longest(size))
 
     def _of_many(self, ctx: Context, pixels: list[int], size: Size) -> dict[int, bytes]:
-        """Thumbnails by the id of the pixels; an empty one for those that there is nothing to show of."""
+        """Render thumbnails by the id of the pixels; empty ones if there is nothing to show."""
         made: dict[int, bytes] = {}
         for oid in dict.fromkeys(pixels):
             try:
@@ -105,7 +105,7 @@ class ThumbnailService(StatefulService):
                 made[oid] = b""
         return made
 
-    # -- keeping: nothing is kept, so nothing is in progress ------------------------------------------------------
+    # -- storage: nothing is stored, so nothing is in progress ------------------------------------------------------
 
     def isInProgress(self, ctx: Context):
         return False
@@ -120,7 +120,7 @@ class ThumbnailService(StatefulService):
         self.source  # noqa: B018
 
     def createThumbnailsByLongestSideSet(self, ctx: Context, size, pixels):
-        """Nothing to do before they are asked for."""
+        """Do nothing: thumbnails are rendered for each call."""
 
 
 def _thumbnail(source: settings.Source, shown: settings.Settings, size: Size, section: tuple[int, int] | None) -> bytes:

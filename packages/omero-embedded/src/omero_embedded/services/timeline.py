@@ -1,4 +1,4 @@
-"""ITimeline: what was changed when."""
+"""ITimeline: objects by the time of their last change."""
 from __future__ import annotations
 
 import omero
@@ -20,13 +20,13 @@ KINDS = ("Project", "Dataset", "Image", "Annotation", "RenderingDef", "Screen", 
 
 @service("::omero::api::ITimeline")
 class TimelineService:
-    """Goes by the time of an object's last change. Single changes are not logged, so there are no event logs."""
+    """Only the last change of an object is known. Single changes are not logged, so there are no event logs."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store, self.schema = kernel.store, kernel.schema
 
     def getByPeriod(self, ctx: Context, kinds, start, end, parameters, merge) -> dict[str, list[IObject]]:
-        """The newest objects of each kind (of all kinds together with `merge`), changed from start to end."""
+        """Find the newest objects, of each kind or with `merge` of all kinds together, changed from start to end."""
         return self._newest(ctx, kinds, (start.val, end.val), parameters, merge)
 
     def getMostRecentObjects(self, ctx: Context, kinds, parameters, merge) -> dict[str, list[IObject]]:
@@ -74,7 +74,7 @@ class TimelineService:
         return found
 
     def _changed(self, ctx: Context, entity: Entity, period: tuple[int, int] | None, parameters) -> sa.Select:
-        """Ids and times of the last change, newest first."""
+        """Find ids and times of the last change, newest first."""
         columns, events = entity.table.c, self.schema["Event"].table
         statement = sa.select(columns.id, events.c.time).join(events, columns._updateEvent == events.c.id).where(
             *rows.visible(ctx, entity)).order_by(events.c.time.desc(), columns.id.desc())

@@ -17,7 +17,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::ITypes")
 class TypesService:
-    """Everybody reads enumerations, administrators change them."""
+    """Everybody may read enumerations; administrators may change them."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store = kernel.store

@@ -14,7 +14,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::IUpdate")
 class UpdateService:
-    """Every call is one transaction: all of it is stored, or nothing."""
+    """Every call is one transaction, which stores everything or nothing."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store = kernel.store
@@ -51,7 +51,7 @@ class UpdateService:
             deleting.delete_parts(connection, ctx, entity, [oid])
 
     def indexObject(self, ctx: Context, row: IObject) -> None:
-        """Nothing to do: searches read the tables themselves."""
+        """Do nothing: searches read the tables."""
         _all_there([row])
 
 
