@@ -30,7 +30,7 @@ def file_checksum(algorithm: str, path: Path) -> str:
 
 
 class _Rolling:
-    """A checksum of zlib's in the form of hashlib's objects."""
+    """A checksum of zlib with the interface of hashlib's objects."""
 
     def __init__(self, function: Callable[[Any, int], int], start: int) -> None:
         self._function, self._value = function, start

@@ -1,20 +1,20 @@
-"""Pixels with large planes, which OMERO keeps as pyramids: written by tiles, read at several resolutions."""
+"""Pixels with large planes, which OMERO stores as pyramids: written by tiles, read at several resolutions."""
 from __future__ import annotations
 
 import numpy as np
 
-MAX_PLANE = 3192  # a plane of more pixels than the square of this makes its pixels a pyramid
-TILE = 256  # the width and height of the tiles in which they are written
+MAX_PLANE = 3192  # pixels are a pyramid if a plane has more pixels than the square of this
+TILE = 256  # the width and height of the tiles that clients write
 LEVELS = 6
 
 
 def is_pyramid(width: int, height: int) -> bool:
-    """Whether planes of this size are kept as pyramids."""
+    """Whether planes of this size are stored as pyramids."""
     return width * height > MAX_PLANE * MAX_PLANE
 
 
 def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """The (width, height) of a pyramid's levels, the whole plane first; each is half of the one before, rounded."""
+    """The (width, height) of a pyramid's levels, the whole plane first; each is half of the previous one, rounded."""
     return [((width + half) >> level, (height + half) >> level)
             for level in range(LEVELS) for half in [(1 << level) >> 1]]
 

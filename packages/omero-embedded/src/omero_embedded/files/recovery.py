@@ -1,4 +1,4 @@
-"""Files that were written and not saved, by a client that died or before a kill: their rows are made to agree.
+"""Recovery of files that were written and not saved, because a client or the server died: their rows are corrected.
 
 Size and hash of a saved file are true of its bytes. A client may go on writing after a save, and may never come to the
 next one; what it wrote stays, as each of its writes was acknowledged, and the row then says what is there.
@@ -14,19 +14,19 @@ import sqlalchemy as sa
 from omero_embedded.files.checksums import file_checksum
 from omero_embedded.files.store import JOURNAL, Store, forget
 
-TABLES = "OMERO.tables"  # the mimetype of tables' files
+TABLES = "OMERO.tables"  # the mimetype of tables
 UNSAVED = "Pending..."  # the sha1 of pixels that were never saved
 SHA1 = "SHA1-160"
 
 
 def settle_all(store: Store) -> None:
-    """Settle what the last run of the server left unsaved."""
+    """Correct the rows of all files that the last run of the server left unsaved."""
     for name, oid in store.pending("settle"):
         settle(store, name, oid)
 
 
 def settle(store: Store, name: str, oid: int, writer: int | None = None) -> None:
-    """Let the row of a file, in the table `pixels` or `originalfile`, be true of it, after one writer or after all."""
+    """Correct the row of a file in the table `pixels` or `originalfile`, after one of its writers or all of them."""
     table = store.schema.metadata.tables[name]
     with store.read() as connection:
         row = connection.execute(sa.select(table).where(table.c.id == oid)).mappings().first()
@@ -38,7 +38,7 @@ def settle(store: Store, name: str, oid: int, writer: int | None = None) -> None
 
 
 def _found(store: Store, connection: sa.Connection, name: str, row: dict) -> dict:
-    """What a row should say of its file, instead of what it does say; where it says nothing it goes on so."""
+    """The corrected values of a row about its file; values that are null stay null."""
     path = store.path(name, row["id"])
     if not path.exists():
         return {}
@@ -55,7 +55,7 @@ def _found(store: Store, connection: sa.Connection, name: str, row: dict) -> dic
 
 
 def _roll_back(path: Path) -> None:
-    """Let SQLite undo a write to a table that was cut short, and take the write's journal away."""
+    """Let SQLite undo an interrupted write to a table, and remove its journal."""
     journal = path.with_name(path.name + JOURNAL)
     if not path.stat().st_size:
         journal.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def _roll_back(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.execute("select count(*) from sqlite_master").fetchone()
-            if journal.exists():  # it had only begun: nothing to undo, and the next write takes it away
+            if journal.exists():  # the write had only begun: there is nothing to undo, and the next write removes it
                 connection.execute("pragma user_version = 1")
     except sqlite3.DatabaseError:
-        pass  # bytes of something else, uploaded as a table
+        pass  # other bytes, which were uploaded as a table

@@ -1,4 +1,4 @@
-"""Where the server keeps things: one folder with a SQLite database, `Pixels/` and `Files/`, locked against others."""
+"""The data folder: a SQLite database, `Pixels/` and `Files/`, locked against other servers."""
 from __future__ import annotations
 
 import fcntl
@@ -21,18 +21,18 @@ from omero_embedded.errors import refuse
 from omero_embedded.model.schema import Schema, schema
 
 log = logging.getLogger(__name__)
-# What is to be done about files after a kill: "remove" those whose rows are gone, "settle" those that were written and
-# not saved yet. Each entry is made in the transaction, or before the write, that it is about.
+# What has to be done about files after a kill: "remove" those whose rows are deleted, and "settle" those that were
+# written and not saved. Each entry is made in the transaction that it is about, or before the write.
 PENDING = sa.Table(
     "pending_file", sa.MetaData(), sa.Column("task", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("writer", sa.Integer, primary_key=True))  # which open store is writing; 0 for a removal
-RESERVED = 512  # descriptors that are not for kept files
-BLOCK = 1 << 20  # bytes read at once to hash them
-PYRAMID = "_pyramid"  # what OMERO appends to the name of a pyramid's file
-JOURNAL = "-journal"  # what SQLite puts beside a table's file while it writes there
+    sa.Column("writer", sa.Integer, primary_key=True))  # the number of the open store that is writing; 0 for a removal
+RESERVED = 512  # descriptors that are not used for files that stay open
+BLOCK = 1 << 20  # bytes that are read at once for a hash
+PYRAMID = "_pyramid"  # OMERO appends this to the name of a pyramid's file
+JOURNAL = "-journal"  # SQLite's file beside that of a table during a write
 
-# One row of a graph may be unique only within others (OMERO's own constraints): table -> columns.
+# OMERO's constraints of uniqueness: table -> columns.
 UNIQUE = {
     "well": ("plate", "row", "column"),
     "wellsample": ("well", "well_index"),
@@ -65,7 +65,7 @@ class Store:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FileExistsError(f"another server is using {folder}") from None
-        for private in ("omero.db", "server.log"):  # passwords' hashes, sessions' ids: nobody else's business
+        for private in ("omero.db", "server.log"):  # they contain hashes of passwords and ids of sessions
             (folder / private).touch(mode=0o600)
         self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,
                                        connect_args={"check_same_thread": False, "timeout": 60})
@@ -75,7 +75,7 @@ class Store:
         self._opening, self._open_files = threading.Lock(), 0
         self._hashed: WeakValueDictionary[int, HashedFile] = WeakValueDictionary()  # by inode
         self._writers = itertools.count(1)
-        self.commits = 0  # what was read at one count is still true at the same count
+        self.commits = 0  # cached reads are valid while this stays the same
         self._add_constraints()
         self.schema.metadata.create_all(self.engine)
         PENDING.create(self.engine, checkfirst=True)
@@ -95,14 +95,14 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection that sees one snapshot."""
+        """Open a connection that sees one snapshot."""
         with self.engine.connect() as connection:
             yield connection
             connection.rollback()
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A connection in the one write transaction; committed at the end, rolled back by an exception.
+        """Open the one write transaction. It is committed at the end, or rolled back by an exception.
 
         The files of rows that are put into `connection.info["gone"]`, as (table, id), are removed after the commit.
         """
@@ -118,7 +118,7 @@ class Store:
             self._remove(gone)
 
     def open_file(self, path: Path, create: bool = False) -> int:
-        """The descriptor of a file that is kept open, for `close_file`.
+        """Open a file that stays open until `close_file`, and return its descriptor.
 
         Raises OverUsageException where so many are open that none would be left for connections and the database, and
         FileNotFoundError.
@@ -137,14 +137,14 @@ class Store:
             self._open_files -= 1
 
     def hashed_file(self, file: int) -> HashedFile:
-        """Through which to write to an open file, one for all who have it open; to be let go before it is closed."""
+        """The object to write to an open file with, shared by all writers. Release it before the file is closed."""
         with self._opening:
             return self._hashed.setdefault(os.fstat(file).st_ino, HashedFile())
 
     # -- files and their rows ------------------------------------------------------------------------------------
 
     def _remove(self, gone: list[tuple[str, int]]) -> None:
-        """Remove the files of deleted rows; what a kill keeps from that is done at the next start."""
+        """Remove the files of deleted rows; after a kill, the next start does the rest."""
         if not gone:
             return
         for name, oid in gone:
@@ -156,7 +156,7 @@ class Store:
 
     @contextmanager
     def making_file(self, name: str, oid: int, pyramid: bool = False) -> Iterator[Path]:
-        """A row's path, to make the file there: nobody can delete the row meanwhile, which would leave the file behind.
+        """The path of a row, to create its file. The row can't be deleted meanwhile, which would leave the file.
 
         Raises ValidationException where the row is gone.
         """
@@ -170,34 +170,34 @@ class Store:
             yield path
 
     def pending(self, task: str) -> list[tuple[str, int]]:
-        """The (table, id) of which files something is to be done yet."""
+        """The files, as (table, id), for which something has to be done."""
         with self.read() as connection:
             return list(connection.execute(sa.select(PENDING.c.name, PENDING.c.id).distinct().where(
                 PENDING.c.task == task)).tuples())
 
     def note_unsaved(self, name: str, oid: int) -> int:
-        """Remember, until `forget`, that a file is written to and its row doesn't say so; the number of this writer."""
+        """Note, until `forget`, that a file has unsaved changes; return the number of this writer."""
         writer = next(self._writers)
         with self.write() as connection:
             _note(connection, "settle", [(name, oid)], writer)
         return writer
 
     def path(self, name: str, oid: int) -> Path:
-        """The file of a row of the table `pixels` or `originalfile`."""
+        """The path for a row of the table `pixels` or `originalfile`."""
         return (self.pixels_path if name == "pixels" else self.file_path)(oid)
 
     def pixels_path(self, oid: int) -> Path:
-        """The raw file of a Pixels, or of its pyramid where it has one: big-endian, order XYZCT, no header."""
+        """The raw file of a Pixels, or of its pyramid if it has one: big-endian, in the order XYZCT, no header."""
         pyramid = self.pyramid_path(oid)
         return pyramid if pyramid.exists() else _numbered(self.folder / "Pixels", oid)
 
     def pyramid_path(self, oid: int) -> Path:
-        """Where the pyramid of a Pixels with large planes is, beside the place of plain ones."""
+        """The file of the pyramid of a Pixels with large planes."""
         plain = _numbered(self.folder / "Pixels", oid)
         return plain.with_name(plain.name + PYRAMID)
 
     def file_path(self, oid: int) -> Path:
-        """The bytes of an OriginalFile."""
+        """The file of an OriginalFile."""
         return _numbered(self.folder / "Files", oid)
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ def _note(connection: sa.Connection, task: str, files: list[tuple[str, int]], wr
 
 
 def forget(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int | None = None) -> None:
-    """What was to be done about files, because of one writer or at all, is done once this transaction is."""
+    """Delete the note about a file, of one writer or of all, in this transaction."""
     wanted = [PENDING.c.task == task, PENDING.c.name == sa.bindparam("its_name"),
               PENDING.c.id == sa.bindparam("its_id")]
     if writer is not None:
@@ -220,7 +220,7 @@ def forget(connection: sa.Connection, task: str, files: list[tuple[str, int]], w
 
 
 def _numbered(root: Path, oid: int) -> Path:
-    """OMERO's layout: at most a thousand entries a folder, `<id>`, `Dir-001/<id>`, `Dir-001/Dir-234/<id>`."""
+    """OMERO's layout, with at most 1000 entries per folder: `<id>`, `Dir-001/<id>`, `Dir-001/Dir-234/<id>`."""
     folders: list[str] = []
     rest = oid // 1000
     while rest:
@@ -230,11 +230,11 @@ def _numbered(root: Path, oid: int) -> Path:
 
 
 def _on_connect(connection, _record) -> None:
-    connection.isolation_level = None  # SQLAlchemy's begin decides, see _on_begin
+    connection.isolation_level = None  # _on_begin starts the transactions
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
                    "cache_size = -16384", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
-    for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own know ASCII only
+    for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own functions handle ASCII only
         connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
 
 
@@ -248,12 +248,14 @@ def _on_begin(connection: sa.Connection) -> None:
 
 
 class HashedFile:
-    """A file that is hashed (SHA-1) while it is written, as far as that is done from its start on, one part after the
-    other; whatever else was written is read for its hash."""
+    """A file whose SHA-1 is computed while it is written, as long as the writes follow each other from its start.
+
+    The rest of the file is read when the hash is needed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sha1, self._length = hashlib.sha1(), 0  # of so many bytes from the start
+        self._sha1, self._length = hashlib.sha1(), 0  # of this many bytes from the start
 
     def write(self, file: int, data: bytes | memoryview, offset: int) -> None:
         with self._lock:
@@ -265,7 +267,7 @@ class HashedFile:
                 self._length += len(data)
 
     def digest(self, file: int) -> bytes:
-        """The SHA-1 of all that is in the file."""
+        """The SHA-1 of the whole file."""
         with self._lock:
             sha1, offset = self._sha1.copy(), self._length
             while part := os.pread(file, BLOCK, offset):
@@ -275,7 +277,7 @@ class HashedFile:
 
 
 def write_at(file: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all bytes at an offset of an open file; a call of the system writes 2 GB at most."""
+    """Write all bytes at an offset of an open file. One system call writes 2 GB at most."""
     rest = memoryview(data)
     while rest:
         done = os.pwrite(file, rest, offset)

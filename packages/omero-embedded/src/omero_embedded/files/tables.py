@@ -1,4 +1,4 @@
-"""What is in an OMERO.table: its columns, rows and metadata, in one SQLite file of its own.
+"""The content of an OMERO.table: its columns, rows and metadata, in one SQLite file.
 
 Every call is one transaction, so several handles may be open on a table, and all see the same rows. (OMERO's own tables
 are HDF5 files: one that is downloaded from here is not.)
@@ -25,16 +25,16 @@ from omero_embedded.files.store import Store
 MASK_FIELDS = ("imageId", "theZ", "theT", "x", "y", "w", "h", "bytes")
 ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
 METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": rlong, "RFloatI": rfloat}
-RESERVED = "__"  # begins the names that are the table's own
-# What a column's description takes of the 64 KB that a table's HDF5 header has at most, its name aside.
+RESERVED = "__"  # the prefix of names that the server uses itself
+# Bytes of a column's description in the HDF5 header, without its name. OMERO's header has 64 KB at most.
 HEADER_BYTES = 65_527
 DESCRIPTION_BYTES = {"DoubleColumn": 52, "StringColumn": 40, "MaskColumn": 424, "LongArrayColumn": 64,
                      "FloatArrayColumn": 72, "DoubleArrayColumn": 72}
-NUMBER_BYTES = 44  # of a column of whole numbers, ids or truth values
+NUMBER_BYTES = 44  # of a column of integers, ids or booleans
 
 
 class TableFile:
-    """One table's file."""
+    """The file of one table."""
 
     def __init__(self, store: Store, oid: int):
         self.store, self.id, self.path = store, oid, store.file_path(oid)
@@ -54,19 +54,19 @@ class TableFile:
                 raise refuse(omero.ValidationException, f"This original file is no table: {wrong}.") from None
 
     def is_other(self) -> bool:
-        """Whether the file has bytes that are no table's."""
+        """Whether the file has content that is not a table."""
         if not self.path.exists() or not self.path.stat().st_size:
             return False
         try:
             self.headers()
         except omero.ValidationException:
             return True
-        except omero.ApiUsageException:  # one that is not initialized
+        except omero.ApiUsageException:  # it is not initialized
             pass
         return False
 
     def headers(self) -> list:
-        """The columns, without values. Raises ApiUsageException where the table is not initialized."""
+        """The columns, without values; ApiUsageException if the table is not initialized."""
         found = []
         if self.path.exists() and self.path.stat().st_size:
             with self._open() as connection:
@@ -102,7 +102,7 @@ class TableFile:
             return connection.execute("select count(*) from data").fetchone()[0]
 
     def add(self, columns: Sequence) -> None:
-        """Append rows; columns go by their position, whatever their names are."""
+        """Append rows. The position of a column counts, not its name."""
         headers = self.headers()
         if len(columns) != len(headers):
             raise refuse(omero.InternalException, f"The table has {len(headers)} columns, not {len(columns)}.")
@@ -151,7 +151,7 @@ class TableFile:
         return _data([headers[place] for place in columns], found, asked)
 
     def read_rows(self, columns: Sequence[int], rows: Sequence[int]):
-        """Some rows of some columns, in any order."""
+        """Read some rows of some columns, in any order."""
         headers = self.headers()
         self._check_columns(columns, len(headers))
         self._check_rows(rows)
@@ -191,7 +191,7 @@ class TableFile:
         return [row for row in rows if found[row]]
 
     def _values(self, headers: list, place: int) -> np.ndarray:
-        """All values of a column; texts as bytes."""
+        """Read all values of a column; texts as bytes."""
         with self._open() as connection:
             found = [row[0] for row in connection.execute(f"select c{place} from data order by row")]
         kind = type(headers[place]).__name__
@@ -208,7 +208,7 @@ class TableFile:
                     for key, kind, value in connection.execute("select key, kind, value from metadata")}
 
     def set_metadata(self, values: dict, replace: bool = False) -> None:
-        """Keep metadata; with `replace` instead of all that were there, but for the table's own."""
+        """Save metadata. With `replace`, they replace all earlier ones except the server's own."""
         self.headers()
         for key, value in values.items():
             if key.startswith(RESERVED):
@@ -224,7 +224,7 @@ class TableFile:
 
 
 def _column(kind: str, name: str, description: str, size: int | None):
-    """A column without values."""
+    """Copy a column without its values."""
     made = getattr(omero.grid, kind)()
     made.name, made.description = name, description
     if size is not None:
@@ -238,7 +238,7 @@ def _places(columns: Sequence) -> list[str]:
 
 
 def _data(headers: list, found: Sequence, rows: Sequence[int]):
-    """omero.grid.Data of stored cells, row by row."""
+    """Make omero.grid.Data of stored cells, row by row."""
     columns = [copy.copy(one) for one in headers]  # a column may be asked for twice
     for number, one in enumerate(columns):
         _decode(one, [row[number] for row in found])
@@ -260,12 +260,12 @@ def _check_new(columns: Sequence) -> None:
 
 
 def _description_bytes(column) -> int:
-    """What a column takes of a table's header, its name padded to a multiple of 8."""
+    """The bytes of a column in the HDF5 header; its name is padded to a multiple of 8."""
     return DESCRIPTION_BYTES.get(type(column).__name__, NUMBER_BYTES) + (len(column.name.encode()) // 8 + 1) * 8
 
 
 def _cell(header, given, number: int):
-    """One value of a column, as it is stored by an update."""
+    """One value of a column in the form in which an update stores it."""
     value = given.values[number]
     if isinstance(header, omero.grid.StringColumn):
         return value.encode("ascii")[:header.size].decode()
@@ -280,7 +280,7 @@ def _with_values(header, values: list):
 
 
 def _encoded(header, given) -> list:
-    """A column's values as they are stored in the place of `header`."""
+    """The values of a column in the form in which they are stored under `header`."""
     kind = type(header).__name__
     if isinstance(given, omero.grid.MaskColumn):
         rows = zip(*(getattr(given, name) or () for name in MASK_FIELDS))
@@ -296,12 +296,12 @@ def _encoded(header, given) -> list:
             raise refuse(omero.ValidationException, f"An array of {header.name} has not {header.size} values.")
         return [json.dumps(list(value)) for value in values]
     make = {"BoolColumn": bool, "DoubleColumn": float}.get(kind, int)
-    # a text in the place of a number is nothing that could be read again: OMERO keeps its bytes, here it is 0
+    # OMERO stores the bytes of a text that stands for a number, which nobody can read again; here it becomes 0
     return [make(value) if isinstance(value, bool | int | float) else make(0) for value in values]
 
 
 def _decode(header, stored: list) -> None:
-    """Give a column the values that are stored in its place."""
+    """Set the values of a column from the stored ones."""
     kind = type(header).__name__
     if kind == "MaskColumn":
         rows = [json.loads(one) for one in stored]
@@ -311,7 +311,7 @@ def _decode(header, stored: list) -> None:
     elif kind in ARRAYS:
         header.values = [json.loads(one) for one in stored]
     elif kind == "DoubleColumn":
-        header.values = [math.nan if one is None else one for one in stored]  # SQLite has no NaN but null
+        header.values = [math.nan if one is None else one for one in stored]  # SQLite stores NaN as null
     elif kind == "BoolColumn":
         header.values = [bool(one) for one in stored]
     else:
