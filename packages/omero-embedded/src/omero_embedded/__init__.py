@@ -1,4 +1,4 @@
-"""An OMERO server in Python, for tests, teaching and trying things out. It is not for keeping data.
+"""An OMERO server in Python, for tests, teaching and demonstrations. Don't keep data in it.
 
 Importing this package imports nothing of omero-py or Ice.
 

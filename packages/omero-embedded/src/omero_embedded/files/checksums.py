@@ -14,7 +14,7 @@ import mmh3
 
 
 def file_checksum(algorithm: str, path: Path) -> str:
-    """Checksum of a file.
+    """Compute the checksum of a file.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Recovery of files that were written and not saved, because a client or the server died: their rows are corrected.
 
-Size and hash of a saved file are true of its bytes. A client may go on writing after a save, and may never come to the
-next one; what it wrote stays, as each of its writes was acknowledged, and the row then says what is there.
+A save makes size and hash of the row agree with the file. A client may write more after a save, and never save again.
+Its writes were acknowledged, so they stay, and the row is corrected.
 """
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ UNIQUE = {
 class Store:
     """The data folder.
 
-    Reads see a consistent snapshot and never wait; writes are one at a time. A write is on disk as SQLite's write-ahead
-    log when `write` returns, so a killed server loses nothing that it acknowledged.
+    Reads see a consistent snapshot and never wait. Only one write runs at a time. When `write` returns, its changes
+    are in SQLite's write-ahead log, so that a killed server loses nothing that it acknowledged.
     """
 
     def __init__(self, folder: Path):
@@ -120,8 +120,12 @@ class Store:
     def open_file(self, path: Path, create: bool = False) -> int:
         """Open a file that stays open until `close_file`, and return its descriptor.
 
-        Raises OverUsageException where so many are open that none would be left for connections and the database, and
-        FileNotFoundError.
+        Raises
+        ------
+        omero.OverUsageException
+            If so many files are open that no descriptors would be left for connections and the database.
+        FileNotFoundError
+            If the file does not exist and `create` is False.
         """
         with self._opening:
             if self._open_files >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED:
@@ -158,7 +162,10 @@ class Store:
     def making_file(self, name: str, oid: int, pyramid: bool = False) -> Iterator[Path]:
         """The path of a row, to create its file. The row can't be deleted meanwhile, which would leave the file.
 
-        Raises ValidationException where the row is gone.
+        Raises
+        ------
+        omero.ValidationException
+            If the row is deleted.
         """
         table = self.schema.metadata.tables[name]
         with self._writer:

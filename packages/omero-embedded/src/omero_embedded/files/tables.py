@@ -1,7 +1,7 @@
 """The content of an OMERO.table: its columns, rows and metadata, in one SQLite file.
 
-Every call is one transaction, so several handles may be open on a table, and all see the same rows. (OMERO's own tables
-are HDF5 files: one that is downloaded from here is not.)
+Every call is one transaction, so that a table may be open several times, and all see the same rows. OMERO's own tables
+are HDF5 files; a table that is downloaded from this server is a SQLite file.
 """
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ class TableFile:
                                    ((first + index, *row) for index, row in enumerate(zip(*values))))
 
     def update(self, rows: Sequence[int], columns: Sequence) -> None:
-        """Write over some rows of the columns with these names, value by value.
+        """Overwrite some rows of the columns with these names, value by value.
 
-        Where one can't be written, those before it are: this is what OMERO does. Texts are cut to their column's size.
+        If a value can't be written, the values before it are, as in OMERO. Texts are cut to the size of their column.
         """
         headers = self.headers()
         places = {one.name: place for place, one in enumerate(headers)}
@@ -136,9 +136,9 @@ class TableFile:
             raise refused
 
     def read(self, columns: Sequence[int], start: int, stop: int):
-        """Rows start to stop of some columns (all of them where both are 0), as omero.grid.Data.
+        """Read rows `start` to `stop` of some columns, or all rows if both are 0, as omero.grid.Data.
 
-        The row numbers are those that were asked for, the values those that there are.
+        The row numbers are the requested ones; values exist only for rows that exist.
         """
         headers, count = self.headers(), self.count()
         self._check_columns(columns, len(headers))

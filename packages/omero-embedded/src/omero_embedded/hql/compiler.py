@@ -37,10 +37,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Node:
-    """The entities of one alias that are to be loaded: selected ones, and fetched ones with where they belong.
+    """The entities of one alias that have to be loaded: selected or fetched ones.
 
-    start : the SQL column of the id
-    owner, field, index : for a fetched collection the column of the owner's id, and of the element's index
+    Attributes
+    ----------
+    start
+        The SQL column of the id.
+    owner, field, index
+        For a fetched collection, the column of the owner's id, the collection, and the column of the index.
     """
 
     source: Source
@@ -74,11 +78,11 @@ def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dic
     Raises
     ------
     omero.QueryException
-        a class, property or alias that isn't there, or a construction that HQL refuses
+        If a class, property or alias is unknown, or HQL refuses a construction.
     omero.ApiUsageException
-        a missing, null or empty parameter, an unknown function
+        If a parameter is missing, null or empty, or a function is unknown.
     omero.InternalException
-        a parameter of another type than what it is compared with
+        If a parameter has another type than what it is compared with.
     """
     return _Compiler(Scope(schema, ctx), Params(params)).plan(query)
 
@@ -159,9 +163,12 @@ class _Compiler:
         return nodes
 
     def _finish(self, sql: list[sa.ColumnElement], entities: list[sa.FromClause], query: syntax.Query) -> sa.Select:
-        """The statement that selects these columns; last the tables, when all joins of paths are known.
+        """Make the statement that selects some columns. It is called last, when the joins of all paths are known.
 
-        entities : the tables of which a distinct query selects all columns
+        Parameters
+        ----------
+        entities
+            The tables of which a distinct query selects all columns.
         """
         conditions = [self.condition(query.where)] if query.where is not None else []
         groups = [self._alias_or_value(expr).sql for expr in query.group]

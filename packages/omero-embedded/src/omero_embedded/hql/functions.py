@@ -38,12 +38,12 @@ def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
 
 
 def call(name: str, args: list[Value]) -> Value:
-    """Any other function.
+    """Compile a function that is not an aggregate.
 
     Raises
     ------
     omero.ApiUsageException
-        there is no such function, or not with so many arguments
+        If there is no such function, or it takes another number of arguments.
     """
     made = _FUNCTIONS.get(name)
     if made is None:

@@ -11,17 +11,21 @@ from omero_embedded.hql.values import usage_error
 
 def check_grouping(shown: Sequence[sa.ColumnElement], groups: Sequence[sa.ColumnElement],
                    tables: Iterable[sa.FromClause]) -> None:
-    """Beside an aggregate or in a grouped query, a column must be grouped by, or be of a row whose id is.
+    """Check that a query with aggregates or groups selects nothing that its groups don't determine.
 
     Parameters
     ----------
-    shown : what the query selects and orders by
-    groups : what it groups by
-    tables : the query's own, not those of a query around it
+    shown
+        What the query selects and orders by.
+    groups
+        What it groups by.
+    tables
+        The query's own tables, without those of an outer query.
 
     Raises
     ------
     omero.ApiUsageException
+        If a column is neither in the group by clause nor of a row whose id is.
     """
     if not groups and not any(_has_aggregate(one) for one in shown):
         return
@@ -34,11 +38,12 @@ def check_grouping(shown: Sequence[sa.ColumnElement], groups: Sequence[sa.Column
 
 def check_distinct(order: Iterable[sa.ColumnElement], selected: Sequence[sa.ColumnElement],
                    entities: Iterable[sa.FromClause]) -> None:
-    """`select distinct` is ordered by what it selects alone; an entity selects all of its columns.
+    """Check that `select distinct` is ordered only by what it selects. An entity selects all of its columns.
 
     Raises
     ------
     omero.ApiUsageException
+        If it is ordered by anything else.
     """
     whole = set(entities)
     for one in order:

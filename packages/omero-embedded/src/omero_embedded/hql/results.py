@@ -24,7 +24,7 @@ Reader = Callable[[Sequence], omero.RType | None]
 class Results:
     """The answer to one HQL query.
 
-    A page counts roots: where a collection is fetched, the rows are cut after the roots have been made unique.
+    A page counts roots. If a collection is fetched, the page is cut after the roots have been made unique.
     """
 
     def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page):

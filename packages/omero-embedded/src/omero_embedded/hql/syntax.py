@@ -223,9 +223,9 @@ def parse(text: str) -> Query:
     Raises
     ------
     omero.QueryException
-        the text is not HQL
+        If the text is not HQL.
     omero.ApiUsageException
-        it is a statement that changes something
+        If it is a statement that changes data.
     """
     try:
         tree = _ToSyntax().transform(_parser().parse(text))

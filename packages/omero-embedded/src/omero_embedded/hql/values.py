@@ -33,10 +33,14 @@ DISCRIMINATORS = {
 class Value:
     """A compiled expression.
 
-    kind : a kind of a field (int, long, double, text, bool, time, strings, bytes), or
-        "entity" (sql is its id), "collection" (a path that ends in one: source has it), "unit" (sql and unit),
-        "symbol" (the `.unit` of a unit), "permissions" (sql is the owner, group the group; of a group itself `own` is
-        its permissions), "class" (`x.class`: the class's name), "java" (`type(x.class)`), "unknown" (null).
+    Attributes
+    ----------
+    kind
+        The kind of a field (int, long, double, text, bool, time, strings, bytes) or one of: "entity" (sql is its id),
+        "collection" (of source), "unit" (sql is the value), "symbol" (the `.unit` of a unit), "permissions" (sql is
+        the owner), "class" (`x.class`, the name of the class), "java" (`type(x.class)`), "unknown" (null).
+    more
+        Further columns: the unit of a unit; the group, own permissions and id of permissions.
     """
 
     sql: sa.ColumnElement

@@ -89,15 +89,18 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
 
     Parameters
     ----------
-    data : the folder of the database, `Pixels/` and `Files/`; made if it is missing.
-    host, port : where to listen with TLS; port 0 takes any that is free.
-    password_file : its first line is root's password from now on. Without it, and when the folder is new, a password is
-        made and written to `<data>/root-password`.
+    data
+        The data folder. It is created if it does not exist.
+    host, port
+        Where to listen with TLS; port 0 takes any free one.
+    password_file
+        A file whose first line becomes root's password. Without it, a new folder gets a generated password, which is
+        written to `<data>/root-password`.
 
     Returns
     -------
     int
-        The exit status: 0 after a stop, 1 if it could not start (a sentence on stderr says why).
+        The exit status: 0 after a stop; 1 if the server can't start, and then a sentence on stderr says why.
     """
     # The signals are blocked in all threads, and this one waits for them. A handler could run just before the wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

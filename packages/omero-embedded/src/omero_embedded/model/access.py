@@ -1,8 +1,8 @@
 """What users may see and do: OMERO's rules for the four kinds of groups.
 
-private rw----, read-only rwr---, read-annotate rwra--, read-write rwrw--.  See OMERO's "Groups and permissions". An
-administrator reads everything; what else one may do depends on the privileges that the account has ("restricted
-administrators" lack some).
+The kinds are private rw----, read-only rwr---, read-annotate rwra-- and read-write rwrw--. Administrators read
+everything; what else they may do depends on their privileges, of which restricted administrators lack some. See
+"Groups and permissions" in OMERO's documentation.
 """
 from __future__ import annotations
 
@@ -35,11 +35,16 @@ HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "instituti
 class Context:
     """What one call runs as: the session's user, and the group of the call or the session.
 
-    group : the group's id, or ALL_GROUPS.
-    kinds : the permissions, as `rwra--`, of every group that matters for this call (the current one, or all that the
-        user may see), by group id.
-    privileges : those of an administrator, no others than the one who acts for the user has as well.
-    acting_for : who opened the session for the user, by sudo; None where the user did.
+    Attributes
+    ----------
+    group
+        The group's id, or ALL_GROUPS.
+    kinds
+        The permissions, such as `rwra--`, of every group that the user may see, by group id.
+    privileges
+        Those of an administrator; if somebody acts for the user, only those that both have.
+    acting_for
+        Who opened the session for the user by sudo; None if the user did.
     """
 
     user: int

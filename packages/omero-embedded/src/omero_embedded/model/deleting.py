@@ -25,12 +25,15 @@ def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: I
 
     Returns
     -------
-    The ids that were deleted, by the name of the topmost class.
+    dict
+        The deleted ids by the name of the topmost class.
 
     Raises
     ------
-    ValidationException: something else refers to what would be deleted.
-    SecurityViolation: the user may not delete it.
+    omero.ValidationException
+        If something else refers to a deleted object.
+    omero.SecurityViolation
+        If the user may not delete an object.
     """
     doomed: Ids = {}
     todo = [(entity.root, set(ids))]
@@ -76,16 +79,20 @@ def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]
 
     Parameters
     ----------
-    targets : ids by class name
-    dry_run : only find out what would be deleted
+    targets
+        Ids by class name.
+    dry_run
+        Only find out what would be deleted.
 
     Returns
     -------
-    The ids that were deleted by the Java name of their class.
+    dict
+        The deleted ids by the Java name of their class.
 
     Raises
     ------
-    GraphError: a target is missing, may not be deleted, or is needed by something that stays.
+    GraphError
+        If a target is missing, may not be deleted, or is needed by something that stays.
     """
     closure = Closure(connection, options, ctx.may_delete, FREE)
     for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete, "Delete2"):

@@ -57,15 +57,17 @@ def _leads_down(holder: Entity, one: Field, target: Entity) -> bool | None:
 
 def find(connection: sa.Connection, ctx: Context, targets: Iterable[tuple[Entity, set[int]]], wanted: list[str],
          stop_before: list[str], up: bool) -> Ids:
-    """The objects of some classes that contain the targets (`up`) or that they contain, by topmost class.
+    """Find the objects of some classes that contain the targets (`up`) or that the targets contain.
 
     Parameters
     ----------
-    stop_before : classes whose objects are neither found nor passed.
+    stop_before
+        Classes whose objects are neither found nor passed.
 
     Raises
     ------
-    GraphError: a class is unknown, or no class is wanted.
+    GraphError
+        If a class is unknown, or no class is wanted.
     """
     _check_names(wanted, stop_before)
     seen: Ids = {}

@@ -23,16 +23,19 @@ def give(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
 
     Parameters
     ----------
-    users : whose data is given, all of it, beside the targets.
+    users
+        Users whose data are all given, in addition to the targets.
 
     Returns
     -------
-    What was given, and the links that were deleted: ids by Java class name.
+    tuple
+        What was given, and the links that were deleted, as ids by Java class name.
 
     Raises
     ------
-    GraphError: the user may not give these, the receiver is no user or no member of the group, or something that stays
-        needs what would be given.
+    GraphError
+        If the user may not give these objects, the receiver does not exist or is not a member of the group, or
+        something that stays needs a given object.
     """
     if "Chown" not in ctx.privileges and not ctx.leader_of:
         raise GraphError(f"{ctx.user_name} owns no group.", name="steps-cancel", detailed=False)

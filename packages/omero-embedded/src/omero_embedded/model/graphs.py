@@ -1,8 +1,8 @@
 """What belongs to an object: OMERO's rules for deleting and moving graphs, derived from the schema.
 
-Parts live and die with their owner (a plate's wells, an image's pixels). Links go when one of their ends goes. What an
-object merely has (its annotations, a dataset's images, a channel's statistics) goes along when nothing else has it.
-Whatever stays and needs something that goes is in the way.
+Parts, such as the wells of a plate and the pixels of an image, always go with their whole. A link goes with either of
+its ends. What an object owns, such as its annotations, the images of a dataset or the statistics of a channel, goes
+along unless another object owns it too. The operation is refused if something that stays needs something that goes.
 """
 from __future__ import annotations
 
@@ -34,8 +34,12 @@ OF_ONE_OWNER = ("FileAnnotation", "TagAnnotation")
 class GraphError(Exception):
     """The graph can't be deleted or moved. The message says what is in the way.
 
-    name : OMERO's name of the error.
-    detailed : whether the answer is a GraphException rather than a plain ERR.
+    Attributes
+    ----------
+    name
+        OMERO's name of the error.
+    detailed
+        Whether the answer is a GraphException rather than a plain ERR.
     """
 
     def __init__(self, message: str, name: str = "graph-fail", detailed: bool = True):
@@ -212,12 +216,15 @@ class Closure:
 
     Parameters
     ----------
-    allowed : whether the user may do it to a row of an owner, a group and a topmost class.
-    free : classes whose objects go along whoever owns them.
+    allowed
+        Whether the user may do it to a row with an owner, a group and a topmost class.
+    free
+        Classes whose objects go along whoever owns them.
 
     Attributes
     ----------
-    ids : what goes, links with only one end in it included.
+    ids
+        What goes, including links with only one end in it.
     """
 
     def __init__(self, connection: sa.Connection, options: ChildOptions, allowed: Allowed,

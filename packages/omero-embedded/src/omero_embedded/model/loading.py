@@ -1,7 +1,7 @@
 """Loading omero.model objects from rows, in the form in which OMERO's IQuery returns them.
 
-Many-to-one ends are unloaded proxies, collections are not loaded, maps are; of the details the group is loaded. One
-loader is one snapshot: the same id is the same object, and what was a proxy becomes loaded in place.
+References are unloaded proxies, collections are not loaded, maps are. Of the details, only the group is loaded. A
+loader works on one snapshot: an id stands for one object, and a proxy is replaced when its object is loaded.
 """
 from __future__ import annotations
 
@@ -58,8 +58,10 @@ class Loader:
 
         Parameters
         ----------
-        entity : the class, or an abstract one above it
-        ids : any number of ids, in a few SQL statements
+        entity
+            The class, or an abstract one above it.
+        ids
+            Any number of ids, which take few SQL statements.
         """
         wanted = list(dict.fromkeys(ids))
         missing = [oid for oid in wanted if not self._is_loaded(entity, oid)]
@@ -72,7 +74,10 @@ class Loader:
     def fetch(self, objects: Iterable[IObject], field: Field) -> list[IObject]:
         """Load one association of all these objects, as `join fetch` does, and return what was loaded.
 
-        field : a many-to-one end, or a collection
+        Parameters
+        ----------
+        field
+            A reference or a collection.
         """
         owners = [obj for obj in objects if obj is not None and obj._loaded]
         target = self.schema[field.target or ""]

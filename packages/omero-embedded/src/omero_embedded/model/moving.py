@@ -16,11 +16,13 @@ def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
 
     Returns
     -------
-    What was moved, and the links to what stays, which are deleted: ids by Java class name.
+    tuple
+        What was moved, and the deleted links to what stays, as ids by Java class name.
 
     Raises
     ------
-    GraphError: the group is not the user's, a target is missing or may not be moved, or something that stays needs it.
+    GraphError
+        If the user is not in the group, a target is missing or may not be moved, or something that stays needs it.
     """
     if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
         raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)

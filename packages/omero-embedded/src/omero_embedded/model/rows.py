@@ -57,7 +57,7 @@ def _inherited(entity: Entity) -> dict[str, Field]:
 def row_of(entity: Entity, obj: IObject) -> dict:
     """The column values of an object, without id, details, list indexes and maps.
 
-    A reference gives the id of what it refers to; None where that has no id yet.
+    A reference becomes the id of its target; None if the target has no id yet.
     """
     values = vars(obj)
     row: dict = {}

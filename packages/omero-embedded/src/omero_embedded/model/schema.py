@@ -1,7 +1,7 @@
 """The OMERO model as entities, fields and SQL tables, all derived from omero-py's type tables.
 
-A class hierarchy (Annotation, Shape, Job, ...) shares the table of its topmost class, with the class's name in the
-column `class`; so a subclass's field can be asked for on the superclass, as OMERO allows.
+The classes of a hierarchy (Annotation, Shape, Job, ...) share the table of the topmost one, with the name of the
+class in the column `class`. A query for a superclass can therefore use the fields of its subclasses, as OMERO allows.
 """
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ DETAILS = {"owner": "Experimenter", "group": "ExperimenterGroup", "creationEvent
 class Field:
     """A property of an entity.
 
-    kind : one of the values of SCALARS and ARRAYS; "unit" (columns `name` and `name_unit`, target is the unit's class);
-        "ref" (a many-to-one end, column `name` holds the target's id); "collection" (a one-to-many end: the ids are in
-        the column `inverse` of target, the order in its column `index` where the collection is a list); "map" (named
-        values in order, in a table of their own).
+    Attributes
+    ----------
+    kind
+        One of the values of SCALARS and ARRAYS; "unit" (the columns are `name` and `name_unit`, target is the unit's
+        class); "ref" (the column `name` holds the target's id); "collection" (the column `inverse` of target holds the
+        owner's id, and its column `index` the order if the collection is a list); "map" (named values in order, in a
+        table of their own).
     """
 
     name: str

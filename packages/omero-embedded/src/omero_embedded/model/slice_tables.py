@@ -1,7 +1,7 @@
-"""What omero-py's own type tables say: every class with its fields, and which operations are dispatched how.
+"""omero-py's type tables: every class with its fields and operations.
 
-IcePy keeps the tables that the generated modules hand it to itself. They can be seen only while those modules are being
-imported, so a fresh interpreter imports them with IcePy's definers wrapped, and prints what went through.
+The generated modules pass these tables to IcePy, which does not give them back. So a new interpreter imports the
+modules with wrapped functions of IcePy, and prints what they are called with.
 """
 from __future__ import annotations
 

@@ -78,15 +78,17 @@ def _curve(family: str, k: float, x: np.ndarray) -> np.ndarray:
 
 
 def render(settings: Settings, planes: Sequence[np.ndarray]) -> np.ndarray:
-    """One picture of the planes of the channels that `settings.shown()` names.
+    """Render one picture of the planes of the channels that `settings.shown()` names.
 
     Parameters
     ----------
-    planes : (Y, X) each, of any type
+    planes
+        One array (Y, X) of any type for each channel.
 
     Returns
     -------
-    (Y, X, 3), uint8; black where no channel is shown is up to the caller
+    numpy.ndarray
+        (Y, X, 3), uint8.
     """
     total = np.zeros((*planes[0].shape, 3), np.float32)
     for index, plane in zip(settings.shown(), planes, strict=True):
@@ -142,9 +144,9 @@ def emission_colour(wavelength: float) -> tuple[int, int, int, int]:
 
 def default_colours(stored: Sequence[tuple[int, int, int, int] | None],
                     wavelengths: Sequence[float | None]) -> list[tuple[int, int, int, int]]:
-    """The channels' colours: their own, that of their emission, or red, green and blue in turn.
+    """The colors of channels: their own, that of their emission, or red, green and blue in turn.
 
-    Where the emission of some channels is known, those of which nothing is known are white (transmitted light).
+    If the emission of some channels is known, channels of which nothing is known are white (transmitted light).
     """
     unknown = [colour is None and wave is None for colour, wave in zip(stored, wavelengths)]
     open_ones = [colour is None for colour in stored]

@@ -24,11 +24,12 @@ COPY, REFER, IGNORE = "copy", "refer", "ignore"
 
 
 class Choice:
-    """What a request says of classes; the class that is nearest above an object's decides.
+    """What a request says about classes. For each object, the nearest class above its own decides.
 
     Raises
     ------
-    GraphError: a class is unknown, or named twice for different things.
+    GraphError
+        If a class is unknown, or named twice for different things.
     """
 
     def __init__(self, copied: Iterable[str], referred: Iterable[str], ignored: Iterable[str]):
@@ -56,11 +57,13 @@ def duplicate(store: Store, connection: sa.Connection, ctx: Context, targets: di
 
     Returns
     -------
-    The ids of the copies by Java class name; in a dry run those of the originals.
+    dict
+        The ids of the copies by Java class name; in a dry run those of the originals.
 
     Raises
     ------
-    GraphError: a target is missing, or only a part of a fileset would be copied.
+    GraphError
+        If a target is missing, or only a part of a fileset would be copied.
     """
     found = _Originals(connection, ctx, choice)
     for entity, ids in find_targets(connection, ctx, targets, lambda *_: True, "Duplicate"):
@@ -160,7 +163,8 @@ class _Copies:
 
     Attributes
     ----------
-    ids : the ids of the copies by those of the originals, by topmost class.
+    ids
+        The ids of the copies by those of the originals, by topmost class.
     """
 
     def __init__(self, connection: sa.Connection, ctx: Context, choice: Choice, originals: Ids):

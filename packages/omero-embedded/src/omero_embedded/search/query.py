@@ -88,7 +88,7 @@ class Query:
         texts
             The object's texts by field.
         fields
-            Where phrases without a field are looked for; nowhere in particular means everywhere.
+            Where phrases without a field are looked for; all fields if it is empty.
         """
         def those(parts: Iterable[Phrase | Query]) -> Iterable[bool]:
             return (part.matches(texts, fields) for part in parts)

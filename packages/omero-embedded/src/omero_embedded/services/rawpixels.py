@@ -1,7 +1,7 @@
 """RawPixelsStore: the bytes of pixels, big-endian in the order XYZCT, in one raw file per Pixels.
 
-A write is in the file when the call returns: it outlives a killed server. Nothing is flushed to the disk itself, so the
-last seconds may be lost when the machine goes down.
+A write is in the file when the call returns, so it survives when the server is killed. It is not flushed to disk: if
+the machine goes down, the last seconds may be lost.
 """
 from __future__ import annotations
 
