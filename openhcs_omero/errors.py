@@ -27,3 +27,16 @@ class RightsError(PlateError):
 
 class StepError(OpenHCSError):
     """A processing step can't be imported, has another signature, or returned what it should not."""
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether an error is the loss of an OMERO server or session, or was raised while one was handled.
+
+    Ice's own errors are known by their names: who has no server has no Ice either.
+    """
+    while error is not None:
+        names = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+        if isinstance(error, ConnectError) or names & {"Ice.LocalException", "omero.SessionException"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -14,22 +14,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_HEATMAPS = 8
-NOT_FEATURES = ("plate", "well", "row", "column", "sites")
 
 
-def choose_features(wells: Sequence[Mapping[str, str]], wanted: Sequence[str] | None) -> list[str]:
-    """The columns of `wells.csv` to draw: the wanted ones, or the first eight.
+def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None) -> list[str]:
+    """The columns of `wells.csv` to draw: the wanted ones, or the first eight features.
+
+    Parameters
+    ----------
+    columns
+        What columns.csv says of the columns of wells.csv; nothing if no well has results.
 
     Raises
     ------
     ConfigError
-        Where a wanted one is not there.
+        If a wanted one is not there.
     """
-    names = [name for name in (wells[0] if wells else {}) if name not in NOT_FEATURES]
-    if wanted is None:
-        return names[:DEFAULT_HEATMAPS]
-    if unknown := [name for name in wanted if name not in names]:
-        raise ConfigError(f"heatmaps: the steps measure {', '.join(names) or 'nothing'}, but no {unknown[0]!r}")
+    if wanted is None or not columns:
+        return [name for name, about in columns.items() if about["statistic"].startswith("mean")][:DEFAULT_HEATMAPS]
+    if unknown := [name for name in wanted if name not in columns]:
+        raise ConfigError(f"heatmaps: the steps measure {', '.join(columns)}, but no {unknown[0]!r}")
     return list(wanted)
 
 
@@ -80,8 +83,8 @@ def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.n
         Well -> (C, Y, X).
     """
     rows, columns = plate_grid(list(places.values()))
-    y, x = (max(t.shape[axis] for t in thumbnails.values()) for axis in (1, 2))
-    channels = max(t.shape[0] for t in thumbnails.values())
+    y, x = (max((t.shape[axis] for t in thumbnails.values()), default=8) for axis in (1, 2))
+    channels = max((t.shape[0] for t in thumbnails.values()), default=1)
     cell = 0.62 if len(columns) <= 12 else 0.31
     figure = _figure(0.6 + channels * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -93,7 +96,7 @@ def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.n
             for plane in picture[channel:channel + 1]:
                 sheet[top:top + plane.shape[0], left:left + plane.shape[1]] = plane
         axes = figure.add_subplot(1, channels, channel + 1)
-        low, high = np.nanpercentile(sheet, [1, 99.7])
+        low, high = np.nanpercentile(sheet, [1, 99.7]) if np.isfinite(sheet).any() else (0, 1)
         axes.imshow(sheet, cmap=_colormap("gray"), vmin=low, vmax=max(high, low + 1), interpolation="nearest",
                     extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5), aspect=y / x)
         axes.set_title(f"channel {channel}", loc="left", fontsize=9)

@@ -1,8 +1,9 @@
-"""A job's log: all that it prints, and the traceback of an error."""
+"""A job's log: all that it prints, and why it failed."""
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,17 +12,45 @@ from pathlib import Path
 from typing import cast
 
 
+class _Ended(BaseException):
+    """The process was asked to end, by a signal."""
+
+
 @contextlib.contextmanager
 def logged(path: str) -> Iterator[None]:
-    """Keep what a job prints in its log, and of an error the traceback; stderr and Snakemake get one sentence."""
+    """Keep what a job prints in its log, and why it ended: the traceback of an error, `sys.exit`, or a signal.
+
+    Of an error, stderr and Snakemake get one sentence.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as log:
+    with open(path, "w") as log, _ended_by(signal.SIGTERM):
         try:
             with _printing_to(log.fileno()):
                 yield
-        except Exception as error:
+        except KeyboardInterrupt:
+            print("interrupted", file=log)
+            raise
+        except _Ended as error:
             traceback.print_exc(file=log)
-            sys.exit(f"error: {type(error).__name__}: {error} (traceback in {path})")
+            sys.exit(f"ended: {error} (traceback in {path})")
+        except (Exception, SystemExit) as error:
+            traceback.print_exc(file=log)
+            what = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+            sys.exit(f"error: {what} (traceback in {path})")
+
+
+@contextlib.contextmanager
+def _ended_by(number: signal.Signals) -> Iterator[None]:
+    """Raise an error when the signal comes, so that its reason gets into the log."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise _Ended(f"the process got {number.name}")
+
+    before = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextlib.contextmanager

@@ -89,11 +89,16 @@ def find_stale(output: Output, plate: PlateStructure, folder: Path) -> Stale:
     if not (records or derived or published):
         return Stale()
     standing = output.standing(plate, records)
-    lost = sorted(set(records) - set(standing.intact))
+    lost = {well: _why_lost(records[well]) for well in sorted(set(records) - set(standing.intact))}
     damaged = standing.derived is None or not standing.complete
     moved = derived is not None and derived != standing.derived
-    return Stale(dict.fromkeys(lost, "its derived images are gone or changed"), None if moved else standing.derived,
-                 damaged or moved, published is not None and not output.is_published(published))
+    return Stale(lost, None if moved else standing.derived, damaged or moved,
+                 published is not None and not output.is_published(published))
+
+
+def _why_lost(record: Mapping[str, Any]) -> str:
+    failure = record.get("failed")
+    return f"it failed in the last run: {failure['reason']}" if failure else "its derived images are gone or changed"
 
 
 def forget(stale: Stale, folder: Path) -> None:

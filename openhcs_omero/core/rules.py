@@ -3,37 +3,32 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.failures import Failure, failure_of, read_failures
+from openhcs_omero.core.features import Features
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import marks
 from openhcs_omero.core.records import listing_of_well, read_record
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.steps.running import run_steps
-from openhcs_omero.core.tables import read_rows, write_rows
+from openhcs_omero.core.tables import aggregate, read_rows, write_rows
+from openhcs_omero.core.well import Rows, WellFailed, process, thumbnail
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
-from openhcs_omero.io.base import StorageRegistry
-from openhcs_omero.io.filemanager import FileManager
-from openhcs_omero.io.staged import StagedFiles
-from openhcs_omero.plates.image import ImageMetadata, NewImage
-from openhcs_omero.plates.structure import ImageStructure
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
     from openhcs_omero.omero.server import Server
 
 ESTIMATE_PLANES = 100
-THUMBNAIL = 96  # px
-
-
 
 
 def _open(settings: Settings, plate: str) -> Plate:
@@ -86,8 +81,10 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
 
 
 def process_well(settings: Settings, label: str, well: str, derived_record: Path, estimates: Sequence[Path],
-                 outputs: Mapping[str, Path]) -> None:
+                 outputs: Mapping[str, Path], log: Path) -> Failure | None:
     """Run the steps on all sites of a well, write its derived images, and keep what was measured.
+
+    If a step fails, the well's record says so, and nothing of the well is written to the derived plate.
 
     Parameters
     ----------
@@ -97,68 +94,64 @@ def process_well(settings: Settings, label: str, well: str, derived_record: Path
         `<position>_<function>_c<channel>.npy` files.
     outputs
         `record`, `features`, `objects` and `thumbnail`: the files to write.
+    log
+        The job's log, which the record of a failed well names.
+
+    Returns
+    -------
+    Failure or None
+        Why the well has no results.
     """
     plate = _open(settings, label)
     source, derived = _well_records(settings.folder(label) / "wells.json")[well], _record(derived_record)
     plate = replace(plate, known=listing_of_well(plate.path, source))
-    described = plate.metadata(well)
-    steps = [(step, load_step(step)) for step in settings.steps]
-    loaded = _load_estimates(estimates)
-    files = StagedFiles(plate.output.backend, derived["path"], well, list(described))
-    behind = plate.output.backend
-    manager = FileManager(StorageRegistry(
-        {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
-    new: dict[int, NewImage] = {}
-    features, objects = [], []
-    for image, pixels in plate.sites(well):
-        about = described[image.site]
-        metadata = _metadata(settings, derived, well, image, about)
-        pixels, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
-        new[image.site] = _new_image(image, pixels, about)
-        where = {"plate": label, "well": well, "site": image.site}
-        features.append({**where, **results})
-        objects += [{**where, **row} for row in found]
-    record = plate.output.write_well(derived, well, new, files.files, marks(settings))
+    try:
+        done = process(settings, plate, derived, well, estimates)
+    except WellFailed as error:
+        traceback.print_exception(error.__cause__)
+        failure = Failure(label, well, error.site, error.step, error.reason, str(log))
+        _write_results(outputs, [], [], np.empty((0, 0, 0)), failure.to_json())
+        return failure
+    record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
+    first = done.images[min(done.images)]
+    _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), json.dumps(record))
+    return None
+
+
+def _write_results(outputs: Mapping[str, Path], features: Rows, objects: Rows, picture: np.ndarray,
+                   record: str) -> None:
     write_rows(outputs["features"], features)
     write_rows(outputs["objects"], objects)
-    np.save(outputs["thumbnail"], thumbnail(new[min(new)].pixels))
-    write(outputs["record"], json.dumps(record))
+    np.save(outputs["thumbnail"], picture)
+    write(outputs["record"], record)
 
 
-def annotate(settings: Settings, label: str, derived_record: Path, tables: Sequence[Path], record: Path) -> None:
-    """Put the tables where people look for them, and note what is there then."""
+def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[str, Path]) -> None:
+    """Put the tables of all wells together, and list the wells that failed.
+
+    Parameters
+    ----------
+    tables
+        The files to write: those of `aggregate`, and `failed`.
+    """
+    declared = Features.of((step, load_step(step)) for step in settings.steps)
+    aggregate(wells, wells.parent / "processed", tables, declared)
+    write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
+
+
+def annotate(settings: Settings, label: str, derived_record: Path, tables: Sequence[Path], about: Sequence[Path],
+             record: Path) -> None:
+    """Put the tables where people look for them, and note what is there then.
+
+    Parameters
+    ----------
+    tables
+        What was measured.
+    about
+        What else there is to know about the results; it belongs to the derived plate alone.
+    """
     folder = record.parent
     wells = [_record(folder / "processed" / f"{row['well']}.json") for row in read_rows(folder / "wells.tsv", "\t")]
-    published = _open(settings, label).output.publish(_record(derived_record), tables, wells, marks(settings))
+    wells = [well for well in wells if failure_of(well) is None]
+    published = _open(settings, label).output.publish(_record(derived_record), tables, about, wells, marks(settings))
     write(record, json.dumps(published, indent=1))
-
-
-def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
-    """By step's position and channel."""
-    loaded: dict[int, dict[int, np.ndarray]] = {}
-    for path in paths:
-        position, channel = path.stem.partition("_")[0], path.stem.rpartition("_c")[2]
-        loaded.setdefault(int(position), {})[int(channel)] = np.load(path)
-    return loaded
-
-
-def _metadata(settings: Settings, derived: Record, well: str, image: ImageStructure,
-              about: ImageMetadata) -> dict[str, Any]:
-    """What a step is told about the site."""
-    return {"plate_id": derived.get("source_plate"), "plate": derived["path"], "output": settings.output,
-            "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2]}
-
-
-def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
-    same = pixels.shape[1] == image.size_c  # else a step changed what the channels are
-    return NewImage(image.name, pixels, about.channel_names if same else (), about.colors if same else (),
-                    about.pixel_size, [] if image.image_id is None else [("source_image", str(image.image_id))])
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A small (C, Y, X) picture of a (T, C, Z, Y, X) image: first timepoint, maximum over z and blocks of pixels."""
-    planes = pixels[0].max(axis=1)
-    block = -(-max(planes.shape[1:]) // THUMBNAIL)
-    y, x = (side // block * block or side for side in planes.shape[1:])
-    rows, columns = max(1, y // block), max(1, x // block)
-    return planes[:, :y, :x].reshape(len(planes), rows, y // rows, columns, x // columns).max(axis=(2, 4))

@@ -1,33 +1,30 @@
-"""Tables: what the wells measured, put together."""
+"""Tables of a plate: what was measured in its wells, put together."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.io.atomic import write
+from openhcs_omero.core.features import Features
+from openhcs_omero.io.atomic import replacing, write
 
-PLACE = ("plate", "well", "row", "column", "site")
-
+if TYPE_CHECKING:
+    import pandas as pd
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
-    """Write rows as a table whose columns are all keys, in the order in which they come; no rows, an empty file."""
+    """Write rows as a table with all of their keys as columns, in order of appearance; without rows, an empty file.
+
+    None and NaN are written as nothing.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = _Lines()
+    text = io.StringIO(newline="")
     if columns:
         table = csv.DictWriter(text, columns, restval="", delimiter=delimiter, lineterminator="\n")
         table.writeheader()
-        table.writerows(rows)
-    write(path, "".join(text.lines))
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, line: str) -> None:
-        self.lines.append(line)
+        table.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
+    write(path, text.getvalue())
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
@@ -37,11 +34,16 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 
 
 def read_places(wells: Path) -> dict[str, tuple[int, int]]:
-    """Well -> (row, column), from 0, of the table of wells."""
+    """Well -> (row, column), from 0, from the table of wells."""
     return {row["well"]: (int(row["row"]), int(row["column"])) for row in read_rows(wells, delimiter="\t")}
 
 
-def aggregate(wells: Path, folder: Path, features: Path, by_well: Path, objects: Path) -> None:
+def read_columns(path: Path) -> dict[str, dict[str, str]]:
+    """What columns.csv says of the columns of wells.csv."""
+    return {row["column"]: row for row in read_rows(path) if row["table"] == "wells.csv"}
+
+
+def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features) -> None:
     """Put the tables of all wells together.
 
     Parameters
@@ -49,34 +51,56 @@ def aggregate(wells: Path, folder: Path, features: Path, by_well: Path, objects:
     wells
         The table of wells, which gives the order.
     folder
-        With `<WELL>.features.csv` (a row a site) and `<WELL>.objects.csv` (a row an object).
-    features, by_well, objects
-        The tables to write: all sites; a row a well, with the number of its sites and the mean of each numeric feature
-        over those that have it; all objects.
+        With `<WELL>.features.csv` (one row per site, or per site and timepoint) and `<WELL>.objects.csv` (one row per
+        object). Wells without rows are left out.
+    tables
+        The files to write: `features`, all sites; `wells`, one row per well (and timepoint); `objects`, all objects;
+        `columns`, what the columns of the first two are.
+    declared
+        What the steps declare of their features.
     """
+    import pandas as pd
+
+    from openhcs_omero.core.statistics import summarize
+
     order = read_rows(wells, delimiter="\t")
-    sites = [row for well in order for row in _placed(well, folder / f"{well['well']}.features.csv")]
-    write_rows(features, sites)
-    write_rows(objects, [row for well in order for row in _placed(well, folder / f"{well['well']}.objects.csv")])
-    names = list(dict.fromkeys(key for row in sites for key in row if key not in PLACE))
-    numeric = [name for name in names if all(is_number(row[name]) for row in sites if row.get(name))]
-    write_rows(by_well, [_mean(well, [row for row in sites if row["well"] == well["well"]], numeric) for well in order])
+    sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
+    by_well, columns = summarize(sites, declared)
+    _write_tables([sites], tables["features"])
+    _write_tables([by_well], tables["wells"])
+    _write_tables((_placed(well, folder, "objects") for well in order), tables["objects"],
+                  dict.fromkeys(name for well in order for name in _placed(well, folder, "objects", nrows=0)))
+    write_rows(tables["columns"], columns)
 
 
-def _placed(well: Mapping[str, str], table: Path) -> Iterator[dict[str, Any]]:
-    """The table's rows, with row and column as people count them: A01 is row A, column 1."""
-    letters, column = well["well"].rstrip("0123456789"), int(well["column"]) + 1
-    for row in read_rows(table):
-        yield {"plate": row["plate"], "well": row["well"], "row": letters, "column": column, **row}
+def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) -> pd.DataFrame:
+    """One well's table, all text, with row and column as people count them: A01 is row A, column 1."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(folder / f"{well['well']}.{kind}.csv", dtype=str, keep_default_na=False, **options)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    rows.insert(2, "row", well["well"].rstrip("0123456789"))
+    rows.insert(3, "column", str(int(well["column"]) + 1))
+    return rows
 
 
-def _mean(well: Mapping[str, str], sites: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, Any]:
-    place = {key: sites[0][key] for key in ("plate", "well", "row", "column")}
-    means = {}
-    for name in names:
-        values = [float(site[name]) for site in sites if site.get(name)]
-        means[name] = f"{sum(values) / len(values):.10g}" if values else ""
-    return {**place, "sites": len(sites), **means}
+def _write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:
+    """Write tables one below the other, of which only one is in memory at a time.
+
+    Parameters
+    ----------
+    columns
+        Of all tables; by default those of each table itself.
+    """
+    first = True
+    with replacing(path) as draft, draft.open("w", newline="") as file:
+        for part in parts:
+            if len(part):
+                part = part if columns is None else part.reindex(columns=list(columns), fill_value="")
+                part.to_csv(file, index=False, header=first, lineterminator="\n")
+                first = False
 
 
 def is_number(text: str) -> bool:

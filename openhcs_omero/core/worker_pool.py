@@ -28,17 +28,19 @@ _idle: list[subprocess.Popen[str]] = []
 
 
 def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs: Any, log: str) -> None:
-    """`rules.process_well` in another process; a process that fails in it ends, and takes no further well.
+    """Call `rules.process_well` in another process; a process in which it raises an error ends.
+
+    A step that fails raises none: the well's record says so.
 
     Parameters
     ----------
     wildcards, inputs, outputs
-        The rule's, as Snakemake has them in a `run` block.
+        Those of the rule, as Snakemake has them in a `run` block.
 
     Raises
     ------
     OpenHCSError
-        If it failed; the reason is in the log, and was printed.
+        If it raised an error, which is in the log, or its process was killed.
     """
     plate, well = wildcards.plate, wildcards.well
     request = {"config": config, "plate": plate, "well": well, "derived": inputs.derived,
@@ -122,8 +124,11 @@ def _process(config: Mapping[str, Any], plate: str, well: str, derived: str, est
     from openhcs_omero.core.joblog import logged
 
     with logged(log):
-        rules.process_well(read_config(config), plate, well, Path(derived),
-                          [Path(path) for path in estimates], {name: Path(path) for name, path in outputs.items()})
+        failure = rules.process_well(
+            read_config(config), plate, well, Path(derived), [Path(path) for path in estimates],
+            {name: Path(path) for name, path in outputs.items()}, Path(log))
+    if failure is not None:
+        print(f"failed: {failure}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,18 @@ def write_well(
     return written
 
 
+def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
+    """Delete a derived plate if no image is in it; whether it has been deleted, now or before."""
+    try:
+        plate = load_plate(conn, derived_id, require_images=False)
+    except PlateError:
+        return True
+    if plate.wells_with_images() or _mark_of(conn, derived_id) is None:
+        return False
+    queries.delete(conn, plate.group_id, Plate=[derived_id])
+    return True
+
+
 def derived_state(conn: BlitzGateway, derived_id: int) -> dict[str, list[tuple[int, str]]]:
     """(image id, SHA-1) of every site, by well, as OMERO has them now; one call. {} where the plate is gone."""
     try:

@@ -10,14 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from omero.gateway import BlitzGateway
-from omero.model import (
-    LengthI,
-)
-from omero.model.enums import UnitsLength
+from omero.model import LengthI, TimeI
+from omero.model.enums import UnitsLength, UnitsTime
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
@@ -175,7 +174,7 @@ def close_store() -> None:
 
 
 def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
-    """Channel names, colours and pixel sizes of images, by image id; two calls per 10,000 images."""
+    """Channel names, colors, pixel sizes and times of images, by image id; two or three calls per 10,000 images."""
     found: dict[int, ImageMetadata] = {}
     for ids in queries.pages([image.pixels_id for image in images]):
         sizes = queries.rows(conn, """
@@ -189,49 +188,36 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
                 where px.id in (:ids) order by px.id, index(c)""", ids=ids):
             channels.setdefault(pixels_id, []).append(channel)
         found.update((pixels_id, _metadata(size, channels.get(pixels_id, []))) for pixels_id, *size in sizes)
-    return {image.image_id: found[image.pixels_id] for image in images if image.pixels_id in found}
+    times = _read_times(conn, [image for image in images if image.size_t > 1])
+    return {image.image_id: replace(found[image.pixels_id], times=times.get(image.pixels_id, ()))
+            for image in images if image.pixels_id in found}
+
+
+def _read_times(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, tuple[float | None, ...]]:
+    """Seconds of each timepoint's first plane, by pixels id, for those of which some are known."""
+    times: dict[int, list[float | None]] = {image.pixels_id: [None] * image.size_t for image in images}
+    for ids in queries.pages(list(times)):
+        for pixels_id, t, value, unit in queries.rows(conn, """
+                select p.pixels.id, p.theT, p.deltaT.value, p.deltaT.unit from PlaneInfo p
+                where p.pixels.id in (:ids) and p.theC = 0 and p.theZ = 0""", ids=ids):
+            if t < len(times[pixels_id]):
+                times[pixels_id][t] = _converted(TimeI, UnitsTime, value, unit, "SECOND")
+    return {pixels_id: tuple(known) for pixels_id, known in times.items() if set(known) != {None}}
 
 
 def _metadata(size: list[Any], channels: list[list[Any]]) -> ImageMetadata:
+    lengths = [_converted(LengthI, UnitsLength, *length, "MICROMETER") for length in zip(size[::2], size[1::2])]
     return ImageMetadata(
         channel_names=tuple(name for name, *_ in channels),
         colors=tuple(None if None in color else (color[0], color[1], color[2]) for _, *color in channels),
-        pixel_size=(_micrometres(*size[:2]), _micrometres(*size[2:4]), _micrometres(*size[4:])),
+        pixel_size=(lengths[0], lengths[1], lengths[2]),
     )
 
 
-def _micrometres(value: float | None, unit: str | None) -> float | None:
+def _converted(kind: Any, units: Any, value: float | None, unit: str | None, wanted: str) -> float | None:
     if value is None or unit is None:
         return None
     try:
-        return LengthI(LengthI(value, getattr(UnitsLength, unit)), "MICROMETER").getValue()
+        return kind(kind(value, getattr(units, unit)), wanted).getValue()
     except Exception:  # a pixel or a reference frame is no length; omero-py raises a bare Exception
         return None
-
-
-# ---- writing
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -1,8 +1,9 @@
 """Features as OMERO.tables: beside a CSV or TSV that is attached to a plate, what OMERO.web and OMERO.parade read.
 
-A table of features has a row a well or a row a site. Its columns are named and typed as omero-metadata's `populate`
-does it, which is what those programs look for: `Plate`, `Well` and `Image` hold ids, `Well Name` names, and the others
-are the file's own. It is a file annotation of the plate in the namespace of bulk annotations.
+A table of features has one row per well or per site, and per timepoint if it has a column `t`. Its columns are named
+and typed as by `populate` of omero-metadata, which is what those programs look for: `Plate`, `Well` and `Image` hold
+ids, `Well Name` names, and the others are the file's own. It is a file annotation of the plate in the namespace of bulk
+annotations.
 
 A new table is written whole, with nothing pointing to it; one save then lets the annotation point to it, which is the
 commit point; the table before is deleted last. The file's name says what it belongs to, so that what a killed process
@@ -223,7 +224,7 @@ def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
         return []
     sites = features.pop("site").tolist() if "site" in features else None
     names = [_well(text) for text in features.pop("well")]
-    places = list(zip(names, sites)) if sites else names
+    places = list(zip(names, *(values for values in (sites, features.get("t")) if values is not None)))
     if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
         return []
     wells = [plate.wells[well or ""] for well in names]

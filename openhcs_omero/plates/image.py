@@ -23,11 +23,14 @@ class ImageMetadata:
         (red, green, blue), 0 to 255, one per channel; None where it has none.
     pixel_size
         (z, y, x) in micrometres; None where it is not known or has another kind of unit.
+    times
+        Seconds since the first timepoint, one per timepoint, None where it is not known; empty if none is known.
     """
 
     channel_names: tuple[str | None, ...] = ()
     colors: tuple[tuple[int, int, int] | None, ...] = ()
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+    times: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.metadata import construct_path
 
 
@@ -58,7 +59,7 @@ def _renumbered(labels: np.ndarray, least_area: float) -> np.ndarray:
 
 
 def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]:
-    """One row an object: label, centroid y and x (px), area (px), mean and total intensity, eccentricity."""
+    """One row per object: label, centroid y and x (px), area (px), mean and total intensity, eccentricity."""
     from skimage.measure import regionprops
 
     return [
@@ -92,32 +93,38 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
     -------
     image, results
         The image with labels (0 for background, 1..n; the same in every z) in the place of the channels that were
-        looked at; other channels keep their values, the dtype is widened where the labels need it. Per channel
-        `cells_c1`, their number, `cell_area_c1` and `cell_intensity_c1`, their means (0 where there is none), and
-        `objects`, a row a nucleus. Where there are several timepoints the keys end in `_t0`, `_t1`, ...
+        looked at; other channels keep their values, the dtype is widened if the labels need it. Per channel
+        `cells_c1`, the number of nuclei, `cell_area_c1` and `cell_intensity_c1`, their means, `cell_area_c1_sd` and
+        `cell_intensity_c1_sd`, their standard deviations, and `objects`, one row per nucleus. Without nuclei, means and
+        deviations are None. With several timepoints each value is a list, one value per timepoint.
     """
-    results: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = [{} for _ in image]
     objects: list[dict[str, Any]] = []
     labelled = image.astype(np.promote_types(image.dtype, np.uint16))
     chosen = list(channels) if channels is not None else list(range(image.shape[1]))
     for channel in chosen:
-        for t, stack in enumerate(image[:, channel]):
+        for t, (row, stack) in enumerate(zip(rows, image[:, channel])):
             plane = stack.max(axis=0)
             labels = label_cells(plane, diameter, contrast)
             cells = measure_cells(labels, plane)
             labelled = labelled.astype(np.promote_types(labelled.dtype, np.min_scalar_type(len(cells))), copy=False)
             labelled[t, channel] = labels
-            key = f"c{channel}" if len(image) == 1 else f"c{channel}_t{t}"
-            results[f"cells_{key}"] = len(cells)
-            results[f"cell_area_{key}"] = _mean(cells, "area")
-            results[f"cell_intensity_{key}"] = _mean(cells, "mean_intensity")
+            row[f"cells_c{channel}"] = len(cells)
+            row |= mean_and_sd(f"cell_area_c{channel}", [cell["area"] for cell in cells])
+            row |= mean_and_sd(f"cell_intensity_c{channel}", [cell["mean_intensity"] for cell in cells])
             objects += [{"channel": channel, "t": t, **cell} for cell in cells]
     labels = labelled[:, chosen, :1]
     kept = labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))))
+    results = by_timepoint(rows)
     filemanager.save(kept, construct_path(metadata, "labeled"), backend=backend)
     filemanager.save(results, construct_path(metadata, "results.json"), backend=backend)
     return labelled, {**results, "objects": objects}
 
 
-def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    return float(np.mean([row[key] for row in rows])) if rows else 0.0
+cell_counting_cpu.features = {  # type: ignore[attr-defined]
+    "cells_c{channel}": {"statistic": "count", "description": "number of nuclei"},
+    "cell_area_c{channel}": {"statistic": "objects", "count": "cells_c{channel}", "unit": "px",
+                             "description": "area of the nuclei"},
+    "cell_intensity_c{channel}": {"statistic": "objects", "count": "cells_c{channel}", "unit": "counts",
+                                  "description": "mean intensity of the nuclei"},
+}

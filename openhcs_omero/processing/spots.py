@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
+
 
 def find_spots(plane: np.ndarray, sigma: float = 1.5, threshold: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
     """Places and heights of the bright spots on a plane.
@@ -46,7 +48,7 @@ def count_spots(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], b
     Parameters
     ----------
     image
-        (T, C, Z, Y, X), one site; returned as it came.
+        (T, C, Z, Y, X), one site; returned unchanged.
     channels
         Channels to count in; default all.
     sigma, threshold
@@ -55,15 +57,21 @@ def count_spots(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], b
     Returns
     -------
     image, results
-        Per channel `spots_c0`, their number, and `spot_height_c0`, their mean height (0 where there is none). Where
-        there are several timepoints the keys end in `_t0`, `_t1`, ...
+        Per channel `spots_c0`, the number of spots, `spot_height_c0`, their mean height, and `spot_height_c0_sd`, its
+        standard deviation. Without spots, height and deviation are None. With several timepoints each of them is a
+        list, one value per timepoint.
     """
-    results: dict[str, float] = {}
+    rows: list[dict[str, float | None]] = [{} for _ in image]
     for channel in channels if channels is not None else range(image.shape[1]):
-        for t, stack in enumerate(image[:, channel]):
-            key = f"c{channel}" if len(image) == 1 else f"c{channel}_t{t}"
+        for row, stack in zip(rows, image[:, channel]):
             _, heights = find_spots(stack.max(axis=0), sigma, threshold)
-            count = len(heights)
-            results[f"spots_{key}"] = count
-            results[f"spot_height_{key}"] = float(heights.mean()) if count else 0.0
-    return image, results
+            row[f"spots_c{channel}"] = len(heights)
+            row |= mean_and_sd(f"spot_height_c{channel}", heights)
+    return image, by_timepoint(rows)
+
+
+count_spots.features = {  # type: ignore[attr-defined]
+    "spots_c{channel}": {"statistic": "count", "description": "number of bright spots"},
+    "spot_height_c{channel}": {"statistic": "objects", "count": "spots_c{channel}", "unit": "counts",
+                               "description": "height of the spots over their surroundings"},
+}

@@ -65,8 +65,8 @@ def test_a_synthetic_screen(workflow, conn, screen):
     assert {row["step"] for row in objects} == {"cell_counting_cpu"}
 
     derived = find_derived(conn, plate, "processed")
-    for object_id, ns in ((plate, f"{NAMESPACE}/processed"), (derived, NAMESPACE)):
-        assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == list(TABLES)
+    for object_id, ns, more in ((plate, f"{NAMESPACE}/processed", []), (derived, NAMESPACE, ["columns.csv"])):
+        assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == sorted([*TABLES, *more])
         for name in TABLES:
             assert read_text(conn, "Plate", object_id, name) == (results / name).read_bytes()
         assert list(list_tables(conn, object_id, ns)) == ["features.csv", "wells.csv"]
@@ -141,7 +141,7 @@ def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
     mine.configure(plate)
     assert mine.succeed().jobs["process_well"] == 1
     derived = find_derived(me, plate, "processed")
-    assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == set(TABLES)
+    assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == {*TABLES, "columns.csv"}
     assert list_texts(me, "Plate", plate, f"{NAMESPACE}/processed") == []
     assert mine.succeed().nothing_done
     mine.configure(derived, output="next")  # a derived plate is a plate
@@ -181,7 +181,7 @@ def spy(image, filemanager, metadata, backend="disk"):
 
 
 def test_a_step_that_fails_fails_its_well_alone(workflow, conn):
-    """Wells share a process, but for one in which a well failed: it takes no other."""
+    """Its record says so, and what succeeded is published; a process that is killed fails its job."""
     plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
@@ -199,19 +199,80 @@ def picky(image, filemanager, metadata, backend="disk"):
 """)
     workflow.configure(plate, steps=[{"call": "picky:picky"}])
     run = workflow("--keep-going", "--cores", "1")
-    assert run.status == 1 and run.jobs["process_well"] == 2
+    assert run.status == 1 and run.jobs["process_well"] == 3
     assert "ValueError: no cells here" in run.output
     assert f"well A03 of plate {plate} was not processed: its process was ended by signal 9" in run.output
     log = (workflow.results(plate) / "logs" / "process_well_A02.log").read_text()
     assert "Traceback" in log and "picky.py" in log and "no cells here" in log
     begun = [line.split() for line in (workflow.folder / "processes").read_text().splitlines()]
     for (process, well), (following, _) in itertools.pairwise(begun):
-        assert (process == following) == (well not in ("A02", "A03"))
+        assert (process == following) == (well != "A03")
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     assert derived.wells_with_images() == ["A01", "B01"]
     step.write_text(step.read_text().replace('"A02"', '"Z99"').replace('"A03"', '"Z99"'))
     assert {"A02", "A03"} <= set(workflow.succeed().wells)
     assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
+
+
+def test_a_failed_well_costs_one_well(workflow, conn):
+    """The others are published with a list of those that failed; the next run takes up the failed ones alone."""
+    plate = make_plate(conn, {"A01": 2, "A02": 2, "B01": 1})
+    step = workflow.folder / "picky.py"
+    step.write_text("""
+import sys
+
+
+def picky(image, filemanager, metadata, backend="disk"):
+    if (metadata["well"], metadata["site"]) == ("A02", 2):
+        raise ValueError("no cells here")
+    if metadata["well"] == "B01":
+        sys.exit(3)
+    return image, {"sum": int(image.sum())}
+""")
+    workflow.configure(plate, steps=[{"call": "picky:picky"}])
+    run = workflow()
+    results, derived = workflow.results(plate), find_derived(conn, plate, "processed")
+    assert run.status == 1 and run.jobs["process_well"] == 3 and run.jobs["annotate"] == 1
+    reasons = {"A02": "ValueError: no cells here", "B01": "it called sys.exit(3)"}
+    last = run.output[run.output.index("2 wells failed; the next run"):]
+    assert all(f"{well} of plate {plate}" in last and reason in last for well, reason in reasons.items())
+    failed = read_rows(results / "failed.csv")
+    assert {row["well"]: (row["site"], row["step"], row["reason"]) for row in failed} == {
+        "A02": ("2", "step 1 (picky:picky)", reasons["A02"]), "B01": ("1", "step 1 (picky:picky)", reasons["B01"])}
+    for row in failed:
+        assert "picky.py" in (workflow.folder / row["log"]).read_text()
+    assert [row["well"] for row in read_rows(results / "features.csv")] == ["A01", "A01"]
+    assert read_text(conn, "Plate", derived, "failed.csv") == (results / "failed.csv").read_bytes()
+    assert "failed.csv" not in {text.name for text in list_texts(conn, "Plate", plate)}
+    assert load_plate(conn, derived).wells_with_images() == ["A01"]
+    workflow.succeed("--report", "report.html")
+    assert "no cells here" in (workflow.folder / "report.html").read_text()
+    done = (results / "processed" / "A01.json").stat().st_mtime_ns
+
+    again = workflow()
+    assert again.status == 1 and again.wells == ["A02", "B01"] and "2 wells failed" in again.output
+    assert (results / "processed" / "A01.json").stat().st_mtime_ns == done
+    step.write_text("def picky(image, filemanager, metadata, backend='disk'):\n    return image, {'sum': 1}\n")
+    assert workflow.succeed().jobs["process_well"] == 3
+    assert "failed.csv" not in {text.name for text in list_texts(conn, "Plate", derived)}
+    assert workflow.succeed().nothing_done
+
+
+def test_where_all_wells_fail_no_plate_is_left(workflow, conn):
+    plate = make_plate(conn, {"A01": 1, "A02": 1})
+    (workflow.folder / "broken.py").write_text("""
+def broken(image, filemanager, metadata, backend="disk"):
+    raise ValueError("no dye")
+""")
+    workflow.configure(plate, steps=[{"call": "broken:broken"}], heatmaps=["sum"])
+    run = workflow()
+    assert run.status == 1 and "2 wells failed" in run.output and run.jobs["annotate"] == 1
+    assert find_derived(conn, plate, "processed") is None and list_texts(conn, "Plate", plate) == []
+    assert workflow().wells == ["A01", "A02"]
+    workflow.configure(plate)
+    workflow.succeed()
+    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02"]
+    assert workflow.succeed().nothing_done
 
 
 def test_steps_that_print_fork_and_read(workflow, conn):

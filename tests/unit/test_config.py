@@ -8,9 +8,9 @@ import yaml
 
 from openhcs_omero.core.config import Step, check_config, read_config, typed
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.steps.running import run_steps
+from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
 from openhcs_omero.core.steps.source import source_hash
-from openhcs_omero.errors import ConfigError, StepError
+from openhcs_omero.errors import ConfigError, ConnectError, StepError
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -159,9 +159,10 @@ def test_the_source_hash_follows_constants(module, tmp_path, how):
     assert source_hash(function) != before
 
 
-def run(*functions, names=(), estimates=None):
+def run(*functions, names=(), estimates=None, timepoints=1):
     steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
-    return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, estimates or {}, "zarr")
+    image = np.ones((timepoints, 1, 1, 2, 2), np.uint16)
+    return run_steps(steps, image, None, {"well": "A01"}, estimates or {}, "zarr")
 
 
 def double(image, filemanager, metadata, backend="disk"):
@@ -201,6 +202,48 @@ def test_a_step_that_returns_something_else(returned, says):
     with pytest.raises(StepError) as error:
         run(odd)
     assert says in str(error.value)
+
+
+def test_one_value_per_timepoint():
+    def measure(image, filemanager, metadata, backend="disk"):
+        return image[:1], {"one": 7, "each": [1, None, "x"], "array": np.arange(3.0)}
+
+    _, results, _ = run(measure, told, timepoints=3)
+    assert rows_of({key: results[key] for key in ("one", "each", "array")}, [0.0, 30.0, None]) == [
+        {"t": 0, "time_s": 0.0, "one": 7, "each": 1, "array": 0.0},
+        {"t": 1, "time_s": 30.0, "one": 7, "each": None, "array": 1.0},
+        {"t": 2, "one": 7, "each": "x", "array": 2.0}]
+    assert rows_of({"one": 7}, [None]) == [{"one": 7}]
+    with pytest.raises(StepError, match=r"'each' as a list; a list has one number or text per timepoint, .* 2 here"):
+        run(measure, timepoints=2)
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (KeyError("x"), "KeyError: 'x'"), (ZeroDivisionError(), "ZeroDivisionError"), (ValueError("a\nb"), "ValueError: a"),
+    (SystemExit(3), "it called sys.exit(3)"), (ConfigError("no such dye"), "no such dye"),
+])
+def test_a_step_that_fails(error, reason):
+    def broken(image, filemanager, metadata, backend="disk"):
+        raise error
+
+    with pytest.raises(StepFailed) as failed:
+        run(double, broken)
+    assert failed.value.reason == reason and str(failed.value) == f"step 2 (m:broken) failed: {reason}"
+    assert failed.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), ConnectError("no server answers")])
+def test_what_is_not_the_fault_of_a_step(error):
+    """Lack of memory, an interrupt and a lost server fail the job, which Snakemake tries again."""
+    def unlucky(image, filemanager, metadata, backend="disk"):
+        try:
+            raise error
+        except ConnectError as lost:
+            raise ValueError("the file can't be read") from lost
+
+    with pytest.raises((type(error), ValueError)) as failed:
+        run(unlucky)
+    assert not isinstance(failed.value, StepFailed)
 
 
 def test_two_steps_with_one_key():

@@ -5,7 +5,7 @@ from PIL import Image
 
 from openhcs_omero.core import figures
 from openhcs_omero.core.figures import choose_features, heatmap, montage, plate_grid
-from openhcs_omero.core.rules import thumbnail
+from openhcs_omero.core.well import thumbnail
 from openhcs_omero.errors import ConfigError
 
 PLACES = {"B03": (1, 2), "B04": (1, 3), "D03": (3, 2)}
@@ -60,8 +60,14 @@ def test_thumbnails_keep_bright_spots(shape, small):
 
 
 def test_which_features_are_drawn():
-    wells = [{"plate": "7", "well": "A01", "row": "A", "column": "1", "sites": "2", "a": "1", "b": "2"}]
-    assert choose_features(wells, None) == ["a", "b"] and choose_features(wells, ["b"]) == ["b"]
-    assert choose_features([], None) == []
-    with pytest.raises(ConfigError, match="the steps measure a, b, but no 'c'"):
-        choose_features(wells, ["a", "c"])
+    columns = {"a": {"statistic": "mean over sites"}, "a_sd": {"statistic": "standard deviation between sites"},
+               "b": {"statistic": "mean over objects"}, "kind": {"statistic": "the value that all sites have"}}
+    assert choose_features(columns, None) == ["a", "b"] and choose_features(columns, ["a_sd"]) == ["a_sd"]
+    assert choose_features({}, None) == choose_features({}, ["a"]) == []
+    with pytest.raises(ConfigError, match="the steps measure a, a_sd, b, kind, but no 'c'"):
+        choose_features(columns, ["a", "c"])
+
+
+def test_a_montage_without_any_well(tmp_path):
+    montage(PLACES, {}, "Plate 7", tmp_path / "montage.png")
+    assert (tmp_path / "montage.png").stat().st_size > 1000

@@ -152,7 +152,7 @@ def run(output, images, kept=("results.json",)):
         record = output.write_well(derived, well, new, files.files, {})
         write(results / "processed" / f"{well}.json", json.dumps(record))
     records = [read_record(path) for path in sorted((results / "processed").glob("*.json"))]
-    write(results / "annotations.json", json.dumps(output.publish(derived, [], records, {"run": "1"})))
+    write(results / "annotations.json", json.dumps(output.publish(derived, [], [], records, {"run": "1"})))
     return results, plate
 
 

@@ -97,12 +97,13 @@ def test_no_spot_in_noise():
     assert len(find_spots(np.random.default_rng(0).poisson(100, (512, 512)))[0]) == 0
 
 
-def test_counts_name_channel_and_timepoint_and_project_z():
+def test_counts_name_the_channel_list_timepoints_and_project_z():
     noise = np.random.default_rng(1).normal(50, 2, (2, 2, 3, 64, 64))
     noise[1, 1, 2] += blobs([(20, 20), (40, 40)])
     image, results = count_spots(noise, None, METADATA, channels=[1])
     assert image is noise
-    assert results["spots_c1_t0"] == 0 and results["spots_c1_t1"] == 2 and results["spot_height_c1_t1"] > 20
+    assert results["spots_c1"] == [0, 2]
+    assert results["spot_height_c1"][0] is None and results["spot_height_c1"][1] > 20
     assert not any("c0" in key for key in results)
 
 
@@ -174,9 +175,13 @@ def test_cells_are_counted_to_the_truth(screen, estimate):
     assert error <= 0.01 * sum(truth.cells for truth, _ in screen)
 
 
-def test_no_cells_give_zeros_not_nan():
+def test_what_nothing_measures_is_missing():
+    """No cells are counted as 0, and have no area; no spots have no height."""
     _, results = cell_counting_cpu(np.zeros((1, 1, 1, 32, 32), np.uint8), Saved(), METADATA)
-    assert results == {"cells_c0": 0, "cell_area_c0": 0.0, "cell_intensity_c0": 0.0, "objects": []}
+    assert results == {"cells_c0": 0, "cell_area_c0": None, "cell_area_c0_sd": None, "cell_intensity_c0": None,
+                       "cell_intensity_c0_sd": None, "objects": []}
+    _, results = count_spots(np.zeros((1, 1, 1, 32, 32), np.uint8), None, METADATA)
+    assert results == {"spots_c0": 0, "spot_height_c0": None, "spot_height_c0_sd": None}
 
 
 def test_construct_path():

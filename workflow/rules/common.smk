@@ -2,7 +2,7 @@
 import re
 
 from openhcs_omero.core import worker_pool
-from openhcs_omero.core.orchestrator.planning import plan_of
+from openhcs_omero.core.orchestrator.planning import end_of_run, plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import adjust
 
 

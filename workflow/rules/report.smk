@@ -2,6 +2,7 @@ rule heatmaps:
     input:
         table=f"{PLATE}/wells.tsv",
         wells=f"{PLATE}/wells.csv",
+        columns=f"{PLATE}/columns.csv",
     output:
         report(
             directory(f"{PLATE}/figures/heatmaps"),

@@ -8,6 +8,13 @@ rule aggregate:
         features=f"{PLATE}/features.csv",
         wells=f"{PLATE}/wells.csv",
         objects=f"{PLATE}/objects.csv",
+        columns=f"{PLATE}/columns.csv",
+        failed=report(
+            f"{PLATE}/failed.csv",
+            caption="../report/failed.rst",
+            category="Plate {plate}",
+            labels={"figure": "failed wells", "feature": ""},
+        ),
     log:
         f"{PLATE}/logs/aggregate.log",
     benchmark:
@@ -24,6 +31,7 @@ rule annotate:
         derived=f"{PLATE}/derived.json",
         records=processed(".json"),  # OMERO.tables name the images by their ids
         tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
+        about=[f"{PLATE}/columns.csv", f"{PLATE}/failed.csv"],
     output:
         f"{PLATE}/annotations.json",
     log:

@@ -20,6 +20,9 @@ from typing import Any, TextIO
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
+from openhcs_omero.core.failures import Failure, failure_of
+from openhcs_omero.core.records import read_record
+
 NAME = "openhcs-omero"
 
 
@@ -63,6 +66,9 @@ class LogHandler(LogHandlerBase):
             about["plate"] = int(places["plate"]) if str(places["plate"]).isdecimal() else str(places["plate"])
         if state == "failed":
             about["reason"] = _reason(job["log"])
+        elif state == "done" and (failure := _failure(job["output"])):
+            about["state"] = state = "failed"
+            about["reason"] = failure.reason
         if job["rule_name"] == "process_well":
             self._wells[str(places["plate"]), str(places["well"])] = state
             if state == "done":
@@ -98,8 +104,14 @@ def _sentence(message: str) -> str:
     return (said or lines or [""])[0]
 
 
+def _failure(outputs: Any) -> Failure | None:
+    """The failure that a well's record notes: the job of a well in which a step fails is done."""
+    records = [Path(str(output)) for output in outputs or [] if str(output).endswith(".json")]
+    return next((failure for path in records if (failure := failure_of(read_record(path)))), None)
+
+
 def _results(outputs: Any) -> list[dict[str, str]]:
-    """What a well measured, a row a site."""
+    """What a well measured, one row per site."""
     for output in outputs or []:
         path = Path(str(output))
         if path.name.endswith(".features.csv") and path.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.config import Settings, check_config, read_config
+from openhcs_omero.core.failures import has_results
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
@@ -165,7 +166,7 @@ class PipelineOrchestrator:
     def _error(self, failures: _Failures) -> PipelineError:
         # of a group of wells that failed as one job of a cluster, some are done
         wells = {(plate, well): reason for (plate, well), reason in failures.wells.items()
-                 if not (self.settings.folder(plate) / "processed" / f"{well}.json").exists()}
+                 if not has_results(self.settings.folder(plate), well)}
         if wells:
             named = [f"{well} of plate {plate} ({reason})" for (plate, well), reason in wells.items()]
             more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from openhcs_omero import password
 from openhcs_omero.core.config import check_config, retype
+from openhcs_omero.core.failures import read_failures, told
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan, is_recorded, look, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
@@ -48,6 +49,13 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         return _run(config) if what is Asked.RUN else look(config)
     except OpenHCSError as error:
         refuse(str(error))
+
+
+def end_of_run(plan: Plan) -> None:
+    """If wells failed, name them in the last lines, and have Snakemake end with an exit code that is not 0."""
+    folders = [plan.settings.folder(plate) for plate in plan.settings.plates]
+    if failures := [failure for folder in folders for failure in read_failures(folder)]:
+        refuse(told(failures))
 
 
 def _run(config: Mapping[str, Any]) -> Plan:

@@ -57,14 +57,18 @@ class Output(ABC):
         """Replace a well's images, and write the files that the steps saved."""
 
     @abstractmethod
-    def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
+    def publish(self, derived: Record, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[Record],
                 marks: Mapping[str, str]) -> Record:
-        """Put the tables where people look for them, when all wells are written.
+        """Put the tables where people look for them, when the wells are written.
 
         Parameters
         ----------
+        tables
+            What was measured.
+        about
+            Other files about the results, for the derived plate alone.
         wells
-            The records of the wells.
+            The records of the wells that have results.
 
         Returns
         -------

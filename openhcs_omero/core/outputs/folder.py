@@ -71,11 +71,14 @@ class FolderOutput(Output):
                 "files": {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
                 "channels": list(first.channel_names), "pixel_size": list(first.pixel_size)}
 
-    def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
+    def publish(self, derived: Record, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[Record],
                 marks: Mapping[str, str]) -> Record:
         """Write the metadata that make the folder a plate; the tables are in it already."""
+        if not wells:
+            (self._folder / METADATA).unlink(missing_ok=True)
+            return {"files": {}, "metadata": None}
         first = wells[0]
-        about = {
+        metadata = {
             "microscope_handler_name": "openhcs_omero", "source_filename_parser_name": "OpenHCSFilenameParser",
             "pixel_size": first["pixel_size"][2], "z_step": first["pixel_size"][0],
             "channels": {str(c): name for c, name in enumerate(first["channels"])},
@@ -83,7 +86,7 @@ class FolderOutput(Output):
             "available_backends": {self.name: True}, "main": True,
             "openhcs_omero": {"source_plate": self._source, **marks},
         }
-        write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: about}}, indent=1))
+        write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
         return {"files": {}, "metadata": self._metadata_hash()}
 
     def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from openhcs_omero.core.outputs.base import Output, Record, Standing
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
-from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
+from openhcs_omero.omero.derived import (
+    NAMESPACE,
+    delete_if_empty,
+    derive_plate,
+    derived_state,
+    find_derived,
+    write_well,
+)
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
 from openhcs_omero.plates.image import NewImage, WellFile
@@ -49,30 +56,34 @@ class OMEROOutput(Output):
         ids = [[written[site].image_id, written[site].sha1] for site in sorted(written)]
         return {"derived_plate": derived["derived_plate"], "images": ids}
 
-    def publish(self, derived: Record, tables: Sequence[Path], wells: Sequence[Record],
+    def publish(self, derived: Record, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[Record],
                 marks: Mapping[str, str]) -> Record:
         """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
 
-        An empty table is not attached, and taken off. Where the user may read the source plate and not annotate it,
-        only the derived one gets them.
+        An empty table is not attached, and an attached one is removed. If the user may read the source plate and not
+        annotate it, only the derived one gets them. A derived plate without any image is deleted: all wells failed.
         """
-        conn, derived_id, source = self.backend.conn, str(derived["derived_plate"]), str(derived["source_plate"])
+        conn, derived_id, source = self.backend.conn, derived["derived_plate"], derived["source_plate"]
         # two outputs of one plate don't replace each other's tables
-        namespaces = {derived_id: NAMESPACE, source: f"{NAMESPACE}/{self._output}"}
+        namespaces = {str(derived_id): NAMESPACE, str(source): f"{NAMESPACE}/{self._output}"}
         before = self._files(namespaces)
+        origin = f"from {derived['path'].rpartition('/')[2]}"
+        if not wells and delete_if_empty(conn, derived_id):
+            del namespaces[str(derived_id)]
         for plate, ns in namespaces.items():
             structure = load_plate(conn, int(plate))
+            own = tables if plate == str(source) else [*tables, *about]
             try:
-                for table in tables:
+                for table in own:
                     data = table.read_bytes()
                     if data.strip():
-                        about = f"from {derived['path'].rpartition('/')[2]}"
-                        save_text(conn, "Plate", int(plate), table.name, data, ns, about)
+                        save_text(conn, "Plate", int(plate), table.name, data, ns, origin)
                     elif table.name in before[plate]:
                         delete_text(conn, "Plate", int(plate), table.name, ns)
-                    attach_table(conn, structure, table.name, data, ns)
+                    if table in tables:
+                        attach_table(conn, structure, table.name, data, ns)
             except RightsError as error:
-                if plate == derived_id:
+                if plate == str(derived_id):
                     raise
                 print(f"the tables are on the derived plate alone: {error}")
         return {"namespaces": namespaces, "files": self._files(namespaces), "tables": self._tables(namespaces)}
@@ -83,7 +94,7 @@ class OMEROOutput(Output):
             return Standing(None, False, [])
         wells = derived_state(self.backend.conn, derived_id)
         intact = [well for well, record in records.items()
-                  if [tuple(image) for image in record.get("images", [])] == wells.get(well)]
+                  if record.get("images") and [tuple(image) for image in record["images"]] == wells.get(well)]
         return Standing(self._record(plate.plate_id, derived_id), set(plate.wells) <= set(wells), intact)
 
     def is_published(self, record: Record) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openhcs_omero.core.config import Step
+from openhcs_omero.core.features import Features
 from openhcs_omero.errors import StepError
 
 LEADING = ("image", "filemanager", "metadata", "backend")
@@ -25,7 +26,8 @@ def load_step(step: Step) -> Callable[..., Any]:
     Raises
     ------
     StepError
-        Where it can't be imported, or its signature does not take what the configuration gives it.
+        If it can't be imported, its signature does not take what the configuration gives it, or it declares features in
+        a wrong form.
     """
     module_name, _, function_name = step.call.partition(":")
     if os.getcwd() not in sys.path:
@@ -39,6 +41,7 @@ def load_step(step: Step) -> Callable[..., Any]:
     if not callable(function):
         raise StepError(f"{step} can't be imported: {module.__file__} has no function {function_name!r}")
     _check_signature(step, function)
+    Features.of([(step, function)])
     return function
 
 
@@ -72,13 +75,3 @@ def _check_signature(step: Step, function: Callable[..., Any]) -> None:
         raise StepError(f"{step} has {min(taken)!r} among its params, which the workflow passes itself")
     if "channels" in step.params:
         raise StepError(f"{step} has 'channels' among its params: write it beside params")
-
-
-
-
-
-
-
-
-
-

@@ -8,8 +8,25 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Step
-from openhcs_omero.core.tables import PLACE
-from openhcs_omero.errors import StepError
+from openhcs_omero.core.features import PLACE
+from openhcs_omero.errors import OpenHCSError, StepError, is_lost
+
+
+class StepFailed(StepError):
+    """A step raised an error, or returned something that no step returns."""
+
+    def __init__(self, step: Step, error: BaseException) -> None:
+        self.step, self.reason = step, _reason(error).removeprefix(f"{step} ")
+        super().__init__(f"{step} {self.reason}" if isinstance(error, StepError) else f"{step} failed: {self.reason}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, OpenHCSError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarray, filemanager: Any,
@@ -26,37 +43,62 @@ def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarra
     estimates
         By the step's position: channel -> (Y, X), for steps that have a plate estimate.
     backend
-        What the steps are told to save to.
+        The backend that the steps are told to save to.
 
     Returns
     -------
     image, results, objects
-        The last step's image, the scalars of all steps, and a row an object.
+        The image that the last step returned; the results of all steps, each a scalar or a list with one scalar per
+        timepoint; and one row per object.
 
     Raises
     ------
-    StepError
-        Where a step returns something else than a step does, or a key that another has returned.
+    StepFailed
+        If a step raises an error, calls `sys.exit`, or returns something that no step returns. Its traceback is the
+        cause. Lack of memory and a lost server are not the step's fault, and pass.
     """
     results: dict[str, Any] = {}
     objects: list[dict[str, Any]] = []
+    timepoints = len(image)
     for step, function in steps:
         told = dict(metadata)
         if step.position in estimates:
             told["plate_estimate"] = estimates[step.position]
-        image, found = _checked(step, function(image, filemanager, told, backend=backend, **step.keywords()))
-        prefix = f"{step.name}_" if step.name else ""
-        rows = found.pop("objects", [])
+        try:
+            returned = function(image, filemanager, told, backend=backend, **step.keywords())
+            image, found = _checked(step, returned, timepoints)
+            prefix = f"{step.name}_" if step.name else ""
+            rows = found.pop("objects", [])
+            if again := [prefix + key for key in found if prefix + key in results]:
+                raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
+        except (Exception, SystemExit) as error:
+            if isinstance(error, MemoryError) or is_lost(error):
+                raise
+            raise StepFailed(step, error) from error
         objects += [{"step": step.name or step.function_name, **row} for row in rows]
-        for key, value in found.items():
-            if prefix + key in results:
-                raise StepError(f"{step} returns {prefix + key!r}, as another step does: give one of them a `name:`")
-            results[prefix + key] = value
+        results |= {prefix + key: value for key, value in found.items()}
     return image, results, objects
 
 
-def _checked(step: Step, returned: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """What a step returned, made sure of: an image that OMERO can keep, and a flat dict of scalars."""
+def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[dict[str, Any]]:
+    """The results of a site as rows of a table: one row, or one per timepoint if there are several.
+
+    Parameters
+    ----------
+    times
+        Seconds since the first timepoint, one per timepoint; None if they are not known.
+    """
+    rows = []
+    for t, seconds in enumerate(times):
+        when = {"t": t} if len(times) > 1 else {}
+        if len(times) > 1 and seconds is not None:
+            when["time_s"] = seconds
+        rows.append({**when, **{key: value[t] if isinstance(value, list) else value for key, value in results.items()}})
+    return rows
+
+
+def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """What a step returned, if it is an image that OMERO can keep and a flat dict of scalars."""
     if not (isinstance(returned, tuple) and len(returned) == 2):
         raise StepError(f"{step} returned {type(returned).__name__}; a step returns (image, results)")
     image, results = returned
@@ -68,12 +110,29 @@ def _checked(step: Step, returned: Any) -> tuple[np.ndarray, dict[str, Any]]:
     results = dict(results)
     rows = results.get("objects", [])
     if not (isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)):
-        raise StepError(f"{step} returned 'objects' that are no list of dicts, one dict an object")
-    for key in itertools.chain(results, *rows):
-        if not isinstance(key, str) or not key or "/" in key or key in (*PLACE, "sites"):
-            raise StepError(f"{step} returned the key {key!r}; a key is text without '/', and none of "
-                            f"{', '.join(PLACE)} and sites, which the tables have already")
-    for key, value in results.items():
-        if key != "objects" and not (value is None or np.isscalar(value)):
-            raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
-    return image, results
+        raise StepError(f"{step} returned 'objects' that are no list of dicts, one dict per object")
+    for key in results:
+        _check_key(step, key, (*PLACE, "sites"))
+    for key in itertools.chain(*rows):
+        _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have a timepoint of their own
+    return image, {key: value if key == "objects" else _value(step, key, value, timepoints)
+                   for key, value in results.items()}
+
+
+def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
+    if not isinstance(key, str) or not key or "/" in key or key in taken:
+        raise StepError(f"{step} returned the key {key!r}; a key is text without '/', and none of "
+                        f"{', '.join(taken[:-1])} and sites, which the tables have already")
+
+
+def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
+    """A scalar, or a list with one scalar per timepoint."""
+    if value is None or np.isscalar(value):
+        return value
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if timepoints == 1 or not isinstance(values, list | tuple):
+        raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
+    if len(values) != timepoints or not all(item is None or np.isscalar(item) for item in values):
+        raise StepError(f"{step} returned {key!r} as a list; a list has one number or text per timepoint, which makes "
+                        f"{timepoints} here")
+    return list(values)

@@ -1,0 +1,72 @@
+"""Wells that failed: noted in their records, listed in failed.csv, and told at the end of a run."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from openhcs_omero.core.records import read_record
+
+TOLD = 5  # wells in a message
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a well has no results.
+
+    Parameters
+    ----------
+    plate, well
+        The plate's label and the well's name.
+    site
+        The site at which it happened; None if it was none in particular.
+    step
+        "step 2 (module:function)", or what else was being done.
+    reason
+        One sentence.
+    log
+        The log with the traceback.
+    """
+
+    plate: str
+    well: str
+    site: int | None
+    step: str
+    reason: str
+    log: str
+
+    def __str__(self) -> str:
+        where = f", site {self.site}" if self.site else ""
+        return f"{self.well} of plate {self.plate}{where}: {self.step}: {self.reason} ({self.log})"
+
+    def to_json(self) -> str:
+        return json.dumps({"failed": asdict(self)})
+
+
+def failure_of(record: dict[str, Any] | None) -> Failure | None:
+    """The failure that the record of a processed well notes; None for a well with results, or without a record."""
+    return Failure(**record["failed"]) if record and "failed" in record else None
+
+
+def read_failures(folder: Path) -> list[Failure]:
+    """The wells of a plate that failed in the last run, by the records in the plate's folder."""
+    found = (failure_of(read_record(path)) for path in sorted((folder / "processed").glob("*.json")))
+    return [failure for failure in found if failure is not None]
+
+
+def has_results(folder: Path, well: str) -> bool:
+    """Whether a well of a plate has been processed, and did not fail."""
+    record = read_record(folder / "processed" / f"{well}.json")
+    return record is not None and failure_of(record) is None
+
+
+def told(failures: Iterable[Failure]) -> str:
+    """What to tell at the end of a run: how many wells failed, and the first of them, one per line; "" for none."""
+    failures = list(failures)
+    if not failures:
+        return ""
+    count = f"{len(failures)} well{'s' if len(failures) > 1 else ''} failed; the next run processes them again."
+    more = [f"... and {len(failures) - TOLD} more, listed in failed.csv"] if len(failures) > TOLD else []
+    return "\n".join([count, *map(str, failures[:TOLD]), *more])

@@ -1,0 +1,94 @@
+"""What the columns of the tables are: the unit, the description and the statistic that a step declares of a feature.
+
+A step declares its features in an attribute, beside what it returns:
+
+    count_spots.features = {
+        "spots_c{channel}": {"statistic": "count", "description": "number of bright spots"},
+        "spot_height_c{channel}": {"statistic": "objects", "count": "spots_c{channel}", "unit": "counts"},
+    }
+
+`{channel}` stands for any number. What is not declared is a mean over sites.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from openhcs_omero.core.config import Step
+from openhcs_omero.errors import StepError
+
+PLACE = ("plate", "well", "row", "column", "site", "t", "time_s")
+"""Columns of the tables that are no features."""
+
+STATISTICS = ("mean", "count", "objects")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One of the values that a step returns for a site.
+
+    Parameters
+    ----------
+    statistic
+        What becomes of it in the table of wells: "mean", the mean over sites; "count", the mean over sites and the sum;
+        "objects", the mean over all objects of the well, where the value of a site is the mean over its objects.
+    unit, description
+        For people.
+    count
+        For "objects": the feature that says how many objects a site has.
+    """
+
+    statistic: str = "mean"
+    unit: str = ""
+    description: str = ""
+    count: str | None = None
+
+
+class Features:
+    """The declared features of all steps."""
+
+    def __init__(self, declared: Mapping[str, Feature] | None = None) -> None:
+        self._patterns = {re.compile(re.escape(name).replace(r"\{channel\}", r"(?P<channel>\d+)")): feature
+                          for name, feature in (declared or {}).items()}
+
+    @classmethod
+    def of(cls, steps: Iterable[tuple[Step, Callable[..., Any]]]) -> Features:
+        """What the steps declare, under the names that their results have in the tables.
+
+        Raises
+        ------
+        StepError
+            If a declaration is not one.
+        """
+        declared = {}
+        for step, function in steps:
+            prefix = f"{step.name}_" if step.name else ""
+            for name, about in getattr(function, "features", {}).items():
+                feature = _feature(step, name, about)
+                declared[prefix + name] = replace(feature, count=feature.count and prefix + feature.count)
+        return cls(declared)
+
+    def __getitem__(self, column: str) -> Feature:
+        """The feature of that column; a mean over sites if it is not declared."""
+        for pattern, feature in self._patterns.items():
+            if match := pattern.fullmatch(column):
+                return replace(feature, count=feature.count and feature.count.format(**match.groupdict()))
+        return Feature()
+
+
+def _feature(step: Step, name: Any, about: Any) -> Feature:
+    known = [field.name for field in fields(Feature)]
+    if not (isinstance(name, str) and isinstance(about, Mapping) and set(about) <= set(known)
+            and all(isinstance(value, str) for value in about.values())):
+        raise StepError(f"{step} declares the feature {name!r} as {about!r}: expected a dict of text with any of the "
+                        f"keys {', '.join(known)}")
+    feature = Feature(**about)
+    if feature.statistic not in STATISTICS:
+        raise StepError(f"{step} declares the statistic {feature.statistic!r} of {name!r}: it must be one of "
+                        f"{', '.join(STATISTICS)}")
+    if (feature.statistic == "objects") != (feature.count is not None):
+        raise StepError(f"{step} declares the feature {name!r}: a mean over objects, and no other, needs `count`, the "
+                        "feature with their number")
+    return feature

@@ -1,0 +1,133 @@
+"""One well: its sites are read, go through the steps, and come out as images, files and rows of tables."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openhcs_omero.core.config import Settings
+from openhcs_omero.core.outputs.base import Record
+from openhcs_omero.core.plates import Plate
+from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
+from openhcs_omero.errors import OpenHCSError, is_lost
+from openhcs_omero.io.base import StorageRegistry
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.io.staged import StagedFiles
+from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
+from openhcs_omero.plates.structure import ImageStructure
+
+THUMBNAIL = 96  # px
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class WellFailed(OpenHCSError):
+    """A site can't be read, or a step fails on it; trying again makes no difference. The cause has the traceback."""
+
+    def __init__(self, site: int | None, step: str, reason: str) -> None:
+        super().__init__(f"{step}: {reason}")
+        self.site, self.step, self.reason = site, step, reason
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What came out of a well.
+
+    Parameters
+    ----------
+    images
+        By site.
+    files
+        What the steps saved.
+    features, objects
+        Rows of tables: one per site (and timepoint), and one per object.
+    """
+
+    images: Mapping[int, NewImage]
+    files: Sequence[WellFile]
+    features: Rows
+    objects: Rows
+
+
+def process(settings: Settings, plate: Plate, derived: Record, well: str, estimates: Sequence[Path]) -> Processed:
+    """Run the steps on all sites of a well; nothing is written.
+
+    Parameters
+    ----------
+    derived
+        The record of the derived plate.
+    estimates
+        `<position>_<function>_c<channel>.npy` files.
+
+    Raises
+    ------
+    WellFailed
+        If a site can't be read, or a step fails on it.
+    """
+    described = plate.metadata(well)
+    steps = [(step, load_step(step)) for step in settings.steps]
+    loaded = _load_estimates(estimates)
+    behind = plate.output.backend
+    files = StagedFiles(behind, derived["path"], well, list(described))
+    manager = FileManager(StorageRegistry(
+        {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
+    images: dict[int, NewImage] = {}
+    features: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    for image, pixels in _read(plate, well):
+        about = described[image.site]
+        metadata = _metadata(settings, derived, well, image, about)
+        try:
+            new, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
+        except StepFailed as error:
+            raise WellFailed(image.site, str(error.step), error.reason) from error.__cause__
+        images[image.site] = _new_image(image, new, about)
+        where = {"plate": plate.label, "well": well, "site": image.site}
+        features += [{**where, **row} for row in rows_of(results, about.times or [None] * image.size_t)]
+        objects += [{**where, **row} for row in found]
+    return Processed(images, files.files, features, objects)
+
+
+def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+    """The well's sites; what can't be read fails the well, and a lost server fails the job."""
+    try:
+        yield from plate.sites(well)
+    except OpenHCSError as error:
+        if is_lost(error):
+            raise
+        raise WellFailed(None, "reading the images", str(error)) from error
+
+
+def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
+    """By step's position and channel."""
+    loaded: dict[int, dict[int, np.ndarray]] = {}
+    for path in paths:
+        position, channel = path.stem.partition("_")[0], path.stem.rpartition("_c")[2]
+        loaded.setdefault(int(position), {})[int(channel)] = np.load(path)
+    return loaded
+
+
+def _metadata(settings: Settings, derived: Record, well: str, image: ImageStructure,
+              about: ImageMetadata) -> dict[str, Any]:
+    """What a step is told about the site."""
+    return {"plate_id": derived.get("source_plate"), "plate": derived["path"], "output": settings.output,
+            "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2]}
+
+
+def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
+    same = pixels.shape[1] == image.size_c  # else a step changed what the channels are
+    return NewImage(image.name, pixels, about.channel_names if same else (), about.colors if same else (),
+                    about.pixel_size, [] if image.image_id is None else [("source_image", str(image.image_id))])
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """A small (C, Y, X) picture of a (T, C, Z, Y, X) image: first timepoint, maximum over z and blocks of pixels."""
+    planes = pixels[0].max(axis=1)
+    block = -(-max(planes.shape[1:]) // THUMBNAIL)
+    y, x = (side // block * block or side for side in planes.shape[1:])
+    rows, columns = max(1, y // block), max(1, x // block)
+    return planes[:, :y, :x].reshape(len(planes), rows, y // rows, columns, x // columns).max(axis=(2, 4))
