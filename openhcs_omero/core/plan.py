@@ -11,7 +11,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +189,11 @@ def recorded_plan(config: Mapping[str, Any]) -> Plan:
     return Plan(settings, _Recorded(settings))
 
 
-def is_recorded(config: Mapping[str, Any]) -> bool:
-    """Whether a run has written down what there is to know about all plates."""
+def plan_of_runs(config: Mapping[str, Any]) -> Plan:
+    """The plan by what runs wrote down, of those plates that had one."""
     settings = read_config(config)
-    return all(read_state(settings.folder(label)) for label in settings.plates)
+    plates = {label: path for label, path in settings.plates.items() if read_state(settings.folder(label))}
+    return Plan(replace(settings, plates=plates), _Recorded(settings))
 
 
 class _Recorded(Mapping[str, PlateState]):

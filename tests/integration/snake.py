@@ -67,7 +67,7 @@ class Workflow:
     """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`); without, as no user."""
 
     def __init__(self, server, conn, folder: Path):
-        self.folder = folder
+        self.folder, self.snakefile = folder, ROOT / "Snakefile"
         (folder / "sessions").mkdir(parents=True)
         (folder / "my_steps.py").write_text(STEPS)
         self.environment = {
@@ -88,7 +88,7 @@ class Workflow:
 
     def start(self, *options, **environment):
         """The running Snakemake, in a process group of its own."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2",
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.snakefile), "--cores", "2",
                    "--configfile", "config.yaml", *options]
         return subprocess.Popen(command, cwd=self.folder, env={**self.environment, **environment}, text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -10,9 +10,9 @@ from openhcs_omero import password
 from openhcs_omero.core.config import check_config, retype
 from openhcs_omero.core.failures import read_failures, told
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
-from openhcs_omero.core.plan import Plan, is_recorded, look, prepare, recorded_plan
+from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
-from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.atomic import write_if_changed
 
 LAST_RUN = Path(".snakemake", "openhcs_omero.json")
@@ -44,9 +44,14 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         if what is Asked.JOB:
             return recorded_plan(config)
         check_config(config, Path(schema))
-        if what in (Asked.RULES, Asked.REPORT) or (what is Asked.RECORDS and is_recorded(config)):
-            return recorded_plan(config)
-        return _run(config) if what is Asked.RUN else look(config)
+        if what in (Asked.RUN, Asked.PLAN):
+            return _run(config) if what is Asked.RUN else look(config)
+        plan = plan_of_runs(config)
+        if plan.settings.plates or what is Asked.RULES:
+            return plan
+        if what is Asked.REPORT:
+            raise ConfigError("there are no results to report on: run the workflow first")
+        return look(config)
     except OpenHCSError as error:
         refuse(str(error))
 
