@@ -35,6 +35,7 @@ test-clients:
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
 # The documentation as a site, in site/; warnings are errors

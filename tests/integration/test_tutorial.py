@@ -57,6 +57,7 @@ def test_the_tutorial(clone):
     [bad] = re.findall(r"^.*percent\".*$", script, re.MULTILINE)
     script = script.replace(bad, f"{bad} && exit 9 || true")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
+    script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"  # nor does a failure leave the server
     done = subprocess.run(
         ["bash", "-eux", "-c", script], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore",
