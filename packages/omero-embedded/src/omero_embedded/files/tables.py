@@ -51,7 +51,7 @@ class TableFile:
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.DatabaseError as wrong:
-                raise refuse(omero.ValidationException, f"This original file is no table: {wrong}.") from None
+                raise refuse(omero.ValidationException, f"This original file is not a table: {wrong}.") from None
 
     def is_other(self) -> bool:
         """Whether the file has content that is not a table."""
@@ -184,7 +184,7 @@ class TableFile:
             rows = range(start, start + 1)
         else:
             if step < 0:
-                raise refuse(omero.ApiUsageException, "A step is 1 or more.")
+                raise refuse(omero.ApiUsageException, "The step has to be 1 or more.")
             rows = range(*slice(start, stop or None, step or 1).indices(count))
         known = {name: unwrap(value) for name, value in (variables or {}).items()}
         found = conditions.true_for(condition or "", headers, known, lambda place: self._values(headers, place), count)
@@ -252,9 +252,9 @@ def _check_new(columns: Sequence) -> None:
     if reserved := [name for name in names if name.startswith(RESERVED)]:
         raise refuse(omero.ApiUsageException, f"The column name {reserved[0]} is reserved.")
     if any("/" in name for name in names):
-        raise refuse(omero.InternalException, "A column's name can't have a slash in it.")
+        raise refuse(omero.InternalException, "The name of a column can't contain a slash.")
     if any(getattr(one, "size", 1) < 1 for one in columns):
-        raise refuse(omero.ApiUsageException, "The size of a column of texts or arrays is 1 at least.")
+        raise refuse(omero.ApiUsageException, "The size of a column of texts or arrays has to be 1 or more.")
     if sum(map(_description_bytes, columns)) > HEADER_BYTES:
         raise refuse(omero.InternalException, f"{len(columns)} columns are too many for the header of a table.")
 
@@ -293,7 +293,7 @@ def _encoded(header, given) -> list:
         return [text.rstrip("\0") for text in texts]
     if kind in ARRAYS:
         if any(not isinstance(value, list | tuple) or len(value) != header.size for value in values):
-            raise refuse(omero.ValidationException, f"An array of {header.name} has not {header.size} values.")
+            raise refuse(omero.ValidationException, f"An array of {header.name} does not have {header.size} values.")
         return [json.dumps(list(value)) for value in values]
     make = {"BoolColumn": bool, "DoubleColumn": float}.get(kind, int)
     # OMERO stores the bytes of a text that stands for a number, which nobody can read again; here it becomes 0

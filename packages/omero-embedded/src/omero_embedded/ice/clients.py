@@ -119,7 +119,7 @@ class Client:
             if len(self.services) >= MOST_SERVICES:
                 log.warning("refused a service to user %s, whose client has %d already", self.session.user_name,
                             MOST_SERVICES)
-                raise refuse(omero.OverUsageException, f"A client has {MOST_SERVICES} services at most: close some.")
+                raise refuse(omero.OverUsageException, f"A client can have {MOST_SERVICES} services: close some.")
             self.services[name] = service
             self.clients.adapter.add(servant, self._identity(name))
 

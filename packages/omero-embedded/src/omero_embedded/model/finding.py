@@ -84,7 +84,7 @@ def find(connection: sa.Connection, ctx: Context, targets: Iterable[tuple[Entity
 
 def _check_names(wanted: list[str], stop_before: list[str]) -> None:
     if not wanted:
-        raise GraphError("No types are named to be found.", name="bad-options", detailed=False)
+        raise GraphError("No types to find are given.", name="bad-options", detailed=False)
     for name in (*wanted, *stop_before):
         if not is_class(name):
             raise GraphError(f"There is no class {name}.", name="steps-cancel", detailed=False)

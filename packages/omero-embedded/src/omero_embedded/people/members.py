@@ -107,7 +107,7 @@ class Members:
         self.connection.execute(table.delete().where((table.c.child == user) & table.c.parent.in_(list(groups))))
         left = self._groups_of(user)
         if not any(group != USER_GROUP for group in left):
-            raise refuse(omero.ValidationException, "A user has to stay in one group at least, besides 'user'.")
+            raise refuse(omero.ValidationException, "A user has to stay in at least one group other than 'user'.")
         self._renumber(user, left)
 
     def set_default(self, user: int, group: int) -> None:
@@ -138,7 +138,7 @@ class Members:
         if oid in special and new is not None:
             old = self.connection.execute(sa.select(entity.table.c[column]).where(entity.table.c.id == oid)).scalar()
             if new != old:
-                raise refuse(omero.ValidationException, f"The {entity.name} {old} keeps its name.")
+                raise refuse(omero.ValidationException, f"The {entity.name} {old} can't be renamed.")
 
     def _must_exist(self, entity, oid: int) -> None:
         if self.connection.execute(sa.select(entity.table.c.id).where(entity.table.c.id == oid)).first() is None:

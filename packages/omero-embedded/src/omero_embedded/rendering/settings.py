@@ -173,7 +173,7 @@ def save_settings(connection: sa.Connection, ctx: Context, source: Source, setti
         raise refuse(omero.ReadOnlyGroupSecurityViolation, f"The pixels {source.id} are another user's in a private "
                      f"group: {ctx.user_name} may not keep settings for them.")
     if not ctx.may_display(source.owner, source.group):
-        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not keep settings for the pixels {source.id}.")
+        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not save settings for the pixels {source.id}.")
     known = schema()
     event = new_event(connection, ctx)
     place = {"_owner": ctx.user, "_group": source.group}

@@ -39,7 +39,7 @@ class Choice:
                 if not is_class(name):
                     raise GraphError(f"There is no class {name}.", name="bad-class", detailed=False)
                 if self._named.setdefault(name.rpartition(".")[2], what) != what:
-                    raise GraphError(f"{name} can't be both copied and not.", name="bad-class", detailed=False)
+                    raise GraphError(f"{name} can't be both copied and left out.", name="bad-class", detailed=False)
 
     def of(self, entity: Entity) -> str:
         """Whether a class's objects are copied, referred to, or ignored."""

@@ -61,7 +61,7 @@ def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsag
                 found[kind] |= _visible(connection, ctx, schema()[kind], which)
             continue
         if entity.is_global:
-            raise GraphError(f"A {name} takes no room of its own.", name="bad-target", detailed=False)
+            raise GraphError(f"A {name} uses no disk space of its own.", name="bad-target", detailed=False)
         table = entity.table
         own = _visible(connection, ctx, entity, [] if ids is None else [rows.among(table.c.id, ids)])
         if missing := set(ids or ()) - own:
@@ -109,7 +109,7 @@ def used_files(connection: sa.Connection, ctx: Context, request: omero.cmd.UsedF
     if not _visible(connection, ctx, schema()["Image"], [image.c.id == request.imageId]):
         raise GraphError(f"There is no Image {request.imageId}.", name="bad-image", detailed=False)
     if connection.execute(sa.select(image.c.fileset).where(image.c.id == request.imageId)).scalar() is not None:
-        raise GraphError("Filesets are not read here.", name="used-files-fail", detailed=False)
+        raise GraphError("This server has no filesets with files.", name="used-files-fail", detailed=False)
     pixels, maps = schema()["Pixels"].table, schema()["PixelsOriginalFileMap"].table
     if connection.execute(sa.select(pixels.c.id).where(pixels.c.image == request.imageId)).first() is None:
         raise GraphError(f"Image {request.imageId} has no pixels.", name="bad-image", detailed=False)

@@ -50,10 +50,10 @@ def change_timeouts(opened: Sessions, connection: sa.Connection, ctx: Context,
     asked = {"time_to_live": unwrap(request.timeToLive), "time_to_idle": unwrap(request.timeToIdle)}
     wanted = {name: value for name, value in asked.items() if value is not None}
     if not wanted:
-        raise GraphError("Say a time to live or to idle.", name="no-update-performed", detailed=False)
+        raise GraphError("Give a time to live or a time to idle.", name="no-update-performed", detailed=False)
     for name, value in wanted.items():
         if not ctx.is_admin and value <= 0 and value != getattr(session, name):
-            raise GraphError("Only administrators let a session last without end.", name="non-admin-disabling",
+            raise GraphError("Only administrators may let a session last forever.", name="non-admin-disabling",
                              detailed=False)
         longest = MOST_IDLE if name == "time_to_idle" and not ctx.is_admin else value
         setattr(session, name, min(value, longest))

@@ -80,7 +80,7 @@ class AdminService:
 
     def _no_elevation(self, ctx: Context, gained: Iterable[str]) -> None:
         if not set(gained) <= ctx.privileges:
-            raise refuse(omero.SecurityViolation, "Nobody gives privileges of administrators that they don't have.")
+            raise refuse(omero.SecurityViolation, "Administrators can't give privileges that they don't have.")
 
     def getMyUserPhotos(self, ctx: Context):
         return []  # photos can't be uploaded
@@ -171,7 +171,7 @@ class AdminService:
             with self.kernel.store.write() as connection:
                 yield Members(connection, ctx)
         except sa.exc.IntegrityError:
-            raise refuse(omero.ValidationException, "Something stored still refers to what should go.") from None
+            raise refuse(omero.ValidationException, "Stored objects still refer to it.") from None
 
     def createGroup(self, ctx: Context, group):
         with self._changes(ctx, "ModifyGroup") as members:
@@ -333,9 +333,9 @@ class AdminService:
 
     def _set_password(self, user: int, new) -> None:
         if new is None or not new.val:
-            raise refuse(omero.ApiUsageException, "An empty password is no password.")
+            raise refuse(omero.ApiUsageException, "A password can't be empty.")
         if user == GUEST:
-            raise refuse(omero.SecurityViolation, "The guest's password stays what everybody knows.")
+            raise refuse(omero.SecurityViolation, "The guest's password can't be changed.")
         with self.kernel.store.write() as connection:
             set_password(connection, user, new.val)
 

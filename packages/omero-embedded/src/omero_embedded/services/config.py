@@ -79,7 +79,7 @@ class ConfigService:
         try:
             wanted = re.compile(pattern)
         except re.error as broken:
-            raise refuse(omero.ApiUsageException, f"{pattern!r} is no regular expression: {broken}.") from None
+            raise refuse(omero.ApiUsageException, f"{pattern!r} is not a regular expression: {broken}.") from None
         return {key: value for key, value in self._all().items()
                 if wanted.fullmatch(key) and self._may_read(ctx, key)}
 

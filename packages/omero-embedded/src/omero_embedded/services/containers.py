@@ -35,10 +35,10 @@ class ContainerService:
         """Containers with what is in them; with images and their pixels where the options ask for leaves."""
         entity = self._entity(rootType)
         if entity.name not in INSIDE:
-            raise refuse(omero.ApiUsageException, f"{rootType} is no container: ask for one of {', '.join(INSIDE)}.")
+            raise refuse(omero.ApiUsageException, f"{rootType} is not a container: use one of {', '.join(INSIDE)}.")
         wanted = rootIds or None  # Ice makes an empty list of null
         if wanted is None and not _filters(entity, options):
-            raise refuse(omero.ApiUsageException, "Say ids, or the owner or group whose containers are wanted.")
+            raise refuse(omero.ApiUsageException, "Give ids of containers, or the owner or group of containers.")
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, self._ids(connection, ctx, entity, wanted, options)).values())
@@ -65,7 +65,7 @@ class ContainerService:
     def getUserImages(self, ctx: Context, options) -> list[IObject]:
         """The images of the owner or group that the options name."""
         if not _filters(self.schema["Image"], options):
-            raise refuse(omero.ApiUsageException, "Say the owner or group whose images are wanted.")
+            raise refuse(omero.ApiUsageException, "Give the owner or the group of the images.")
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             image = self.schema["Image"]
@@ -125,7 +125,7 @@ class ContainerService:
             for one in links:
                 entity = self.schema.of(one)
                 if not entity.is_link:
-                    raise refuse(omero.ApiUsageException, f"A {entity.name} is no link.")
+                    raise refuse(omero.ApiUsageException, f"A {entity.name} is not a link.")
                 deleting.delete_parts(connection, ctx, entity, [rows.id_of(one) or 0])
 
     # -- parts of the answers ------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class ContainerService:
         """The ids of images: given, or those in datasets or projects."""
         while entity.name != "Image":
             if entity.name not in ("Project", "Dataset"):
-                raise refuse(omero.ApiUsageException, f"Images can't be asked for by {entity.name}.")
+                raise refuse(omero.ApiUsageException, f"Images can't be found by a {entity.name}.")
             link = self.schema[entity.fields[INSIDE[entity.name]].target or ""]
             ids = self._ends(connection, ctx, link, ids)
             entity = self.schema[link.fields["child"].target or ""]

@@ -62,9 +62,9 @@ class ExporterService(StatefulService):
     def read(self, ctx: Context, position, length):
         """Return bytes of the file, fewer at its end."""
         if self._file is None:
-            raise refuse(omero.ApiUsageException, "Nothing is made yet: call generateTiff or generateXml first.")
+            raise refuse(omero.ApiUsageException, "Nothing to read yet: call generateTiff or generateXml first.")
         if position < 0 or length < 0:
-            raise refuse(omero.ApiUsageException, "There is no negative position or length.")
+            raise refuse(omero.ApiUsageException, "The position or the length is negative.")
         self._file.seek(position)
         return self._file.read(length)
 

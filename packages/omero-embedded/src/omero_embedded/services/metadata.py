@@ -114,13 +114,13 @@ class MetadataService:
     def _entity(self, name: str) -> Entity:
         entity = self.schema.find(name or "")
         if entity is None or f"{entity.root.name}AnnotationLink" not in self.schema.entities:
-            raise refuse(omero.ApiUsageException, f"{name} is no class whose objects can be annotated.")
+            raise refuse(omero.ApiUsageException, f"Objects of the class {name} can't be annotated.")
         return entity
 
     def _annotation(self, name: str) -> Entity:
         entity = self.schema.find(name or "")
         if entity is None or not entity.is_a("Annotation"):
-            raise refuse(omero.ApiUsageException, f"{name} is no kind of annotation.")
+            raise refuse(omero.ApiUsageException, f"{name} is not a kind of annotation.")
         return entity
 
 

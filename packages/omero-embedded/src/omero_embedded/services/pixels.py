@@ -31,7 +31,7 @@ class PixelsService:
         if min(size_x, size_y, size_z, size_t) < 1:
             raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
         if not channels or pixels_type is None:
-            raise refuse(omero.ValidationException, "Pixels need a type and one channel at least.")
+            raise refuse(omero.ValidationException, "Pixels need a type and at least one channel.")
         with self.kernel.store.write() as connection:
             event = new_event(connection, ctx)
 
@@ -133,7 +133,7 @@ class PixelsService:
     def getAllEnumerations(self, ctx: Context, name):
         entity = self.schema.find(name)
         if entity is None or not entity.is_enum:
-            raise refuse(omero.ApiUsageException, f"{name} is no enumeration.")
+            raise refuse(omero.ApiUsageException, f"{name} is not an enumeration.")
         with self.kernel.store.read() as connection:
             ids = connection.execute(sa.select(entity.table.c.id).order_by(entity.table.c.id)).scalars().all()
             return list(Loader(connection, ctx).get(entity, ids).values())

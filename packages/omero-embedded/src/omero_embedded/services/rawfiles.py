@@ -63,9 +63,9 @@ class RawFileService(StatefulService):
     def read(self, ctx: Context, offset, length):
         """Read a number of bytes; those after the end of the file are 0."""
         if length < 0:
-            raise refuse(omero.InternalException, "There is no negative length.")
+            raise refuse(omero.InternalException, "The length is negative.")
         if offset < 0:
-            raise refuse(omero.ApiUsageException, "There is no negative offset.")
+            raise refuse(omero.ApiUsageException, "The offset is negative.")
         if not self.path.exists():
             return bytes(length)
         data = os.pread(self._open(), length, offset)
@@ -84,7 +84,7 @@ class RawFileService(StatefulService):
         """Shorten the file; return False if it is not longer than that."""
         self._must_be_writable(ctx)
         if length < 0:
-            raise refuse(omero.ApiUsageException, "There is no negative length.")
+            raise refuse(omero.ApiUsageException, "The length is negative.")
         file = self._open()
         if length >= os.fstat(file).st_size:
             return False

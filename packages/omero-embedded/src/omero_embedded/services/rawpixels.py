@@ -116,7 +116,7 @@ class RawPixelsService(StatefulService):
     def _not_of_pyramids(self) -> None:
         self._whole()
         if self._pyramid:
-            raise refuse(omero.InternalException, "That is not supported of a pyramid: ask for planes or tiles.")
+            raise refuse(omero.InternalException, "A pyramid does not support that: use planes or tiles.")
 
     def _open(self) -> int:
         """Open the file in its full size; unwritten parts are 0."""
@@ -169,7 +169,7 @@ class RawPixelsService(StatefulService):
     def getRegion(self, ctx: Context, size, offset):
         self._not_of_pyramids()
         if size < 0 or offset < 0:
-            raise refuse(omero.ApiUsageException, "A region has no negative size or offset.")
+            raise refuse(omero.ApiUsageException, "The size or the offset of the region is negative.")
         return self._read(offset, min(size, max(self.layout.total, 1)))
 
     def getPlaneRegion(self, ctx: Context, z, c, t, count, offset):
@@ -279,7 +279,7 @@ class RawPixelsService(StatefulService):
         shape = self._whole()
         if not self._pyramid:
             if x != 0 or w != shape.x:
-                raise refuse(omero.InternalException, "A tile must be of whole rows.")
+                raise refuse(omero.InternalException, "A tile must consist of whole rows.")
             if y < 0:
                 raise refuse(omero.ApiUsageException, f"y is {y}: it should be 0 or more.")
             self._write(data, shape.offset(0, z, c, t) + y * shape.row)
@@ -287,7 +287,7 @@ class RawPixelsService(StatefulService):
         offset = shape.offset(0, z, c, t) + y * shape.row + x * shape.width
         self._check_tile(shape, x, y, w, h)
         if len(data) != w * h * shape.width:
-            raise refuse(omero.InternalException, f"{len(data)} bytes are no tile of {w} x {h} pixels.")
+            raise refuse(omero.InternalException, f"{len(data)} bytes are not a tile of {w} x {h} pixels.")
         length = w * shape.width
         for row in range(h):
             self._write(memoryview(data)[row * length:(row + 1) * length], offset + row * shape.row)

@@ -102,7 +102,7 @@ class RenderingService(StatefulService):
     def _picture(self, plane) -> np.ndarray:
         """Render a PlaneDef, or its region clipped to the plane, as (Y, X, 3)."""
         if plane.slice != XY:
-            raise refuse(omero.ApiUsageException, "Only XY planes are rendered.")
+            raise refuse(omero.ApiUsageException, "Only XY planes can be rendered.")
         picture = self.source.picture(self.shown, plane.z, plane.t)
         region = plane.region
         if region is None:
@@ -189,7 +189,7 @@ class RenderingService(StatefulService):
 
     def setRGBA(self, ctx: Context, index, red, green, blue, alpha):
         if not all(0 <= part <= pictures.DEPTH for part in (red, green, blue, alpha)):
-            raise refuse(omero.ApiUsageException, "The parts of a colour are from 0 to 255.")
+            raise refuse(omero.ApiUsageException, "The parts of a color are from 0 to 255.")
         self._channel(index).colour = (red, green, blue, alpha)
 
     def getRGBA(self, ctx: Context, index):
@@ -317,4 +317,4 @@ class RenderingService(StatefulService):
                 if one.id.val == (given.id.val if given.id is not None else None) or (
                         given.isLoaded() and given.value is not None and given.value.val == one.value.val):
                     return one.value.val
-        raise refuse(omero.ApiUsageException, f"That is no {name}.")
+        raise refuse(omero.ApiUsageException, f"That is not a {name}.")

@@ -134,7 +134,7 @@ class RenderingSettingsService:
     def _pixels(self, connection: sa.Connection, kind: str, ids: list[int]) -> list[int]:
         entity = self.schema.find(kind or "")
         if entity is None or entity.name not in WAYS:
-            raise refuse(omero.ApiUsageException, f"{kind} has no rendering settings in it: ask for one of "
+            raise refuse(omero.ApiUsageException, f"{kind} contains no rendering settings: use one of "
                                                   f"{', '.join(WAYS)}.")
         for name, known, wanted in WAYS[entity.name]:
             columns = self.schema[name].table.c

@@ -189,7 +189,7 @@ def _milliseconds(day: str | None, days: int = 0) -> int | None:
         begin = time.mktime(time.strptime(day, DAY)) if days == 0 else time.mktime(
             (*time.strptime(day, DAY)[:2], time.strptime(day, DAY)[2] + days, 0, 0, 0, 0, 0, -1)) - 0.001
     except ValueError:
-        raise refuse(omero.ApiUsageException, f"{day} is no day: it should be like 20261123.") from None
+        raise refuse(omero.ApiUsageException, f"{day} is not a day such as 20261123.") from None
     return int(begin * 1000)
 
 

@@ -28,7 +28,7 @@ class TableService(StatefulService):
         self._id, self._owner, self._group = oid, row._owner, row._group
         self._table = TableFile(self.kernel.store, oid)
         if self._table.is_other():
-            raise refuse(omero.InternalException, f"The original file {oid} is no table.")
+            raise refuse(omero.InternalException, f"The original file {oid} is not a table.")
         self._written, self._writer = False, 0  # and its number in the list of unsaved files
 
     def release(self, ctx: Context | None) -> None:
@@ -95,7 +95,7 @@ class TableService(StatefulService):
         self._write(ctx).update(data.rowNumbers, data.columns)
 
     def addColumn(self, ctx: Context, column):
-        raise refuse(omero.ApiUsageException, "A table's columns are those that it was initialized with.")
+        raise refuse(omero.ApiUsageException, "The columns of a table can't be changed.")
 
     def setMetadata(self, ctx: Context, key, value):
         self._write(ctx).set_metadata({key: value})

@@ -69,7 +69,7 @@ class TimelineService:
         for name in kinds or KINDS:
             entity = self.schema.find(name)
             if entity is None or entity.is_global or not entity.is_mutable:
-                raise refuse(omero.ApiUsageException, f"{name} has no history: ask for one of {', '.join(KINDS)}.")
+                raise refuse(omero.ApiUsageException, f"{name} has no history: use one of {', '.join(KINDS)}.")
             found[name] = entity
         return found
 

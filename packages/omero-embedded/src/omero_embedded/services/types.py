@@ -62,7 +62,7 @@ class TypesService:
 
     def _entity_of(self, obj: IObject) -> Entity:
         if obj is None:
-            raise refuse(omero.ApiUsageException, "Null is no enumeration.")
+            raise refuse(omero.ApiUsageException, "Null is not an enumeration.")
         return self._enumeration(self.schema.of(obj).name)
 
     def _enumerations(self) -> list[Entity]:
@@ -71,7 +71,7 @@ class TypesService:
     def _enumeration(self, name: str) -> Entity:
         entity = self.schema.find(name)
         if entity is None or not entity.is_enum:
-            raise refuse(omero.ApiUsageException, f"{name} is no enumeration.")
+            raise refuse(omero.ApiUsageException, f"{name} is not an enumeration.")
         return entity
 
     def _load(self, ctx: Context, entity: Entity, value: str | None = None) -> list[IObject]:

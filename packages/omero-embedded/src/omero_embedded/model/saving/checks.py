@@ -14,9 +14,9 @@ from omero_embedded.model.schema import Entity, Field
 def check_place(ctx: Context, kind: str) -> None:
     """Refuse a new object of a class in a group where the user may create none, or in all groups at once."""
     if ctx.group == ALL_GROUPS:
-        raise refuse(omero.ApiUsageException, "Something new is made in one group: say which.")
+        raise refuse(omero.ApiUsageException, "New objects are created in one group: choose a group.")
     if not ctx.may_create(ctx.user, ctx.group, kind):
-        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not make a new {kind} in group {ctx.group}.")
+        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not create a new {kind} in group {ctx.group}.")
 
 
 def check_new(ctx: Context, entity: Entity, obj: IObject, row: dict) -> None:
@@ -69,7 +69,7 @@ def check_path(ctx: Context, row: dict, before: dict) -> None:
     whole = (row["path"] or "") + (row["name"] or "")
     changed = (row["path"], row["name"]) != (before["path"], before["name"])
     if changed and not ctx.is_admin and {".", ".."} & set(whole.split("/")):
-        raise refuse(omero.SecurityViolation, f"The path of original file {before['id']} can't be made {whole}.")
+        raise refuse(omero.SecurityViolation, f"The path of original file {before['id']} can't be changed to {whole}.")
 
 
 def check_links(graph: Graph, entity: Entity, row: dict, before: dict) -> None:
