@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SUITE = Path(__file__).resolve().parents[5] / "shared" / "conformance"
+SUITE = Path(__file__).resolve().parents[5] / "shared" / "conformance-2"
 pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suite is not here")
 
 

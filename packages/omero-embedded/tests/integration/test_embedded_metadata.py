@@ -48,8 +48,8 @@ def test_containers(conn, dataset):
     assert images[0].getPrimaryPixels().pixelsType.value.val == "uint16"
     mine = service.loadContainerHierarchy("Dataset", None, ParametersI().exp(conn.getUserId()))
     assert [d.id.val for d in mine] == [dataset_id]
-    with pytest.raises(omero.ApiUsageException):
-        service.loadContainerHierarchy("Dataset", None, None)
+    assert not mine[0].imageLinksLoaded and mine[0].details.creationEvent.isLoaded()
+    assert [d.id.val for d in service.loadContainerHierarchy("Dataset", None, None)] == [dataset_id]
     with pytest.raises(omero.ApiUsageException):
         service.loadContainerHierarchy("Image", image_ids, None)
 
@@ -60,7 +60,8 @@ def test_images_of_containers(conn, dataset):
     for kind, ids in (("Project", [project_id]), ("Dataset", [dataset_id]), ("Image", image_ids)):
         found = service.getImages(kind, ids, None)
         assert sorted(i.id.val for i in found) == image_ids
-        assert found[0].sizeOfPixels() == 1 and found[0].details.owner.isLoaded()
+        assert found[0].sizeOfPixels() == 1 and found[0].details.creationEvent.isLoaded()
+        assert not found[0].details.owner.isLoaded()
     assert [i.id.val for i in service.getImages("Dataset", [dataset_id], ParametersI().page(1, 1))] == image_ids[1:]
     assert len(service.getUserImages(ParametersI().exp(conn.getUserId()))) == 2
     assert service.getCollectionCount("Dataset", "imageLinks", [dataset_id, 987654321], None) == {
@@ -89,7 +90,9 @@ def test_annotations_by_owner(make_user):
     assert texts(other.getUserId()) == ["theirs"] and texts(conn.getUserId()) == ["mine"]
     assert service.getTaggedObjectsCount([tag.id.val, 987654321], None) == {tag.id.val: 1, 987654321: 0}
     mine = ParametersI().exp(conn.getUserId())
-    assert service.countSpecifiedAnnotations("Annotation", [], [], mine).val == 1
+    assert service.countSpecifiedAnnotations("CommentAnnotation", [], [], mine).val == 1
+    with pytest.raises(omero.ApiUsageException):
+        service.countSpecifiedAnnotations("Annotation", [], [], mine)
     with pytest.raises(omero.ApiUsageException):
         service.loadAnnotations("StatsInfo", [1], None, None, None)
 

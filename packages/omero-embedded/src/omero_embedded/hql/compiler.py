@@ -11,6 +11,7 @@ from omero_embedded.hql import functions, syntax
 from omero_embedded.hql.grouping import check_distinct, check_grouping
 from omero_embedded.hql.scope import Scope
 from omero_embedded.hql.values import (
+    DISCRIMINATORS,
     NUMBERS,
     Params,
     Source,
@@ -93,6 +94,7 @@ class _Compiler:
     def __init__(self, scope: Scope, params: Params):
         self.scope = scope
         self.params = params
+        self._selecting = False  # while the select clause is compiled
         self.selected: dict[str, Value] = {}  # the select's aliases, for order by and group by
 
     # -- clauses ------------------------------------------------------------------------------------------------
@@ -132,11 +134,13 @@ class _Compiler:
             sources = [source for source in self.scope.explicit if not source.fetched and source.entity]
             return [(str(i), source.value()) for i, source in enumerate(sources)]
         found = []
+        self._selecting = True
         for i, item in enumerate(query.select.items):
             value = self.scope.joined(self.value(item.value))
             if item.alias is not None:
                 self.selected[item.alias] = value
             found.append((item.alias or str(i), value))
+        self._selecting = False
         return found
 
     def _nodes(self, columns: list[Column], sql: list[sa.ColumnElement]) -> list[Node]:
@@ -347,7 +351,7 @@ class _Compiler:
             if len(expr.args) != 1 or not isinstance(expr.args[0], syntax.Path):
                 raise query_error(f"{expr.name} takes an alias or a path")
             return self._of_collection(expr.name, expr.args[0])
-        return functions.call(expr.name, [self.value(arg) for arg in expr.args])
+        return functions.call(expr.name, [self.value(arg) for arg in expr.args], self._selecting)
 
     def _of_collection(self, name: str, path: syntax.Path) -> Value:
         """Compile a function of a collection: index(ws), minIndex(ws), size(p.wells), ..."""
@@ -379,9 +383,10 @@ class _Compiler:
 
 def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
     """Order as PostgreSQL does: nulls last, or first if the order is descending."""
+    sql = sa.case(DISCRIMINATORS, value=value.sql, else_=value.sql) if value.kind == "class" else value.sql
     if descending:
-        return value.sql.desc().nulls_first() if value.nullable else value.sql.desc()
-    return value.sql.asc().nulls_last() if value.nullable else value.sql.asc()
+        return sql.desc().nulls_first() if value.nullable else sql.desc()
+    return sql.asc().nulls_last() if value.nullable else sql.asc()
 
 
 def _is_bound(expr: syntax.Expr) -> bool:

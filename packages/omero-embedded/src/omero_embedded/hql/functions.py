@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from omero_embedded.hql.values import NUMBERS, Value, common_kind, usage_error
+from omero_embedded.hql.values import NUMBERS, Value, common_kind, query_error, usage_error
 
 AGGREGATES = ("count", "sum", "avg", "min", "max")
 CASTS = {"string": ("text", sa.Text), "text": ("text", sa.Text), "varchar": ("text", sa.Text),
@@ -37,15 +37,27 @@ def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
     return Value(made, "double" if value.kind == "unit" else value.kind, value.entity, field=value.field)
 
 
-def call(name: str, args: list[Value]) -> Value:
+def call(name: str, args: list[Value], selected: bool = False) -> Value:
     """Compile a function that is not an aggregate.
+
+    Parameters
+    ----------
+    name, args
+        The function's name and its arguments.
+    selected
+        Whether the query selects the value. Its type has to be known then, and HQL knows that of its own functions
+        only; it leaves others to the database.
 
     Raises
     ------
     omero.ApiUsageException
         If there is no such function, or it takes another number of arguments.
+    omero.QueryException
+        If the type of a selected value is not known.
     """
     made = _FUNCTIONS.get(name)
+    if selected and name not in TYPED and not name.startswith("extract "):
+        raise query_error(f"No data type for the function {name}.")
     if made is None:
         raise usage_error(f"The function {name} is not known.")
     try:
@@ -130,6 +142,12 @@ def _extract(form: str) -> Callable[..., Value]:
     return made
 
 
+_PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}
+# The functions that HQL itself knows for PostgreSQL, and so the type of their values.
+TYPED = frozenset((
+    "abs", "acos", "asin", "atan", "ceil", "char_length", "coalesce", "concat", "cos", "day", "exp", "floor", "hour",
+    "length", "ln", "locate", "log", "lower", "minute", "mod", "month", "nullif", "round", "second", "sign", "sin",
+    "sqrt", "str", "substr", "substring", "tan", "trim", "type", "upper", "year"))
 _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "lower": _plain("lower", "text"), "upper": _plain("upper", "text"), "trim": _plain("trim", "text", 1, 2),
     "ltrim": _plain("ltrim", "text", 1, 2), "rtrim": _plain("rtrim", "text", 1, 2),
@@ -140,7 +158,8 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "mod": _mod, "abs": _same("abs"), "round": _round, "floor": _same("floor"), "ceil": _same("ceil"),
     "ceiling": _same("ceil"), "sign": _same("sign"), "sqrt": _plain("sqrt", "double"), "exp": _plain("exp", "double"),
     "ln": _plain("ln", "double"), "log": _plain("log", "double", 1, 2), "power": _plain("power", "double", 2, 2),
+    **{name: _plain(name, "double") for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
     "greatest": _greatest("max"), "least": _greatest("min"), "type": _type,
-    **{f"extract {part} from": _extract(form) for part, form in {
-        "year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}.items()},
+    **{f"extract {part} from": _extract(form) for part, form in _PARTS.items()},
+    **{part: _extract(form) for part, form in _PARTS.items() if part != "epoch"},
 }

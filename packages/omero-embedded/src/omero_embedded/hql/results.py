@@ -27,7 +27,8 @@ class Results:
     A page counts roots. If a collection is fetched, the page is cut after the roots have been made unique.
     """
 
-    def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page):
+    def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None,
+                 page: Page = (0, None)):
         self.plan = compile_query(parse(text), schema(), ctx, params)
         self.text = text
         self.loader = Loader(connection, ctx)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.model.rows import among
-from omero_embedded.model.schema import SQL_TYPES, Entity, Field
+from omero_embedded.model.schema import SQL_TYPES, Entity, Field, schema
 
 NUMBERS = ("int", "long", "double")
 PARAM_KINDS = {omero.rtypes.RIntI: "int", omero.rtypes.RLongI: "long", omero.rtypes.RDoubleI: "double",
@@ -169,5 +169,8 @@ def unit_name(unit_class: str, text: str) -> str:
 
 
 def class_name(text: str) -> str:
-    """Return the name of the class with a discriminator."""
-    return next((name for name, value in DISCRIMINATORS.items() if value == text), text)
+    """Return the name of the class with a discriminator, or with a Java name if the class has no discriminator."""
+    found = next((name for name, value in DISCRIMINATORS.items() if value == text), None)
+    if found is None and (entity := schema().find(text)) is not None and entity.java == text:
+        return "" if entity.name in DISCRIMINATORS else entity.name
+    return found or ""

@@ -89,7 +89,10 @@ class ServiceFactory(omero.api.ServiceFactory):
         if any(isinstance(service, StatefulService) for client in self.clients.of(self.session)
                for service in client.services.values()):
             raise refuse(omero.SecurityViolation, "Close all stateful services before changing the group.")
-        self.kernel.sessions.context(self.session, {"omero.group": str(group)})
+        try:
+            self.kernel.sessions.context(self.session, {"omero.group": str(group)})
+        except omero.ValidationException as missing:  # what isn't there is refused as what is another's
+            raise refuse(omero.SecurityViolation, missing.message) from None
         old, self.session.group = self.session.group, group
         return omero.model.ExperimenterGroupI(old, False)
 

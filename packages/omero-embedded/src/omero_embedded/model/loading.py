@@ -99,6 +99,23 @@ class Loader:
             self.fill(obj, field, [(elements[oid], index) for oid, index in members.items()])
         return list(elements.values())
 
+    def fetch_paths(self, objects: Iterable[IObject], *paths: str) -> None:
+        """Load what dotted paths lead to from objects, whatever their classes: `pixels.pixelsType`."""
+        for path in paths:
+            reached = list(objects)
+            for name in path.split("."):
+                by_class: dict[str, list[IObject]] = {}
+                for obj in reached:
+                    by_class.setdefault(self.schema.of(obj).name, []).append(obj)
+                reached = [end for cls, some in by_class.items() if (field := self.schema[cls].fields.get(name))
+                           for end in self.fetch(some, field)]
+
+    def load_events(self, objects: Iterable[IObject], *names: str) -> None:
+        """Load events in the details of objects: `creationEvent`, `updateEvent`."""
+        stamps = [vars(obj._details) for obj in objects]
+        events = (one["_" + name] for one in stamps for name in names)
+        self.get(self.schema["Event"], {event._id._val for event in events if event})
+
     def load_stamps(self, objects: Iterable[IObject]) -> None:
         """Load the owners and events in the details of objects."""
         stamps = [vars(obj._details) for obj in objects]
@@ -124,6 +141,10 @@ class Loader:
         if found is None:
             found = self._permissions[owner, group, kind] = self.ctx.permissions(owner, group, kind)
         return found
+
+    def loaded(self, name: str) -> list[IObject]:
+        """All objects of a class that were loaded until now."""
+        return [obj for obj in self._objects.values() if obj._loaded and self.schema.of(obj).is_a(name)]
 
     def proxy(self, entity: Entity, oid: int) -> IObject:
         """The object of an id: loaded if it was loaded before, else unloaded."""

@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterable
 from functools import cache
 
+import omero
 import sqlalchemy as sa
 from omero.model import IObject
 
+from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import SCALARS, Entity, Field, schema
 
@@ -65,6 +67,8 @@ def row_of(entity: Entity, obj: IObject) -> dict:
         value = values.get("_" + one.name)
         if one.kind in _SCALAR_KINDS:
             row[one.name] = None if value is None else value._val
+            if one.kind == "text":
+                _check_text(row[one.name])
         elif one.kind == "ref":
             row[one.name] = id_of(value)
         elif one.kind == "unit":
@@ -79,7 +83,15 @@ def row_of(entity: Entity, obj: IObject) -> dict:
 
 def pairs_of(obj: IObject, one: Field) -> list[tuple[str, str]]:
     """The pairs of a map field in order. As in OMERO, a missing value is stored as an empty one."""
-    return [(pair.name, pair.value or "") for pair in vars(obj).get("_" + one.name) or [] if pair is not None]
+    pairs = vars(obj).get("_" + one.name) or []
+    return [(_check_text(pair.name) or "", _check_text(pair.value) or "") for pair in pairs if pair is not None]
+
+
+def _check_text(text: str | None) -> str | None:
+    """Refuse a text with a zero byte, which PostgreSQL doesn't take."""
+    if text is not None and "\0" in text:
+        raise refuse(omero.ValidationException, "A text can't have a zero byte in it.")
+    return text
 
 
 def elements(obj: IObject, one: Field) -> list[IObject | None] | None:

@@ -18,7 +18,17 @@ from omero_embedded.model import slice_tables
 MODEL = "::omero::model::"
 SCALARS = {"::omero::RString": "text", "::omero::RInt": "int", "::omero::RLong": "long", "::omero::RDouble": "double",
            "::omero::RBool": "bool", "::omero::RTime": "time"}
-SQL_TYPES = {"text": sa.Text, "int": sa.Integer, "long": sa.BigInteger, "double": sa.Float, "bool": sa.Boolean,
+class Double(sa.Float):
+    """A number that may be no number: SQLite would make null of that, so it is kept as a text, above all numbers."""
+
+    def bind_processor(self, dialect):
+        return lambda value: "NaN" if value is not None and value != value else value
+
+    def result_processor(self, dialect, coltype):
+        return lambda value: float(value) if isinstance(value, str) else value
+
+
+SQL_TYPES = {"text": sa.Text, "int": sa.Integer, "long": sa.BigInteger, "double": Double, "bool": sa.Boolean,
              "time": sa.BigInteger, "strings": sa.JSON, "bytes": sa.LargeBinary}
 ARRAYS = {"::omero::api::StringArray": "strings", "::Ice::ByteSeq": "bytes"}
 UNITS = ("ElectricPotential", "Frequency", "Length", "Power", "Pressure", "Temperature", "Time")
@@ -259,7 +269,7 @@ def _columns(entities: dict[str, Entity], one: Field) -> Iterator[sa.Column]:
     if one.kind in SQL_TYPES:
         yield sa.Column(one.name, SQL_TYPES[one.kind])
     elif one.kind == "unit":
-        yield sa.Column(one.name, sa.Float)
+        yield sa.Column(one.name, Double)
         yield sa.Column(f"{one.name}_unit", sa.Text)
     elif one.kind == "ref":
         target = entities[one.target or ""].root.name.lower()

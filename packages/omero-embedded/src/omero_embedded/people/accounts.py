@@ -1,6 +1,7 @@
 """Users and their groups, and the context that a call runs in."""
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from omero_embedded.errors import refuse
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import ALL_GROUPS, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 
+_NUMBER = re.compile(r"-?\d{1,18}")
 WITHHELD = "AdminPrivilege:"  # `AdminPrivilege:Sudo` = false in a user's configuration takes Sudo away
 
 
@@ -97,7 +99,8 @@ class Accounts:
         user, group, uuid
             The session's user, its current group, and its uuid.
         asked
-            The call's Ice context, in which `omero.group` may name another group.
+            The call's Ice context. `omero.group` chooses a group; as in OMERO, one that is no number is ignored.
+            `omero.user` may name another user in the calls of an administrator only.
         acting_for
             The administrator who opened the session for the user.
 
@@ -109,9 +112,11 @@ class Accounts:
             If the user is not a member of it.
         """
         account = self.get(user)
-        wanted = asked.get("omero.group", "")
-        if wanted:
-            group = self._asked_group(account, wanted)
+        if asked.get("omero.user") not in (None, "", str(user)) and not account.is_admin:
+            raise refuse(omero.SecurityViolation, f"User {account.name} can't call as another user.")
+        wanted = asked.get("omero.group", "").strip()
+        if _NUMBER.fullmatch(wanted):
+            group = self._asked_group(account, int(wanted))
         elif group not in account.kinds:
             raise refuse(omero.SecurityViolation, f"User {account.name} is no longer a member of group {group}.")
         privileges = account.privileges
@@ -122,15 +127,14 @@ class Accounts:
             member_of=frozenset(account.groups), leader_of=account.leader_of, kinds=account.kinds,
             session_uuid=uuid, privileges=privileges, acting_for=acting_for)
 
-    def _asked_group(self, account: Account, wanted: str) -> int:
-        if wanted == str(ALL_GROUPS):
+    def _asked_group(self, account: Account, wanted: int) -> int:
+        if wanted < 0:
             return ALL_GROUPS
-        group = int(wanted) if wanted.isdigit() and int(wanted) in account.kinds else self.group_named(wanted)
-        if group is None:
+        if wanted in account.kinds:
+            return wanted
+        if self.group_named(str(wanted)) is None:
             raise refuse(omero.ValidationException, f"There is no group {wanted}.")
-        if group not in account.kinds:
-            raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {wanted}.")
-        return group
+        raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {wanted}.")
 
 
 def _withheld(store: Store, connection: sa.Connection, user: int) -> set[str]:

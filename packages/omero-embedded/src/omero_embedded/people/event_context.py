@@ -13,7 +13,7 @@ from omero_embedded.people.sessions import Session
 
 
 def event_context(store: Store, accounts: Accounts, session: Session, ctx: Context) -> omero.sys.EventContext:
-    """Describe the user, the group and the rights of a session. Its memberships start with the current group."""
+    """Describe the user, the group and the rights of a session. Its memberships start with its first group."""
     account = accounts.get(session.user)
     groups = store.schema["ExperimenterGroup"].table
     group = session.group if ctx.group == ALL_GROUPS else ctx.group
@@ -28,7 +28,7 @@ def event_context(store: Store, accounts: Accounts, session: Session, ctx: Conte
     made.groupId, made.groupName, made.isAdmin = group, name, account.is_admin
     made.adminPrivileges = sorted(ctx.privileges)
     made.eventId, made.eventType = -1, session.event_type
-    made.memberOfGroups = [group] + [other for other in account.groups if other != group]
+    made.memberOfGroups = [session.first_group] + [other for other in account.groups if other != session.first_group]
     made.leaderOfGroups = sorted(account.leader_of)
     made.groupPermissions = omero.model.PermissionsI(permissions)
     return made

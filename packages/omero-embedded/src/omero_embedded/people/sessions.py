@@ -33,6 +33,7 @@ class Session:
     user_name: str
     group: int  # the current group
     event_type: str
+    first_group: int = 0  # the one that it was opened in
     sudoer: int | None = None
     sudoer_name: str | None = None
     by_password: bool = False
@@ -102,11 +103,12 @@ class Sessions:
         group
             A group's name or id; by default the user's default group.
         sudoer
-            The session that acts for the user; its real owner becomes that of the new session.
+            The session that acts for the user; its real owner becomes that of the new session. It may
+            choose a group that the user is not in; then the first call of the new session is refused.
         """
         account = self.accounts.get(user)
         current = self.accounts.group_named(group) if group else account.default_group
-        if current is None or current not in account.kinds:
+        if current is None or (current not in account.kinds and sudoer is None):
             raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {group or 'any'}.")
         uuid, now = str(uuids.uuid4()), time.time()
         behind, behind_name = sudoer.real_owner if sudoer else (None, None)
@@ -116,7 +118,7 @@ class Sessions:
         with self._store.write() as connection:
             (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
         session = Session(
-            oid, uuid, user, account.name, current, event_type or "User", behind, behind_name,
+            oid, uuid, user, account.name, current, event_type or "User", current, behind, behind_name,
             by_password, time_to_idle, time_to_live, now, now)
         with self._lock:
             self._open[uuid] = session

@@ -13,12 +13,26 @@ from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
-from omero_embedded.model.schema import Entity, Field
+from omero_embedded.model.schema import Entity, Field, schema
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 
-# Container classes: the collection that leads to what is in them.
-INSIDE = {"Project": "datasetLinks", "Dataset": "imageLinks", "Screen": "plateLinks", "Plate": "wells"}
+# Container classes, and what their hierarchies show of what is in them.
+HIERARCHIES = {"Project": ("datasetLinks.child",), "Dataset": (), "Screen": ("plateLinks.child.plateAcquisitions",),
+               "Plate": ("plateAcquisitions",)}
+LEAVES = {"Project": "datasetLinks.child.imageLinks.child", "Dataset": "imageLinks.child",
+          "Screen": "plateLinks.child.plateAcquisitions.wellSample.image",
+          "Plate": "plateAcquisitions.wellSample.image"}
+MEMBERS = {"Project": "Dataset", "Screen": "Plate"}  # what may be in none of these
+OF_IMAGES = ("pixels.pixelsType", "format")
+OF_ACQUISITION = ("stageLabel", "imagingEnvironment", "objectiveSettings.medium",
+                  "objectiveSettings.objective.immersion", "objectiveSettings.objective.correction")
+# How containers lead to what is in them: link class, or class and its reference to the container.
+INSIDE = {"Project": ("ProjectDatasetLink", "parent", "child", "Dataset"),
+          "Dataset": ("DatasetImageLink", "parent", "child", "Image"),
+          "Screen": ("ScreenPlateLink", "parent", "child", "Plate"), "Plate": ("Well", "plate", "id", "Well"),
+          "Well": ("WellSample", "well", "image", "Image"), "Fileset": ("Image", "fileset", "id", "Image"),
+          "Folder": ("FolderImageLink", "parent", "child", "Image")}
 
 
 @service("::omero::api::IContainer")
@@ -34,52 +48,105 @@ class ContainerService:
     def loadContainerHierarchy(self, ctx: Context, rootType, rootIds, options) -> list[IObject]:
         """Containers with what is in them; with images and their pixels where the options ask for leaves."""
         entity = self._entity(rootType)
-        if entity.name not in INSIDE:
-            raise refuse(omero.ApiUsageException, f"{rootType} is not a container: use one of {', '.join(INSIDE)}.")
+        if entity.name not in HIERARCHIES:
+            raise refuse(omero.ApiUsageException, f"{rootType} is no container: ask for one of "
+                                                  f"{', '.join(HIERARCHIES)}.")
         wanted = rootIds or None  # Ice makes an empty list of null
-        if wanted is None and not _filters(entity, options):
-            raise refuse(omero.ApiUsageException, "Give ids of containers, or the owner or group of containers.")
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, self._ids(connection, ctx, entity, wanted, options)).values())
-            loader.load_stamps(found)
-            leaves = options is not None and options.theOptions is not None and unwrap(options.theOptions.leaves)
-            inside = self._load_inside(loader, entity, found) if entity.name != "Plate" or leaves else []
-            if entity.name == "Project" and leaves:
-                inside = self._load_inside(loader, self.schema["Dataset"], inside)
-            if leaves:
-                self._load_pixels(loader, [one for one in inside if isinstance(one, omero.model.Image)])
+            if wanted is None and entity.name in MEMBERS and _option(options, "orphan"):
+                found += self._orphans(connection, loader, MEMBERS[entity.name], INSIDE[entity.name][0], options)
+            self._load_hierarchy(loader, found, options)
         return found
+
+    def _orphans(self, connection: sa.Connection, loader: Loader, name: str, link: str, options) -> list[IObject]:
+        """The members of a class that no container has."""
+        entity, links = self.schema[name], self.schema[link]
+        ids = self._ids(connection, loader.ctx, entity, None, options)
+        linked = set(connection.execute(sa.select(links.table.c.child).where(
+            rows.among(links.table.c.child, ids), *rows.visible(loader.ctx, links))).scalars())
+        return list(loader.get(entity, [oid for oid in ids if oid not in linked]).values())
+
+    def _load_hierarchy(self, loader: Loader, containers: list[IObject], options) -> None:
+        loader.load_events(containers, "creationEvent")
+        for name in {self.schema.of(one).name for one in containers}:
+            some = [one for one in containers if self.schema.of(one).name == name]
+            loader.fetch_paths(some, *HIERARCHIES[name])
+            if _option(options, "leaves"):
+                loader.fetch_paths(some, LEAVES[name])
+                images = loader.loaded("Image")
+                self._load_images(loader, images, options)
+        loader.load_events(loader.loaded("Plate"), "creationEvent", "updateEvent")
+
+    def findContainerHierarchies(self, ctx: Context, rootType, imageIds, options) -> list[IObject]:
+        """The topmost of projects, datasets and images over images, with all that is between."""
+        if self._entity(rootType).name != "Project":
+            raise refuse(omero.ApiUsageException, f"Hierarchies are found of Project, not of {rootType}.")
+        with self.store.read() as connection:
+            loader = Loader(connection, ctx)
+            images = list(loader.get(self.schema["Image"], imageIds).values())
+            datasets, alone = self._above(connection, loader, images, "DatasetImageLink", "imageLinks", options)
+            projects, lone = self._above(connection, loader, datasets, "ProjectDatasetLink", "datasetLinks", options)
+        return projects + lone + alone
+
+    def _above(self, connection: sa.Connection, loader: Loader, members: list[IObject], link: str, collection: str,
+               options) -> tuple[list[IObject], list[IObject]]:
+        """The containers of some objects, holding these alone; and the objects that are in none."""
+        links = self.schema[link]
+        columns = links.table.c
+        found = connection.execute(sa.select(columns.id, columns.parent, columns.child).where(
+            rows.among(columns.child, [one.id.val for one in members]), *rows.visible(loader.ctx, links),
+            *_filters(links, options))).all()
+        loaded = loader.get(links, [row.id for row in found])
+        parent = self.schema[links.fields["parent"].target or ""]
+        containers = loader.get(parent, [row.parent for row in found])
+        for oid, container in containers.items():
+            inside = [(loaded[row.id], None) for row in found if row.parent == oid and row.id in loaded]
+            loader.fill(container, parent.fields[collection], inside)
+        held = {row.child for row in found if row.parent in containers}
+        return list(containers.values()), [one for one in members if one.id.val not in held]
 
     def getImages(self, ctx: Context, rootType, rootIds, options) -> list[IObject]:
         """Images by their own ids or by those of their datasets or projects, with their pixels."""
         entity, image = self._entity(rootType), self.schema["Image"]
+        if entity.name not in ("Image", "Dataset", "Project"):
+            raise refuse(omero.ApiUsageException, f"Images can't be asked for by {rootType}.")
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
-            ids = self._image_ids(connection, ctx, entity, rootIds)
-            found = list(loader.get(image, self._ids(connection, ctx, image, ids, options)).values())
-            loader.load_stamps(found)
-            self._load_pixels(loader, found)
+            inside = self._image_ids(connection, ctx, {entity.name: rootIds})
+            found = list(loader.get(image, self._ids(connection, ctx, image, inside, options)).values())
+            self._load_images(loader, found, options)
         return found
+
+    def getImagesByOptions(self, ctx: Context, options) -> list[IObject]:
+        """Images that were made in the time that the options name."""
+        asked = options.theFilter if options is not None else None
+        if asked is None or (asked.startTime is None and asked.endTime is None):
+            raise refuse(omero.ApiUsageException, "Say the time when the images were made.")
+        return self._all_images(ctx, options)
 
     def getUserImages(self, ctx: Context, options) -> list[IObject]:
         """The images of the owner or group that the options name."""
-        if not _filters(self.schema["Image"], options):
-            raise refuse(omero.ApiUsageException, "Give the owner or the group of the images.")
+        asked = options.theFilter if options is not None else None
+        if asked is None or (asked.ownerId is None and asked.groupId is None):
+            raise refuse(omero.ApiUsageException, "Say the owner or group whose images are wanted.")
+        return self._all_images(ctx, options)
+
+    def _all_images(self, ctx: Context, options) -> list[IObject]:
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             image = self.schema["Image"]
             found = list(loader.get(image, self._ids(connection, ctx, image, None, options)).values())
-            self._load_pixels(loader, found)
+            self._load_images(loader, found, options)
         return found
 
     def getImagesBySplitFilesets(self, ctx: Context, included, options) -> dict[int, dict[bool, list[int]]]:
         """Filesets of which only a part is among some images or in their containers: that part, and the others."""
         columns = self.schema["Image"].table.c
         with self.store.read() as connection:
-            inside: set[int] = set()
-            for name, ids in included.items():
-                inside.update(self._image_ids(connection, ctx, self._entity(name), ids))
+            inside = self._image_ids(connection, ctx, {
+                self._entity(name).name: ids for name, ids in included.items()})
             filesets = sa.select(columns.fileset).where(rows.among(columns.id, inside), columns.fileset.is_not(None))
             found = connection.execute(sa.select(columns.fileset, columns.id).where(
                 columns.fileset.in_(filesets), *rows.visible(ctx, self.schema["Image"])).order_by(columns.id)
@@ -154,37 +221,40 @@ class ContainerService:
             statement = statement.limit(asked.limit.val).offset(unwrap(asked.offset) or 0)
         return list(connection.execute(statement).scalars())
 
-    def _image_ids(self, connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Iterable[int]:
-        """The ids of images: given, or those in datasets or projects."""
-        while entity.name != "Image":
-            if entity.name not in ("Project", "Dataset"):
-                raise refuse(omero.ApiUsageException, f"Images can't be found by a {entity.name}.")
-            link = self.schema[entity.fields[INSIDE[entity.name]].target or ""]
-            ids = self._ends(connection, ctx, link, ids)
-            entity = self.schema[link.fields["child"].target or ""]
-        return ids
+    def _image_ids(self, connection: sa.Connection, ctx: Context, asked: dict[str, Iterable[int]]) -> set[int]:
+        """The ids of images: given, or those in containers, and in what is in these."""
+        known = {name: set(ids) for name, ids in asked.items()}
+        for name, (holder, container, member, inside) in INSIDE.items():  # containers before what is in them
+            if known.get(name):
+                entity = self.schema[holder]
+                columns = entity.table.c
+                known.setdefault(inside, set()).update(connection.execute(sa.select(columns[member]).where(
+                    rows.among(columns[container], known[name]), columns[member].is_not(None),
+                    *rows.visible(ctx, entity))).scalars())
+        return known.get("Image", set())
 
-    def _ends(self, connection: sa.Connection, ctx: Context, link: Entity, parents: Iterable[int]) -> list[int]:
-        columns = link.table.c
-        return list(connection.execute(sa.select(columns.child).where(
-            rows.among(columns.parent, parents), *rows.visible(ctx, link))).scalars())
+    def _load_images(self, loader: Loader, images: list[IObject], options) -> None:
+        loader.load_events(images, "creationEvent", "updateEvent")
+        loader.fetch_paths(images, *OF_IMAGES, *(OF_ACQUISITION if _option(options, "acquisitionData") else ()))
 
-    def _load_inside(self, loader: Loader, entity: Entity, containers: list[IObject]) -> list[IObject]:
-        """Load what is in containers; through links where it is linked."""
-        members = loader.fetch(containers, entity.fields[INSIDE[entity.name]])
-        link = self.schema[entity.fields[INSIDE[entity.name]].target or ""]
-        return loader.fetch(members, link.fields["child"]) if link.is_link else members
 
-    def _load_pixels(self, loader: Loader, images: list[IObject]) -> None:
-        pixels = loader.fetch(images, self.schema["Image"].fields["pixels"])
-        for name in ("pixelsType", "dimensionOrder"):
-            loader.fetch(pixels, self.schema["Pixels"].fields[name])
+def _option(options, name: str) -> bool:
+    """Whether a call's options ask for something."""
+    asked = options.theOptions if options is not None else None
+    return asked is not None and bool(unwrap(getattr(asked, name)))
 
 
 def _filters(entity: Entity, options) -> list[sa.ColumnElement[bool]]:
-    """The owner and group that a call's options ask for."""
+    """The owner, the group and the time that a call's options ask for."""
     asked = options.theFilter if options is not None else None
     if asked is None:
         return []
-    pairs = ((entity.table.c._owner, asked.ownerId), (entity.table.c._group, asked.groupId))
-    return [column == value.val for column, value in pairs if value is not None]
+    columns = entity.table.c
+    found = [column == value.val for column, value in (
+        (columns._owner, asked.ownerId), (columns._group, asked.groupId)) if value is not None]
+    if asked.startTime is not None or asked.endTime is not None:
+        events = schema()["Event"].table
+        times = [events.c.time > asked.startTime.val] if asked.startTime is not None else []
+        times += [events.c.time < asked.endTime.val] if asked.endTime is not None else []
+        found.append(columns._creationEvent.in_(sa.select(events.c.id).where(*times)))
+    return found

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
-from omero.rtypes import rlong
+from omero.rtypes import rlist, rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
@@ -16,6 +17,22 @@ from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, Schema
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
+
+TAG_SET = omero.constants.metadata.NSINSIGHTTAGSET
+LOG = "application/omero-log-file"  # the mimetype of the logs of imports
+TAGGED = ("Image", "Dataset", "Project", "Screen", "Plate")
+# What is loaded of light sources, objectives, filters.
+_LIGHT = ("type", "laserMedium", "pulse", "pump.type")
+_FILTERS = ("dichroic", "emissionFilterLink.child.type", "emissionFilterLink.child.transmittanceRange",
+            "excitationFilterLink.child.type", "excitationFilterLink.child.transmittanceRange")
+_OTF = ("pixelsType", "objective.immersion", "objective.correction", "filterSet.dichroic")
+OF_INSTRUMENTS = ("microscope.type", "objective.immersion", "objective.correction", "detector.type", "filter.type",
+                  "filter.transmittanceRange", "filterSet.dichroic", "dichroic",
+                  *(f"otf.{one}" for one in _OTF), *(f"lightSource.{one}" for one in _LIGHT))
+OF_CHANNELS = ("mode", "illumination", "contrastMethod", "detectorSettings.detector.type", "detectorSettings.binning",
+               "lightSourceSettings.microbeamManipulation", "lightSourceSettings.lightSource.instrument",
+               *(f"lightSourceSettings.lightSource.{one}" for one in _LIGHT), *(f"otf.{one}" for one in _OTF),
+               *(f"filterSet.{one}" for one in _FILTERS), *(f"lightPath.{one}" for one in _FILTERS))
 
 
 @service("::omero::api::IMetadata")
@@ -32,14 +49,14 @@ class MetadataService:
                         options) -> dict[int, list[IObject]]:
         """Annotations by the id of the object that has them, [] for an object without; missing ids are left out."""
         entity = self._entity(rootType)
-        kinds = [self._annotation(name) for name in annotationTypes or ["Annotation"]]
+        kinds = [self._annotation(name) for name in annotationTypes or ()] or [self.schema["Annotation"]]
         with self.store.read() as connection:
             asked = _Asked(connection, ctx, self.schema, options, annotatorIds)
             there = asked.visible_ids(entity, rows.among(entity.table.c.id, rootIds))
             linked = asked.linked(entity, there)
             found = asked.annotations({child for _, child in linked}, kinds)
         answer: dict[int, list[IObject]] = {oid: [] for oid in there}
-        for parent, child in linked:
+        for parent, child in dict.fromkeys(linked):  # once, however many have linked it
             if child in found:
                 answer[parent].append(found[child])
         return answer
@@ -53,7 +70,7 @@ class MetadataService:
             asked = _Asked(connection, ctx, self.schema, options)
             linked = asked.linked(entity, asked.visible_ids(entity, rows.among(entity.table.c.id, rootNodeIds)))
             found = asked.annotations({child for _, child in linked}, [kind], _in_namespaces(kind, include, exclude))
-        for parent, child in linked:
+        for parent, child in dict.fromkeys(linked):
             if child in found:
                 answer.setdefault(parent, []).append(found[child])
         return answer
@@ -77,37 +94,105 @@ class MetadataService:
             asked = _Asked(connection, ctx, self.schema, None)
             return list(asked.annotations(annotationIds, [self.schema["Annotation"]]).values())
 
+    # -- tags ----------------------------------------------------------------------------------------------------
+
     def getTaggedObjectsCount(self, ctx: Context, tagIds, options) -> dict[int, int]:
-        """How many objects have each tag."""
+        """How many images and containers have each tag; wells don't count."""
         counts = dict.fromkeys(tagIds, 0)
         with self.store.read() as connection:
-            for link in self.schema.entities.values():
-                if not link.name.endswith("AnnotationLink"):
-                    continue
+            for name in TAGGED:
+                link = self.schema[f"{name}AnnotationLink"]
                 columns = link.table.c
                 wanted = [rows.among(columns.child, tagIds), *rows.visible(ctx, link)]
-                for oid, number in connection.execute(sa.select(columns.child, sa.func.count()).where(
-                        *wanted).group_by(columns.child)):
+                tagged = sa.select(columns.child, sa.func.count(columns.parent.distinct())).where(*wanted)
+                for oid, number in connection.execute(tagged.group_by(columns.child)):
                     counts[oid] += number
         return counts
+
+    def loadTagContent(self, ctx: Context, tagIds, options) -> dict[int, list[IObject]]:
+        """The images and containers that have each tag, projects and screens with what is in them."""
+        answer: dict[int, list[IObject]] = {}
+        with self.store.read() as connection:
+            for oid in tagIds:
+                loader = Loader(connection, ctx)
+                answer[oid] = [obj for name in TAGGED for obj in self._tagged(connection, loader, name, oid)]
+        return answer
+
+    def _tagged(self, connection: sa.Connection, loader: Loader, name: str, tag: int) -> list[IObject]:
+        link = self.schema[f"{name}AnnotationLink"]
+        parents = connection.execute(sa.select(link.table.c.parent).where(
+            link.table.c.child == tag, *rows.visible(loader.ctx, link))).scalars()
+        found = list(loader.get(self.schema[name], parents).values())
+        if name in ("Project", "Screen"):
+            loader.fetch_paths(found, "datasetLinks.child", "plateLinks.child")
+        else:
+            loader.fetch_paths(found, "annotationLinks.child", "pixels.pixelsType")
+        return found
+
+    def loadTagSets(self, ctx: Context, options) -> list[IObject]:
+        """Tag sets with their tags; with the option "orphan" the tags that are in none as well."""
+        owner = None if options is None or options.theFilter is None else unwrap(options.theFilter.ownerId)
+        mine = "" if owner is None else " and t.details.owner.id = :owner"
+        params = {"ns": rstring(TAG_SET), **({} if owner is None else {"owner": rlong(owner)})}
+        with self.store.read() as connection:
+            sets = Results(connection, ctx, "select t from TagAnnotation t left outer join fetch t.annotationLinks l "
+                           "left outer join fetch l.child c left outer join fetch c.details.owner "
+                           "join fetch t.details.owner where t.ns = :ns and (l.id is null or c.class = TagAnnotation)"
+                           + mine, params).objects()
+            if not (options is not None and options.theOptions is not None and unwrap(options.theOptions.orphan)):
+                return sets
+            inside = {link.child.id.val for one in sets for link in one.copyAnnotationLinks()}
+            others = Results(connection, ctx, "select t from TagAnnotation t where (t.ns is null or t.ns != :ns)"
+                             + mine, params).objects()
+        return sets + [one for one in others if one.id.val not in inside]
+
+    def loadAnnotationsUsedNotOwned(self, ctx: Context, annotationType, userId) -> list[IObject]:
+        """The annotations of others that a user has linked to images or containers."""
+        kind = self._annotation(annotationType)
+        with self.store.read() as connection:
+            found = {one.id.val: one for name in TAGGED for one in Results(
+                connection, ctx, f"select c from {name}AnnotationLink l join l.child c join fetch c.details.owner o "
+                "where o.id != :user and l.details.owner.id = :user", {"user": rlong(userId)}).objects()}
+        return [one for one in found.values() if self.schema.of(one).is_a(kind.name)]
+
+    def countAnnotationsUsedNotOwned(self, ctx: Context, annotationType, userId):
+        return rlong(len(self.loadAnnotationsUsedNotOwned(ctx, annotationType, userId)))
+
+    def loadLogFiles(self, ctx: Context, rootType, ids) -> dict[int, list[IObject]]:
+        """The logs of the import of filesets, or of those of images; objects without are left out."""
+        entity = self.schema.find(rootType or "")
+        if entity is None or entity.name not in ("Image", "Fileset"):
+            raise refuse(omero.ApiUsageException, "Logs of imports are asked for by Fileset or Image.")
+        if not ids:
+            return {}
+        whose = "i.id" if entity.name == "Image" else "f.id"
+        hql = (f"select distinct {whose}, o from Fileset f left outer join f.images i join f.jobLinks fl, "
+               "JobOriginalFileLink jl join jl.child o "
+               f"where jl.parent.id = fl.child.id and o.mimetype = :log and {whose} in (:ids)")
+        params = {"log": rstring(LOG), "ids": rlist([rlong(oid) for oid in ids])}
+        answer: dict[int, list[IObject]] = {}
+        with self.store.read() as connection:
+            for oid, log in Results(connection, ctx, hql, params).projected():
+                answer.setdefault(oid.val, []).append(log.val)
+        return answer
 
     # -- acquisition ---------------------------------------------------------------------------------------------
 
     def loadChannelAcquisitionData(self, ctx: Context, ids) -> list[IObject]:
         """Logical channels with all that was recorded of their acquisition."""
-        with self.store.read() as connection:
-            loader = Loader(connection, ctx)
-            found = list(loader.get(self.schema["LogicalChannel"], ids).values())
-            _fetch_ends(loader, self.schema, found, depth=4, collections={"LightPath"})
-        return found
+        return self._with_ends(ctx, "LogicalChannel", ids, OF_CHANNELS)
 
     def loadInstrument(self, ctx: Context, id) -> IObject | None:
         """An instrument with its parts."""
+        found = self._with_ends(ctx, "Instrument", [id], OF_INSTRUMENTS)
+        return found[0] if found else None
+
+    def _with_ends(self, ctx: Context, name: str, ids: Iterable[int], paths: Iterable[str]) -> list[IObject]:
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
-            found = list(loader.get(self.schema["Instrument"], [id]).values())
-            _fetch_ends(loader, self.schema, found, depth=3, collections={"Instrument", "FilterSet"})
-        return found[0] if found else None
+            found = list(loader.get(self.schema[name], ids).values())
+            loader.fetch_paths(found, *paths)
+        return found
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -119,8 +204,8 @@ class MetadataService:
 
     def _annotation(self, name: str) -> Entity:
         entity = self.schema.find(name or "")
-        if entity is None or not entity.is_a("Annotation"):
-            raise refuse(omero.ApiUsageException, f"{name} is not a kind of annotation.")
+        if entity is None or not entity.is_a("Annotation") or entity.abstract:
+            raise refuse(omero.ApiUsageException, f"{name} is no kind of annotation.")
         return entity
 
 
@@ -179,17 +264,3 @@ def _in_namespaces(kind: Entity, include: list[str] | None, exclude: list[str] |
     if exclude:
         wanted.append(sa.or_(namespace.is_(None), namespace.not_in(exclude)))
     return sa.and_(sa.true(), *wanted)
-
-
-def _fetch_ends(loader: Loader, known: Schema, objects: list[IObject], depth: int, collections: set[str]) -> None:
-    """Load what objects refer to, what that refers to, and so on; of some classes the collections as well."""
-    by_class: dict[str, list[IObject]] = {}
-    for obj in objects:
-        by_class.setdefault(known.of(obj).name, []).append(obj)
-    for name, some in by_class.items():
-        for one in known[name].fields.values():
-            if (one.kind == "ref" and one.target != "Instrument") or (
-                    one.kind == "collection" and name in collections):
-                below = loader.fetch(some, one)
-                if depth > 1:
-                    _fetch_ends(loader, known, below, depth - 1, collections)

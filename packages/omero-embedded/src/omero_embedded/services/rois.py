@@ -1,8 +1,11 @@
 """IRoi: regions of interest with their shapes."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import omero
 import sqlalchemy as sa
+from omero.model import IObject
 from omero.rtypes import unwrap
 
 from omero_embedded.kernel import Kernel
@@ -27,13 +30,15 @@ class RoiService:
         return self._found(ctx, self.schema["Roi"].table.c.image == image, options)
 
     def findByPlane(self, ctx: Context, image, z, t, options):
-        """Those with a shape on a plane, or with one that is on all planes."""
-        table, shapes = self.schema["Roi"].table, self.schema["Shape"].table
-        there = sa.select(shapes.c.roi).where(sa.or_(shapes.c.theZ.is_(None), shapes.c.theZ == z),
-                                              sa.or_(shapes.c.theT.is_(None), shapes.c.theT == t))
-        return self._found(ctx, sa.and_(table.c.image == image, table.c.id.in_(there)), options)
+        """Those with a shape on a plane, or with one that is on all planes; other shapes are left out of them."""
+        def is_there(shape) -> bool:
+            return unwrap(shape.theZ) in (None, z) and unwrap(shape.theT) in (None, t)
 
-    def _found(self, ctx: Context, wanted: sa.ColumnElement[bool], options):
+        return self._found(ctx, self.schema["Roi"].table.c.image == image, options, is_there)
+
+    def _found(self, ctx: Context, wanted: sa.ColumnElement[bool], options,
+               is_there: Callable[[IObject], bool] = lambda shape: True):
+        """Regions with their shapes and folders; none without a shape."""
         entity = self.schema["Roi"]
         columns = entity.table.c
         statement = sa.select(columns.id).where(wanted, *rows.visible(ctx, entity)).order_by(columns.id)
@@ -41,10 +46,27 @@ class RoiService:
             for column, value in ((columns._owner, options.userId), (columns._group, options.groupId)):
                 if value is not None:
                     statement = statement.where(column == value.val)
-            if options.limit is not None:
-                statement = statement.limit(options.limit.val).offset(unwrap(options.offset) or 0)
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             rois = list(loader.get(entity, connection.execute(statement).scalars().all()).values())
             loader.fetch(rois, entity.fields["shapes"])
+            rois = _page([roi for roi in rois if _keep(roi, is_there)], options)
+            links = loader.fetch(rois, entity.fields["folderLinks"])
+            loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
         return omero.api.RoiResult(options, rois, {}, {})
+
+
+def _keep(roi: IObject, is_there: Callable[[IObject], bool]) -> bool:
+    """Leave only some shapes in a region, each in its place; whether there are any."""
+    shapes = [shape if shape is not None and is_there(shape) else None for shape in roi._shapesSeq]
+    while shapes and shapes[-1] is None:
+        shapes.pop()
+    roi._shapesSeq = shapes
+    return bool(shapes)
+
+
+def _page(rois: list[IObject], options) -> list[IObject]:
+    if options is None or options.limit is None:
+        return rois
+    start = unwrap(options.offset) or 0
+    return rois[start:start + options.limit.val]

@@ -4,14 +4,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import omero
+from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
+from omero_embedded.model.enumerations import VALUES
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.passwords import is_password
 from omero_embedded.people.sessions import TIME_TO_IDLE, Session
 from omero_embedded.services.registry import service
+
+CLIENT_AGENTS = ("OMERO.insight", "OMERO.web", "OMERO.importer")
 
 
 @service("::omero::api::ISession")
@@ -20,10 +24,9 @@ class SessionService:
         self.kernel, self.session = kernel, session
 
     def _find(self, uuid: str) -> Session:
-        """An open session that the caller may see: the own ones, or all for an administrator who may."""
+        """An open session: who knows its uuid may see and close it, as could be done by joining it."""
         found = self.kernel.sessions.find(uuid)
-        ctx = self.kernel.sessions.context(self.session, None)
-        if found is None or not ("ReadSession" in ctx.privileges or found.user == self.session.user):
+        if found is None:
             raise refuse(omero.RemovedSessionException, "There is no such session.")
         return found
 
@@ -55,7 +58,8 @@ class SessionService:
         return [one for one in self.getMyOpenSessions(ctx) if one.userAgent and one.userAgent.val == agent]
 
     def getMyOpenClientSessions(self, ctx: Context):
-        return self.getMyOpenSessions(ctx)
+        """Those of OMERO's own clients with a window."""
+        return [one for one in self.getMyOpenSessions(ctx) if unwrap(one.userAgent) in CLIENT_AGENTS]
 
     # -- opening -------------------------------------------------------------------------------------------------
 
@@ -84,7 +88,9 @@ class SessionService:
                                                   "their privileges.")
         user = self.kernel.accounts.find(principal.name)
         if user is None:
-            raise refuse(omero.ApiUsageException, f"There is no user {principal.name}.")
+            raise omero.AuthenticationException(f"There is no user {principal.name}.")
+        if (principal.eventType or "User") not in VALUES["EventType"].split():
+            raise omero.AuthenticationException(f"There is no event type {principal.eventType}.")
         return self._open(ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle,
                           sudoer=self.session)
 
