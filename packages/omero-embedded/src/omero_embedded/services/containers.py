@@ -37,7 +37,7 @@ INSIDE = {"Project": ("ProjectDatasetLink", "parent", "child", "Dataset"),
 
 @service("::omero::api::IContainer")
 class ContainerService:
-    """Reads one snapshot, or writes one transaction, a call."""
+    """Each call reads one snapshot, or writes one transaction."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store = kernel.store
@@ -46,12 +46,12 @@ class ContainerService:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def loadContainerHierarchy(self, ctx: Context, rootType, rootIds, options) -> list[IObject]:
-        """Containers with what is in them; with images and their pixels where the options ask for leaves."""
+        """Load containers with their content; with images and their pixels if the options ask for leaves."""
         entity = self._entity(rootType)
         if entity.name not in HIERARCHIES:
             raise refuse(omero.ApiUsageException, f"{rootType} is no container: ask for one of "
                                                   f"{', '.join(HIERARCHIES)}.")
-        wanted = rootIds or None  # Ice makes an empty list of null
+        wanted = rootIds or None  # Ice turns null into an empty list
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, self._ids(connection, ctx, entity, wanted, options)).values())
@@ -108,7 +108,7 @@ class ContainerService:
         return list(containers.values()), [one for one in members if one.id.val not in held]
 
     def getImages(self, ctx: Context, rootType, rootIds, options) -> list[IObject]:
-        """Images by their own ids or by those of their datasets or projects, with their pixels."""
+        """Load images, with their pixels, by their own ids or by those of their datasets or projects."""
         entity, image = self._entity(rootType), self.schema["Image"]
         if entity.name not in ("Image", "Dataset", "Project"):
             raise refuse(omero.ApiUsageException, f"Images can't be asked for by {rootType}.")
@@ -127,7 +127,7 @@ class ContainerService:
         return self._all_images(ctx, options)
 
     def getUserImages(self, ctx: Context, options) -> list[IObject]:
-        """The images of the owner or group that the options name."""
+        """Load the images of the owner or group that the options name."""
         asked = options.theFilter if options is not None else None
         if asked is None or (asked.ownerId is None and asked.groupId is None):
             raise refuse(omero.ApiUsageException, "Say the owner or group whose images are wanted.")
@@ -142,7 +142,7 @@ class ContainerService:
         return found
 
     def getImagesBySplitFilesets(self, ctx: Context, included, options) -> dict[int, dict[bool, list[int]]]:
-        """Filesets of which only a part is among some images or in their containers: that part, and the others."""
+        """Find filesets with only a part of their images among some images or containers: that part, and the rest."""
         columns = self.schema["Image"].table.c
         with self.store.read() as connection:
             inside = self._image_ids(connection, ctx, {
@@ -157,7 +157,7 @@ class ContainerService:
         return {fileset: parts for fileset, parts in answer.items() if parts[False]}
 
     def getCollectionCount(self, ctx: Context, type, property, ids, options) -> dict[int, int]:
-        """How many members the collection of each object has."""
+        """Count the members of a collection of each object."""
         one = self._collection(self._entity(type), property)
         element = self.schema[one.target or ""]
         owner = element.table.c[one.inverse or ""]
@@ -167,7 +167,7 @@ class ContainerService:
             return dict.fromkeys(ids, 0) | dict(connection.execute(statement).tuples().all())
 
     def retrieveCollection(self, ctx: Context, obj, collectionName, options) -> list[IObject]:
-        """The loaded members of an object's collection."""
+        """Load the members of an object's collection."""
         entity = self.schema.of(obj)
         one = self._collection(entity, collectionName)
         with self.store.read() as connection:

@@ -1,4 +1,4 @@
-"""IMetadata: annotations of many objects at once, and what is known of channels and instruments."""
+"""IMetadata: annotations of many objects at once, channels and instruments."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ class MetadataService:
 
     def loadAnnotations(self, ctx: Context, rootType, rootIds, annotationTypes, annotatorIds,
                         options) -> dict[int, list[IObject]]:
-        """Annotations by the id of the object that has them, [] for an object without; missing ids are left out."""
+        """Load annotations by the id of their object, [] for objects without any; missing ids are left out."""
         entity = self._entity(rootType)
         kinds = [self._annotation(name) for name in annotationTypes or ()] or [self.schema["Annotation"]]
         with self.store.read() as connection:
@@ -63,7 +63,7 @@ class MetadataService:
 
     def loadSpecifiedAnnotationsLinkedTo(self, ctx: Context, annotationType, include, exclude, rootNodeType,
                                          rootNodeIds, options) -> dict[int, list[IObject]]:
-        """Annotations of one kind by the id of the object that has them; objects without are left out."""
+        """Load annotations of one kind by the id of their object; objects without any are left out."""
         entity, kind = self._entity(rootNodeType), self._annotation(annotationType)
         answer: dict[int, list[IObject]] = {}
         with self.store.read() as connection:
@@ -179,11 +179,11 @@ class MetadataService:
     # -- acquisition ---------------------------------------------------------------------------------------------
 
     def loadChannelAcquisitionData(self, ctx: Context, ids) -> list[IObject]:
-        """Logical channels with all that was recorded of their acquisition."""
+        """Load logical channels with everything that was recorded about their acquisition."""
         return self._with_ends(ctx, "LogicalChannel", ids, OF_CHANNELS)
 
     def loadInstrument(self, ctx: Context, id) -> IObject | None:
-        """An instrument with its parts."""
+        """Load an instrument with its parts."""
         found = self._with_ends(ctx, "Instrument", [id], OF_INSTRUMENTS)
         return found[0] if found else None
 
@@ -210,7 +210,7 @@ class MetadataService:
 
 
 class _Asked:
-    """One call's reading: what the user sees, restricted to the owner and group of the call's options."""
+    """What one call reads: what the user sees, restricted to the owner and group of the call's options."""
 
     def __init__(self, connection: sa.Connection, ctx: Context, known: Schema, options,
                  owners: Iterable[int] | None = None):
@@ -227,7 +227,7 @@ class _Asked:
         return list(self.connection.execute(statement).scalars())
 
     def linked(self, entity: Entity, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """(object, annotation) of the links that the user sees."""
+        """Find (object, annotation) of the links that the user sees."""
         link = self.schema[f"{entity.root.name}AnnotationLink"]
         columns = link.table.c
         return [(parent, child) for parent, child in self.connection.execute(
@@ -248,7 +248,7 @@ class _Asked:
 
     def annotations(self, ids: Iterable[int] | None, kinds: list[Entity],
                     *conditions: sa.ColumnElement[bool]) -> dict[int, IObject]:
-        """Annotations with owner and events loaded, and their files."""
+        """Load annotations with owner, events and files."""
         loader = Loader(self.connection, self.ctx)
         entity = self.schema["Annotation"]
         found = loader.get(entity, self.annotation_ids(ids, kinds, *conditions))

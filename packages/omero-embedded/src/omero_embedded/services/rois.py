@@ -18,7 +18,7 @@ from omero_embedded.services.registry import service
 
 @service("::omero::api::IRoi")
 class RoiService:
-    """Finds them; statistics of the pixels below are unsupported."""
+    """Finds regions of interest. Statistics of their pixels are unsupported."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store, self.schema = kernel.store, kernel.schema

@@ -1,4 +1,4 @@
-"""ISession: looking at sessions, opening them for others, ending them, and the values that clients keep in them."""
+"""ISession: finding, opening and ending sessions, and the values that clients store in them."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ class SessionService:
 
     def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
         entity = self.kernel.schema["Session"]
-        ctx = replace(ctx, privileges=ctx.privileges | {"ReadSession"})  # these the caller may see
+        ctx = replace(ctx, privileges=ctx.privileges | {"ReadSession"})  # the caller may see these
         with self.kernel.store.read() as connection:
             loader = Loader(connection, ctx)
             found = list(loader.get(entity, [session.id for session in sessions]).values())
@@ -46,7 +46,7 @@ class SessionService:
         return self._find(uuid).references
 
     def closeSession(self, ctx: Context, session):
-        """One reference less; -2 when that was the last."""
+        """Count one reference less; return -2 after the last one."""
         left = self.kernel.sessions.release(self._find(session.uuid.val), close=True)
         return left if left else -2
 
@@ -64,7 +64,7 @@ class SessionService:
     # -- opening -------------------------------------------------------------------------------------------------
 
     def createSession(self, ctx: Context, principal, password):
-        """A session of a user whose password the caller knows."""
+        """Open a session of a user whose password the caller knows."""
         user = self.kernel.accounts.find(principal.name)
         with self.kernel.store.read() as connection:
             if not is_password(connection, user, password or "") or user is None:
@@ -72,7 +72,7 @@ class SessionService:
         return self._open(ctx, user, principal, by_password=True)
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
-        """One more session of the caller, which lasts no longer than asked."""
+        """Open one more session of the caller, with time limits."""
         made = self.kernel.sessions.open(self.session.user, group or "", self.session.event_type,
                                          sudoer=None if self.session.sudoer is None else self.session,
                                          time_to_live=time_to_live, time_to_idle=time_to_idle)
@@ -82,7 +82,7 @@ class SessionService:
         return self.createSessionWithTimeouts(ctx, principal, time_to_live, TIME_TO_IDLE)
 
     def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
-        """An administrator opens a session as another user."""
+        """Open a session as another user; only administrators may."""
         if "Sudo" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others, if that is among "
                                                   "their privileges.")
@@ -126,7 +126,7 @@ class SessionService:
 
 
 def _put(values: dict, key: str, value) -> None:
-    """Keep a value; None takes it away."""
+    """Store a value; None removes it."""
     if value is None:
         values.pop(key, None)
     else:
