@@ -56,17 +56,40 @@ class Node:
 
 
 @dataclass(frozen=True)
+class FetchedMap:
+    """The pairs of a map field that are fetched.
+
+    Attributes
+    ----------
+    source
+        What the map was joined from.
+    field
+        The map field.
+    owner
+        The SQL column of the id of the object that has the map.
+    start
+        The SQL columns of the position, the name and the value of a pair begin here.
+    """
+
+    source: Source
+    field: Field
+    owner: int
+    start: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The statement for the database, and how to read its answer."""
 
     statement: sa.Select
     columns: tuple[Column, ...]
     nodes: tuple[Node, ...]
+    maps: tuple[FetchedMap, ...]
     as_map: bool
 
     @property
     def fetches_collection(self) -> bool:
-        return any(node.field is not None for node in self.nodes)
+        return bool(self.maps) or any(node.field is not None for node in self.nodes)
 
     @property
     def selects_entity(self) -> bool:
@@ -108,8 +131,9 @@ class _Compiler:
             columns.append(Column(name, value, len(sql)))
             sql += [value.sql, *value.more]
         nodes = self._nodes(columns, sql)
+        maps = self._maps(nodes, sql)
         statement = self._finish(sql, [node.source.table for node in nodes], query)
-        return Plan(statement, tuple(columns), tuple(nodes), bool(query.select and query.select.as_map))
+        return Plan(statement, tuple(columns), tuple(nodes), tuple(maps), bool(query.select and query.select.as_map))
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """Compile a subquery; return its statement and what it selects."""
@@ -165,6 +189,16 @@ class _Compiler:
             nodes.append(Node(source, starts[source], starts[source.owner] if collection else None,
                               source.field if collection else None, index))
         return nodes
+
+    def _maps(self, nodes: list[Node], sql: list[sa.ColumnElement]) -> list[FetchedMap]:
+        """Find the fetched maps; their pairs are selected too."""
+        starts = {node.source: node.start for node in nodes}
+        found = []
+        for source in self.scope.explicit:
+            if source.fetched and source.field is not None and source.field.kind == "map" and source.owner in starts:
+                found.append(FetchedMap(source.owner, source.field, starts[source.owner], len(sql)))
+                sql += [source.table.c.position, source.table.c.name, source.table.c.value]
+        return found
 
     def _finish(self, sql: list[sa.ColumnElement], entities: list[sa.FromClause], query: syntax.Query) -> sa.Select:
         """Make the statement that selects some columns. It is called last, when the joins of all paths are known.

@@ -10,7 +10,7 @@ from omero.model import IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
 
 from omero_embedded.errors import refuse
-from omero_embedded.hql.compiler import Column, Node, compile_query
+from omero_embedded.hql.compiler import Column, FetchedMap, Node, compile_query
 from omero_embedded.hql.syntax import parse
 from omero_embedded.hql.values import DISCRIMINATORS
 from omero_embedded.model.access import Context
@@ -91,6 +91,8 @@ class Results:
         for node in self.plan.nodes:
             if node.field is not None:
                 self._fill(node)
+        for fetched in self.plan.maps:
+            self._fill_map(fetched)
 
     def _fill(self, node: Node) -> None:
         """Set a fetched collection, with its elements in the order of the rows."""
@@ -109,6 +111,19 @@ class Results:
             if oid in owners:
                 found = [(elements[member], index) for member, index in members.items() if member in elements]
                 self.loader.fill(owners[oid], node.field, found)
+
+    def _fill_map(self, fetched: FetchedMap) -> None:
+        """Set a fetched map to the pairs in the rows, which a condition may have left out some of."""
+        pairs: dict[int, dict[int, omero.model.NamedValue]] = {}
+        for row in self.rows:
+            position, name, value = row[fetched.start:fetched.start + 3]
+            found = pairs.setdefault(row[fetched.owner], {})
+            if position is not None:
+                found[position] = omero.model.NamedValue(name, value)
+        objects = next(self._objects[node] for node in self.plan.nodes if node.source is fetched.source)
+        for oid, found in pairs.items():
+            if oid in objects:
+                vars(objects[oid])["_" + fetched.field.name] = [found[position] for position in sorted(found)]
 
     # -- cells --------------------------------------------------------------------------------------------------
 

@@ -265,7 +265,18 @@ class Closure:
             verdicts = self._verdicts(entity, left)
             undecided = {oid for oid, verdict in verdicts.items() if verdict is None}
             free = undecided - self._held_elsewhere(entity, undecided)
-            self.add(entity, free | {oid for oid, verdict in verdicts.items() if verdict})
+            wanted = free | {oid for oid, verdict in verdicts.items() if verdict}
+            self.add(entity, wanted - self._in_split_filesets(wanted) if name == "Image" else wanted)
+
+    def _in_split_filesets(self, images: set[int]) -> set[int]:
+        """Those of some images whose fileset has others that do not go: a fileset goes whole, or stays."""
+        columns = self.schema["Image"].table.c
+        going = images | self.ids.get("Image", set())
+        filesets = sa.select(columns.fileset).where(rows.among(columns.id, images), columns.fileset.is_not(None))
+        found = self.connection.execute(sa.select(columns.id, columns.fileset).where(
+            columns.fileset.in_(filesets))).tuples().all()
+        split = {fileset for oid, fileset in found if oid not in going}
+        return {oid for oid, fileset in found if fileset in split}
 
     def _verdicts(self, entity: Entity, ids: set[int]) -> dict[int, bool | None]:
         """Decide by the options about each candidate. Those that the user may not touch stay."""

@@ -20,7 +20,7 @@ from omero_embedded.model.schema import DETAILS, Entity, Field, schema
 RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool,
                                "time": rtime}
 # OMERO always returns images with their well samples.
-ALWAYS_FETCHED = {"Image": "wellSamples"}
+ALWAYS_FETCHED = {"Image": "wellSamples", "Shape": "roi"}
 
 
 class _Made(dict):
@@ -178,8 +178,9 @@ class Loader:
         self.get(self.schema["ExperimenterGroup"], groups - {None})
         for name, objects in loaded.items():
             self._load_maps(self.schema[name], objects)
-            if name in ALWAYS_FETCHED:
-                self.fetch(objects, self.schema[name].fields[ALWAYS_FETCHED[name]])
+            always = ALWAYS_FETCHED.get(self.schema[name].root.name)
+            if always is not None:
+                self.fetch(objects, self.schema[name].fields[always])
 
     def _resolve_classes(self, entity: Entity, rows) -> None:
         """Find the true classes of references, with one statement for each reference whose class has subclasses."""

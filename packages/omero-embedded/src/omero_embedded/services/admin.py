@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import omero
 import omero.sys
 import sqlalchemy as sa
-from omero.rtypes import rlong, rstring, unwrap
+from omero.rtypes import rlist, rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
@@ -148,7 +148,7 @@ class AdminService:
         return sorted(self._account(user.id.val).leader_of)
 
     def lookupLdapAuthExperimenters(self, ctx: Context):
-        return []
+        return rlist([])
 
     def lookupLdapAuthExperimenter(self, ctx: Context, user):
         return ""

@@ -211,10 +211,7 @@ class RenderingService(StatefulService):
 
     def getChannelStats(self, ctx: Context, index):
         self._channel(index)
-        low, high = self.source.statistics[index] or pictures.type_range(self.source.kind)
-        made = omero.model.StatsInfoI()
-        made.globalMin, made.globalMax = omero.rtypes.rdouble(low), omero.rtypes.rdouble(high)
-        return made
+        return list(self.source.statistics[index] or pictures.type_range(self.source.kind))
 
     def setChannelLookupTable(self, ctx: Context, index, name):
         self._channel(index).lookup_table = name or None  # Ice makes an empty string of null

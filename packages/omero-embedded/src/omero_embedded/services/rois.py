@@ -53,7 +53,17 @@ class RoiService:
             rois = _page([roi for roi in rois if _keep(roi, is_there)], options)
             links = loader.fetch(rois, entity.fields["folderLinks"])
             loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
-        return omero.api.RoiResult(options, rois, {}, {})
+        return _result(rois, options)
+
+
+def _result(rois: list[IObject], options=None) -> omero.api.RoiResult:
+    """Regions, and their shapes by section and by timepoint; -1 for those that are on all."""
+    by_z: dict[int, list[IObject]] = {}
+    by_t: dict[int, list[IObject]] = {}
+    for shape in (shape for roi in rois for shape in roi._shapesSeq if shape is not None):
+        for found, place in ((by_z, shape.theZ), (by_t, shape.theT)):
+            found.setdefault(-1 if place is None else place.val, []).append(shape)
+    return omero.api.RoiResult(options, rois, by_z, by_t)
 
 
 def _keep(roi: IObject, is_there: Callable[[IObject], bool]) -> bool:

@@ -41,6 +41,42 @@ class TimelineService:
     def getEventLogsByPeriod(self, ctx: Context, start, end, parameters) -> list[IObject]:
         return []
 
+    def getMostRecentAnnotationLinks(self, ctx: Context, parents, children, namespaces, parameters) -> list[IObject]:
+        """Find the newest links to annotations of a class or of namespaces (`%` stands for any text)."""
+        if len(children or ()) > 1:
+            raise refuse(omero.ApiUsageException, "Links can be restricted to one class of annotations only.")
+        kinds = [self.schema.find(name) for name in children or ()]
+        if None in kinds:
+            raise refuse(omero.ValidationException, f"There is no class {children[0]}.")
+        asked = parameters.theFilter if parameters is not None else None
+        limit, offset = (unwrap(asked.limit), unwrap(asked.offset) or 0) if asked is not None else (None, 0)
+        with self.store.read() as connection:
+            loader = Loader(connection, ctx)
+            found: list[tuple[int, Entity, int]] = []
+            for name in parents or ("Project", "Dataset", "Image"):
+                link = self.schema.find(f"{name}AnnotationLink")
+                if link is None:
+                    raise refuse(omero.ApiUsageException, f"{name} is not a class of annotated objects.")
+                statement = self._links(ctx, link, kinds, namespaces or (), asked)
+                found += [(event, link, oid) for oid, event in connection.execute(statement)]
+            newest = _page(sorted(found, key=lambda one: -one[0]), limit, offset)
+            links = [loader.get(link, [oid])[oid] for _, link, oid in newest]
+            loader.fetch_paths(links, "child")
+            loader.load_events(links, "creationEvent", "updateEvent")
+        return links
+
+    def _links(self, ctx: Context, link: Entity, kinds: list, namespaces, asked) -> sa.Select:
+        columns, annotations = link.table.c, self.schema["Annotation"].table
+        statement = sa.select(columns.id, columns._updateEvent).join(
+            annotations, annotations.c.id == columns.child).where(*rows.visible(ctx, link))
+        if kinds:
+            statement = statement.where(annotations.c["class"] == kinds[0].name)
+        if namespaces:
+            statement = statement.where(sa.or_(*(annotations.c.ns.like(one) for one in namespaces)))
+        if asked is not None and asked.ownerId is not None and asked.ownerId.val >= 0:
+            statement = statement.where(columns._owner == asked.ownerId.val)
+        return statement
+
     def getMostRecentShareCommentLinks(self, ctx: Context, parameters) -> list[IObject]:
         return []
 
@@ -74,14 +110,16 @@ class TimelineService:
         return found
 
     def _changed(self, ctx: Context, entity: Entity, period: tuple[int, int] | None, parameters) -> sa.Select:
-        """Find ids and times of the last change, newest first."""
+        """Find ids and times of the last change, newest first; in a period images go by their acquisition date."""
         columns, events = entity.table.c, self.schema["Event"].table
-        statement = sa.select(columns.id, events.c.time).join(events, columns._updateEvent == events.c.id).where(
-            *rows.visible(ctx, entity)).order_by(events.c.time.desc(), columns.id.desc())
+        by_date = entity.name == "Image" and period is not None
+        time = columns.acquisitionDate if by_date else events.c.time
+        statement = sa.select(columns.id, time).join(events, columns._updateEvent == events.c.id).where(
+            *rows.visible(ctx, entity)).order_by(time.desc(), columns.id.desc())
         if "class" in columns:
             statement = statement.where(columns["class"].in_([one.name for one in (entity, *entity.family())]))
         if period is not None:
-            statement = statement.where(events.c.time.between(*period))
+            statement = statement.where(time.between(*period))
         asked = parameters.theFilter if parameters is not None else None
         if asked is not None:
             for column, value in ((columns._owner, asked.ownerId), (columns._group, asked.groupId)):
