@@ -5,7 +5,7 @@ loader works on one snapshot: an id stands for one object, and a proxy is replac
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import omero.model
@@ -124,7 +124,7 @@ class Loader:
         self.get(self.schema["Event"], {event._id._val for event in events if event})
 
     @staticmethod
-    def fill(owner: IObject, field: Field, members: list[tuple[IObject, int | None]]) -> None:
+    def fill(owner: IObject, field: Field, members: Sequence[tuple[IObject, int | None]]) -> None:
         """Set a collection of an object; a gap in a list's indexes becomes None."""
         if field.index:
             elements: list[IObject | None] = [None] * (1 + max((i for _, i in members if i is not None), default=-1))

@@ -173,6 +173,7 @@ class MetadataService:
         answer: dict[int, list[IObject]] = {}
         with self.store.read() as connection:
             for oid, log in Results(connection, ctx, hql, params).projected():
+                assert oid is not None and log is not None  # the query asks for both
                 answer.setdefault(oid.val, []).append(log.val)
         return answer
 
