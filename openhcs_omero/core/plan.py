@@ -74,6 +74,10 @@ class Plan:
         state = self.states[plate]
         return f"{', '.join(state.wells)}; repaired {state.repairs} times"
 
+    def tables_record(self, plate: str) -> str:
+        """Changes when one of the wells in the tables is no longer as it was."""
+        return "some changed" if self._stale(plate).wells else "as they were"
+
     def published_record(self, plate: str) -> str:
         """Changes when the published tables are gone or were changed."""
         return "gone or changed" if self._stale(plate).unpublished else "published"

@@ -23,6 +23,8 @@ from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellS
 if TYPE_CHECKING:
     from openhcs_omero.core.outputs.base import Output
 
+TABLES = ("features.csv", "wells.csv", "objects.csv")
+
 
 def well_record(plate_path: str, listing: PlateListing, well: str) -> dict[str, Any]:
     """All that a well's job needs to read it; it changes when the well's images do.
@@ -105,6 +107,8 @@ def forget(stale: Stale, folder: Path) -> None:
     """Remove the records that are no longer true, so that Snakemake makes them again, and restore a lost one."""
     for well in stale.wells:
         (folder / "processed" / f"{well}.json").unlink(missing_ok=True)
+    for name in TABLES if stale.wells else ():  # also whoever wants a table alone gets the wells processed
+        (folder / name).unlink(missing_ok=True)
     if stale.derived is not None:
         write_if_changed(folder / "derived.json", json.dumps(stale.derived))
     elif stale.damaged:

@@ -67,7 +67,7 @@ def test_parts_of_a_run(project):
     assert jobs == {"derive_plate": 1, "process_well": 3}
     jobs = project.succeed("--omit-from", "annotate").jobs
     assert jobs == {"wells": 1, "aggregate": 1, "heatmaps": 1, "montage": 1}
-    assert project.succeed("--until", "aggregate").nothing_done
+    assert project.succeed("--until", "aggregate").jobs == {}
     assert project.succeed().jobs == {"annotate": 1, "all": 1}
     project.configure("day_2", steps=[{"call": "own:measure"}])
     assert project.succeed("--batch", "aggregate=1/3", "--until", "aggregate").wells != WELLS

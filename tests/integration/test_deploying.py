@@ -13,17 +13,22 @@ from openhcs_omero.core.tables import read_rows
 
 ROOT = Path(__file__).parents[2]
 STEPS = '''
+import os
+
+
 def measure(image, filemanager, metadata, backend="disk"):
+    if os.path.exists("broken"):
+        raise ValueError("no cells here")
     return image, {"bright": int(image.max())}
 '''
 CONFIG = {"plates": ["day_1"], "steps": [{"call": "own_steps:measure"}]}
 
 
-def run(folder, *command):
+def run(folder, *command, status=0):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
     done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=kept, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
 
 
@@ -88,5 +93,9 @@ rule count:
     output: "count.txt"
     shell: "wc -l < {{input}} > {{output}}"
 """)
-    run(project, "snakemake", "--cores", "1")
+    (project / "broken").touch()
+    said = run(project, "snakemake", "--cores", "1", status=1)
+    assert "0 of 2 wells of 1 plate are processed.\n" in said and "B03 of plate day_1" in said
+    (project / "broken").unlink()
+    assert "2 of 2 wells of 1 plate are processed.\n" in run(project, "snakemake", "--cores", "1")
     assert (project / "count.txt").read_text().strip() == "3"

@@ -66,6 +66,14 @@ def test_an_included_snakefile_has_no_default_target(snakemake, tmp_path):
     assert "Nothing to be done" in snakemake('include: "other.smk"\n').stdout
 
 
+def test_hooks_of_modules_are_ignored(snakemake, tmp_path):
+    """When they aren't, set_hooks can go."""
+    (tmp_path / "other.smk").write_text('rule a:\n    output: touch("a")\n\nonsuccess:\n    print("THE END")\n')
+    assert "THE END" in snakemake('include: "other.smk"\n', "a").stdout
+    said = snakemake('module other:\n    snakefile: "other.smk"\n\nuse rule * from other\n', "a", "--forceall").stdout
+    assert "Finished jobid" in said and "THE END" not in said
+
+
 def test_threads_are_not_asked_for_in_the_jobs_of_a_cluster():
     """When they are, `force-use-threads: true` in the profiles replaces `use_threads` in `adjust`."""
     assert "use_threads" in inspect.getsource(api) and "use_threads" not in inspect.getsource(spawn_jobs)

@@ -1,9 +1,10 @@
 # The plan, and the paths of the files of a plate. The head process checks everything here, before anything runs.
 import re
+from functools import partial
 
 from openhcs_omero.core import worker_pool
-from openhcs_omero.core.orchestrator.planning import end_of_run, plan_of
-from openhcs_omero.core.orchestrator.snakemake_faults import adjust
+from openhcs_omero.core.orchestrator.planning import end_of_failed_run, end_of_run, plan_of
+from openhcs_omero.core.orchestrator.snakemake_faults import adjust, set_hooks
 
 
 report: "../report/workflow.rst"

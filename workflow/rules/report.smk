@@ -15,6 +15,7 @@ rule heatmaps:
         f"{PLATE}/logs/heatmaps.log",
     benchmark:
         f"{PLATE}/benchmarks/heatmaps.tsv"
+    localrule: True
     threads: 1
     params:
         features=PLAN.settings.heatmaps,
@@ -39,6 +40,7 @@ rule montage:
         f"{PLATE}/logs/montage.log",
     benchmark:
         f"{PLATE}/benchmarks/montage.tsv"
+    localrule: True
     threads: 1
     message:
         "Draw the montage of plate {wildcards.plate}"

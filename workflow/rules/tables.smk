@@ -19,7 +19,10 @@ rule aggregate:
         f"{PLATE}/logs/aggregate.log",
     benchmark:
         f"{PLATE}/benchmarks/aggregate.tsv"
+    localrule: True
     threads: 1
+    params:
+        wells=lambda wildcards: PLAN.tables_record(wildcards.plate),
     message:
         "Put the tables of plate {wildcards.plate} together"
     script:
@@ -38,6 +41,7 @@ rule annotate:
         f"{PLATE}/logs/annotate.log",
     benchmark:
         f"{PLATE}/benchmarks/annotate.tsv"
+    localrule: True
     threads: 1
     resources:
         omero=1,

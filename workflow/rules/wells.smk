@@ -5,6 +5,7 @@ rule wells:
         f"{PLATE}/logs/wells.log",
     benchmark:
         f"{PLATE}/benchmarks/wells.tsv"
+    localrule: True
     threads: 1
     params:
         state=lambda wildcards: PLAN.wells_record(wildcards.plate),
@@ -22,6 +23,7 @@ rule derive_plate:
         f"{PLATE}/logs/derive_plate.log",
     benchmark:
         f"{PLATE}/benchmarks/derive_plate.tsv"
+    localrule: True
     threads: 1
     resources:
         omero=1,

@@ -6,12 +6,14 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from snakemake.logging import logger
+
 from openhcs_omero import password
 from openhcs_omero.core.config import check_config, retype
-from openhcs_omero.core.failures import read_failures, told
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.summary import summary
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.atomic import write_if_changed
 
@@ -57,10 +59,19 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
 
 
 def end_of_run(plan: Plan) -> None:
-    """If wells failed, name them in the last lines, and have Snakemake end with an exit code that is not 0."""
-    folders = [plan.settings.folder(plate) for plate in plan.settings.plates]
-    if failures := [failure for folder in folders for failure in read_failures(folder)]:
-        refuse(told(failures))
+    """Say what came out of a run whose jobs all ended well; if wells failed, Snakemake's exit code is not 0.
+
+    Parts of a run (``--until`` and the like) leave wells that are not processed, which is no failure.
+    """
+    text, failed = summary(plan)
+    if failed:
+        refuse(text)
+    logger.info(text)
+
+
+def end_of_failed_run(plan: Plan) -> None:
+    """Say what came out of a run in which jobs failed; Snakemake's exit code is 1 anyway."""
+    logger.error(summary(plan)[0])
 
 
 def _run(config: Mapping[str, Any]) -> Plan:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from enum import Enum
 from types import FrameType
 from typing import Any, NoReturn
@@ -69,6 +70,15 @@ def set_default_target(workflow: Any, rule: str) -> None:
     9.27 forgets the `default_target` of a Snakefile that is included.
     """
     workflow.default_target = rule
+
+
+def set_hooks(workflow: Any, on_success: Callable[[], None], on_error: Callable[[], None]) -> None:
+    """Set what is called at the end of a run, in a Snakefile that may be used as a module.
+
+    9.27 ignores `onsuccess` and `onerror` of modules. Those of the Snakefile that uses the module come after these.
+    """
+    if workflow.modifier.is_module:
+        workflow._onsuccess, workflow._onerror = (lambda log: on_success()), (lambda log: on_error())
 
 
 def adjust(workflow: Any) -> None:

@@ -1,0 +1,59 @@
+"""What a run tells at its end: what came out, where it is, and which wells failed."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openhcs_omero.core.failures import Failure, read_failures, told
+from openhcs_omero.core.plan import Plan
+from openhcs_omero.core.records import read_record
+
+NAMED = 3  # plates in a line
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came out of a plate."""
+
+    label: str
+    folder: Path
+    wells: int
+    missing: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+    def __str__(self) -> str:
+        derived = (read_record(self.folder / "derived.json") or {}).get("derived_plate")
+        return f"{self.folder} (derived plate {derived})" if isinstance(derived, int) else str(self.folder)
+
+
+def summary(plan: Plan) -> tuple[str, bool]:
+    """What to tell at the end of a run, and whether wells failed."""
+    outcomes = [_outcome(plan, label) for label in plan.settings.plates if label not in plan.problems]
+    wells = sum(outcome.wells for outcome in outcomes)
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    missing = [f"{well} of plate {outcome.label}" for outcome in outcomes for well in outcome.missing]
+    done = wells - len(failures) - len(missing)
+    lines = [f"{done} of {wells} wells of {_number(len(outcomes), 'plate')} are processed.",
+             f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
+             told(failures) or "No well failed."]
+    if missing:
+        lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
+    lines += [f"Plate {label} was not processed: {problem}" for label, problem in plan.problems.items()]
+    return "\n".join(lines), bool(failures)
+
+
+def _outcome(plan: Plan, label: str) -> _Outcome:
+    folder, wells = plan.settings.folder(label), plan.wells(label)
+    there = {path.stem for path in (folder / "processed").glob("*.json")}
+    missing = tuple(well for well in wells if well not in there)
+    return _Outcome(label, folder, len(wells), missing, tuple(read_failures(folder)))
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
