@@ -110,4 +110,5 @@ def test_administrators_change_enumerations(root):
     with pytest.raises(omero.ApiUsageException):
         types.getEnumeration("Immersion", "Cream")
     with pytest.raises(omero.ApiUsageException):
-        types.allEnumerations("Plate")
+        types.allEnumerations("Plait")
+    assert types.allEnumerations("Plate") == root.getQueryService().findAll("Plate", None)

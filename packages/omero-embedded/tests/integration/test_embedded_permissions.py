@@ -308,7 +308,7 @@ def thumbnail_set(world, conn):
     store = conn.createThumbnailStore()
     found = store.getThumbnailByLongestSideSet(rint(16), [oid], conn.SERVICE_OPTS)
     store.close()
-    return found[oid]
+    return found.get(oid)
 
 
 def rendering(world, conn):
@@ -487,7 +487,15 @@ def make_owner(world, conn):
     return True
 
 
-@pytest.mark.parametrize(("what", "expected"), rows_of_table(), ids=[row[0] for row in rows_of_table()])
+# What a real server answers in another way: it lets subqueries see everything, wants settings of one's own before it
+# renders, names another kind of SecurityViolation, or lets root move by saving. See the page of the embedded server.
+IN_ANOTHER_WAY = {"subquery", "thumbnail", "thumbnail_set", "rendering", "rename", "rename_unread", "annotate",
+                  "put_into_screen", "keep_settings", "move_by_saving", "chmod"}
+
+
+@pytest.mark.parametrize(("what", "expected"), [
+    pytest.param(*row, id=row[0], marks=[pytest.mark.embedded_only] if row[0] in IN_ANOTHER_WAY else [])
+    for row in rows_of_table()])
 def test_who_may(worlds, what, expected):
     action = globals()["delete_object_" if what == "delete_object" else what]
     found = dict.fromkeys(USERS, "")

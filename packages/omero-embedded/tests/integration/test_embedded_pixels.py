@@ -203,6 +203,7 @@ def test_bytes_go_with_their_rows(conn, omero_server):
     assert not any(path.exists() for path in paths)
 
 
+@pytest.mark.embedded_only  # a real server lets members write what nobody has written
 def test_unwritten_pixels_of_another_member_stay_unwritten(make_user):
     owner = make_user("rwr---")
     other = make_user(group=owner.getGroupFromContext().getId())

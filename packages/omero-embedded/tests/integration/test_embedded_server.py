@@ -305,6 +305,7 @@ sys.stdin.readline()
     wait_until(is_gone)
 
 
+@pytest.mark.embedded_only  # a real server looks only every minute or so
 def test_a_session_that_is_idle_for_too_long_ends(omero_server, root):
     principal = omero.sys.Principal(omero_server.user, "", "User", None)
     made = root.c.sf.getSessionService().createSessionWithTimeouts(principal, 0, 500)

@@ -73,8 +73,10 @@ class SessionService:
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
         """Open one more session of the caller, with time limits."""
+        if not self.session.by_password:
+            raise refuse(omero.SecurityViolation, "This session was not opened with a password: see "
+                                                  "setSecurityPassword.")
         made = self.kernel.sessions.open(self.session.user, group or "", self.session.event_type,
-                                         sudoer=None if self.session.sudoer is None else self.session,
                                          time_to_live=time_to_live, time_to_idle=time_to_idle)
         return self._loaded(ctx, [made])[0]
 

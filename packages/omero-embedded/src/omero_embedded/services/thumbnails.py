@@ -29,7 +29,10 @@ class ThumbnailService(StatefulService):
     def setPixelsId(self, ctx: Context, pixels):
         """Choose the pixels; return whether there are rendering settings for them."""
         with self.store.read() as connection:
-            self._source = settings.load_source(self.store, connection, ctx, pixels)
+            try:
+                self._source = settings.load_source(self.store, connection, ctx, pixels)
+            except omero.ValidationException as missing:
+                raise refuse(omero.ResourceError, missing.message) from None
             self._settings = settings.find_settings(connection, self._source, ctx.user)
         return self._settings is not None
 
@@ -93,16 +96,16 @@ class ThumbnailService(StatefulService):
         return self._of_many(ctx, pixels, _longest(size))
 
     def _of_many(self, ctx: Context, pixels: list[int], size: Size) -> dict[int, bytes]:
-        """Render thumbnails by the id of the pixels; empty ones if there is nothing to show."""
+        """Render thumbnails by the id of the pixels; pixels that the caller doesn't see are left out."""
         made: dict[int, bytes] = {}
         for oid in dict.fromkeys(pixels):
             try:
                 with self.store.read() as connection:
                     source = settings.load_source(self.store, connection, ctx, oid)
                     found = settings.find_settings(connection, source, ctx.user)
-                made[oid] = _thumbnail(source, found or source.defaults(), size, None)
             except omero.ValidationException:
-                made[oid] = b""
+                continue
+            made[oid] = _thumbnail(source, found or source.defaults(), size, None)
         return made
 
     # -- storage: nothing is stored, so nothing is in progress ------------------------------------------------------

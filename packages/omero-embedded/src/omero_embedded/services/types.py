@@ -30,7 +30,11 @@ class TypesService:
         return found[0]
 
     def allEnumerations(self, ctx: Context, type: str) -> list[IObject]:
-        return self._load(ctx, self._enumeration(type))
+        """All objects of a class, which is an enumeration as a rule."""
+        entity = self.schema.find(type or "")
+        if entity is None:
+            raise refuse(omero.ApiUsageException, f"There is no class {type}.")
+        return self._load(ctx, entity)
 
     def getEnumerationTypes(self, ctx: Context) -> list[str]:
         return [entity.name for entity in self._enumerations()]
@@ -78,5 +82,6 @@ class TypesService:
         wanted = sa.select(entity.table.c.id).order_by(entity.table.c.id)
         if value is not None:
             wanted = wanted.where(entity.table.c.value == value)
+        wanted = wanted.where(*rows.visible(ctx, entity))
         with self.store.read() as connection:
             return list(Loader(connection, ctx).get(entity, connection.execute(wanted).scalars()).values())
