@@ -19,7 +19,7 @@ KINDS = {"private": "rw----", "read-only": "rwr---", "read-annotate": "rwra--", 
 USERS = ("owner", "member", "leader", "root", "restricted", "stranger")
 
 # A sign for each kind of group, in the order above: + done, - nothing to see, S SecurityViolation, R
-# ReadOnlyGroupSecurityViolation, V ValidationException, G GraphException, E another ERR.
+# ReadOnlyGroupSecurityViolation, V ValidationException, M ResourceError, G GraphException, E another ERR.
 # "leader" owns the group, "restricted" is an administrator without a single privilege, "stranger" is in another group.
 TABLE = """
 what                    owner  member  leader  root  restricted  stranger
@@ -38,7 +38,7 @@ rois                    ++++   -+++    ++++    ++++  ++++        ----
 read_pixels             ++++   V+++    ++++    ++++  ++++        VVVV
 read_file               ++++   S+++    ++++    ++++  ++++        SSSS
 read_table              ++++   S+++    ++++    ++++  ++++        SSSS
-thumbnail               ++++   V+++    ++++    ++++  ++++        VVVV
+thumbnail               ++++   M+++    ++++    ++++  ++++        MMMM
 thumbnail_set           ++++   -+++    ++++    ++++  ++++        ----
 rendering               ++++   V+++    ++++    ++++  ++++        VVVV
 rename                  ++++   SSS+    ++++    ++++  SSSS        SSSS
@@ -66,6 +66,7 @@ add_member              SSSS   SSSS    ++++    ++++  SSSS        SSSS
 make_owner              SSSS   SSSS    ++++    ++++  SSSS        SSSS
 """
 SIGNS = {omero.SecurityViolation: "S", omero.ReadOnlyGroupSecurityViolation: "R", omero.ValidationException: "V",
+         omero.ResourceError: "M",
          omero.cmd.GraphException: "G", omero.cmd.ERR: "E"}
 
 

@@ -359,3 +359,11 @@ def test_a_plain_connection_after_login_works_too(omero_server):
     assert not conn.isSecure()
     assert conn.getUser().getName() == omero_server.user
     conn.close()
+
+
+def test_clients_publish_no_endpoint_of_the_server(conn):
+    """Ice for Java takes proxies with an endpoint that its own adapter publishes for objects of its own process."""
+    router = conn.c.ic.getDefaultRouter()
+    public = {endpoint.getInfo().port for endpoint in conn.c.sf.ice_getEndpoints()}
+    published = {endpoint.getInfo().port for endpoint in router.getServerProxy().ice_getEndpoints()}
+    assert published and not published & public

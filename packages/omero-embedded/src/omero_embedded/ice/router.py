@@ -17,6 +17,7 @@ from omero_embedded.people.sessions import LoginRefused
 
 log = logging.getLogger(__name__)
 IDENTITY = Ice.Identity("router", "OMERO.Glacier2")
+SERVER = "OMERO.Glacier2/server:tcp -h 127.0.0.1 -p 1"
 
 
 class _Watch(Ice.ConnectionCallback):
@@ -105,7 +106,13 @@ class Router(Glacier2.Router):
         return None  # clients keep using the router's own endpoints
 
     def getServerProxy(self, current=None):
-        return current.adapter.createProxy(Ice.Identity("server", "OMERO.Glacier2"))
+        """Return a proxy whose endpoint clients publish for their callbacks.
+
+        It must not be the router's public endpoint. Ice for Java takes every proxy with an endpoint of one of its own
+        adapters for an object in its own process, so it would look for its session there. Callbacks come through the
+        client's connection, and nothing listens on this endpoint.
+        """
+        return current.adapter.getCommunicator().stringToProxy(SERVER)
 
     def addProxies(self, proxies, current=None):
         return []
