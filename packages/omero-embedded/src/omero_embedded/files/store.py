@@ -64,7 +64,7 @@ class Store:
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FileExistsError(f"another server is using {folder}") from None
+            raise BlockingIOError(f"another server is using {folder}") from None
         for private in ("omero.db", "server.log"):  # they contain hashes of passwords and ids of sessions
             (folder / private).touch(mode=0o600)
         self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,

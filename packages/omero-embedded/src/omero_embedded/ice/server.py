@@ -40,9 +40,11 @@ class Server:
     def __init__(self, data: Path):
         try:
             self.store = Store(data)
-        except FileExistsError:
+        except BlockingIOError:
             raise CannotStart(f"The folder {data} is in use by another server: stop that one, or choose another folder "
                               "with --data.") from None
+        except FileExistsError:
+            raise CannotStart(f"{data} is a file: name a folder with --data.") from None
         except OSError as broken:
             raise CannotStart(f"The folder {data} can't be used: {broken.strerror}.") from None
         bootstrap(self.store)
