@@ -1,6 +1,7 @@
 """Plates in OMERO: read from it and written to it, whatever else is configured."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,11 +40,16 @@ class OMEROHandler(MicroscopeHandler):
         return self.backend.plate_structure(path.plate_id, path.output)
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
-        structure = self.structure(plate_path)
-        first = next((image for _, image in structure.images()), None)
-        described = {} if first is None else pixels.read_metadata(self.backend.conn, [first])
-        metadata = described[first.image_id] if first else ImageMetadata()
-        return PlateListing(structure, Backend.OMERO_LOCAL, {}, metadata.channel_names, metadata.pixel_size)
+        return PlateListing(self.structure(plate_path), Backend.OMERO_LOCAL)
+
+    def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
+        listing = self.listing(plate_path)
+        first = next((image for _, image in listing.structure.images()), None)
+        if first is not None and not listing.channel_names:  # jobs and plans don't need them: ask when somebody does
+            metadata = pixels.read_metadata(self.backend.conn, [first])[first.image_id]
+            self._listings[str(plate_path)] = replace(listing, channel_names=metadata.channel_names,
+                                                      pixel_size=metadata.pixel_size)
+        return super().get_channel_values(plate_path)
 
     def refresh(self, plate_path: PlateLike) -> None:
         path = _in_omero(plate_path)

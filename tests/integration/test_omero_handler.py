@@ -83,6 +83,8 @@ def test_a_large_plate_costs_as_few_calls(conn, wire):  # noqa: F811
     assert len(asked(wire)) == 6
     handler.refresh(plate_id)
     assert len(handler.get_well_values(plate_id)) == 384
+    assert len(asked(wire)) == 7
+    assert handler.get_channel_values(plate_id) == {0: "channel 0", 1: "channel 1"}
     assert len(asked(wire)) == 9
     wire.stop()
 
