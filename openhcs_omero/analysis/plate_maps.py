@@ -19,7 +19,7 @@ from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
 KEYS = ["plate", "well"]
-PLACE = ("plate", "well", "row", "column", "site", "sites")
+PLACE = ("plate", "well", "row", "column", "site", "sites", "t", "time_s")
 """Columns of the tables that say where a row is, and measure nothing."""
 ALWAYS_TEXT = ("compound", "replicate", "cell_line", "batch", "control")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -35,10 +35,12 @@ class Answers:
         One row per plate and feature, see `compute_quality`, and `gate` if plates may be stopped: `passed`, or why the
         plate has no hits.
     hits, dose_response, replicates, agreement
-        See `find_hits`, `fit_dose_responses`, `summarize_replicates` and `compare_plates`; None if the settings or the
-        plate map give no occasion for them.
+        See `find_hits`, `fit_dose_responses`, `summarize_replicates` and `compare_plates`; None if the settings
+        don't ask for them.
     features, map_columns
         The features that were analyzed, and the columns that the plate map gave.
+    stopped
+        The plates that have no hits, and why.
     notes
         What was left out, one sentence each.
     """
@@ -51,6 +53,7 @@ class Answers:
     agreement: pd.DataFrame | None
     features: list[str]
     map_columns: list[str]
+    stopped: Mapping[str, str]
     notes: list[str] = field(default_factory=list)
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
@@ -91,16 +94,15 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
         notes += _few([f"plate {plate} has no plate map" for plate in np.array(wells.plates)[unmapped]])
     usable = wells.has_role("sample")
     passed = usable & ~table["plate"].isin(stopped).to_numpy()
-    has_compounds = "compound" in table.columns and bool(settings.responses)
     columns = [response.column for response in settings.responses]
     return Answers(
         normalized=table, quality=quality, features=features, map_columns=map_columns, notes=notes,
-        hits=_hits(table, passed, settings, map_columns),
+        stopped=stopped, hits=_hits(table, passed, settings, map_columns),
         dose_response=None if settings.dose_response is None else fit_dose_responses(
             table, passed, settings.dose_response.column, settings.dose),
-        replicates=summarize_replicates(table, usable, columns) if has_compounds else None,
+        replicates=summarize_replicates(table, usable, columns) if columns else None,
         agreement=pd.concat([compare_plates(table, usable, name) for name in columns], ignore_index=True)
-        if has_compounds else None,
+        if columns else None,
     )
 
 

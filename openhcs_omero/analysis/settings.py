@@ -43,6 +43,7 @@ SCHEMA: dict[str, Any] = {
                     "type": "object", "additionalProperties": False, "required": ["feature"],
                     "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME}},
                 "profiles": _NAME,
+                "timepoint": {"type": "integer", "minimum": 0},
                 "web": {"type": "string", "pattern": "^https?://"},
             },
         },
@@ -101,6 +102,8 @@ class Settings:
         Column of quality.csv -> the least value that a plate needs for hits.
     profiles
         The normalization whose values are the profiles; None if no profiles are asked for.
+    timepoint
+        The timepoint that is analyzed, from 0, of tables with several.
     web
         Address of OMERO.web, for links.
     """
@@ -117,6 +120,7 @@ class Settings:
     exclude: str | None = None
     stop_below: dict[str, float] = field(default_factory=dict)
     profiles: str | None = None
+    timepoint: int | None = None
     web: str | None = None
 
     @property
@@ -161,6 +165,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         exclude=qc.get("exclude"),
         stop_below=qc.get("stop_below", {}),
         profiles=analysis.get("profiles"),
+        timepoint=analysis.get("timepoint"),
         web=analysis.get("web"),
     )
     if settings.profiles is not None and settings.profiles not in normalizations:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.plates.paths import parse_well, well_name
 
 DIGITS = 10
@@ -21,18 +21,31 @@ THREADS = 2
 TEXT_COLUMNS = ("plate", "well", "compound", "control", "replicate", "cell_line", "batch")
 
 
-def read_tables(files: Sequence[Path]) -> pd.DataFrame:
+def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataFrame:
     """Read tables with one row per well, such as wells.csv, and put them together.
 
     A table without a column `plate` is the plate that the file is named for; wells.csv that of its folder.
 
+    Parameters
+    ----------
+    timepoint
+        The rows to take of tables with a column `t`; None if there is one timepoint only.
+
     Raises
     ------
     OpenHCSError
-        If a file can't be read, has no column `well` or no wells, or a well is there twice.
+        If the timepoint is not there or there are several and none is chosen, a file can't be read, has no column `well` or no wells, or a well is there twice.
     """
     tables = [_read_table(file) for file in files]
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+    if "t" in table.columns:
+        found = sorted(table["t"].unique())
+        if timepoint is None and len(found) > 1:
+            raise ConfigError(f"the tables have {len(found)} timepoints: say in analysis.timepoint which one to analyze")
+        if timepoint is not None:
+            table = table[table["t"] == timepoint].reset_index(drop=True)
+        if table.empty:
+            raise ConfigError(f"the tables have no timepoint {timepoint}: they have {found[0]} to {found[-1]}")
     again = table[table.duplicated(["plate", "well"])]
     if len(again):
         raise OpenHCSError(f"well {again.iloc[0]['well']} of plate {again.iloc[0]['plate']} is there twice: "

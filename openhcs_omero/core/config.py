@@ -59,7 +59,8 @@ class Settings:
     """The whole configuration, see config/README.md.
 
     `plates` has what the rules and tables call each plate, and its path: ``{"7": "/omero/plate_7", "day_1":
-    "/data/day_1"}``.
+    "/data/day_1"}``. `plate_map` is a file or folder; `analysis` has the keys `analysis` and `qc` as they are, and is
+    None without them.
     """
 
     omero: Mapping[str, Any]
@@ -71,6 +72,8 @@ class Settings:
     heatmaps: tuple[str, ...] | None
     wells_per_job: int
     materialization_backend: str
+    plate_map: Path | None = None
+    analysis: Mapping[str, Any] | None = None
 
     def server(self) -> Server:
         """The OMERO server that `omero:` and the environment name."""
@@ -86,6 +89,23 @@ class Settings:
     def in_omero(self) -> bool:
         """Whether one of the plates is in OMERO."""
         return any(plate_of(path) for path in self.plates.values())
+
+    @property
+    def plate_answers(self) -> list[str]:
+        """The files that the analysis writes into the folder of each plate; none without an analysis."""
+        if self.analysis is None:
+            return []
+        wanted = self.analysis.get("analysis") or {}
+        return ["quality.csv", "normalised.csv", *(f"{key}.csv" for key in ("hits", "dose_response") if key in wanted)]
+
+    @property
+    def screen_answers(self) -> list[str]:
+        """The tables that the analysis writes about all plates together."""
+        wanted = (self.analysis or {}).get("analysis") or {}
+        names = [name for name in self.plate_answers if name != "normalised.csv"]
+        if "hits" in wanted or "dose_response" in wanted:
+            names += ["replicates.csv", "plate_agreement.csv"]
+        return names + (["profiles.parquet"] if "profiles" in wanted else [])
 
     def batches(self, wells: int) -> list[str]:
         """Names of the batches that so many wells are split into, each a job of a cluster."""
@@ -112,6 +132,8 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         heatmaps=None if heatmaps is None else tuple(heatmaps),
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
+        plate_map=Path(config["plate_map"]) if "plate_map" in config else None,
+        analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
     )
 
 

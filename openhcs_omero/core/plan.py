@@ -21,8 +21,15 @@ from openhcs_omero.core.provenance import RUN_VARIABLE
 from openhcs_omero.core.records import Stale, find_stale, forget, well_record
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
 from openhcs_omero.core.steps.checks import Steps, check_columns, check_params, check_workers
-from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.source import source_hash
+from openhcs_omero.core.treatments import (
+    RecordedTreatments,
+    Treatments,
+    digest,
+    read_treatments,
+    write_treatments,
+)
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
 from openhcs_omero.io.atomic import write, write_if_changed
 
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.structure import PlateStructure
+
+MOST_ROWS, MOST_COLUMNS = 32, 48  # of the largest plates, for a plate that doesn't know its size
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,15 @@ class Plan:
         Why a plate can't be processed; it has no state.
     stale
         Which records of the plate are no longer true and still there.
+    treatments
+        What the plate map says about the wells of each plate.
     """
 
     settings: Settings
     states: Mapping[str, PlateState]
     problems: Mapping[str, str] = field(default_factory=dict)
     stale: Mapping[str, Stale] = field(default_factory=dict)
+    treatments: Mapping[str, Treatments] = field(default_factory=dict)
 
     @functools.cached_property
     def steps(self) -> Steps:
@@ -67,7 +79,8 @@ class Plan:
     def well_record(self, plate: str, well: str) -> str:
         """What a well depends on besides the steps: it changes when its images do, or those made from them."""
         reason = self._stale(plate).wells.get(well)
-        return self.states[plate].wells[well].digest + (f" ({reason})" if reason else "")
+        treatment = digest(self._treatments(plate).get(well)) if self.reads_treatments else ""
+        return self.states[plate].wells[well].digest + treatment + (f" ({reason})" if reason else "")
 
     def derived_record(self, plate: str) -> str:
         """What the derived plate depends on: its wells, and whether it was found damaged."""
@@ -81,6 +94,23 @@ class Plan:
     def published_record(self, plate: str) -> str:
         """Changes when the published tables are gone or were changed."""
         return "gone or changed" if self._stale(plate).unpublished else "published"
+
+    def treatments_record(self, plate: str) -> str:
+        """What the tables of a plate depend on besides its wells."""
+        return digest(self._treatments(plate))
+
+    @property
+    def analysis_record(self) -> str:
+        """What the analysis depends on besides the tables."""
+        return json.dumps(self.settings.analysis, sort_keys=True)
+
+    @functools.cached_property
+    def reads_treatments(self) -> bool:
+        """Whether a step wants to be told the treatment of each well."""
+        return any(wants_treatment(function) for _, function in self.steps)
+
+    def _treatments(self, plate: str) -> Treatments:
+        return self.treatments.get(plate, {})
 
     def _stale(self, plate: str) -> Stale:
         return self.stale.get(plate, Stale())
@@ -123,6 +153,8 @@ class Reading:
     records: Mapping[str, Mapping[str, Any]]
     stale: Stale
     batches: tuple[str, ...]
+    name: str
+    size: tuple[int, int]
 
 
 def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = None) -> Plan:
@@ -148,10 +180,15 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
     for step, function in steps:
         check_params(step, function)
     check_workers(settings.steps)
+    if settings.analysis is not None:
+        from openhcs_omero.analysis.settings import read_settings  # a second that only an analysis costs
+
+        read_settings(settings.analysis)
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)  # the jobs mark with it what they write
     states: dict[str, PlateState] = {}
     problems: dict[str, str] = {}
     stale: dict[str, Stale] = {}
+    sizes: dict[str, tuple[str, tuple[int, int]]] = {}
     for label in settings.plates:
         try:
             reading = _read(settings, steps, label)
@@ -166,8 +203,20 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
             stale[label] = reading.stale
         else:
             then(reading)
-        states[label] = reading.state
-    return Plan(settings, states, problems, stale)
+        states[label], sizes[label] = reading.state, (reading.name, reading.size)
+    treatments = _treatments(settings, sizes)
+    if then is not None:
+        write_treatments(settings, treatments)
+    return Plan(settings, states, problems, stale, treatments)
+
+
+def _treatments(settings: Settings, sizes: Mapping[str, tuple[str, tuple[int, int]]]) -> dict[str, Treatments]:
+    if settings.plate_map is None:
+        return {}
+    from openhcs_omero.analysis.plate_maps import Plate as MappedPlate
+
+    plates = {label: MappedPlate((label, name), *size) for label, (name, size) in sizes.items()}
+    return read_treatments(settings, plates)
 
 
 def prepare(reading: Reading) -> None:
@@ -190,7 +239,7 @@ def recorded_plan(config: Mapping[str, Any]) -> Plan:
         From `states`, for a plate without a run.
     """
     settings = read_config(config)
-    return Plan(settings, _Recorded(settings))
+    return Plan(settings, _Recorded(settings), treatments=RecordedTreatments(settings))
 
 
 def plan_of_runs(config: Mapping[str, Any]) -> Plan:
@@ -236,7 +285,8 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
              for name, well in chosen.wells.items()}
     repairs = (before.repairs if before else 0) + stale.damaged
     state = PlateState(plate.path, chosen.max_c, memory_of(chosen), wells, repairs)
-    return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))))
+    return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))), chosen.name,
+                   (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS))
 
 
 def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateState | None) -> None:

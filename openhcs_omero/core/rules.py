@@ -20,6 +20,7 @@ from openhcs_omero.core.provenance import marks
 from openhcs_omero.core.records import listing_of_well, read_record
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.tables import aggregate, read_rows, write_rows
+from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.core.well import Rows, WellFailed, process, thumbnail
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
@@ -135,7 +136,7 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         The files to write: those of `aggregate`, and `failed`.
     """
     declared = Features.of((step, load_step(step)) for step in settings.steps)
-    aggregate(wells, wells.parent / "processed", tables, declared)
+    aggregate(wells, wells.parent / "processed", tables, declared, recorded_treatments(settings.folder(label)))
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
 
 

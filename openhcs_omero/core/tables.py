@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.features import Features
+from openhcs_omero.core.features import PLACE, Features
+from openhcs_omero.core.treatments import Treatments, as_text, columns_of
+from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.atomic import replacing, write
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
     """Write rows as a table with all of their keys as columns, in order of appearance; without rows, an empty file.
@@ -43,7 +46,8 @@ def read_columns(path: Path) -> dict[str, dict[str, str]]:
     return {row["column"]: row for row in read_rows(path) if row["table"] == "wells.csv"}
 
 
-def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features) -> None:
+def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features,
+              treatments: Treatments | None = None) -> None:
     """Put the tables of all wells together.
 
     Parameters
@@ -58,6 +62,13 @@ def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: F
         `columns`, what the columns of the first two are.
     declared
         What the steps declare of their features.
+    treatments
+        What the plate map says about the wells; its columns follow those that say where a row is.
+
+    Raises
+    ------
+    PlateMapError
+        If the plate map has a column with the name of a measurement.
     """
     import pandas as pd
 
@@ -66,11 +77,29 @@ def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: F
     order = read_rows(wells, delimiter="\t")
     sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
     by_well, columns = summarize(sites, declared)
-    _write_tables([sites], tables["features"])
-    _write_tables([by_well], tables["wells"])
-    _write_tables((_placed(well, folder, "objects") for well in order), tables["objects"],
-                  dict.fromkeys(name for well in order for name in _placed(well, folder, "objects", nrows=0)))
-    write_rows(tables["columns"], columns)
+    about = treatments or {}
+    _write_tables([treated(sites, about)], tables["features"])
+    _write_tables([treated(by_well, about)], tables["wells"])
+    _write_tables((treated(_placed(well, folder, "objects"), about) for well in order), tables["objects"],
+                  dict.fromkeys(name for well in order
+                                for name in treated(_placed(well, folder, "objects", nrows=0), about)))
+    mapped = [{"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
+              for name in columns_of(about)]
+    write_rows(tables["columns"], [*columns, *mapped])
+
+
+def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:
+    """The table, all text, with the plate map's columns after those that say where a row is."""
+    if not len(table.columns):
+        return table
+    table = table.copy()
+    first = sum(name in (*PLACE, "sites") for name in table.columns)
+    for number, name in enumerate(columns_of(treatments)):
+        if name in table.columns:
+            raise PlateMapError(f"the plate map's column {name} has the name of a measurement: rename it")
+        values = {well: as_text(columns.get(name)) for well, columns in treatments.items()}
+        table.insert(first + number, name, table["well"].map(values).fillna(""))
+    return table
 
 
 def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) -> pd.DataFrame:

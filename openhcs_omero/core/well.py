@@ -11,8 +11,9 @@ import numpy as np
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate
-from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
+from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.errors import OpenHCSError, is_lost
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
@@ -71,6 +72,9 @@ def process(settings: Settings, plate: Plate, derived: Record, well: str, estima
     described = plate.metadata(well)
     steps = [(step, load_step(step)) for step in settings.steps]
     loaded = _load_estimates(estimates)
+    told: dict[str, Any] = {}
+    if any(wants_treatment(function) for _, function in steps):
+        told["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
     behind = plate.output.backend
     files = StagedFiles(behind, derived["path"], well, list(described))
     manager = FileManager(StorageRegistry(
@@ -80,7 +84,7 @@ def process(settings: Settings, plate: Plate, derived: Record, well: str, estima
     objects: list[dict[str, Any]] = []
     for image, pixels in _read(plate, well):
         about = described[image.site]
-        metadata = _metadata(settings, derived, well, image, about)
+        metadata = _metadata(settings, derived, well, image, about) | told
         try:
             new, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
         except StepFailed as error:

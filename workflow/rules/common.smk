@@ -46,6 +46,8 @@ def targets(wildcards):
                 count = len(PLAN.wells(plate))
                 names += [f"batches/{batch}" for batch in PLAN.settings.batches(count)]
         files += [f"{PLATE}/{name}".format(plate=plate) for name in names]
+    if PLAN.settings.analysis is not None:
+        files.append(rules.analyze.output.report)
     return files
 
 

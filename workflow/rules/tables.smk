@@ -23,6 +23,7 @@ rule aggregate:
     threads: 1
     params:
         wells=lambda wildcards: PLAN.tables_record(wildcards.plate),
+        treatments=lambda wildcards: PLAN.treatments_record(wildcards.plate),
     message:
         "Put the tables of plate {wildcards.plate} together"
     script:
@@ -33,7 +34,10 @@ rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
         records=processed(".json"),  # OMERO.tables name the images by their ids
-        tables=[f"{PLATE}/features.csv", f"{PLATE}/wells.csv", f"{PLATE}/objects.csv"],
+        tables=[
+            f"{PLATE}/{name}"
+            for name in ["features.csv", "wells.csv", "objects.csv", *PLAN.settings.plate_answers]
+        ],
         about=[f"{PLATE}/columns.csv", f"{PLATE}/failed.csv"],
     output:
         f"{PLATE}/annotations.json",

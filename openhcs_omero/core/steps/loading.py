@@ -45,6 +45,11 @@ def load_step(step: Step) -> Callable[..., Any]:
     return function
 
 
+def wants_treatment(function: Callable[..., Any]) -> bool:
+    """Whether a step is told the treatment of its well: functions that want it have the attribute `reads_treatment`."""
+    return bool(getattr(function, "reads_treatment", False))
+
+
 def _innermost(error: Exception, module_name: str) -> str:
     """Where in the step's own files the import failed, for errors that don't say it themselves."""
     if isinstance(error, ModuleNotFoundError) and error.name and module_name.startswith(error.name):

@@ -1,0 +1,100 @@
+"""The analysis of all plates of a run: their answers, beside their tables, and those about the whole screen."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from openhcs_omero.analysis.profiles import make_profiles, write_profiles
+from openhcs_omero.analysis.report import Links, write_report
+from openhcs_omero.analysis.screen import Answers, analyze
+from openhcs_omero.analysis.settings import Settings as AnalysisSettings
+from openhcs_omero.analysis.settings import normalized_name, read_settings
+from openhcs_omero.analysis.tables import read_tables, write_table
+from openhcs_omero.core.config import Settings
+from openhcs_omero.core.records import read_record
+from openhcs_omero.core.tables import read_columns, read_rows
+from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
+from openhcs_omero.io.atomic import write
+
+
+def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> None:
+    """Analyze the tables of wells of all plates.
+
+    Parameters
+    ----------
+    tables
+        `wells.csv` of each plate.
+    folder
+        Where the answers about the whole screen go, and the report. Those about one plate go into the plate's folder.
+    """
+    assert settings.analysis is not None
+    chosen = read_settings(settings.analysis)
+    table = read_tables(tables, chosen.timepoint)
+    if chosen.features is None:
+        chosen = replace(chosen, features=_features(tables))
+    plate_map = None
+    if settings.plate_map is not None:  # the tables have its columns as text, and without units of their own
+        plate_map = as_plate_map(RecordedTreatments(settings))
+        table = table.drop(columns=plate_map.columns)
+    answers = analyze(table, chosen, plate_map)
+    answers = replace(answers, notes=[*answers.notes, *_failures(tables)])
+    print("\n".join(answers.notes))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, made in answers.tables().items():
+        if name != "normalised.csv":  # it would have every value of every plate twice
+            write_table(made, folder / name)
+    if chosen.profiles is not None:
+        columns = [normalized_name(feature, chosen.profiles) for feature in answers.features]
+        write_profiles(make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
+                       folder / "profiles.parquet")
+    for label in settings.plates:
+        _write_plate(answers, label, settings.folder(label))
+    write_report(answers, chosen, folder / "report.html", _links(settings, chosen))
+
+
+def _features(tables: Sequence[Path]) -> list[str]:
+    """The means among the columns of wells.csv; their deviations and numbers are not analyzed unless asked for."""
+    found = (row["column"] for table in tables for row in read_columns(table.with_name("columns.csv")).values()
+             if row["statistic"].startswith("mean"))
+    return list(dict.fromkeys(found))
+
+
+def _failures(tables: Sequence[Path]) -> list[str]:
+    """How many wells were not processed, and so are not analyzed."""
+    count = sum(len(read_rows(table.with_name("failed.csv"))) for table in tables)
+    return [f"{count} wells failed and are not analyzed: see failed.csv"] if count else []
+
+
+def _write_plate(answers: Answers, label: str, folder: Path) -> None:
+    """The answers about one plate. A plate that was stopped has empty lists of hits and dose responses."""
+    normalized = answers.normalized[answers.normalized["plate"] == label]
+    write_table(answers.quality[answers.quality["plate"] == label], folder / "quality.csv")
+    write_table(normalized, folder / "normalised.csv")
+    lists: Mapping[str, pd.DataFrame | None] = {
+        "hits.csv": None if answers.hits is None else answers.hits[answers.hits["plate"] == label],
+        "dose_response.csv": None if answers.dose_response is None else
+        answers.dose_response[answers.dose_response["compound"].isin(normalized["compound"])],
+    }
+    for name, made in lists.items():
+        if made is None:
+            continue
+        if label in answers.stopped:
+            write(folder / name, "")
+        else:
+            write_table(made, folder / name)
+
+
+def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
+    """The first derived image of each well, for plates in OMERO, if the configuration names an OMERO.web."""
+    if chosen.web is None:
+        return None
+    images = {}
+    for label in settings.plates:
+        for file in (settings.folder(label) / "processed").glob("*.json"):
+            record = read_record(file) or {}
+            if record.get("images"):
+                images[label, file.stem] = int(record["images"][0][0])
+    return Links(chosen.web, images)

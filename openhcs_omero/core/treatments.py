@@ -1,0 +1,105 @@
+"""Treatments: what the plate map says about the wells of each plate, in a file that jobs read.
+
+The head process reads the maps before anything runs, and writes `treatments.json` into the folder of each plate:
+well -> column -> a text, a number, or None where the map says nothing.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openhcs_omero.core.config import Settings
+from openhcs_omero.core.records import read_record
+from openhcs_omero.io.atomic import write_if_changed
+
+if TYPE_CHECKING:
+    from openhcs_omero.analysis.plate_maps import Plate, PlateMap
+
+NAME = "treatments.json"
+Treatments = Mapping[str, Mapping[str, Any]]
+"""Of one plate: well -> column -> value."""
+
+
+def read_treatments(settings: Settings, plates: Mapping[str, Plate]) -> dict[str, Treatments]:
+    """The treatments of each plate by label; none at all without a plate map. Notes about the maps are printed.
+
+    Raises
+    ------
+    OpenHCSError
+        If the plate map is wrong.
+    """
+    if settings.plate_map is None:
+        return {}
+    from openhcs_omero.analysis.plate_maps import KEYS, read_plate_map  # a second that only plate maps cost
+
+    found = read_plate_map(settings.plate_map, plates)
+    for note in found.notes:
+        print(note)
+    table = found.table.astype(object).where(found.table.notna(), None)
+    treatments: dict[str, dict[str, dict[str, Any]]] = {label: {} for label in plates}
+    for row in table.to_dict("records"):
+        treatments[row["plate"]][row["well"]] = {str(key): value for key, value in row.items() if key not in KEYS}
+    return dict(treatments)
+
+
+def write_treatments(settings: Settings, treatments: Mapping[str, Treatments]) -> None:
+    """Write the treatments of all plates for the jobs; without a plate map, remove what an earlier run wrote."""
+    for label in settings.plates:
+        file = settings.folder(label) / NAME
+        if label in treatments:
+            write_if_changed(file, json.dumps(treatments[label]))
+        else:
+            file.unlink(missing_ok=True)
+
+
+def recorded_treatments(folder: Path) -> Treatments:
+    """The treatments in the folder of a plate; empty if there is no plate map."""
+    return read_record(folder / NAME) or {}
+
+
+class RecordedTreatments(Mapping[str, Treatments]):
+    """The treatments that the last run wrote, by label; each plate's are read when they are needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._read = settings, dict[str, Treatments]()
+
+    def __getitem__(self, label: str) -> Treatments:
+        if label not in self._read:
+            self._read[label] = recorded_treatments(self._settings.folder(label))
+        return self._read[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings.plates)
+
+    def __len__(self) -> int:
+        return len(self._settings.plates)
+
+
+def digest(treatments: object) -> str:
+    """Changes when the treatments do; empty if there are none."""
+    return hashlib.sha256(json.dumps(treatments, sort_keys=True).encode()).hexdigest()[:16] if treatments else ""
+
+
+def columns_of(treatments: Treatments) -> list[str]:
+    """The plate map's columns."""
+    return list(dict.fromkeys(column for well in treatments.values() for column in well))
+
+
+def as_text(value: Any) -> str:
+    """A value as tables have it."""
+    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def as_plate_map(treatments: Mapping[str, Treatments]) -> PlateMap:
+    """The treatments of several plates as the analysis takes them."""
+    import pandas as pd
+
+    from openhcs_omero.analysis.plate_maps import KEYS, PlateMap
+
+    rows = [{"plate": label, "well": well, **values}
+            for label, wells in treatments.items() for well, values in wells.items()]
+    columns = list(dict.fromkeys(column for wells in treatments.values() for column in columns_of(wells)))
+    return PlateMap(pd.DataFrame(rows, columns=[*KEYS, *columns]))

@@ -1,0 +1,9 @@
+from pathlib import Path
+
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.joblog import logged
+from openhcs_omero.core.screen import analyze_screen
+
+with logged(snakemake.log[0]):
+    tables = [Path(path) for path in snakemake.input.wells]
+    analyze_screen(read_config(snakemake.config), tables, Path(snakemake.output.report).parent)
