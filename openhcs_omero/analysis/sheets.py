@@ -97,6 +97,8 @@ def read_sheets(source: Path) -> list[Sheet]:
 
 
 def _read_file(file: Path) -> Iterator[Sheet]:
+    if not file.exists():
+        raise PlateMapError(f"the plate map {file} can't be read: there is no such file or folder")
     ending = file.suffix.lower()
     if ending not in TEXT + EXCEL:
         raise PlateMapError(f"{file} is not a plate map: expected a file that ends in .csv, .tsv, .txt or .xlsx")
