@@ -34,14 +34,15 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
     Raises
     ------
     OpenHCSError
-        If the timepoint is not there or there are several and none is chosen, a file can't be read, has no column `well` or no wells, or a well is there twice.
+        If a file can't be read, has no column `well` or no wells, a well is there twice, or there are several
+        timepoints and none is chosen.
     """
     tables = [_read_table(file) for file in files]
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     if "t" in table.columns:
         found = sorted(table["t"].unique())
         if timepoint is None and len(found) > 1:
-            raise ConfigError(f"the tables have {len(found)} timepoints: say in analysis.timepoint which one to analyze")
+            raise ConfigError(f"the tables have {len(found)} timepoints: name the one to analyze in analysis.timepoint")
         if timepoint is not None:
             table = table[table["t"] == timepoint].reset_index(drop=True)
         if table.empty:

@@ -81,7 +81,7 @@ def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: F
     _write_tables([treated(sites, about)], tables["features"])
     _write_tables([treated(by_well, about)], tables["wells"])
     _write_tables((treated(_placed(well, folder, "objects"), about) for well in order), tables["objects"],
-                  dict.fromkeys(name for well in order
+                  dict.fromkeys(str(name) for well in order
                                 for name in treated(_placed(well, folder, "objects", nrows=0), about)))
     mapped = [{"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
               for name in columns_of(about)]
