@@ -69,9 +69,12 @@ def test_parts_of_a_run(project):
     assert jobs == {"wells": 1, "aggregate": 1, "heatmaps": 1, "montage": 1}
     assert project.succeed("--until", "aggregate").jobs == {}
     assert project.succeed().jobs == {"annotate": 1, "all": 1}
-    project.configure("day_2", steps=[{"call": "own:measure"}])
-    assert project.succeed("--batch", "aggregate=1/3", "--until", "aggregate").wells != WELLS
-    assert project.succeed().status == 0 and project.succeed().nothing_done
+    project.configure("day_1", "day_2", steps=[{"call": "own:measure"}])
+    table = str(project.results("day_2").relative_to(project.folder) / "wells.csv")
+    assert project.succeed("--batch", "aggregate=1/3", table).wells == ["A01", "A02"]
+    assert project.succeed("--batch", "all=1/2").nothing_done  # which is the first plate
+    assert project.succeed("--batch", "all=2/2").wells == ["B03"]
+    assert project.succeed().nothing_done
 
 
 def test_a_plate_that_can_not_be_read_stops_itself_alone(project):

@@ -40,11 +40,13 @@ def targets(wildcards):
     for plate in PLATES:
         names = ["wells.tsv"]
         if plate not in PLAN.problems:
-            # wells are named here so that a lost record is made again; batches are for clusters alone
-            names = PRODUCTS + [f"processed/{well}.json" for well in PLAN.wells(plate)]
+            # Wells are named so that a lost record is made again, and first, for `--batch all=1/4`. Batches are for
+            # clusters alone
+            wells = PLAN.wells(plate)
+            names = [f"processed/{well}.json" for well in wells]
             if workflow.is_main_process and not workflow.local_exec:
-                count = len(PLAN.wells(plate))
-                names += [f"batches/{batch}" for batch in PLAN.settings.batches(count)]
+                names += [f"batches/{batch}" for batch in PLAN.settings.batches(len(wells))]
+            names += PRODUCTS
         files += [f"{PLATE}/{name}".format(plate=plate) for name in names]
     if PLAN.settings.analysis is not None:
         files.append(rules.analyze.output.report)
