@@ -1,4 +1,4 @@
-"""The command line: `openhcs-omero serve | import | ls | info | get | analyse | demo | zmq-server | zmq-keys`."""
+"""The command line: `openhcs-omero login | import | ls | info | get | serve | demo | ...`."""
 
 # What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openhcs_omero import __version__, password
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.plates.paths import FilePath, PlatePath, WellPath
 
@@ -25,19 +26,28 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="A high-content screening plate in OMERO, through Snakemake, and back into OMERO.",
-    epilog="The password comes from OMERO_PASSWORD or a prompt; a session of `omero login` is used where there is one.",
+    epilog="The password comes from OMERO_PASSWORD or a prompt. A session of `openhcs-omero login` needs none.",
 )
 
 Host = Annotated[str | None, typer.Option("--host", envvar="OMERO_HOST", help="OMERO server (localhost)")]
 Port = Annotated[int | None, typer.Option("--port", envvar="OMERO_PORT", help="its port (4064)")]
 User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="user name there")]
+Where = Annotated[str | None, typer.Argument(help="user@host or user@host:port (OMERO_USER, OMERO_HOST, OMERO_PORT)")]
 
 
 def main() -> None:
     """Entry point of the `openhcs-omero` command."""
     for library in ("tifffile", "omero"):  # what they would log is said by our own errors
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    password.read()  # nothing that is started below has it in its environment
     app()
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"openhcs-omero {__version__}")
+        raise typer.Exit()
 
 
 def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -83,6 +93,38 @@ def _connect(host: str | None, port: int | None, user: str | None) -> "BlitzGate
     from openhcs_omero.omero.connection import connect
 
     return connect(_server(host, port, user))
+
+
+@_command("login")
+def login(where: Where = None) -> None:
+    """Log in to an OMERO server; every program of this user can use the session until `logout`."""
+    from openhcs_omero.omero.stored_login import log_in, server_from
+
+    server, minutes = log_in(server_from(where, _server(None, None, None)))
+    print(f"logged in to {server.address} as {server.user}; the session ends after {minutes:g} minutes without use, or "
+          f"by `openhcs-omero logout {server.who}`")
+
+
+@_command("logout")
+def logout(where: Where = None) -> None:
+    """End the stored sessions of a user at an OMERO server."""
+    from openhcs_omero.omero.stored_login import log_out, server_from
+
+    server = server_from(where, _server(None, None, None))
+    print(f"logged out of {server.address}: {', '.join(log_out(server))}")
+
+
+@_command("trust")
+def trust(where: Annotated[str, typer.Argument(help="host or host:port of an OMERO server")]) -> None:
+    """Show a server's certificate, and accept no other one from that server from now on."""
+    from openhcs_omero.omero import identity
+    from openhcs_omero.omero.stored_login import server_from
+
+    server = server_from(where, _server(None, None, None))
+    fingerprint, new = identity.trust(server)
+    print(f"SHA-256 fingerprint of the certificate of {server.address}: {fingerprint}")
+    print("it is trusted from now on: compare it with what the server's administrator says" if new
+          else "it is the one that was trusted before")
 
 
 @_command("serve")
@@ -294,8 +336,8 @@ def zmq_server(
     from openhcs_omero.runtime.zmq_messages import KEYS, is_loopback
 
     server = _server(host, port, user)
-    config = {"omero": {"host": server.host, "port": server.port, **({"user": server.user} if server.user else {})},
-              "profile": profile, "cores": cores}
+    named = {key: getattr(server, key) for key in ("host", "port", "user", "ca") if getattr(server, key)}
+    config = {"omero": named, "profile": profile, "cores": cores}
     if keys is None and not is_loopback(listen):
         keys = KEYS
     run_server(folder, listen, listen_port, allow or [], config, keys and keys.expanduser().resolve())

@@ -26,7 +26,8 @@ from openhcs_omero import password
 from openhcs_omero.errors import ConnectError
 from openhcs_omero.omero import session_store
 from openhcs_omero.omero.login import SessionEnded, is_alive, join_session, leave, open_session
-from openhcs_omero.omero.server import DEFAULT_PORT, NoSession, Server, ServerDown, probe
+from openhcs_omero.omero.probe import probe
+from openhcs_omero.omero.server import DEFAULT_PORT, NoSession, Server, ServerDown
 from openhcs_omero.omero.session_store import StoredSession, tag_of
 
 LOOK_AFTER = 10  # seconds between two looks at a connection that is looked after
@@ -244,7 +245,7 @@ def _log_in(server: Server, given: str, ask: bool, known: _Open | None) -> _Open
         user, secret = ask_password(server)
         return _by_password(server, user, secret)
     what = "the stored session of {} has expired" if expired else "there is no session of {} to join"
-    raise NoSession(f"{what.format(server.who)}: run `omero login {server.who}`, or set OMERO_PASSWORD")
+    raise NoSession(f"{what.format(server.who)}: run `openhcs-omero login {server.who}`, or set OMERO_PASSWORD")
 
 
 def ask_password(server: Server) -> tuple[str, str]:

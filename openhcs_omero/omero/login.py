@@ -11,6 +11,7 @@ from omero.clients import Glacier2  # imported before omero, its exceptions are 
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import ConnectError
+from openhcs_omero.omero.identity import ssl_properties, warn_unchecked
 from openhcs_omero.omero.server import AGENT, ANSWER, Server, ServerDown, hangs
 
 KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
@@ -89,7 +90,10 @@ def leave(client: Any) -> None:
 
 
 def _client(server: Server) -> Any:
-    client = omero.client(host=server.host, port=server.port, pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000)})
+    properties = ssl_properties(server)
+    warn_unchecked(server, properties)
+    client = omero.client(host=server.host, port=server.port,
+                          pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000), **properties})
     client.setAgent(AGENT)
     _bound(client)
     return client

@@ -10,6 +10,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 from omero.util import get_omero_userdir
 from omero.util.sessions import SessionsStore
@@ -36,14 +38,20 @@ def tag_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def save(server: Server, user: str, key: str) -> StoredSession:
-    """Store a session where `omero sessions list` and the jobs find it, in a file that only its owner can read."""
+def save(server: Server, user: str, key: str, current: bool = False) -> StoredSession:
+    """Store a session where `omero sessions list` and the jobs find it, in a file that only its owner can read.
+
+    A `current` session is the one that omero-py and this package take where no user is named.
+    """
     store = _store()
     folder = store.user_file(server.host).dirname() / user
     try:
         folder.makedirs_p(0o700)
         os.close(os.open(folder / key, os.O_CREAT | os.O_WRONLY, 0o600))
-        store.add(server.host, user, key, {"omero.port": str(server.port)})
+        properties = {"omero.port": str(server.port)}
+        store.add(server.host, user, key, properties)
+        if current:
+            store.set_current(server.host, user, key, properties)
     except OSError as error:
         with contextlib.suppress(OSError):
             (folder / key).unlink()
@@ -83,14 +91,33 @@ def _sessions(server: Server) -> Iterator[tuple[float, StoredSession]]:
                     yield (folder / name / key).mtime, StoredSession(server.host, name, str(key))
 
 
+def folder_of(server: Server) -> Path:
+    """The folder in the store for what belongs to a host; it may not be there."""
+    return Path(_folder(), quote(server.host, safe=""))  # as omero-py names it
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Write a file in the store that only its owner can read."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as out:
+            out.write(text)
+    except OSError as error:
+        raise _unwritable(str(file.parent), error) from None
+
+
 def _store() -> SessionsStore:
-    folder = os.environ.get("OMERO_SESSIONDIR") or str(get_omero_userdir() / "sessions")
+    folder = _folder()
     try:
         return SessionsStore(folder)
     except FileExistsError:  # another process made it between its look and its making
         return SessionsStore(folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
+
+
+def _folder() -> str:
+    return os.environ.get("OMERO_SESSIONDIR") or str(get_omero_userdir() / "sessions")
 
 
 def _unwritable(folder: str, error: OSError) -> ConnectError:

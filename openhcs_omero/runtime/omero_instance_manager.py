@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero import password
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.omero.connection import connect, disconnect
-from openhcs_omero.omero.server import Server, ServerDown, is_up, opens_sessions, within
+from openhcs_omero.omero.identity import WrongIdentity
+from openhcs_omero.omero.probe import is_up, opens_sessions, within
+from openhcs_omero.omero.server import Server, ServerDown
 from openhcs_omero.runtime.embedded import start_embedded
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class OMEROInstanceManager:
     ----------
     host, port, user
         What is left out comes from OMERO_HOST, OMERO_PORT and OMERO_USER, else localhost, 4064 and whoever logged in
-        last by `omero login`. The password comes from OMERO_PASSWORD, a stored session or a prompt.
+        last by `openhcs-omero login`. The password comes from OMERO_PASSWORD, a stored session or a prompt.
     """
 
     def __init__(self, host: str | None = None, port: int | None = None, user: str | None = None) -> None:
@@ -75,7 +77,7 @@ class OMEROInstanceManager:
                 self._reason = str(error)
             except ConnectError as error:
                 self._reason = str(error)
-                if opens_sessions(self.server, end - time.monotonic()):
+                if isinstance(error, WrongIdentity) or opens_sessions(self.server, end - time.monotonic()):
                     raise  # it is not that the server is still starting
             if time.monotonic() + PAUSE >= end:
                 return False

@@ -152,7 +152,7 @@ def login(run, omero_server, user):
 
 def test_a_session_of_the_command_line(run, user, omero_server):
     who = f"{user}@{omero_server.host}" + ("" if omero_server.port == 4064 else f":{omero_server.port}")
-    assert run(WHO) == f"there is no session of {who} to join: run `omero login {who}`, or set OMERO_PASSWORD"
+    assert run(WHO) == f"there is no session of {who} to join: run `openhcs-omero login {who}`, or set OMERO_PASSWORD"
     login(run, omero_server, user)
     [before] = stored(run)
     for name in (user, ""):  # twice: it is left as it was
@@ -168,7 +168,7 @@ def test_an_expired_session(run, user, omero_server):
     ended.close()
     session.rename(session.with_name(ended._sessionUuid or "00000000-0000-0000-0000-000000000000"))
     message = run(WHO)
-    assert "has expired: run `omero login" in message and stored(run) == []
+    assert "has expired: run `openhcs-omero login" in message and stored(run) == []
 
 
 def test_the_newest_living_session_is_joined(run, user, omero_server):

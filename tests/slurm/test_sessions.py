@@ -92,7 +92,7 @@ def test_a_joined_session(slurm, project, omero, undisturbed):
     own.wait(lambda: len(own.begun()) == 1, "the well in the middle of a step")
     end_session(omero, joined.name)
     sentence = (f"error: the stored session of root@127.0.0.1:{omero.port} has expired: "
-                f"run `omero login root@127.0.0.1:{omero.port}`, or set OMERO_PASSWORD")
+                f"run `openhcs-omero login root@127.0.0.1:{omero.port}`, or set OMERO_PASSWORD")
     own.wait(lambda: sentence in own.said(), "the head to say what is wrong")
     assert own.finish(head) == 1
     assert "Traceback" not in own.said()

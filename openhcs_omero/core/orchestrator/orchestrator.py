@@ -204,5 +204,5 @@ def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     server = getattr(storage_registry.data.get("omero_local"), "server", None)
     if config.get("omero") or server is None:
         server = Server.from_config(config.get("omero"))
-    described = {key: getattr(server, key) for key in ("host", "port", "user", "secure", "data_dir")}
+    described = {key: getattr(server, key) for key in ("host", "port", "user", "secure", "data_dir", "ca")}
     return {key: value for key, value in described.items() if value not in (None, "")}

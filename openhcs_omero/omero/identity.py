@@ -1,0 +1,178 @@
+"""Whether a server is the one that it claims to be: its certificate, checked before anything secret is sent.
+
+OMERO's clients encrypt and check nobody's certificate, so that a relay between client and server can read the password.
+Here a server is checked where `omero: ca` or OMERO_CA names the file of its certificate or of an authority, or where
+`openhcs-omero trust` has stored its certificate; Ice does the check, in every connection.
+"""
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import Ice
+
+from openhcs_omero.errors import ConfigError, ConnectError
+from openhcs_omero.omero import session_store
+from openhcs_omero.omero.server import PROBE_TIMEOUT, Server
+
+NOT_CHECKED = {"IceSSL.VerifyPeer": "0"}
+_warned = threading.Event()
+
+
+class WrongIdentity(ConnectError):
+    """The server has not the certificate that it must have."""
+
+
+def ssl_properties(server: Server) -> dict[str, str]:
+    """Ice's properties for a connection to `server`, which checks its certificate where there is something to check by.
+
+    Raises
+    ------
+    ConfigError
+        If the file that `omero: ca` names can't be read, or the connection would not be encrypted.
+    """
+    stored = stored_certificate(server)
+    if server.ca is None and not stored.exists():
+        return NOT_CHECKED
+    if server.host.startswith(("ws://", "tcp://")):
+        raise ConfigError(f"{server.host} is not encrypted, so its certificate can't be checked: use wss://")
+    if server.ca is None:
+        return _checked_by(stored, name=False)
+    try:
+        own = ssl.PEM_cert_to_DER_cert(_only_certificate(Path(server.ca).read_text())) == _presented(server)
+    except OSError as error:
+        raise ConfigError(f"omero: ca or OMERO_CA names {server.ca}, which can't be read ({error.strerror})") from None
+    except ValueError:
+        own = False  # several certificates: authorities
+    return _checked_by(Path(server.ca), name=not own)
+
+
+def _checked_by(file: Path, name: bool) -> dict[str, str]:
+    """Check by the certificates in a file; `name` says whether the certificate must be for the name of the host too."""
+    return {"IceSSL.VerifyPeer": "2", "IceSSL.CAs": str(file.resolve()), "IceSSL.CheckCertName": str(int(name)),
+            "IceSSL.VerifyDepthMax": "6"}
+
+
+def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
+    """Why a server that answers is not the right one; None where it is, or nothing is checked."""
+    if properties["IceSSL.VerifyPeer"] == "0" or ping(server, properties):
+        return None
+    der = _presented(server)
+    if der is None or not ping(server, NOT_CHECKED):
+        return None  # it is not OMERO, or gone
+    end = "no password was sent"
+    if server.ca is None:
+        return WrongIdentity(
+            f"the certificate of {server.address} is not the one that was trusted, its SHA-256 fingerprint is now "
+            f"{fingerprint(der)}; {end}. Ask the server's administrator: if the change is right, delete "
+            f"{stored_certificate(server)} and run `openhcs-omero trust {server.host_and_port}`")
+    if ping(server, {**properties, "IceSSL.CheckCertName": "0"}):
+        return WrongIdentity(
+            f"the certificate of {server.address} is for another host name; {end}. Correct omero: host")
+    return WrongIdentity(f"the certificate of {server.address} (SHA-256 fingerprint {fingerprint(der)}) is neither in "
+                         f"{server.ca} nor signed by an authority there; {end}")
+
+
+def ping(server: Server, properties: dict[str, str]) -> bool:
+    """Whether an OMERO router answers there, in a communicator of its own, which gives up early."""
+    options = Ice.InitializationData()
+    options.properties = Ice.createProperties()
+    timeout = int(PROBE_TIMEOUT * 1000)
+    for key, value in {"Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "Ice.RetryIntervals": "-1",
+                       "Ice.Override.ConnectTimeout": str(timeout), **properties}.items():
+        options.properties.setProperty(key, value)
+    try:
+        communicator = Ice.initialize(options)
+    except Ice.PluginInitializationException:
+        raise ConfigError(f"omero: ca or OMERO_CA names {server.ca}, which has no certificate in PEM form") from None
+    try:
+        router = communicator.stringToProxy(f"OMERO.Glacier2/router:{server.endpoint}")
+        router.ice_invocationTimeout(timeout).ice_ping()
+    except Ice.Exception:
+        return False
+    finally:
+        communicator.destroy()
+    return True
+
+
+def warn_unchecked(server: Server, properties: dict[str, str]) -> None:
+    """Say, once per process, that nobody has checked who the server is."""
+    if properties["IceSSL.VerifyPeer"] == "0" and not _warned.is_set():
+        _warned.set()
+        print(f"warning: the identity of the OMERO server at {server.address} is not checked: run `openhcs-omero trust "
+              f"{server.host_and_port}`, or name its certificate or authority in omero: ca or OMERO_CA",
+              file=sys.stderr, flush=True)
+
+
+def trust(server: Server) -> tuple[str, bool]:
+    """Store the certificate that a server presents, as the one that it must have from now on.
+
+    Returns
+    -------
+    fingerprint : str
+        SHA-256 of the certificate.
+    new : bool
+        False where it was stored already.
+
+    Raises
+    ------
+    ConnectError
+        If nothing with a certificate answers there, another certificate is stored (WrongIdentity), or an authority
+        signed the certificate, which is to be named instead.
+    """
+    der = _presented(server)
+    if der is None:
+        raise ConnectError(f"nothing with a certificate answers at {server.address}: is it an OMERO server?")
+    file = stored_certificate(server)
+    if file.exists():
+        if ssl.PEM_cert_to_DER_cert(file.read_text()) != der:
+            refused = refusal(server, _checked_by(file, name=False))
+            raise refused or ConnectError(f"{server.address} does not answer")
+        return fingerprint(der), False
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as candidate:
+        candidate.write(ssl.DER_cert_to_PEM_cert(der))
+        candidate.flush()
+        if not ping(server, _checked_by(Path(candidate.name), name=False)):
+            raise ConnectError(
+                f"an authority signed the certificate of {server.address}, or what answers there is not OMERO: name "
+                f"the authority's file in omero: ca or OMERO_CA; those that this machine trusts are in "
+                f"{ssl.get_default_verify_paths().cafile or '/etc/ssl/certs/ca-certificates.crt'}")
+    session_store.write_secret(file, ssl.DER_cert_to_PEM_cert(der))
+    return fingerprint(der), True
+
+
+def stored_certificate(server: Server) -> Path:
+    """The file in the session store for the certificate of `server`; "._" hides it from the omero command line."""
+    return session_store.folder_of(server) / f"._CERTIFICATE_{server.port}.pem"
+
+
+def fingerprint(der: bytes) -> str:
+    """The SHA-256 of a certificate, as `openssl x509 -fingerprint -sha256` prints it."""
+    return hashlib.sha256(der).digest().hex(":").upper()
+
+
+def _only_certificate(pem: str) -> str:
+    """The certificate in a file that has one; ValueError where it has several, or none."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    if pem.count(begin) != 1:
+        raise ValueError
+    return begin + pem.partition(begin)[2].partition(end)[0] + end
+
+
+def _presented(server: Server) -> bytes | None:
+    """The certificate that is presented at the address, unchecked; None where there is none in time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")  # old servers' too: nothing is said over this connection
+    host, port = server.socket_address
+    try:
+        with socket.create_connection((host, port), PROBE_TIMEOUT) as plain, \
+                context.wrap_socket(plain, server_hostname=host) as secure:
+            return secure.getpeercert(binary_form=True)
+    except OSError:
+        return None

@@ -1,0 +1,95 @@
+"""A relay between a client and an OMERO server, with a certificate of its own, and certificates for it."""
+
+import contextlib
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+DAY = datetime.timedelta(days=1)
+
+
+class Certificate:
+    """A certificate with its key: self-signed, or signed by an `authority`; for names and addresses of a host."""
+
+    def __init__(self, folder: Path, name: str, hosts=(), authority=None) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        issuer = authority or self
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(issuer.subject, self.subject, self.key.public_key(),
+                                          x509.random_serial_number(), now - DAY, now + DAY)
+        builder = builder.add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        if hosts:
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), False)
+        self.certificate = builder.sign(issuer.key, hashes.SHA256())
+        self.file, self.with_key = folder / f"{name}.pem", folder / f"{name}-with-key.pem"
+        pem = self.certificate.public_bytes(serialization.Encoding.PEM)
+        self.file.write_bytes(pem)
+        self.with_key.write_bytes(pem + self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def _general(host):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+class Relay:
+    """Passes on what clients and the server at `port` say, over TLS on both sides, and keeps what clients say.
+
+    Attributes
+    ----------
+    certificate
+        What it presents; may be changed.
+    heard
+        What clients said.
+    """
+
+    def __init__(self, port: int, certificate: Certificate) -> None:
+        self.certificate, self.heard = certificate, bytearray()
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        self._listener.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own.load_cert_chain(self.certificate.with_key)
+        anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+        with contextlib.suppress(OSError):
+            inside = own.wrap_socket(client, server_side=True)
+            outside = anyone.wrap_socket(socket.create_connection(("127.0.0.1", self._target)))
+            threading.Thread(target=self._pass_on, args=(outside, inside, bytearray()), daemon=True).start()
+            self._pass_on(inside, outside, self.heard)
+
+    def _pass_on(self, source, sink, heard):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                heard += data
+                sink.sendall(data)
+        for end in (source, sink):  # wakes the thread of the other direction, too
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
