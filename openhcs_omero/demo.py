@@ -20,7 +20,7 @@ from pathlib import Path
 
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
-from openhcs_omero.runtime.embedded import start_embedded
+from openhcs_omero.runtime.embedded import certificate_of, start_embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064
@@ -66,7 +66,8 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
         _say(f"an embedded OMERO server runs on port {server.port}, its data are in {server.data}")
         (home / "sessions").mkdir(mode=0o700, exist_ok=True)
         yield {**os.environ, "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": "root",
-               "OMERO_PASSWORD": str(server.password), "OMERO_SESSIONDIR": str((home / "sessions").resolve())}
+               "OMERO_PASSWORD": str(server.password), "OMERO_SESSIONDIR": str((home / "sessions").resolve()),
+               "OMERO_CA": certificate_of(home / "server") or ""}
 
 
 def _free_port() -> int:

@@ -36,6 +36,12 @@ def start_embedded(data: Path, port: int = 0, password_file: Path | None = None,
         raise OpenHCSError(str(error)) from None
 
 
+def certificate_of(data: Path) -> str | None:
+    """The file with the certificate of the embedded server whose data are in a folder."""
+    file = data / "server.pem"
+    return str(file.resolve()) if file.exists() else None
+
+
 def become_embedded(data: Path, host: str, port: int, password_file: Path | None) -> None:
     """Turn this process into an embedded server; it does not return.
 

@@ -15,7 +15,7 @@ from openhcs_omero.omero.connection import connect, disconnect
 from openhcs_omero.omero.identity import WrongIdentity
 from openhcs_omero.omero.probe import is_up, opens_sessions, within
 from openhcs_omero.omero.server import Server, ServerDown
-from openhcs_omero.runtime.embedded import start_embedded
+from openhcs_omero.runtime.embedded import certificate_of, start_embedded
 
 if TYPE_CHECKING:
     from omero_embedded.process import EmbeddedServer
@@ -146,7 +146,7 @@ class OMEROInstanceManager:
         """
         data = Path(data).expanduser()
         self._embedded = server = start_embedded(data, port, detached=True)
-        self.server = replace(self.server, host=server.host, port=server.port, user="root")
+        self.server = replace(self.server, host=server.host, port=server.port, user="root", ca=certificate_of(data))
         given = server.password or ""  # else it was given when the folder was made, and OMERO_PASSWORD is it
         self._conn = within(START_PATIENCE, lambda: connect(self.server, given=given), self.server.address)
 

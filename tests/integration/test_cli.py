@@ -10,9 +10,12 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import omero
 import pytest
+from omero.clients import Glacier2
 from plate_folders import images_of, write_phenix
 
+from openhcs_omero import __version__
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
@@ -63,7 +66,7 @@ class Shell:
 
 @pytest.fixture
 def shell(conn, omero_server, tmp_path):
-    return Shell(
+    shell = Shell(
         {
             "OMERO_HOST": omero_server.host,
             "OMERO_PORT": str(omero_server.port),
@@ -72,6 +75,8 @@ def shell(conn, omero_server, tmp_path):
             "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
         }
     )
+    assert shell("trust", f"{omero_server.host}:{omero_server.port}")[0] == 0
+    return shell
 
 
 @pytest.fixture
@@ -286,7 +291,8 @@ def test_serve(tmp_path, number):
         assert select.select([server.stdout], [], [], 60)[0]
         ready = server.stdout.readline()
         assert "ready" in ready and str(port) in ready
-        client = Shell({"OMERO_PASSWORD": "secret", "OMERO_SESSIONDIR": str(tmp_path / "sessions")})
+        client = Shell({"OMERO_PASSWORD": "secret", "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+                        "OMERO_CA": str(tmp_path / "data" / "server.pem")})
         where = ("--host", "127.0.0.1", "--port", port, "--user", "root")
         assert "no plate 1" in client.refusal("info", "1", *where)
         status, out, err = Shell()("serve", *options)
@@ -296,3 +302,51 @@ def test_serve(tmp_path, number):
         assert (server.returncode, out, err) == (0, "", "")
     finally:
         server.kill()
+
+
+# ---- login, logout, trust, --version
+
+
+def test_login_and_logout(shell, conn, omero_server, tmp_path):
+    where = f"{conn.getUser().getName()}@{omero_server.host}:{omero_server.port}"
+    nobody = {"OMERO_PASSWORD": "", "OMERO_USER": "", "OMERO_HOST": "", "OMERO_PORT": ""}
+    (said,) = shell.lines("login", where)
+    assert said.startswith(f"logged in to {omero_server.host}:{omero_server.port} as ") and where in said
+    files = [path for path in (tmp_path / "sessions").rglob("*-*-*") if path.is_file()]
+    assert len(files) == 1 and files[0].stat().st_mode & 0o077 == 0
+    here = {**nobody, "OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port)}
+    assert "no plate" in shell.refusal("info", "987654321", **here)  # the session is joined, also without a user's name
+    assert "wrong user name or password" in shell.refusal("login", where, OMERO_PASSWORD="wrong")
+    assert "write user@host" in shell.refusal("login", "a@b:c", **nobody)
+    (said,) = shell.lines("logout", where)
+    assert said == f"logged out of {omero_server.host}:{omero_server.port}: {conn.getUser().getName()}"
+    assert not files[0].exists()
+    client = omero.client(omero_server.host, omero_server.port)
+    with pytest.raises(Glacier2.PermissionDeniedException):  # it has ended, and not only been forgotten
+        client.joinSession(files[0].name)
+    client.__del__()
+    assert "there is no stored session of" in shell.refusal("logout", where)
+    assert "run `openhcs-omero login <user>@" in shell.refusal("info", "1", **here)
+
+
+def test_trust(shell, omero_server, tmp_path):
+    where = f"{omero_server.host}:{omero_server.port}"
+    fingerprint, again = shell.lines("trust", where)  # once more: the fixture did it before
+    assert fingerprint.startswith(f"SHA-256 fingerprint of the certificate of {where}: ") and "before" in again
+    other = {"OMERO_SESSIONDIR": str(tmp_path / "another")}
+    assert "warning: the identity of" in shell("info", "1", **other)[2]
+    assert "can't be read" in shell.refusal("info", "1", OMERO_CA="nothing.pem")
+
+
+def test_a_home_that_cannot_be_written(shell, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in ({"OMERO_SESSIONDIR": str(tmp_path / "file" / "sessions")},
+                   {"OMERO_SESSIONDIR": "", "OMERO_USERDIR": "", "HOME": "/proc/nowhere"}):
+        status, out, err = shell("ls", "1", **folder)
+        assert status == 1 and out == "" and "Traceback" not in err
+        (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert "can be stored in" in sentence and "OMERO_SESSIONDIR" in sentence
+
+
+def test_the_version(shell):
+    assert shell.lines("--version") == [f"openhcs-omero {__version__}"]

@@ -114,7 +114,7 @@ def test_the_certificate_of_the_first_use_is_kept(through, relay, tmp_path, capf
 
 
 def test_trust_needs_a_server():
-    with pytest.raises(ConnectError, match="nothing with a certificate answers at 127.0.0.1:1"):
+    with pytest.raises(ConnectError, match=r"nothing with a certificate answers at 127.0.0.1:1"):
         identity.trust(Server("127.0.0.1", 1))
 
 
@@ -124,7 +124,7 @@ def test_a_file_without_a_certificate(through, tmp_path, content, sentence):
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(ConfigError, match=f"OMERO_CA names .*ca.pem, which .*{sentence}"):
+    with pytest.raises(ConfigError, match=rf"OMERO_CA names .*ca.pem, which .*{sentence}"):
         connect(replace(through, ca=str(file)))
 
 

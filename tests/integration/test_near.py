@@ -419,6 +419,7 @@ def test_info_says_which_way_images_go(conn, omero_server, data, tmp_path):
     own.write_bytes(b"cut short")
     shell = Shell({"OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port), "OMERO_PASSWORD": "pw",
                    "OMERO_USER": conn.getUser().getName(), "OMERO_SESSIONDIR": str(tmp_path / "sessions")})
+    assert shell("trust", f"{omero_server.host}:{omero_server.port}")[0] == 0
     assert "read            4 images over the network" in shell.lines("info", plate)
     assert [line for line in shell.lines("info", plate, "--data-dir", tmp_path) if line.startswith("read ")] == [
         f"read            3 images from {tmp_path / 'ManagedRepository'}",

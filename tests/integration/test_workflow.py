@@ -161,13 +161,17 @@ import pathlib
 
 def spy(image, filemanager, metadata, backend="disk"):
     secret = "dr0w-terc3s"[::-1]
-    seen = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            seen.append(path.read_text())
-        except OSError:
-            pass
-    return image, {"in_environment": secret in str(os.environ), "in_argv": sum(secret in line for line in seen)}
+    seen = {"cmdline": [], "environ": []}
+    for name in seen:
+        for path in pathlib.Path("/proc").glob(f"[0-9]*/{name}"):
+            try:
+                seen[name].append(path.read_bytes().decode(errors="replace"))
+            except OSError:
+                pass
+    read_parents = any("OMERO_SESSIONDIR" in text for text in seen["environ"])
+    return image, {"in_environment": secret in str(os.environ), "read_parents": read_parents,
+                   "in_argv": sum(secret in line for line in seen["cmdline"]),
+                   "in_any_environment": sum(secret in text for text in seen["environ"])}
 """)
     conn.c.sf.getAdminService().changePasswordWithOldPassword(*map(rstring, ("pw", "s3cret-w0rd")))
     workflow.environment["OMERO_PASSWORD"] = "s3cret-w0rd"
@@ -175,6 +179,7 @@ def spy(image, filemanager, metadata, backend="disk"):
     run = workflow.succeed()
     row = read_rows(workflow.results(plate) / "features.csv")[0]
     assert row["in_argv"] == "0" and row["in_environment"] == "False"
+    assert row["in_any_environment"] == "0" and row["read_parents"] == "True"
     assert "s3cret-w0rd" not in run.output
     found = subprocess.run(["grep", "-rl", "s3cret-w0rd", str(workflow.folder)], capture_output=True, text=True)
     assert found.stdout == "" and found.returncode == 1
