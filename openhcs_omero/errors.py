@@ -1,5 +1,7 @@
 """What is said to people: every error here is one sentence that names what was wrong, where, and what to do."""
 
+from typing import Any
+
 
 class OpenHCSError(Exception):
     """Something that the user, the configuration or the server can mend; shown without a traceback."""
@@ -40,3 +42,9 @@ def is_lost(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def brief(value: Any, length: int = 200) -> str:
+    """`repr` of a value for a sentence, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[:length]}..."

@@ -2,19 +2,23 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.errors import ConfigError
+from openhcs_omero.errors import ConfigError, brief
 from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
+
+
+LOOKED_AT = 50  # errors of a configuration, the first of which is told
 
 
 @dataclass(frozen=True)
@@ -198,10 +202,9 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         One sentence about the first thing that is wrong: where it is, what it is and what is expected.
     """
     import yaml
-    from jsonschema import Draft202012Validator
 
-    validator = Draft202012Validator(yaml.safe_load(schema.read_text()))
-    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    errors = list(itertools.islice(_validator(yaml.safe_load(schema.read_text())).iter_errors(config), LOOKED_AT))
+    errors.sort(key=lambda error: [str(part) for part in error.absolute_path])
     if errors:
         raise ConfigError(_sentence(errors[0]))
     try:
@@ -210,6 +213,24 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         raise ConfigError(f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
                           ) from None
     check_keys(config)
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    """A JSON schema's validator for which a pattern means the whole text, and uniqueness costs linear time."""
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
+        if isinstance(value, str) and not re.fullmatch(pattern.removesuffix("$"), value):  # "$" lets a newline pass
+            yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+    def unique(_validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterator[Any]:
+        if wanted and isinstance(items, list):  # items of other types than these are refused for their type
+            plain = [(isinstance(item, bool), item) for item in items if isinstance(item, str | int | float)]
+            if len(set(plain)) < len(plain):
+                yield ValidationError("the items are not unique")
+
+    return extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})(schema)
 
 
 def check_keys(value: Any) -> None:
@@ -228,9 +249,9 @@ def _sentence(error: Any) -> str:
     if error.validator == "additionalProperties":
         known = sorted(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in known)
-        meant = difflib.get_close_matches(str(unknown), known, n=1)
+        meant = difflib.get_close_matches(str(unknown)[:100], known, n=1)
         advice = f"did you mean {meant[0]!r}?" if meant else f"known are {', '.join(known)}"
-        return f"the configuration has an unknown key {unknown!r}{f' in {where}' if where else ''}: {advice}"
+        return f"the configuration has an unknown key {brief(unknown)}{f' in {where}' if where else ''}: {advice}"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"the configuration lacks {missing!r}{f' in {where}' if where else ''}; config/README.md explains it"
@@ -239,13 +260,15 @@ def _sentence(error: Any) -> str:
         "pattern": lambda v: "must be written " + ("module:function" if ":" in v else "in letters, digits, - and _"),
         "minItems": lambda v: "must not be empty",
         "minLength": lambda v: "must not be empty",
+        "maxItems": lambda v: f"must have at most {v} entries",
+        "maxLength": lambda v: f"must have at most {v} characters",
         "uniqueItems": lambda v: "must not name anything twice",
         "minimum": lambda v: f"must be at least {v}",
         "maximum": lambda v: f"must be at most {v}",
         "enum": lambda v: f"must be {' or '.join(v)}",
         "oneOf": lambda v: "must be all, or a list of wells and ranges like [A01, B01-B12]",
     }[error.validator](error.validator_value)
-    return f"the configuration's {where or 'content'} is {error.instance!r}, but it {expected}"
+    return f"the configuration's {where or 'content'} is {brief(error.instance)}, but it {expected}"
 
 
 _KINDS = {"array": "a list like [1, 2]", "object": "a mapping of keys to values", "string": "text",

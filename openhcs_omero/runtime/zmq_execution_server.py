@@ -6,6 +6,7 @@ looked up among allowed modules and values are passed on as params: nothing is u
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import os
@@ -23,15 +24,27 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
-from openhcs_omero.errors import ConfigError, OpenHCSError, StepError
-from openhcs_omero.runtime.zmq_messages import END_STATES, MAX_REQUEST, decode, encode, is_loopback, read_key
+from openhcs_omero.errors import ConfigError, OpenHCSError, StepError, brief
+from openhcs_omero.runtime.zmq_messages import (
+    END_STATES,
+    MAX_REQUEST,
+    check_size,
+    decode,
+    encode,
+    is_loopback,
+    read_key,
+)
 from openhcs_omero.version import __version__
 
 BOX = "openhcs_omero.processing"
 CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # of the configuration; the rest is the server's
 EVENTS_AT_ONCE = 500
 KEPT = 100  # runs that are remembered
+MAX_WAITING = 100  # runs that are checked or queued
+MAX_WAITING_OF_CLIENT = 25
+MAX_UNREAD = 10  # messages that are kept for a client that reads none, and from one
 POLL = 500  # ms
+CHECKED = "inproc://checked"
 
 
 @dataclass
@@ -41,6 +54,7 @@ class Run:
     run_id: str
     plate_id: int
     orchestrator: PipelineOrchestrator
+    client: bytes = b""
     state: str = "queued"
     events: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
@@ -53,8 +67,19 @@ class Run:
                 "error": self.error}
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A pipeline that is to be checked, and whom to tell."""
+
+    peer: bytes  # the connection
+    client: bytes  # who is behind it, where keys say so
+    message: dict[str, Any]
+
+
 class ZMQExecutionServer:
     """Takes requests at a socket and runs them, one after the other, in the working directory.
+
+    One thread answers messages; a second one checks the pipelines that are to be run, and a third one runs them.
 
     Parameters
     ----------
@@ -82,6 +107,8 @@ class ZMQExecutionServer:
         self.allowed = (BOX, *allowed)
         self._config = dict(config or {})
         self._runs: dict[str, Run] = {}
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._checking: list[_Request] = []
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -97,6 +124,8 @@ class ZMQExecutionServer:
             raise ConfigError(f"the server needs keys to listen on {host}, off this machine: `openhcs-omero zmq-keys`")
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        socket.setsockopt(zmq.SNDHWM, MAX_UNREAD)
+        socket.setsockopt(zmq.RCVHWM, MAX_UNREAD)
         socket.setsockopt(zmq.LINGER, 0)
         if keys is not None:
             public, secret = read_key(keys / "server.key_secret")
@@ -118,15 +147,28 @@ class ZMQExecutionServer:
         """Serve until `stop` is called; then what runs is cancelled, and goes on when it is asked for again."""
         worker = threading.Thread(target=self._work, name="runs", daemon=True)
         worker.start()
+        checked = self._context.socket(zmq.PULL)
+        checked.bind(CHECKED)
+        checker = threading.Thread(target=self._check_requests, name="checks", daemon=True)
+        checker.start()
+        poller = zmq.Poller()
+        for socket in (self._socket, checked):
+            poller.register(socket, zmq.POLLIN)
         try:
             while not self._stop.is_set():
-                if self._socket.poll(POLL):
-                    self._answer(self._socket.recv_multipart())
+                ready = dict(poller.poll(POLL))
+                if checked in ready:
+                    self._send(*checked.recv_multipart())
+                if self._socket in ready:
+                    self._answer(self._socket.recv_multipart(copy=False))
         finally:
+            self._requests.put(None)
             self._queue.put(None)
-            for run in self._runs.values():
+            for run in list(self._runs.values()):
                 self._cancel(run)
             worker.join()
+            checker.join()
+            checked.close(0)
             self._socket.close(0)
             if self._authenticator is not None:
                 self._authenticator.stop()
@@ -137,53 +179,88 @@ class ZMQExecutionServer:
 
     # ---- messages
 
-    def _answer(self, frames: list[bytes]) -> None:
+    def _answer(self, frames: list[zmq.Frame]) -> None:
         """Answer a message, whatever it is."""
-        number = None
+        peer, number = frames[0].bytes, None
         try:
             if len(frames) != 2:
                 raise OpenHCSError("a message has one frame")
-            message = decode(frames[1])
+            message = decode(frames[1].bytes)
             number = message.get("id")
+            check_size(message)
+            if message.get("do") == "execute":
+                self._accept(_Request(peer, _client(frames[1]) or peer, message))
+                return
             answer = self._do(message)
-        except OpenHCSError as error:
-            answer = {"error": str(error)}
         except Exception as error:
-            answer = {"error": f"the message was not understood ({type(error).__name__}: {error})"}
+            answer = {"error": _sentence(error)}
+        self._send(peer, encode({"id": number, **answer}))
+
+    def _send(self, peer: bytes, answer: bytes) -> None:
         with contextlib.suppress(zmq.ZMQError):  # nobody there any more
-            self._socket.send_multipart([frames[0], encode({"id": number, **answer})], zmq.DONTWAIT)
+            self._socket.send_multipart([peer, answer], zmq.DONTWAIT)
 
     def _do(self, message: dict[str, Any]) -> dict[str, Any]:
         known: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "execute": self._execute, "events": self._events, "result": self._result, "cancel": self._cancelled,
-            "status": self._status, "ping": lambda _: {"pong": __version__}}
+            "events": self._events, "result": self._result, "cancel": self._cancelled, "status": self._status,
+            "ping": lambda _: {"pong": __version__}}
         if message.get("do") not in known:
-            raise OpenHCSError(f"the message asks to do {message.get('do')!r}; known are {', '.join(known)}")
+            raise OpenHCSError(f"the message asks to do {brief(message.get('do'))}; known are execute, "
+                               f"{', '.join(known)}")
         return known[message["do"]](message)
+
+    def _accept(self, request: _Request) -> None:
+        """Have a pipeline checked, where there is room for it; its client gets the answer then."""
+        waiting = [request.client for request in list(self._checking)]
+        waiting += [run.client for run in list(self._runs.values()) if run.state == "queued"]
+        if len(waiting) >= MAX_WAITING:
+            raise OpenHCSError(f"{len(waiting)} runs wait here already, and the server queues no more: try again when "
+                               "some of them have ended")
+        if waiting.count(request.client) >= MAX_WAITING_OF_CLIENT:
+            raise OpenHCSError(f"{MAX_WAITING_OF_CLIENT} runs of this client wait here already: try again when some of "
+                               "them have ended")
+        self._checking.append(request)
+        self._requests.put(request)
+
+    def _check_requests(self) -> None:
+        """Check what is to be run, one after the other, and queue it; the thread of the messages sends the answers."""
+        answers = self._context.socket(zmq.PUSH)
+        answers.setsockopt(zmq.LINGER, 0)
+        answers.connect(CHECKED)
+        with answers:
+            while (request := self._requests.get()) is not None and not self._stop.is_set():
+                try:
+                    answer = self._execute(request)
+                except Exception as error:
+                    answer = {"error": _sentence(error)}
+                self._checking.remove(request)
+                answers.send_multipart([request.peer, encode({"id": request.message.get("id"), **answer})])
 
     def _run(self, message: dict[str, Any]) -> Run:
         run = self._runs.get(str(message.get("run")))
         if run is None:
-            raise OpenHCSError(f"there is no run {message.get('run')!r} here (a server that is started anew knows "
-                               "none): execute the pipeline again, which does what is left to do")
+            raise OpenHCSError(f"there is no run {brief(message.get('run'))} here (a server that was restarted "
+                               "knows none): execute the pipeline again, which does what is left to do")
         return run
 
-    def _execute(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _execute(self, request: _Request) -> dict[str, Any]:
+        message = request.message
         run_id, plate_id, steps, given = (message.get(key) for key in ("run", "plate_id", "steps", "config"))
         if not isinstance(run_id, str) or not run_id.isalnum() or len(run_id) > 64:
-            raise OpenHCSError(f"run is {run_id!r}, but it must be text of letters and digits")
+            raise OpenHCSError(f"run is {brief(run_id)}, but it must be text of letters and digits")
         if run_id in self._runs:  # the request was sent twice
             return self._runs[run_id].describe()
         if not isinstance(plate_id, int) or isinstance(plate_id, bool):
-            raise OpenHCSError(f"plate_id is {plate_id!r}, but it must be OMERO's id of a plate")
+            raise OpenHCSError(f"plate_id is {brief(plate_id)}, but it must be OMERO's id of a plate")
         if not isinstance(steps, list) or not isinstance(given, dict):
             raise OpenHCSError("steps must be a list, and config a mapping of keys to values")
         for key in given:
             if key not in CLIENT_KEYS:
-                raise ConfigError(f"global_config has {key!r}, which is not for clients to say: theirs are "
+                raise ConfigError(f"global_config has {brief(key)}, which is not for clients to say: theirs are "
                                   f"{', '.join(CLIENT_KEYS)}")
         allowed = [self._allowed(step) for step in steps]
-        run = Run(run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}))
+        run = Run(run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}),
+                  request.client)
         run.orchestrator.progress = lambda event: self._note(run, event)
         self._runs[run_id] = run
         for old in [run for run in self._runs.values() if run.state in END_STATES][: max(0, len(self._runs) - KEPT)]:
@@ -195,10 +272,10 @@ class ZMQExecutionServer:
         """The step, if it names a function of an allowed module."""
         call = step.get("call") if isinstance(step, dict) else None
         if not isinstance(call, str):
-            raise StepError(f"a step is {step!r}, but it must be a mapping with call: module:function")
+            raise StepError(f"a step is {brief(step)}, but it must be a mapping with call: module:function")
         module = call.partition(":")[0]
         if not any(module == name or module.startswith(f"{name}.") for name in self.allowed):
-            raise StepError(f"the step {call} is not allowed here: the server allows functions of "
+            raise StepError(f"the step {call[:100]} is not allowed here: the server allows functions of "
                             f"{', '.join(self.allowed)}; its operator allows more by --allow")
         return step
 
@@ -221,7 +298,7 @@ class ZMQExecutionServer:
         if message.get("run") is not None:
             return self._run(message).describe()
         return {"version": __version__, "allowed": list(self.allowed),
-                "runs": [run.describe() for run in self._runs.values()]}
+                "runs": [run.describe() for run in list(self._runs.values())]}
 
     # ---- runs
 
@@ -250,8 +327,25 @@ class ZMQExecutionServer:
                 run.failed = [[plate, well, reason] for (plate, well), reason in error.wells.items()]
                 run.state = "cancelled" if run.orchestrator.cancelled else "failed"
             except Exception as error:  # whatever one run meets, the next one is run
-                run.error = str(error) if isinstance(error, OpenHCSError) else f"{type(error).__name__}: {error}"
-                run.state = "failed"
+                run.error, run.state = _sentence(error, "the run failed"), "failed"
+
+
+def _client(frame: zmq.Frame) -> bytes:
+    """The key of who sent a message; nothing where the server has no keys."""
+    try:
+        return str(frame.get("User-Id")).encode()
+    except zmq.ZMQError:
+        return b""
+
+
+def _sentence(error: Exception, what: str = "the message was not understood") -> str:
+    """What went wrong, for a client."""
+    if isinstance(error, OpenHCSError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (f"the disk of the server is full ({error.filename or Path.cwd()}): make room there, and execute the "
+                "pipeline again")
+    return f"{what} ({type(error).__name__}: {str(error)[:200]})"
 
 
 def _importable(module: str) -> bool:

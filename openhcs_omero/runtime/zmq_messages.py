@@ -26,6 +26,8 @@ from openhcs_omero.errors import ConnectError, OpenHCSError
 PORT = 7777
 KEYS = Path("~/.openhcs-omero-keys")
 MAX_REQUEST = 2**20  # bytes
+MAX_VALUES = 10_000  # numbers, texts, lists and so on in a request
+MAX_DEPTH = 50  # of lists in lists
 END_STATES = ("done", "failed", "cancelled")
 
 
@@ -42,6 +44,21 @@ def decode(data: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise OpenHCSError("the message is not a JSON object")
     return message
+
+
+def check_size(message: dict[str, Any]) -> None:
+    """Refuse a request that is too large to be checked quickly, by an OpenHCSError."""
+    count, level = 0, [message]
+    for _ in range(MAX_DEPTH):
+        level = [part for value in level if isinstance(value, dict | list)
+                 for part in (value.values() if isinstance(value, dict) else value)]
+        count += len(level)
+        if count > MAX_VALUES:
+            raise OpenHCSError(f"the request has more than {MAX_VALUES} values: give large params to a step by a file "
+                               "that it reads")
+        if not level:
+            return
+    raise OpenHCSError(f"the request has lists or mappings nested more than {MAX_DEPTH} deep")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
 """The execution server and its client: runs beside OMERO, over a socket that is listened to, and what goes wrong."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 import zmq
 from hypothesis import given
@@ -22,6 +24,7 @@ from openhcs_omero.cli import app
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError
 from openhcs_omero.core.orchestrator.progress import ProgressBar
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
+from openhcs_omero.runtime import zmq_execution_server
 from openhcs_omero.runtime.zmq_execution_client import ZMQExecutionClient
 from openhcs_omero.runtime.zmq_execution_server import ZMQExecutionServer
 from openhcs_omero.runtime.zmq_messages import MAX_REQUEST, make_keys
@@ -311,6 +314,111 @@ def test_off_this_machine_there_must_be_keys(tmp_path, monkeypatch):
     for name, sentence in (("client", "has keys already"), ("../x", "must be of letters")):
         with pytest.raises(OpenHCSError, match=sentence):
             make_keys(tmp_path / "keys", name)
+
+
+def execute(**given):
+    """A request to run the steps in the box, as it is sent."""
+    request = {"id": 1, "do": "execute", "run": "a", "plate_id": 7, "config": {},
+               "steps": [{"call": "openhcs_omero.processing.spots:count_spots"}], **given}
+    return json.dumps(request).encode()
+
+
+STEP = {"call": "openhcs_omero.processing.spots:count_spots"}
+LARGE = [
+    ({"steps": [{**STEP, "channels": [{"a": n} for n in range(4000)]}]},
+     "channels is .* must have at most 1000 entries"),
+    ({"steps": [{**STEP, "channels": [{"a": n} for n in range(900)]}]}, r"channels\[0\] is .* must be a whole number"),
+    ({"steps": [{**STEP, "params": {"x": list(range(100_000))}}]}, "has more than 10000 values"),
+    ({"steps": [STEP] * 101}, "steps is .* must have at most 100 entries"),
+    ({"config": {"wells": ["A01"] * 9000 + [1]}}, "wells is"),
+    ({"config": {"output": "x" * 10**6}}, "output is .* must have at most 100 characters"),
+    ({"config": {"output": "ok\n"}}, r"output is 'ok\\n', but it must be written in letters"),
+    ({"config": {"x" * 10**6: 1}}, "which is not for clients to say"),
+    ({"run": "x" * 10**6}, "run is"),
+    ({"steps": [{"call": "x" * 10**6}]}, "is not allowed here"),
+    ({"steps": [{**STEP, "params": json.loads("[" * 60 + "]" * 60)}]}, "nested more than 50 deep"),
+]
+
+
+def test_requests_of_any_size_are_refused_by_a_short_sentence(serving):
+    client = raw(serving())
+    for request, sentence in LARGE:
+        client.send(execute(**request))
+        assert client.poll(60_000), sentence
+        said = json.loads(client.recv())["error"]
+        assert re.search(sentence, said) and len(said) < 1000, said
+    client.close()
+
+
+def test_others_are_answered_while_a_pipeline_is_checked(serving, monkeypatch):
+    """By a check that lasts until the others have been answered."""
+    checked = threading.Event()
+    made = zmq_execution_server.PipelineOrchestrator
+    monkeypatch.setattr(zmq_execution_server, "PipelineOrchestrator",
+                        lambda *given: (checked.wait(60), made(*given))[1])
+    first, second = (raw(port) for port in [serving()] * 2)
+    first.send(execute(steps=[{**STEP, "channels": ["a"]}]))
+    for number in range(3):
+        second.send(json.dumps({"id": number, "do": "ping"}).encode())
+        assert second.poll(30_000) and json.loads(second.recv())["id"] == number
+    assert not first.poll(0)
+    checked.set()
+    assert first.poll(60_000) and "must be a whole number" in json.loads(first.recv())["error"]
+    first.close()
+    second.close()
+
+
+def test_a_full_queue_says_so(serving, monkeypatch):
+    monkeypatch.setattr(zmq_execution_server, "MAX_WAITING", 4)
+    monkeypatch.setattr(zmq_execution_server, "MAX_WAITING_OF_CLIENT", 3)
+    monkeypatch.setattr(zmq_execution_server.ZMQExecutionServer, "_work", lambda self: None)  # nothing is run
+    port = serving()
+    with ZMQExecutionClient("127.0.0.1", port) as greedy, ZMQExecutionClient("127.0.0.1", port) as other:
+        for _ in range(3):
+            greedy.submit(7, [STEP])
+        with pytest.raises(OpenHCSError, match="3 runs of this client wait here already: try again when"):
+            greedy.submit(7, [STEP])
+        run = other.submit(7, [STEP])
+        with pytest.raises(OpenHCSError, match="4 runs wait here already, and the server queues no more"):
+            other.submit(7, [STEP])
+        other.cancel(run)
+        other.submit(7, [STEP])
+        assert len(other.status()["runs"]) == 5
+
+
+def test_a_full_disk_is_named(serving, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/configs")
+
+    monkeypatch.setattr("openhcs_omero.core.orchestrator.process.write_if_changed", full)
+    with ZMQExecutionClient("127.0.0.1", serving()) as client, \
+            pytest.raises(OpenHCSError, match=r"the disk of the server is full \(results/configs\): make room"):
+        client.submit(7, [STEP])
+
+
+def test_a_thousand_silent_clients(serving):
+    """Half of them never say a word, the others ask without end for what they never read."""
+    port = serving()
+    before = psutil.Process().memory_info().rss
+    context = zmq.Context()
+    context.max_sockets = 1100
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(500)]
+    deaf = []
+    for _ in range(500):
+        client = context.socket(zmq.DEALER)
+        client.setsockopt(zmq.LINGER, 0)
+        client.setsockopt(zmq.RCVHWM, 1)
+        client.connect(f"tcp://127.0.0.1:{port}")
+        for _ in range(20):
+            client.send(b'{"do": "status"}', zmq.DONTWAIT)
+        deaf.append(client)
+    with ZMQExecutionClient("127.0.0.1", port) as client:
+        assert client.ping()
+        assert client.status()["runs"] == []
+    assert psutil.Process().memory_info().rss - before < 300 * 2**20
+    for client in [*silent, *deaf]:
+        client.close()
+    context.destroy(0)
 
 
 def test_a_port_that_is_taken():
