@@ -16,7 +16,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
     "config/README.md": "reference/configuration.md",
     "packages/omero-embedded/README.md": "reference/embedded.md",
 }

@@ -3,7 +3,7 @@
     export OMERO_HOST=omero.example.org OMERO_USER=me
     python examples/script.py 123
 
-The password comes from OMERO_PASSWORD, a session of `omero login`, or a prompt. The workflow keeps its files in
+The password comes from OMERO_PASSWORD, a session of `openhcs-omero login`, or a prompt. The workflow keeps its files in
 `results/` of the working directory, so running the script again computes nothing.
 """
 
