@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,6 +61,15 @@ def has_results(folder: Path, well: str) -> bool:
     """Whether a well of a plate has been processed, and did not fail."""
     record = read_record(folder / "processed" / f"{well}.json")
     return record is not None and failure_of(record) is None
+
+
+def lost_server(error: BaseException) -> str:
+    """The sentence for an OMERO server that went away; "" for other errors, and in runs over folders, without Ice."""
+    if "Ice" not in sys.modules:
+        return ""
+    from openhcs_omero.omero.lost import went_away
+
+    return went_away(error)
 
 
 def told(failures: Iterable[Failure]) -> str:

@@ -11,6 +11,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import cast
 
+from openhcs_omero.core.failures import lost_server
+
 
 class _Ended(BaseException):
     """The process was asked to end, by a signal."""
@@ -35,8 +37,10 @@ def logged(path: str) -> Iterator[None]:
             sys.exit(f"ended: {error} (traceback in {path})")
         except (Exception, SystemExit) as error:
             traceback.print_exc(file=log)
+            if lost := lost_server(error):
+                print(lost, file=log)  # the last line is the reason that is told
             what = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-            sys.exit(f"error: {what} (traceback in {path})")
+            sys.exit(f"error: {lost or what} (traceback in {path})")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a run tells at its end: what came out, where it is, and which wells failed."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,9 @@ def summary(plan: Plan) -> tuple[str, bool]:
              told(failures) or "No well failed."]
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
+    lost = [sentence for outcome in outcomes for sentence in _lost_servers(outcome)]
+    if lost:
+        lines.append(lost[0].replace(" went away;", f" went away during {_number(len(lost), 'well')};"))
     lines += [f"Plate {label} was not processed: {problem}" for label, problem in plan.problems.items()]
     return "\n".join(lines), bool(failures)
 
@@ -48,6 +51,14 @@ def _outcome(plan: Plan, label: str) -> _Outcome:
     there = {path.stem for path in (folder / "processed").glob("*.json")}
     missing = tuple(well for well in wells if well not in there)
     return _Outcome(label, folder, len(wells), missing, tuple(read_failures(folder)))
+
+
+def _lost_servers(outcome: _Outcome) -> Iterator[str]:
+    """The last lines of the logs of wells that are missing because OMERO went away."""
+    for well in outcome.missing:
+        log = outcome.folder / "logs" / f"process_well_{well}.log"
+        said = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+        yield from (line for line in said if line.startswith("OMERO") and " went away;" in line)
 
 
 def _number(count: int, what: str) -> str:

@@ -56,6 +56,7 @@ class SessionPool:
         self._watches: dict[Server, threading.Event] = {}
         self._inherited: list[_Open] = []  # a parent's; kept, for their end would end the parent's sessions
         self._parents_tags: dict[Server, str] = {}
+        self.last: Server | None = None  # that somebody wanted to connect to
         os.register_at_fork(after_in_child=self._forked)
 
     def connect(self, server: Server, session: str = "", given: str = "") -> BlitzGateway:
@@ -175,6 +176,7 @@ class SessionPool:
 
     def _connect(self, server: Server, session: str = "", given: str = "", ask: bool = True) -> BlitzGateway:
         with self._lock:
+            self.last = server
             if not session and server in self._parents_tags:
                 try:
                     return self._connect(server, self._parents_tags[server])

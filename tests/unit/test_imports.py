@@ -14,17 +14,18 @@ MAY_IMPORT = {
     "__init__": {"version", "errors", "omero", "io", "microscopes", "core", "runtime"},  # lazily
     "version": set(),
     "errors": set(),
+    "password": set(),
     "plates": {"errors"},
-    "omero": {"errors", "plates", "microscopes"},
+    "omero": {"errors", "password", "plates", "microscopes"},
     "io": {"errors", "plates", "omero"},
     "processing": {"errors", "plates", "io"},
     "microscopes": {"errors", "plates", "omero", "io"},
     "analysis": {"errors", "plates"},
-    "core": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "analysis"},
-    "runtime": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "core"},
+    "core": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "analysis"},
+    "runtime": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "core"},
     "demo": {"errors", "plates", "omero", "io", "microscopes", "processing", "core", "runtime"},
-    "cli": {"version", "errors", "plates", "omero", "io", "microscopes", "processing", "analysis", "core", "runtime",
-            "demo"},
+    "cli": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "analysis", "core",
+            "runtime", "demo"},
 }
 SPEAKS_TO_OMERO = {"omero"}
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2", "omero_model"}

@@ -10,6 +10,7 @@ from snakemake.logging import logger
 
 from openhcs_omero import password
 from openhcs_omero.core.config import check_config, retype
+from openhcs_omero.core.failures import lost_server
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
@@ -56,6 +57,10 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         return look(config)
     except OpenHCSError as error:
         refuse(str(error))
+    except Exception as error:
+        if lost := lost_server(error):
+            refuse(lost)
+        raise
 
 
 def end_of_run(plan: Plan) -> None:

@@ -1,0 +1,21 @@
+"""A server that went away in the middle of the work, told in one sentence."""
+from __future__ import annotations
+
+import Ice
+
+from openhcs_omero.omero.connection import POOL
+from openhcs_omero.omero.server import ServerDown
+
+GONE = (ServerDown, Ice.SocketException, Ice.TimeoutException, Ice.CloseConnectionException,
+        Ice.ForcedCloseConnectionException, Ice.ObjectNotExistException)
+
+
+def went_away(error: BaseException) -> str:
+    """The sentence for an error that means that the server, or its session, is no longer there; "" for any other."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, GONE):
+            where = f" at {POOL.last.address}" if POOL.last is not None else ""
+            return f"OMERO{where} went away; run the same command again"
+        seen = seen.__cause__ or seen.__context__
+    return ""
