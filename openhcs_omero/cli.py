@@ -13,6 +13,7 @@ import typer
 
 from openhcs_omero import __version__, password
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.paths import FilePath, PlatePath, WellPath
 
 if TYPE_CHECKING:
@@ -33,6 +34,20 @@ Host = Annotated[str | None, typer.Option("--host", envvar="OMERO_HOST", help="O
 Port = Annotated[int | None, typer.Option("--port", envvar="OMERO_PORT", help="its port (4064)")]
 User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="user name there")]
 Where = Annotated[str | None, typer.Argument(help="user@host or user@host:port (OMERO_USER, OMERO_HOST, OMERO_PORT)")]
+
+
+PatternOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        help="regular expression for the names of a folder's files, with the groups well or row and column, site, "
+        "channel, z, t; or cellvoyager, imagexpress, incell or 'opera phenix'",
+    ),
+]
+IncompleteOption = Annotated[
+    Incomplete,
+    typer.Option("--incomplete", help="what to do about missing planes: error, skip the site, or fill with black"),
+]
 
 
 def main() -> None:
@@ -153,26 +168,24 @@ def demo() -> None:
 
 @_command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="folder of TIFFs, or of ImageXpress, Opera Phenix or OpenHCS")],
+    folder: Annotated[Path, typer.Argument(help="folder of a microscope, of OpenHCS, or of TIFFs")],
     name: Annotated[str | None, typer.Option(help="the plate's name (the folder's)")] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="regular expression for the files' names, with the groups well or row and column, site, channel, z, t"
-        ),
-    ] = None,
+    pattern: PatternOption = None,
+    incomplete: IncompleteOption = "error",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be imported, and import nothing")] = False,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
     """Make a plate of a folder of images, and print its id."""
+    if dry_run:
+        _print_folder(folder, pattern, incomplete, False)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from openhcs_omero.core.importing import microscope_layout
-    from openhcs_omero.omero.importing import import_folder
+    from openhcs_omero.microscopes.importing import import_folder
 
-    layout = None if pattern else microscope_layout(folder)
     conn = _connect(host, port, user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True))
@@ -184,7 +197,7 @@ def import_(
         bar.update(bar.task_ids[0], completed=done, total=total)
 
     try:
-        plate_id = import_folder(conn, folder, name, pattern, progress, layout)
+        plate_id = import_folder(conn, folder, name, pattern, progress, incomplete)
     finally:
         if bar.task_ids:
             bar.stop()
@@ -215,7 +228,10 @@ def ls(
 
 @_command("info")
 def info(
-    plate: Annotated[str, typer.Argument(help="plate_1, 1 or /omero/plate_1; plate_1_processed for a derived plate")],
+    plate: Annotated[str, typer.Argument(help="1, plate_1 or plate_1_processed in OMERO, or a folder")],
+    pattern: PatternOption = None,
+    incomplete: IncompleteOption = "error",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs; of a folder alone")] = False,
     data_dir: Annotated[
         str | None,
         typer.Option(help="the server's data folder where this machine sees it: says what is read from there"),
@@ -224,13 +240,32 @@ def info(
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Say what is in a plate, and which way its pixels are read."""
+    """Say what is in a plate in OMERO or in a folder, and which way its pixels are read."""
+    if Path(plate).expanduser().is_dir():
+        _print_folder(Path(plate).expanduser(), pattern, incomplete, as_json)
+        return
+    if as_json:
+        raise OpenHCSError(f"--json is for folders, and there is no folder {plate}")
     place = _parse(plate)
     if not isinstance(place, PlatePath):
         raise OpenHCSError(f"{plate} names a {place.kind}: info takes a plate")
     backend = _backend(host, port, user, data_dir)
     for label, value in _describe(backend, place):
         print(f"{label:<16}{value}")
+
+
+def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_json: bool) -> None:
+    """Print what is understood of a folder."""
+    import json
+
+    from openhcs_omero.microscopes.describe import describe_folder, in_words
+
+    plate = describe_folder(folder, pattern, incomplete)
+    if as_json:
+        print(json.dumps(plate, indent=2, ensure_ascii=False))
+        return
+    for label, text in in_words(plate):
+        print(f"{label:<16}{text}")
 
 
 def _describe(backend: "OMEROLocalBackend", place: PlatePath) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,61 @@ def _index(name, images, elements, space, version, rows, columns):
             "</EvaluationInputData>")
 
 
+# ---- CellVoyager and IN Cell
+
+def write_cellvoyager(folder, images, listed=True, rows=8, columns=12):
+    """With the list of measurements and what is beside it, or by names alone."""
+    folder.mkdir(parents=True)
+    space = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
+    records = []
+    for (well, site), image in images.items():
+        row, column = (number + 1 for number in parse_well(well))
+        for t, c, z in np.ndindex(image.shape[:3]):
+            name = f"AssayPlate_{well}_T{t + 1:04d}F{site:03d}L01A0{c + 1}Z{z + 1:02d}C0{c + 1}.tif"
+            tifffile.imwrite(folder / name, image[t, c, z])
+            records.append(
+                f'<bts:MeasurementRecord bts:Type="IMG" bts:Column="{column}" bts:Row="{row}" bts:FieldIndex="{site}" '
+                f'bts:TimePoint="{t + 1}" bts:TimelineIndex="1" bts:ZIndex="{z + 1}" bts:Ch="{c + 1}" bts:X="0" '
+                f'bts:Y="0" bts:Z="{2 * z}">{name}</bts:MeasurementRecord>')
+    tifffile.imwrite(folder / "DC_sCMOS #1_CAM1.tif", np.zeros((4, 4), "uint16"))
+    if listed:
+        channels = range(1, _shape(images)[1] + 1)
+        (folder / "MeasurementData.mlf").write_text(
+            f'<?xml version="1.0" encoding="utf-8"?><bts:MeasurementData {space}>{"".join(records)}'
+            "</bts:MeasurementData>")
+        (folder / "MeasurementDetail.mrf").write_text(
+            f'<bts:MeasurementDetail {space} bts:RowCount="{rows}" bts:ColumnCount="{columns}">' + "".join(
+                f'<bts:MeasurementChannel bts:Ch="{c}" bts:HorizontalPixelDimension="{PIXEL_SIZE}" '
+                f'bts:VerticalPixelDimension="{PIXEL_SIZE}" />' for c in channels) + "</bts:MeasurementDetail>")
+        (folder / "plate.mes").write_text(f"<bts:MeasurementSetting {space}><bts:ChannelList>" + "".join(
+            f'<bts:Channel bts:Ch="{c}" bts:Target="{CHANNELS[c - 1]}" />' for c in channels)
+            + "</bts:ChannelList></bts:MeasurementSetting>")
+    return folder
+
+
+def write_incell(folder, images, described=True, rows=8, columns=12):
+    """With the description, or by names alone."""
+    folder.mkdir(parents=True)
+    elements = []
+    for (well, site), image in images.items():
+        row, column = parse_well(well)
+        for t, c, z in np.ndindex(image.shape[:3]):
+            name = (f"{well[:-2]} - {column + 1}(fld {site} wv {CHANNELS[c]} - {CHANNELS[c]} z {z + 1} "
+                    f"time {t + 1} - {1000 * t} ms).tif")
+            tifffile.imwrite(folder / name, image[t, c, z])
+            elements.append(f'<Image filename="{name}"><Well><Row number="{row + 1}"/>'
+                            f'<Column number="{column + 1}"/></Well><Identifier field_index="{site - 1}" '
+                            f'time_index="{t}" wave_index="{c}" z_index="{z}"/></Image>')
+    if described:
+        waves = "".join(f'<Wavelength index="{c}"><EmissionFilter name="{CHANNELS[c]}"/></Wavelength>'
+                        for c in range(_shape(images)[1]))
+        (folder / f"{folder.name}.XDCE").write_text(
+            f'<ImageStack><AutoLeadAcquisitionProtocol><Plate rows="{rows}" columns="{columns}"/>'
+            f'<ObjectiveCalibration pixel_width="{PIXEL_SIZE}" pixel_height="{PIXEL_SIZE}"/><Wavelengths>{waves}'
+            f"</Wavelengths></AutoLeadAcquisitionProtocol><Images>{''.join(elements)}</Images></ImageStack>")
+    return folder
+
+
 # ---- OpenHCS
 
 def write_openhcs(folder, images, backend):

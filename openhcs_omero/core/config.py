@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.errors import ConfigError, brief
+from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.paths import plate_of
 
 if TYPE_CHECKING:
@@ -59,12 +60,34 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PlateOptions:
+    """What the configuration says about a single plate.
+
+    Parameters
+    ----------
+    wells
+        "all", or wells and ranges.
+    pattern
+        What the names of the files in a folder mean; None reads the microscope's metadata.
+    incomplete
+        "error", "skip" or "fill": what to do about planes that a folder lacks.
+    follow_links
+        Whether symbolic links in a folder may lead out of it.
+    """
+
+    wells: str | tuple[str, ...] = "all"
+    pattern: str | None = None
+    incomplete: Incomplete = "error"
+    follow_links: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration, see config/README.md.
 
     `plates` has what the rules and tables call each plate, and its path: ``{"7": "/omero/plate_7", "day_1":
-    "/data/day_1"}``. `plate_map` is a file or folder; `analysis` has the keys `analysis` and `qc` as they are, and is
-    None without them.
+    "/data/day_1"}``; `options` has what else is said about each plate. `plate_map` is a file or folder; `analysis` has
+    the keys `analysis` and `qc` as they are, and is None without them.
     """
 
     omero: Mapping[str, Any]
@@ -76,6 +99,7 @@ class Settings:
     heatmaps: tuple[str, ...] | None
     wells_per_job: int
     materialization_backend: str
+    options: Mapping[str, PlateOptions]
     plate_map: Path | None = None
     analysis: Mapping[str, Any] | None = None
 
@@ -124,12 +148,14 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     OpenHCSError
         If a plate's path is none, or two plates would be written to one place.
     """
-    wells = config.get("wells", "all")
+    wells = _wells(config.get("wells", "all"))
+    plates = [(entry["path"], entry) if isinstance(entry, Mapping) else (entry, {}) for entry in config["plates"]]
+    paths = _plates([path for path, _ in plates])
     heatmaps = config.get("heatmaps")
     return Settings(
         omero=dict(config.get("omero") or {}),
-        plates=_plates(config["plates"]),
-        wells=wells if isinstance(wells, str) else tuple(wells),
+        plates=paths,
+        wells=wells,
         output=config.get("output", "processed"),
         steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
         results=Path(config.get("results", "results")),
@@ -138,7 +164,15 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         materialization_backend=config.get("materialization_backend", "disk"),
         plate_map=Path(config["plate_map"]) if "plate_map" in config else None,
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
+        options={label: PlateOptions(_wells(entry["wells"]) if "wells" in entry else wells, entry.get("pattern"),
+                                     entry.get("incomplete", config.get("incomplete", "error")),
+                                     entry.get("follow_links", False))
+                 for label, (_, entry) in zip(paths, plates)},
     )
+
+
+def _wells(wells: str | Iterable[str]) -> str | tuple[str, ...]:
+    return wells if isinstance(wells, str) else tuple(wells)
 
 
 def _plates(entries: Iterable[int | str]) -> dict[str, str]:
@@ -273,4 +307,5 @@ def _sentence(error: Any) -> str:
 
 _KINDS = {"array": "a list like [1, 2]", "object": "a mapping of keys to values", "string": "text",
           "integer": "a whole number", "boolean": "true or false",
+          "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
           "['integer', 'string']": "an id, a path in OMERO or a folder"}

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -275,7 +276,7 @@ def load_steps(settings: Settings) -> Steps:
 def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     """A plate as it is now, if the steps and the folder for its results fit it."""
     [plate] = open_plates(settings, [label], _connect)
-    chosen, folder = choose_wells(plate.structure, settings), settings.folder(label)
+    chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
     _check(settings, label, chosen, before)
     check_columns(steps, chosen.max_c, settings.heatmaps)
@@ -287,6 +288,10 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     state = PlateState(plate.path, chosen.max_c, memory_of(chosen), wells, repairs)
     return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))), chosen.name,
                    (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS))
+
+
+def _say(note: str) -> None:
+    print(note, file=sys.stderr)
 
 
 def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateState | None) -> None:

@@ -15,7 +15,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
 from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateListing
 from openhcs_omero.microscopes.detect import handler_of
-from openhcs_omero.plates.paths import plate_of
+from openhcs_omero.plates.paths import expand_wells, parse_well, plate_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +98,8 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
     planner = MaterializationFlagPlanner(files, settings.materialization_backend)
     plates = []
     for label, path in paths.items():
-        handler = handler_of(path, registry)
+        options = settings.options[label]
+        handler = handler_of(path, registry, options.pattern, options.incomplete, options.follow_links)
         name = planner.plan(handler, path).materialization_backend
         output = _output(settings, label, name, registry[name])
         plates.append(Plate(label, path, handler, files, output))
@@ -108,32 +109,51 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
 def _output(settings: Settings, label: str, name: str, backend: StorageBackend) -> Output:
     """Where the results of a plate go that are written by the backend of that name."""
     if name != Backend.OMERO_LOCAL:
-        return FolderOutput(backend, name, settings.folder(label), settings.plates[label])
+        return FolderOutput(backend, name, settings.folder(label), settings.plates[label])  # type: ignore[arg-type]
     from openhcs_omero.core.outputs.omero import OMEROOutput
 
     return OMEROOutput(backend, settings.output)  # type: ignore[arg-type]
 
 
-def choose_wells(plate: PlateStructure, settings: Settings) -> PlateStructure:
+def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = lambda note: None) -> PlateStructure:
     """The plate with the wells that the configuration asks for and no others.
+
+    ``all`` and ranges mean wells with images.
+
+    Parameters
+    ----------
+    say
+        Called with a sentence about each thing that is left out or filled.
 
     Raises
     ------
     PlateError
-        Where a well is not in the plate, or has no images, or they differ in size or type.
+        If a well is not in the plate, a well that is named alone has no images, a well is incomplete, or images differ
+        in size or type.
     """
-    from openhcs_omero.plates.paths import expand_wells
-
-    plate.check_images()
+    structure, asked = plate.structure, settings.options[plate.label].wells
+    structure.check_images()
     try:
-        chosen = plate.only(expand_wells(settings.wells, plate.wells))
+        chosen = expand_wells(asked, structure.wells)
     except PlateError as error:
         raise PlateError(f"plate {plate.label}: {error}") from None
-    if empty := [name for name, well in chosen.wells.items() if not well.images]:
-        raise PlateError(f"plate {plate.label} has wells without images ({_some(empty)}): name those with images in "
-                         f"`wells`, which begin [{', '.join(plate.wells_with_images()[:3])}]")
-    chosen.check_uniform()
-    return chosen
+    plate.handler.check_complete(plate.path, chosen)
+    filled = [name for name in chosen if structure.wells[name].images]
+    empty = [name for name in chosen if not structure.wells[name].images]
+    alone = {parse_well(item) for item in ([asked] if isinstance(asked, str) else asked)
+             if "-" not in item and item != "all"}
+    if wrong := [name for name in empty if parse_well(name) in alone]:
+        raise PlateError(f"plate {plate.label} has wells without images ({_some(wrong)}): name those with images in "
+                         f"`wells`, which begin [{', '.join(structure.wells_with_images()[:3])}]")
+    if not filled:
+        raise PlateError(f"plate {plate.label} has no images in the wells {asked}: those with images begin "
+                         f"[{', '.join(structure.wells_with_images()[:3])}]")
+    structure.check_uniform(filled)
+    for note in plate.handler.notes(plate.path):
+        say(f"plate {plate.label}: {note}")
+    if empty:
+        say(f"plate {plate.label}: {len(empty)} wells have no images and are left out ({_some(empty)})")
+    return structure.only(filled)
 
 
 def _some(names: Sequence[str]) -> str:

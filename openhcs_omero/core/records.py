@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.io.atomic import write_if_changed
-from openhcs_omero.microscopes.base import Backend, PlateListing
+from openhcs_omero.microscopes.base import Backend
+from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def well_record(plate_path: str, listing: PlateListing, well: str) -> dict[str, 
         record["files"] = {site: [[*place, _inside(plate_path, path)]
                                   for place, path in listing.files[well, site].items()] for site in structure.images}
         record["channel_names"], record["pixel_size"] = listing.channel_names, listing.pixel_size
+        record["filled"] = {site: sorted(listing.filled.get((well, site), ())) for site in structure.images}
     return record
 
 
@@ -55,7 +57,9 @@ def listing_of_well(plate_path: str, record: Mapping[str, Any]) -> PlateListing:
     files = {(name, int(site)): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
              for site, planes in record.get("files", {}).items()}
     return PlateListing(structure, Backend(record["backend"]), files,
-                        tuple(record.get("channel_names", ())), tuple(record.get("pixel_size", (None, None, None))))
+                        tuple(record.get("channel_names", ())), tuple(record.get("pixel_size", (None, None, None))),
+                        {(name, int(site)): frozenset((t, c, z) for t, c, z in planes)
+                         for site, planes in record.get("filled", {}).items()})
 
 
 def _inside(plate_path: str, path: str) -> str:

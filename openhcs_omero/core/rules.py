@@ -62,7 +62,7 @@ def _parsed(path: Path, _written: int) -> Record:
 def derive(settings: Settings, label: str, record: Path) -> None:
     """Make the derived plate or bring it up to date, and note where it is."""
     plate = _open(settings, label)
-    derived = plate.output.derive(choose_wells(plate.structure, settings), marks(settings))
+    derived = plate.output.derive(choose_wells(plate, settings), marks(settings))
     write(record, json.dumps(derived))
 
 
@@ -70,10 +70,13 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
     plate = _open(settings, label)
     structure = plate.structure
-    like = next(image for _, image in choose_wells(structure, settings).images())  # other wells may have other sizes
-    sites = [(well, image.site) for well, image in structure.images() if image.shape == like.shape]
-    chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
+    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may have other sizes
     middle = (0, channel, like.size_z // 2)
+    sites = [(well, image.site) for well, image in structure.images()
+             if image.shape == like.shape and well not in plate.listing.missing]
+    acquired = [site for site in sites if middle not in plate.listing.filled.get(site, ())]
+    sites = acquired or sites
+    chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
     planes = (plate.plane(well, site, middle) for well, site in chosen)
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]

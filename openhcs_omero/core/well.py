@@ -119,7 +119,8 @@ def _metadata(settings: Settings, derived: Record, well: str, image: ImageStruct
               about: ImageMetadata) -> dict[str, Any]:
     """What a step is told about the site."""
     return {"plate_id": derived.get("source_plate"), "plate": derived["path"], "output": settings.output,
-            "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2]}
+            "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2],
+            "filled": [list(plane) for plane in about.filled]}
 
 
 def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:

@@ -17,6 +17,8 @@ PIXEL_TYPES = tuple(OMERO_NAMES)
 
 _NAMESPACE = "openhcs_omero/image"
 _AXES = "TCZYX"
+# a file that claims to hold more than this many bytes of pixels, and more times its own size, is not decoded
+LARGEST_UNCHECKED, LARGEST_RATIO = 2**28, 2000
 
 
 class OMEROFileFormatRegistry:
@@ -162,6 +164,8 @@ def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
         if len(tiff.series) != 1:
             raise BadData(f"{path} holds {len(tiff.series)} images, not one")
         series = tiff.series[0]
+        if series.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * len(data)):
+            raise BadData(f"{path} declares an image of {series.nbytes} bytes in a file of {len(data)}")
         sizes = dict(zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False)))
         strange = [axis for axis, size in sizes.items() if axis not in _AXES and size > 1]
         if strange:

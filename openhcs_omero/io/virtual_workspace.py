@@ -1,14 +1,15 @@
-"""OpenHCS's virtual workspaces: flat names for files that a microscope keeps in folders of its own.
+"""OpenHCS's virtual workspaces: flat names for files that a microscope keeps in its own folders.
 
     <plate>/openhcs_metadata.json   {"subdirectories": {".": {"workspace_mapping": {
                                         "A01_s001_w1_z001_t001.tif": "TimePoint_1/ZStep_1/plate_A01_s1_w1.TIF"}}}}
 
-Names and files are both relative to the plate's folder. Workspaces are read; they are written by who makes them.
+Names and files are both relative to the plate's folder. Workspaces are only read here.
 """
 
+import functools
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
@@ -75,7 +76,19 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _mapping(folder: Path) -> dict[str, str]:
-    """The workspace of a plate: name to file, of all of its subdirectories."""
+    """The workspace of a plate: name to file, of all of its subdirectories.
+
+    Raises
+    ------
+    BadData
+        If a name stands for something else than a file below the plate's folder.
+    """
+    state = (folder / METADATA).stat()
+    return _read_mapping(folder, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(8)
+def _read_mapping(folder: Path, *state: int) -> dict[str, str]:
     found: dict[str, str] = {}
     for values in read_openhcs_metadata(folder).values():
         mapping = values.get("workspace_mapping") or {}
@@ -83,5 +96,8 @@ def _mapping(folder: Path) -> dict[str, str]:
         if strange:
             raise BadData(f"{folder / METADATA}: {strange[0]} stands for {json.dumps(mapping[strange[0]])[:80]}; "
                           "only the names of TIFF files are understood")
+        outside = [file for file in mapping.values() if PurePath(file).is_absolute() or ".." in PurePath(file).parts]
+        if outside:
+            raise BadData(f"{folder / METADATA} names {outside[0]}, which is outside of the plate's folder")
         found |= mapping
     return found

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ from openhcs_omero.io.ngff import (
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
+MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # planes of an image, and bytes of a plane, that are read
 SMALLEST = 256  # px; images are halved until their longer side is no longer than that
 
 _NAMESPACE = "openhcs_omero"
@@ -234,7 +236,10 @@ def _read(site: Site) -> _Images:
         attributes = json.loads(document.read_text())["attributes"]
         paths = [folder_of(site) / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
         named_t = bool(attributes[_NAMESPACE]["named_t"])
-        return _Images(site, zarr.open_array(paths[0], mode="r"), paths, named_t)
+        array = zarr.open_array(paths[0], mode="r")
+    if math.prod(array.shape[:3]) > MOST_PLANES or math.prod(array.shape[3:]) * array.dtype.itemsize > LARGEST_PLANE:
+        raise BadData(f"{paths[0]} declares an image of shape {array.shape}, which is too large to be read")
+    return _Images(site, array, paths, named_t)
 
 
 def _collect(sites: dict[Site, dict[Index, np.ndarray] | np.ndarray], path: SitePath[Path] | PlanePath[Path],

@@ -1,25 +1,23 @@
 """What the handlers of all microscopes have in common: a listing of the plate, and the backends that fit it."""
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.scan import Found, as_read, list_plate
+from openhcs_omero.plates.arrangement import Incomplete, Plane
 from openhcs_omero.plates.image import ImageMetadata
-from openhcs_omero.plates.paths import parse_well, well_name
-from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.listing import PlateListing
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
 PlateLike = str | int | Path
-Plane = tuple[int, int, int]  # t, c, z, from 0
 
 
 class Backend(StrEnum):
@@ -29,31 +27,6 @@ class Backend(StrEnum):
     ZARR = "zarr"
     VIRTUAL_WORKSPACE = "virtual_workspace"
     OMERO_LOCAL = "omero_local"
-
-
-@dataclass(frozen=True)
-class PlateListing:
-    """What a handler knows of a plate.
-
-    Parameters
-    ----------
-    structure
-        Wells, sites and sizes. Of a folder, an image's `sha1` is that of its files' names, sizes and times.
-    backend
-        The backend that reads it.
-    files
-        By (well, site) and plane (t, c, z): the path for that backend. Empty where the backend reads whole sites.
-    channel_names
-        One per channel; None where a channel has no name.
-    pixel_size
-        (z, y, x) in micrometres, None where it is not known.
-    """
-
-    structure: PlateStructure
-    backend: Backend
-    files: Mapping[tuple[str, int], Mapping[Plane, str]] = field(default_factory=dict)
-    channel_names: tuple[str | None, ...] = ()
-    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
 class MicroscopeHandler(ABC):
@@ -99,6 +72,13 @@ class MicroscopeHandler(ABC):
         """Forget what is known of a plate."""
         self._listings.pop(str(plate_path), None)
 
+    def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:  # noqa: B027 - OMERO has no holes
+        """Check that no planes of `wells` are missing; raises as `PlateListing.check_complete` does."""
+
+    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
+        """Sentences about what was filled or left out."""
+        return ()
+
     def close(self) -> None:  # noqa: B027 - files in folders are not kept open
         """Release what reading keeps open."""
 
@@ -140,11 +120,18 @@ class MicroscopeHandler(ABC):
         return self._read_site(self.listing(plate_path), well, site, filemanager)
 
     def _read_site(self, listing: PlateListing, well: str, site: int, filemanager: FileManager) -> np.ndarray:
-        image = listing.structure.image(well, site)
-        pixels = np.empty(image.shape, image.pixel_type)
-        planes = listing.files[well, site]
-        for (place, path), plane in zip(planes.items(), filemanager.load_batch(list(planes.values()), listing.backend)):
-            pixels[place] = _alike(plane, image, path)
+        image, planes = listing.structure.image(well, site), listing.files[well, site]
+        black = set(np.ndindex(image.shape[:3])) - set(planes)
+        if black - listing.filled.get((well, site), frozenset()):
+            listing.check_complete([well])
+            raise PlateError(f"well {well} lacks planes of site {site}")
+        pixels = np.zeros(image.shape, image.pixel_type) if black else np.empty(image.shape, image.pixel_type)
+        places: dict[str, list[Plane]] = {}  # a plane may be repeated over a stack
+        for place, path in planes.items():
+            places.setdefault(path, []).append(place)
+        for path, plane in zip(places, _loaded(filemanager, listing, list(places))):
+            for place in places[path]:
+                pixels[place] = _alike(plane, image, path)
         return pixels
 
     def read_sites(self, listing: PlateListing, well: str,
@@ -169,148 +156,87 @@ class MicroscopeHandler(ABC):
     def read_plane(self, listing: PlateListing, well: str, site: int, place: Plane,
                    filemanager: FileManager) -> np.ndarray:
         """Read one plane of a site, (Y, X); raises as `load_site` does."""
-        path = listing.files[well, site][place]
-        return _alike(filemanager.load(path, listing.backend), listing.structure.image(well, site), path)
+        image, path = listing.structure.image(well, site), listing.files[well, site].get(place)
+        if path is not None:
+            return _alike(_loaded(filemanager, listing, [path])[0], image, path)
+        if place not in listing.filled.get((well, site), frozenset()):
+            listing.check_complete([well])
+            raise PlateError(f"well {well} has no plane {place} of site {site}")
+        return np.zeros(image.shape[3:], image.pixel_type)
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         """Channel names, colors and pixel sizes of a well's images, by site."""
         about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
-        return dict.fromkeys(listing.structure.well(well).images, about)
+        return {site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
+                for site in listing.structure.well(well).images}
+
+
+def _loaded(filemanager: FileManager, listing: PlateListing, paths: list[str]) -> list[np.ndarray]:
+    """The planes under these paths; PlateError if one can't be read."""
+    try:
+        return filemanager.load_batch(paths, listing.backend)
+    except OpenHCSError as error:
+        raise PlateError(str(error)) from None
 
 
 def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
     """The plane, if it is of the image's size and type."""
+    plane = as_read(plane, image.pixel_type, path)
     if (plane.shape, plane.dtype) != (image.shape[3:], np.dtype(image.pixel_type)):
         raise PlateError(f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
                          f"{image.shape[3:]} {image.pixel_type}: a plate has images of one size and type")
     return plane
 
 
-@dataclass(frozen=True)
-class PlaneFile:
-    """A file of one plane, with the numbers that the microscope gave it; `path` is that for the backend."""
+class FolderHandler(MicroscopeHandler):
+    """A handler of plates in folders, one file per plane.
 
-    well: str
-    site: int
-    t: int
-    c: int
-    z: int
-    path: str
-
-
-def arrange(planes: Iterable[PlaneFile]) -> dict[tuple[str, int], dict[Plane, str]]:
-    """Files by (well, site) and (t, c, z), numbered from the least that occurs in the plate on, without gaps.
-
-    Raises
-    ------
-    PlateError
-        If two files are the same plane, or a site lacks one that others have.
-    """
-    planes = list(planes)
-    ranks = {axis: {value: rank for rank, value in enumerate(sorted({getattr(plane, axis) for plane in planes}))}
-             for axis in ("site", "t", "c", "z")}
-    files: dict[tuple[str, int], dict[Plane, str]] = {}
-    for plane in planes:
-        row, column = parse_well(plane.well)
-        image = files.setdefault((well_name(row, column), 1 + ranks["site"][plane.site]), {})
-        place = (ranks["t"][plane.t], ranks["c"][plane.c], ranks["z"][plane.z])
-        if place in image:
-            raise PlateError(f"{image[place]} and {plane.path} are the same plane of the same site")
-        image[place] = plane.path
-    shape = tuple(len(ranks[axis]) for axis in ("t", "c", "z"))
-    values = {axis: list(ranks[axis]) for axis in ranks}
-    for (well, site), image in files.items():
-        if site > 1 and (well, site - 1) not in files:
-            raise PlateError(f"well {well} has files of site {values['site'][site - 1]} and none of site "
-                             f"{values['site'][site - 2]}: add them, or take the well's files out of the folder")
-        for t, c, z in np.ndindex(shape):
-            if (t, c, z) not in image:
-                raise PlateError(
-                    f"well {well} lacks the file of site {values['site'][site - 1]}, timepoint {values['t'][t]}, "
-                    f"channel {values['c'][c]}, plane {values['z'][z]}, which others have: add it, or take "
-                    "the well's files out of the folder")
-    ordered = sorted(files, key=lambda key: (parse_well(key[0]), key[1]))
-    return {key: dict(sorted(files[key].items())) for key in ordered}
-
-
-def structure_of(
-    folder: Path,
-    handler: MicroscopeHandler,
-    files: Mapping[tuple[str, int], Mapping[Plane, str]],
-    size: tuple[int, int, str],
-    empty_wells: Iterable[str] = (),
-    format: tuple[int, int] = (0, 0),
-    file_of: Callable[[str], Path] = Path,
-) -> PlateStructure:
-    """The structure of a plate in a folder; it has no ids.
+    A subclass says what its folders look like: `recognizes` and `find`; the scanner does the rest.
 
     Parameters
     ----------
-    files
-        As `arrange` makes them.
-    size
-        Height, width and numpy dtype name of each plane.
-    empty_wells
-        Wells that the plate has and that no file is of.
-    format
-        Rows and columns of the plate; at least as many as there are wells.
-    file_of
-        The file on disk that a path of `files` stands for.
-
-    Raises
-    ------
-    PlateError
-        If there is no image at all, or a file is not there.
+    incomplete
+        What to do about planes that are missing, see `openhcs_omero.plates.arrangement.arrange`.
+    follow_links
+        Whether symbolic links may lead out of the folder.
     """
-    if not files:
-        raise PlateError(f"there is no image of a plate in {folder}")
-    t, c, z = (1 + max(place[axis] for place in next(iter(files.values()))) for axis in range(3))
-    wells: dict[str, WellStructure] = {}
-    for name in sorted({*empty_wells, *(well for well, _ in files)}, key=parse_well):
-        wells[name] = WellStructure(name, *parse_well(name), {})
-    for (well, site), planes in files.items():
-        wells[well].images[site] = ImageStructure(
-            None, site, z, c, t, size[1], size[0], size[2], _stamp(folder, planes, file_of), f"{well} site {site}")
-    return PlateStructure(
-        None, handler.parser_name, handler.microscope_type, wells, set(wells), max(site for _, site in files), z, c, t,
-        name=folder.resolve().name, rows=max(format[0], 1 + max(well.row for well in wells.values())),
-        columns=max(format[1], 1 + max(well.col for well in wells.values())))
 
+    def __init__(self, incomplete: Incomplete = "error", follow_links: bool = False) -> None:
+        super().__init__()
+        self.incomplete, self.follow_links = incomplete, follow_links
 
-def _stamp(folder: Path, planes: Mapping[Plane, str], file_of: Callable[[str], Path]) -> str:
-    """SHA-1 of the names, sizes and times of a site's files: it changes when one of them is written."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    for place, path in planes.items():
-        file = file_of(path)
-        try:
-            state = file.stat()
-        except OSError:
-            raise PlateError(f"the file {file} is not there: is the plate's folder complete?") from None
-        name = file.relative_to(folder) if file.is_relative_to(folder) else file
-        digest.update(f"{place} {name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    @property
+    def compatible_backends(self) -> list[Backend]:
+        return [Backend.DISK]
 
+    @staticmethod
+    @abstractmethod
+    def recognizes(folder: Path) -> bool:
+        """Whether a folder holds such a plate."""
 
-def plane_size(path: Path) -> tuple[int, int, str]:
-    """Height, width and numpy dtype name of a TIFF of one plane, from its header.
+    @abstractmethod
+    def find(self, folder: Path) -> Found:
+        """What the folder says about its plate.
 
-    Raises
-    ------
-    PlateError
-        If it is none.
-    """
-    with opened(path) as tiff:
-        page: Any = tiff.pages[0]
-        if len(tiff.pages) != 1 or len(page.shape) != 2 or page.dtype is None:
-            raise PlateError(f"{path} is no TIFF of one grey plane: it has {len(tiff.pages)} pages {page.shape}")
-        return page.shape[0], page.shape[1], page.dtype.name
+        Raises
+        ------
+        PlateError
+            If it can't be understood.
+        """
 
+    def parse(self, plate_path: PlateLike) -> PlateListing:
+        folder = Path(str(plate_path))
+        if not folder.is_dir():
+            raise PlateError(f"there is no folder {folder}")
+        return list_plate(folder, (self.parser_name, self.microscope_type), self.find(folder), self.incomplete,
+                          follow_links=self.follow_links)
 
-def opened(path: Path) -> tifffile.TiffFile:
-    """A TIFF file, to be closed; PlateError if it is none."""
-    try:
-        return tifffile.TiffFile(path)
-    except FileNotFoundError:
-        raise PlateError(f"the file {path} is not there: is the plate's folder complete?") from None
-    except (OSError, ValueError) as error:  # tifffile's own error is a ValueError
-        raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
+    def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:
+        self.listing(plate_path).check_complete(wells)
+
+    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
+        return self.listing(plate_path).notes
+
+    def file_of(self, listing: PlateListing, path: str) -> Path:
+        """The file on disk behind a path of the listing."""
+        return Path(path)

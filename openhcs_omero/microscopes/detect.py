@@ -1,4 +1,5 @@
 """Which microscope a plate is from: from what its folder holds."""
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,45 +7,63 @@ from pathlib import Path
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
-from openhcs_omero.microscopes.base import MicroscopeHandler, PlateLike
+from openhcs_omero.microscopes.base import FolderHandler, MicroscopeHandler, PlateLike
+from openhcs_omero.microscopes.cellvoyager import CellVoyagerHandler
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
+from openhcs_omero.microscopes.incell import InCellHandler
+from openhcs_omero.microscopes.named_tiffs import NamedTIFFHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
+from openhcs_omero.plates.arrangement import Incomplete
+from openhcs_omero.plates.filenames import PATTERNS
 from openhcs_omero.plates.paths import plate_of
 
-# OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix tell more than ImageXpress'
-FOLDERS = (OpenHCSHandler, OperaPhenixHandler, ImageXpressHandler)
+# OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix say more than ImageXpress'
+FOLDERS: tuple[type[FolderHandler], ...] = (
+    OpenHCSHandler, OperaPhenixHandler, CellVoyagerHandler, InCellHandler, ImageXpressHandler, NamedTIFFHandler)
 
 
-def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = storage_registry) -> MicroscopeHandler:
+def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = storage_registry,
+               pattern: str | None = None, incomplete: Incomplete = "error",
+               follow_links: bool = False) -> MicroscopeHandler:
     """The handler for a plate: an id or a virtual path in OMERO, or a folder.
 
     Parameters
     ----------
     registry
         Backends by name; a plate in OMERO is read through its ``omero_local``.
+    pattern
+        What the names of the files in a folder mean, where no microscope's metadata are to be read.
+    incomplete
+        What to do about planes that a folder lacks: "error", "skip" or "fill".
+    follow_links
+        Whether symbolic links in a folder may lead out of it.
 
     Raises
     ------
     OpenHCSError
-        If there is no such folder, it is none of the known ones, or the plate is in OMERO and no backend for OMERO is
+        If there is no such folder, it is of no known microscope, or the plate is in OMERO and no backend for OMERO is
         registered.
     """
     if plate_of(plate_path) is not None:
         from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
 
         return OMEROHandler(backend=registry["omero_local"])  # type: ignore[arg-type]
-    folder = Path(str(plate_path))
+    return folder_handler(Path(str(plate_path)), pattern, incomplete, follow_links)
+
+
+def folder_handler(folder: Path, pattern: str | None = None, incomplete: Incomplete = "error",
+                   follow_links: bool = False) -> FolderHandler:
+    """The handler for a plate in a folder; raises as `handler_of` does."""
     if not folder.is_dir():
         raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
-    handler = folder_handler(folder)
-    if handler is not None:
-        return handler
+    if pattern is not None:
+        return NamedTIFFHandler(incomplete, follow_links, pattern)
+    for handler in FOLDERS:
+        if handler.recognizes(folder):
+            return handler(incomplete, follow_links)
     raise PlateError(f"{folder} is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
-                     "Index.idx.xml or Index.xml (Opera Phenix), or an .HTD file or files like <plate>_A01_s1_w1.TIF "
-                     "(ImageXpress)")
-
-
-def folder_handler(folder: Path) -> MicroscopeHandler | None:
-    """The handler of the microscope that a folder is of; None where it is of none that is known."""
-    return next((handler() for handler in FOLDERS if handler.recognises(folder)), None)
+                     "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
+                     "Cell), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
+                     f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "
+                     "`pattern`")

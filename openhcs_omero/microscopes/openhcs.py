@@ -6,7 +6,7 @@ The metadata have an entry for each subdirectory; the plate is the one that is m
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from openhcs_omero.errors import PlateError
@@ -16,16 +16,10 @@ from openhcs_omero.io.ngff import STORE
 from openhcs_omero.io.virtual_workspace import METADATA, VirtualWorkspaceBackend, read_openhcs_metadata
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
-from openhcs_omero.microscopes.base import (
-    Backend,
-    MicroscopeHandler,
-    PlaneFile,
-    PlateLike,
-    PlateListing,
-    arrange,
-    plane_size,
-    structure_of,
-)
+from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
+from openhcs_omero.microscopes.scan import Found, list_plate, plane_size
+from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
 
 _FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?",
@@ -34,7 +28,7 @@ _FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(
 Numbers = tuple[str, int, int, int, int]  # well, site, t, c, z as the name has them
 
 
-class OpenHCSHandler(MicroscopeHandler):
+class OpenHCSHandler(FolderHandler):
     """Plates that OpenHCS, or this software, wrote."""
 
     microscope_type = "OpenHCS"
@@ -45,7 +39,7 @@ class OpenHCSHandler(MicroscopeHandler):
         return [Backend.ZARR, Backend.VIRTUAL_WORKSPACE, Backend.DISK]
 
     @staticmethod
-    def recognises(folder: Path) -> bool:
+    def recognizes(folder: Path) -> bool:
         """Whether a folder holds such a plate."""
         return (folder / METADATA).is_file()
 
@@ -53,24 +47,35 @@ class OpenHCSHandler(MicroscopeHandler):
         """Of the backends that the metadata name, the first that is compatible."""
         return _main(Path(str(plate_path))).backend.value
 
-    def parse(self, plate_path: PlateLike) -> PlateListing:
-        folder = Path(str(plate_path))
+    def find(self, folder: Path) -> Found:
         main = _main(folder)
         parse = _parser(main)
         planes = []
         for path in main.paths():
             if (parsed := parse(Path(path).name)) is None:
                 raise PlateError(f"{path} is not named as {main.parser} names planes")
-            planes.append(PlaneFile(*parsed, path))
-        files = arrange(planes)
-        if not files:
+            planes.append(PlaneFile(*parsed, path if main.has(path) else None))
+        if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
-        structure = structure_of(folder, self, files, main.size(next(iter(next(iter(files.values())).values()))),
-                                 file_of=main.file_of)
-        names = main.values.get("channels") or {}
-        channels = [names.get(str(c)) for c in sorted({plane.c for plane in planes})]  # numbers as in the files' names
+        names = main.values.get("channels") or {}  # by the numbers in the files' names
         size = main.values.get("pixel_size")
-        return PlateListing(structure, main.backend, files, tuple(channels), (main.values.get("z_step"), size, size))
+        return Found(planes, channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
+                     pixel_size=(main.values.get("z_step"), size, size))
+
+    def parse(self, plate_path: PlateLike) -> PlateListing:
+        folder = Path(str(plate_path))
+        main = _main(folder)
+        return list_plate(folder, (self.parser_name, self.microscope_type), self.find(folder), self.incomplete,
+                          main.backend, main.size, main.file_of, self.follow_links)
+
+    def file_of(self, listing: PlateListing, path: str) -> Path:
+        return file_behind(listing.backend, path)
+
+
+def file_behind(backend: str, path: str) -> Path:
+    """The file on disk behind a path for a backend."""
+    found = storage_registry[backend]
+    return found.file_of(path) if isinstance(found, ZarrBackend | VirtualWorkspaceBackend) else Path(path)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class _Main:
 
     @property
     def root(self) -> Path:
-        return self.folder / self.name
+        return self.folder / self.inside(self.name)
 
     def paths(self) -> list[str]:
         """Paths of all planes, for the backend."""
@@ -112,12 +117,21 @@ class _Main:
             names = self.values.get("workspace_mapping") or {}
         else:
             names = self.values.get("image_files") or []
-        return [str(self.folder / path) for path in names if path.lower().endswith((".tif", ".tiff"))]
+        return [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
+
+    def inside(self, path: str) -> str:
+        """The path of a file or folder, if it leads nowhere but into the plate's folder."""
+        if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+            raise PlateError(f"{self.folder / METADATA} names {path}, which is outside of the plate's folder")
+        return path
 
     def file_of(self, path: str) -> Path:
         """The file on disk behind a path."""
-        backend = storage_registry[self.backend]
-        return backend.file_of(path) if isinstance(backend, ZarrBackend | VirtualWorkspaceBackend) else Path(path)
+        return file_behind(self.backend, path)
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file behind a path."""
+        return self.backend is Backend.ZARR or self.file_of(path).is_file()
 
     def size(self, path: str) -> tuple[int, int, str]:
         """Height, width and dtype name of a plane."""

@@ -4,136 +4,97 @@
     <plate>/Images/r01c01f01p01-ch1sk1fk1fl1.tiff    row, column, field, plane, channel, timepoint ...
 
 Harmony's archives of version 5 say everything about a plane beside it, those of version 6 and 7 have a map of the
-channels. Lengths are in metres. A folder without an index is read by its file names.
+channels. Lengths are in meters. A folder without an index is read by its file names.
 """
 
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.microscopes.base import (
-    Backend,
-    MicroscopeHandler,
-    PlaneFile,
-    PlateLike,
-    PlateListing,
-    arrange,
-    plane_size,
-    structure_of,
-)
-from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.microscopes.base import FolderHandler
+from openhcs_omero.microscopes.scan import Found, files_in, folders_in, tiffs_in
+from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.paths import well_name
 
-INDEX_NAMES = ("Index.idx.xml", "Index.xml")
+INDEX_NAMES = ("index.idx.xml", "index.xml", "index.ref.xml")  # in any case
 
-_NAME = re.compile(r"r(\d+)c(\d+)f(\d+)p(\d+)-ch(\d+)sk(\d+)fk\d+fl\d+\.tiff?", re.IGNORECASE)
+_NAME = re.compile(r"r(\d+)c(\d+)f(\d+)p(\d+)-ch(\d+)(?:sk(\d+)fk\d+fl\d+|t(\d+))\.tiff?", re.IGNORECASE)
 _NUMBERS = ("Row", "Col", "FieldID", "PlaneID", "ChannelID", "TimepointID")
 
 
-class OperaPhenixHandler(MicroscopeHandler):
+class OperaPhenixHandler(FolderHandler):
     """Plates of Revvity's (PerkinElmer's) Opera Phenix and Operetta."""
 
     microscope_type = "OperaPhenix"
     parser_name = "OperaPhenixFilenameParser"
 
-    @property
-    def compatible_backends(self) -> list[Backend]:
-        return [Backend.DISK]
-
     @staticmethod
-    def recognises(folder: Path) -> bool:
+    def recognizes(folder: Path) -> bool:
         """Whether a folder holds such a plate: an index, or a TIFF that is named like its planes."""
-        places = [place for place in (folder, folder / "Images") if place.is_dir()]
         return find_index(folder) is not None or any(
-            parse_name(path.name) for place in places for path in place.iterdir())
+            parse_name(path.name) for place in _places(folder) for path in tiffs_in(place))
 
-    def parse(self, plate_path: PlateLike) -> PlateListing:
-        folder = Path(str(plate_path))
-        if not folder.is_dir():
-            raise PlateError(f"there is no folder {folder}")
+    def find(self, folder: Path) -> Found:
         path = find_index(folder)
-        index = read_index(path) if path else _by_names(folder)
-        files = arrange(index.planes)
-        if not files:
+        found = read_index(path) if path else _by_names(folder)
+        if not found.planes:
             raise PlateError(f"there is no plane of an Opera Phenix plate in {path or folder}")
-        first = Path(next(iter(next(iter(files.values())).values())))
-        empty = [well for well in index.wells if (well, 1) not in files]
-        structure = structure_of(folder, self, files, plane_size(first), empty, (index.rows, index.columns))
-        names = tuple(index.channel_names.get(c) for c in sorted({plane.c for plane in index.planes}))
-        return PlateListing(structure, Backend.DISK, files, names, index.pixel_size)
+        return found
 
 
 def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
     """Row, column, field, plane, channel and timepoint of a file name, as Harmony counts them; None if it is none.
 
-    ``r01c01f01p01-ch1sk1fk1fl1.tiff``; sk ("slow kinetics") is the timepoint, from 1.
+    ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on; sk ("slow kinetics") or t is
+    the timepoint, from 1.
     """
     match = _NAME.fullmatch(name)
     if not match:
         return None
-    row, column, site, plane, channel, t = map(int, match.groups())
+    row, column, site, plane, channel, t = (int(number) for number in match.groups() if number)
     return row, column, site, plane, channel, t
 
 
 # ---- the index
 
-@dataclass
-class Index:
-    """What an index says.
-
-    Parameters
-    ----------
-    rows, columns
-        Of the plate.
-    wells
-        Those that were imaged.
-    planes
-        Their files' paths are those on this disk.
-    channel_names
-        By channel number.
-    pixel_size
-        (z, y, x) in micrometres.
-    """
-
-    rows: int = 0
-    columns: int = 0
-    wells: list[str] = field(default_factory=list)
-    planes: list[PlaneFile] = field(default_factory=list)
-    channel_names: dict[int, str] = field(default_factory=dict)
-    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
-
-
 def find_index(folder: Path) -> Path | None:
-    """The index of a plate's folder; that with the long name where both are there."""
-    candidates = (place / name for name in INDEX_NAMES for place in (folder, folder / "Images"))
-    return next((path for path in candidates if path.is_file()), None)
+    """The index of a plate's folder; the first of `INDEX_NAMES` that is there."""
+    found = {path.name.lower(): path for place in reversed(_places(folder)) for path in files_in(place, ".xml")}
+    return next((found[name] for name in INDEX_NAMES if name in found), None)
 
 
-def read_index(path: Path) -> Index:
-    """Read an index.
+def _places(folder: Path) -> list[Path]:
+    """The folders that may hold the index and the images."""
+    return [folder, *(place for place in folders_in(folder) if place.name.lower() == "images")]
+
+
+def read_index(path: Path) -> Found:
+    """Read an index. Images that are listed, and of which there is no file beside the index, have no path.
 
     Raises
     ------
     PlateError
         If it is no such index, or a number in it is no number.
     """
-    index, heights = Index(), {}
+    index, names, heights = Found(), {}, {}
+    files = {file.name.lower(): str(file) for place in reversed(_places(path.parent)) for file in tiffs_in(place)}
     lengths: dict[str, float] = {}
     try:
         for tag, values in _elements(path):
             if tag == "Plate":
-                index.rows, index.columns = int(values.get("PlateRows", 0)), int(values.get("PlateColumns", 0))
+                index.rows, index.columns = (int(values.get(f"Plate{axis}", 0)) for axis in ("Rows", "Columns"))
+                well_name(max(index.rows - 1, 0), max(index.columns - 1, 0))  # as many as a plate can have
             elif tag == "Well" and "Row" in values:
                 index.wells.append(well_name(int(values["Row"]) - 1, int(values["Col"]) - 1))
             elif tag == "Entry" and "ChannelID" in values and "ChannelName" in values:
-                index.channel_names[int(values["ChannelID"])] = values["ChannelName"]
+                names[int(values["ChannelID"])] = values["ChannelName"]
             elif tag == "Image" and values.get("URL"):
-                plane = _plane(values, path)
+                plane = _plane(values, files)
                 index.planes.append(plane)
                 if "ChannelName" in values:
-                    index.channel_names[plane.c] = values["ChannelName"]
+                    names[plane.c] = values["ChannelName"]
                 height = values.get("PositionZ", values.get("AbsPositionZ"))
                 if height is not None and (plane.well, plane.site) == (index.planes[0].well, index.planes[0].site):
                     heights[plane.z] = float(height)
@@ -142,6 +103,7 @@ def read_index(path: Path) -> Index:
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise PlateError(f"{path} can't be read as an index of an Opera Phenix plate: "
                          f"{f'{error} is missing' if isinstance(error, KeyError) else error}") from None
+    index.channel_names = names
     index.pixel_size = (_step(heights), lengths.get("Y"), lengths.get("X"))
     return index
 
@@ -166,33 +128,30 @@ def _tag(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _plane(values: Mapping[str, str], index: Path) -> PlaneFile:
-    url = PureWindowsPath(values["URL"])  # both kinds of slashes
-    parsed = parse_name(url.name)
+def _plane(values: Mapping[str, str], files: Mapping[str, str]) -> PlaneFile:
+    """The plane that an index lists; `files` are those beside it, by name in lower case."""
+    name = PureWindowsPath(values["URL"]).name  # either kind of slash; no folder but the plate's is looked into
+    parsed = parse_name(name)
     if parsed and not all(name in values for name in _NUMBERS):
         row, column, site, z, c, t = parsed
     else:
         row, column, site, z, c, t = (int(values[name]) for name in _NUMBERS)
-    beside = (index.parent.joinpath(*url.parts), index.parent / "Images" / url.name, index.parent / url.name)
-    path = next((path for path in beside if path.exists()), beside[0])
-    return PlaneFile(well_name(row - 1, column - 1), site, t, c, z, str(path))
+    return PlaneFile(well_name(row - 1, column - 1), site, t, c, z, files.get(name.lower()))
 
 
 def _step(heights: Mapping[int, float]) -> float | None:
-    """Distance of the planes in micrometres, from their heights in metres."""
+    """Distance of the planes in micrometers, from their heights in meters."""
     planes = sorted(heights)
     if len(planes) < 2:
         return None
     return round(1e6 * abs(heights[planes[-1]] - heights[planes[0]]) / (len(planes) - 1), 6)
 
 
-def _by_names(folder: Path) -> Index:
+def _by_names(folder: Path) -> Found:
     """The planes of a folder without an index."""
-    index = Index()
-    for place in (folder, folder / "Images"):
-        for path in sorted(place.iterdir()) if place.is_dir() else []:
-            if parsed := parse_name(path.name):
-                row, column, site, z, c, t = parsed
-                index.planes.append(PlaneFile(well_name(row - 1, column - 1), site, t, c, z, str(path)))
-    index.wells = sorted({plane.well for plane in index.planes}, key=parse_well)
-    return index
+    found = Found()
+    for path in (path for place in _places(folder) for path in tiffs_in(place)):
+        if parsed := parse_name(path.name):
+            row, column, site, z, c, t = parsed
+            found.planes.append(PlaneFile(well_name(row - 1, column - 1), site, t, c, z, str(path)))
+    return found

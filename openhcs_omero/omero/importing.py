@@ -1,14 +1,14 @@
-"""Import of a plate: a folder of TIFFs, a plane each, becomes a plate in OMERO.
+"""Import of a plate: what a reader gives becomes a plate in OMERO.
 
-All files are checked before anything is created. Then the images of well after well are written, which no well shows
-yet, and at last the plate with its wells in one save that shows all of them: there is no half a plate at any time. An
-import that fails deletes its images. One that is killed can't; its images have its folder in their mark, and the next
-import of the folder by the same user deletes them first.
+First the images of well after well are written, which no well shows yet. Then one save creates the plate with its wells
+and makes all images visible, so there is no half a plate at any time. An import that fails deletes its images. One that
+is killed can't; its images are marked with their folder, and the next import of the folder by the same user deletes
+them first.
 """
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,46 +18,42 @@ from omero.model import ImageI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.microscopes.named_tiffs import Layout, _read, scan
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
 from openhcs_omero.plates.image import NewImage
-from openhcs_omero.plates.paths import well_name
+from openhcs_omero.plates.listing import PlateListing
+from openhcs_omero.plates.structure import ImageStructure
 
 NAMESPACE = "openhcs_omero/import"
 FOLDER_MARK = "imported_from"
 FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384 and 1536 wells
 
-
 Progress = Callable[[int, int], None]
+Reader = Callable[[str], Iterable[tuple[ImageStructure, np.ndarray]]]
 
 
-
-
-def import_folder(
+def import_plate(
     conn: BlitzGateway,
     folder: Path | str,
+    listing: PlateListing,
+    read: Reader,
     name: str | None = None,
-    pattern: str | None = None,
     progress: Progress | None = None,
-    layout: Layout | None = None,
 ) -> int:
-    """Make a plate of a folder of images in the connection's group.
+    """Make a plate in the connection's group.
 
     Parameters
     ----------
     folder
-        The TIFFs in it are read, not those in folders below it; other files are left out.
+        Where the images are from. Leftovers of a killed import of this folder are deleted.
+    listing
+        What is in the folder.
+    read
+        Given the name of a well, reads its images: structure and pixels (T, C, Z, Y, X), by site.
     name
         Of the plate, by default the folder's.
-    pattern
-        Regular expression for the files' whole names, with or without their ending, with named groups: well, or row
-        and column; and site, channel, z, t as far as there are several. Without it the file names of `PATTERNS` are
-        understood.
     progress
         Called with the number of images that are done and that of all, from (0, all) on.
-    layout
-        What is in the folder, where that is known; then `pattern` is not used.
 
     Returns
     -------
@@ -67,23 +63,23 @@ def import_folder(
     Raises
     ------
     PlateError
-        Naming the file or the well: a name that does not match, two files of one plane, a missing plane or site, a
-        file that is no TIFF of one plane or is cut short, files of different size or type. Nothing is created then.
+        If an image can't be read or written; nothing is left in OMERO then.
     """
-    layout = layout or scan(Path(folder), pattern)
     group_id = queries.current_group(conn)
     mark = f"{socket.gethostname()}:{Path(folder).resolve()}"
     with queries.writing(f"into group {group_id}"):
         _delete_leftovers(conn, mark, group_id)
-    report = progress or (lambda done, of: None)
-    report(0, layout.sites)
+    filled = listing.structure.wells_with_images()
+    report, total = progress or (lambda done, of: None), sum(1 for _ in listing.structure.images())
+    report(0, total)
     wells: dict[tuple[int, int], list[int]] = {}
     try:
-        for place, images in _images(layout, mark):
-            written = write_well_images(conn, images, NAMESPACE, group_id)
-            wells[place] = [image.image_id for image in written]
-            report(sum(len(ids) for ids in wells.values()), layout.sites)
-        plate = _plate(name or Path(folder).resolve().name, wells, mark)
+        for well in filled:
+            written = write_well_images(conn, list(_images(listing, read, well, mark)), NAMESPACE, group_id)
+            place = listing.structure.wells[well]
+            wells[place.row, place.col] = [image.image_id for image in written]
+            report(sum(len(ids) for ids in wells.values()), total)
+        plate = _plate(name or Path(folder).resolve().name, wells, listing, mark)
         with queries.writing("a plate"):
             return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group_id)).id.val
     except BaseException as error:
@@ -98,22 +94,16 @@ def import_folder(
         raise
 
 
-def _images(layout: Layout, mark: str) -> Iterator[tuple[tuple[int, int], list[NewImage]]]:
-    """Each well's images, read when their turn comes."""
-    for place in sorted(layout.files):
-        images = []
-        for site, planes in sorted(layout.files[place].items()):
-            pixels = np.empty(layout.shape, layout.dtype)
-            for plane, path in planes.items():
-                pixels[plane] = _read(path, layout)
-            images.append(NewImage(f"{well_name(*place)} site {site}", pixels, channel_names=layout.channels,
-                                   pixel_size=layout.pixel_size, annotations=[(FOLDER_MARK, mark)]))
-        yield place, images
+def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:
+    """A well's images as they are written."""
+    names = tuple(name or f"channel {c + 1}" for c, name in enumerate(listing.channel_names))
+    for image, pixels in read(well):
+        yield NewImage(image.name, pixels, names, (), listing.pixel_size, [(FOLDER_MARK, mark)])
 
 
-def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], mark: str) -> PlateI:
+def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:
     """The plate that shows the images, not saved."""
-    rows, columns = (1 + max(place[axis] for place in wells) for axis in (0, 1))
+    rows, columns = listing.structure.rows, listing.structure.columns
     plate = PlateI()
     plate.name = rstring(name)
     plate.rowNamingConvention, plate.columnNamingConvention = rstring("letter"), rstring("number")
@@ -142,39 +132,3 @@ def _delete_leftovers(conn: BlitzGateway, mark: str, group_id: int) -> None:
               "left outer join i.datasetLinks d where l.child.id in (:ids) and ws.id is null and d.id is null",
         group_id, ids=[row[0] for row in annotations])
     queries.delete(conn, group_id, Image=[row[0] for row in found])
-
-
-# ---- what is in the folder
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- TIFF
-
-
-
-
-
-
-

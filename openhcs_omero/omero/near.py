@@ -302,13 +302,14 @@ def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) ->
 
 def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> np.ndarray:
     """Files of a plane each; their names say which are the image's, which is `number` by well and site."""
-    from openhcs_omero.plates.filenames import arrange
+    from openhcs_omero.plates.arrangement import arrange
+    from openhcs_omero.plates.filenames import named_planes
 
     try:
-        wells = arrange(paths)
+        arranged = arrange(named_planes(paths).planes)
     except PlateError:
         raise NotNear("the names of its original TIFFs don't say which plane is which") from None
-    sites = [wells[place][site] for place in sorted(wells) for site in sorted(wells[place])]
+    sites = [] if arranged.missing or arranged.filled else list(arranged.files.values())
     if number >= len(sites) or set(sites[number]) != set(np.ndindex(*image.shape[:3])):
         raise NotNear("its original TIFFs are not a file a plane")
     planes = {}

@@ -10,7 +10,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.plates.paths import well_name
 from openhcs_omero.plates.pixeltypes import NUMPY_NAMES
-from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, _with_wells
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
 # A real server wants the update event joined by name, and no dotted path in `select` before a left join.
 _STRUCTURE = """
@@ -52,7 +52,7 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
     if not found:
         raise PlateError(f"there is no plate {plate_id}, or this user may not see it")
     name, group_id, n_rows, n_columns = found[0][:4]
-    structure = _with_wells(
+    structure = with_wells(
         PlateStructure(plate_id, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0, name=name or "", group_id=group_id),
         _wells([row[4:] for row in found]),
     )

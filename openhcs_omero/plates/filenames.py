@@ -2,40 +2,87 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.arrangement import PlaneFile
 from openhcs_omero.plates.paths import parse_well, well_name
 
 GROUPS = ("well", "row", "column", "site", "channel", "z", "t")
 
-
-# what microscopes and this software call their files; a name has to match as a whole
+# names of files as microscopes and this software write them; a name has to match as a whole
 PATTERNS = {
     "A01_s001_z000_c000[_t000].tif": r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_z(?P<z>\d+)_c(?P<channel>\d+)"
                                      r"(?:_t(?P<t>\d+))?",
     "[X_]A01_s1_w1.tif": r"(?:.*?_)??(?P<well>[A-Z]{1,2}\d{2,})(?:_s(?P<site>\d+))?_w(?P<channel>\d)(?:[0-9A-F-]{36})?",
     "X_A01f00d0.tif": r".*_(?P<row>[A-Z]{1,2})(?P<column>\d{2,})f(?P<site>\d+)d(?P<channel>\d+)",
 }
+NAMED_PATTERNS = {
+    "cellvoyager": r"(?:.*_)?(?P<well>[A-Z]{1,2}\d{2}(?:\.[a-d][1-4])?)_T(?P<t>\d+)F(?P<site>\d+)L\d+A\d+"
+                   r"Z(?P<z>\d+)C(?P<channel>\d+)",
+    "imagexpress": PATTERNS["[X_]A01_s1_w1.tif"],
+    "incell": r"(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<site>\d+)(?: wv (?P<channel>[^)]*?))?"
+              r"(?: z (?P<z>\d+))?(?: time (?P<t>\d+)(?: - [^)]*)?)?\)",
+    "opera phenix": r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+).*",
+}
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 _THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.tiff?$", re.IGNORECASE)  # ImageXpress puts them beside the images
 
 
-def arrange(paths: Iterable[Path]) -> dict[tuple[int, int], dict[int, dict[tuple[int, int, int], Path]]]:
-    """TIFFs of a plane each as in `Layout`, by what their names say, thumbnails left out; PlateError if they don't."""
-    return _arrange(_parse_names([path for path in paths if not _THUMBNAIL.search(path.name)], None))[0]
+@dataclass(frozen=True)
+class NamedPlanes:
+    """What file names say: the planes, with channels numbered in the order of their names, and those names."""
+
+    planes: list[PlaneFile]
+    channel_names: dict[int, str]
+
+
+def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlanes:
+    """Read the names of files of one plane each; thumbnails are left out.
+
+    Parameters
+    ----------
+    pattern
+        Regular expression for the whole names, with or without their ending, with named groups: well, or row and
+        column; and site, channel, z and t where there are several. Or the name of one of `NAMED_PATTERNS`. By default
+        the names of `PATTERNS` are understood.
+
+    Raises
+    ------
+    PlateError
+        If names don't match, or the pattern is none.
+    """
+    named = _parse_names([path for path in paths if not _THUMBNAIL.search(path.name)], pattern)
+    channels = _without_repeats(sorted({match.get("channel", "0") for match in named.values()}, key=_by_number))
+    numbers = {_by_number(value): int(value) if value.isdecimal() else rank for rank, value in enumerate(channels)}
+    if len(set(numbers.values())) < len(numbers):  # names beside numbers
+        numbers = {key: rank for rank, key in enumerate(numbers)}
+    planes = []
+    for path, match in named.items():
+        site, t, z = (_number(path, match, axis) for axis in ("site", "t", "z"))
+        channel = numbers[_by_number(match.get("channel", "0"))]
+        planes.append(PlaneFile(well_name(*_well(path, match)), site, t, channel, z, str(path)))
+    return NamedPlanes(planes, {numbers[_by_number(value)]: f"channel {value}" if value.isdigit() else value
+                                for value in channels})
+
+
+def _number(path: Path, match: Mapping[str, str], axis: str) -> int:
+    value = match.get(axis, "0")
+    if not value.isdecimal():
+        raise PlateError(f"{path.name}: the pattern finds {value!r} as {axis}, which is no number")
+    return int(value)
 
 
 def parse_name(name: str, pattern: str) -> dict[str, str] | None:
-    """What a file's name says, by group of the pattern; None if it doesn't match as a whole, with or without ending."""
+    """The parts of a file's name, by group of the pattern; None if the name is no match as a whole."""
     match = re.fullmatch(pattern, _TIFF.sub("", name), re.IGNORECASE) or re.fullmatch(pattern, name, re.IGNORECASE)
     return match and {key: value for key, value in match.groupdict().items() if value is not None}
 
 
 def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str, str]]:
-    patterns = list(PATTERNS.values()) if pattern is None else [_checked(pattern)]
+    patterns = list(PATTERNS.values()) if pattern is None else [NAMED_PATTERNS.get(pattern) or _checked(pattern)]
     tried = [{path: parse_name(path.name, pattern) for path in paths} for pattern in patterns]
     best = min(tried, key=lambda parsed: sum(match is None for match in parsed.values()))
     strange = [path.name for path, match in best.items() if match is None]
@@ -43,7 +90,7 @@ def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str,
         example = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         wanted = f"the pattern {pattern!r}" if pattern else "any of " + ", ".join(PATTERNS)
         raise PlateError(f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
-                         "name the parts by --pattern, or move these files out of the folder")
+                         "say what the names mean by a pattern, or move these files out of the folder")
     return {path: match for path, match in best.items() if match is not None}
 
 
@@ -61,34 +108,13 @@ def _checked(pattern: str) -> str:
     return pattern
 
 
-def _arrange(named: Mapping[Path, Mapping[str, str]]) -> tuple[dict, tuple[str, ...]]:
-    """Files by well, site and plane, as in `Layout`, and the names of the channels; nothing missing, nothing twice."""
-    values = {axis: sorted({match.get(axis, "0") for match in named.values()}, key=_by_number)
-              for axis in ("site", "t", "channel", "z")}
-    values = {axis: _without_repeats(found) for axis, found in values.items()}
-    files: dict[tuple[int, int], dict[int, dict[tuple[int, int, int], Path]]] = defaultdict(lambda: defaultdict(dict))
-    for path, match in named.items():
-        site, t, c, z = (_position(values[axis], match.get(axis, "0")) for axis in ("site", "t", "channel", "z"))
-        planes = files[_well(path, match)][site + 1]
-        if (t, c, z) in planes:
-            raise PlateError(f"{planes[t, c, z].name} and {path.name} are the same plane of the same well and site")
-        planes[t, c, z] = path
-    _check_holes(files, values)
-    names = tuple(f"channel {value}" if value.isdigit() else value for value in values["channel"])
-    return {place: {site: dict(planes) for site, planes in sites.items()} for place, sites in files.items()}, names
-
-
 def _by_number(value: str) -> tuple[int, str]:
     return (int(value), "") if value.isdecimal() else (0, value)
 
 
 def _without_repeats(values: Iterable[str]) -> list[str]:
-    """Of 1 and 01 one."""
+    """The same without repeats: 1 and 01 are one value."""
     return list({_by_number(value): value for value in values}.values())
-
-
-def _position(values: list[str], value: str) -> int:
-    return [_by_number(known) for known in values].index(_by_number(value))
 
 
 def _well(path: Path, match: Mapping[str, str]) -> tuple[int, int]:
@@ -97,18 +123,26 @@ def _well(path: Path, match: Mapping[str, str]) -> tuple[int, int]:
         row, column = int(match["row"]) - 1, int(match["column"]) - 1
         name = well_name(row, column) if min(row, column) >= 0 else name
     try:
-        return parse_well(name)
+        return place_of(name)
     except ValueError as error:
         raise PlateError(f"{path.name}: {error}") from None
 
 
-def _check_holes(files: Mapping, values: Mapping[str, list[str]]) -> None:
-    """Each site has all planes, and each well its sites without a gap; a well may have fewer sites than others."""
-    for place, sites in sorted(files.items()):
-        for site in range(1, max(sites) + 1):
-            missing = "all of it" if site not in sites else next(
-                (f"t {t}, channel {c}, z {z}"
-                 for i, t in enumerate(values["t"]) for j, c in enumerate(values["channel"])
-                 for k, z in enumerate(values["z"]) if (i, j, k) not in sites[site]), None)
-            if missing:
-                raise PlateError(f"well {well_name(*place)} lacks files of site {values['site'][site - 1]}: {missing}")
+def place_of(name: str) -> tuple[int, int]:
+    """Row and column, from 0, of a well's name, which may be that of CellVoyager on a plate of 1536 wells.
+
+    There ``A01.d4`` is row d and column 4 of the 4 x 4 wells in the place of well A01 of a plate of 96.
+
+    Raises
+    ------
+    ValueError
+        If `name` is no well.
+    """
+    base, dot, inner = name.partition(".")
+    row, column = parse_well(base)
+    if not dot:
+        return row, column
+    match = re.fullmatch("([a-d])([1-4])", inner, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{name!r} is not a well: expected a name like A01 or A01.d4")
+    return 4 * row + ord(match[1].lower()) - 97, 4 * column + int(match[2]) - 1

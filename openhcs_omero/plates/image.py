@@ -22,15 +22,18 @@ class ImageMetadata:
     colors
         (red, green, blue), 0 to 255, one per channel; None where it has none.
     pixel_size
-        (z, y, x) in micrometres; None where it is not known or has another kind of unit.
+        (z, y, x) in micrometers; None where it is not known or has another kind of unit.
     times
         Seconds since the first timepoint, one per timepoint, None where it is not known; empty if none is known.
+    filled
+        The planes (t, c, z) that were not acquired: black ones, and those that repeat another plane of the stack.
     """
 
     channel_names: tuple[str | None, ...] = ()
     colors: tuple[tuple[int, int, int] | None, ...] = ()
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     times: tuple[float | None, ...] = ()
+    filled: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class NewImage:
     channel_names, colors
         One per channel, as in `ImageMetadata`; all or none.
     pixel_size
-        (z, y, x) in micrometres, None where unknown.
+        (z, y, x) in micrometers, None where unknown.
     annotations
         Pairs of its map annotation, which is saved with it.
     """

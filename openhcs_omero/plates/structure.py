@@ -131,7 +131,7 @@ class PlateStructure:
         """
         for well in wells:
             self.well(well)
-        return _with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
+        return with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
 
     def well(self, name: str) -> WellStructure:
         """The well of that name, or PlateError."""
@@ -214,7 +214,8 @@ def _some(wells: Collection[str]) -> str:
     return ", ".join(names) if len(names) <= 6 else f"{len(names)} wells from {names[0]} to {names[-1]}"
 
 
-def _with_wells(plate: PlateStructure, wells: dict[str, WellStructure]) -> PlateStructure:
+def with_wells(plate: PlateStructure, wells: dict[str, WellStructure]) -> PlateStructure:
+    """The same plate with other wells, and the sizes that they make."""
     images = [image for well in wells.values() for image in well.images.values()]
     return replace(
         plate, wells=wells, all_well_ids=set(wells),

@@ -34,7 +34,7 @@ class Place:
 def omero_place(conn, tmp_path, monkeypatch):
     """A derived plate, not made yet, of a plate in OMERO with the wells A01 and A02."""
     from openhcs_omero.io.omero_local import OMEROLocalBackend
-    from openhcs_omero.omero.importing import import_folder
+    from openhcs_omero.microscopes.importing import import_folder
 
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     folder = tmp_path / "source"

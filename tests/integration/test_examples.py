@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.processing.synthetic import Screen, write_plate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,7 +8,7 @@ import tifffile
 from wire import Killed, count, images_in_no_well, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero.importing import import_folder
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
 

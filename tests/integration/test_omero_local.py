@@ -14,10 +14,10 @@ from openhcs_omero.io.base import BadData, MissingFile, storage_registry
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE, save_text
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables

@@ -10,13 +10,12 @@ import pytest
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_openhcs, write_phenix
 from snake import Workflow, workflow
 
-from openhcs_omero.core.importing import microscope_layout
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.processing.synthetic import Screen, sites
@@ -48,7 +47,7 @@ def test_one_plate_three_ways(workflow, conn):
     assert {image.shape for image in images.values()} == {(1, 2, 1, 128, 128)}
     ixm = write_imagexpress(workflow.folder / "ixm", images)
     write_phenix(workflow.folder / "plate_phenix", images)
-    plate = import_folder(conn, ixm, layout=microscope_layout(ixm))
+    plate = import_folder(conn, ixm)
     workflow.configure(plate, "ixm", "plate_phenix", steps=STEPS, heatmaps=[])
     workflow.succeed()
     first, *others = (tables(workflow, label) for label in (plate, "ixm", "phenix"))
@@ -166,7 +165,7 @@ WRITERS = {
 def test_import(conn, tmp_path, kind):
     images = images_of(["A01", "B03"])
     folder = WRITERS[kind](tmp_path / "plate", images)
-    plate = load_plate(conn, import_folder(conn, folder, "mine", layout=microscope_layout(folder)))
+    plate = load_plate(conn, import_folder(conn, folder, "mine"))
     assert (plate.name, plate.rows, plate.columns) == ("mine", 8, 12)
     found = {(well, image.site): image for well, image in plate.images()}
     assert set(found) == set(images)

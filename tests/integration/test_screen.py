@@ -8,11 +8,10 @@ import pytest
 from plate_folders import write_imagexpress
 from snake import Workflow, workflow
 
-from openhcs_omero.core.importing import microscope_layout
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.importing import import_folder
 
 __all__ = ["workflow"]
 
@@ -134,7 +133,7 @@ def test_what_is_wrong_is_said_before_anything_runs(screen, config, message):
 def test_the_answers_are_attached_to_plates_in_omero(workflow, conn):
     (workflow.folder / "screen_steps.py").write_text(STEP)
     folder = write_plate(workflow.folder / "day_1")
-    plate = import_folder(conn, folder, layout=microscope_layout(folder))
+    plate = import_folder(conn, folder)
     write_map(workflow.folder / "map.csv")
     workflow.configure(plate, steps=[{"call": "screen_steps:measure"}], plate_map="map.csv",
                        analysis={**ANALYSIS, "web": "http://omero.example.org"})

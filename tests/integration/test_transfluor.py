@@ -6,8 +6,8 @@ from PIL import Image
 from snake import ROOT, workflow
 
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.derived import find_derived
-from openhcs_omero.omero.importing import import_folder
 from openhcs_omero.omero.plate import load_plate
 
 __all__ = ["workflow"]

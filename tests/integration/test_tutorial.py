@@ -10,7 +10,7 @@ import pytest
 from omero.gateway import BlitzGateway
 from omero_embedded import process
 
-from openhcs_omero.omero.importing import import_folder
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.processing.synthetic import Screen, write_plate
 
 ROOT = Path(__file__).parents[2]

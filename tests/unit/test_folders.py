@@ -1,19 +1,22 @@
 """Plates in folders as the configuration names them: what is refused, what is noted, what becomes of their results."""
 
+import itertools
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
 from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import look, prepare, recorded_plan
-from openhcs_omero.core.plates import Plate
+from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.records import find_stale, forget, listing_of_well, read_record, well_record
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
@@ -56,6 +59,15 @@ def refusal(*plates, **config):
     return str(error.value)
 
 
+def chosen(plate, **config):
+    """The chosen wells of a plate."""
+    config = {"plates": [plate], "steps": [STEP], **config}
+    check_config(config, SCHEMA)
+    settings = read_config(config)
+    [opened] = open_plates(settings, settings.plates, None)
+    return choose_wells(opened, settings, lambda note: print(note, file=sys.stderr))
+
+
 # ---- what plates are called
 
 def test_labels():
@@ -89,9 +101,41 @@ def test_what_does_not_fit_the_plate(folder):
     assert "but plate day_1 has 2, counted from 0" in refusal("day_1", steps=[{**STEP, "channels": [2]}])
     assert "it must be disk or zarr" in refusal("day_1", materialization_backend="omero_local")
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
-    assert refusal("empty wells").startswith("plate empty wells has wells without images (A02): name those")
+    refused = refusal("empty wells", wells=["A01", "A02"])
+    assert refused.startswith("plate empty wells has wells without images (A02): name those")
+    assert "no images in the wells" in refusal("empty wells", wells=["A02-A02"])
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
-    assert "well B03 lacks the file of site 1" in refusal("day_1")
+    assert "well B03 lacks files of site 1: timepoint 1, channel 1, plane 1" in refusal("day_1")
+
+
+def test_wells_that_are_left_out(folder, capsys):
+    """A hole in a well that was not chosen stops nothing; `all` and ranges leave out wells without images."""
+    write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
+    next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
+    for plate, wells in (("empty wells", "all"), ("empty wells", ["A01-A02"]), ("day_1", ["A01"]),
+                         ({"path": "day_1", "wells": ["A01"]}, "all")):
+        assert list(chosen(plate, wells=wells).wells) == ["A01"]
+    assert capsys.readouterr().err.splitlines() == [
+        "plate empty wells: 1 wells have no images and are left out (A02)"] * 2
+
+
+@pytest.mark.parametrize(("incomplete", "sites"), [("skip", [2]), ("fill", [1, 2])])
+def test_incomplete_wells(folder, capsys, incomplete, sites):
+    next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
+    assert sorted(chosen("day_1", incomplete=incomplete).wells["B03"].images) == sites
+    done = "left out" if incomplete == "skip" else "filled with black planes"
+    assert capsys.readouterr().err == ("plate day_1: well B03 lacks files of site 1: timepoint 1, channel 1, "
+                                       f"plane 1; {done}\n")
+
+
+def test_a_pattern_for_a_plate():
+    """TIFFs with names of one's own are a plate like others."""
+    Path("own").mkdir()
+    for well, channel in itertools.product(("A01", "B02"), ("DAPI", "GFP")):
+        tifffile.imwrite(Path("own", f"{well}-{channel}.tif"), np.full((4, 6), 7, "uint16"))
+    entry = {"path": "own", "pattern": r"(?P<well>[A-Z]\d+)-(?P<channel>\w+)"}
+    assert {image.shape for _, image in chosen(entry).images()} == {(1, 2, 1, 4, 6)}
+    assert "no plate of a known microscope" in refusal("own")
 
 
 def test_results_of_another_plate_of_that_name(folder):

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "password": set(),
     "plates": {"errors"},
-    "omero": {"errors", "password", "plates", "microscopes"},
+    "omero": {"errors", "password", "plates"},
     "io": {"errors", "plates", "omero"},
     "processing": {"errors", "plates", "io"},
     "microscopes": {"errors", "plates", "omero", "io"},

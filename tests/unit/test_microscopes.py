@@ -14,8 +14,10 @@ from plate_folders import (
     CHANNELS,
     PIXEL_SIZE,
     images_of,
+    write_cellvoyager,
     write_htd,
     write_imagexpress,
+    write_incell,
     write_openhcs,
     write_phenix,
 )
@@ -35,11 +37,14 @@ FORMATS = {
     "phenix 5": lambda folder, images: write_phenix(folder, images),
     "phenix 6": lambda folder, images: write_phenix(folder, images, version=6, index="Index.xml"),
     "phenix 7, flat": lambda folder, images: write_phenix(folder, images, version=7, inside=""),
+    "cellvoyager": lambda folder, images: write_cellvoyager(folder, images),
+    "incell": lambda folder, images: write_incell(folder, images),
     "openhcs on disk": lambda folder, images: write_openhcs(folder, images, "disk"),
     "openhcs in zarr": lambda folder, images: write_openhcs(folder, images, "zarr"),
     "openhcs workspace": lambda folder, images: write_openhcs(folder, images, "virtual_workspace"),
 }
-TYPES = {"imagexpress": "ImageXpress", "phenix": "OperaPhenix", "openhcs": "OpenHCS"}
+TYPES = {"cellvoyager": "CellVoyager", "incell": "InCell", "imagexpress": "ImageXpress",
+         "phenix": "OperaPhenix", "openhcs": "OpenHCS"}
 
 
 @pytest.fixture(params=FORMATS)
@@ -124,11 +129,18 @@ def test_an_image_of_another_size(kind, tmp_path):
 def test_a_missing_file(kind, tmp_path):
     folder = FORMATS[kind](tmp_path / "p", images_of(["A01", "A02"]))
     files = sorted(path for path in folder.rglob("*") if re.search(
-        r"A02.*s0*2.*w2(?!_thumb)|r01c02f02p03-ch2sk2", path.name) and "ZStep_0" not in str(path))
+        r"A02.*s0*2.*w2(?!_thumb)|r01c02f02p03-ch2sk2|A02_T0002F002L01A02Z03|A - 2\(fld 2 wv FITC - FITC z 3 time 2",
+        path.name) and "ZStep_0" not in str(path))
     stacks = [path for path in files if path.parent.name.startswith("ZStep") or not path.name.endswith(".TIF")]
     stacks[-1].unlink()
-    with pytest.raises(PlateError, match=r"lacks the file of site 2|is not there"):
-        handler_of(folder).parse(folder)
+    listing = handler_of(folder).parse(folder)
+    numbers = "timepoint 1, channel 1, plane 2" if kind == "incell" else "timepoint [12], channel 2, plane 3"
+    lacks = f"well A02 lacks files of site {1 if kind == 'incell' else 2}: {numbers}; add the files"
+    with pytest.raises(PlateError, match=lacks):
+        listing.check_complete()
+    listing.check_complete(["A01"])
+    with pytest.raises(PlateError, match=lacks):  # and no pixel of it is made up
+        handler_of(folder).load_site(folder, "A02", 2, FileManager())
 
 
 # ---- ImageXpress
@@ -200,12 +212,12 @@ def test_imagexpress_incomplete_wells(tmp_path):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01", "A02"], shape=(1, 1, 1, 4, 4)), guids=False)
     kept = (folder / "p_A02_s2_w1.TIF").read_bytes()
     (folder / "p_A02_s2_w1.TIF").unlink()
-    with pytest.raises(PlateError, match="well A02 has files of 1 sites, but the HTD file says 2"):
-        handler_of(folder).parse(folder)
+    with pytest.raises(PlateError, match="well A02 lacks files of site 2: all of it"):
+        handler_of(folder).parse(folder).check_complete()
     (folder / "p_A02_s2_w1.TIF").write_bytes(kept)
     (folder / "p_A02_s1_w1.TIF").unlink()
-    with pytest.raises(PlateError, match="well A02 has files of site 2 and none of site 1"):
-        handler_of(folder).parse(folder)
+    with pytest.raises(PlateError, match="well A02 lacks files of site 1: all of it"):
+        handler_of(folder).parse(folder).check_complete()
 
 
 def test_imagexpress_strange_files(tmp_path):
@@ -291,13 +303,67 @@ def test_phenix_urls_from_elsewhere(tmp_path):
     (lambda text: text.replace("<Col>1</Col>", "<Col>one</Col>"), "can't be read as an index"),
     (lambda text: text.replace("<Row>1</Row>", "<Row>0</Row>"), "can't be read as an index"),
     (lambda text: re.sub("<Images>.*</Images>", "<Images />", text), "there is no plane of an Opera Phenix plate in"),
-    (lambda text: text.replace("ch1sk1", "ch9sk9"), "is not there"),
+    (lambda text: text.replace("ch1sk1", "ch9sk9"), "lacks files of site 1: timepoint 0, channel 1, plane 1"),
 ])
 def test_broken_indexes(tmp_path, change, message):
     folder = write_phenix(tmp_path / "p", images_of(["A01"]))
     index = folder / "Images" / "Index.idx.xml"
     index.write_text(change(index.read_text()))
     with pytest.raises(PlateError, match=message) as error:
+        handler_of(folder).parse(folder).check_complete()
+    assert "\n" not in str(error.value)
+
+
+# ---- CellVoyager and IN Cell
+
+@pytest.mark.parametrize("write", [write_cellvoyager, write_incell])
+def test_by_names_alone(tmp_path, write):
+    images = images_of(["A01", "B02"])
+    folder = write(tmp_path / "p", images, False)
+    handler = handler_of(folder)
+    np.testing.assert_array_equal(handler.load_site(folder, "B02", 2, FileManager()), images["B02", 2])
+    names = [None, None] if write is write_cellvoyager else ["DAPI - DAPI", "FITC - FITC"]
+    assert list(handler.get_channel_values(folder).values()) == names
+
+
+def test_cellvoyager_plates_of_1536_wells(tmp_path):
+    for well in ("A01.a1", "A01.d4", "H12.b2"):
+        tifffile.imwrite(tmp_path / f"P_{well}_T0001F001L01A01Z01C01.tif", np.zeros((4, 4), "uint16"))
+    assert list(handler_of(tmp_path).parse(tmp_path).structure.wells) == ["A01", "D04", "AD46"]
+    tifffile.imwrite(tmp_path / "P_A01.e1_T0001F001L01A01Z01C01.tif", np.zeros((4, 4), "uint16"))
+    with pytest.raises(PlateError, match=r"1 of 4 file names don't match the pattern 'cellvoyager'"):
+        handler_of(tmp_path).parse(tmp_path)
+
+
+def test_cellvoyager_errors_are_missing_planes(tmp_path):
+    """A record of an error says what was to be measured."""
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01", "B02"]))
+    path = folder / "MeasurementData.mlf"
+    text = path.read_text()
+    place = 'bts:Type="{}" bts:Column="2" bts:Row="2" bts:FieldIndex="2"'
+    path.write_text(text.replace(place.format("IMG"), place.format("ERR")))
+    with pytest.raises(PlateError, match="well B02 lacks files of site 2: all of it"):
+        handler_of(folder).parse(folder).check_complete()
+
+
+@pytest.mark.parametrize(("write", "name", "change"), [
+    (write_cellvoyager, "MeasurementData.mlf", lambda text: text[:-30]),
+    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="one"')),
+    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="0"')),
+    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace("IMG", "NON")),
+    (write_cellvoyager, "MeasurementDetail.mrf", lambda text: text.replace('RowCount="8"', 'RowCount="999999999999"')),
+    (write_incell, "p.XDCE", lambda text: text[:-30]),
+    (write_incell, "p.XDCE", lambda text: text.replace('Row number="1"', 'Row number="one"')),
+    (write_incell, "p.XDCE", lambda text: text.replace("<Identifier", "<Identity")),
+    (write_incell, "p.XDCE", lambda text: text.replace('rows="8"', 'rows="999999999999"')),
+    (write_incell, "p.XDCE", lambda text: text.replace("filename=", "file=")),
+])
+def test_broken_descriptions(tmp_path, write, name, change):
+    folder = write(tmp_path / "p", images_of(["A01"]))
+    text = (folder / name).read_text()
+    assert change(text) != text
+    (folder / name).write_text(change(text))
+    with pytest.raises(PlateError, match=name) as error:
         handler_of(folder).parse(folder)
     assert "\n" not in str(error.value)
 
@@ -323,7 +389,7 @@ def test_openhcs_backend_is_detected_where_nothing_is_marked(tmp_path):
     ("disk", {"source_filename_parser_name": "Cellomics"}, "names for 'Cellomics', which is not known; known are"),
     ("disk", {"source_filename_parser_name": "OperaPhenixFilenameParser"}, "is not named as OperaPhenixFilenameParser"),
     ("disk", {"image_files": []}, "names no image"),
-    ("disk", {"image_files": ["images/A09_s001_w1.tif"]}, "is not there"),
+    ("disk", {"image_files": ["images/A09_s001_w1.tif"]}, "none of the 1 files that its metadata list"),
     ("disk", {"available_backends": {"zarr": True}}, "says that 'images' is in Zarr, but there is no"),
     ("virtual_workspace", {"workspace_mapping": {"A01_s001_w1.tif": {"reader": "bioformats"}}}, "only the names of"),
 ])

@@ -20,7 +20,7 @@ EMPTY_WELL = [0, 2, 12] + [None] * 13
 
 def plate(*found):
     bare = plate_module.PlateStructure(7, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0)
-    return plate_module._with_wells(bare, plate_module._wells(found))
+    return plate_module.with_wells(bare, plate_module._wells(found))
 
 
 def two_wells(**kwargs):

@@ -9,10 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.microscopes.named_tiffs import scan
+from openhcs_omero.microscopes.named_tiffs import NamedTIFFHandler
+from openhcs_omero.microscopes.scan import check_files
 from openhcs_omero.plates.filenames import PATTERNS, parse_name
 
 TRANSFLUOR = Path(__file__).parents[3] / "shared/data/transfluor"
+
+
+def scan(folder, pattern=None):
+    """The listing of a folder, if all files are there and good."""
+    listing = NamedTIFFHandler(pattern=pattern).parse(folder)
+    listing.check_complete()
+    check_files(listing)
+    return listing
+
+
+def only_image(listing):
+    [image] = {(image.shape, image.pixel_type) for _, image in listing.structure.images()}
+    return image
 
 
 def put(folder, *names, value=0, shape=(4, 6), dtype="uint16"):
@@ -31,7 +45,7 @@ def put(folder, *names, value=0, shape=(4, 6), dtype="uint16"):
 def test_names(tmp_path, names, channels, shape):
     put(tmp_path, *names)
     found = scan(tmp_path)
-    assert found.channels == channels and found.shape == shape and found.dtype == np.dtype("uint16")
+    assert found.channel_names == channels and only_image(found) == (shape, "uint16")
 
 
 def test_what_lies_where(tmp_path):
@@ -39,10 +53,8 @@ def test_what_lies_where(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "deeper").mkdir()
     found = scan(tmp_path)
-    assert found.sites == 3
-    assert {place: {site: planes[0, 0, 0].name for site, planes in sites.items()}
-            for place, sites in found.files.items()} == {
-        (0, 11): {1: "A12_s1_w1.tif"}, (1, 2): {1: "B03_s1_w1.tif", 2: "B03_s2_w1.tif"}}
+    assert {place: Path(planes[0, 0, 0]).name for place, planes in found.files.items()} == {
+        ("A12", 1): "A12_s1_w1.tif", ("B03", 1): "B03_s1_w1.tif", ("B03", 2): "B03_s2_w1.tif"}
 
 
 @pytest.mark.parametrize("pattern", [
@@ -52,22 +64,22 @@ def test_what_lies_where(tmp_path):
 def test_a_pattern_of_ones_own(tmp_path, pattern):
     put(tmp_path, *(f"r02c11f{f:02d}p{z:02d}-ch{c}sk1.tiff" for f in (1, 2, 10) for z in (1, 2) for c in (1, 3)))
     found = scan(tmp_path, pattern)
-    assert list(found.files) == [(1, 10)] and found.shape == (1, 2, 2, 4, 6)
-    assert found.channels == ("channel 1", "channel 3")
-    assert found.files[1, 10][3][0, 1, 1].name == "r02c11f10p02-ch3sk1.tiff"
+    assert list(found.structure.wells) == ["B11"] and only_image(found)[0] == (1, 2, 2, 4, 6)
+    assert found.channel_names == ("channel 1", "channel 3")
+    assert Path(found.files["B11", 3][0, 1, 1]).name == "r02c11f10p02-ch3sk1.tiff"
 
 
 def test_channels_by_name(tmp_path):
     put(tmp_path, "a1-GFP.tif", "a1-DAPI.tif")
-    assert scan(tmp_path, r"(?P<well>\w\d)-(?P<channel>\w+)").channels == ("DAPI", "GFP")
+    assert scan(tmp_path, r"(?P<well>\w\d)-(?P<channel>\w+)").channel_names == ("DAPI", "GFP")
 
 
 @pytest.mark.skipif(not TRANSFLUOR.is_dir(), reason="the real images are not there")
 def test_the_real_plate():
     found = scan(TRANSFLUOR)
-    assert sorted(found.files) == [(14, column) for column in range(24)]
-    assert found.sites == 72 and found.shape == (1, 1, 1, 512, 512) and found.dtype == np.dtype("uint8")
-    assert found.files[14, 2][3][0, 0, 0].name.endswith("_O03f02d2.TIF")
+    assert list(found.structure.wells) == [f"O{column:02d}" for column in range(1, 25)]
+    assert len(found.files) == 72 and only_image(found) == ((1, 1, 1, 512, 512), "uint8")
+    assert found.files["O03", 3][0, 0, 0].endswith("_O03f02d2.TIF")
 
 
 def refused(folder, what, pattern=None):
@@ -77,7 +89,7 @@ def refused(folder, what, pattern=None):
 
 
 def test_folders(tmp_path):
-    refused(tmp_path / "none", "is not a folder")
+    refused(tmp_path / "none", "there is no folder")
     refused(tmp_path, "there is no TIFF")
 
 
@@ -102,13 +114,14 @@ def test_wells_that_are_none(tmp_path):
 
 def test_duplicates(tmp_path):
     put(tmp_path, "A01_s1_w1.tif", "A01_s01_w1.tif")
-    refused(tmp_path, r"A01_s0?1_w1\.tif and A01_s0?1_w1\.tif are the same plane")
+    refused(tmp_path, r"A01_s0?1_w1\.tif and .*/A01_s0?1_w1\.tif are the same plane")
 
 
 @pytest.mark.parametrize(("names", "problem"), [
-    (["A01_s1_w1.tif", "A01_s1_w2.tif", "A02_s1_w1.tif"], "well A02 lacks files of site 1: t 0, channel 2, z 0"),
+    (["A01_s1_w1.tif", "A01_s1_w2.tif", "A02_s1_w1.tif"],
+     "well A02 lacks files of site 1: timepoint 0, channel 2, plane 0"),
     (["A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s2_w1.tif"], "well A02 lacks files of site 1: all of it"),
-    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif", "A01_s002_z000_c000.tif"], "site 002: .*z 001"),
+    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif", "A01_s002_z000_c000.tif"], "site 2: .*plane 1"),
 ])
 def test_holes(tmp_path, names, problem):
     put(tmp_path, *names)
@@ -117,7 +130,7 @@ def test_holes(tmp_path, names, problem):
 
 def test_a_well_may_have_fewer_sites(tmp_path):
     put(tmp_path, "A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s1_w1.tif")
-    assert scan(tmp_path).sites == 3
+    assert len(scan(tmp_path).files) == 3
 
 
 @pytest.mark.parametrize("other", [{"shape": (4, 7)}, {"dtype": "uint8"}])

@@ -1,0 +1,116 @@
+"""Yokogawa's CellVoyager (CV7000, CV8000): a folder with a list of measurements in XML.
+
+    <plate>/MeasurementData.mlf     one record per plane: well, field, timepoint, z, channel, and the file's name
+    <plate>/MeasurementDetail.mrf   format of the plate, channels with the size of their pixels
+    <plate>/<name>.mes              names of the channels
+    <plate>/AssayPlate_B03_T0001F001L01A01Z01C01.tif
+
+A plate of 1536 wells has names like ``A01.d4``, see `openhcs_omero.plates.filenames.place_of`. A folder without the
+list is read by its file names.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PureWindowsPath
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.microscopes.base import FolderHandler
+from openhcs_omero.microscopes.scan import Found, files_in, parse_xml, tiffs_in
+from openhcs_omero.plates.arrangement import Announced, PlaneFile
+from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
+from openhcs_omero.plates.paths import well_name
+
+_SHADE = re.compile(r"(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # images of the camera beside those of the plate
+
+
+class CellVoyagerHandler(FolderHandler):
+    """Plates of Yokogawa's CellVoyager."""
+
+    microscope_type = "CellVoyager"
+    parser_name = "CellVoyagerFilenameParser"
+
+    @staticmethod
+    def recognizes(folder: Path) -> bool:
+        """Whether a folder holds such a plate: a list of measurements, or a TIFF that is named like its planes."""
+        return bool(files_in(folder, ".mlf")) or any(
+            parse_name(path.name, NAMED_PATTERNS["cellvoyager"]) for path in tiffs_in(folder))
+
+    def find(self, folder: Path) -> Found:
+        lists = files_in(folder, ".mlf")
+        if len(lists) > 1:
+            raise PlateError(f"{folder} has several lists of measurements ({', '.join(path.name for path in lists)}): "
+                             "a folder holds one plate")
+        if not lists:
+            paths = [path for path in tiffs_in(folder) if not _SHADE.search(path.name)]
+            return Found(named_planes(paths, "cellvoyager").planes)
+        found = Found(_planes(lists[0], tiffs_in(folder)))
+        if not found.planes:
+            raise PlateError(f"{lists[0]} lists no image")
+        for path in files_in(folder, ".mrf"):
+            _read_detail(path, found)
+        found.channel_names = _channel_names(folder)
+        return found
+
+
+def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
+    """The planes that a list of measurements has; those that the microscope reports as errors have no file."""
+    there = {file.name.lower(): str(file) for file in files}
+    planes = []
+    for record in _elements(path, "MeasurementRecord"):
+        kind = record["Type"]
+        if kind not in ("IMG", "ERR"):
+            continue
+        try:
+            row, column, site, t, z, c = (int(record[key]) for key in (
+                "Row", "Column", "FieldIndex", "TimePoint", "ZIndex", "Ch"))
+            well = well_name(row - 1, column - 1)
+        except (KeyError, ValueError) as error:
+            if kind == "ERR":  # says where, but not always of which plane
+                continue
+            raise PlateError(f"{path} can't be read as a list of measurements: {_words(error)}") from None
+        name = PureWindowsPath(record["text"]).name.lower()
+        planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
+    return planes
+
+
+def _read_detail(path: Path, found: Found) -> None:
+    """Add the format of the plate, what was to be measured, and the size of pixels, in micrometers."""
+    try:
+        [detail] = _elements(path, "MeasurementDetail")
+        found.rows, found.columns = (int(detail.get(f"{axis}Count", 0)) for axis in ("Row", "Column"))
+        if found.rows and found.columns:
+            well_name(found.rows - 1, found.columns - 1)
+        channels = list(_elements(path, "MeasurementChannel"))
+        announced = {int(channel["Ch"]) for channel in channels}
+        used = {plane.c for plane in found.planes}
+        found.announced = Announced(c=tuple(sorted(announced)) if used <= announced else (), source="file " + path.name)
+        for channel in channels:
+            if int(channel["Ch"]) in used and "HorizontalPixelDimension" in channel:
+                x, y = (float(channel[f"{axis}PixelDimension"]) for axis in ("Horizontal", "Vertical"))
+                found.pixel_size = (None, y, x)
+                break
+    except (KeyError, ValueError) as error:
+        raise PlateError(f"{path} can't be read as details of a measurement: {_words(error)}") from None
+
+
+def _channel_names(folder: Path) -> dict[int, str | None]:
+    """What the settings of the measurement call the channels."""
+    names: dict[int, str | None] = {}
+    for path in files_in(folder, ".mes"):
+        for channel in _elements(path, "Channel"):
+            if channel.get("Ch", "").isdecimal():
+                names[int(channel["Ch"])] = channel.get("Target") or channel.get("Fluorophore") or None
+    return names
+
+
+def _elements(path: Path, tag: str) -> Iterator[Mapping[str, str]]:
+    """Attributes of all elements of a tag, without their namespace, and the element's text as "text"."""
+    for element in parse_xml(path).iter():
+        if element.tag.rpartition("}")[2] == tag:
+            yield {name.rpartition("}")[2]: value for name, value in element.attrib.items()} | {
+                "text": (element.text or "").strip()}
+
+
+def _words(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

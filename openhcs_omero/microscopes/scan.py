@@ -1,0 +1,296 @@
+"""The scanner: what lies in a folder, and the listing of the plate in it."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.arrangement import Announced, Incomplete, Plane, PlaneFile, arrange
+from openhcs_omero.plates.listing import PlateListing
+from openhcs_omero.plates.paths import parse_well
+from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
+
+Size = tuple[int, int, str]  # height, width, numpy dtype name
+# types of files that OMERO does not keep, and those that they are read as
+READ_AS = {"bool": "uint8", "float16": "float32", "int64": "float64", "uint64": "float64"}
+LARGEST_PLANE = 2**32  # bytes
+LARGEST_TEXT = 20_000_000  # bytes
+LARGEST_XML = 500_000_000  # bytes; a record is some 300 bytes
+_NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
+
+
+# ---- what lies in a folder
+
+def files_in(folder: Path, *endings: str) -> list[Path]:
+    """The regular files of a folder, sorted, as far as they may be a plate's.
+
+    Parameters
+    ----------
+    endings
+        Endings like ".tif", in lower case; all files if there is none.
+    """
+    return [Path(entry.path) for entry in _entries(folder)
+            if entry.name.lower().endswith(endings or ("",)) and entry.is_file()]
+
+
+def tiffs_in(folder: Path) -> list[Path]:
+    """The TIFF files of a folder, sorted."""
+    return files_in(folder, ".tif", ".tiff")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, as far as they may be a plate's."""
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def text_of(path: Path) -> str:
+    """The text of a metadata file in UTF-8, in UTF-16 with a byte order mark, or else in Latin-1.
+
+    Raises
+    ------
+    PlateError
+        If the file can't be read, or is too large to be one.
+    """
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_TEXT // 10**6} MB")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PlateError(f"{path} can't be read: {error.strerror}") from None
+    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file; PlateError if it is none, or too large."""
+    if path.stat().st_size > LARGEST_XML:
+        raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_XML // 10**6} MB")
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise PlateError(f"{path} can't be read as XML: {error}") from None
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, without hidden files and what operating systems and storage put there."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise PlateError(f"the folder {folder} can't be read: {error.strerror}") from None
+    for entry in entries:
+        if not (entry.name.startswith(".") or entry.name.lower() in _NOT_OF_A_PLATE):
+            yield entry
+
+
+# ---- the listing of a plate
+
+@dataclass
+class Found:
+    """What a microscope's folder says about its plate.
+
+    Parameters
+    ----------
+    planes
+        All planes, with the paths of their files for the backend.
+    announced
+        What the metadata say was to be acquired.
+    wells
+        Wells that the metadata list, with images or without.
+    rows, columns
+        Format of the plate; 0 where the metadata say nothing about it.
+    channel_names
+        By the microscope's number of the channel.
+    pixel_size
+        (z, y, x) in micrometers; None asks `pixel_size_of` one of the files.
+    """
+
+    planes: list[PlaneFile] = field(default_factory=list)
+    announced: Announced = field(default_factory=Announced)
+    wells: list[str] = field(default_factory=list)
+    rows: int = 0
+    columns: int = 0
+    channel_names: Mapping[int, str | None] = field(default_factory=dict)
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+
+
+def plane_size(path: Path) -> Size:
+    """Height, width and dtype name of a TIFF of one plane, from its header.
+
+    Raises
+    ------
+    PlateError
+        If the file is none, or is shorter than its header says.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page: Any = tiff.pages[0]
+            if len(tiff.pages) != 1 or page.subfiletype:
+                raise PlateError(f"{path} has {len(tiff.pages)} planes; a file of one plane is expected")
+            if page.nbytes > LARGEST_PLANE:
+                raise PlateError(f"{path} declares a plane of {page.nbytes} bytes; at most {LARGEST_PLANE} are read")
+            if len(page.shape) != 2 or page.dtype is None:
+                raise PlateError(f"{path} is no grey image: its shape is {page.shape}")
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or not _is_grey(page):
+                raise PlateError(f"{path} has 0 as white or a palette of colors: its values are no intensities")
+            end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
+            if end > path.stat().st_size or not sum(page.databytecounts):
+                raise PlateError(f"{path} is cut short: {path.stat().st_size} bytes of {end}")
+            return page.shape[0], page.shape[1], page.dtype.name
+    except PlateError:
+        raise
+    except FileNotFoundError:
+        raise PlateError(f"the file {path} is not there: is the plate's folder complete?") from None
+    except Exception as error:  # tifffile raises what its parsers raise
+        raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
+
+
+def _is_grey(page: Any) -> bool:
+    """Whether a page's values are intensities: it has no palette, or one that goes from black to white."""
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
+        return True
+    red, green, blue = np.asarray(page.colormap, int)
+    return bool((red == green).all() and (red == blue).all() and (np.diff(red) >= 0).all() and red[0] < red[-1])
+
+
+def list_plate(
+    folder: Path,
+    names: tuple[str, str],
+    found: Found,
+    incomplete: Incomplete = "error",
+    backend: str = "disk",
+    size_of: Callable[[str], Size] = lambda path: plane_size(Path(path)),
+    file_of: Callable[[str], Path] = Path,
+    follow_links: bool = False,
+) -> PlateListing:
+    """The listing of a plate in a folder.
+
+    Parameters
+    ----------
+    names
+        The parser's and the microscope's.
+    incomplete
+        What to do about missing planes, see `arrange`.
+    size_of, file_of
+        Size of a plane, and the file on disk, by the path for the backend.
+    follow_links
+        Whether symbolic links may lead out of the folder.
+
+    Raises
+    ------
+    PlateError
+        If there is no image, two files are the same plane, a file can't be read, or a link leads out of the folder.
+    """
+    if not follow_links:
+        _check_links(folder, {plane.path for plane in found.planes if plane.path is not None}, file_of)
+    arranged = arrange(found.planes, found.announced, incomplete)
+    files = arranged.files
+    first = next((path for planes in files.values() for path in planes.values()), None)
+    if first is None:
+        listed = f": none of the {len(found.planes)} files that its metadata list is there" if found.planes else ""
+        raise PlateError(f"there is no image of a plate in {folder}{listed}")
+    height, width, dtype = size_of(first)
+    pixel_type = READ_AS.get(dtype, dtype)
+    if pixel_type not in OMERO_NAMES:
+        raise PlateError(f"{first} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
+    wells = {name: WellStructure(name, *parse_well(name), {}) for name in sorted(
+        {*found.wells, *(well for well, _ in files), *arranged.missing}, key=parse_well)}
+    t, c, z = arranged.sizes
+    for (well, site), planes in files.items():
+        stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
+        wells[well].images[site] = ImageStructure(
+            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}")
+    structure = with_wells(
+        PlateStructure(None, *names, {}, set(), 0, 0, 0, 0, name=folder.resolve().name,
+                       rows=max(found.rows, 1 + max(well.row for well in wells.values())),
+                       columns=max(found.columns, 1 + max(well.col for well in wells.values()))), wells)
+    channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
+    return PlateListing(structure, backend, files, channel_names, found.pixel_size, arranged.filled, arranged.missing,
+                        arranged.notes)
+
+
+def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Path]) -> None:
+    """Refuse files that are outside of the plate's folder, where a symbolic link leads to."""
+    root = folder.resolve()
+    known: set[Path] = set()  # folders that are inside
+    for path in paths:
+        file = file_of(path)
+        if file.parent not in known or file.is_symlink():
+            if not file.resolve().is_relative_to(root):
+                raise PlateError(f"{file} is a symbolic link, or in one, that leads out of the plate's folder: copy "
+                                 "the file, or set `follow_links: true` for the plate")
+            known.add(file.parent)
+
+
+def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], file_of: Callable[[str], Path]) -> str:
+    """SHA-1 of the names, sizes and times of a site's files, and of what is filled; it changes when one is written."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for place, path in planes.items():
+        file = file_of(path)
+        try:
+            state = file.stat()
+        except OSError:
+            raise PlateError(f"the file {file} is not there: is the plate's folder complete?") from None
+        name = file.relative_to(folder) if file.is_relative_to(folder) else file
+        digest.update(f"{place} {name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    digest.update(f"{sorted(filled)}".encode() if filled else b"")
+    return digest.hexdigest()
+
+
+def check_files(listing: PlateListing, file_of: Callable[[str], Path] = Path) -> None:
+    """Check that every file of a plate is a TIFF of one plane, whole, and of the plate's size and type.
+
+    Raises
+    ------
+    PlateError
+        Naming the first file that is not.
+    """
+    first: tuple[Path, Size] | None = None
+    for path in dict.fromkeys(path for planes in listing.files.values() for path in planes.values()):
+        file = file_of(path)
+        size = plane_size(file)
+        with tifffile.TiffFile(file) as tiff:
+            if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only reading shows whether it can be read
+                _decode(tiff, file)
+        first = first or (file, size)
+        if size != first[1]:
+            raise PlateError(f"the files differ in size or type: {first[0].name} is {_words(first[1])}, {file.name} is "
+                             f"{_words(size)}; a plate has images of one size and type")
+
+
+def _decode(tiff: tifffile.TiffFile, file: Path) -> None:
+    try:
+        tiff.asarray()
+    except Exception as error:  # tifffile raises what its decoders raise
+        raise PlateError(f"{file} can't be read as a TIFF: {error}") from None
+
+
+def _words(size: Size) -> str:
+    return f"{size[1]} x {size[0]} {size[2]}"
+
+
+def as_read(plane: np.ndarray, pixel_type: str, path: str) -> np.ndarray:
+    """A plane in the type that it is read as.
+
+    Raises
+    ------
+    PlateError
+        If the type can't hold its values: integers of more than 53 bits.
+    """
+    if plane.dtype == pixel_type or READ_AS.get(plane.dtype.name) != pixel_type:
+        return plane
+    read = plane.astype(pixel_type)
+    if plane.dtype.kind in "iu" and np.abs(read).max(initial=0) > 2.0**53:
+        raise PlateError(f"{path} has integers of more than 53 bits, which no pixel type of a plate holds")
+    return read

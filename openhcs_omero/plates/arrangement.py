@@ -1,0 +1,266 @@
+"""Which file holds which plane of a plate, what is missing, and what takes its place."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Literal
+
+from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.paths import parse_well, well_name
+
+Incomplete = Literal["error", "skip", "fill"]
+Plane = tuple[int, int, int]  # t, c, z, from 0
+Place = tuple[str, int]  # well and site
+AXES = ("t", "c", "z")
+MOST_PLANES, MOST_MISSING = 10**6, 100  # planes of a site, and missing planes per file, that a real plate may have
+_WORDS = {"t": "timepoint", "c": "channel", "z": "plane", "site": "site"}
+
+
+@dataclass(frozen=True)
+class PlaneFile:
+    """A plane with the numbers that the microscope gave it.
+
+    `path` is the file's path for the backend that reads it; None where the metadata list the plane, but there is no
+    file.
+    """
+
+    well: str
+    site: int
+    t: int
+    c: int
+    z: int
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Announced:
+    """The numbers of sites, timepoints, channels and planes that the metadata announce; empty if they say nothing.
+
+    `source` names the metadata, for messages.
+    """
+
+    site: tuple[int, ...] = ()
+    t: tuple[int, ...] = ()
+    c: tuple[int, ...] = ()
+    z: tuple[int, ...] = ()
+    source: str = "metadata"
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The planes of a plate, counted without gaps: sites from 1; t, c and z from 0.
+
+    Parameters
+    ----------
+    files
+        By (well, site) and (t, c, z): the path of the file. A plane that stands for a whole stack is there several
+        times.
+    sizes
+        Numbers of timepoints, channels and z planes.
+    channels
+        The microscope's numbers of the channels.
+    filled
+        The planes that were not acquired: black ones, which have no file, and repeated ones.
+    missing
+        For each incomplete well what it lacks, in words.
+    notes
+        Sentences about what was filled and skipped.
+    """
+
+    files: Mapping[Place, Mapping[Plane, str]]
+    sizes: tuple[int, int, int]
+    channels: tuple[int, ...]
+    filled: Mapping[Place, frozenset[Plane]] = field(default_factory=dict)
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def arrange(planes: Iterable[PlaneFile], announced: Announced = Announced(),
+            incomplete: Incomplete = "error") -> Arrangement:
+    """Arrange planes by well, site, timepoint, channel and z.
+
+    A channel that has fewer timepoints or planes than others in the whole plate was acquired so: a single plane is
+    repeated over the stack, and black planes take the place of the rest. What a site lacks of what its channels have
+    elsewhere, or of what is announced, is missing.
+
+    Parameters
+    ----------
+    incomplete
+        What to do about missing planes: "error" keeps what there is and notes what is missing, "skip" leaves out
+        incomplete sites, and timepoints, channels and planes that no site has; "fill" puts black planes in their place.
+
+    Raises
+    ------
+    PlateError
+        If two files are the same plane, or far more is announced than there is.
+    """
+    planes = list(planes)
+    grid = _Grid.of(planes, announced, incomplete)
+    sites = _place(planes, grid)
+    lacks = {place: grid.expected - set(sites.get(place, ())) for place in [*sites, *_absent_sites(sites, grid)]}
+    lacks = {place: lacks[place] for place in sorted(lacks, key=_order) if lacks[place]}
+    missing, notes = _tell(grid, sites, lacks)
+    if incomplete == "skip":
+        sites = {place: found for place, found in sites.items() if place not in lacks}
+    files: dict[Place, dict[Plane, str]] = {}
+    filled: dict[Place, frozenset[Plane]] = {}
+    for place in sorted({*sites, *(lacks if incomplete == "fill" else ())}, key=_order):
+        found = sites.get(place, {})
+        files[place] = dict(sorted((found | grid.repeated(found)).items()))
+        unknown = lacks.get(place, set()) if incomplete == "error" else set()
+        if not_acquired := frozenset(grid.full - set(found) - unknown):
+            filled[place] = not_acquired
+    return Arrangement(files, grid.sizes, tuple(grid.values["c"]), filled, missing, tuple(notes))
+
+
+def _tell(grid: _Grid, sites: Mapping[Place, object],
+          lacks: Mapping[Place, set[Plane]]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """What is missing by well, and what is done about it, in words."""
+    missing: dict[str, tuple[str, ...]] = {}
+    notes = list(grid.notes())
+    for lost in grid.lost():
+        words = f"all files of {lost}, which the {grid.announced.source} announces"
+        if grid.incomplete == "error":
+            missing |= {well: (*missing.get(well, ()), words) for well, _ in sites}
+        else:
+            notes.append(f"the plate lacks {words}: {_DONE[grid.incomplete]}")
+    for (well, site), gone in lacks.items():
+        if not gone <= grid.nowhere:
+            words = f"files of site {grid.values['site'][site - 1]}: {grid.describe(gone)}"
+            if grid.incomplete == "error":
+                missing[well] = (*missing.get(well, ()), words)
+            else:
+                notes.append(f"well {well} lacks {words}; {_DONE[grid.incomplete]}")
+    return missing, notes
+
+
+_DONE = {"skip": "left out", "fill": "filled with black planes"}
+
+
+def _order(place: Place) -> tuple[tuple[int, int], int]:
+    return parse_well(place[0]), place[1]
+
+
+def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, str]]:
+    """Files by (well, site) and (t, c, z); a site of which only the metadata know is there without files."""
+    sites: dict[Place, dict[Plane, str]] = {}
+    for plane in planes:
+        row, column = parse_well(plane.well)
+        found = sites.setdefault((well_name(row, column), 1 + grid.ranks["site"][plane.site]), {})
+        if plane.path is None:
+            continue
+        index = (grid.ranks["t"][plane.t], grid.ranks["c"][plane.c], grid.ranks["z"][plane.z])
+        if index in found:
+            raise PlateError(f"{found[index]} and {plane.path} are the same plane of the same site")
+        found[index] = plane.path
+    return sites
+
+
+def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:
+    """Sites that their well should have: those that are announced, or those before its last."""
+    last: dict[str, int] = {}
+    for well, site in sites:
+        last[well] = max(site, last.get(well, 0))
+    return [(well, site) for well, most in last.items()
+            for site in range(1, 1 + max(most, len(grid.announced.site))) if (well, site) not in sites]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The values of all axes in order, which of them no file has, and the planes (t, z) that each channel has."""
+
+    values: Mapping[str, list[int]]
+    absent: Mapping[str, list[int]]
+    patterns: Mapping[int, set[tuple[int, int]]]
+    announced: Announced
+    incomplete: Incomplete
+
+    @classmethod
+    def of(cls, planes: list[PlaneFile], announced: Announced, incomplete: Incomplete) -> _Grid:
+        listed = {axis: {getattr(plane, axis) for plane in planes} for axis in ("site", *AXES)}
+        there = {axis: {getattr(plane, axis) for plane in planes if plane.path is not None} for axis in AXES}
+        values = {axis: sorted(found | set(getattr(announced, axis))) for axis, found in listed.items()}
+        absent = {axis: [value for value in values[axis] if value not in there[axis]] for axis in AXES}
+        if incomplete == "skip":
+            values |= {axis: [value for value in values[axis] if value in there[axis]] for axis in AXES}
+        grid = cls(values, absent, {c: set() for c in range(len(values["c"]))}, announced, incomplete)
+        sites = len({(plane.well, plane.site) for plane in planes})
+        if prod(grid.sizes) > MOST_PLANES or sites * prod(grid.sizes) > MOST_PLANES + MOST_MISSING * len(planes):
+            t, c, z = grid.sizes
+            raise PlateError(f"the {announced.source} announces {t} timepoints, {c} channels and {z} planes, but there "
+                             f"are only {len(planes)} files of {sites} sites: is it that of this plate?")
+        for plane in planes:
+            if all(getattr(plane, axis) in grid.ranks[axis] for axis in AXES):
+                t, c, z = (grid.ranks[axis][getattr(plane, axis)] for axis in AXES)
+                grid.patterns[c].add((t, z))
+        grid._expect_absent()
+        return grid
+
+    def _expect_absent(self) -> None:
+        """Have the channels' patterns say what the metadata announce and no site has."""
+        gone = {axis: {self.ranks[axis][value] for value in found if value in self.ranks[axis]}
+                for axis, found in self.absent.items()}
+        depths = {c: len({z for _, z in pattern}) for c, pattern in self.patterns.items()}
+        for c, pattern in self.patterns.items():
+            flat = depths[c] == 1 < max(depths.values())  # a single plane beside stacks
+            pattern |= {(t, z) for t, z in product(range(self.sizes[0]), range(self.sizes[2]))
+                        if c in gone["c"] or t in gone["t"] or (z in gone["z"] and not flat)}
+
+    @cached_property
+    def ranks(self) -> dict[str, dict[int, int]]:
+        """The place of each value on its axis, from 0."""
+        return {axis: {value: rank for rank, value in enumerate(values)} for axis, values in self.values.items()}
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        t, c, z = (len(self.values[axis]) for axis in AXES)
+        return t, c, z
+
+    @cached_property
+    def full(self) -> set[Plane]:
+        return set(product(*map(range, self.sizes)))  # type: ignore[arg-type]
+
+    @cached_property
+    def expected(self) -> set[Plane]:
+        """The planes that a complete site has."""
+        return {(t, c, z) for c, pattern in self.patterns.items() for t, z in pattern}
+
+    @cached_property
+    def nowhere(self) -> set[Plane]:
+        """The expected planes that no site has."""
+        gone = [{self.ranks[axis].get(value) for value in self.absent[axis]} for axis in AXES]
+        return {plane for plane in self.expected if any(index in found for index, found in zip(plane, gone))}
+
+    def repeated(self, found: Mapping[Plane, str]) -> dict[Plane, str]:
+        """The single planes of a channel where other channels have stacks, for the other planes of the stack."""
+        copies: dict[Plane, str] = {}
+        for (t, c, z), path in found.items():
+            if self.sizes[2] > 1 and {height for time, height in self.patterns[c] if time == t} == {z}:
+                copies |= {(t, c, other): path for other in range(self.sizes[2]) if other != z}
+        return copies
+
+    def describe(self, planes: set[Plane]) -> str:
+        """Missing planes of a site in words, by the microscope's numbers."""
+        if planes >= self.expected - self.nowhere:
+            return "all of it"
+        some = sorted(planes - self.nowhere)
+        words = ", ".join(f"{_WORDS[axis]} {self.values[axis][index]}" for axis, index in zip(AXES, some[0]))
+        return words + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+
+    def lost(self) -> list[str]:
+        """What the metadata announce and no site has, in words."""
+        return [f"{_WORDS[axis]} {', '.join(map(str, gone))}" for axis, gone in self.absent.items() if gone]
+
+    def notes(self) -> Iterable[str]:
+        """Sentences about channels that have fewer planes than others."""
+        for c, pattern in self.patterns.items():
+            t, z = (len({place[axis] for place in pattern}) for axis in (0, 1))
+            if len(pattern) < self.sizes[0] * self.sizes[2]:
+                filling = [*["its plane is repeated over the stack"] * (z == 1 < self.sizes[2]),
+                           *["black planes take the place of the others"] * (len(pattern) < t * z or z > 1
+                                                                             or t < self.sizes[0])]
+                yield (f"channel {self.values['c'][c]} has {t} of {self.sizes[0]} timepoints and {z} of "
+                       f"{self.sizes[2]} planes of the stack: {' and '.join(filling)}")

@@ -1,0 +1,239 @@
+"""Folders as they come: with holes, mixed acquisitions, strange files and encodings. Nothing of them is misread."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from plate_folders import (
+    CHANNELS,
+    images_of,
+    write_cellvoyager,
+    write_htd,
+    write_imagexpress,
+    write_incell,
+    write_openhcs,
+    write_phenix,
+)
+from typer.testing import CliRunner
+
+from openhcs_omero.cli import app
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.microscopes.imagexpress import parse_htd
+
+SHAPE = (3, 3, 3, 6, 5)
+
+
+def site(folder, well="A01", number=1, incomplete="error"):
+    """Pixels of a site, if its well is complete, and what was said about the plate."""
+    handler = handler_of(folder, incomplete=incomplete)
+    handler.check_complete(folder, [well])
+    return handler.load_site(folder, well, number, FileManager()), handler.notes(folder)
+
+
+def metadata(folder, incomplete, well="A01"):
+    handler = handler_of(folder, incomplete=incomplete)
+    return handler.read_metadata(handler.listing(folder), well)
+
+
+# ---- what the metadata announce, and what there is
+
+@pytest.mark.parametrize(("lost", "words", "axis", "index"), [
+    ("**/*_w2*.TIF", "channel 2", 1, 1),
+    ("TimePoint_2/**/*.TIF", "timepoint 2", 0, 1),
+    ("**/ZStep_3/*.TIF", "plane 3", 2, 2),
+])
+def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
+    """A channel, timepoint or plane of which no file was copied: what comes after it keeps its place."""
+    images = images_of(["A01", "B02"], sites=1, shape=SHAPE)
+    folder = write_imagexpress(tmp_path / "p", images, guids=False)
+    for path in folder.glob(lost):
+        path.unlink()
+    with pytest.raises(PlateError, match=f"well A01 lacks all files of {words}, which the HTD file announces"):
+        site(folder)
+    expected = images["A01", 1].copy()
+    skipped, notes = site(folder, incomplete="skip")
+    np.testing.assert_array_equal(skipped, np.delete(expected, index, axis))
+    assert notes == (f"the plate lacks all files of {words}, which the HTD file announces: left out",)
+    handler = handler_of(folder, incomplete="skip")
+    names = list(CHANNELS[:3])
+    assert list(handler.get_channel_values(folder).values()) == (names if axis != 1 else ["DAPI", "Texas Red"])
+    np.moveaxis(expected, axis, 0)[index] = 0
+    filled, notes = site(folder, incomplete="fill")
+    np.testing.assert_array_equal(filled, expected)
+    black = metadata(folder, "fill")[1].filled
+    assert len(black) == 9 and {place[axis] for place in black} == {index}
+
+
+FORMATS = {
+    "imagexpress": write_imagexpress, "phenix": write_phenix, "cellvoyager": write_cellvoyager, "incell": write_incell,
+    "openhcs": lambda folder, images: write_openhcs(folder, images, "disk"),
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("incomplete", ["skip", "fill"])
+def test_a_lost_site(tmp_path, kind, incomplete):
+    """The same hole is skipped and filled in the same way, whatever the microscope."""
+    images = images_of(["A01", "B02"], sites=3, shape=(1, 2, 1, 6, 5))
+    folder = FORMATS[kind](tmp_path / "p", images)
+    listing = handler_of(folder).listing(folder)
+    for path in listing.files["B02", 2].values():
+        (tmp_path / path).unlink()
+    found = handler_of(folder, incomplete=incomplete)
+    sites = found.listing(folder).structure.wells["B02"].images
+    assert sorted(sites) == ([1, 3] if incomplete == "skip" else [1, 2, 3])
+    np.testing.assert_array_equal(found.load_site(folder, "B02", 3, FileManager()), images["B02", 3])
+    if incomplete == "fill":
+        assert not found.load_site(folder, "B02", 2, FileManager()).any()
+        assert metadata(folder, "fill", "B02")[2].filled == ((0, 0, 0), (0, 1, 0))
+    [note] = found.notes(folder)
+    assert note.startswith("well B02 lacks files of site") and "all of it" in note
+    with pytest.raises(PlateError, match="well B02 lacks files of site"):
+        site(folder, "B02")
+    site(folder, "A01")  # and the other well is none the worse
+
+
+def test_a_stack_beside_a_projection_and_a_single_plane(tmp_path):
+    """Wavelength 1 is a stack, of 2 there is a projection only, of 3 one plane: all three are read."""
+    images = images_of(["B02", "B03"], sites=1, shape=(1, 3, 3, 6, 5))
+    folder = write_imagexpress(tmp_path / "p", images, guids=False, projections=True)
+    for path in folder.glob("TimePoint_1/ZStep_[123]/*_w[23].TIF"):
+        path.unlink()
+    for path in folder.glob("TimePoint_1/ZStep_0/*_w3.TIF"):
+        path.unlink()
+    pixels, notes = site(folder, "B02")
+    np.testing.assert_array_equal(pixels[0, 0], images["B02", 1][0, 0])
+    for c in (1, 2):
+        np.testing.assert_array_equal(pixels[0, c], [images["B02", 1][0, c].max(axis=0)] * 3)
+    assert [note.split(":")[0] for note in notes] == [
+        f"channel {c} has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (2, 3)]
+    assert metadata(folder, "error", "B02")[1].filled == ((0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2))
+    next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is one all the same
+    with pytest.raises(PlateError, match="well B03 lacks files of site 1: timepoint 1, channel 1, plane 2"):
+        site(folder, "B03")
+
+
+def test_a_field_that_the_index_lists_without_files(tmp_path):
+    """With the names of Harmony 7."""
+    folder = write_phenix(tmp_path / "p", images_of(["B02", "C03"], shape=(1, 2, 1, 6, 5)), version=7)
+    index = folder / "Images" / "Index.idx.xml"
+    index.write_text(index.read_text().replace("sk1fk1fl1.tiff", "t01.tiff"))
+    for path in folder.glob("Images/*.tiff"):
+        path.rename(path.with_name(path.name.replace("sk1fk1fl1", "t01")))
+    for path in folder.glob("Images/r03c03f02*"):
+        path.unlink()
+    site(folder, "B02")
+    with pytest.raises(PlateError, match="well C03 lacks files of site 2: all of it"):
+        site(folder, "C03")
+    index.unlink()
+    assert handler_of(folder).listing(folder).structure.wells["C03"].images.keys() == {1}
+
+
+# ---- files of every origin
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "openhcs"])
+def test_files_that_are_of_no_plate(tmp_path, kind):
+    images = images_of(["A01"], shape=(1, 1, 1, 6, 5))
+    folder = FORMATS[kind](tmp_path / "p", images)
+    for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        for file in [path for path in place.iterdir() if path.is_file()]:
+            shutil.copy(file, place / f"._{file.name}")
+        for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".hidden.tif"):
+            (place / name).write_bytes(b"not of the plate")
+        (place / "@eaDir").mkdir()
+        shutil.copytree(place / "@eaDir", place / ".snapshot")
+    np.testing.assert_array_equal(site(folder)[0], images["A01", 1])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "openhcs"])
+def test_names_in_another_case(tmp_path, kind):
+    images = images_of(["A01"], shape=(1, 2, 1, 6, 5))
+    folder = FORMATS[kind](tmp_path / "p", images)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.swapcase()))
+    pixels, _ = site(folder)
+    np.testing.assert_array_equal(pixels, images["A01", 1])
+    assert list(handler_of(folder).get_channel_values(folder).values()) == ["DAPI", "FITC"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_of_htd_files(tmp_path, encoding):
+    write_htd(tmp_path / "x.HTD", ["A01"], 1, (1, 2, 1))
+    text = (tmp_path / "x.HTD").read_bytes().decode("latin-1").replace("DAPI", "DÄPI µ")
+    (tmp_path / "x.HTD").write_bytes(text.encode(encoding))
+    assert parse_htd(tmp_path / "x.HTD").wave_names == {1: "DÄPI µ", 2: "FITC"}
+
+
+# ---- TIFFs of all kinds
+
+@pytest.mark.parametrize(("dtype", "read"), [
+    ("int8", "int8"), ("uint32", "uint32"), ("float16", "float32"), ("float32", "float32"), ("float64", "float64"),
+    ("int64", "float64"), ("uint64", "float64"), (">u2", "uint16")])
+def test_pixel_types(tmp_path, dtype, read):
+    """Types that a plate does not have are read as one that holds their values, whatever the values are."""
+    plane = np.arange(30).reshape(5, 6).astype(dtype)
+    tifffile.imwrite(tmp_path / "A01_s1_w1.tif", plane)
+    pixels, _ = site(tmp_path)
+    assert pixels.dtype == read
+    np.testing.assert_array_equal(pixels[0, 0, 0], plane)
+
+
+def test_integers_that_no_type_holds(tmp_path):
+    tifffile.imwrite(tmp_path / "A01_s1_w1.tif", np.full((5, 6), 2**60 + 1, "int64"))
+    with pytest.raises(PlateError, match="integers of more than 53 bits"):
+        site(tmp_path)
+
+
+GREY = np.tile(np.linspace(0, 65535, 256, dtype="uint16"), (3, 1))
+
+
+@pytest.mark.parametrize(("options", "problem"), [
+    ({"photometric": "miniswhite"}, "0 as white or a palette"),
+    ({"photometric": "palette", "colormap": GREY[:, ::-1]}, "0 as white or a palette"),
+    ({"photometric": "palette", "colormap": GREY * np.array([[1], [0], [1]], "uint16")}, "0 as white or a palette"),
+    ({"photometric": "palette", "colormap": GREY}, None),
+])
+def test_what_0_means(tmp_path, options, problem):
+    plane = np.arange(30, dtype="uint8").reshape(5, 6)
+    tifffile.imwrite(tmp_path / "A01_s1_w1.tif", plane, **options)
+    if problem is None:
+        np.testing.assert_array_equal(site(tmp_path)[0][0, 0, 0], plane)
+    else:
+        with pytest.raises(PlateError, match=problem):
+            site(tmp_path)
+
+
+# ---- saying what was understood
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_info_of_a_folder(tmp_path):
+    folder = write_phenix(tmp_path / "day 1", images_of(["A01", "B02", "C03"], shape=(1, 2, 1, 6, 5)))
+    next(folder.glob("Images/r02c02f02p01-ch2*")).unlink()
+    for path in folder.glob("Images/r03*"):
+        path.unlink()
+    said = run("info", folder)
+    assert said.exit_code == 0
+    lines = [line.split(maxsplit=1) for line in said.output.splitlines()]
+    assert ["microscope", "OperaPhenix"] in lines
+    assert ["missing", "well B02 lacks files of site 2: timepoint 0, channel 2, plane 1"] in lines
+    found = json.loads(run("info", folder, "--json", "--incomplete", "skip").output)
+    assert found["wells"] == ["A01", "B02"] and found["empty_wells"] == ["C03"]
+    assert found["sites"] == {"A01": [1, 2], "B02": [1]} and found["channels"] == ["DAPI", "FITC"]
+    assert found["images"] == [{"count": 3, "timepoints": 1, "channels": 2, "planes": 1, "height": 6, "width": 5,
+                                "type": "uint16"}]
+    assert not found["missing"] and len(found["notes"]) == 3
+
+
+def test_a_dry_import_needs_no_omero(tmp_path, monkeypatch):
+    monkeypatch.setattr("openhcs_omero.cli._connect", None)
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(1, 1, 1, 6, 5)))
+    said = run("import", "--dry-run", folder)
+    assert said.exit_code == 0 and "microscope      ImageXpress" in said.output
+    assert "no plate of a known microscope" in str(run("info", tmp_path).output)
