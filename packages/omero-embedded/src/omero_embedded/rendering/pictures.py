@@ -109,6 +109,12 @@ def project(stack: np.ndarray, how: str) -> np.ndarray:
     return total.mean(axis=0) if how == "mean" else total.sum(axis=0)
 
 
+def project_sections(stack: np.ndarray, how: str, start: int, end: int, step: int) -> np.ndarray:
+    """Project sections of (Z, Y, X) to (Y, X). As in OMERO, the last one counts for the maximum alone."""
+    sections = stack[start:end + 1 if how == "maximum" else end:step]
+    return project(sections, how) if len(sections) else np.zeros(stack.shape[1:])
+
+
 def jpeg(picture: np.ndarray, quality: float) -> bytes:
     """Encode a picture as JPEG, with a quality from 0 to 1."""
     file = io.BytesIO()

@@ -23,7 +23,7 @@ from omero_embedded.rendering.pictures import (
     ChannelSettings,
     Settings,
     default_colours,
-    project,
+    project_sections,
     render,
     type_range,
 )
@@ -75,7 +75,7 @@ class Source:
         """Render a projection of the sections `start` to `end`, inclusive, as (Y, X, 3), uint8."""
         if not 0 <= start <= end < self.shape[2] or step < 1:
             raise refuse(omero.ApiUsageException, f"There are no sections {start} to {end} in steps of {step}.")
-        planes = [project(self.stack(c, t)[start:end + 1:step], how) for c in settings.shown()]
+        planes = [project_sections(self.stack(c, t), how, start, end, step) for c in settings.shown()]
         return render(settings, planes) if planes else self._black()
 
     def _black(self) -> np.ndarray:

@@ -55,19 +55,37 @@ class PixelsService:
             source = self._row(connection, ctx, "Image", image)
             found = connection.execute(sa.select(table.c.id).where(table.c.image == image).order_by(
                 table.c.image_index)).scalar()
-            pixels = self._row(connection, ctx, "Pixels", found or -1)
-            sizes = {"sizeX": size_x, "sizeY": size_y, "sizeZ": size_z, "sizeT": size_t}
-            changed = {size: asked.val for size, asked in sizes.items() if asked is not None}
-            if not channels or min([1, *changed.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
-                raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
             new = insert(connection, ctx, self.schema["Image"], {
                 **{column: source[column] for column in _OF_IMAGE}, "name": name}, new_event(connection, ctx))
-            made = self._copy(connection, ctx, "Pixels", pixels["id"], {
-                **changed, "image": new, "image_index": 0, "sizeC": len(channels), "sha1": "Pending...",
-                "relatedTo": pixels["id"]})
-            for index, channel in enumerate(channels):
-                self._copy_channel(connection, ctx, pixels["id"], channel, made, index, copy_stats)
+            self._copy_pixels(connection, ctx, found or -1, (size_x, size_y, size_z, size_t), channels, copy_stats,
+                              {"image": new, "image_index": 0})
         return rlong(new)
+
+    def copyAndResizePixels(self, ctx: Context, pixels, size_x, size_y, size_z, size_t, channels, methodology,
+                            copy_stats):
+        """Create further pixels of an image like others of it, without pixel data, and return their id."""
+        check_place(ctx, "Pixels")
+        table = self.schema["Pixels"].table
+        with self.kernel.store.write() as connection:
+            source = self._row(connection, ctx, "Pixels", pixels)
+            last = connection.execute(sa.select(sa.func.max(table.c.image_index)).where(
+                table.c.image == source["image"])).scalar()
+            made = self._copy_pixels(connection, ctx, pixels, (size_x, size_y, size_z, size_t), channels, copy_stats,
+                                     {"image_index": (last or 0) + 1, "methodology": methodology})
+        return rlong(made)
+
+    def _copy_pixels(self, connection: sa.Connection, ctx: Context, source: int, asked: tuple, channels,
+                     copy_stats: bool, changes: dict) -> int:
+        """Insert pixels like others, with other sizes (X, Y, Z, T) where they are given, and return their id."""
+        pixels = self._row(connection, ctx, "Pixels", source)
+        sizes = {f"size{axis}": size.val for axis, size in zip("XYZT", asked) if size is not None}
+        if not channels or min([1, *sizes.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
+            raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
+        made = self._copy(connection, ctx, "Pixels", source, {
+            **sizes, **changes, "sizeC": len(channels), "sha1": "Pending...", "relatedTo": source})
+        for index, channel in enumerate(channels):
+            self._copy_channel(connection, ctx, source, channel, made, index, copy_stats)
+        return made
 
     def _copy_channel(self, connection: sa.Connection, ctx: Context, source: int, channel: int, pixels: int, index: int,
                       copy_stats: bool) -> None:

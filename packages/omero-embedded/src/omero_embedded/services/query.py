@@ -14,6 +14,7 @@ from omero_embedded.model.rows import row_of
 from omero_embedded.model.schema import SCALARS, Entity
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
+from omero_embedded.services.search import full_text
 
 
 @service("::omero::api::IQuery")
@@ -115,6 +116,14 @@ class QueryService:
         with self.store.read() as connection:
             ids = connection.execute(statement).scalars().all()
             return list(Loader(connection, ctx).get(entity, ids).values())
+
+    def findAllByFullText(self, ctx: Context, klass, text, params) -> list[IObject]:
+        """Find objects by the words in their texts and annotations."""
+        entity = self._entity(klass)
+        _, (offset, limit) = _asked(params)
+        found = full_text(self.store, ctx, entity, text)
+        with self.store.read() as connection:
+            return list(Loader(connection, ctx).get(entity, found[offset:][:limit]).values())
 
     def refresh(self, ctx: Context, iObject) -> IObject:
         """Load the stored state of an object."""

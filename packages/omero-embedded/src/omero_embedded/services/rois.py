@@ -3,17 +3,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
-from omero.rtypes import unwrap
+from omero.rtypes import rlong, rstring, unwrap
 
+from omero_embedded.errors import refuse
+from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
+from omero_embedded.rendering import shapes
+from omero_embedded.rendering.settings import Source, load_source
 from omero_embedded.services.registry import service
+
+MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
 
 
 @service("::omero::api::IRoi")
@@ -54,6 +61,115 @@ class RoiService:
             links = loader.fetch(rois, entity.fields["folderLinks"])
             loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
         return _result(rois, options)
+
+    # -- measurements --------------------------------------------------------------------------------------------
+
+    def getRoiMeasurements(self, ctx: Context, image, options) -> list[IObject]:
+        """Find the measurements of an image's plate that regions of the image have too."""
+        with self.store.read() as connection:
+            return Results(connection, ctx, "select distinct a from Roi r join r.annotationLinks rl join rl.child a "
+                           "where a.ns = :ns and r.image.id = :id and a.id in (select pl.child.id from WellSample ws "
+                           "join ws.well w join w.plate p join p.annotationLinks pl where ws.image.id = :id)",
+                           {"ns": rstring(MEASUREMENT), "id": rlong(image)}).objects()
+
+    def getMeasuredRois(self, ctx: Context, image, annotation, options):
+        """Find the regions of an image whose plate has an annotation."""
+        measured = "select p.id from Plate p join p.annotationLinks l where l.child.id = :annotation"
+        with self.store.read() as connection:
+            found = Results(connection, ctx, "select r from Roi r join fetch r.shapes where r.image.id = :image and "
+                            "r.image.id in (select ws.image.id from WellSample ws where ws.well.plate.id in "
+                            f"({measured})) order by r.id",
+                            {"image": rlong(image), "annotation": rlong(annotation)}).objects()
+        return _result(found, options)
+
+    def getMeasuredRoisMap(self, ctx: Context, image, annotations, options):
+        return {oid: self.getMeasuredRois(ctx, image, oid, options) for oid in annotations or ()}
+
+    # -- pixels of shapes ----------------------------------------------------------------------------------------
+
+    def getPoints(self, ctx: Context, shape):
+        with self.store.read() as connection:
+            found = shapes.covered(self._shapes(connection, ctx, [shape])[0])
+        return omero.api.ShapePoints(found[:, 0].tolist(), found[:, 1].tolist())
+
+    def getShapeStats(self, ctx: Context, shape):
+        return self.getShapeStatsList(ctx, [shape])[0]
+
+    def getShapeStatsList(self, ctx: Context, ids):
+        """Describe the pixels of shapes, in all their sections and timepoints."""
+        with self.store.read() as connection:
+            return [self._described(connection, ctx, shape) for shape in self._shapes(connection, ctx, ids)]
+
+    def getRoiStats(self, ctx: Context, roi):
+        with self.store.read() as connection:
+            table = self.schema["Shape"].table
+            ids = connection.execute(sa.select(table.c.id).where(table.c.roi == roi).order_by(
+                table.c.roi_index)).scalars().all()
+            found = self._shapes(connection, ctx, ids)
+            described = [self._described(connection, ctx, shape) for shape in found]
+            if not found:
+                raise refuse(omero.ApiUsageException, f"The region {roi} has no shape.")
+            source = self._source(connection, ctx, found[0])
+            logical = self._logical(connection, source.id)
+        combined = shapes.statistics(-1, logical, [np.zeros(0)] * len(logical))
+        return omero.api.RoiStats(roi, found[0].roi.image.id.val, source.id, combined, described)
+
+    def getShapeStatsRestricted(self, ctx: Context, ids, z, t, channels):
+        """Describe the pixels of shapes of one image, in one section and timepoint each, within the image."""
+        if not ids or not channels:
+            raise refuse(omero.ApiUsageException, "Give shapes and channels.")
+        with self.store.read() as connection:
+            found = self._shapes(connection, ctx, ids)
+            source = self._source(connection, ctx, found[0])
+            if len({shape.roi.image.id.val for shape in found}) > 1:
+                raise refuse(omero.ApiUsageException, "All shapes have to be of the same image.")
+        size_t, size_c, size_z = source.shape[:3]
+        if not (0 <= z < size_z and 0 <= t < size_t and all(0 <= c < size_c for c in channels)):
+            raise refuse(omero.ApiUsageException, "The section, the timepoint or a channel is not in the image.")
+        return [self._restricted(source, shape, z, t, sorted(set(channels))) for shape in found]
+
+    def _restricted(self, source: Source, shape, z: int, t: int, channels: list[int]):
+        points = shapes.covered(shape)
+        height, width = source.shape[3:]
+        inside = (points >= 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
+        x, y = points[inside].T
+        z, t = (default if place is None else place.val for place, default in ((shape.theZ, z), (shape.theT, t)))
+        return shapes.statistics(shape.id.val, channels, [source.plane(z, c, t)[y, x] for c in channels])
+
+    def _described(self, connection: sa.Connection, ctx: Context, shape):
+        source = self._source(connection, ctx, shape)
+        size_t, size_c, size_z, height, width = source.shape
+        points = shapes.covered(shape)
+        if len(points) and not ((points >= 0).all() and (points < (width, height)).all()):
+            raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is not within the image.")
+        z, t = (range(size) if place is None else [place.val] for place, size in (
+            (shape.theZ, size_z), (shape.theT, size_t)))
+        chosen = range(size_c) if shape.theC is None else [shape.theC.val]
+        values = [np.concatenate([source.plane(k, c, i)[points[:, 1], points[:, 0]] for k in z for i in t])
+                  for c in chosen]
+        logical = self._logical(connection, source.id)
+        return shapes.statistics(shape.id.val, [logical[c] for c in chosen], values)
+
+    def _shapes(self, connection: sa.Connection, ctx: Context, ids) -> list:
+        loader = Loader(connection, ctx)
+        found = loader.get(self.schema["Shape"], ids)
+        if missing := [oid for oid in ids if oid not in found]:
+            raise refuse(omero.ApiUsageException, f"There is no Shape {missing[0]}.")
+        loader.fetch_paths(found.values(), "roi", "transform")
+        return [found[oid] for oid in ids]
+
+    def _source(self, connection: sa.Connection, ctx: Context, shape) -> Source:
+        table, image = self.schema["Pixels"].table, shape.roi.image
+        pixels = None if image is None else connection.execute(sa.select(table.c.id).where(
+            table.c.image == image.id.val).order_by(table.c.image_index)).scalar()
+        if pixels is None:
+            raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is on no image with pixels.")
+        return load_source(self.store, connection, ctx, pixels)
+
+    def _logical(self, connection: sa.Connection, pixels: int) -> list[int]:
+        table = self.schema["Channel"].table
+        return list(connection.execute(sa.select(table.c.logicalChannel).where(
+            table.c.pixels == pixels).order_by(table.c.pixels_index)).scalars())
 
 
 def _result(rois: list[IObject], options=None) -> omero.api.RoiResult:

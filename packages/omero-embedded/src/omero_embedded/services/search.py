@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import omero
 import sqlalchemy as sa
-from omero.rtypes import unwrap
+from omero.rtypes import rstring, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.store import Store
+from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
@@ -21,6 +23,8 @@ from omero_embedded.search.syntax import BadQuery, parse
 from omero_embedded.services.registry import StatefulService, service
 
 BATCH = 1000
+# The fields that hold what annotations say.
+VALUES = ("textValue", "boolValue", "timeValue", "doubleValue", "longValue", "termValue", "file")
 DAY = "%Y%m%d"
 
 
@@ -44,7 +48,7 @@ class SearchService(StatefulService):
         super().__init__(kernel, session)
         self.store = kernel.store
         self.resetDefaults(None)
-        self._results: list[tuple[Entity, list[int]]] = []  # what queries have found and clients have not fetched
+        self._results: list[list] = []  # what queries have found and clients have not fetched
 
     # -- restrictions --------------------------------------------------------------------------------------------
 
@@ -123,26 +127,55 @@ class SearchService(StatefulService):
             query = parse(text, wanted.leading_wildcards)
         except BadQuery as reason:
             raise refuse(omero.ApiUsageException, f"{text} caused a parse exception: {reason}") from None
-        found = self._matching(ctx, wanted.kind, _conditions(wanted), query, fields)
-        if found:
-            self._results.append((wanted.kind, found))
+        found = matching(self.store, ctx, wanted.kind, _conditions(wanted), query, fields)
+        self._add([(wanted.kind, oid) for oid in found])
 
-    def _matching(self, ctx: Context, entity: Entity, conditions: list, query: Query, fields: list[str]) -> list[int]:
-        table = entity.table
-        names = [one.name for one in entity.fields.values() if one.kind == "text"]
+    def byHqlQuery(self, ctx: Context, query, params):
+        """Find the objects of a query in HQL."""
+        given = (params.map or {}) if params is not None else {}
         with self.store.read() as connection:
-            found = connection.execute(sa.select(table.c.id, *(table.c[name] for name in names)).where(
-                *conditions, *rows.visible(ctx, entity)).order_by(table.c.id)).all()
-            annotated = _annotations(connection, ctx, entity, [row[0] for row in found])
-        matching = []
-        for oid, *values in found:
-            texts: Texts = {"id": [str(oid)], **annotated.get(oid, {})}
-            for name, value in zip(names, values):
-                if value:
-                    texts[name] = [*texts.get(name, []), value]
-            if query.matches(texts, fields):
-                matching.append(oid)
-        return matching
+            found = Results(connection, ctx, query, given).objects()
+        self._add([(schema().of(one), one.id.val) for one in found])
+
+    def byAnnotatedWith(self, ctx: Context, examples):
+        """Find objects with annotations that have the values of the examples; an example without one is any."""
+        kind = self._wanted.kind
+        if kind is None or not examples:
+            raise refuse(omero.ApiUsageException, "Searches by annotations are limited to a single type, and need one "
+                                                  "annotation: call onlyType first.")
+        links = schema().find(f"{kind.root.name}AnnotationLink")
+        if links is None:
+            raise refuse(omero.ApiUsageException, f"A {kind.name} has no annotations.")
+        with self.store.read() as connection:
+            statement = sa.select(kind.table.c.id).where(
+                *_conditions(self._wanted), *rows.visible(ctx, kind)).order_by(kind.table.c.id)
+            for example in examples:
+                statement = statement.where(kind.table.c.id.in_(_annotated_with(ctx, links, example)))
+            self._add([(kind, oid) for oid in connection.execute(statement).scalars()])
+
+    def byGroupForTags(self, ctx: Context, group):
+        """Find the tag sets of a tag: as in OMERO, tags that have nothing but their text."""
+        self._by_tags(ctx, group, "parent", "child")
+
+    def byTagForGroups(self, ctx: Context, tag):
+        """Find the tags of a tag set, likewise."""
+        self._by_tags(ctx, tag, "child", "parent")
+
+    def _by_tags(self, ctx: Context, text: str, wanted: str, given: str) -> None:
+        hql = (f"select t.textValue from AnnotationAnnotationLink l join l.{wanted} t join l.{given} s "
+               "where t.class = TagAnnotation and s.class = TagAnnotation")
+        with self.store.read() as connection:
+            found = Results(connection, ctx, hql + (" and s.textValue = :text" if text else ""),
+                            {"text": rstring(text)}).projected()
+        tags = []
+        for row in found:
+            tags.append(omero.model.TagAnnotationI())
+            tags[-1].textValue = row[0] if row else None
+        self._add(tags)
+
+    def _add(self, found: list) -> None:
+        if found:
+            self._results.append(found)
 
     def activeQueries(self, ctx: Context):
         return len(self._results)
@@ -165,16 +198,59 @@ class SearchService(StatefulService):
     def _take(self, ctx: Context, count: int) -> list:
         if not self._results:
             raise refuse(omero.ApiUsageException, "There are no more results: ask hasNext.")
-        entity, ids = self._results.pop(0)
-        if ids[count:]:
-            self._results.insert(0, (entity, ids[count:]))
+        found = self._results.pop(0)
+        if found[count:]:
+            self._results.insert(0, found[count:])
         if self._unloaded:
-            return [entity.new(oid, False) for oid in ids[:count]]
+            return [one[0].new(one[1], False) if isinstance(one, tuple) else one for one in found[:count]]
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
-            found = list(loader.get(entity, ids[:count]).values())
-            loader.load_stamps(found)
-        return found
+            for entity in {one[0].root.name: one[0].root for one in found[:count] if isinstance(one, tuple)}.values():
+                ids = [one[1] for one in found[:count] if isinstance(one, tuple) and one[0].root is entity]
+                loader.load_stamps(loader.get(entity, ids).values())
+            loaded = [loader.get(one[0], [one[1]]).get(one[1]) if isinstance(one, tuple) else one
+                      for one in found[:count]]
+        return [one for one in loaded if one is not None]
+
+
+def matching(store: Store, ctx: Context, entity: Entity, conditions: list, query: Query,
+             fields: list[str]) -> list[int]:
+    """Find the ids of the objects of a class whose texts match a query."""
+    table = entity.table
+    names = [one.name for one in entity.fields.values() if one.kind == "text"]
+    with store.read() as connection:
+        found = connection.execute(sa.select(table.c.id, *(table.c[name] for name in names)).where(
+            *conditions, *rows.visible(ctx, entity)).order_by(table.c.id)).all()
+        annotated = _annotations(connection, ctx, entity, [row[0] for row in found])
+    found_ids = []
+    for oid, *values in found:
+        texts: Texts = {"id": [str(oid)], **annotated.get(oid, {})}
+        for name, value in zip(names, values):
+            if value:
+                texts[name] = [*texts.get(name, []), value]
+        if query.matches(texts, fields):
+            found_ids.append(oid)
+    return found_ids
+
+
+def full_text(store: Store, ctx: Context, entity: Entity, text: str) -> list[int]:
+    """Find the ids of the objects of a class by full text."""
+    try:
+        query = parse(text, False)
+    except BadQuery as reason:
+        raise refuse(omero.ApiUsageException, f"{text} caused a parse exception: {reason}") from None
+    return matching(store, ctx, entity, _conditions(Wanted(kind=entity)), query, [])
+
+
+def _annotated_with(ctx: Context, links: Entity, example) -> sa.Select:
+    """Select the ids of what has an annotation of an example's class and value."""
+    entity = schema().of(example)
+    table, columns = entity.table, links.table.c
+    wanted = [table.c["class"].in_([one.name for one in entity.family()])]
+    values = rows.row_of(entity, example)
+    wanted += [table.c[name] == values[name] for name in VALUES if values.get(name) is not None]
+    return sa.select(columns.parent).join(table, table.c.id == columns.child).where(
+        *wanted, *rows.visible(ctx, links), *rows.visible(ctx, entity))
 
 
 def _owner(details) -> int | None:

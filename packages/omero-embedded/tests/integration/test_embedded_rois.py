@@ -1,0 +1,121 @@
+"""Regions: which pixels shapes cover, what their values are, and what was measured."""
+import numpy as np
+import omero
+import pytest
+from models import new, plate, ref, rows, save
+from omero.constants.namespaces import NSMEASUREMENT
+from omero.constants.projection import ProjectionType
+from omero.rtypes import rint
+
+
+@pytest.fixture
+def stack(conn):
+    """An image of 2 channels and 3 sections; its id, and its planes as (C, Z, Y, X)."""
+    planes = np.random.default_rng(3).integers(0, 255, (2, 3, 6, 8)).astype("uint8")
+    each = (planes[c, z] for z in range(3) for c in range(2))
+    return conn.createImageFromNumpySeq(each, "stack", 3, 2, 1).getId(), planes
+
+
+def stored(conn, image, *shapes):
+    """Save a region, and return its id and its shapes' ids."""
+    roi = new("Roi", image=ref("Image", image))
+    for shape in shapes:
+        roi.addShape(shape)
+    made = save(conn, roi)
+    return made.id.val, [shape.id.val for shape in made.copyShapes()]
+
+
+def points(conn, shape):
+    found = conn.getRoiService().getPoints(shape, conn.SERVICE_OPTS)
+    return set(zip(found.x, found.y))
+
+
+def pixels_of(conn, image):
+    return conn.getObject("Image", image).getPixelsId()
+
+
+def test_pixels_of_shapes(conn, stack):
+    mask = new("Mask", x=2.0, y=1.0, width=4.0, height=2.0)
+    mask.bytes = bytes([0b10010110])  # two rows of four
+    _, (rectangle, dot, bits) = stored(conn, stack[0], new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0),
+                                       new("Point", x=5.0, y=4.0), mask)
+    assert points(conn, rectangle) >= {(x, y) for x in (1, 2, 3) for y in (2, 3)}
+    assert points(conn, dot) == {(5, 4)}
+    assert points(conn, bits) == {(2, 1), (5, 1), (3, 2), (4, 2)}
+    with pytest.raises(omero.ApiUsageException):
+        points(conn, -1)
+
+
+def test_values_of_shapes(conn, stack):
+    image, planes = stack
+    roi, ids = stored(conn, image, new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0, theZ=1, theT=0),
+                      new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0))
+    service = conn.getRoiService()
+    under = planes[:, :, 2:4, 1:4].astype(float)
+    (section, found) = service.getShapeStatsRestricted(ids, 2, 0, [1, 0], conn.SERVICE_OPTS)
+    for z, stats in ((1, section), (2, found)):  # a shape's own section goes first
+        assert list(stats.channelIds) == [0, 1] and list(stats.pointsCount) == [6, 6]
+        assert np.allclose(stats.mean, under[:, z].mean(axis=(1, 2)))
+        assert np.allclose(stats.stdDev, under[:, z].std(axis=(1, 2), ddof=1))
+    whole = service.getShapeStats(ids[1], conn.SERVICE_OPTS)
+    assert np.allclose(whole.sum, under.sum(axis=(1, 2, 3))) and list(whole.pointsCount) == [18, 18]
+    assert list(whole.min) == under.min(axis=(1, 2, 3)).tolist()
+    assert list(whole.max) == under.max(axis=(1, 2, 3)).tolist()
+    of_roi = service.getRoiStats(roi, conn.SERVICE_OPTS)
+    assert (of_roi.roiId, of_roi.imageId, of_roi.pixelsId) == (roi, image, pixels_of(conn, image))
+    assert [one.shapeId for one in of_roi.perShape] == ids
+    for bad in (([], 0, 0, [0]), (ids, 3, 0, [0]), (ids, 0, 0, [2]), (ids, 0, 0, [])):
+        with pytest.raises(omero.ApiUsageException):
+            service.getShapeStatsRestricted(*bad, conn.SERVICE_OPTS)
+
+
+def test_measurements(conn):
+    made = save(conn, plate(wells=1, sites=1))
+    ((image,),) = rows(conn, "select s.image.id from WellSample s where s.well.plate.id = :id", id=made.id.val)
+    service, options = conn.getRoiService(), omero.api.RoiOptions()
+    roi, _ = stored(conn, image, new("Point", x=1.0))
+    assert service.getRoiMeasurements(image, options, conn.SERVICE_OPTS) == []
+    table = new("FileAnnotation", ns=NSMEASUREMENT, file=new("OriginalFile", name="t", path="/"))
+    link = save(conn, new("PlateAnnotationLink", parent=made.proxy(), child=table))
+    assert service.getRoiMeasurements(image, options, conn.SERVICE_OPTS) == []
+    save(conn, new("RoiAnnotationLink", parent=ref("Roi", roi), child=link.child.proxy()))
+    (found,) = service.getRoiMeasurements(image, options, conn.SERVICE_OPTS)
+    assert found.id.val == link.child.id.val
+    measured = service.getMeasuredRoisMap(image, [found.id.val], options, conn.SERVICE_OPTS)
+    assert [one.id.val for one in measured[found.id.val].rois] == [roi]
+
+
+@pytest.mark.parametrize(("how", "calculate"), [
+    (ProjectionType.MAXIMUMINTENSITY, lambda stack: stack.max(axis=0)),
+    (ProjectionType.SUMINTENSITY, lambda stack: stack[:2].astype(int).sum(axis=0)),  # the last section is left out
+    (ProjectionType.MEANINTENSITY, lambda stack: stack[:2].mean(axis=0))])
+def test_projected_stacks(conn, stack, how, calculate):
+    image, planes = stack
+    service = conn.c.sf.getProjectionService()
+    kind = next(one for one in conn.getEnumerationEntries("PixelsType") if one.getValue() == "float")._obj
+    data = service.projectStack(pixels_of(conn, image), kind, how, 0, 1, 1, 0, 2, conn.SERVICE_OPTS)
+    assert np.allclose(np.frombuffer(data, ">f4").reshape(6, 8), calculate(planes[1]))
+    for bad in ((0, 1, 1, 0, 3), (0, 2, 1, 0, 2), (1, 0, 1, 0, 2), (0, 0, 0, 0, 2), (0, 0, 1, -1, 2)):
+        with pytest.raises(omero.ValidationException):
+            service.projectStack(pixels_of(conn, image), kind, how, *bad, conn.SERVICE_OPTS)
+
+
+def test_projected_image(conn, stack):
+    image, planes = stack
+    oid = conn.c.sf.getProjectionService().projectPixels(
+        pixels_of(conn, image), None, ProjectionType.MAXIMUMINTENSITY, 0, 0, [1], 1, 0, 2, "flat", conn.SERVICE_OPTS)
+    made = conn.getObject("Image", oid)
+    assert (made.getName(), made.getSizeZ(), made.getSizeC(), made.getPixelsType()) == ("flat", 1, 1, "uint8")
+    assert (made.getPrimaryPixels().getPlane() == planes[1].max(axis=0)).all()
+    assert made.getPrimaryPixels().getMethodology() == "MAXIMUM_INTENSITY_PROJECTION"
+
+
+def test_more_pixels_of_an_image(conn, stack):
+    image, _ = stack
+    made = conn.getPixelsService().copyAndResizePixels(
+        pixels_of(conn, image), rint(5), None, None, None, [1], "by hand", False, conn.SERVICE_OPTS).val
+    assert rows(conn, "select p.image.id, p.sizeX, p.sizeY, p.sizeZ, p.sizeC, p.methodology, p.relatedTo.id "
+                "from Pixels p where p.id = :id", id=made) == [[image, 5, 6, 3, 1, "by hand", pixels_of(conn, image)]]
+    assert pixels_of(conn, image) != made
+    with pytest.raises(omero.ApiUsageException):
+        conn.getPixelsService().copyAndResizePixels(made, None, None, None, None, [3], "", False, conn.SERVICE_OPTS)
