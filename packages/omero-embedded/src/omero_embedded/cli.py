@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def main() -> None:
     serve.add_argument("--port", type=int, default=4064, help="port to listen on")
     serve.add_argument("--root-password-file", type=Path, help="file whose first line is root's password")
     options = parser.parse_args()
+    gc.disable()  # until the server is ready: what is imported stays, and looking for garbage in it takes 0.2 s
     from omero_embedded.ice.server import serve as run_server
 
     sys.exit(run_server(options.data.expanduser(), options.host, options.port, options.root_password_file))

@@ -13,7 +13,8 @@ FILES = sorted(SRC.rglob("*.py"))
 # What a room, or a module that stands alone, may import besides itself. Everybody may import `errors` and `omeropy`.
 MAY_IMPORT = {
     "errors": set(),
-    "omeropy": set(),
+    "recording": set(),
+    "omeropy": {"recording"},
     "process": set(),
     "pytest_plugin": {"process"},
     "model": set(),

@@ -1,6 +1,7 @@
 """The server's process: starting and stopping it, and root's password."""
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -120,6 +121,8 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
         if server is not None:
             server.stop()
         return 1
+    gc.freeze()
+    gc.enable()
     print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
     signal.sigwait(STOP_SIGNALS)
     # Acknowledged writes are in the files already, so there is no need to wait for calls that take longer.
