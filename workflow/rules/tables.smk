@@ -30,15 +30,24 @@ rule aggregate:
         "../scripts/aggregate.py"
 
 
+# attached as a file alone: several columns per feature can be more than an OMERO.table holds, which is about 800
+WIDE = ["normalised.csv"]
+
+
 rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
         records=processed(".json"),  # OMERO.tables name the images by their ids
         tables=[
             f"{PLATE}/{name}"
-            for name in ["features.csv", "wells.csv", "objects.csv", *PLAN.settings.plate_answers]
+            for name in ["features.csv", "wells.csv", "objects.csv"]
+            + [name for name in PLAN.settings.plate_answers if name not in WIDE]
         ],
-        about=[f"{PLATE}/columns.csv", f"{PLATE}/failed.csv"],
+        about=[
+            f"{PLATE}/{name}"
+            for name in ["columns.csv", "failed.csv"]
+            + [name for name in PLAN.settings.plate_answers if name in WIDE]
+        ],
     output:
         f"{PLATE}/annotations.json",
     log:
