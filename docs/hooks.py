@@ -25,7 +25,7 @@ LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")  # in Markdown; http:// and the 
 
 def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
-        text = (ROOT / source).read_text()
+        text = (ROOT / source).read_text().replace("<!-- missing -->", _missing() if "embedded" in source else "")
         files.append(File.generated(config, page, content=_with_links(text, source, page, config.extra["repository"])))
     return files
 
@@ -38,6 +38,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", _commands())
     return _with_links(markdown, f"docs/{path}", path, config.extra["repository"])
+
+
+def _missing() -> str:
+    """What the embedded server has not, as it says it itself."""
+    from omero_embedded.ice.missing import markdown
+
+    return markdown()
 
 
 def _commands() -> str:

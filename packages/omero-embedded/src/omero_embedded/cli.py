@@ -1,4 +1,4 @@
-"""The command line: `omero-embedded serve`."""
+"""The command line: `omero-embedded serve` and `omero-embedded missing`."""
 from __future__ import annotations
 
 import argparse
@@ -10,12 +10,19 @@ from pathlib import Path
 def main() -> None:
     """Entry point of the `omero-embedded` command."""
     parser = argparse.ArgumentParser(prog="omero-embedded", description="An OMERO server in Python, for tests.")
-    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve", help="run the server")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("missing", help="list what OMERO has and this server has not")
+    serve = commands.add_parser("serve", help="run the server")
     serve.add_argument("--data", type=Path, default=Path("~/.omero-embedded"), help="folder that keeps everything")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     serve.add_argument("--port", type=int, default=4064, help="port to listen on")
     serve.add_argument("--root-password-file", type=Path, help="file whose first line is root's password")
     options = parser.parse_args()
+    if options.command == "missing":
+        from omero_embedded.ice.missing import markdown
+
+        sys.stdout.write(markdown())
+        return
     gc.disable()  # until the server is ready: what is imported stays, and looking for garbage in it takes 0.2 s
     from omero_embedded.ice.server import serve as run_server
 

@@ -11,6 +11,26 @@ class CannotStart(RuntimeError):
     """The server did not start. The message is one sentence that says why and what to do."""
 
 
+# What is missing of operations and requests that are there otherwise; `ice/missing.py` finds those that are not.
+PARTS = {
+    "Delete2.typesToIgnore": "it has to be empty",
+    "IScript.getScripts": "there are none, so lists of them are empty",
+    "IShare.getAllShares": "there are none, so lists of them are empty",
+}
+
+
 def refuse(kind: type[omero.ServerError], message: str) -> omero.ServerError:
     """Make an OMERO server error of a kind, ready to be raised."""
     return kind(serverStackTrace="", serverExceptionClass=f"ome.conditions.{kind.__name__}", message=message)
+
+
+def unsupported(what: str) -> omero.ServerError:
+    """Make the error of a call that OMERO has and this server has not, as `omero.api.IQuery.get`."""
+    import omero
+
+    return refuse(omero.ApiUsageException, f"{what} is unsupported by the embedded server.")
+
+
+def partly(what: str) -> str:
+    """What to say of one of the PARTS."""
+    return f"{what} is unsupported by the embedded server: {PARTS[what]}."

@@ -12,7 +12,7 @@ import Ice
 import omero
 
 from omero_embedded import services
-from omero_embedded.errors import refuse
+from omero_embedded.errors import unsupported
 from omero_embedded.ice.calls import internal
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import slice_tables
@@ -88,7 +88,7 @@ def make_servant(kernel: Kernel, session: Session, interface: str, service: obje
         session.touch()
         method = getattr(service, name, None)
         if method is None:
-            raise refuse(omero.ApiUsageException, f"{interface[2:].replace('::', '.')}.{name} is unsupported here.")
+            raise unsupported(f"{interface[2:].replace('::', '.')}.{name}")
         turn = service.turn if isinstance(service, StatefulService) else nullcontext()
         try:
             with turn:

@@ -64,7 +64,7 @@ def _outline(shape) -> tuple[Box, Covers]:
         return _polygon(np.array([(number("x1"), number("y1")), (number("x2"), number("y2"))]))
     if isinstance(shape, omero.model.Polygon | omero.model.Polyline):
         return _polygon(_points(unwrap(shape.points) or ""))
-    raise refuse(omero.ApiUsageException, f"The pixels of a {type(shape).__name__[:-1]} are unsupported here.")
+    raise refuse(omero.ApiUsageException, f"A {type(shape).__name__[:-1]} has no pixels.")
 
 
 def _points(text: str) -> np.ndarray:

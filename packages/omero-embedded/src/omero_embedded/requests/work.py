@@ -10,6 +10,7 @@ import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
+from omero_embedded.errors import partly, unsupported
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, finding, giving, moving, saving
 from omero_embedded.model.access import ALL_GROUPS, Context
@@ -57,13 +58,13 @@ def _error(request: omero.cmd.Request, name: str, message: str, detailed: bool =
     return omero.cmd.ERR(category=request.ice_id(), name=name, parameters=about)
 
 
-_WORK: dict[str, Callable] = {}  # by the request's Slice class
+WORK: dict[str, Callable] = {}  # by the request's Slice class
 
 
 def answers(request: type[omero.cmd.Request]) -> Callable[[Callable], Callable]:
     """Register the decorated method as what a request does."""
     def register(method: Callable) -> Callable:
-        _WORK[request.ice_staticId()] = method
+        WORK[request.ice_staticId()] = method
         return method
     return register
 
@@ -75,10 +76,10 @@ class _Run:
         self.kernel, self.session, self.connection = kernel, session, connection
 
     def __call__(self, ctx: Context, request: omero.cmd.Request) -> omero.cmd.Response:
-        work = _WORK.get(request.ice_id())
+        work = WORK.get(request.ice_id())
         if work is None:
-            name = request.ice_id()[2:].replace("::", ".")
-            raise Failed(_error(request, "unsupported", f"{name} is unsupported here."))
+            refused = unsupported(request.ice_id()[2:].replace("::", "."))
+            raise Failed(_error(request, type(refused).__name__, refused.message))
         if isinstance(request, omero.cmd.GraphQuery | omero.cmd.UsedFilesRequest | omero.cmd.FindPyramids):
             # as in OMERO, these look for their targets in all groups
             ctx = replace(ctx, group=ALL_GROUPS)
@@ -92,7 +93,7 @@ class _Run:
     @answers(omero.cmd.Delete2)
     def delete(self, ctx: Context, request: omero.cmd.Delete2) -> omero.cmd.Response:
         if request.typesToIgnore:
-            raise GraphError("typesToIgnore is unsupported here.", detailed=False)
+            raise GraphError(partly("Delete2.typesToIgnore"), detailed=False)
         return omero.cmd.Delete2Response(deleting.delete(
             self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun))
 

@@ -25,7 +25,7 @@ MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
 
 @service("::omero::api::IRoi")
 class RoiService:
-    """Finds regions of interest. Statistics of their pixels are unsupported."""
+    """Finds regions of interest, and describes their pixels."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store, self.schema = kernel.store, kernel.schema

@@ -37,6 +37,7 @@ class Wanted:
     owner: int | None = None
     not_owner: int | None = None
     created: tuple[int | None, int | None] = (None, None)  # milliseconds, both included
+    acquired: tuple[int | None, int | None] = (None, None)  # of images
     leading_wildcards: bool = False
 
 
@@ -114,9 +115,9 @@ class SearchService(StatefulService):
         """Search in some fields, of objects from some days (YYYYMMDD, inclusive)."""
         wanted = self._wanted
         if start or stop:
-            if date_type not in ("details.creationEvent.time", "import", ""):
-                raise refuse(omero.ApiUsageException, f"Searching by {date_type} is unsupported here.")
-            wanted = replace(wanted, created=(_milliseconds(start), _milliseconds(stop, days=1)))
+            days = _milliseconds(start), _milliseconds(stop, days=1)
+            acquired = date_type == "acquisitionDate" and wanted.kind is not None and wanted.kind.name == "Image"
+            wanted = replace(wanted, **{"acquired" if acquired else "created": days})
         self._ask(ctx, query, [name for name in fields.split(",") if name], wanted)
 
     def _ask(self, ctx: Context, text: str, fields: list[str], wanted: Wanted) -> None:
@@ -281,12 +282,17 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
         conditions.append(columns._owner == wanted.owner)
     if wanted.not_owner is not None:
         conditions.append(columns._owner != wanted.not_owner)
-    start, stop = wanted.created
-    if start is not None or stop is not None:
-        events = schema()["Event"].table
-        during = sa.select(events.c.id).where(events.c.time.between(start or 0, stop if stop is not None else 1 << 62))
-        conditions.append(columns._creationEvent.in_(during))
+    if wanted.acquired != (None, None):
+        conditions.append(_within(columns.acquisitionDate, wanted.acquired))
+    if wanted.created != (None, None):
+        events = schema()["Event"].table.c
+        conditions.append(columns._creationEvent.in_(sa.select(events.id).where(_within(events.time, wanted.created))))
     return conditions
+
+
+def _within(column: sa.ColumnElement, period: tuple[int | None, int | None]) -> sa.ColumnElement[bool]:
+    start, stop = period
+    return column.between(start or 0, stop if stop is not None else 1 << 62)
 
 
 def _annotations(connection: sa.Connection, ctx: Context, entity: Entity, ids: list[int]) -> dict[int, Texts]:
