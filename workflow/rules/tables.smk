@@ -45,8 +45,7 @@ rule annotate:
         ],
         about=[
             f"{PLATE}/{name}"
-            for name in ["columns.csv", "failed.csv"]
-            + [name for name in PLAN.settings.plate_answers if name in WIDE]
+            for name in ["columns.csv", "failed.csv"] + [name for name in PLAN.settings.plate_answers if name in WIDE]
         ],
     output:
         f"{PLATE}/annotations.json",
