@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,57 +30,29 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def root(omero_server) -> Iterator:
     """A BlitzGateway of the administrator."""
-    conn = omero_server.login()
+    conn = omero_server.login()  # not `omero_server.admin`: tests change its group
     yield conn
     conn.close()
 
 
 @pytest.fixture
-def make_user(omero_server, root) -> Iterator[Callable]:
-    """`make_user(permissions="rw----", group=None)`: the BlitzGateway of a new user.
+def make_user(omero_server) -> Iterator[Callable]:
+    """`make_user(permissions="rw----", group=None)`: the BlitzGateway of a new user, whose password is "pw".
 
     The user joins a new group with these permissions, or the existing group whose id is given. Everything that the
     users own is deleted at the end of the test.
     """
-    import omero
-    from omero.rtypes import rbool, rstring
-
-    admin = root.c.sf.getAdminService()
     made = []
 
     def make(permissions: str = "rw----", group: int | None = None):
-        if group is None:
-            new = omero.model.ExperimenterGroupI()
-            new.name, new.ldap = rstring("group_" + uuid.uuid4().hex[:12]), rbool(False)
-            new.details.permissions = omero.model.PermissionsI(permissions)
-            group = admin.createGroup(new)
-        user = omero.model.ExperimenterI()
-        user.omeName, user.ldap = rstring("user_" + uuid.uuid4().hex[:12]), rbool(False)
-        user.firstName, user.lastName = rstring("First"), rstring("Last")
-        admin.createExperimenterWithPassword(
-            user, rstring("pw"), omero.model.ExperimenterGroupI(group, False),
-            [omero.model.ExperimenterGroupI(1, False)])
-        conn = omero_server.login(user.omeName.val, "pw")
-        made.append(conn)
-        return conn
+        user = omero_server.make_user(permissions, group, password="pw")
+        made.append((user, omero_server.login(user.name, user.password)))
+        return made[-1][1]
 
     yield make
-    for conn in made:
-        try:
-            _delete_all(conn)
-        finally:
-            conn.close()
-
-
-def _delete_all(conn) -> None:
-    """Delete everything that a user owns: containers, images, annotations and files."""
-    conn.SERVICE_OPTS.setOmeroGroup("-1")
-    mine = {"owner": conn.getUserId()}
-    for kind in ("Screen", "Plate", "Project", "Dataset", "Image", "Annotation", "OriginalFile"):
-        ids = [found.getId() for found in conn.getObjects(kind, opts=mine)]
-        if ids:  # `wait=True` gives up silently after five seconds
-            handle = conn.deleteObjects(kind, ids, deleteAnns=True, deleteChildren=True)
-            conn.c.waitOnCmd(handle, loops=600, ms=500, failontimeout=True, closehandle=True).close(True)
+    for user, conn in made:
+        conn.close()
+        omero_server.delete_data_of(user)
 
 
 @pytest.fixture

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omero_embedded.errors import CannotStart
+    from omero_embedded.plates import site_pixels
     from omero_embedded.process import EmbeddedServer, start
-    from omero_embedded.pytest_plugin import OmeroServer
+    from omero_embedded.testing import OmeroServer, OmeroUser
 
-__all__ = ["CannotStart", "EmbeddedServer", "OmeroServer", "start"]
-_MODULES = {"CannotStart": "errors", "EmbeddedServer": "process", "OmeroServer": "pytest_plugin", "start": "process"}
+__all__ = ["CannotStart", "EmbeddedServer", "OmeroServer", "OmeroUser", "site_pixels", "start"]
+_MODULES = {"CannotStart": "errors", "EmbeddedServer": "process", "OmeroServer": "testing", "OmeroUser": "testing",
+            "site_pixels": "plates", "start": "process"}
 
 
 def __getattr__(name: str) -> Any:

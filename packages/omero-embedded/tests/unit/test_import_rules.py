@@ -16,7 +16,9 @@ MAY_IMPORT = {
     "recording": set(),
     "omeropy": {"recording"},
     "process": set(),
-    "pytest_plugin": {"process"},
+    "plates": set(),
+    "testing": {"plates"},
+    "pytest_plugin": {"process", "testing"},
     "model": set(),
     "files": {"model"},
     "hql": {"model"},
@@ -28,7 +30,7 @@ MAY_IMPORT = {
     "requests": {"model", "files", "people", "kernel"},
     "ice": {"model", "files", "people", "kernel", "services", "requests"},
     "cli": {"ice"},
-    "__init__": {"process", "pytest_plugin"},  # the public names
+    "__init__": {"process", "plates", "testing"},  # the public names
 }
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2"}
 
@@ -85,7 +87,7 @@ def test_the_rooms_are_ordered():
     TopologicalSorter(MAY_IMPORT).prepare()
 
 
-@pytest.mark.parametrize("module", ["__init__", "cli", "errors", "process", "pytest_plugin"])
+@pytest.mark.parametrize("module", ["__init__", "cli", "errors", "plates", "process", "pytest_plugin", "testing"])
 def test_starting_a_server_needs_no_omero_py(module):
     """These modules may name OMERO's types, and import it inside functions only."""
     file = SRC / "omero_embedded" / f"{module}.py"
