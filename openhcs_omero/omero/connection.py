@@ -187,10 +187,10 @@ class SessionPool:
                 if where == server and wanted and is_alive(known.conn, server):
                     return known.conn
             probe(server)
-            known = self._open.get((server, session))
-            opened = _join(server, session) if session else _log_in(server, given, ask, known)
-            if known is not None:
-                _close(known)
+            lost = self._open.get((server, session))
+            opened = _join(server, session) if session else _log_in(server, given, ask, lost)
+            if lost is not None:
+                _close(lost)
             self._keep(server, session, opened)
             return opened.conn
 
@@ -252,6 +252,8 @@ def _log_in(server: Server, given: str, ask: bool, known: _Open | None) -> _Open
 
 def ask_password(server: Server) -> tuple[str, str]:
     """The user, where `server` names none, and the password, asked for on the terminal; ConnectError without one."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConnectError(f"there is no terminal to ask for the password of {server.who}: set OMERO_PASSWORD")
     try:
         user = server.user or input(f"OMERO user at {server.address}: ").strip()
         return user, getpass.getpass(f"OMERO password of {user} at {server.address}: ")

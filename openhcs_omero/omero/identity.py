@@ -12,6 +12,7 @@ import ssl
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import Ice
@@ -125,6 +126,7 @@ def trust(server: Server) -> tuple[str, bool]:
         If nothing with a certificate answers there, another certificate is stored (WrongIdentity), or an authority
         signed the certificate, which is to be named instead.
     """
+    server = replace(server, ca=None)
     der = _presented(server)
     if der is None:
         raise ConnectError(f"nothing with a certificate answers at {server.address}: is it an OMERO server?")

@@ -317,6 +317,7 @@ def test_login_and_logout(shell, conn, omero_server, tmp_path):
     here = {**nobody, "OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port)}
     assert "no plate" in shell.refusal("info", "987654321", **here)  # the session is joined, also without a user's name
     assert "wrong user name or password" in shell.refusal("login", where, OMERO_PASSWORD="wrong")
+    assert "set OMERO_PASSWORD" in shell.refusal("login", where, OMERO_PASSWORD="")
     assert "write user@host" in shell.refusal("login", "a@b:c", **nobody)
     (said,) = shell.lines("logout", where)
     assert said == f"logged out of {omero_server.host}:{omero_server.port}: {conn.getUser().getName()}"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -70,6 +71,9 @@ def server(work):
     line = process.stdout.readline()
     ready = re.search(r"ready on 127.0.0.1 port (\d+), unencrypted", line)
     assert ready, line + process.stderr.read()
+    shown = Path(f"/proc/{process.pid}/environ")
+    assert os.environ["OMERO_PASSWORD"] == "pw"
+    assert not shown.exists() or b"OMERO_PASSWORD=pw" not in shown.read_bytes()
     yield int(ready[1])
     process.terminate()
     assert process.wait(90) == 0
