@@ -42,7 +42,8 @@ EVENTS_AT_ONCE = 500
 KEPT = 100  # runs that are remembered
 MAX_WAITING = 100  # runs that are checked or queued
 MAX_WAITING_OF_CLIENT = 25
-MAX_UNREAD = 10  # messages that are kept for a client that reads none, and from one
+MAX_UNREAD = 4  # messages that are kept for a client that reads none, and from one
+SEND_BUFFER = 2**16  # bytes that the system keeps for a client, besides
 POLL = 500  # ms
 CHECKED = "inproc://checked"
 
@@ -125,6 +126,7 @@ class ZMQExecutionServer:
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
         socket.setsockopt(zmq.SNDHWM, MAX_UNREAD)
+        socket.setsockopt(zmq.SNDBUF, SEND_BUFFER)
         socket.setsockopt(zmq.RCVHWM, MAX_UNREAD)
         socket.setsockopt(zmq.LINGER, 0)
         if keys is not None:
