@@ -13,6 +13,8 @@ import psutil
 import pytest
 from slurm_project import processed_wells
 
+from openhcs_omero.core.tables import read_rows
+
 pytestmark = pytest.mark.slurm
 
 WELLS = ["A01", "B03"]
@@ -95,22 +97,20 @@ def test_jobs_that_are_killed_run_again(slurm, project, undisturbed):
 
 
 def test_a_well_fails_for_good(project, undisturbed):
-    """Those of other jobs are processed, and with a well to a job all others; no tables before it is mended."""
+    """It costs one well: those of its own job are processed too, and the tables are there, with the reason."""
     wells = ["A01", "A02", "B03"]
-    own = project("broken", wells, gated=True, per_job=2, broken=["A02"])
+    good = {well: undisturbed[well] for well in wells if well != "A02"}
+    own = project("broken", wells, gated=True, per_job=3, broken=["A02"])
     assert own.finish(own.start("--retries", "0")) == 1, own.said()
-    assert "B03" in own.done() and "A02" not in own.done()
-    assert own.finish(own.start("--retries", "0", "--config", "wells_per_job=1")) == 1, own.said()
-    done = own.done()
-    assert done == ["A01", "B03"]
+    assert "2 of 3 wells of 1 plate are processed." in own.said() and f"A02 of plate {own.plate}" in own.said()
     assert "A02 is broken" in (own.results / "logs" / "process_well_A02.log").read_text()
     made = own.derived()
-    assert {well: made[well] for well in done} == {well: undisturbed[well] for well in done} and not made.get("A02")
-    assert list(own.results.glob("*.csv")) == [], "tables"
+    assert {well: made[well] for well in good} == good and not made.get("A02")
+    assert [row["well"] for row in read_rows(own.results / "failed.csv")] == ["A02"]
+    assert [row["well"] for row in read_rows(own.results / "wells.csv") if row["taken"]] == list(good)
     (own.gate / "mended").touch()
     assert processed_wells(own.run()) == ["A02"]
     assert own.derived() == {well: undisturbed[well] for well in wells}
-    assert [*own.results.glob("*.csv")]
 
 
 def test_no_more_jobs_talk_to_omero_than_may(slurm, project, undisturbed):
