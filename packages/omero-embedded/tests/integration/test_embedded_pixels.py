@@ -86,6 +86,7 @@ def test_planes_of_more_pixels_than_omero_keeps_plain_are_written_by_tiles(conn)
     assert back.sha1 == hashlib.sha1(plane.tobytes()).hexdigest()
     assert (back.getTile(0, 0, 0, (1990, 700, 300, 20)) == plane[700:720, 1990:2290]).all()
     check_levels(conn, pixels, plane)
+    check_rendering(conn, pixels, plane)
     assert run(conn, omero.cmd.FindPyramids(limit=9)).pyramidFiles == [image]
 
 
@@ -104,6 +105,27 @@ def check_levels(conn, pixels, plane):
         with pytest.raises(omero.InternalException):
             refused()
     store.close()
+
+
+def check_rendering(conn, pixels, plane):
+    """A pyramid is shown at each of its levels."""
+    engine = conn.c.sf.createRenderingEngine()
+    engine.lookupPixels(pixels)
+    engine.resetDefaultSettings(True)
+    engine.lookupRenderingDef(pixels)
+    engine.load()
+    engine.setChannelWindow(0, 0, 255)
+    levels = engine.getResolutionLevels()
+    assert engine.requiresPixelsPyramid() and engine.getResolutionLevel() == levels - 1 == 5
+    region = omero.romio.PlaneDef(0, 0, 0, 0, 0, omero.romio.RegionDef(1990, 700, 30, 20), -1)
+    shown = np.frombuffer(engine.render(region).bands[0], "uint8").reshape(20, 30).astype(int)
+    assert abs(shown - plane[700:720, 1990:2020]).max() <= 1
+    engine.setResolutionLevel(levels - 2)
+    sizes = [(one.sizeX, one.sizeY) for one in engine.getResolutionDescriptions()]
+    assert len(sizes) == levels and sizes[1] == (2000, 1500)
+    whole = engine.render(omero.romio.PlaneDef(0, 0, 0, 0, 0, None, -1))
+    assert (whole.sizeX1, whole.sizeX2) == (2000, 1500)
+    engine.close()
 
 
 def test_what_is_too_much_for_its_place_goes_on(conn):

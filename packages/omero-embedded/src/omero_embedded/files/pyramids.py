@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import numpy as np
+import omero
+
+from omero_embedded.errors import refuse
 
 MAX_PLANE = 3192  # pixels are a pyramid if a plane has more pixels than the square of this
 TILE = 256  # the width and height of the tiles that clients write
@@ -17,6 +20,16 @@ def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
     """The (width, height) of a pyramid's levels, the whole plane first; each is half of the previous one, rounded."""
     return [((width + half) >> level, (height + half) >> level)
             for level in range(LEVELS) for half in [(1 << level) >> 1]]
+
+
+def choose_level(number: int, levels: int) -> int:
+    """The level of a client's number. The last one has the whole planes; numbers beyond it count back from there."""
+    if levels == 1:
+        raise refuse(omero.InternalException, "These pixels have one resolution only.")
+    level = abs(number - (levels - 1))
+    if level >= levels:
+        raise refuse(omero.ApiUsageException, f"There is no level {number} of {levels}.")
+    return level
 
 
 def level_part(plane: np.ndarray, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:

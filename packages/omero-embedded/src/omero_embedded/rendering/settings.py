@@ -9,6 +9,7 @@ import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import is_pyramid, level_part, level_sizes
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import Context
 from omero_embedded.model.events import insert, new_event
@@ -66,10 +67,14 @@ class Source:
             found[:read.size] = read
         return found.reshape(count, height, width)
 
-    def picture(self, settings: Settings, z: int, t: int) -> np.ndarray:
-        """Render a plane as (Y, X, 3), uint8."""
-        planes = [self.plane(z, c, t) for c in settings.shown()]
-        return render(settings, planes) if planes else self._black()
+    def picture(self, settings: Settings, z: int, t: int, level: int = 0) -> np.ndarray:
+        """Render a plane, or a level of a pyramid's, as (Y, X, 3), uint8."""
+        planes = [self._at_level(self.plane(z, c, t), level) for c in settings.shown()]
+        return render(settings, planes) if planes else self._at_level(self._black(), level)
+
+    def _at_level(self, plane: np.ndarray, level: int) -> np.ndarray:
+        width, height = level_sizes(self.shape[4], self.shape[3])[level]
+        return level_part(plane, level, 0, 0, width, height) if level else plane
 
     def projection(self, settings: Settings, how: str, t: int, start: int, end: int, step: int) -> np.ndarray:
         """Render a projection of the sections `start` to `end`, inclusive, as (Y, X, 3), uint8."""
@@ -118,7 +123,8 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
     stored: list = [None if None in one[:4] else tuple(one[:4]) for one in found] + [None] * missing
     waves = [None if one[5] is None else one[5] * NANOMETRES.get(one[6], 1.0) for one in found] + [None] * missing
     statistics = [None if None in one[7:] else (one[7], one[8]) for one in found] + [None] * missing
-    return Source(pixels, store.pixels_path(pixels), row["kind"],
+    path_of = store.pyramid_path if is_pyramid(row["sizeX"], row["sizeY"]) else store.pixels_path
+    return Source(pixels, path_of(pixels), row["kind"],
                   tuple(row["size" + axis] for axis in "TCZYX"), row["_owner"], row["_group"],  # type: ignore[arg-type]
                   default_colours(stored, waves), [one[4] for one in found] + [None] * missing, statistics)
 

@@ -90,7 +90,8 @@ def _files(store: Store, connection: sa.Connection, ctx: Context,
         for oid, owner, group in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
                 rows.among(table.c.id, wanted[name]), *rows.visible(ctx, schema()[name]))):
             kinds = referers.get(oid, ["OriginalFile"]) if name == "OriginalFile" else [name]
-            yield kinds, owner, group, path_of(oid)
+            pyramid = store.pyramid_path(oid)
+            yield kinds, owner, group, pyramid if name == "Pixels" and pyramid.exists() else path_of(oid)
 
 
 def _referers(connection: sa.Connection, files: set[int]) -> dict[int, list[str]]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.layout import Layout
-from omero_embedded.files.pyramids import LEVELS, TILE, is_pyramid, level_part, level_sizes
+from omero_embedded.files.pyramids import LEVELS, TILE, choose_level, is_pyramid, level_part, level_sizes
 from omero_embedded.files.recovery import UNSAVED, settle
 from omero_embedded.files.store import HashedFile, forget
 from omero_embedded.kernel import Kernel
@@ -393,14 +393,7 @@ class RawPixelsService(StatefulService):
         return self._levels() - 1 - self._level
 
     def setResolutionLevel(self, ctx: Context, level):
-        """Choose a level. The last one has the whole planes; numbers beyond it count back from there."""
-        levels = self._levels()
-        if levels == 1:
-            raise refuse(omero.InternalException, "These pixels have one resolution only.")
-        place = abs(level - (levels - 1))
-        if place >= levels:
-            raise refuse(omero.ApiUsageException, f"There is no level {level} of {levels}.")
-        self._level = place
+        self._level = choose_level(level, self._levels())
 
     def getResolutionDescriptions(self, ctx: Context):
         shape = self._whole()

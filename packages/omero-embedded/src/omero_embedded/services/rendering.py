@@ -6,7 +6,7 @@ import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
-from omero_embedded.files.pyramids import MAX_PLANE
+from omero_embedded.files.pyramids import LEVELS, TILE, choose_level, is_pyramid, level_sizes
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
@@ -17,7 +17,6 @@ from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import StatefulService, service
 
 COMPRESSION = 0.85
-TILE = 256
 XY = 0  # of PlaneDef.slice
 METHODS = {"MAXIMUMINTENSITY": "maximum", "MEANINTENSITY": "mean", "SUMINTENSITY": "sum"}
 
@@ -32,13 +31,14 @@ class RenderingService(StatefulService):
         self._source: settings.Source | None = None
         self._settings: Settings | None = None
         self._quality = COMPRESSION
+        self._level = 0  # of a pyramid; level 0 has the whole planes
 
     # -- opening -------------------------------------------------------------------------------------------------
 
     def lookupPixels(self, ctx: Context, pixels):
         with self.store.read() as connection:
             self._source = settings.load_source(self.store, connection, ctx, pixels)
-        self._settings = None
+        self._settings, self._level = None, 0
 
     def lookupRenderingDef(self, ctx: Context, pixels):
         """Choose the caller's settings, or those of the pixels' owner; return whether there are any."""
@@ -103,7 +103,7 @@ class RenderingService(StatefulService):
         """Render a PlaneDef, or its region clipped to the plane, as (Y, X, 3)."""
         if plane.slice != XY:
             raise refuse(omero.ApiUsageException, "Only XY planes can be rendered.")
-        picture = self.source.picture(self.shown, plane.z, plane.t)
+        picture = self.source.picture(self.shown, plane.z, plane.t, self._level)
         region = plane.region
         if region is None:
             return picture
@@ -277,20 +277,20 @@ class RenderingService(StatefulService):
         return pictures.type_range(self.source.kind)[0]
 
     def requiresPixelsPyramid(self, ctx: Context):
-        return self.source.shape[3] * self.source.shape[4] > MAX_PLANE * MAX_PLANE
+        return is_pyramid(*self.source.shape[:2:-1])
 
     def getResolutionLevels(self, ctx: Context):
-        return 1 if self.source else 0
+        return LEVELS if self.requiresPixelsPyramid(ctx) else 1
 
     def getResolutionLevel(self, ctx: Context):
-        return 0 if self.source else -1
+        return self.getResolutionLevels(ctx) - 1 - self._level
 
     def setResolutionLevel(self, ctx: Context, level):
-        if level != 0:
-            raise refuse(omero.InternalException, "These pixels have one resolution only.")
+        self._level = choose_level(level, self.getResolutionLevels(ctx))
 
     def getResolutionDescriptions(self, ctx: Context):
-        return [omero.api.ResolutionDescription(self.source.shape[4], self.source.shape[3])]
+        sizes = level_sizes(*self.source.shape[:2:-1])[:self.getResolutionLevels(ctx)]
+        return [omero.api.ResolutionDescription(width, height) for width, height in sizes]
 
     def getTileSize(self, ctx: Context):
         height, width = self.source.shape[3:]
