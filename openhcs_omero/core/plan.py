@@ -8,22 +8,20 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.config import Settings, Step, read_config
+from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.provenance import RUN_VARIABLE
+from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import Stale, find_stale, forget, well_record
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
 from openhcs_omero.core.steps.checks import Steps, check_columns, check_params, check_workers
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
-from openhcs_omero.core.steps.source import source_hash
+from openhcs_omero.core.steps.source import source_hash, step_record
 from openhcs_omero.core.treatments import (
     RecordedTreatments,
     Treatments,
@@ -118,8 +116,8 @@ class Plan:
 
     @functools.cached_property
     def steps_record(self) -> str:
-        """What every well depends on: the steps, their params and their source."""
-        return json.dumps([_record(step, function) for step, function in self.steps], sort_keys=True)
+        """What every well depends on: the steps, their params, their source and the distributions that they import."""
+        return json.dumps([step_record(step, function) for step, function in self.steps], sort_keys=True)
 
     def estimates(self, plate: str) -> list[str]:
         """Names of the plate's estimates, one per channel and step that has them."""
@@ -138,11 +136,6 @@ class Plan:
         step, function = self.steps[position - 1]
         estimate = function.plate_estimate  # type: ignore[attr-defined]
         return json.dumps({"params": step.params, "source": source_hash(estimate)}, sort_keys=True)
-
-
-def _record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
-    return {"call": step.call, "name": step.name, "channels": step.channels, "params": step.params,
-            "source": source_hash(function)}
 
 
 @dataclass(frozen=True)
@@ -185,7 +178,7 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
         from openhcs_omero.analysis.settings import read_settings  # a second that only an analysis costs
 
         read_settings(settings.analysis)
-    os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)  # the jobs mark with it what they write
+    begin_run()
     states: dict[str, PlateState] = {}
     problems: dict[str, str] = {}
     stale: dict[str, Stale] = {}

@@ -1,18 +1,76 @@
-"""What is noted on everything that a run writes."""
+"""How results were made: noted on everything that a run writes, and in full in run.yaml."""
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import yaml
 
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.failures import Failure
+from openhcs_omero.core.steps.loading import load_step
+from openhcs_omero.core.steps.source import step_record
 from openhcs_omero.version import __version__
 
 RUN_VARIABLE = "OPENHCS_OMERO_RUN"
+BEGUN_VARIABLE = "OPENHCS_OMERO_BEGUN"
+
+
+def begin_run() -> None:
+    """Give this run an id and a time, which its jobs find in their environment."""
+    os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)
+    os.environ.setdefault(BEGUN_VARIABLE, _now())
 
 
 def marks(settings: Settings) -> dict[str, str]:
-    """What is noted on everything that is written: by which run, code and configuration."""
+    """Notes for everything that is written: the run, the version of the code and a hash of the configuration."""
     what = [settings.output, settings.wells, [[s.call, s.name, s.channels, s.params] for s in settings.steps]]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     return {"run": os.environ.get(RUN_VARIABLE, "unknown"), "version": __version__, "config": digest[:16]}
+
+
+def step_marks(settings: Settings) -> dict[str, str]:
+    """Notes for a derived plate, that people read: each step with its channels and params."""
+    notes = {}
+    for step in settings.steps:
+        given = ", ".join(f"{name}={value!r}" for name, value in step.keywords().items())
+        notes[f"step {step.position}"] = f"{step.call}({given})" + (f" as {step.name}" if step.name else "")
+    return notes
+
+
+def describe_run(config: Mapping[str, Any], settings: Settings, label: str, server: str | None, wells: Sequence[str],
+                 failures: Sequence[Failure]) -> str:
+    """Describe how a plate's results were made, as YAML.
+
+    Parameters
+    ----------
+    config
+        The configuration as it was used.
+    server
+        Version of the OMERO server; None if there is none.
+    wells
+        The wells that have results.
+    """
+    versions = {"openhcs_omero": __version__, "snakemake": version("snakemake"), "python": platform.python_version()}
+    if server:
+        versions["omero_server"] = server
+    about = {
+        "run": os.environ.get(RUN_VARIABLE, "unknown"), "begun": os.environ.get(BEGUN_VARIABLE), "finished": _now(),
+        "plate": settings.plates[label], "output": settings.output, "versions": versions,
+        "steps": [step_record(step, load_step(step)) for step in settings.steps],
+        "wells": {"processed": list(wells), "failed": [asdict(failure) for failure in failures]},
+        "configuration": config,
+    }
+    return yaml.safe_dump(json.loads(json.dumps(about)), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

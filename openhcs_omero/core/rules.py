@@ -7,16 +7,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openhcs_omero.core.config import Settings
+from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.failures import Failure, failure_of, read_failures
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.provenance import marks
+from openhcs_omero.core.provenance import describe_run, marks, step_marks
 from openhcs_omero.core.records import listing_of_well, read_record
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.tables import aggregate, read_rows, write_rows
@@ -143,8 +143,8 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
 
 
-def annotate(settings: Settings, label: str, derived_record: Path, tables: Sequence[Path], about: Sequence[Path],
-             record: Path) -> None:
+def annotate(config: Mapping[str, Any], label: str, derived_record: Path, tables: Sequence[Path],
+             about: Sequence[Path], outputs: Mapping[str, Path]) -> None:
     """Put the tables where people look for them, and note what is there then.
 
     Parameters
@@ -153,9 +153,16 @@ def annotate(settings: Settings, label: str, derived_record: Path, tables: Seque
         What was measured.
     about
         What else there is to know about the results; it belongs to the derived plate alone.
+    outputs
+        `run`, the description of how the results were made, and `record`: the files to write.
     """
-    folder = record.parent
-    wells = [_record(folder / "processed" / f"{row['well']}.json") for row in read_rows(folder / "wells.tsv", "\t")]
-    wells = [well for well in wells if failure_of(well) is None]
-    published = _open(settings, label).output.publish(_record(derived_record), tables, about, wells, marks(settings))
-    write(record, json.dumps(published, indent=1))
+    settings = read_config(config)
+    plate, folder = _open(settings, label), settings.folder(label)
+    names = [row["well"] for row in read_rows(folder / "wells.tsv", "\t")]
+    records = {well: _record(folder / "processed" / f"{well}.json") for well in names}
+    records = {well: record for well, record in records.items() if failure_of(record) is None}
+    write(outputs["run"], describe_run(config, settings, label, plate.output.server_version(), list(records),
+                                       read_failures(folder)))
+    published = plate.output.publish(_record(derived_record), tables, [*about, outputs["run"]], list(records.values()),
+                                     {**marks(settings), **step_marks(settings)})
+    write(outputs["record"], json.dumps(published, indent=1))

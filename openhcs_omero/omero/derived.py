@@ -172,6 +172,15 @@ def write_well(
     return written
 
 
+def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str]) -> None:
+    """Note names and values on a derived plate, in the place of those that it was made with."""
+    annotation = _mark_of(conn, derived_id)
+    if annotation is None:
+        raise PlateError(f"plate {derived_id} is not there or is no derived plate")
+    own = {pair.name: pair.value for pair in annotation.mapValue if pair.name in (PLATE_MARK, "source_plate", "output")}
+    _set_mark(conn, derived_id, annotation.details.group.id.val, list({**marks, **own}.items()))
+
+
 def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
     """Delete a derived plate if no image is in it; whether it has been deleted, now or before."""
     try:

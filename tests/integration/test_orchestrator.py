@@ -142,7 +142,8 @@ def test_a_run_and_what_it_returns(work, omero_server, conn, monkeypatch):
     assert list(first.tables["wells"]["well"]) == ["A01", "B03"]
     assert first.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
-    assert first.annotations == {plates[0]: attached, first.derived_plate: ["columns.csv", *attached]}
+    assert first.annotations == {
+        plates[0]: attached, first.derived_plate: sorted([*attached, "columns.csv", "run.yaml"])}
     wells = [(e["plate"], e["well"], e["state"]) for e in events if e["event"] == "well"]
     assert sorted(wells) == sorted((plate, well, state) for plate, well in
                                    [(plates[0], "A01"), (plates[0], "B03"), (plates[1], "A01")]

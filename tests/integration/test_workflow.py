@@ -5,9 +5,11 @@ import itertools
 import json
 import subprocess
 import threading
+from importlib.metadata import version
 
 import numpy as np
 import pytest
+import yaml
 from omero.model import MapAnnotationI
 from omero.rtypes import rstring
 from PIL import Image
@@ -36,6 +38,7 @@ STEPS = [
     {"call": "openhcs_omero.processing.cells:cell_counting_cpu", "channels": [1], "params": {"diameter": 22}},
 ]
 TABLES = ("features.csv", "objects.csv", "wells.csv")
+ABOUT = ("columns.csv", "run.yaml")  # on derived plates
 
 
 @pytest.fixture
@@ -66,12 +69,13 @@ def test_a_synthetic_screen(workflow, conn, screen):
     assert {row["step"] for row in objects} == {"cell_counting_cpu"}
 
     derived = find_derived(conn, plate, "processed")
-    for object_id, ns, more in ((plate, f"{NAMESPACE}/processed", []), (derived, NAMESPACE, ["columns.csv"])):
+    for object_id, ns, more in ((plate, f"{NAMESPACE}/processed", []), (derived, NAMESPACE, [*ABOUT])):
         assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == sorted([*TABLES, *more])
         for name in TABLES:
             assert read_text(conn, "Plate", object_id, name) == (results / name).read_bytes()
         assert list(list_tables(conn, object_id, ns)) == ["features.csv", "wells.csv"]
     check_derived(conn, plate, derived, features)
+    check_provenance(conn, plate, derived, results)
 
     drawn = {path.stem for path in (results / "figures" / "heatmaps").glob("*.png")}
     assert drawn == {"spots_c0", "spot_height_c0", "cells_c1", "cell_area_c1", "cell_intensity_c1"}
@@ -82,6 +86,24 @@ def test_a_synthetic_screen(workflow, conn, screen):
     report = (workflow.folder / "report.html").read_text()
     assert all(word in report for word in (f"Plate {plate}", "montage", "spots_c0", "count_spots"))
     assert workflow.succeed().nothing_done
+
+
+def check_provenance(conn, plate, derived, results):
+    """The derived plate says how it was made: in full in a file, and in short in its key-value pairs."""
+    run = yaml.safe_load(read_text(conn, "Plate", derived, "run.yaml"))
+    assert run == yaml.safe_load((results / "run.yaml").read_text())
+    assert run["configuration"]["steps"] == STEPS and run["plate"] == f"/omero/plate_{plate}"
+    assert [step["call"] for step in run["steps"]] == [step["call"] for step in STEPS]
+    cells = run["steps"][2]
+    assert cells["params"] == {"diameter": 22} and len(cells["source"]) == 64
+    assert cells["distributions"]["scikit-image"] == version("scikit-image")
+    assert run["versions"]["snakemake"] == version("snakemake") and run["versions"]["omero_server"].startswith("5.")
+    assert run["begun"] <= run["finished"] and run["wells"]["failed"] == []
+    assert run["wells"]["processed"] == ["A01", "A02", "A03", "B01", "B02", "B03"]
+    [mark] = conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
+    pairs = dict(mark.getValue())
+    assert pairs["run"] == run["run"] and pairs["source_plate"] == str(plate)
+    assert pairs["step 3"] == "openhcs_omero.processing.cells:cell_counting_cpu(diameter=22, channels=[1])"
 
 
 def check_derived(conn, plate, derived, features):
@@ -142,7 +164,7 @@ def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
     mine.configure(plate)
     assert mine.succeed().jobs["process_well"] == 1
     derived = find_derived(me, plate, "processed")
-    assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == {*TABLES, "columns.csv"}
+    assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == {*TABLES, *ABOUT}
     assert list_texts(me, "Plate", plate, f"{NAMESPACE}/processed") == []
     assert mine.succeed().nothing_done
     mine.configure(derived, output="next")  # a derived plate is a plate

@@ -123,7 +123,8 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
     assert list(response.tables["features"]["bright"]) == [block(n, SHAPE).max() for n in (1, 2, 11)]
     assert response.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
-    assert response.annotations == {plate: attached, response.derived_plate: ["columns.csv", *attached]}
+    assert response.annotations == {
+        plate: attached, response.derived_plate: sorted([*attached, "columns.csv", "run.yaml"])}
     done = {e["well"]: e for e in events if e["event"] == "well" and e["state"] == "done"}
     assert [row["bright"] for row in done["B03"]["results"]] == [str(block(11, SHAPE).max())]
     assert any("Process well A01" in e.get("line", "") for e in events)

@@ -1,5 +1,6 @@
 """What the configuration may say, what is answered when it says something else, and how steps are found and run."""
 import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import yaml
 from openhcs_omero.core.config import Step, check_config, read_config, typed
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
-from openhcs_omero.core.steps.source import source_hash
+from openhcs_omero.core.steps.source import distributions, source_hash, step_record
 from openhcs_omero.errors import ConfigError, ConnectError, StepError
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +149,23 @@ def test_the_source_hash_follows_the_module_and_its_neighbours(module, tmp_path)
     (tmp_path / f"{function.__module__}.py").write_text("# changed\n" + GOOD)
     hashes.append(source_hash(function))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
+def test_a_step_depends_on_the_distributions_that_it_imports(module, tmp_path_factory, monkeypatch):
+    """Those that its own code names, also if they are called otherwise; not the standard library, and nothing else."""
+    installed = tmp_path_factory.mktemp("site")
+    info = installed / "cell_segmenter-1.5.dist-info"
+    info.mkdir()
+    (installed / "segmenter_of_test.py").write_text("import scipy\n")
+    (info / "RECORD").write_text("segmenter_of_test.py,sha256=x,20\ncell_segmenter-1.5.dist-info/RECORD,,\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cell-segmenter\nVersion: 1.5\n")
+    monkeypatch.syspath_prepend(str(installed))
+    imports = "import json\nimport numpy.linalg\nimport segmenter_of_test\ndef g():\n    from skimage import io\n"
+    step = Step(1, f"{module(imports + GOOD)}:f", params={"gain": 2})
+    function = load_step(step)
+    assert distributions(function) == {
+        "cell-segmenter": "1.5", "numpy": version("numpy"), "scikit-image": version("scikit-image")}
+    assert step_record(step, function)["distributions"] == distributions(function)
 
 
 @pytest.mark.parametrize("how", ["from {} import LEVEL", "import {}", "def g():\n    from {} import LEVEL"])

@@ -158,7 +158,7 @@ def test_attachments_download_byte_for_byte(page, address, plates):
     page.wait_for_selector("#fileanns_container li.file_ann_wrapper a.tooltip")
     links = {re.split(r"\s", link.inner_text().strip())[0]: link
              for link in page.locator("#fileanns_container li.file_ann_wrapper > a.tooltip").all()}
-    assert set(links) == {"features.csv", "wells.csv", "objects.csv"}
+    assert set(links) == {"features.csv", "wells.csv", "objects.csv", "columns.csv", "run.yaml"}
     for name, link in links.items():
         with page.expect_download() as download:
             link.click()

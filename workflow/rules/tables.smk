@@ -48,7 +48,13 @@ rule annotate:
             for name in ["columns.csv", "failed.csv"] + [name for name in PLAN.settings.plate_answers if name in WIDE]
         ],
     output:
-        f"{PLATE}/annotations.json",
+        record=f"{PLATE}/annotations.json",
+        run=report(
+            f"{PLATE}/run.yaml",
+            caption="../report/run.rst",
+            category="Plate {plate}",
+            labels={"figure": "how it was made", "feature": ""},
+        ),
     log:
         f"{PLATE}/logs/annotate.log",
     benchmark:

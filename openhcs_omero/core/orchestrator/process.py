@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from openhcs_omero import password
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
-from openhcs_omero.core.provenance import RUN_VARIABLE
+from openhcs_omero.core.provenance import BEGUN_VARIABLE, RUN_VARIABLE
 from openhcs_omero.io.atomic import write_if_changed
 
 Event = dict[str, Any]
@@ -106,7 +106,8 @@ class WorkflowProcess:
 
     def _environment(self) -> dict[str, str]:
         inherited = password.child_environment()
-        inherited.pop(RUN_VARIABLE, None)
+        for name in (RUN_VARIABLE, BEGUN_VARIABLE):
+            inherited.pop(name, None)
         return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in self._paths if path)}
 
 

@@ -76,6 +76,10 @@ class Output(ABC):
             `files`: names of attached files and their hashes, by id of the plate.
         """
 
+    def server_version(self) -> str | None:
+        """Version of the OMERO server that the results go to; None if they go to a folder."""
+        return None
+
     @abstractmethod
     def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
         """What is there, compared with the records of wells."""

@@ -22,6 +22,7 @@ from openhcs_omero.omero.derived import (
     derive_plate,
     derived_state,
     find_derived,
+    note_on_plate,
     write_well,
 )
 from openhcs_omero.omero.plate import load_plate
@@ -70,6 +71,8 @@ class OMEROOutput(Output):
         origin = f"from {derived['path'].rpartition('/')[2]}"
         if not wells and delete_if_empty(conn, derived_id):
             del namespaces[str(derived_id)]
+        else:
+            note_on_plate(conn, derived_id, marks)
         for plate, ns in namespaces.items():
             structure = load_plate(conn, int(plate))
             own = tables if plate == str(source) else [*tables, *about]
@@ -87,6 +90,9 @@ class OMEROOutput(Output):
                     raise
                 print(f"the tables are on the derived plate alone: {error}")
         return {"namespaces": namespaces, "files": self._files(namespaces), "tables": self._tables(namespaces)}
+
+    def server_version(self) -> str | None:
+        return self.backend.conn.c.sf.getConfigService().getVersion()
 
     def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
         derived_id = find_derived(self.backend.conn, plate.plate_id, self._output)
