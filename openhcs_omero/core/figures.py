@@ -1,7 +1,8 @@
-"""Pictures of a plate: a heat map of a feature, a montage of all wells."""
+"""Pictures of a plate: a heat map of a feature, and a montage of all wells."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,38 +43,120 @@ def plate_grid(places: Sequence[tuple[int, int]]) -> tuple[range, range]:
     return range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1)
 
 
-def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], title: str, path: Path) -> None:
+def color_range(values: np.ndarray) -> tuple[float, float]:
+    """The values at the ends of a color scale.
+
+    From eight values on, the 2nd and the 98th percentile: a single outlier must not leave one color for all others. The
+    scale spans at least 2 % of the values, so that noise does not look like a difference.
+
+    Parameters
+    ----------
+    values
+        Without missing ones; any shape.
+    """
+    if values.size == 0:
+        return 0.0, 1.0
+    if values.size < 8:
+        low, high = float(values.min()), float(values.max())
+    else:  # of the values themselves: between two of them there may be a gap
+        low = float(np.percentile(values, 2, method="higher"))
+        high = float(np.percentile(values, 98, method="lower"))
+    least = 0.02 * max(abs(low), abs(high)) or 1.0
+    if high - low < least:
+        middle = (low + high) / 2
+        low, high = middle - least / 2, middle + least / 2
+    return low, high
+
+
+def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], title: str, path: Path,
+            label: str = "", failed: Collection[str] = ()) -> None:
     """Draw a feature over the plate's layout.
+
+    A well that failed, a well without a value and a place without a well look different.
 
     Parameters
     ----------
     places
         Well -> (row, column), from 0.
     values
-        Well -> value, text; "" where there is none.
+        Well -> value, text; "" if there is none.
+    label
+        What the values are, and their unit.
+    failed
+        The wells that failed.
     """
     rows, columns = plate_grid(list(places.values()))
     grid = np.full((len(rows), len(columns)), np.nan)
     for well, (row, column) in places.items():
         if is_number(values.get(well, "")):
             grid[row - rows[0], column - columns[0]] = float(values[well])
-    figure = _figure(2.2 + 0.55 * len(columns), 1.6 + 0.5 * len(rows))
+    known = grid[np.isfinite(grid)]
+    low, high = color_range(known)
+    figure = _figure(2.6 + 0.55 * len(columns), 1.9 + 0.5 * len(rows))
     axes = figure.add_subplot()
-    colours = _colormap()
-    drawn = axes.imshow(grid, cmap=colours, aspect="equal")
+    drawn = axes.imshow(grid, cmap=_colormap("viridis", bad="none"), vmin=low, vmax=high, aspect="equal")
     _label(axes, rows, columns)
     axes.set_title(title, loc="left", fontsize=11)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7, length=2)
+    _mark_wells(axes, {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()},
+                grid, failed)
+    _draw_scale(figure, axes, drawn, known, label)
     if grid.size <= 96:
-        _write_values(axes, grid)
+        _write_values(axes, grid, drawn)
     figure.savefig(path, dpi=150)
 
 
-def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.ndarray], title: str,
-            path: Path) -> None:
-    """Draw all wells' thumbnails on the plate's layout, a panel a channel, each channel on one grey scale.
+def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarray, failed: Collection[str]) -> None:
+    """Mark wells without a value: hatched if they failed, gray otherwise; and say which is which."""
+    from matplotlib.patches import Rectangle
+
+    looks = {"failed": {"facecolor": "white", "edgecolor": "#b2182b", "hatch": "xxxx", "linewidth": 0.8},
+             "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8}}
+    used = {}
+    for well, (row, column) in places.items():
+        if not np.isfinite(grid[row, column]):
+            kind = "failed" if well in failed else "no value"
+            patch = Rectangle((column - 0.5, row - 0.5), 1, 1, **looks[kind])
+            used[kind] = axes.add_patch(patch)
+    if used:
+        axes.legend(used.values(), used, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=2, frameon=False,
+                    fontsize=7)
+
+
+def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label: str) -> None:
+    """A color bar with plain numbers, which says if values lie beyond its ends, and how far."""
+    low, high = drawn.get_clim()
+    below, above = bool((known < low).any()), bool((known > high).any())
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend=extend)
+    bar.set_ticks([low, (low + high) / 2, high], labels=[f"{value:.4g}" for value in (low, (low + high) / 2, high)])
+    beyond = f"\nwells from {known.min():.4g} to {known.max():.4g}" if below or above else ""
+    bar.set_label(f"{label}{beyond}", fontsize=8)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, length=2)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How a channel of a montage is drawn.
+
+    Parameters
+    ----------
+    name
+        Its name; None if it has none.
+    color
+        (red, green, blue), 0 to 255; None draws it in gray.
+    labels
+        Whether its values are numbers of objects, of which each gets a color of its own.
+    """
+
+    name: str | None = None
+    color: tuple[int, int, int] | None = None
+    labels: bool = False
+
+
+def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.ndarray], title: str, path: Path,
+            channels: Sequence[Channel] = (), failed: Collection[str] = ()) -> None:
+    """Draw the thumbnails of all wells on the plate's layout: one panel per channel, each with one scale.
 
     Parameters
     ----------
@@ -81,27 +164,54 @@ def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.n
         Well -> (row, column), from 0.
     thumbnails
         Well -> (C, Y, X).
+    channels
+        By number; those that are missing are drawn in gray.
+    failed
+        The wells that failed.
     """
     rows, columns = plate_grid(list(places.values()))
     y, x = (max((t.shape[axis] for t in thumbnails.values()), default=8) for axis in (1, 2))
-    channels = max((t.shape[0] for t in thumbnails.values()), default=1)
+    count = max((t.shape[0] for t in thumbnails.values()), default=1)
     cell = 0.62 if len(columns) <= 12 else 0.31
-    figure = _figure(0.6 + channels * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
+    figure = _figure(0.6 + count * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    for channel in range(channels):
+    for number in range(count):
+        channel = channels[number] if number < len(channels) else Channel()
         sheet = np.full((len(rows) * (y + 2), len(columns) * (x + 2)), np.nan)
         for well, picture in thumbnails.items():
             row, column = places[well]
             top, left = (row - rows[0]) * (y + 2) + 1, (column - columns[0]) * (x + 2) + 1
-            for plane in picture[channel:channel + 1]:
+            for plane in picture[number:number + 1]:
                 sheet[top:top + plane.shape[0], left:left + plane.shape[1]] = plane
-        axes = figure.add_subplot(1, channels, channel + 1)
-        low, high = np.nanpercentile(sheet, [1, 99.7]) if np.isfinite(sheet).any() else (0, 1)
-        axes.imshow(sheet, cmap=_colormap("gray"), vmin=low, vmax=max(high, low + 1), interpolation="nearest",
-                    extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5), aspect=y / x)
-        axes.set_title(f"channel {channel}", loc="left", fontsize=9)
+        axes = figure.add_subplot(1, count, number + 1)
+        axes.imshow(sheet, interpolation="nearest", aspect=y / x,
+                    extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5), **_look(channel, sheet))
+        axes.set_title(channel.name or f"channel {number}", loc="left", fontsize=9)
+        for well in failed:
+            row, column = places[well]
+            axes.text(column - columns[0], row - rows[0], "failed", ha="center", va="center", fontsize=5,
+                      color="#b2182b", rotation=45)
         _label(axes, rows, columns)
     figure.savefig(path, dpi=200)
+
+
+def _look(channel: Channel, sheet: np.ndarray) -> dict[str, Any]:
+    """Color map and scale of a channel."""
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap, hsv_to_rgb
+
+    if channel.labels:
+        # hues that are the golden ratio apart: objects with neighboring numbers differ most
+        count = int(np.nanmax(sheet)) if np.isfinite(sheet).any() else 0
+        hues = (np.arange(count) * 0.618034) % 1
+        colors = hsv_to_rgb(np.stack([hues, np.full(count, 0.65), np.full(count, 1.0)], axis=1))
+        cmap = ListedColormap(np.concatenate([np.zeros((1, 3)), colors]))
+        return {"cmap": cmap.with_extremes(bad="#e8e8e8"), "vmin": 0, "vmax": max(count, 1)}
+    low, high = np.nanpercentile(sheet, [1, 99.7]) if np.isfinite(sheet).any() else (0, 1)
+    scale = {"vmin": low, "vmax": max(high, low + 1)}
+    if channel.color is None:
+        return {"cmap": _colormap("gray"), **scale}
+    cmap = LinearSegmentedColormap.from_list("channel", ["black", [value / 255 for value in channel.color]])
+    return {"cmap": cmap.with_extremes(bad="#e8e8e8"), **scale}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -113,15 +223,15 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _colormap(name: str = "viridis") -> Any:
-    """The colour map, with a light grey for wells without a value."""
+def _colormap(name: str, bad: str = "#e8e8e8") -> Any:
+    """A color map, with the color for places without a value."""
     from matplotlib import colormaps
 
-    return colormaps[name].with_extremes(bad="#e8e8e8")
+    return colormaps[name].with_extremes(bad=bad)
 
 
 def _label(axes: Any, rows: range, columns: range) -> None:
-    """Wells' letters and numbers at the axes, every one or as many as can be read."""
+    """Letters and numbers of the wells at the axes: every one, or as many as can be read."""
     from openhcs_omero.plates.paths import well_name
 
     every = 1 if len(columns) <= 24 else 4
@@ -134,9 +244,11 @@ def _label(axes: Any, rows: range, columns: range) -> None:
         side.set_visible(False)
 
 
-def _write_values(axes: Any, grid: np.ndarray) -> None:
-    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2 if np.isfinite(grid).any() else 0
+def _write_values(axes: Any, grid: np.ndarray, drawn: Any) -> None:
+    """The numbers themselves, dark on light colors and light on dark ones."""
     for (row, column), value in np.ndenumerate(grid):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=6,
-                      color="black" if value > middle else "white")
+            light = np.dot(drawn.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5
+            text = f"{value:.0f}" if 1000 <= abs(value) < 100_000 else f"{value:.3g}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6,
+                      color="black" if light else "white")

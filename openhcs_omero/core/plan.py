@@ -278,7 +278,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     wells = {name: WellState(digest_of(records[name]), well.row, well.col, len(well.images))
              for name, well in chosen.wells.items()}
     repairs = (before.repairs if before else 0) + stale.damaged
-    state = PlateState(plate.path, chosen.max_c, memory_of(chosen), wells, repairs)
+    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs)
     return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))), chosen.name,
                    (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS))
 

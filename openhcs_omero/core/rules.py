@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ import numpy as np
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.failures import Failure, failure_of, read_failures
 from openhcs_omero.core.features import Features
+from openhcs_omero.core.figures import Channel, choose_features, heatmap, montage
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import describe_run, marks, step_marks
 from openhcs_omero.core.records import listing_of_well, read_record
+from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.tables import aggregate, read_rows, write_rows
+from openhcs_omero.core.tables import aggregate, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.core.well import Rows, WellFailed, process, thumbnail
 from openhcs_omero.errors import OpenHCSError
@@ -118,6 +121,8 @@ def process_well(settings: Settings, label: str, well: str, derived_record: Path
         return failure
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
     first = done.images[min(done.images)]
+    record["picture"] = [asdict(Channel(name, color, number in done.labels)) for number, (name, color) in enumerate(
+        zip_longest(first.channel_names or [None] * first.pixels.shape[1], first.colors))]
     _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), json.dumps(record))
     return None
 
@@ -141,6 +146,36 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
     declared = Features.of((step, load_step(step)) for step in settings.steps)
     aggregate(wells, wells.parent / "processed", tables, declared, recorded_treatments(settings.folder(label)))
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
+
+
+def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output: Path) -> None:
+    """Draw the heat maps of a plate; of a time series, those of its last timepoint."""
+    output.mkdir(parents=True, exist_ok=True)
+    columns, rows = read_columns(folder / "columns.csv"), read_rows(folder / "wells.csv")
+    last = max((int(row["t"]) for row in rows if row.get("t")), default=None)
+    rows = [row for row in rows if last is None or row["t"] == str(last)]
+    title = _title(folder, label) + ("" if last is None else f", timepoint {last}")
+    failed = {failure.well for failure in read_failures(folder)}
+    for feature in choose_features(columns, wanted):
+        about = columns[feature]
+        unit = f" ({about['unit']})" if about["unit"] else ""
+        heatmap(read_places(folder / "wells.tsv"), {row["well"]: row[feature] for row in rows},
+                f"{feature}\n{title}", output / f"{feature}.png", f"{about['statistic']}{unit}", failed)
+
+
+def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: Path) -> None:
+    """Draw the montage of a plate."""
+    records = {path.stem: _record(path.with_suffix(".json")) for path in thumbnails}
+    good = {path.stem: path for path in thumbnails if failure_of(records[path.stem]) is None}
+    first = next(iter(good), None)
+    channels = [] if first is None else [Channel(**channel) for channel in records[first]["picture"]]
+    montage(read_places(folder / "wells.tsv"), {well: np.load(path) for well, path in good.items()},
+            _title(folder, label), output, channels, sorted(set(records) - set(good)))
+
+
+def _title(folder: Path, label: str) -> str:
+    name = recorded_state(folder).name
+    return f"plate {label}" if name in ("", label) else f"{name} (plate {label})"
 
 
 def annotate(config: Mapping[str, Any], label: str, derived_record: Path, tables: Sequence[Path],

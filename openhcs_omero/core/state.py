@@ -47,6 +47,8 @@ class PlateState:
     ----------
     path
         The plate's path.
+    name
+        What people call it.
     channels
         Number of channels.
     memory
@@ -58,6 +60,7 @@ class PlateState:
     """
 
     path: str
+    name: str
     channels: int
     memory: int
     wells: Mapping[str, WellState]

@@ -1,14 +1,14 @@
 """One well: its sites are read, go through the steps, and come out as images, files and rows of tables."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openhcs_omero.core.config import Settings
+from openhcs_omero.core.config import Settings, Step
 from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
@@ -46,12 +46,15 @@ class Processed:
         What the steps saved.
     features, objects
         Rows of tables: one per site (and timepoint), and one per object.
+    labels
+        The channels that a step made a label image of.
     """
 
     images: Mapping[int, NewImage]
     files: Sequence[WellFile]
     features: Rows
     objects: Rows
+    labels: Collection[int]
 
 
 def process(settings: Settings, plate: Plate, derived: Record, well: str, estimates: Sequence[Path]) -> Processed:
@@ -93,7 +96,13 @@ def process(settings: Settings, plate: Plate, derived: Record, well: str, estima
         where = {"plate": plate.label, "well": well, "site": image.site}
         features += [{**where, **row} for row in rows_of(results, about.times or [None] * image.size_t)]
         objects += [{**where, **row} for row in found]
-    return Processed(images, files.files, features, objects)
+    return Processed(images, files.files, features, objects, _labels(steps, new.shape[1]))
+
+
+def _labels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:
+    """The channels that hold label images, by what the steps declare."""
+    return {channel for step, function in steps if getattr(function, "makes_labels", False)
+            for channel in (range(channels) if step.channels is None else step.channels)}
 
 
 def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:

@@ -128,3 +128,4 @@ cell_counting_cpu.features = {  # type: ignore[attr-defined]
     "cell_intensity_c{channel}": {"statistic": "objects", "count": "cells_c{channel}", "unit": "counts",
                                   "description": "mean intensity of the nuclei"},
 }
+cell_counting_cpu.makes_labels = True  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from openhcs_omero.core import figures
-from openhcs_omero.core.figures import choose_features, heatmap, montage, plate_grid
+from openhcs_omero.core.figures import Channel, choose_features, color_range, heatmap, montage, plate_grid
 from openhcs_omero.core.well import thumbnail
 from openhcs_omero.errors import ConfigError
 
@@ -33,6 +33,47 @@ def test_heatmap(tmp_path, drawn):
     assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "4"]
     assert axes.get_title(loc="left") == "spots_c0" and {t.get_text() for t in axes.texts} == {"1.5", "4"}
     assert np.ptp(np.asarray(Image.open(tmp_path / "spots.png").convert("L"))) > 100
+
+
+def test_one_outlier_does_not_take_the_colors_from_the_others(tmp_path, drawn):
+    """Its own color is beyond the scale, and the scale says how far the wells reach."""
+    places = {f"A{column + 1:02d}": (0, column) for column in range(24)}
+    values = {well: str(100 + column) for column, well in enumerate(places)} | {"A05": "2500"}
+    heatmap(places, values, "plate 7", tmp_path / "map.png", "mean over objects (px)")
+    low, high = drawn[0].axes[0].images[0].get_clim()
+    assert 100 <= low <= 102 and 121 <= high <= 123
+    bar = drawn[0].axes[1]
+    assert bar.get_ylabel() == "mean over objects (px)\nwells from 100 to 2500"
+    assert [float(label.get_text()) for label in bar.get_yticklabels()] == [low, (low + high) / 2, high]
+
+
+@pytest.mark.parametrize(("values", "low", "high"), [
+    ([], 0, 1), ([0.0], -0.5, 0.5), ([200.0, 200.03], 198.015, 202.015), ([1.0, 4.0], 1, 4),
+    ([-5.0] * 30 + [5.0] * 30, -5, 5), ([*range(100), 1e6], 2, 98),
+])
+def test_color_ranges(values, low, high):
+    """Noise does not fill a scale, and few wells are drawn as they are."""
+    assert color_range(np.array(values, float)) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_wells_without_a_value_look_different(tmp_path, drawn):
+    heatmap(PLACES, {"B03": "1"}, "x", tmp_path / "map.png", failed=["B04"])
+    axes = drawn[0].axes[0]
+    looks = {patch.get_xy(): (patch.get_hatch(), patch.get_facecolor()) for patch in axes.patches}
+    assert set(looks) == {(0.5, -0.5), (-0.5, 1.5)} and len(set(looks.values())) == 2
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["failed", "no value"]
+
+
+def test_channels_have_their_names_and_colors(tmp_path, drawn):
+    pictures = {well: np.stack([np.arange(64).reshape(8, 8) % 9] * 3) for well in ("B03", "B04")}
+    channels = [Channel("GFP", (0, 255, 0)), Channel(), Channel("Nuclei", labels=True)]
+    montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png", channels, failed=["D03"])
+    green, gray, labels = (axes.images[0] for axes in drawn[0].axes)
+    assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["GFP", "channel 1", "Nuclei"]
+    assert green.to_rgba(np.array([8.0]))[0][:3] == pytest.approx((0, 1, 0)) and gray.get_cmap().name == "gray"
+    colors = labels.to_rgba(np.arange(9.0))[:, :3]
+    assert (colors[0] == 0).all() and len({tuple(color) for color in colors}) == 9
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["failed"]
 
 
 def test_a_heatmap_without_any_value(tmp_path):
