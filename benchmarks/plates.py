@@ -57,12 +57,12 @@ from openhcs_omero.core.rules import process_well
 settings = read_config(json.load(open("config.yaml")))
 (plate,) = settings.plates
 folder = settings.folder(plate)
-endings = {"record": ".json", "features": ".features.csv", "objects": ".objects.csv", "thumbnail": ".npy"}
+endings = {"record": ".json", "features": ".features.csv", "objects": ".objects.csv", "thumbnail": ".npz"}
 (folder / "processed").mkdir(exist_ok=True)
 first, step = map(int, sys.argv[1:])
 for well in sorted(json.loads((folder / "wells.json").read_text()))[first::step]:
     outputs = {name: folder / "processed" / f"{well}{ending}" for name, ending in endings.items()}
-    process_well(settings, plate, well, folder / "derived.json", [], outputs)
+    process_well(settings, plate, well, folder / "derived.json", [], outputs, folder / "well.log")
 """
 
 

@@ -13,7 +13,7 @@ STEPS = """
 def same(image, filemanager, metadata, backend="disk"):
     return image, {"x": 1}
 """
-ENDINGS = (".json", ".features.csv", ".objects.csv", ".npy")
+ENDINGS = (".json", ".features.csv", ".objects.csv", ".npz")
 
 # as many files and jobs as the workflow has for its wells, and one that takes them all
 PLAIN = """

@@ -1,12 +1,10 @@
 """Wells that failed: noted in their records, listed in failed.csv, and told at the end of a run."""
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from openhcs_omero.core.records import read_record
 
@@ -42,25 +40,24 @@ class Failure:
         where = f", site {self.site}" if self.site else ""
         return f"{self.well} of plate {self.plate}{where}: {self.step}: {self.reason} ({self.log})"
 
-    def to_json(self) -> str:
-        return json.dumps({"failed": asdict(self)})
 
+@dataclass(frozen=True)
+class FailedWell:
+    """The record of a well that failed."""
 
-def failure_of(record: dict[str, Any] | None) -> Failure | None:
-    """The failure that the record of a processed well notes; None for a well with results, or without a record."""
-    return Failure(**record["failed"]) if record and "failed" in record else None
+    failed: Failure
 
 
 def read_failures(folder: Path) -> list[Failure]:
     """The wells of a plate that failed in the last run, by the records in the plate's folder."""
-    found = (failure_of(read_record(path)) for path in sorted((folder / "processed").glob("*.json")))
-    return [failure for failure in found if failure is not None]
+    found = (read_record(path, FailedWell) for path in sorted((folder / "processed").glob("*.json")))
+    return [record.failed for record in found if record is not None]
 
 
 def has_results(folder: Path, well: str) -> bool:
     """Whether a well of a plate has been processed, and did not fail."""
-    record = read_record(folder / "processed" / f"{well}.json")
-    return record is not None and failure_of(record) is None
+    path = folder / "processed" / f"{well}.json"
+    return path.exists() and read_record(path, FailedWell) is None
 
 
 def lost_server(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """Pictures of a plate: a heat map of a feature, and a montage of all wells."""
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,17 @@ class Channel:
     name: str | None = None
     color: tuple[int, int, int] | None = None
     labels: bool = False
+
+
+def save_thumbnail(path: Path, picture: np.ndarray, channels: Sequence[Channel]) -> None:
+    """Write a well's thumbnail, (C, Y, X), to an .npz file, with the looks of its channels."""
+    np.savez(path, picture=picture, channels=json.dumps([asdict(channel) for channel in channels]))
+
+
+def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
+    """Read what `save_thumbnail` wrote."""
+    with np.load(path) as file:
+        return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
 
 
 def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.ndarray], title: str, path: Path,

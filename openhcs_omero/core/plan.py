@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
-from openhcs_omero.core.records import Stale, find_stale, forget, well_record
+from openhcs_omero.core.records import WellRecord, to_json
+from openhcs_omero.core.stale import Stale, find_stale, forget
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
 from openhcs_omero.core.steps.checks import Steps, check_columns, check_params, check_workers
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
@@ -144,7 +145,7 @@ class Reading:
 
     folder: Path
     state: PlateState
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, WellRecord]
     stale: Stale
     batches: tuple[str, ...]
     name: str
@@ -217,8 +218,8 @@ def prepare(reading: Reading) -> None:
     """Get a plate's folder ready for a run: no record in it is untrue, and its jobs find what they have to know."""
     folder = reading.folder
     forget(reading.stale, folder)
-    write_if_changed(folder / "wells.json", json.dumps(reading.records))
-    write_if_changed(folder / NAME, reading.state.to_json())
+    write_if_changed(folder / "wells.json", to_json(reading.records, dict[str, WellRecord]))
+    write_if_changed(folder / NAME, to_json(reading.state))
     for batch in reading.batches:
         if not (folder / "batches" / batch).exists():  # batches of wells that are done need no job
             write(folder / "batches" / batch, "")
@@ -275,7 +276,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     check_columns(steps, chosen.max_c, settings.heatmaps)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)
-    wells = {name: WellState(digest_of(records[name]), well.row, well.col, len(well.images))
+    wells = {name: WellState(digest_of(to_json(records[name])), well.row, well.col, len(well.images))
              for name, well in chosen.wells.items()}
     repairs = (before.repairs if before else 0) + stale.damaged
     state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs)
@@ -298,8 +299,8 @@ def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateS
                           f"`results`, or delete {folder / NAME} if it is the same plate in another place")
 
 
-def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, dict[str, Any]]:
-    return {name: well_record(plate.path, plate.listing, name) for name in chosen.wells}
+def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, WellRecord]:
+    return {name: WellRecord.of(plate.path, plate.listing, name) for name in chosen.wells}
 
 
 def _connect(server: Server) -> BlitzGateway:

@@ -1,65 +1,103 @@
-"""The workflow's own files about a plate: what they hold, and which of them are no longer true.
+"""The workflow's own files about a plate, as dataclasses from and to JSON.
 
     state.json             what the head process learned about the plate (state.py)
     wells.json             by well: its images, their ids and hashes, and its files; this is what its job reads
     wells.tsv              the chosen wells, one row per well
-    derived.json           where the results go (outputs.py)
-    processed/<WELL>.json  the derived images that the well's job wrote, ids and hashes, or files
-    annotations.json       the files that are attached to the plates, names and hashes
+    derived.json           where the results go
+    processed/<WELL>.json  what the well's job wrote (outputs/), or why it failed (failures.py)
+    annotations.json       what is attached to the plates (outputs/)
 """
 from __future__ import annotations
 
-import json
+import functools
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from openhcs_omero.io.atomic import write_if_changed
+from pydantic import TypeAdapter
+
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
-if TYPE_CHECKING:
-    from openhcs_omero.core.outputs.base import Output
-
-TABLES = ("features.csv", "wells.csv", "objects.csv")
+Kind = TypeVar("Kind")
 
 
-def well_record(plate_path: str, listing: PlateListing, well: str) -> dict[str, Any]:
+def to_json(record: Any, kind: Any = None, indent: int | None = None) -> str:
+    """A record as JSON; `kind` is its type if that is a generic one, such as ``dict[str, WellRecord]``."""
+    return _adapter(kind or type(record)).dump_json(record, indent=indent).decode()
+
+
+def read_record(path: Path, kind: type[Kind]) -> Kind | None:
+    """Read a record from a JSON file; None if there is none, it is damaged, or it is of another kind."""
+    try:
+        return _adapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValueError):  # pydantic's errors are ValueErrors
+        return None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class WellRecord:
     """All that a well's job needs to read it; it changes when the well's images do.
 
-    What is beside the files of a folder (channel names, pixel size) is in it; what is beside images in OMERO the job
-    asks for. Paths are relative to the plate's folder, which may be moved.
+    Of a folder, this includes the files, channel names and pixel size. The job asks OMERO for them.
+
+    Parameters
+    ----------
+    row, column
+        From 0.
+    plate_id
+        OMERO's id; None for a folder.
+    images
+        In the order of the sites.
+    files
+        By site: (t, c, z, path) of each plane. Paths are relative to the plate's folder, which may be moved.
+    filled
+        By site: (t, c, z) of the planes without a file, which are filled.
     """
-    structure = listing.structure.wells[well]
-    record: dict[str, Any] = {
-        "well": well, "place": [structure.row, structure.col], "plate_id": listing.structure.plate_id,
-        "backend": str(listing.backend),
-        "images": [asdict(structure.images[site]) for site in sorted(structure.images)]}
-    if listing.files:
-        record["files"] = {site: [[*place, _inside(plate_path, path)]
-                                  for place, path in listing.files[well, site].items()] for site in structure.images}
-        record["channel_names"], record["pixel_size"] = listing.channel_names, listing.pixel_size
-        record["filled"] = {site: sorted(listing.filled.get((well, site), ())) for site in structure.images}
-    return record
 
+    well: str
+    row: int
+    column: int
+    plate_id: int | None
+    backend: Backend
+    images: tuple[ImageStructure, ...]
+    files: dict[int, tuple[tuple[int, int, int, str], ...]] = field(default_factory=dict)
+    channel_names: tuple[str | None, ...] = ()
+    pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
+    filled: dict[int, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
 
-def listing_of_well(plate_path: str, record: Mapping[str, Any]) -> PlateListing:
-    """The listing of a plate, as far as the record of one of its wells goes."""
-    images = {image["site"]: ImageStructure(**image) for image in record["images"]}
-    name, (row, column) = record["well"], record["place"]
-    first = images[min(images)]
-    structure = PlateStructure(
-        record["plate_id"], "", "", {name: WellStructure(name, row, column, images)}, {name}, len(images),
-        first.size_z, first.size_c, first.size_t, name=Path(plate_path).name)
-    files = {(name, int(site)): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
-             for site, planes in record.get("files", {}).items()}
-    return PlateListing(structure, Backend(record["backend"]), files,
-                        tuple(record.get("channel_names", ())), tuple(record.get("pixel_size", (None, None, None))),
-                        {(name, int(site)): frozenset((t, c, z) for t, c, z in planes)
-                         for site, planes in record.get("filled", {}).items()})
+    @classmethod
+    def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
+        """The record of a well of a plate."""
+        structure = listing.structure.wells[well]
+        images = tuple(structure.images[site] for site in sorted(structure.images))
+        record = cls(well, structure.row, structure.col, listing.structure.plate_id, listing.backend, images)
+        if not listing.files:
+            return record
+        files = {site: tuple((*place, _inside(plate_path, path)) for place, path in listing.files[well, site].items())
+                 for site in structure.images}
+        filled = {site: tuple(sorted(listing.filled.get((well, site), ()))) for site in structure.images}
+        return replace(record, files=files, channel_names=listing.channel_names, pixel_size=listing.pixel_size,
+                       filled=filled)
+
+    def listing(self, plate_path: str) -> PlateListing:
+        """The listing of the plate, as far as this well goes."""
+        images = {image.site: image for image in self.images}
+        first = self.images[0]
+        structure = PlateStructure(
+            self.plate_id, "", "", {self.well: WellStructure(self.well, self.row, self.column, images)}, {self.well},
+            len(images), first.size_z, first.size_c, first.size_t, name=Path(plate_path).name)
+        files = {(self.well, site): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
+                 for site, planes in self.files.items()}
+        filled = {(self.well, site): frozenset(planes) for site, planes in self.filled.items()}
+        return PlateListing(structure, self.backend, files, self.channel_names, self.pixel_size, filled)
 
 
 def _inside(plate_path: str, path: str) -> str:
@@ -67,64 +105,19 @@ def _inside(plate_path: str, path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Stale:
-    """Which records of a plate's results are no longer true.
+class DerivedPlate:
+    """Where the results of a plate go.
 
     Parameters
     ----------
-    wells
-        Why, by well.
-    derived
-        The record of the derived plate as it should be; None if the plate is gone.
-    damaged
-        Whether the derived plate is gone or lacks wells.
-    unpublished
-        Whether tables that were published are gone or have changed.
+    derived_plate
+        OMERO's id, or a folder.
+    path
+        Path of the derived plate, below which steps save their files.
+    source_plate
+        OMERO's id; None if the results go to a folder.
     """
 
-    wells: Mapping[str, str] = field(default_factory=dict)
-    derived: Mapping[str, Any] | None = None
-    damaged: bool = False
-    unpublished: bool = False
-
-
-def find_stale(output: Output, plate: PlateStructure, folder: Path) -> Stale:
-    """Compare the records in a plate's folder with what is there; nothing is changed."""
-    records = {path.stem: read_record(path) or {} for path in (folder / "processed").glob("*.json")}
-    derived, published = (read_record(folder / name) for name in ("derived.json", "annotations.json"))
-    if not (records or derived or published):
-        return Stale()
-    standing = output.standing(plate, records)
-    lost = {well: _why_lost(records[well]) for well in sorted(set(records) - set(standing.intact))}
-    damaged = standing.derived is None or not standing.complete
-    moved = derived is not None and derived != standing.derived
-    return Stale(lost, None if moved else standing.derived, damaged or moved,
-                 published is not None and not output.is_published(published))
-
-
-def _why_lost(record: Mapping[str, Any]) -> str:
-    failure = record.get("failed")
-    return f"it failed in the last run: {failure['reason']}" if failure else "its derived images are gone or changed"
-
-
-def forget(stale: Stale, folder: Path) -> None:
-    """Remove the records that are no longer true, so that Snakemake makes them again, and restore a lost one."""
-    for well in stale.wells:
-        (folder / "processed" / f"{well}.json").unlink(missing_ok=True)
-    for name in TABLES if stale.wells else ():  # also whoever wants a table alone gets the wells processed
-        (folder / name).unlink(missing_ok=True)
-    if stale.derived is not None:
-        write_if_changed(folder / "derived.json", json.dumps(stale.derived))
-    elif stale.damaged:
-        (folder / "derived.json").unlink(missing_ok=True)
-    if stale.unpublished:
-        (folder / "annotations.json").unlink(missing_ok=True)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON record; None where there is none or it is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+    derived_plate: int | str
+    path: str
+    source_plate: int | None = None

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.core.config import Settings, read_config
-from openhcs_omero.core.failures import Failure, failure_of, read_failures
+from openhcs_omero.core.failures import FailedWell, Failure, read_failures
 from openhcs_omero.core.features import Features
-from openhcs_omero.core.figures import Channel, choose_features, heatmap, montage
-from openhcs_omero.core.outputs.base import Record
+from openhcs_omero.core.figures import (
+    Channel,
+    choose_features,
+    heatmap,
+    load_thumbnail,
+    montage,
+    save_thumbnail,
+)
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import describe_run, marks, step_marks
-from openhcs_omero.core.records import listing_of_well, read_record
+from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
 from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.tables import aggregate, read_columns, read_places, read_rows, write_rows
@@ -45,28 +50,28 @@ def _connect(server: Server) -> BlitzGateway:
     return connect_job(server)
 
 
-def _record(path: Path) -> Record:
-    record = read_record(path)
+def _record(path: Path, kind: type[Kind]) -> Kind:
+    record = read_record(path, kind)
     if record is None:
         raise OpenHCSError(f"{path} is missing or damaged: run the workflow again")
     return record
 
 
-def _well_records(path: Path) -> Record:
+def _well_records(path: Path) -> dict[str, WellRecord]:
     """The records of all wells of a plate, which a worker process reads once."""
     return _parsed(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @functools.lru_cache(maxsize=2)
-def _parsed(path: Path, _written: int) -> Record:
-    return _record(path)
+def _parsed(path: Path, _written: int) -> dict[str, WellRecord]:
+    return _record(path, dict[str, WellRecord])
 
 
 def derive(settings: Settings, label: str, record: Path) -> None:
     """Make the derived plate or bring it up to date, and note where it is."""
     plate = _open(settings, label)
     derived = plate.output.derive(choose_wells(plate, settings), marks(settings))
-    write(record, json.dumps(derived))
+    write(record, to_json(derived))
 
 
 def estimate(settings: Settings, label: str, position: int, channel: int, output: Path) -> None:
@@ -110,28 +115,30 @@ def process_well(settings: Settings, label: str, well: str, derived_record: Path
         Why the well has no results.
     """
     plate = _open(settings, label)
-    source, derived = _well_records(settings.folder(label) / "wells.json")[well], _record(derived_record)
-    plate = replace(plate, known=listing_of_well(plate.path, source))
+    source = _well_records(settings.folder(label) / "wells.json")[well]
+    derived = _record(derived_record, DerivedPlate)
+    plate = replace(plate, known=source.listing(plate.path))
     try:
         done = process(settings, plate, derived, well, estimates)
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
         failure = Failure(label, well, error.site, error.step, error.reason, str(log))
-        _write_results(outputs, [], [], np.empty((0, 0, 0)), failure.to_json())
+        _write_results(outputs, [], [], np.empty((0, 0, 0)), to_json(FailedWell(failure)), [])
         return failure
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
     first = done.images[min(done.images)]
-    record["picture"] = [asdict(Channel(name, color, number in done.labels)) for number, (name, color) in enumerate(
-        zip_longest(first.channel_names or [None] * first.pixels.shape[1], first.colors))]
-    _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), json.dumps(record))
+    names = first.channel_names or [None] * first.pixels.shape[1]
+    channels = [Channel(name, color, number in done.labels)
+                for number, (name, color) in enumerate(zip_longest(names, first.colors))]
+    _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), to_json(record), channels)
     return None
 
 
-def _write_results(outputs: Mapping[str, Path], features: Rows, objects: Rows, picture: np.ndarray,
-                   record: str) -> None:
+def _write_results(outputs: Mapping[str, Path], features: Rows, objects: Rows, picture: np.ndarray, record: str,
+                   channels: Sequence[Channel]) -> None:
     write_rows(outputs["features"], features)
     write_rows(outputs["objects"], objects)
-    np.save(outputs["thumbnail"], picture)
+    save_thumbnail(outputs["thumbnail"], picture, channels)
     write(outputs["record"], record)
 
 
@@ -165,12 +172,11 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
 
 def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: Path) -> None:
     """Draw the montage of a plate."""
-    records = {path.stem: _record(path.with_suffix(".json")) for path in thumbnails}
-    good = {path.stem: path for path in thumbnails if failure_of(records[path.stem]) is None}
-    first = next(iter(good), None)
-    channels = [] if first is None else [Channel(**channel) for channel in records[first]["picture"]]
-    montage(read_places(folder / "wells.tsv"), {well: np.load(path) for well, path in good.items()},
-            _title(folder, label), output, channels, sorted(set(records) - set(good)))
+    failed = {failure.well for failure in read_failures(folder)}
+    loaded = {path.stem: load_thumbnail(path) for path in thumbnails if path.stem not in failed}
+    channels = next((channels for _, channels in loaded.values()), [])
+    montage(read_places(folder / "wells.tsv"), {well: picture for well, (picture, _) in loaded.items()},
+            _title(folder, label), output, channels, failed)
 
 
 def _title(folder: Path, label: str) -> str:
@@ -194,10 +200,11 @@ def annotate(config: Mapping[str, Any], label: str, derived_record: Path, tables
     settings = read_config(config)
     plate, folder = _open(settings, label), settings.folder(label)
     names = [row["well"] for row in read_rows(folder / "wells.tsv", "\t")]
-    records = {well: _record(folder / "processed" / f"{well}.json") for well in names}
-    records = {well: record for well, record in records.items() if failure_of(record) is None}
-    write(outputs["run"], describe_run(config, settings, label, plate.output.server_version(), list(records),
-                                       read_failures(folder)))
-    published = plate.output.publish(_record(derived_record), tables, [*about, outputs["run"]], list(records.values()),
+    failures = read_failures(folder)
+    good = [well for well in names if well not in {failure.well for failure in failures}]
+    records = [_record(folder / "processed" / f"{well}.json", plate.output.well_type) for well in good]
+    write(outputs["run"], describe_run(config, settings, label, plate.output.server_version(), good, failures))
+    derived = _record(derived_record, DerivedPlate)
+    published = plate.output.publish(derived, tables, [*about, outputs["run"]], records,
                                      {**marks(settings), **step_marks(settings)})
-    write(outputs["record"], json.dumps(published, indent=1))
+    write(outputs["record"], to_json(published, indent=1))

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ class PlateState:
     name: str
     channels: int
     memory: int
-    wells: Mapping[str, WellState]
+    wells: dict[str, WellState]
     repairs: int
 
     @property
@@ -71,18 +70,10 @@ class PlateState:
         """Changes when one of the chosen wells does, or the choice of wells."""
         return digest_of([[name, well.digest] for name, well in self.wells.items()])
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
 
 def read_state(folder: Path) -> PlateState | None:
     """The state that the last run wrote into a plate's folder; None if there is none or it is damaged."""
-    record = read_record(folder / NAME)
-    try:
-        wells = {name: WellState(**well) for name, well in record["wells"].items()}  # type: ignore[index]
-        return PlateState(**{**record, "wells": wells})  # type: ignore[dict-item]
-    except (TypeError, KeyError, AttributeError):
-        return None
+    return read_record(folder / NAME, PlateState)
 
 
 def recorded_state(folder: Path) -> PlateState:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openhcs_omero.core.failures import Failure, read_failures, told
 from openhcs_omero.core.plan import Plan
-from openhcs_omero.core.records import read_record
+from openhcs_omero.core.records import DerivedPlate, read_record
 
 NAMED = 3  # plates in a line
 
@@ -23,8 +23,9 @@ class _Outcome:
     failures: tuple[Failure, ...]
 
     def __str__(self) -> str:
-        derived = (read_record(self.folder / "derived.json") or {}).get("derived_plate")
-        return f"{self.folder} (derived plate {derived})" if isinstance(derived, int) else str(self.folder)
+        derived = read_record(self.folder / "derived.json", DerivedPlate)
+        in_omero = derived is not None and isinstance(derived.derived_plate, int)
+        return f"{self.folder} (derived plate {derived.derived_plate})" if in_omero else str(self.folder)
 
 
 def summary(plan: Plan) -> tuple[str, bool]:

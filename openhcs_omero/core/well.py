@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Settings, Step
-from openhcs_omero.core.outputs.base import Record
 from openhcs_omero.core.plates import Plate
+from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
 from openhcs_omero.core.treatments import recorded_treatments
@@ -57,7 +57,7 @@ class Processed:
     labels: Collection[int]
 
 
-def process(settings: Settings, plate: Plate, derived: Record, well: str, estimates: Sequence[Path]) -> Processed:
+def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, estimates: Sequence[Path]) -> Processed:
     """Run the steps on all sites of a well; nothing is written.
 
     Parameters
@@ -79,7 +79,7 @@ def process(settings: Settings, plate: Plate, derived: Record, well: str, estima
     if any(wants_treatment(function) for _, function in steps):
         told["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
     behind = plate.output.backend
-    files = StagedFiles(behind, derived["path"], well, list(described))
+    files = StagedFiles(behind, derived.path, well, list(described))
     manager = FileManager(StorageRegistry(
         {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
     images: dict[int, NewImage] = {}
@@ -124,10 +124,10 @@ def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
     return loaded
 
 
-def _metadata(settings: Settings, derived: Record, well: str, image: ImageStructure,
+def _metadata(settings: Settings, derived: DerivedPlate, well: str, image: ImageStructure,
               about: ImageMetadata) -> dict[str, Any]:
     """What a step is told about the site."""
-    return {"plate_id": derived.get("source_plate"), "plate": derived["path"], "output": settings.output,
+    return {"plate_id": derived.source_plate, "plate": derived.path, "output": settings.output,
             "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2],
             "filled": [list(plane) for plane in about.filled]}
 

@@ -100,7 +100,8 @@ def check_provenance(conn, plate, derived, results):
     assert run["versions"]["snakemake"] == version("snakemake") and run["versions"]["omero_server"].startswith("5.")
     assert run["begun"] <= run["finished"] and run["wells"]["failed"] == []
     assert run["wells"]["processed"] == ["A01", "A02", "A03", "B01", "B02", "B03"]
-    [mark] = conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
+    [mark] = [annotation for annotation in conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
+              if annotation.OMERO_TYPE is MapAnnotationI]
     pairs = dict(mark.getValue())
     assert pairs["run"] == run["run"] and pairs["source_plate"] == str(plate)
     assert pairs["step 3"] == "openhcs_omero.processing.cells:cell_counting_cpu(diameter=22, channels=[1])"

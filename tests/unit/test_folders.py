@@ -17,7 +17,8 @@ from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.records import find_stale, forget, listing_of_well, read_record, well_record
+from openhcs_omero.core.records import WellRecord, read_record, to_json
+from openhcs_omero.core.stale import find_stale, forget
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import storage_registry
@@ -161,9 +162,10 @@ def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
     plates = [write_imagexpress(tmp_path / "ixm", images), write_phenix(tmp_path / "phenix", images)]
     for plate in plates:
         handler = handler_of(plate)
-        record = json.loads(json.dumps(well_record(str(plate), handler.listing(plate), "B03")))
+        write(tmp_path / "wells.json", to_json(WellRecord.of(str(plate), handler.listing(plate), "B03")))
+        record = read_record(tmp_path / "wells.json", WellRecord)
         moved = plate.rename(plate.with_name(f"{plate.name} moved"))
-        known = Plate("x", str(moved), handler, FileManager(), None, listing_of_well(str(moved), record))
+        known = Plate("x", str(moved), handler, FileManager(), None, record.listing(str(moved)))
         assert list(known.structure.wells) == ["B03"]
         read = {image.site: pixels for image, pixels in known.sites("B03")}
         assert list(read) == [1, 2]
@@ -186,17 +188,17 @@ def run(output, images, kept=("results.json",)):
     plate = handler_of("day_1").listing("day_1").structure
     results = Path("results/plate_day_1_processed")
     derived = output.derive(plate, {})
-    write(results / "derived.json", json.dumps(derived))
+    write(results / "derived.json", to_json(derived))
     for well in plate.wells:
         new = {site: NewImage(f"{well} site {site}", image, CHANNELS[:image.shape[1]], (), (2.0, 0.5, 0.25))
                for (w, site), image in images.items() if w == well}
-        files = StagedFiles(output.backend, derived["path"], well, list(new))
+        files = StagedFiles(output.backend, derived.path, well, list(new))
         for name in kept:
-            files.save({"n": 1}, f"{derived['path']}/{well}/{well}_s001_{name}")
+            files.save({"n": 1}, f"{derived.path}/{well}/{well}_s001_{name}")
         record = output.write_well(derived, well, new, files.files, {})
-        write(results / "processed" / f"{well}.json", json.dumps(record))
-    records = [read_record(path) for path in sorted((results / "processed").glob("*.json"))]
-    write(results / "annotations.json", json.dumps(output.publish(derived, [], [], records, {"run": "1"})))
+        write(results / "processed" / f"{well}.json", to_json(record))
+    records = [read_record(path, output.well_type) for path in sorted((results / "processed").glob("*.json"))]
+    write(results / "annotations.json", to_json(output.publish(derived, [], [], records, {"run": "1"})))
     return results, plate
 
 

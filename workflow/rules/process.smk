@@ -35,7 +35,7 @@ rule process_well:
         record=f"{PLATE}/processed/{{well}}.json",
         features=f"{PLATE}/processed/{{well}}.features.csv",
         objects=f"{PLATE}/processed/{{well}}.objects.csv",
-        thumbnail=f"{PLATE}/processed/{{well}}.npy",
+        thumbnail=f"{PLATE}/processed/{{well}}.npz",
     log:
         f"{PLATE}/logs/process_well_{{well}}.log",
     group:

@@ -28,7 +28,7 @@ rule heatmaps:
 rule montage:
     input:
         table=f"{PLATE}/wells.tsv",
-        thumbnails=processed(".npy"),
+        thumbnails=processed(".npz"),
     output:
         report(
             f"{PLATE}/figures/montage.png",

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from openhcs_omero.core.failures import Failure, failure_of
+from openhcs_omero.core.failures import FailedWell, Failure
 from openhcs_omero.core.records import read_record
 
 NAME = "openhcs-omero"
@@ -107,7 +107,7 @@ def _sentence(message: str) -> str:
 def _failure(outputs: Any) -> Failure | None:
     """The failure that a well's record notes: the job of a well in which a step fails is done."""
     records = [Path(str(output)) for output in outputs or [] if str(output).endswith(".json")]
-    return next((failure for path in records if (failure := failure_of(read_record(path)))), None)
+    return next((record.failed for path in records if (record := read_record(path, FailedWell))), None)
 
 
 def _results(outputs: Any) -> list[dict[str, str]]:

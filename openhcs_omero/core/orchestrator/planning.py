@@ -39,7 +39,7 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
     password.read()  # out of the environment, also if no plate is in OMERO: jobs must not inherit it
     what, given = asked(workflow), workflow.config_settings.config
     retype(config, given)
-    if what in (Asked.RECORDS, Asked.REPORT) and (last := read_record(LAST_RUN)):
+    if what in (Asked.RECORDS, Asked.REPORT) and (last := read_record(LAST_RUN, dict[str, Any])):
         chosen = {key: config[key] for key in given if key in config}
         config.clear()
         config.update({**last, **chosen})

@@ -1,14 +1,21 @@
-"""Results in a folder, which is a plate that OpenHCS and this software read."""
+"""Results in a folder, which is a plate that OpenHCS and this software read.
+
+    results/plate_day_1_processed/openhcs_metadata.json               makes it a plate, as OpenHCS has them
+    results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   on disk
+    results/plate_day_1_processed/zarr/plate.zarr/A/1/0               in Zarr
+"""
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Record, Standing
+from openhcs_omero.core.outputs.base import Output, Standing
+from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.virtual_workspace import METADATA
@@ -21,7 +28,33 @@ if TYPE_CHECKING:
 SUBFOLDERS = {"disk": "images", "zarr": "zarr"}  # of a folder that is a plate, by backend
 
 
-class FolderOutput(Output):
+@dataclass(frozen=True)
+class FolderWell:
+    """What was written of a well.
+
+    Parameters
+    ----------
+    planes
+        Paths of the planes, relative to the plate's folder, as are those of the files.
+    files
+        Size and time of each file that planes and steps' files are in.
+    """
+
+    planes: tuple[str, ...]
+    files: dict[str, tuple[int, int] | None]
+    channels: tuple[str | None, ...]
+    pixel_size: tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class FolderPublished:
+    """What makes a folder a plate: the hash of its metadata; None without a plate. Nothing is attached to a folder."""
+
+    metadata: str | None
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class FolderOutput(Output[FolderWell, FolderPublished]):
     """A folder that is a plate: the workflow's own about the source plate.
 
     Parameters
@@ -34,15 +67,17 @@ class FolderOutput(Output):
         Path of the source plate.
     """
 
+    well_type, published_type = FolderWell, FolderPublished
+
     def __init__(self, backend: FolderBackend, name: str, folder: Path, source: str) -> None:
         self.backend: FolderBackend = backend
         self.name = name
         self._folder, self._source = folder, source
         self._images = folder / SUBFOLDERS[name]
         self._disk = DiskBackend()
-        self._derived = {"derived_plate": str(folder), "path": str(self._images)}
+        self._derived = DerivedPlate(str(folder), str(self._images))
 
-    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> Record:
+    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
         for other in set(SUBFOLDERS.values()) - {self._images.name}:  # what another backend wrote
             if (self._folder / other).exists():
                 (self._folder / METADATA).unlink(missing_ok=True)
@@ -53,8 +88,8 @@ class FolderOutput(Output):
                 self.backend.delete(path)
         return self._derived
 
-    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
-                   marks: Mapping[str, str]) -> Record:
+    def write_well(self, derived: DerivedPlate, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
+                   marks: Mapping[str, str]) -> FolderWell:
         folder = f"{self._images}/{well}"
         planes = [path for site, image in images.items()
                   for path in self.backend.save_site(image, f"{folder}/{well}_s{site:03d}.tif")]
@@ -67,36 +102,35 @@ class FolderOutput(Output):
         for path in set(self.backend.list_files(folder)) - set(written):
             self.backend.delete(path)
         first = images[min(images)]
-        return {"planes": [self._relative(path) for path in planes],
-                "files": {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
-                "channels": list(first.channel_names), "pixel_size": list(first.pixel_size)}
+        return FolderWell(tuple(map(self._relative, planes)),
+                          {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
+                          tuple(first.channel_names), first.pixel_size)
 
-    def publish(self, derived: Record, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[Record],
-                marks: Mapping[str, str]) -> Record:
+    def publish(self, derived: DerivedPlate, tables: Sequence[Path], about: Sequence[Path],
+                wells: Sequence[FolderWell], marks: Mapping[str, str]) -> FolderPublished:
         """Write the metadata that make the folder a plate; the tables are in it already."""
         if not wells:
             (self._folder / METADATA).unlink(missing_ok=True)
-            return {"files": {}, "metadata": None}
+            return FolderPublished(None)
         first = wells[0]
         metadata = {
             "microscope_handler_name": "openhcs_omero", "source_filename_parser_name": "OpenHCSFilenameParser",
-            "pixel_size": first["pixel_size"][2], "z_step": first["pixel_size"][0],
-            "channels": {str(c): name for c, name in enumerate(first["channels"])},
-            "image_files": [path for well in wells for path in well["planes"]],
+            "pixel_size": first.pixel_size[2], "z_step": first.pixel_size[0],
+            "channels": {str(c): name for c, name in enumerate(first.channels)},
+            "image_files": [path for well in wells for path in well.planes],
             "available_backends": {self.name: True}, "main": True,
             "openhcs_omero": {"source_plate": self._source, **marks},
         }
         write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
-        return {"files": {}, "metadata": self._metadata_hash()}
+        return FolderPublished(self._metadata_hash())
 
-    def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
+    def standing(self, plate: PlateStructure, records: Mapping[str, FolderWell]) -> Standing:
         intact = [well for well, record in records.items()
-                  if record.get("files") and all(_state(self._folder / file) == state
-                                                 for file, state in record["files"].items())]
+                  if all(_state(self._folder / file) == state for file, state in record.files.items())]
         return Standing(self._derived if self._images.is_dir() else None, True, intact)
 
-    def is_published(self, record: Record) -> bool:
-        return record.get("metadata") == self._metadata_hash()
+    def is_published(self, record: FolderPublished) -> bool:
+        return record.metadata == self._metadata_hash()
 
     def _metadata_hash(self) -> str | None:
         path = self._folder / METADATA
@@ -106,10 +140,10 @@ class FolderOutput(Output):
         return Path(path).relative_to(self._folder).as_posix()
 
 
-def _state(file: Path) -> list[int] | None:
+def _state(file: Path) -> tuple[int, int] | None:
     """What changes when a file is written; None where there is none."""
     try:
         found = file.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return found.st_size, found.st_mtime_ns

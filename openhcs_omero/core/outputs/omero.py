@@ -1,19 +1,13 @@
-"""Where the results of a plate go: into a derived plate in OMERO, or into a folder that is a plate itself.
-
-    results/plate_day_1_processed/openhcs_metadata.json               makes it a plate, as OpenHCS has them
-    results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   on disk
-    results/plate_day_1_processed/zarr/plate.zarr/A/1/0               in Zarr
-
-What an output notes of its doings is a record, a dict that goes into a file as JSON; from the records it can tell
-later what is still there as it was written.
-"""
+"""Results in a derived plate in OMERO, with the tables attached to it and to the source plate."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Record, Standing
+from openhcs_omero.core.outputs.base import Output, Standing
+from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
 from openhcs_omero.omero.derived import (
@@ -35,40 +29,68 @@ if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
 
 
-class OMEROOutput(Output):
+@dataclass(frozen=True)
+class OMEROWell:
+    """What was written of a well: id and SHA-1 of each derived image, in the order of the sites."""
+
+    derived_plate: int
+    images: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class OMEROPublished:
+    """What is attached to the plates, by their ids.
+
+    Parameters
+    ----------
+    namespaces
+        Of the attached files.
+    files
+        SHA-1 by name.
+    tables
+        What is noted of each OMERO.table, by the name of its file.
+    """
+
+    namespaces: dict[str, str]
+    files: dict[str, dict[str, str | None]]
+    tables: dict[str, dict[str, str]]
+
+
+class OMEROOutput(Output[OMEROWell, OMEROPublished]):
     """The derived plate of `output` in OMERO, and annotations."""
 
+    well_type, published_type = OMEROWell, OMEROPublished
     name = "omero"
 
     def __init__(self, backend: OMEROLocalBackend, output: str) -> None:
         self.backend: OMEROLocalBackend = backend
         self._output = output
 
-    def _record(self, source: int, derived_id: int) -> Record:
-        return {"derived_plate": derived_id, "source_plate": source, "path": str(PlatePath(source, self._output))}
+    def _record(self, source: int, derived_id: int) -> DerivedPlate:
+        return DerivedPlate(derived_id, str(PlatePath(source, self._output)), source)
 
-    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> Record:
+    def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
         made = derive_plate(self.backend.conn, plate, self._output, marks, list(plate.wells))
         return self._record(plate.plate_id, made)
 
-    def write_well(self, derived: Record, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
-                   marks: Mapping[str, str]) -> Record:
-        written = write_well(self.backend.conn, derived["derived_plate"], well, images, marks, files)
-        ids = [[written[site].image_id, written[site].sha1] for site in sorted(written)]
-        return {"derived_plate": derived["derived_plate"], "images": ids}
+    def write_well(self, derived: DerivedPlate, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
+                   marks: Mapping[str, str]) -> OMEROWell:
+        derived_id = int(derived.derived_plate)
+        written = write_well(self.backend.conn, derived_id, well, images, marks, files)
+        return OMEROWell(derived_id, tuple((written[site].image_id, written[site].sha1) for site in sorted(written)))
 
-    def publish(self, derived: Record, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[Record],
-                marks: Mapping[str, str]) -> Record:
+    def publish(self, derived: DerivedPlate, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[OMEROWell],
+                marks: Mapping[str, str]) -> OMEROPublished:
         """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
 
         An empty table is not attached, and an attached one is removed. If the user may read the source plate and not
         annotate it, only the derived one gets them. A derived plate without any image is deleted: all wells failed.
         """
-        conn, derived_id, source = self.backend.conn, derived["derived_plate"], derived["source_plate"]
+        conn, derived_id, source = self.backend.conn, int(derived.derived_plate), derived.source_plate
         # two outputs of one plate don't replace each other's tables
         namespaces = {str(derived_id): NAMESPACE, str(source): f"{NAMESPACE}/{self._output}"}
         before = self._files(namespaces)
-        origin = f"from {derived['path'].rpartition('/')[2]}"
+        origin = f"from {derived.path.rpartition('/')[2]}"
         if not wells and delete_if_empty(conn, derived_id):
             del namespaces[str(derived_id)]
         else:
@@ -89,23 +111,22 @@ class OMEROOutput(Output):
                 if plate == str(derived_id):
                     raise
                 print(f"the tables are on the derived plate alone: {error}")
-        return {"namespaces": namespaces, "files": self._files(namespaces), "tables": self._tables(namespaces)}
+        return OMEROPublished(namespaces, self._files(namespaces), self._tables(namespaces))
 
     def server_version(self) -> str | None:
         return self.backend.conn.c.sf.getConfigService().getVersion()
 
-    def standing(self, plate: PlateStructure, records: Mapping[str, Record]) -> Standing:
+    def standing(self, plate: PlateStructure, records: Mapping[str, OMEROWell]) -> Standing:
         derived_id = find_derived(self.backend.conn, plate.plate_id, self._output)
         if derived_id is None:
             return Standing(None, False, [])
         wells = derived_state(self.backend.conn, derived_id)
-        intact = [well for well, record in records.items()
-                  if record.get("images") and [tuple(image) for image in record["images"]] == wells.get(well)]
+        intact = [well for well, record in records.items() if list(record.images) == wells.get(well)]
         return Standing(self._record(plate.plate_id, derived_id), set(plate.wells) <= set(wells), intact)
 
-    def is_published(self, record: Record) -> bool:
-        namespaces = record["namespaces"]
-        return self._files(namespaces) == record["files"] and self._tables(namespaces) == record.get("tables")
+    def is_published(self, record: OMEROPublished) -> bool:
+        there = OMEROPublished(record.namespaces, self._files(record.namespaces), self._tables(record.namespaces))
+        return there == record
 
     def _files(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
         """The files that OMERO has on the plates, by plate id and namespace: name -> SHA-1."""

@@ -1,0 +1,47 @@
+"""The workflow's own files: what is written is read back as it was, and nothing else is."""
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openhcs_omero.core.failures import FailedWell, Failure, has_results, read_failures, told
+from openhcs_omero.core.outputs.folder import FolderWell
+from openhcs_omero.core.outputs.omero import OMEROPublished, OMEROWell
+from openhcs_omero.core.records import DerivedPlate, WellRecord, read_record, to_json
+from openhcs_omero.core.state import PlateState
+from openhcs_omero.io.atomic import write
+from openhcs_omero.plates.structure import ImageStructure
+
+FAILURE = Failure("7", "A01", 2, "step 1 (m:f)", "ValueError: no cells here", "logs/process_well_A01.log")
+SIZES = st.tuples(*[st.none() | st.floats(0.001, 1000)] * 3)
+IDS = {name: st.none() | st.integers() for name in ("image_id", "pixels_id", "well_sample_id", "update_event", "index")}
+RECORDS = st.one_of(
+    st.builds(WellRecord, pixel_size=SIZES, images=st.lists(st.builds(ImageStructure, **IDS), max_size=3).map(tuple)),
+    st.builds(FolderWell, pixel_size=SIZES),
+    *(st.builds(kind) for kind in (DerivedPlate, OMEROWell, OMEROPublished, FailedWell, PlateState)))
+
+
+@given(RECORDS)
+def test_records_come_back_as_they_were(tmp_path_factory, record):
+    path = tmp_path_factory.getbasetemp() / "record.json"
+    write(path, to_json(record))
+    assert read_record(path, type(record)) == record
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"derived_plate": 7}', '{"path": "/omero/plate_7_p"}',
+                                  '{"derived_plate": [7], "path": "x"}', to_json(FailedWell(FAILURE)), "\udcff"])
+def test_what_is_no_record_is_none(tmp_path, text):
+    path = tmp_path / "derived.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert read_record(path, DerivedPlate) is None
+    assert read_record(tmp_path / "nothing.json", DerivedPlate) is None
+
+
+def test_failures_are_told(tmp_path):
+    write(tmp_path / "processed" / "A01.json", to_json(FailedWell(FAILURE)))
+    write(tmp_path / "processed" / "A02.json", to_json(OMEROWell(9, ((1, "ab"),))))
+    assert read_failures(tmp_path) == [FAILURE]
+    assert [has_results(tmp_path, well) for well in ("A01", "A02", "A03")] == [False, True, False]
+    assert told([FAILURE]).splitlines() == [
+        "1 well failed; the next run processes them again.",
+        "A01 of plate 7, site 2: step 1 (m:f): ValueError: no cells here (logs/process_well_A01.log)"]
+    assert told([FAILURE] * 7).splitlines()[-1] == "... and 2 more, listed in failed.csv" and told([]) == ""
