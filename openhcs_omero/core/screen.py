@@ -14,6 +14,7 @@ from openhcs_omero.analysis.settings import Settings as AnalysisSettings
 from openhcs_omero.analysis.settings import normalized_name, read_settings
 from openhcs_omero.analysis.tables import read_tables, write_table
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.outputs.omero import OMEROWell
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.tables import read_columns, read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
@@ -94,7 +95,7 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
     images = {}
     for label in settings.plates:
         for file in (settings.folder(label) / "processed").glob("*.json"):
-            record = read_record(file) or {}
-            if record.get("images"):
-                images[label, file.stem] = int(record["images"][0][0])
+            record = read_record(file, OMEROWell)
+            if record is not None:
+                images[label, file.stem] = record.images[0][0]
     return Links(chosen.web, images)

@@ -57,7 +57,7 @@ def write_treatments(settings: Settings, treatments: Mapping[str, Treatments]) -
 
 def recorded_treatments(folder: Path) -> Treatments:
     """The treatments in the folder of a plate; empty if there is no plate map."""
-    return read_record(folder / NAME) or {}
+    return read_record(folder / NAME, dict[str, dict[str, Any]]) or {}
 
 
 class RecordedTreatments(Mapping[str, Treatments]):

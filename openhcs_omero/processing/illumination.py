@@ -86,3 +86,4 @@ def correct_illumination(image: np.ndarray, filemanager: Any, metadata: dict[str
 
 
 correct_illumination.plate_estimate = estimate_illumination  # type: ignore[attr-defined]
+correct_illumination.features = {}  # type: ignore[attr-defined]
