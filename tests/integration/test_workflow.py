@@ -10,8 +10,9 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import yaml
-from omero.model import MapAnnotationI
-from omero.rtypes import rstring
+from omero.model import MapAnnotationI, PixelsI, PlaneInfoI, TimeI
+from omero.model.enums import UnitsTime
+from omero.rtypes import rint, rstring
 from PIL import Image
 from snake import Workflow, kill, wait_for, workflow
 from wire import add_well, block, make_plate
@@ -241,6 +242,36 @@ def picky(image, filemanager, metadata, backend="disk"):
     step.write_text(step.read_text().replace('"A02"', '"Z99"').replace('"A03"', '"Z99"'))
     assert {"A02", "A03"} <= set(workflow.succeed().wells)
     assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
+
+
+def test_a_time_series(workflow, conn):
+    """One row per site and timepoint, with the time that OMERO knows; wells too, and OMERO.tables."""
+    plate = make_plate(conn, {"A01": 2, "A02": 1}, shape=(3, 1, 1, 6, 5))
+    for t in range(3):
+        info = PlaneInfoI()
+        info.theT, info.theC, info.theZ = map(rint, (t, 0, 0))
+        info.deltaT = TimeI(1500 * t, UnitsTime.MILLISECOND)
+        info.pixels = PixelsI(load_plate(conn, plate).image("A01", 1).pixels_id, False)
+        queries.update(conn).saveObject(info)
+    (workflow.folder / "brightness.py").write_text("""
+def brightness(image, filemanager, metadata, backend="disk"):
+    return image, {"max": [int(timepoint.max()) for timepoint in image], "shape": str(image.shape)}
+""")
+    workflow.configure(plate, steps=[{"call": "brightness:brightness"}])
+    workflow.succeed()
+    results = workflow.results(plate)
+    images = {(well, image.site): read_site(conn, image) for well, image in load_plate(conn, plate).images()}
+    assert [(row["well"], row["site"], row["t"], row["time_s"], row["max"]) for row in read_rows(
+        results / "features.csv")] == [
+        (well, str(site), str(t), str(1.5 * t) if (well, site) == ("A01", 1) else "", str(pixels[t].max()))
+        for (well, site), pixels in images.items() for t in range(3)]
+    wells = read_rows(results / "wells.csv")
+    assert [(row["well"], row["t"]) for row in wells] == [(well, str(t)) for well in ("A01", "A02") for t in range(3)]
+    assert wells[2]["time_s"] == "3" and wells[0]["shape"] == "(3, 1, 1, 6, 5)"
+    assert float(wells[2]["max"]) == (images["A01", 1][2].max() + images["A01", 2][2].max()) / 2
+    assert list(list_tables(conn, plate, f"{NAMESPACE}/processed")) == ["features.csv", "wells.csv"]
+    assert (results / "figures" / "heatmaps" / "max.png").exists()
+    assert workflow.succeed().nothing_done
 
 
 def test_a_failed_well_costs_one_well(workflow, conn):

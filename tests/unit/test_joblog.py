@@ -1,0 +1,43 @@
+"""What a job leaves in its log, however it ends."""
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import signal, sys, time
+from openhcs_omero.core.joblog import logged
+
+with logged(sys.argv[1]):
+    print("begun", flush=True)
+    {body}
+"""
+
+
+def start(folder, body, *options):
+    """A job with these lines, and its log."""
+    log = folder / "logs" / "job.log"
+    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(body=body), str(log)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True), log
+
+
+@pytest.mark.parametrize(("body", "status", "reason"), [
+    ("print('done')", 0, "done"),
+    ("raise KeyError('x')", 1, "KeyError: 'x'"),
+    ("sys.exit(3)", 1, "SystemExit: 3"),
+    ("sys.exit('no licence')", 1, "SystemExit: no licence"),
+    ("signal.raise_signal(signal.SIGTERM); time.sleep(60)", 1, "the process got SIGTERM"),
+])
+def test_the_reason_is_in_the_log(tmp_path, body, status, reason):
+    process, log = start(tmp_path, body)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status and out == ""
+    assert log.read_text().startswith("begun\n") and reason in log.read_text().splitlines()[-1]
+    assert err == "" if status == 0 else len(err.splitlines()) == 1 and str(log) in err
+
+
+def test_an_interrupt_is_no_failure(tmp_path):
+    process, log = start(tmp_path, "signal.raise_signal(signal.SIGINT); time.sleep(60)")
+    process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130) and log.read_text() == "begun\ninterrupted\n"
