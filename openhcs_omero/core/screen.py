@@ -14,7 +14,6 @@ from openhcs_omero.analysis.settings import Settings as AnalysisSettings
 from openhcs_omero.analysis.settings import normalized_name, read_settings
 from openhcs_omero.analysis.tables import read_tables, write_table
 from openhcs_omero.core.config import Settings
-from openhcs_omero.core.outputs.omero import OMEROWell
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.tables import read_columns, read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
@@ -92,6 +91,8 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
     """The first derived image of each well, for plates in OMERO, if the configuration names an OMERO.web."""
     if chosen.web is None:
         return None
+    from openhcs_omero.core.outputs.omero import OMEROWell  # not in runs over folders
+
     images = {}
     for label in settings.plates:
         for file in (settings.folder(label) / "processed").glob("*.json"):
