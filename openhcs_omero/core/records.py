@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
@@ -59,14 +58,14 @@ class WellRecord:
     files
         By site: (t, c, z, path) of each plane. Paths are relative to the plate's folder, which may be moved.
     filled
-        By site: (t, c, z) of the planes without a file, which are filled.
+        By site: (t, c, z) of the planes that were not acquired.
     """
 
     well: str
     row: int
     column: int
     plate_id: int | None
-    backend: Backend
+    backend: str
     images: tuple[ImageStructure, ...]
     files: dict[int, tuple[tuple[int, int, int, str], ...]] = field(default_factory=dict)
     channel_names: tuple[str | None, ...] = ()
@@ -78,7 +77,7 @@ class WellRecord:
         """The record of a well of a plate."""
         structure = listing.structure.wells[well]
         images = tuple(structure.images[site] for site in sorted(structure.images))
-        record = cls(well, structure.row, structure.col, listing.structure.plate_id, listing.backend, images)
+        record = cls(well, structure.row, structure.col, listing.structure.plate_id, str(listing.backend), images)
         if not listing.files:
             return record
         files = {site: tuple((*place, _inside(plate_path, path)) for place, path in listing.files[well, site].items())
