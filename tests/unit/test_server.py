@@ -11,6 +11,7 @@ import pytest
 from openhcs_omero.errors import ConfigError, ConnectError
 from openhcs_omero.omero.connection import connect
 from openhcs_omero.omero.server import Server
+from openhcs_omero.omero.stored_login import server_from
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +119,32 @@ def test_a_silent_server_behind_tls(tmp_path):
     with listener(serve) as port:
         message, seconds = refusal(port)
     assert "is not an OMERO server" in message and seconds < 3
+
+
+@pytest.mark.parametrize(("text", "host", "port", "user"), [
+    (None, "usual", 14064, "ada"),
+    ("omero.example.org", "omero.example.org", 14064, "ada"),
+    ("bob@omero.example.org", "omero.example.org", 14064, "bob"),
+    ("bob@example.org@omero.example.org:4065", "omero.example.org", 4065, "bob@example.org"),
+    ("wss://omero.example.org/omero-ws", "wss://omero.example.org/omero-ws", 14064, "ada"),
+    ("bob@wss://omero.example.org:8443/ws", "wss://omero.example.org:8443/ws", 14064, "bob"),
+])
+def test_a_server_as_a_command_names_it(text, host, port, user):
+    found = server_from(text, Server("usual", 14064, "ada"))
+    assert (found.host, found.port, found.user) == (host, port, user)
+
+
+@pytest.mark.parametrize("text", ["bob@omero.example.org:", "omero.example.org:port", "bob@", ":4064"])
+def test_a_command_that_names_no_server(text):
+    with pytest.raises(ConfigError):
+        server_from(text, Server("usual"))
+
+
+@pytest.mark.parametrize(("server", "endpoint", "who"), [
+    (Server("h"), "ssl -h h -p 4064", "<user>@h"),
+    (Server("h", 14064, "ada"), "ssl -h h -p 14064", "ada@h:14064"),
+    (Server("wss://h/omero-ws"), "wss -h h -p 443 -r /omero-ws", "<user>@wss://h/omero-ws"),
+    (Server("wss://h:8443"), "wss -h h -p 8443", "<user>@wss://h:8443"),
+])
+def test_where_a_server_is(server, endpoint, who):
+    assert (server.endpoint, server.who) == (endpoint, who)
