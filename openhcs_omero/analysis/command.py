@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
 from openhcs_omero.analysis.profiles import make_profiles, write_profiles
 from openhcs_omero.analysis.screen import Answers, analyze
 from openhcs_omero.analysis.settings import normalized_name, read_settings
-from openhcs_omero.analysis.tables import read_tables, write_table
+from openhcs_omero.analysis.tables import described_features, read_tables, write_table
 from openhcs_omero.errors import ConfigError, OpenHCSError
 
 
@@ -39,6 +40,8 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     settings = read_settings(keys)
     folder = out or _folder_of(tables)
     table = read_tables(tables, settings.timepoint)
+    if settings.features is None:
+        settings = replace(settings, features=described_features(tables))
     plates = {plate: Plate((plate,)) for plate in table["plate"].unique()}
     plate_map = read_plate_map(Path(keys["plate_map"]), plates) if keys.get("plate_map") else None
     answers = analyze(table, settings, plate_map)

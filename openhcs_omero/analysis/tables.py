@@ -54,6 +54,19 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
     return table
 
 
+def described_features(files: Sequence[Path]) -> list[str] | None:
+    """The features of tables that the workflow wrote: the means of wells.csv, without their deviations and numbers.
+
+    The workflow describes the columns in columns.csv, beside wells.csv. Without it, None.
+    """
+    beside = [file.with_name("columns.csv") for file in files if file.name == "wells.csv"]
+    if not beside or not all(file.exists() for file in beside):
+        return None
+    columns = pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in dict.fromkeys(beside)])
+    means = (columns["table"] == "wells.csv") & columns["statistic"].str.startswith("mean")
+    return list(dict.fromkeys(columns.loc[means, "column"]))
+
+
 def _read_table(file: Path) -> pd.DataFrame:
     try:
         found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))

@@ -12,10 +12,10 @@ from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import Answers, analyze
 from openhcs_omero.analysis.settings import Settings as AnalysisSettings
 from openhcs_omero.analysis.settings import normalized_name, read_settings
-from openhcs_omero.analysis.tables import read_tables, write_table
+from openhcs_omero.analysis.tables import described_features, read_tables, write_table
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.records import read_record
-from openhcs_omero.core.tables import read_columns, read_rows
+from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.io.atomic import write
 
@@ -34,7 +34,7 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
     chosen = read_settings(settings.analysis)
     table = read_tables(tables, chosen.timepoint)
     if chosen.features is None:
-        chosen = replace(chosen, features=_features(tables))
+        chosen = replace(chosen, features=described_features(tables))
     plate_map = None
     if settings.plate_map is not None:  # the tables have its columns as text, and without units of their own
         plate_map = as_plate_map(RecordedTreatments(settings))
@@ -53,13 +53,6 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
     for label in settings.plates:
         _write_plate(answers, label, settings.folder(label))
     write_report(answers, chosen, folder / "report.html", _links(settings, chosen))
-
-
-def _features(tables: Sequence[Path]) -> list[str]:
-    """The means among the columns of wells.csv; their deviations and numbers are not analyzed unless asked for."""
-    found = (row["column"] for table in tables for row in read_columns(table.with_name("columns.csv")).values()
-             if row["statistic"].startswith("mean"))
-    return list(dict.fromkeys(found))
 
 
 def _failures(tables: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def read_treatments(settings: Settings, plates: Mapping[str, Plate]) -> dict[str
 
     found = read_plate_map(settings.plate_map, plates)
     for note in found.notes:
-        print(note)
+        print(note, file=sys.stderr)  # stdout may be what `snakemake --dag` draws
     table = found.table.astype(object).where(found.table.notna(), None)
     treatments: dict[str, dict[str, dict[str, Any]]] = {label: {} for label in plates}
     for row in table.to_dict("records"):

@@ -206,6 +206,30 @@ def test_a_bad_table_is_one_sentence(tmp_path, text, message):
         "twice" in result.stderr
 
 
+def test_tables_of_the_workflow_are_analyzed_by_their_means(tmp_path):
+    (tmp_path / "wells.csv").write_text("plate,well,sites,x,x_sd,x_n\n7,A01,2,1,0.5,2\n7,A02,2,3,0.5,2\n")
+    (tmp_path / "columns.csv").write_text(
+        "table,column,unit,statistic,description\nfeatures.csv,x,,,\nwells.csv,x,,mean over sites,\n"
+        "wells.csv,x_sd,,standard deviation between sites,\nwells.csv,x_n,,number of sites with a value,\n")
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    result = analyse(tmp_path / "wells.csv", "--config", tmp_path / "c.yaml")
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path, "quality.csv")["feature"].tolist() == ["x"]
+
+
+def test_one_of_several_timepoints_is_chosen(tmp_path):
+    (tmp_path / "p.csv").write_text("plate,well,t,time_s,x\n7,A01,0,0,1\n7,A01,1,60,5\n7,A02,0,0,2\n7,A02,1,60,6\n")
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert "the tables have 2 timepoints: name the one to analyze in analysis.timepoint" in result.stderr
+    (tmp_path / "c.yaml").write_text("analysis: {timepoint: 1}")
+    assert analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml").exit_code == 0
+    assert read(tmp_path, "normalised.csv")["x"].tolist() == [5, 6]
+    (tmp_path / "c.yaml").write_text("analysis: {timepoint: 2}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert "the tables have no timepoint 2: they have 0 to 1" in result.stderr
+
+
 # -- conditions and tables ---------------------------------------------------------------------------------------------
 
 TABLE = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": ["x", "y", None]})
