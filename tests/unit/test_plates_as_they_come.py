@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plate_folders import (
     CHANNELS,
     images_of,
@@ -95,6 +98,49 @@ def test_a_lost_site(tmp_path, kind, incomplete):
     with pytest.raises(PlateError, match="well B02 lacks files of site"):
         site(folder, "B02")
     site(folder, "A01")  # and the other well is none the worse
+
+
+def write_tiffs(folder, images):
+    """TIFFs with names of this software."""
+    folder.mkdir()
+    for (well, number), image in images.items():
+        for t, c, z in np.ndindex(image.shape[:3]):
+            tifffile.imwrite(folder / f"{well}_s{number:03d}_z{z:03d}_c{c:03d}_t{t:03d}.tif", image[t, c, z])
+    return folder
+
+
+HOLED = images_of(["A01", "B02", "C03"], sites=2, shape=(2, 2, 2, 3, 4))
+PLANES = [(place, plane) for place in HOLED for plane in np.ndindex(2, 2, 2) if place[0] != "A01"]
+
+
+@given(lost=st.sets(st.sampled_from(PLANES), min_size=1, max_size=6))
+@settings(max_examples=15)
+def test_random_holes_are_the_same_everywhere(tmp_path_factory, lost):
+    """Whatever is lost of two wells, every microscope's folder gives the same plate, or names the same wells."""
+    found = {}
+    for kind, write in {**FORMATS, "tiffs": write_tiffs}.items():
+        folder = write(tmp_path_factory.mktemp("holes") / kind, HOLED)
+        files = handler_of(folder).listing(folder).files
+        for place, plane in lost:
+            Path(files[place][plane]).unlink()
+        found[kind] = outcome(folder)
+    assert found["tiffs"]["error"][0] == {well for (well, _), _ in lost}
+    for kind, plate in found.items():
+        assert plate == found["tiffs"], kind
+
+
+def outcome(folder):
+    """What each way to deal with holes makes of a folder: incomplete wells, and pixels and filled planes by site."""
+    made = {}
+    for incomplete in ("error", "skip", "fill"):
+        handler = handler_of(folder, incomplete=incomplete)
+        listing = handler.listing(folder)
+        sites = {(well, image.site): (image.shape, listing.filled.get((well, image.site), frozenset()),
+                                      pixels.tobytes())
+                 for well in listing.structure.wells_with_images() if well not in listing.missing
+                 for image, pixels in handler.read_sites(listing, well, FileManager())}
+        made[incomplete] = (set(listing.missing), sites)
+    return made
 
 
 def test_a_stack_beside_a_projection_and_a_single_plane(tmp_path):
