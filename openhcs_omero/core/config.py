@@ -73,12 +73,15 @@ class PlateOptions:
         "error", "skip" or "fill": what to do about planes that a folder lacks.
     follow_links
         Whether symbolic links in a folder may lead out of it.
+    acquisition
+        Id or name of the acquisition to process, of a plate in OMERO that was imaged several times.
     """
 
     wells: str | tuple[str, ...] = "all"
     pattern: str | None = None
     incomplete: Incomplete = "error"
     follow_links: bool = False
+    acquisition: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={label: PlateOptions(_wells(entry["wells"]) if "wells" in entry else wells, entry.get("pattern"),
                                      entry.get("incomplete", config.get("incomplete", "error")),
-                                     entry.get("follow_links", False))
+                                     entry.get("follow_links", False), entry.get("acquisition"))
                  for label, (_, entry) in zip(paths, plates)},
     )
 

@@ -99,7 +99,8 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
     plates = []
     for label, path in paths.items():
         options = settings.options[label]
-        handler = handler_of(path, registry, options.pattern, options.incomplete, options.follow_links)
+        handler = handler_of(path, registry, options.pattern, options.incomplete, options.follow_links,
+                             options.acquisition)
         name = planner.plan(handler, path).materialization_backend
         output = _output(settings, label, name, registry[name])
         plates.append(Plate(label, path, handler, files, output))

@@ -25,7 +25,7 @@ FOLDERS: tuple[type[FolderHandler], ...] = (
 
 def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = storage_registry,
                pattern: str | None = None, incomplete: Incomplete = "error",
-               follow_links: bool = False) -> MicroscopeHandler:
+               follow_links: bool = False, acquisition: int | str | None = None) -> MicroscopeHandler:
     """The handler for a plate: an id or a virtual path in OMERO, or a folder.
 
     Parameters
@@ -38,6 +38,8 @@ def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = s
         What to do about planes that a folder lacks: "error", "skip" or "fill".
     follow_links
         Whether symbolic links in a folder may lead out of it.
+    acquisition
+        Id or name of the acquisition in OMERO, of a plate that was imaged several times.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = s
     if plate_of(plate_path) is not None:
         from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
 
-        return OMEROHandler(backend=registry["omero_local"])  # type: ignore[arg-type]
+        return OMEROHandler(registry["omero_local"], acquisition)  # type: ignore[arg-type]
     return folder_handler(Path(str(plate_path)), pattern, incomplete, follow_links)
 
 

@@ -22,14 +22,17 @@ class OMEROHandler(MicroscopeHandler):
     ----------
     backend
         The backend that speaks to the server. It asks for what a plate is made of once.
+    acquisition
+        Id or name of the acquisition to read, of a plate that was imaged several times.
     """
 
     microscope_type = "omero"
     parser_name = "VirtualPath"
 
-    def __init__(self, backend: OMEROLocalBackend) -> None:
+    def __init__(self, backend: OMEROLocalBackend, acquisition: int | str | None = None) -> None:
         super().__init__()
         self.backend = backend
+        self.acquisition = acquisition
 
     @property
     def compatible_backends(self) -> list[Backend]:
@@ -37,7 +40,7 @@ class OMEROHandler(MicroscopeHandler):
 
     def structure(self, plate_path: PlateLike) -> PlateStructure:
         path = _in_omero(plate_path)
-        return self.backend.plate_structure(path.plate_id, path.output)
+        return self.backend.plate_structure(path.plate_id, path.output).of_acquisition(self.acquisition)
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
         return PlateListing(self.structure(plate_path), Backend.OMERO_LOCAL)

@@ -18,7 +18,7 @@ from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
 from openhcs_omero.microscopes.scan import Found, list_plate, plane_size
-from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
 
@@ -59,7 +59,8 @@ class OpenHCSHandler(FolderHandler):
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
         names = main.values.get("channels") or {}  # by the numbers in the files' names
         size = main.values.get("pixel_size")
-        return Found(planes, channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
+        return Found(planes, Announced(every_site=True, source=METADATA),
+                     channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
                      pixel_size=(main.values.get("z_step"), size, size))
 
     def parse(self, plate_path: PlateLike) -> PlateListing:

@@ -15,22 +15,12 @@ from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellS
 # A real server wants the update event joined by name, and no dotted path in `select` before a left join.
 _STRUCTURE = """
     select p.name, g.id, p.rows, p.columns, w.row, w.column, w.id, index(ws), ws.id, i.id, i.name, ev.id,
-           px.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.value, px.sha1
+           px.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.value, px.sha1, pa.id, pa.name
     from Plate p join p.details.group g left outer join p.wells w left outer join w.wellSamples ws
          left outer join ws.image i left outer join i.details.updateEvent ev
-         left outer join i.pixels px left outer join px.pixelsType pt
+         left outer join i.pixels px left outer join px.pixelsType pt left outer join ws.plateAcquisition pa
     where p.id = :id order by w.row, w.column, index(ws), px.id
 """
-
-
-
-
-
-
-
-
-
-
 
 
 def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -> PlateStructure:
@@ -66,7 +56,7 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
 def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
     wells: dict[str, WellStructure] = {}
     for (row, column, well_db_id, index, sample, image_id, name, event,
-         pixels, x, y, z, c, t, pixel_type, sha1) in found:
+         pixels, x, y, z, c, t, pixel_type, sha1, run, run_name) in found:
         if well_db_id is None:
             continue
         well = wells.setdefault(
@@ -78,7 +68,6 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
         well.images[site] = ImageStructure(
             image_id, site, z, c, t, pixels_id=pixels, size_x=x, size_y=y,
             pixel_type=NUMPY_NAMES.get(pixel_type, pixel_type), sha1=sha1, update_event=event,
-            well_sample_id=sample, name=name or "", index=index)
+            well_sample_id=sample, name=name or "", index=index,
+            acquisition=None if run is None else (run, run_name or ""))
     return wells
-
-

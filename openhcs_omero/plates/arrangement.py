@@ -39,7 +39,8 @@ class PlaneFile:
 class Announced:
     """The numbers of sites, timepoints, channels and planes that the metadata announce; empty if they say nothing.
 
-    `source` names the metadata, for messages.
+    `source` names the metadata, for messages. `every_site` says that they list all sites that there are, so that a well
+    may have site 2 without site 1.
     """
 
     site: tuple[int, ...] = ()
@@ -47,6 +48,7 @@ class Announced:
     c: tuple[int, ...] = ()
     z: tuple[int, ...] = ()
     source: str = "metadata"
+    every_site: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, 
 
 def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:
     """Sites that their well should have: those that are announced, or those before its last."""
+    if grid.announced.every_site:
+        return []
     last: dict[str, int] = {}
     for well, site in sites:
         last[well] = max(site, last.get(well, 0))

@@ -44,6 +44,8 @@ class ImageStructure:
         Id of the event that last changed the image in OMERO.
     index
         Index of OMERO's well sample, from 0; has gaps where samples were deleted.
+    acquisition
+        Id and name of the plate acquisition in OMERO that the image is of; None if it is of none.
     """
 
     image_id: OMEROId
@@ -60,6 +62,7 @@ class ImageStructure:
     well_sample_id: OMEROId = None
     update_event: OMEROId = None
     index: OMEROId = None
+    acquisition: tuple[int, str] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -132,6 +135,41 @@ class PlateStructure:
         for well in wells:
             self.well(well)
         return with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
+
+    def acquisitions(self) -> list[tuple[int, str]]:
+        """Ids and names of the acquisitions in OMERO that have images, by id."""
+        return sorted({image.acquisition for _, image in self.images() if image.acquisition is not None})
+
+    def of_acquisition(self, choice: int | str | None = None) -> PlateStructure:
+        """The same plate with the images of one acquisition alone; its sites count from 1.
+
+        Parameters
+        ----------
+        choice
+            Id or name of the acquisition; None for the only one.
+
+        Raises
+        ------
+        PlateError
+            If there are several and none is chosen, or there is none of that id or name, or several.
+        """
+        known = self.acquisitions()
+        listed = ", ".join(f"{number} ({name})" for number, name in known) or "none"
+        if choice is None:
+            if len({image.acquisition for _, image in self.images()}) <= 1:
+                return self
+            others = "" if all(image.acquisition for _, image in self.images()) else ", and images of no acquisition"
+            raise PlateError(f"plate {self.label} was imaged several times: it has the acquisitions {listed}{others}; "
+                             "choose one by `acquisition`")
+        chosen = [run for run in known if choice in run or str(choice) == str(run[0])]
+        if len(chosen) != 1:
+            raise PlateError(f"plate {self.label} has {len(chosen) or 'no'} acquisitions {choice!r}: it has {listed}")
+        wells = {}
+        for name, well in self.wells.items():
+            images = [well.images[site] for site in sorted(well.images) if well.images[site].acquisition == chosen[0]]
+            renumbered = {site: replace(image, site=site) for site, image in enumerate(images, 1)}
+            wells[name] = replace(well, images=renumbered)
+        return with_wells(self, wells)
 
     def well(self, name: str) -> WellStructure:
         """The well of that name, or PlateError."""

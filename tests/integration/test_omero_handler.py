@@ -9,6 +9,7 @@ from omero.model import (
     LogicalChannelI,
     PixelsI,
     PixelsTypeI,
+    PlateAcquisitionI,
     PlateI,
     WellI,
     WellSampleI,
@@ -24,6 +25,7 @@ from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.plate import load_plate
 
 
 @pytest.fixture
@@ -47,6 +49,43 @@ def test_channels_have_their_names(conn, handler):
     plate_id = make_plate(conn, {"A01": 1})
     conn.setChannelNames("Plate", [plate_id], {1: "DAPI", 2: "FITC"})
     assert handler.get_channel_values(plate_id) == {0: "DAPI", 1: "FITC"}
+
+
+def imaged_twice(conn):
+    """A plate with two acquisitions, of the first site and of the second and third of each well; and their ids."""
+    plate_id = make_plate(conn, {"A01": 3, "B03": 3})
+    runs = []
+    for name in ("before wash", "after wash"):
+        run = PlateAcquisitionI()
+        run.name, run.plate = rstring(name), PlateI(plate_id, False)
+        runs.append(queries.update(conn).saveAndReturnObject(run))
+    samples = [image for _, image in load_plate(conn, plate_id).images()]
+    for image in samples:
+        sample = queries.query(conn).get("WellSample", image.well_sample_id)
+        sample.plateAcquisition = PlateAcquisitionI(runs[image.site > 1].id.val, False)
+        queries.update(conn).saveObject(sample)
+    return plate_id, [run.id.val for run in runs]
+
+
+def test_a_plate_that_was_imaged_several_times(conn):
+    """One acquisition is a plate, all of them together are none."""
+    plate_id, (before, after) = imaged_twice(conn)
+    backend = OMEROLocalBackend(omero_conn=conn)
+    with pytest.raises(PlateError, match=rf"it has the acquisitions {before} \(before wash\), {after} \(after wash\); "
+                                         "choose one by `acquisition`"):
+        OMEROHandler(backend).structure(plate_id)
+    whole = backend.plate_structure(plate_id)
+    for choice, sites in ((before, [1]), ("before wash", [1]), (str(after), [2, 3]), ("after wash", [2, 3])):
+        handler = OMEROHandler(backend, choice)
+        assert handler.get_site_values(plate_id) == list(range(1, len(sites) + 1))
+        for well in ("A01", "B03"):
+            images = handler.structure(plate_id).wells[well].images
+            assert [images[site].image_id for site in sorted(images)] == [
+                whole.image(well, site).image_id for site in sites]
+            np.testing.assert_array_equal(handler.load_site(plate_id, well, len(sites), FileManager()),
+                                          backend.load(f"/omero/plate_{plate_id}/{well}/{well}_s00{sites[-1]}.tif"))
+    with pytest.raises(PlateError, match=rf"has no acquisitions 'third': it has {before} \(before wash\), "):
+        OMEROHandler(backend, "third").structure(plate_id)
 
 
 def test_omero_is_asked_once(conn, handler, wire):  # noqa: F811

@@ -141,6 +141,46 @@ def test_a_folder_without_omero(offline):
     assert len(read_rows(offline.results("day_1") / "features.csv")) == 2
 
 
+FILLED = '''
+import numpy as np
+
+
+def look(image, filemanager, metadata, backend="disk"):
+    return image, {"filled": len(metadata["filled"]), "sum": int(image.sum(dtype=np.int64))}
+'''
+
+
+def test_incomplete_plates(offline):
+    """Per plate: skipped, filled, or processed as far as wells are complete; the log says what was done."""
+    (offline.folder / "looking.py").write_text(FILLED)
+    images = images_of(["A01", "B03"], sites=2, shape=(1, 2, 1, 8, 8))
+    for name in ("skipped", "filled", "chosen"):
+        folder = write_imagexpress(offline.folder / name, images, guids=False)
+        (folder / f"{name}_B03_s1_w2.TIF").unlink()
+    plates = [{"path": "skipped", "incomplete": "skip"}, {"path": "filled", "incomplete": "fill"},
+              {"path": "chosen", "wells": ["A01"]}]
+    offline.configure(*plates, steps=[{"call": "looking:look"}], heatmaps=[])
+    run = offline.succeed()
+    expected = {(well, site): int(image.sum(dtype=np.int64)) for (well, site), image in images.items()}
+    found = {name: {(row["well"], int(row["site"])): (int(row["filled"]), int(row["sum"]))
+                    for row in read_rows(offline.results(name) / "features.csv")}
+             for name in ("skipped", "filled", "chosen")}
+    whole = {place: (0, total) for place, total in expected.items() if place != ("B03", 1)}
+    assert found["skipped"] == whole
+    assert found["filled"] == {**whole, ("B03", 1): (1, int(images["B03", 1][0, 0].sum(dtype=np.int64)))}
+    assert found["chosen"] == {place: value for place, value in whole.items() if place[0] == "A01"}
+    lacks = "well B03 lacks files of site 1: timepoint 1, channel 2, plane 1"
+    assert f"plate skipped: {lacks}; left out" in run.output
+    assert f"plate filled: {lacks}; filled with black planes" in run.output
+    results = handler_of(offline.results("skipped"))  # which are a plate without that site
+    np.testing.assert_array_equal(results.load_site(offline.results("skipped"), "B03", 2, FileManager()),
+                                  images["B03", 2])
+    results.check_complete(offline.results("skipped"), ["A01", "B03"])
+    offline.configure("chosen", steps=[{"call": "looking:look"}], heatmaps=[])
+    run = offline()
+    assert run.status != 0 and lacks in run.output and run.jobs == {}
+
+
 def test_steps_do_not_get_the_password(offline):
     """Where no plate is in OMERO, no login takes it out of the environment."""
     (offline.folder / "looking.py").write_text(

@@ -110,3 +110,5 @@ def test_wells_may_have_fewer_sites():
         "files of site 2: all of it", "files of site 3: all of it")
     gap = [plane for plane in planes(sites=(1, 2, 3)) if plane.well == "A01" or plane.site == 3]
     assert arrange(gap).missing["B02"] == ("files of site 1: all of it", "files of site 2: all of it")
+    listed = arrange(gap, Announced(every_site=True))
+    assert not listed.missing and listed.files["B02", 3] and ("B02", 1) not in listed.files

@@ -9,13 +9,13 @@ from openhcs_omero.omero import plate as plate_module
 from openhcs_omero.plates.paths import PlatePath
 
 
-def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70):
+def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70, run=None):
     """What the query gives for a site: well first, then sample, image and pixels."""
     return [0, column, 10 + column, index, 20 + image, image, f"image {image}", event,
-            30 + image, x, 4, z, c, t, pixel_type, f"{image:040x}"]
+            30 + image, x, 4, z, c, t, pixel_type, f"{image:040x}", *(run or (None, None))]
 
 
-EMPTY_WELL = [0, 2, 12] + [None] * 13
+EMPTY_WELL = [0, 2, 12] + [None] * 15
 
 
 def plate(*found):
@@ -105,6 +105,26 @@ def test_wells_and_sites_that_are_not_there():
         made.image("A01", 3)
     with pytest.raises(PlateError, match="it has none"):
         made.image("A03", 1)
+
+
+def test_acquisitions():
+    """Images of several acquisitions are no plate together; those of one are counted from 1."""
+    runs = [(5, "first"), (6, "second"), (6, "second")]
+    made = plate(*(row(column, index, 10 * column + index, run=run)
+                   for column in (0, 1) for index, run in enumerate(runs)))
+    assert made.acquisitions() == [(5, "first"), (6, "second")]
+    with pytest.raises(PlateError, match=r"it has the acquisitions 5 \(first\), 6 \(second\); choose one"):
+        made.of_acquisition()
+    second = made.of_acquisition("second")
+    assert {site: image.image_id for site, image in second.wells["A02"].images.items()} == {1: 11, 2: 12}
+    assert second.max_sites == 2 and second.of_acquisition() is second and made.of_acquisition("6") == second
+    for wrong in (7, "third"):
+        with pytest.raises(PlateError, match="has no acquisitions"):
+            made.of_acquisition(wrong)
+    some = plate(row(0, 0, 1), row(0, 1, 2, run=(5, "first")))
+    with pytest.raises(PlateError, match="and images of no acquisition"):
+        some.of_acquisition()
+    assert plate(row(0, 0, 1)).of_acquisition().max_sites == 1
 
 
 def test_only_some_wells():
