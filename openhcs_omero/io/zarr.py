@@ -98,7 +98,7 @@ class ZarrBackend(FolderBackend):
 
     def save_site(self, image: NewImage, path: PathLike) -> list[str]:
         """Write a site as one array, with its channels and pixel size."""
-        self.save(storable(image.pixels, image.name), path)
+        self.save(storable(image.pixels, image.name, None), path)
         self.describe(path, image.channel_names, image.colors, image.pixel_size)
         images = _read(_site(_parse(path)))
         return [plane_path(images.site, index) for index in sorted(images.indices())]

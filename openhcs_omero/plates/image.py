@@ -82,8 +82,13 @@ class WellFile:
     data: bytes
 
 
-def storable(pixels: np.ndarray, name: str) -> np.ndarray:
+def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE) -> np.ndarray:
     """The same values in a type that OMERO keeps, in this machine's byte order; not a copy where they are that already.
+
+    Parameters
+    ----------
+    largest
+        Pixels that a plane may have; None where planes of any size can be written.
 
     Raises
     ------
@@ -94,7 +99,7 @@ def storable(pixels: np.ndarray, name: str) -> np.ndarray:
     if pixels.ndim != 5 or 0 in pixels.shape:
         raise PlateError(f"image {name!r} must have five axes (T, C, Z, Y, X), none of them empty; "
                          f"its shape is {pixels.shape}")
-    if pixels.shape[3] * pixels.shape[4] > PYRAMID_PLANE:
+    if largest is not None and pixels.shape[3] * pixels.shape[4] > largest:
         raise PlateError(f"image {name!r} has planes of {pixels.shape[4]} x {pixels.shape[3]} pixels; "
                          "more than 3192 x 3192 can't be written")
     dtype = pixels.dtype

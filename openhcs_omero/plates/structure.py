@@ -203,7 +203,8 @@ class PlateStructure:
         Raises
         ------
         PlateError
-            Naming two sites that differ, or one whose pixels are of another type or whose planes are too large.
+            Naming two sites that differ, or one whose pixels are of another type or whose planes are too large for
+            OMERO.
         """
         chosen = set(self.wells if wells is None else wells)
         first: tuple[str, ImageStructure] | None = None
@@ -217,7 +218,7 @@ class PlateStructure:
             if image.pixel_type not in OMERO_NAMES:
                 raise PlateError(f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
                                  f"processed, only {', '.join(OMERO_NAMES)}")
-            if image.size_x * image.size_y > PYRAMID_PLANE:
+            if self.plate_id is not None and image.size_x * image.size_y > PYRAMID_PLANE:
                 raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
                                  "which OMERO keeps as pyramids, can't be processed")
 

@@ -129,6 +129,17 @@ def test_incomplete_wells(folder, capsys, incomplete, sites):
                                        f"plane 1; {done}\n")
 
 
+def test_planes_of_any_size():
+    """Only OMERO keeps large planes as pyramids; folders are read and written with planes of any size."""
+    large = np.zeros((1, 1, 1, 3200, 3200), "uint8")
+    write_imagexpress(Path("large"), {("A01", 1): large})
+    assert chosen("large").image("A01", 1).shape == large.shape
+    for name in ("disk", "zarr"):
+        backend = storage_registry[name]
+        [file] = backend.save_site(NewImage("large", large), f"{name}/A01/A01_s001.tif")
+        assert backend.load(file).shape == large.shape[3:]
+
+
 def test_a_pattern_for_a_plate():
     """TIFFs with names of one's own are a plate like others."""
     Path("own").mkdir()
