@@ -10,7 +10,7 @@ from omero.rtypes import rlong
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero.derived import _show
 from openhcs_omero.omero.near import pixels_file
-from openhcs_omero.omero.pixels import _micrometres
+from openhcs_omero.omero.pixels import LengthI, UnitsLength, _converted
 from openhcs_omero.omero.writing import _graph
 from openhcs_omero.plates.image import NewImage, _planes, objects, storable
 
@@ -94,9 +94,12 @@ def test_files_of_pixels(pixels_id, path):
     assert pixels_file(Path("/OMERO"), pixels_id) == Path("/OMERO", path)
 
 
-def test_micrometres():
-    assert _micrometres(650.0, "NANOMETER") == 0.65 and _micrometres(1.5, "MICROMETER") == 1.5
-    assert _micrometres(1.0, "PIXEL") is None and _micrometres(None, None) is None
+def test_micrometers():
+    def micrometers(value, unit):
+        return _converted(LengthI, UnitsLength, value, unit, "MICROMETER")
+
+    assert micrometers(650.0, "NANOMETER") == 0.65 and micrometers(1.5, "MICROMETER") == 1.5
+    assert micrometers(1.0, "PIXEL") is None and micrometers(None, None) is None
 
 
 def well_of(*samples):
