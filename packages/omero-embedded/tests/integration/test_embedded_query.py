@@ -128,6 +128,27 @@ def test_another_group(conn, root, plate):
         query.get("Plate", plate)
 
 
+@pytest.mark.parametrize(("function", "value"), [
+    ("ascii(p.name)", ord("p")), ("octet_length(p.name)", 5), ("bit_length(p.name)", 40),
+    ("degrees(radians(p.id))", None), ("trunc(2.7)", 2.0), ("chr(65)", "A"), ("char_length(p.name)", 5),
+    ("year(now()) - year(p.details.creationEvent.time)", 0)])
+def test_functions_of_the_database(conn, plate, function, value):
+    hql = f"select {function} from Plate p where p.id = :id"
+    ((found,),) = unwrap(conn.getQueryService().projection(hql, ParametersI().addId(plate)))
+    assert found == pytest.approx(plate if value is None else value)
+
+
+def test_spread_of_values(conn, plate):
+    hql = "select %s(w.column) from Well w where w.plate.id = :id"
+    found = {}
+    for name in ("stddev", "variance", "count"):
+        ((found[name],),) = unwrap(conn.getQueryService().projection(hql % name, ParametersI().addId(plate)))
+    assert found["stddev"] ** 2 == pytest.approx(found["variance"]) and found["variance"] == pytest.approx(0.8)
+    one = unwrap(conn.getQueryService().projection(
+        "select stddev(p.id) from Plate p where p.id = :id", ParametersI().addId(plate)))
+    assert one == [[]]  # of one value there is no spread
+
+
 @pytest.mark.parametrize(("hql", "kind"), [
     ("select p from Plait p", omero.QueryException), ("select p.nome from Plate p", omero.QueryException),
     ("select p from Plate p where", omero.QueryException), ("delete from Plate", omero.ApiUsageException),

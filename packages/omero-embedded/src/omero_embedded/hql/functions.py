@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from omero_embedded.hql.values import NUMBERS, Value, common_kind, query_error, usage_error
 
-AGGREGATES = ("count", "sum", "avg", "min", "max")
+AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev", "variance")
 CASTS = {"string": ("text", sa.Text), "text": ("text", sa.Text), "varchar": ("text", sa.Text),
          "int": ("int", sa.Integer), "integer": ("int", sa.Integer), "long": ("long", sa.BigInteger),
          "bigint": ("long", sa.BigInteger), "double": ("double", sa.Float), "float": ("double", sa.Float),
@@ -23,10 +23,13 @@ def cast(value: Value, name: str) -> Value:
 
 
 def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
-    """Compile count, sum, avg, min or max; without a value it is `count(*)`."""
+    """Compile count, sum, avg, min, max, stddev or variance; without a value it is `count(*)`."""
     if value is None:
         return Value(sa.func.count(), "long")
     sql = sa.distinct(value.sql) if distinct else value.sql
+    if name in ("stddev", "variance"):
+        variance = _variance(value.sql)
+        return Value(sa.func.sqrt(variance) if name == "stddev" else variance, "double")
     made = getattr(sa.func, name)(sql)
     if name == "count":
         return Value(made, "long")
@@ -35,6 +38,12 @@ def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
     if name == "sum":
         return Value(made, "double" if value.kind in ("double", "unit") else "long")
     return Value(made, "double" if value.kind == "unit" else value.kind, value.entity, field=value.field)
+
+
+def _variance(sql: sa.ColumnElement) -> sa.ColumnElement:
+    """That of a sample: null for a single value."""
+    number, total = sa.func.count(sql), sa.func.sum(sql)
+    return sa.func.abs(sa.func.sum(sql * sql) - total * 1.0 * total / number) / (number - 1)
 
 
 def call(name: str, args: list[Value], selected: bool = False) -> Value:
@@ -142,12 +151,21 @@ def _extract(form: str) -> Callable[..., Value]:
     return made
 
 
+def _octets(value: Value, of_each: int = 1) -> Value:
+    return Value(sa.func.length(sa.cast(value.sql, sa.LargeBinary)) * of_each, "long")
+
+
+def _now() -> Value:
+    return Value(sa.cast((sa.func.julianday("now") - 2440587.5) * 86400000, sa.BigInteger), "time")
+
+
 _PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}
 # The functions that HQL itself knows for PostgreSQL, and so the type of their values.
 TYPED = frozenset((
-    "abs", "acos", "asin", "atan", "ceil", "char_length", "coalesce", "concat", "cos", "day", "exp", "floor", "hour",
-    "length", "ln", "locate", "log", "lower", "minute", "mod", "month", "nullif", "round", "second", "sign", "sin",
-    "sqrt", "str", "substr", "substring", "tan", "trim", "type", "upper", "year"))
+    "abs", "acos", "ascii", "asin", "atan", "bit_length", "ceil", "char_length", "chr", "coalesce", "concat", "cos",
+    "current_timestamp", "day", "degrees", "exp", "floor", "hour", "length", "ln", "locate", "log", "lower", "minute",
+    "mod", "month", "now", "nullif", "octet_length", "radians", "round", "second", "sign", "sin", "sqrt", "str",
+    "substr", "substring", "tan", "trim", "trunc", "type", "upper", "year"))
 _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "lower": _plain("lower", "text"), "upper": _plain("upper", "text"), "trim": _plain("trim", "text", 1, 2),
     "ltrim": _plain("ltrim", "text", 1, 2), "rtrim": _plain("rtrim", "text", 1, 2),
@@ -159,6 +177,9 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "ceiling": _same("ceil"), "sign": _same("sign"), "sqrt": _plain("sqrt", "double"), "exp": _plain("exp", "double"),
     "ln": _plain("ln", "double"), "log": _plain("log", "double", 1, 2), "power": _plain("power", "double", 2, 2),
     **{name: _plain(name, "double") for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
+    "radians": _plain("radians", "double"), "degrees": _plain("degrees", "double"), "trunc": _same("trunc"),
+    "ascii": _plain("unicode", "int"), "chr": _plain("char", "text"), "octet_length": _octets,
+    "bit_length": lambda value: _octets(value, 8), "now": _now, "current_timestamp": _now,
     "greatest": _greatest("max"), "least": _greatest("min"), "type": _type,
     **{f"extract {part} from": _extract(form) for part, form in _PARTS.items()},
     **{part: _extract(form) for part, form in _PARTS.items() if part != "epoch"},
