@@ -110,8 +110,9 @@ def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarr
     """Mark wells without a value: hatched if they failed, gray otherwise; and say which is which."""
     from matplotlib.patches import Rectangle
 
-    looks = {"failed": {"facecolor": "white", "edgecolor": "#b2182b", "hatch": "xxxx", "linewidth": 0.8},
-             "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8}}
+    looks: dict[str, dict[str, Any]] = {
+        "failed": {"facecolor": "white", "edgecolor": "#b2182b", "hatch": "xxxx", "linewidth": 0.8},
+        "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8}}
     used = {}
     for well, (row, column) in places.items():
         if not np.isfinite(grid[row, column]):
@@ -222,8 +223,9 @@ def _look(channel: Channel, sheet: np.ndarray) -> dict[str, Any]:
     scale = {"vmin": low, "vmax": max(high, low + 1)}
     if channel.color is None:
         return {"cmap": _colormap("gray"), **scale}
-    cmap = LinearSegmentedColormap.from_list("channel", ["black", [value / 255 for value in channel.color]])
-    return {"cmap": cmap.with_extremes(bad="#e8e8e8"), **scale}
+    red, green, blue = (value / 255 for value in channel.color)
+    scaled = LinearSegmentedColormap.from_list("channel", [(0, 0, 0), (red, green, blue)])
+    return {"cmap": scaled.with_extremes(bad="#e8e8e8"), **scale}
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -25,13 +25,15 @@ Kind = TypeVar("Kind")
 
 def to_json(record: Any, kind: Any = None, indent: int | None = None) -> str:
     """A record as JSON; `kind` is its type if that is a generic one, such as ``dict[str, WellRecord]``."""
-    return _adapter(kind or type(record)).dump_json(record, indent=indent).decode()
+    adapter: TypeAdapter[Any] = _adapter(kind or type(record))  # type: ignore[arg-type]  # types are hashable
+    return adapter.dump_json(record, indent=indent).decode()
 
 
 def read_record(path: Path, kind: type[Kind]) -> Kind | None:
     """Read a record from a JSON file; None if there is none, it is damaged, or it is of another kind."""
     try:
-        return _adapter(kind).validate_json(path.read_bytes())
+        adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # types are hashable
+        return adapter.validate_json(path.read_bytes())
     except (OSError, ValueError):  # pydantic's errors are ValueErrors
         return None
 

@@ -59,7 +59,7 @@ def summarize(sites: pd.DataFrame, declared: Features) -> tuple[pd.DataFrame, li
 
 def _features(sites: pd.DataFrame, declared: Features) -> list[str]:
     """The features of the table; the deviations within sites are not features of their own."""
-    names = [name for name in sites if name not in PLACE]
+    names = [str(name) for name in sites if name not in PLACE]
     within = {f"{name}_sd" for name in names if declared[name].statistic == "objects"}
     return [name for name in names if name not in within]
 
@@ -101,7 +101,7 @@ def _over_objects(name: str, means: pd.Series, counts: pd.Series, spread: pd.Ser
         squares = pd.Series(within + between, means.index)
         unknown = squares.isna().groupby(group).any()
         variance = squares.groupby(group).sum() / (number - 1).where(number > 1)
-        yield f"{name}_sd", "standard deviation between objects", _text(np.sqrt(variance.mask(unknown)))
+        yield f"{name}_sd", "standard deviation between objects", _text(variance.mask(unknown) ** 0.5)
     yield f"{name}_n", "number of objects", _text(number)
 
 

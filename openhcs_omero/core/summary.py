@@ -24,8 +24,9 @@ class _Outcome:
 
     def __str__(self) -> str:
         derived = read_record(self.folder / "derived.json", DerivedPlate)
-        in_omero = derived is not None and isinstance(derived.derived_plate, int)
-        return f"{self.folder} (derived plate {derived.derived_plate})" if in_omero else str(self.folder)
+        if derived is None or not isinstance(derived.derived_plate, int):
+            return str(self.folder)
+        return f"{self.folder} (derived plate {derived.derived_plate})"
 
 
 def summary(plan: Plan) -> tuple[str, bool]:

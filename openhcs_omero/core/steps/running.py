@@ -90,7 +90,7 @@ def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[d
     """
     rows = []
     for t, seconds in enumerate(times):
-        when = {"t": t} if len(times) > 1 else {}
+        when: dict[str, Any] = {"t": t} if len(times) > 1 else {}
         if len(times) > 1 and seconds is not None:
             when["time_s"] = seconds
         rows.append({**when, **{key: value[t] if isinstance(value, list) else value for key, value in results.items()}})
