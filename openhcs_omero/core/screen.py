@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from openhcs_omero.analysis.profiles import make_profiles, write_profiles
@@ -14,10 +15,14 @@ from openhcs_omero.analysis.settings import Settings as AnalysisSettings
 from openhcs_omero.analysis.settings import normalized_name, read_settings
 from openhcs_omero.analysis.tables import described_features, read_tables, write_table
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.figures import load_thumbnail
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.io.atomic import write
+
+PICTURES = 300
+"""So many hits have a picture in the report."""
 
 
 def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> None:
@@ -52,7 +57,7 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
                        folder / "profiles.parquet")
     for label in settings.plates:
         _write_plate(answers, label, settings.folder(label))
-    write_report(answers, chosen, folder / "report.html", _links(settings, chosen))
+    write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
 
 
 def _failures(tables: Sequence[Path]) -> list[str]:
@@ -93,3 +98,25 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
             if record is not None:
                 images[label, file.stem] = record.images[0][0]
     return Links(chosen.web, images)
+
+
+def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], bytes]:
+    """Pictures of the first hits as PNG, their channels side by side; each channel has one gray scale for all hits."""
+    if answers.hits is None:
+        return {}
+    import imagecodecs
+
+    pictures: dict[tuple[str, str], np.ndarray] = {}
+    for plate, well in zip(answers.hits["plate"].head(PICTURES), answers.hits["well"].head(PICTURES)):
+        picture, _ = load_thumbnail(settings.folder(plate) / "processed" / f"{well}.npz")
+        if picture.size:
+            pictures[plate, well] = picture.astype("float32")
+    most = max((len(picture) for picture in pictures.values()), default=0)
+    limits = [np.percentile(np.concatenate([picture[c].ravel() for picture in pictures.values() if len(picture) > c]),
+                            [1, 99.7]) for c in range(most)]
+    return {key: bytes(imagecodecs.png_encode(_side_by_side(picture, limits))) for key, picture in pictures.items()}
+
+
+def _side_by_side(picture: np.ndarray, limits: Sequence[np.ndarray]) -> np.ndarray:
+    gray = [np.clip((plane - low) / max(high - low, 1), 0, 1) for plane, (low, high) in zip(picture, limits)]
+    return (255 * np.hstack(gray)).astype("uint8")

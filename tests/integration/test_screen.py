@@ -1,8 +1,11 @@
 """A screen through the workflow: plate map, tables, analysis and report, for a plate in a folder and one in OMERO."""
 
+import base64
 import csv
 import json
+import re
 
+import imagecodecs
 import numpy as np
 import pytest
 from plate_folders import write_imagexpress
@@ -84,7 +87,10 @@ def test_the_answers_are_beside_the_tables_and_a_changed_map_reruns_no_well(scre
     assert len(normalized) == 24 and normalized[0]["barcode"] == "007"
     assert [path.name for path in (folder / "figures" / "heatmaps").glob("*.png")] == ["bright.png"]
     about = screen.folder / "results" / "screen_processed"
-    assert "const DATA" in (about / "report.html").read_text()
+    data = json.loads(re.search(r"const DATA = (.*);</script>", (about / "report.html").read_text())[1])
+    [(key, picture)] = data["thumbnails"].items()
+    assert key == "day_1\tC05" and picture.startswith("data:image/png;base64,")
+    assert imagecodecs.png_decode(base64.b64decode(picture.partition(",")[2])).shape == (8, 8)
     assert run.jobs["process_well"] == 24 and run.jobs["analyze"] == 1
     assert screen.succeed().nothing_done
 

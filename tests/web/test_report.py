@@ -30,6 +30,8 @@ qc: {exclude: "cells < 100", stop_below: {z_prime: 0.3}}
 """
 WRITE = """
 import sys
+import imagecodecs
+import numpy as np
 from pathlib import Path
 from openhcs_omero.analysis.command import read_config
 from openhcs_omero.analysis.report import Links, write_report
@@ -39,7 +41,8 @@ from openhcs_omero.analysis.tables import read_tables
 folder = Path(sys.argv[1])
 table, settings = read_tables([folder / "wells.csv"]), read_settings(read_config(folder / "analysis.yaml"))
 images = {key: 1000 + n for n, key in enumerate(zip(table["plate"], table["well"]))}
-write_report(analyze(table, settings), settings, folder / "report.html", Links("http://omero.example.org", images))
+write_report(analyze(table, settings), settings, folder / "report.html", Links("http://omero.example.org", images),
+             {("P14", "C03"): imagecodecs.png_encode(np.full((8, 8), 200, "uint8"))})
 """
 
 
@@ -175,6 +178,9 @@ def test_hits_are_searched_sorted_and_linked(page):
     link = page.locator("#hits tbody tr:last-child a")
     image = 1000 + 2 * 12 + 2  # well C03 of the first plate
     assert link.get_attribute("href") == f"http://omero.example.org/webclient/?show=image-{image}"
+    own = page.locator("#hits tbody tr:first-child img")  # plate P14: a picture that the report holds
+    page.locator("#hits tbody tr:first-child a").hover()
+    assert own.is_visible() and own.evaluate("image => image.complete && image.naturalWidth") == 8
     thumbnail = page.locator("#hits tbody tr:last-child img")
     assert thumbnail.is_hidden()
     link.hover()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,20 +15,24 @@ from openhcs_omero.analysis.settings import Settings
 __all__ = ["Links", "write_report"]
 
 
-def write_report(answers: Answers, settings: Settings, path: Path, links: Links | None = None) -> None:
+def write_report(answers: Answers, settings: Settings, path: Path, links: Links | None = None,
+                 thumbnails: Mapping[tuple[str, str], bytes] | None = None) -> None:
     """Write the report.
 
     Parameters
     ----------
     links
         Where the wells' images are, if they are in OMERO.
+    thumbnails
+        (plate, well) -> PNG: pictures that the report holds itself, of hits for instance. Other thumbnails come from
+        OMERO.web, if there are links.
     """
     page = _template("page.html")
     parts = {
         "/*STYLE*/": _template("page.css"),
         "/*VEGA*/": _vega(),
         "/*SPECS*/": _json(chart_specs()),
-        "/*DATA*/": _json(report_data(answers, settings, links)),
+        "/*DATA*/": _json(report_data(answers, settings, links, thumbnails or {})),
         "/*PAGE*/": _template("page.js"),
     }
     for mark, text in parts.items():

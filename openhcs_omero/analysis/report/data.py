@@ -41,7 +41,8 @@ class Links:
     images: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def report_data(answers: Answers, settings: Settings, links: Links | None = None) -> dict[str, Any]:
+def report_data(answers: Answers, settings: Settings, links: Links | None,
+                thumbnails: Mapping[tuple[str, str], bytes]) -> dict[str, Any]:
     """All that the page shows, as JSON: numbers are finite or None, columns of wells are base64 of float32."""
     table = answers.normalized
     plate, plates = pd.factorize(table["plate"])
@@ -64,6 +65,8 @@ def report_data(answers: Answers, settings: Settings, links: Links | None = None
         "roles": ROLES, "treatments": labels, "compounds": compounds,
         "values": {name: _numbers(table[name]) for feature in features for name in
                    [feature, *(normalized_name(feature, kind) for kind in settings.normalizations)]},
+        "thumbnails": {"\t".join(key): f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+                       for key, png in thumbnails.items()},
         "web": (links.web if links else settings.web or "").rstrip("/"),
         "quality": _records(answers.quality[answers.quality["feature"].isin(features)]),
         "metrics": [name for name in answers.quality.columns if name not in ("plate", "feature", "reason", "gate")],

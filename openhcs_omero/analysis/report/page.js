@@ -22,11 +22,13 @@ wells.plate.forEach((plate, index) => wellsOfPlate[plate].push(index));
 const letters = (row) => (row < 26 ? "" : String.fromCharCode(64 + Math.floor(row / 26))) + String.fromCharCode(65 + (row % 26));
 const wellName = (index) => letters(wells.row[index]) + String(wells.column[index] + 1).padStart(2, "0");
 const wellIndex = new Map();
-wells.plate.forEach((plate, index) => wellIndex.set(`${DATA.plates[plate]}\t${wellName(index)}`, index));
 const imageOf = (index) => (wells.image && index !== undefined && wells.image[index] >= 0 ? wells.image[index] : null);
 const hasLink = (index) => DATA.web && imageOf(index) !== null;
 const urlOf = (index) => (hasLink(index) ? `${DATA.web}/webclient/?show=image-${imageOf(index)}` : null);
-const thumbnailOf = (index) => (hasLink(index) ? `${DATA.web}/webclient/render_thumbnail/${imageOf(index)}/` : null);
+const keyOf = (index) => `${DATA.plates[wells.plate[index]]}\t${wellName(index)}`;
+const thumbnailOf = (index) => DATA.thumbnails[keyOf(index)] ??
+  (hasLink(index) ? `${DATA.web}/webclient/render_thumbnail/${imageOf(index)}/` : null);
+wells.plate.forEach((_, index) => wellIndex.set(keyOf(index), index));
 const finite = (value) => (Number.isFinite(value) ? value : null);
 const short = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toString());
 
@@ -37,7 +39,8 @@ function rowOf(index, column) {
     treatment: DATA.treatments[wells.treatment[index]] ?? "", role: DATA.roles[wells.role[index]],
     hit: wells.hit[index], mark: ["", "−", "+", "", "×"][wells.role[index]], url: urlOf(index),
   };
-  if (hasLink(index)) row.image = thumbnailOf(index);
+  const thumbnail = thumbnailOf(index);
+  if (thumbnail) row.image = thumbnail;
   return row;
 }
 
@@ -190,11 +193,15 @@ function cell(text, number) {
 
 function wellCell(plate, well) {
   const made = cell("", false), index = wellIndex.get(`${plate}\t${well}`);
-  if (!hasLink(index)) { made.textContent = well; return made; }
-  const link = document.createElement("a"), thumbnail = document.createElement("img");
-  [link.href, link.target, link.rel, link.textContent] = [urlOf(index), "_blank", "noopener", well];
-  [thumbnail.loading, thumbnail.src, thumbnail.alt] = ["lazy", thumbnailOf(index), `thumbnail of ${well}`];
-  made.append(link, thumbnail);
+  const link = document.createElement(hasLink(index) ? "a" : "span"), picture = thumbnailOf(index);
+  link.textContent = well;
+  if (hasLink(index)) [link.href, link.target, link.rel] = [urlOf(index), "_blank", "noopener"];
+  made.append(link);
+  if (picture) {
+    const thumbnail = document.createElement("img");
+    [thumbnail.loading, thumbnail.src, thumbnail.alt] = ["lazy", picture, `thumbnail of ${well}`];
+    made.append(thumbnail);
+  }
   return made;
 }
 
