@@ -79,6 +79,55 @@ def test_only_what_the_user_may_see(conn, make_user, image):
     assert ids(conn.searchObjects(["Image"], "needle", ownedBy=stranger.getUserId())) == []
 
 
+def found_by(conn, restrict, words=(("name",), (), ())):
+    search = conn.c.sf.createSearchService()
+    search.onlyType("Image")
+    restrict(search)
+    search.bySomeMustNone(*map(list, words), conn.SERVICE_OPTS)
+    found = sorted(one.id.val for one in search.results()) if search.hasNext() else []
+    search.close()
+    return found
+
+
+def test_some_must_none(conn, image):
+    first, second, third = (image(f"name {words}") for words in ("red green", "red blue", "blue"))
+    nothing = lambda search: None  # noqa: E731
+    assert found_by(conn, nothing, (("red",), (), ())) == [first, second]
+    assert found_by(conn, nothing, (("red", "green"), ("blue",), ())) == [second, third]
+    assert found_by(conn, nothing, (("name",), (), ("green",))) == [second, third]
+    with pytest.raises(omero.ApiUsageException):
+        found_by(conn, nothing, ((), (), ()))
+
+
+def test_annotated_by_and_when(conn, image):
+    tagged, _ = image("name a"), image("name b")
+    annotate(conn, "tag", tagged, value="t")
+    details = omero.model.DetailsI()
+    details.owner = omero.model.ExperimenterI(conn.getUserId(), False)
+    group = omero.model.DetailsI()
+    group.group = omero.model.ExperimenterGroupI(conn.getEventContext().groupId, False)
+    assert found_by(conn, lambda search: search.onlyAnnotatedBy(details)) == [tagged]
+    assert found_by(conn, lambda search: search.notAnnotatedBy(details)) == []
+    assert found_by(conn, lambda search: search.onlyAnnotatedBetween(rtime(0), None)) == [tagged]
+    assert found_by(conn, lambda search: search.onlyAnnotatedBetween(None, rtime(1))) == []
+    assert len(found_by(conn, lambda search: search.onlyModifiedBetween(rtime(0), None))) == 2
+    assert found_by(conn, lambda search: search.onlyModifiedBetween(None, rtime(1))) == []
+    assert len(found_by(conn, lambda search: search.onlyOwnedBy(group))) == 2
+    assert found_by(conn, lambda search: search.notOwnedBy(group)) == []
+
+
+def test_days_of_acquisition(conn, image):
+    made = conn.getObject("Image", image("name dated"))
+    made.setAcquisitionDate(rtime(1_000_000_000_000))  # September 2001
+    made.save()
+    search = conn.c.sf.createSearchService()
+    search.onlyType("Image")
+    for days, expected in ((("20010801", "20011001"), [made.getId()]), (("20020801", "20021001"), [])):
+        search.byLuceneQueryBuilder("", *days, "acquisitionDate", "dated", conn.SERVICE_OPTS)
+        assert [one.id.val for one in (search.results() if search.hasNext() else [])] == expected
+    search.close()
+
+
 def test_wells_and_plates(conn, image):
     plate, well, sample = omero.model.PlateI(), omero.model.WellI(), omero.model.WellSampleI()
     plate.name, well.row, well.column = omero.rtypes.rstring("haystack"), omero.rtypes.rint(0), omero.rtypes.rint(0)

@@ -26,6 +26,8 @@ BATCH = 1000
 # The fields that hold what annotations say.
 VALUES = ("textValue", "boolValue", "timeValue", "doubleValue", "longValue", "termValue", "file")
 DAY = "%Y%m%d"
+Period = tuple[int | None, int | None]  # milliseconds, both included
+Whose = tuple[str, int] | None  # a column, of the owner or the group, and an id
 
 
 @dataclass
@@ -34,10 +36,14 @@ class Wanted:
 
     kind: Entity | None = None
     ids: list[int] | None = None
-    owner: int | None = None
-    not_owner: int | None = None
-    created: tuple[int | None, int | None] = (None, None)  # milliseconds, both included
-    acquired: tuple[int | None, int | None] = (None, None)  # of images
+    owned: Whose = None
+    not_owned: Whose = None
+    created: Period = (None, None)
+    modified: Period = (None, None)
+    acquired: Period = (None, None)  # of images
+    annotated: Period = (None, None)
+    annotated_by: Whose = None
+    not_annotated_by: Whose = None
     leading_wildcards: bool = False
 
 
@@ -69,13 +75,25 @@ class SearchService(StatefulService):
         self._wanted.ids = list(ids) if ids else None
 
     def onlyOwnedBy(self, ctx: Context, details):
-        self._wanted.owner = _owner(details)
+        self._wanted.owned = _whose(details)
 
     def notOwnedBy(self, ctx: Context, details):
-        self._wanted.not_owner = _owner(details)
+        self._wanted.not_owned = _whose(details)
 
     def onlyCreatedBetween(self, ctx: Context, start, stop):
         self._wanted.created = (unwrap(start), unwrap(stop))
+
+    def onlyModifiedBetween(self, ctx: Context, start, stop):
+        self._wanted.modified = (unwrap(start), unwrap(stop))
+
+    def onlyAnnotatedBetween(self, ctx: Context, start, stop):
+        self._wanted.annotated = (unwrap(start), unwrap(stop))
+
+    def onlyAnnotatedBy(self, ctx: Context, details):
+        self._wanted.annotated_by = _whose(details)
+
+    def notAnnotatedBy(self, ctx: Context, details):
+        self._wanted.not_annotated_by = _whose(details)
 
     def setAllowLeadingWildcard(self, ctx: Context, allowed):
         self._wanted.leading_wildcards = allowed
@@ -110,6 +128,15 @@ class SearchService(StatefulService):
 
     def byFullText(self, ctx: Context, query):
         self._ask(ctx, query, [], self._wanted)
+
+    def bySomeMustNone(self, ctx: Context, some, must, none):
+        """Search for objects with some of the first words, all of the second and none of the third."""
+        optional = " OR ".join(word for word in some or () if word)
+        terms = [f"({optional})"] if optional else []
+        terms += [f"{sign}{word}" for sign, words in (("+", must), ("-", none)) for word in words or () if word]
+        if not terms:
+            raise refuse(omero.ApiUsageException, "There are no words to search for.")
+        self._ask(ctx, " ".join(terms), [], self._wanted)
 
     def byLuceneQueryBuilder(self, ctx: Context, fields, start, stop, date_type, query):
         """Search in some fields, of objects from some days (YYYYMMDD, inclusive)."""
@@ -254,8 +281,14 @@ def _annotated_with(ctx: Context, links: Entity, example) -> sa.Select:
         *wanted, *rows.visible(ctx, links), *rows.visible(ctx, entity))
 
 
-def _owner(details) -> int | None:
-    return rows.id_of(details._owner) if details is not None else None
+def _whose(details) -> Whose:
+    """The owner of details or else their group; None for no restriction."""
+    for column, one in (("_owner", details._owner), ("_group", details._group)) if details is not None else ():
+        if one is not None:
+            if (oid := rows.id_of(one)) is None:
+                raise refuse(omero.ApiUsageException, f"The {column[1:]} has no id.")
+            return column, oid
+    return None
 
 
 def _milliseconds(day: str | None, days: int = 0) -> int | None:
@@ -278,19 +311,44 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
         conditions.append(columns["class"].in_([one.name for one in wanted.kind.family()]))
     if wanted.ids is not None:
         conditions.append(rows.among(columns.id, wanted.ids))
-    if wanted.owner is not None:
-        conditions.append(columns._owner == wanted.owner)
-    if wanted.not_owner is not None:
-        conditions.append(columns._owner != wanted.not_owner)
     if wanted.acquired != (None, None):
         conditions.append(_within(columns.acquisitionDate, wanted.acquired))
-    if wanted.created != (None, None):
-        events = schema()["Event"].table.c
-        conditions.append(columns._creationEvent.in_(sa.select(events.id).where(_within(events.time, wanted.created))))
+    conditions += _about(columns, wanted.owned, wanted.not_owned, wanted.created)
+    if wanted.modified != (None, None):
+        conditions.append(columns._updateEvent.in_(_events(wanted.modified)))
+    return [*conditions, *_annotated(wanted)]
+
+
+def _annotated(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """Whether an object has an annotation as it is asked for, if one is."""
+    table = schema()["Annotation"].table
+    conditions = _about(table.c, wanted.annotated_by, wanted.not_annotated_by, wanted.annotated)
+    if not conditions or wanted.kind is None:
+        return []
+    links = schema().find(f"{wanted.kind.root.name}AnnotationLink")
+    if links is None:
+        return [sa.false()]
+    parents = sa.select(links.table.c.parent).join(table, table.c.id == links.table.c.child).where(*conditions)
+    return [wanted.kind.table.c.id.in_(parents)]
+
+
+def _about(columns, whose: Whose, not_whose: Whose, created: Period) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if whose is not None:
+        conditions.append(columns[whose[0]] == whose[1])
+    if not_whose is not None:
+        conditions.append(columns[not_whose[0]] != not_whose[1])
+    if created != (None, None):
+        conditions.append(columns._creationEvent.in_(_events(created)))
     return conditions
 
 
-def _within(column: sa.ColumnElement, period: tuple[int | None, int | None]) -> sa.ColumnElement[bool]:
+def _events(period: Period) -> sa.Select:
+    events = schema()["Event"].table.c
+    return sa.select(events.id).where(_within(events.time, period))
+
+
+def _within(column: sa.ColumnElement, period: Period) -> sa.ColumnElement[bool]:
     start, stop = period
     return column.between(start or 0, stop if stop is not None else 1 << 62)
 
