@@ -273,6 +273,8 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
     _check(settings, label, chosen, before)
+    if any(hasattr(function, "plate_estimate") for _, function in steps):
+        chosen.check_sizes()  # an estimate is an image of the whole plate's planes
     check_columns(steps, chosen.max_c, settings.heatmaps)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)

@@ -129,8 +129,8 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     Raises
     ------
     PlateError
-        If a well is not in the plate, a well that is named alone has no images, a well is incomplete, or images differ
-        in size or type.
+        If a well is not in the plate, a well that is named alone has no images, a well is incomplete, or an image
+        can't be processed.
     """
     structure, asked = plate.structure, settings.options[plate.label].wells
     structure.check_images()
@@ -149,12 +149,16 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     if not filled:
         raise PlateError(f"plate {plate.label} has no images in the wells {asked}: those with images begin "
                          f"[{', '.join(structure.wells_with_images()[:3])}]")
-    structure.check_uniform(filled)
+    structure.check_types(filled)
     for note in plate.handler.notes(plate.path):
         say(f"plate {plate.label}: {note}")
     if empty:
         say(f"plate {plate.label}: {len(empty)} wells have no images and are left out ({_some(empty)})")
-    return structure.only(filled)
+    taken = structure.only(filled)
+    if len(kinds := taken.kinds()) > 1:
+        say(f"plate {plate.label}: images are of {len(kinds)} kinds, and go to the steps as they are: "
+            f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}")
+    return taken
 
 
 def _some(names: Sequence[str]) -> str:

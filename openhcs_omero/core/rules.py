@@ -78,14 +78,14 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
     plate = _open(settings, label)
     structure = plate.structure
-    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may have other sizes
-    middle = (0, channel, like.size_z // 2)
-    sites = [(well, image.site) for well, image in structure.images()
-             if image.shape == like.shape and well not in plate.listing.missing]
-    acquired = [site for site in sites if middle not in plate.listing.filled.get(site, ())]
-    sites = acquired or sites
+    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may differ
+    places = {(well, image.site): (0, channel, image.size_z // 2) for well, image in structure.images()
+              if (image.shape[3:], image.pixel_type) == (like.shape[3:], like.pixel_type)
+              and channel < image.size_c and well not in plate.listing.missing}
+    acquired = [site for site, plane in places.items() if plane not in plate.listing.filled.get(site, ())]
+    sites = acquired or list(places)
     chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
-    planes = (plate.plane(well, site, middle) for well, site in chosen)
+    planes = (plate.plane(well, site, places[well, site]) for well, site in chosen)
     step = settings.steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))

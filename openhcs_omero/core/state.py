@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,7 @@ def memory_of(plate: PlateStructure) -> int:
 
     A step is reckoned with three copies of its image in double precision.
     """
-    largest = max(plate.wells.values(), key=lambda well: len(well.images))
-    image = next(iter(largest.images.values()))
-    pixels = image.size_x * image.size_y * image.size_z * image.size_c * image.size_t
-    per_site = 2 * np.dtype(image.pixel_type).itemsize
-    return LIBRARIES_MB + (len(largest.images) * per_site + 3 * 8) * pixels // 10**6
+    largest = max(math.prod(image.shape) for _, image in plate.images())
+    most = max(sum(2 * np.dtype(image.pixel_type).itemsize * math.prod(image.shape) for image in well.images.values())
+               for well in plate.wells.values())
+    return LIBRARIES_MB + (most + 3 * 8 * largest) // 10**6

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,30 +197,43 @@ class PlateStructure:
         if not self.wells_with_images():
             raise PlateError(f"plate {self.label} ({self.name}) has wells but no images in them")
 
-    def check_uniform(self, wells: Iterable[str] | None = None) -> None:
-        """That all images, or those of `wells`, have one size and type, and one that can be processed.
+    def check_types(self, wells: Collection[str] | None = None) -> None:
+        """Check that all images, or those of `wells`, can be processed.
 
         Raises
         ------
         PlateError
-            Naming two sites that differ, or one whose pixels are of another type or whose planes are too large for
-            OMERO.
+            Naming a site whose pixels are of another type or whose planes are too large for OMERO.
         """
-        chosen = set(self.wells if wells is None else wells)
-        first: tuple[str, ImageStructure] | None = None
         for well, image in self.images():
-            if well not in chosen:
+            if wells is not None and well not in wells:
                 continue
-            first = first or (well, image)
-            if (image.shape, image.pixel_type) != (first[1].shape, first[1].pixel_type):
-                raise PlateError(f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
-                                 f"{_described(well, image)}; choose `wells` that are alike")
             if image.pixel_type not in OMERO_NAMES:
                 raise PlateError(f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
                                  f"processed, only {', '.join(OMERO_NAMES)}")
             if self.plate_id is not None and image.size_x * image.size_y > PYRAMID_PLANE:
                 raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
                                  "which OMERO keeps as pyramids, can't be processed")
+
+    def check_sizes(self) -> None:
+        """Check that the planes of all images have one size and type.
+
+        Raises
+        ------
+        PlateError
+            Naming two sites that differ.
+        """
+        first: tuple[str, ImageStructure] | None = None
+        for well, image in self.images():
+            first = first or (well, image)
+            if (image.shape[3:], image.pixel_type) != (first[1].shape[3:], first[1].pixel_type):
+                raise PlateError(f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
+                                 f"{_described(well, image)}; choose `wells` that are alike")
+
+    def kinds(self) -> list[str]:
+        """The sizes and types of images in words, one per kind, with an example."""
+        examples = {(image.shape, image.pixel_type): (well, image) for well, image in reversed(list(self.images()))}
+        return [_described(*example) for example in reversed(examples.values())]
 
     def list_paths(self, well: str | None = None, plate: PlatePath | None = None) -> list[str]:
         """Virtual paths of all planes, of the plate or of one well: by well, site, timepoint, channel and z.

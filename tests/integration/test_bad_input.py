@@ -13,7 +13,10 @@ from omero.rtypes import rstring
 from snake import workflow
 from wire import add_well, block, count, make_plate
 
+from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 
@@ -152,6 +155,15 @@ def test_images_of_mixed_size(workflow, conn, plate, refusal):
     group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 2, 3, 5, 6)))], "test", group)
     add_well(conn, plate, "D04", image.image_id)
-    workflow.configure(plate)
+    workflow.configure(plate)  # the step estimates something of the whole plate
     said = refusal()
     assert "images of mixed size or type: A01 site 1 is 6 x 4 pixels" in said and "D04 site 1 is 6 x 5" in said
+    (workflow.folder / "looking.py").write_text(
+        "def look(image, filemanager, metadata, backend='disk'):\n    return image, {'height': image.shape[3]}\n")
+    workflow.configure(plate, steps=[{"call": "looking:look"}])
+    run = workflow.succeed()
+    assert f"plate {plate}: images are of 2 kinds, and go to the steps as they are: A01 site 1 is 6 x 4" in run.output
+    heights = {row["well"]: row["height"] for row in read_rows(workflow.results(plate) / "features.csv")}
+    assert heights.pop("D04") == "5" and set(heights.values()) == {"4"}
+    derived = load_plate(conn, find_derived(conn, plate, "processed"))
+    assert derived.image("D04", 1).shape == (1, 2, 3, 5, 6)

@@ -114,7 +114,7 @@ def test_a_large_plate_costs_as_few_calls(conn, wire):  # noqa: F811
     assert handler.get_z_index_values(plate_id) == handler.get_timepoint_values(plate_id) == [0]
     assert handler.get_site_values(plate_id) == list(range(1, 10)) and len(handler.get_well_values(plate_id)) == 384
     structure = backend.plate_structure(plate_id)
-    structure.check_uniform()
+    structure.check_types()
     assert len(list(structure.images())) == 3456 and len(structure.fingerprint()) == 64
     assert all(backend.exists(f"/omero/plate_{plate_id}/{well}/{well}_s009.tif") for well in structure.wells)
     assert len(asked(wire)) == 3

@@ -46,7 +46,7 @@ def test_opening_a_plate_is_one_call(conn, wire):
     for plate_id, wells in ((small, 2), (large, 6)):
         wire.start()
         plate = load_plate(conn, plate_id)
-        plate.fingerprint(), plate.list_paths(), plate.check_uniform()
+        plate.fingerprint(), plate.list_paths(), plate.check_types()
         assert wire.stop() == ["projection"]
         assert len(plate.wells) == wells
 
@@ -202,7 +202,7 @@ def test_pixels_that_can_not_be_processed(conn, pixel_type):
     queries.update(conn).saveObject(pixels)
     plate = load_plate(conn, plate_id)
     with pytest.raises(PlateError, match=rf"^plate {plate_id}: A01 site 1 is .*, {pixel_type}; [^\n]*float64$"):
-        plate.check_uniform()
+        plate.check_types()
     with pytest.raises(PlateError, match=f"type '{pixel_type}', which can't be processed"):
         read_site(conn, plate.image("A01", 1))
 

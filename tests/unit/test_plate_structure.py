@@ -83,17 +83,25 @@ def test_a_fingerprint_knows_images_hashes_and_their_order():
 
 
 @pytest.mark.parametrize("change", [{"x": 7}, {"z": 3}, {"c": 1}, {"t": 2}, {"pixel_type": "uint8"}])
-def test_mixed_sizes_and_types_are_refused(change):
+def test_mixed_sizes_and_types_are_told_apart(change):
     mixed = two_wells(**change)
+    assert [kind.partition(" is ")[0] for kind in mixed.kinds()] == ["A01 site 1", "A02 site 1"]
+    mixed.check_types()
+    two_wells().check_sizes()
+    assert len(two_wells().kinds()) == 1
+    if not {"x", "pixel_type"} & set(change):
+        mixed.check_sizes()
+        return
     with pytest.raises(PlateError, match=r"mixed size or type: A01 site 1 is 6 x 4 .* but A02 site 1 is"):
-        mixed.check_uniform()
-    mixed.check_uniform(["A01"])
-    two_wells().check_uniform()
+        mixed.check_sizes()
+    mixed.only(["A01"]).check_sizes()
 
 
 def test_planes_too_large_are_refused():
     with pytest.raises(PlateError, match="pyramids"):
-        plate(row(0, 0, 1, x=3192 * 3192)).check_uniform()
+        plate(row(0, 0, 1, x=3192 * 3192)).check_types()
+    with pytest.raises(PlateError, match="pixels of this type can't be processed"):
+        plate(row(0, 0, 1), row(0, 1, 2, pixel_type="bit")).check_types()
 
 
 def test_wells_and_sites_that_are_not_there():
