@@ -201,6 +201,7 @@ def spy(image, filemanager, metadata, backend="disk"):
     workflow.environment["OMERO_PASSWORD"] = "s3cret-w0rd"
     workflow.configure(plate, steps=[{"call": "spy:spy"}])
     run = workflow.succeed()
+    conn.c.sf.getAdminService().changePasswordWithOldPassword(*map(rstring, ("s3cret-w0rd", "pw")))  # to clean up by
     row = read_rows(workflow.results(plate) / "features.csv")[0]
     assert row["in_argv"] == "0" and row["in_environment"] == "False"
     assert row["in_any_environment"] == "0" and row["read_parents"] == "True"
