@@ -105,3 +105,19 @@ def test_the_log_handler_catches_an_interrupt():
             raise KeyboardInterrupt
 
     ColorizingTextHandler(stream=Interrupting()).emit(logging.makeLogRecord({"msg": "Execute 1 jobs..."}))
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_the_path_of_python_is_not_quoted(tmp_path, quoted):
+    """When the first run succeeds too, quote_python can go."""
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    (folder / "environment").symlink_to(sys.prefix)
+    (folder / "hello.py").write_text('open(snakemake.output[0], "w").close()\n')
+    head = "from openhcs_omero.core.orchestrator.snakemake_faults import quote_python\nquote_python()\n"
+    (folder / "Snakefile").write_text((head if quoted else "") + 'rule a:\n    output: "a"\n    script: "hello.py"\n')
+    python = folder / "environment" / "bin" / "python"
+    done = subprocess.run([python, "-m", "snakemake", "--cores", "1"], cwd=folder, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (done.returncode == 0) is quoted, done.stdout
+    assert (folder / "a").exists() is quoted

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -15,8 +16,10 @@ from enum import Enum
 from types import FrameType
 from typing import Any, NoReturn
 
-from snakemake import cli
+from snakemake import cli, script
+from snakemake.executors import local
 from snakemake.logging import ColorizingTextHandler, logger
+from snakemake_interface_executor_plugins.executors import remote
 from snakemake_interface_logger_plugins.common import LogEvent
 
 
@@ -92,6 +95,24 @@ def adjust(workflow: Any) -> None:
     if workflow.execution_settings is not None:  # there are none for --report and the like
         workflow.execution_settings.use_threads = True
         workflow.scheduling_settings.max_jobs_per_timespan = None
+
+
+class _QuotedPython:
+    """The module `sys` as a shell wants it: the path of Python is quoted."""
+
+    executable = shlex.quote(sys.executable)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
+def quote_python() -> None:
+    """Let Snakemake start scripts and jobs with a Python in a folder whose name has spaces.
+
+    9.27 puts the path of Python into shell commands as it is.
+    """
+    for module in (script, local, remote):
+        module.sys = _QuotedPython()  # type: ignore[attr-defined]
 
 
 def refuse(sentence: str) -> NoReturn:
