@@ -229,6 +229,10 @@ class OMEROLocalBackend(VirtualBackend):
             if isinstance(path, FilePath):
                 files.append((path, encode(data, str(path), "zlib")))
             else:
+                if path.plate.output is None:
+                    derived = replace(path, plate=replace(path.plate, output="processed"))
+                    raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, "
+                                  f"as {derived}")
                 collect(sites, path, check_image(data, str(path)))
         wells: dict[WellPath, dict[int, np.ndarray]] = {}
         for site, given in sites.items():

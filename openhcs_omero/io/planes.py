@@ -1,13 +1,11 @@
-"""Planes that are saved one by one or as sites, collected into the images of a derived plate."""
+"""Images that are saved plane by plane or site by site, collected into sites."""
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
 from openhcs_omero.io.base import BadData
 from openhcs_omero.plates.image import objects
-from openhcs_omero.plates.paths import PlanePath, PlatePath, SitePath
+from openhcs_omero.plates.paths import PlanePath, Plate, PlatePath, SitePath
 from openhcs_omero.plates.structure import ImageStructure
 
 PlaneIndex = tuple[int | None, int, int]  # t, channel, z; t is None if there is one timepoint
@@ -25,11 +23,9 @@ def planes_of(image: ImageStructure) -> list[PlaneIndex]:
     ]
 
 
-def collect(sites: dict[SitePath, Planes | np.ndarray], path: ImagePath, image: np.ndarray) -> None:
-    """Put an image where its site is collected, if it fits its path."""
-    if path.plate.output is None:
-        derived = replace(path, plate=replace(path.plate, output="processed"))
-        raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, as {derived}")
+def collect(sites: dict[SitePath[Plate], Planes | np.ndarray], path: SitePath[Plate] | PlanePath[Plate],
+            image: np.ndarray) -> None:
+    """Put an image that is to be saved with its site, if it fits its path."""
     axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
     if image.ndim != ndim:
         raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")

@@ -43,6 +43,7 @@ from openhcs_omero.io.ngff import (
     folder_of,
     plane_path,
 )
+from openhcs_omero.io.planes import Planes, collect
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
@@ -81,14 +82,16 @@ class ZarrBackend(FolderBackend):
         """Write several files; all are checked before the first is written. A site's planes are best saved so."""
         if len(items) != len(paths):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
-        sites: dict[Site, dict[Index, np.ndarray] | np.ndarray] = {}
+        sites: dict[Site, Planes | np.ndarray] = {}
         files: list[tuple[Any, PathLike]] = []
         for data, path in zip(items, paths):
             virtual = _parse(path)
             if isinstance(virtual, FilePath):
                 files.append((data, path))
             else:
-                _collect(sites, virtual, check_image(data, path))
+                collect(sites, virtual, check_image(data, path))
+        for site, given in sites.items():
+            _check(given, site)
         for site, given in sites.items():
             self._disk.ensure_directory(site.plate / site.well)
             with _telling(folder_of(site), "written"), _locked(site.plate):
@@ -242,28 +245,17 @@ def _read(site: Site) -> _Images:
     return _Images(site, array, paths, named_t)
 
 
-def _collect(sites: dict[Site, dict[Index, np.ndarray] | np.ndarray], path: SitePath[Path] | PlanePath[Path],
-             image: np.ndarray) -> None:
-    """Put an image where its site is collected, if it fits its path."""
-    axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
-    if image.ndim != ndim:
-        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
-    if isinstance(path, SitePath):
-        if path in sites:
-            raise BadData(f"{path} is given twice, or its planes are given too")
-        sites[path] = image
+def _check(given: Planes | np.ndarray, site: Site) -> None:
+    """Check that planes of a site fit each other."""
+    if isinstance(given, np.ndarray):
         return
-    planes = sites.setdefault(path.parent, {})
-    if isinstance(planes, np.ndarray) or _index(path) in planes:
-        raise BadData(f"{path} is given twice, or its site is given too")
-    planes[_index(path)] = image
-    if len({(plane.shape, plane.dtype) for plane in planes.values()}) > 1:
-        raise BadData(f"{path}: all planes of a site have one size and type")
-    if len({index[0] is None for index in planes}) > 1:
-        raise BadData(f"{path}: _t stands in the names of all planes of a site or of none")
+    if len({(plane.shape, plane.dtype) for plane in given.values()}) > 1:
+        raise BadData(f"{site}: all planes of a site have one size and type")
+    if len({index[0] is None for index in given}) > 1:
+        raise BadData(f"{site}: _t stands in the names of all planes of a site or of none")
 
 
-def _write(site: Site, given: dict[Index, np.ndarray] | np.ndarray) -> None:
+def _write(site: Site, given: Planes | np.ndarray) -> None:
     """Write what is given of a site; what there is of it already stays unless it is replaced."""
     if isinstance(given, np.ndarray):
         named_t = given.shape[0] > 1
