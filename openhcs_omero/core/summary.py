@@ -38,14 +38,14 @@ def summary(plan: Plan) -> tuple[str, bool]:
     done = wells - len(failures) - len(missing)
     lines = [f"{done} of {wells} wells of {_number(len(outcomes), 'plate')} are processed.",
              f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
-             told(failures) or "No well failed."]
+             told(failures) or ("" if missing else "No well failed.")]
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
     lost = [sentence for outcome in outcomes for sentence in _lost_servers(outcome)]
     if lost:
         lines.append(lost[0].replace(" went away;", f" went away during {_number(len(lost), 'well')};"))
     lines += [f"Plate {label} was not processed: {problem}" for label, problem in plan.problems.items()]
-    return "\n".join(lines), bool(failures)
+    return "\n".join(filter(None, lines)), bool(failures)
 
 
 def _outcome(plan: Plan, label: str) -> _Outcome:
