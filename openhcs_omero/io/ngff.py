@@ -90,7 +90,7 @@ def _multiscale(name: str, levels: int, pixel_size: Sequence[float | None] = (No
 
 
 def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Color | None]) -> list[dict[str, Any]]:
-    """What viewers want to know of channels: name, colour, and the values from black to full colour."""
+    """What viewers need to know about channels: the name, the color, and the values of black and of the full color."""
     import zarr
 
     smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])

@@ -108,8 +108,17 @@ class ZarrBackend(FolderBackend):
 
     def describe(self, path: PathLike, channel_names: Sequence[str | None], colors: Sequence[Color | None],
                  pixel_size: tuple[float | None, float | None, float | None]) -> None:
-        """Note a site's channel names and colours, one per channel or none at all, and pixel size, (z, y, x) in
-        micrometres, where viewers look for them; saving the site again forgets them."""
+        """Note a site's channel names and colors and its pixel size where viewers look for them.
+
+        Saving the site again removes them.
+
+        Parameters
+        ----------
+        channel_names, colors
+            One per channel, or none at all.
+        pixel_size
+            (z, y, x) in micrometers.
+        """
         site = _site(_parse(path))
         with _locked(site.plate), _telling(path, "written"):
             images = _read(site)

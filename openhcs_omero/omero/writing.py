@@ -136,7 +136,7 @@ def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
 
 def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
     count = planes.shape[1]
-    for what, given in (("channel names", image.channel_names), ("colours", image.colors)):
+    for what, given in (("channel names", image.channel_names), ("colors", image.colors)):
         if len(given) not in (0, count):
             raise PlateError(f"image {image.name!r} has {count} channels and {len(given)} {what}")
     for c in range(count):

@@ -100,25 +100,25 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
     """
     rows: list[dict[str, Any]] = [{} for _ in image]
     objects: list[dict[str, Any]] = []
-    labelled = image.astype(np.promote_types(image.dtype, np.uint16))
+    labeled = image.astype(np.promote_types(image.dtype, np.uint16))
     chosen = list(channels) if channels is not None else list(range(image.shape[1]))
     for channel in chosen:
         for t, (row, stack) in enumerate(zip(rows, image[:, channel])):
             plane = stack.max(axis=0)
             labels = label_cells(plane, diameter, contrast)
             cells = measure_cells(labels, plane)
-            labelled = labelled.astype(np.promote_types(labelled.dtype, np.min_scalar_type(len(cells))), copy=False)
-            labelled[t, channel] = labels
+            labeled = labeled.astype(np.promote_types(labeled.dtype, np.min_scalar_type(len(cells))), copy=False)
+            labeled[t, channel] = labels
             row[f"cells_c{channel}"] = len(cells)
             row |= mean_and_sd(f"cell_area_c{channel}", [cell["area"] for cell in cells])
             row |= mean_and_sd(f"cell_intensity_c{channel}", [cell["mean_intensity"] for cell in cells])
             objects += [{"channel": channel, "t": t, **cell} for cell in cells]
-    labels = labelled[:, chosen, :1]
+    labels = labeled[:, chosen, :1]
     kept = labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))))
     results = by_timepoint(rows)
     filemanager.save(kept, construct_path(metadata, "labeled"), backend=backend)
     filemanager.save(results, construct_path(metadata, "results.json"), backend=backend)
-    return labelled, {**results, "objects": objects}
+    return labeled, {**results, "objects": objects}
 
 
 cell_counting_cpu.features = {  # type: ignore[attr-defined]
