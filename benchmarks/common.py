@@ -94,7 +94,7 @@ def embedded_server() -> Iterator[BenchServer]:
     with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:
         os.environ["OMERO_SESSIONDIR"] = str(Path(folder, "sessions"))
         try:
-            with process.start(Path(folder, "omero")) as server:
+            with process.start(Path(folder, "omero"), options=["--insecure-port", "0"]) as server:
                 yield BenchServer(server.host, server.port, "root", server.password or "", server.data)
         finally:
             os.environ.pop("OMERO_SESSIONDIR")

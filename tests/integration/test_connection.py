@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from omero_embedded import OmeroServer, start
 
 from openhcs_omero.omero import session_store
 from openhcs_omero.omero.server import Server
@@ -209,18 +210,27 @@ def test_a_forked_child_opens_its_own(run, user, omero_server):
     assert found == [user, True, 0, user]
 
 
-def test_unencrypted_data(run, user, omero_server):
+def test_unencrypted_data(run, omero_server, tmp_path):
+    assert "offers no unencrypted connection: leave omero: secure at true" in run(WHO, "pw", secure=False)
+    with start(tmp_path / "data", options=["--insecure-port", "0"]) as process:
+        server = OmeroServer(process.host, process.port, "root", process.password, process.data)
+        _reads_unencrypted(run, server, server.make_user(password="pw").name)
+        server.close()
+
+
+def _reads_unencrypted(run, server, user):
+    there = {"port": server.port, "user": user, "secure": False}
     found = run("""
         conn = connect(server)
         router = conn.c.ic.getDefaultRouter()
         print(json.dumps([conn.getEventContext().userName, conn.isSecure(), str(router),
                           conn.c.sf.getQueryService().projection("select p.id from Plate p", None)]))
-    """, "pw", secure=False)
+    """, "pw", **there)
     assert found[:2] == [user, False] and "tcp -h" in found[2] and "ssl" not in found[2]
     assert stored(run) == []
-    login(run, omero_server, user)
+    login(run, server, user)
     for _ in range(2):
-        assert run(WHO, secure=False) == user
+        assert run(WHO, **there) == user
 
 
 def test_the_other_errors(run, omero_server):

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +66,7 @@ class EmbeddedServer:
 
 
 def start(data: Path, port: int = 0, password_file: Path | None = None, python: str | Path = sys.executable,
-          detached: bool = False) -> EmbeddedServer:
+          detached: bool = False, options: Sequence[str] = ()) -> EmbeddedServer:
     """Start a server on this machine, and return once it accepts logins.
 
     Parameters
@@ -80,13 +81,15 @@ def start(data: Path, port: int = 0, password_file: Path | None = None, python: 
         An interpreter with omero-embedded installed.
     detached
         Whether the server keeps running when Ctrl-C is pressed in this process's terminal.
+    options
+        Further options of `omero-embedded serve`, such as ``["--insecure-port", "0"]``.
 
     Raises
     ------
     CannotStart
         If the server does not start; the message says why.
     """
-    command = [python, "-m", "omero_embedded.cli", "serve", "--data", data, "--port", port]
+    command = [python, "-m", "omero_embedded.cli", "serve", "--data", data, "--port", port, *options]
     if password_file is not None:
         command += ["--root-password-file", password_file]
     environment = {key: value for key, value in os.environ.items() if key != "OMERO_PASSWORD"}

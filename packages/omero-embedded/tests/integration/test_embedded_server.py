@@ -28,11 +28,11 @@ COMMAND = [sys.executable, "-m", "omero_embedded.cli", "serve"]
 
 @pytest.fixture
 def launch():
-    """`launch(data, password_file=None)` starts a server, which ends with the test; the server and its port."""
+    """`launch(data, password_file=None, *options)` starts a server, which ends with the test; it and its port."""
     servers = []
 
-    def launch(data: Path, password_file: Path | None = None) -> tuple[EmbeddedServer, int]:
-        servers.append(start(data, password_file=password_file))
+    def launch(data: Path, password_file: Path | None = None, *options: str) -> tuple[EmbeddedServer, int]:
+        servers.append(start(data, password_file=password_file, options=options))
         return servers[-1], servers[-1].port
 
     yield launch
@@ -243,16 +243,16 @@ def test_garbage_on_the_port_harms_nobody(omero_server):
         wait_until(lambda: all(f"refused a connection from {address}" in log_of(omero_server) for address in addresses))
 
 
-def test_a_message_that_is_too_large_is_refused_unread(omero_server, root):
+def test_a_message_that_is_too_large_is_refused_unread(launch, tmp_path):
     """Its header is enough: a message of two gigabytes to the port without TLS."""
-    if omero_server.data is None:
-        pytest.skip("of the embedded server")
+    server, port = launch(tmp_path, None, "--insecure-port", "0")
+    root = login(port, server.password)
     port = int(re.search(r"-p (\d+)", root.getConfigService().getConfigValue("omero.router.insecure"))[1])
-    with socket.create_connection((omero_server.host, port), 20) as client:
+    with socket.create_connection((server.host, port), 20) as client:
         assert client.recv(14).startswith(b"IceP")  # the server is ready for messages
         client.sendall(b"IceP" + bytes((1, 0, 1, 0, 0, 0)) + (2**31 - 1).to_bytes(4, "little"))
         assert client.recv(1) == b""
-    wait_until(lambda: "requested 2147483647 bytes" in log_of(omero_server))
+    wait_until(lambda: "requested 2147483647 bytes" in log_of(server))
     assert root.keepAlive()
 
 
@@ -354,10 +354,13 @@ def test_a_slow_call_does_not_hold_up_others(omero_server, conn):
     store.close()
 
 
-def test_a_plain_connection_after_login_works_too(omero_server):
-    conn = omero_server.login(secure=False)
-    assert not conn.isSecure()
-    assert conn.getUser().getName() == omero_server.user
+def test_a_plain_connection_after_login_works_if_it_is_asked_for(launch, tmp_path):
+    server, port = launch(tmp_path, None, "--insecure-port", "0")
+    conn = BlitzGateway("root", server.password, host=server.host, port=port, secure=False)
+    assert conn.connect() and not conn.isSecure()
+    router = str(conn.c.getCommunicator().getDefaultRouter())
+    assert ":tcp" in router and "ssl" not in router
+    assert conn.getUser().getName() == "root"
     conn.close()
 
 

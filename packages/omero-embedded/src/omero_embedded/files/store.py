@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import omero
 import sqlalchemy as sa
 
+from omero_embedded import limits
 from omero_embedded.errors import refuse
 from omero_embedded.model.schema import Schema, schema
 
@@ -106,7 +107,7 @@ class Store:
 
         The files of rows that are put into `connection.info["gone"]`, as (table, id), are removed after the commit.
         """
-        with self._writer, self.engine.connect().execution_options(writer=True) as connection:
+        with self._writer, limits.unlimited(), self.engine.connect().execution_options(writer=True) as connection:
             gone: list[tuple[str, int]] = []
             connection.info["gone"] = gone
             with connection.begin():
@@ -241,6 +242,7 @@ def _on_connect(connection, _record) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
                    "cache_size = -16384", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.set_progress_handler(limits.must_stop, limits.STEPS)
     for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own functions handle ASCII only
         connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
 

@@ -21,6 +21,7 @@ from omero.rtypes import rfloat, rlong, rstring, unwrap
 from omero_embedded.errors import refuse
 from omero_embedded.files import conditions
 from omero_embedded.files.store import Store
+from omero_embedded.limits import check_bytes
 
 MASK_FIELDS = ("imageId", "theZ", "theT", "x", "y", "w", "h", "bytes")
 ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
@@ -30,6 +31,7 @@ RESERVED = "__"  # the prefix of names that the server uses itself
 HEADER_BYTES = 65_527
 DESCRIPTION_BYTES = {"DoubleColumn": 52, "StringColumn": 40, "MaskColumn": 424, "LongArrayColumn": 64,
                      "FloatArrayColumn": 72, "DoubleArrayColumn": 72}
+NUMBER = 8  # bytes of a number in an answer
 NUMBER_BYTES = 44  # of a column of integers, ids or booleans
 
 
@@ -144,6 +146,7 @@ class TableFile:
         self._check_columns(columns, len(headers))
         asked = range(count) if start == stop == 0 else range(start, stop)
         there = range(count)[slice(start, stop) if start or stop else slice(None)]
+        check_bytes(len(asked) * NUMBER + len(there) * sum(_cell_bytes(headers[place]) for place in columns))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
             found = connection.execute(f"select {wanted} from data where row >= ? and row < ? order by row",
@@ -155,6 +158,7 @@ class TableFile:
         headers = self.headers()
         self._check_columns(columns, len(headers))
         self._check_rows(rows)
+        check_bytes(len(rows) * (NUMBER + sum(_cell_bytes(headers[place]) for place in columns)))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
             by_row = {row: values for row, *values in connection.execute(
@@ -196,7 +200,9 @@ class TableFile:
             found = [row[0] for row in connection.execute(f"select c{place} from data order by row")]
         kind = type(headers[place]).__name__
         if kind == "StringColumn":
-            return np.array([text.encode() for text in found], f"S{headers[place].size}")
+            texts = [text.encode() for text in found]
+            check_bytes(len(texts) * max(map(len, texts), default=0))
+            return np.array(texts, "S")
         if kind == "DoubleColumn":
             return np.array(found, np.float64)  # None becomes NaN
         return np.array(found, bool if kind == "BoolColumn" else np.int64)
@@ -262,6 +268,11 @@ def _check_new(columns: Sequence) -> None:
 def _description_bytes(column) -> int:
     """The bytes of a column in the HDF5 header; its name is padded to a multiple of 8."""
     return DESCRIPTION_BYTES.get(type(column).__name__, NUMBER_BYTES) + (len(column.name.encode()) // 8 + 1) * 8
+
+
+def _cell_bytes(column) -> int:
+    """The bytes of one cell in an answer, at least; texts are shorter than their column as a rule."""
+    return NUMBER * column.size if type(column).__name__ in ARRAYS else 1 if hasattr(column, "size") else NUMBER
 
 
 def _cell(header, given, number: int):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from omero.model import IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
 
+from omero_embedded import limits
 from omero_embedded.errors import refuse
 from omero_embedded.hql.compiler import Column, FetchedMap, Node, compile_query
 from omero_embedded.hql.syntax import parse
@@ -40,10 +41,10 @@ class Results:
     def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
         statement = self.plan.statement
         if self.plan.fetches_collection:
-            return _cut(connection.execute(statement).all(), self._root, offset, limit)
+            return _cut(_bounded(connection.execute(statement)), self._root, offset, limit)
         if limit is not None or offset:
             statement = statement.limit(-1 if limit is None else limit).offset(offset)
-        return connection.execute(statement).all()
+        return _bounded(connection.execute(statement))
 
     def objects(self) -> list[IObject]:
         """Return the objects of a query that selects one entity."""
@@ -186,6 +187,16 @@ class _Converted(dict):
 
     def __getitem__(self, value):
         return self._convert(value)
+
+
+def _bounded(result: sa.CursorResult) -> Sequence:
+    """Fetch all rows, unless there are more of them than an answer may have."""
+    most = limits.MOST_CELLS // max(1, len(result.keys()))
+    rows = result.fetchmany(most + 1)
+    if len(rows) > most:
+        result.close()
+        raise refuse(omero.OverUsageException, f"The query has more than {most} rows: ask for them in pages.")
+    return rows
 
 
 def _cut(rows: Sequence, root: int | None, offset: int, limit: int | None) -> Sequence:

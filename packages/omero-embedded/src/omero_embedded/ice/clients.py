@@ -98,7 +98,8 @@ class Client:
         name = uuid + _dotted(interface)
         if isinstance(service, StatefulService):
             service.forget = lambda: self.forget(name)
-        self.add(make_servant(self.clients.kernel, self.session, interface, service), name, service)
+        servant = make_servant(self.clients.kernel, self.session, interface, service, lambda: self._left)
+        self.add(servant, name, service)
         return self.proxy(name)
 
     def add(self, servant: Ice.Object, name: str, service: object = None) -> None:

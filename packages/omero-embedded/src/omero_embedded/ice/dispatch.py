@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,14 +12,15 @@ from typing import Any
 import Ice
 import omero
 
-from omero_embedded import services
-from omero_embedded.errors import unsupported
+from omero_embedded import limits, services
+from omero_embedded.errors import refuse, unsupported
 from omero_embedded.ice.calls import internal
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import slice_tables
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import SERVICES, StatefulService
 
+log = logging.getLogger(__name__)
 API = "::omero::api::"
 
 
@@ -80,8 +82,17 @@ def _plain(name: str) -> Callable:
     return method
 
 
-def make_servant(kernel: Kernel, session: Session, interface: str, service: object) -> Ice.Object:
-    """Make the servant that passes a session's calls to a service; None is a service without any operation."""
+def make_servant(kernel: Kernel, session: Session, interface: str, service: object,
+                 has_left: Callable[[], bool]) -> Ice.Object:
+    """Make the servant that passes a session's calls to a service.
+
+    Parameters
+    ----------
+    service
+        None is a service without any operation.
+    has_left
+        Whether the client is gone; then its queries end.
+    """
     servant = _servant_class(interface)()
 
     def answer(name: str, args: tuple, current: Ice.Current):
@@ -90,12 +101,16 @@ def make_servant(kernel: Kernel, session: Session, interface: str, service: obje
         if method is None:
             raise unsupported(f"{interface[2:].replace('::', '.')}.{name}")
         turn = service.turn if isinstance(service, StatefulService) else nullcontext()
+        call = limits.Call(kernel.query_seconds, has_left)
         try:
-            with turn:
+            with turn, limits.running(call):
                 return method(kernel.sessions.context(session, current.ctx), *args)
         except Exception as refused:
             if isinstance(service, StatefulService):
                 service.failed = True
+            if call.stopped:
+                log.warning("%s of user %s: %s", name, session.user_name, call.stopped)
+                raise refuse(omero.OverUsageException, call.stopped) from None
             if isinstance(refused, omero.ServerError | Ice.Exception):
                 raise
             raise internal(refused, f"{name} failed") from refused

@@ -26,14 +26,14 @@ CONNECTION_TIMEOUT = 600
 
 
 class Endpoint:
-    """The open ports of a server: TLS and, for clients that switch after the login, TCP.
+    """The open ports of a server: TLS and, if asked for, TCP for clients that switch to it after the login.
 
     Attributes
     ----------
     adapter
         Where servants are added.
     port, insecure_port
-        The ports of TLS and of TCP.
+        The ports of TLS and of TCP; the latter is 0 if it is not asked for.
 
     Raises
     ------
@@ -41,9 +41,11 @@ class Endpoint:
         If the address can't be listened on.
     """
 
-    def __init__(self, folder: Path, host: str, port: int):
+    def __init__(self, folder: Path, host: str, port: int, insecure_port: int | None = None):
         self._communicator = _communicator(_certificate(folder))
-        endpoints = f"ssl -h {host} -p {port}:tcp -h {host} -p 0"
+        endpoints = f"ssl -h {host} -p {port}"
+        if insecure_port is not None:
+            endpoints += f":tcp -h {host} -p {insecure_port}"
         try:
             self.adapter = self._communicator.createObjectAdapterWithEndpoints("omero", endpoints)
         except Ice.SocketException as broken:
@@ -55,7 +57,7 @@ class Endpoint:
             self._communicator.destroy()
             raise CannotStart(f"Can't listen on {host} port {port}: {type(broken).__name__}.") from None
         ports = {endpoint.getInfo().type(): endpoint.getInfo().port for endpoint in self.adapter.getEndpoints()}
-        self.insecure_port = ports[Ice.TCPEndpointType]
+        self.insecure_port = ports.get(Ice.TCPEndpointType, 0)
         self.port = next(number for kind, number in ports.items() if kind != Ice.TCPEndpointType)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import uuid as uuids
 
@@ -63,8 +64,8 @@ class Router(Glacier2.Router):
     def _login(self, key: str, name: str, password: str, current: Ice.Current) -> Ice.ObjectPrx:
         asked = current.ctx
         session = self.sessions.login(
-            name, password, group=asked.get("omero.group", ""), event_type=asked.get("omero.event", "User"),
-            agent=asked.get("omero.agent"), ip=asked.get("omero.ip"))
+            name, password, _address(current), group=asked.get("omero.group", ""),
+            event_type=asked.get("omero.event", "User"), agent=asked.get("omero.agent"), ip=asked.get("omero.ip"))
         self.sessions.attach(session)
         client = Client(self.clients, session, asked.get("omero.client.uuid") or str(uuids.uuid4()))
         proxy = self.clients.enter(client, make_factory(client))
@@ -116,6 +117,12 @@ class Router(Glacier2.Router):
 
     def addProxies(self, proxies, current=None):
         return []
+
+
+def _address(current: Ice.Current) -> str:
+    """The address of a client, without its port."""
+    found = re.search(r"remote address = (\S+):\d+", current.con.toString())
+    return found[1] if found else "?"
 
 
 def _as_login_error(refused: Exception) -> Exception:

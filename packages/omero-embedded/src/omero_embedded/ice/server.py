@@ -9,6 +9,8 @@ import secrets
 import signal
 import sys
 import threading
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from omero_embedded.errors import CannotStart
@@ -18,13 +20,15 @@ from omero_embedded.ice.clients import Clients
 from omero_embedded.ice.endpoint import Endpoint
 from omero_embedded.ice.router import IDENTITY, Router
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import QUERY_SECONDS
 from omero_embedded.model.access import ROOT
 from omero_embedded.people.accounts import Accounts
-from omero_embedded.people.bootstrap import bootstrap
-from omero_embedded.people.passwords import has_password, set_password
+from omero_embedded.people.bootstrap import GUEST, bootstrap
+from omero_embedded.people.passwords import has_password, remove_password, set_password
 from omero_embedded.people.sessions import Sessions
 
 log = logging.getLogger(__name__)
+GUEST_PASSWORD = "guest"  # OMERO's default
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 STOP_TIMEOUT = 3  # seconds for the calls that are running
 
@@ -55,15 +59,15 @@ class Server:
         self._endpoint: Endpoint | None = None
         self._stopped = threading.Event()
 
-    def start(self, host: str, port: int) -> int:
-        """Listen with TLS on a port, 0 for any free one, and return that port.
+    def start(self, host: str, port: int, insecure_port: int | None = None) -> int:
+        """Listen with TLS on a port, 0 for any free one, and return that port; see `serve` for `insecure_port`.
 
         Raises
         ------
         CannotStart
             If the address can't be listened on.
         """
-        self._endpoint = Endpoint(self.store.folder, host, port)
+        self._endpoint = Endpoint(self.store.folder, host, port, insecure_port)
         self.kernel.insecure_port = self._endpoint.insecure_port
         self._endpoint.adapter.add(Router(Clients(self.kernel, self._endpoint.adapter)), IDENTITY)
         self._endpoint.adapter.activate()
@@ -87,7 +91,30 @@ class Server:
         self.store.close()
 
 
-def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
+@dataclass(frozen=True)
+class Allowed:
+    """What a server allows only if it is asked to.
+
+    Attributes
+    ----------
+    insecure_port
+        A port without TLS for clients that switch to it after the login, 0 for any free one; None for none.
+    guest
+        Whether "guest" logs in with the password "guest". The guest sees what is in the group "user".
+    query_seconds
+        How long the queries of one call may take.
+    """
+
+    insecure_port: int | None = None
+    guest: bool = False
+    query_seconds: float = QUERY_SECONDS
+
+
+DEFAULTS = Allowed()
+
+
+def serve(data: Path, host: str, port: int, password_file: Path | None,
+          allowed: Allowed = DEFAULTS) -> int:
     """Run a server until SIGTERM or Ctrl-C.
 
     Parameters
@@ -99,6 +126,8 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
     password_file
         A file whose first line becomes root's password. Without it, a new folder gets a generated password, which is
         written to `<data>/root-password`.
+    allowed
+        What the server allows beyond the safe defaults.
 
     Returns
     -------
@@ -115,12 +144,18 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
         logging.basicConfig(filename=data / "server.log", level=logging.INFO,
                             format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         where = _root_password(server.store, password_file)
-        port = server.start(host, port)
+        server.kernel.query_seconds = allowed.query_seconds
+        with server.store.write() as connection:
+            set_password(connection, GUEST, GUEST_PASSWORD) if allowed.guest else remove_password(connection, GUEST)
+        port = server.start(host, port, allowed.insecure_port)
     except CannotStart as reason:
         print(f"Error: {reason}", file=sys.stderr)
         if server is not None:
             server.stop()
         return 1
+    if not _is_loopback(host):
+        print(f"Note: on {host}, everybody whose machine reaches port {port} can try passwords, and nobody has audited "
+              "this server; without --host only this machine can reach it", file=sys.stderr)
     gc.freeze()
     gc.enable()
     print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
@@ -131,6 +166,13 @@ def serve(data: Path, host: str, port: int, password_file: Path | None) -> int:
     last.start()
     server.stop()
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _root_password(store: Store, password_file: Path | None) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import FIRST_SESSION, GUEST_GROUP, ROOT, SYSTEM_GROUP, USER_GROUP
 from omero_embedded.model.enumerations import BIT_SIZES, VALUES
-from omero_embedded.people.passwords import SIDE, set_password
+from omero_embedded.people.passwords import SIDE
 from omero_embedded.people.sessions import NODE
 
 CONFIG = sa.Table("config", SIDE, sa.Column("key", sa.Text, primary_key=True),
@@ -59,7 +59,6 @@ def _users_and_groups(store: Store, connection: sa.Connection) -> None:
                                          (GUEST, GUEST_GROUP, 0, False)):
         connection.execute(entities["GroupExperimenterMap"].table.insert().values(
             parent=group, child=user, child_index=position, owner=owner, **made))
-    set_password(connection, GUEST, "guest")  # a well-known password; the guest sees what is in the group "user"
 
 
 def _enumerations(store: Store, connection: sa.Connection) -> None:

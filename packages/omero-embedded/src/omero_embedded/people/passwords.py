@@ -24,6 +24,11 @@ def set_password(connection: sa.Connection, user: int, password: str) -> None:
     connection.execute(PASSWORD.insert().values(experimenter=user, salt=salt, hash=_hash(password, salt)))
 
 
+def remove_password(connection: sa.Connection, user: int) -> None:
+    """Remove a user's password, so that none logs the user in."""
+    connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == user))
+
+
 def has_password(connection: sa.Connection, user: int) -> bool:
     """Whether a user has a password, and can log in with it."""
     found = connection.execute(sa.select(PASSWORD.c.salt).where(PASSWORD.c.experimenter == user)).first()

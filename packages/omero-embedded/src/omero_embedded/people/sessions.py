@@ -1,6 +1,7 @@
 """Open sessions: how clients open, share and end them, and how they time out."""
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid as uuids
@@ -13,6 +14,7 @@ from omero_embedded.errors import refuse
 from omero_embedded.files.store import Store
 from omero_embedded.model.access import Context
 from omero_embedded.people.accounts import Accounts
+from omero_embedded.people.guesses import Guesses
 from omero_embedded.people.passwords import is_password
 
 TIME_TO_IDLE, TIME_TO_LIVE = 600_000, 0  # milliseconds; 0 means forever
@@ -78,17 +80,37 @@ class Sessions:
         self._table = store.schema["Session"].table
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
+        self._guesses = Guesses()
         self._close_rows(self._table.c.closed.is_(None))  # sessions that an earlier run of the server left open
 
-    def login(self, name: str, password: str, **how) -> Session:
-        """Open a session, or join the one whose uuid is both name and password; `how` goes to `open`."""
+    def login(self, name: str, password: str, address: str, **how) -> Session:
+        """Open a session, or join the one whose uuid is both name and password.
+
+        Parameters
+        ----------
+        address
+            Where the client is.
+        **how
+            Further arguments of `open`.
+
+        Raises
+        ------
+        LoginRefused
+            If the password is wrong, or too many wrong ones came before it.
+        """
         found = self.find(name)
         if found is not None and name == password:
             return found
+        wait = self._guesses.wait(name, address)
+        if wait:
+            raise LoginRefused(f"Too many wrong passwords for '{name}': wait {math.ceil(wait)} seconds.")
         user = self.accounts.find(name)
         with self._store.read() as connection:
-            if not is_password(connection, user, password) or user is None:
-                raise LoginRefused(f"Password check failed for '{name}'.")
+            right = is_password(connection, user, password)
+        if not right or user is None:
+            self._guesses.wrong(name, address)
+            raise LoginRefused(f"Password check failed for '{name}'.")
+        self._guesses.right(name, address)
         return self.open(user, by_password=True, **how)
 
     def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,

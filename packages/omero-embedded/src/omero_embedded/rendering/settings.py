@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import is_pyramid, level_part, level_sizes
 from omero_embedded.files.store import Store
+from omero_embedded.limits import MOST_PIXELS, check
 from omero_embedded.model.access import Context
 from omero_embedded.model.events import insert, new_event
 from omero_embedded.model.loading import Loader
@@ -59,6 +60,7 @@ class Source:
         for name, value, size in (("z", z, sizes_z), ("c", c, sizes_c), ("t", t, sizes_t)):
             if not 0 <= value < size:
                 raise refuse(omero.InternalException, f"{name} is {value}: it should be from 0 to {size - 1}.")
+        check(count * height * width, MOST_PIXELS, "pixels")
         dtype = np.dtype(DTYPES.get(self.kind, ">f4"))
         skip = ((t * sizes_c + c) * sizes_z + z) * height * width * dtype.itemsize
         found = np.zeros(count * height * width, dtype)
@@ -84,6 +86,7 @@ class Source:
         return render(settings, planes) if planes else self._black()
 
     def _black(self) -> np.ndarray:
+        check(self.shape[3] * self.shape[4], MOST_PIXELS, "pixels")
         return np.zeros((*self.shape[3:], 3), np.uint8)
 
     def defaults(self) -> Settings:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from omero_embedded.limits import MOST_BINS, check
 from omero_embedded.rendering.settings import Source
 
 BINS = 256  # of a histogram, where no number is asked for
@@ -15,6 +16,7 @@ def histogram(source: Source, c: int, bins: int, global_range: bool, plane) -> l
     is known; values outside of it are not counted.
     """
     bins = bins if bins > 0 else BINS
+    check(bins, MOST_BINS, "bins of a histogram")
     z, t = (max(0, plane.z), max(0, plane.t)) if plane is not None else (0, 0)
     values = source.plane(z, c, t).astype(np.float64)
     low, high = (global_range and _known_range(source.statistics[c])) or (values.min(), values.max())

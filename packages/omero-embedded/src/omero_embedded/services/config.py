@@ -116,8 +116,10 @@ class ConfigService:
             return {row.key: row.value for row in connection.execute(sa.select(CONFIG))}
 
     def _all(self) -> dict[str, str]:
-        made = {"omero.data.dir": str(self.kernel.store.folder.resolve()),
-                "omero.router.insecure": f"OMERO.Glacier2/router:tcp -p {self.kernel.insecure_port} -h @omero.host@"}
+        made = {"omero.data.dir": str(self.kernel.store.folder.resolve())}
+        if self.kernel.insecure_port:
+            router = f"OMERO.Glacier2/router:tcp -p {self.kernel.insecure_port} -h @omero.host@"
+            made["omero.router.insecure"] = router
         return {**CLIENT, **PUBLIC, **FOR_ADMINS, **made, **self._stored()}
 
     def _set(self, connection: sa.Connection, key: str, value: str | None) -> None:

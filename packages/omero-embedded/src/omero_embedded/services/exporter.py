@@ -1,6 +1,7 @@
 """Exporter: an image as OME-TIFF, or only its OME-XML, made by tifffile."""
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -13,6 +14,7 @@ import tifffile
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import check_bytes
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import schema
 from omero_embedded.people.sessions import Session
@@ -65,6 +67,8 @@ class ExporterService(StatefulService):
             raise refuse(omero.ApiUsageException, "Nothing to read yet: call generateTiff or generateXml first.")
         if position < 0 or length < 0:
             raise refuse(omero.ApiUsageException, "The position or the length is negative.")
+        length = min(length, max(0, self._file.seek(0, os.SEEK_END) - position))
+        check_bytes(length)
         self._file.seek(position)
         return self._file.read(length)
 

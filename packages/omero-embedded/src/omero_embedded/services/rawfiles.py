@@ -14,6 +14,7 @@ from omero_embedded.files.checksums import file_checksum
 from omero_embedded.files.recovery import settle
 from omero_embedded.files.store import forget, write_at
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import check_bytes
 from omero_embedded.model.access import Context
 from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
@@ -66,6 +67,7 @@ class RawFileService(StatefulService):
             raise refuse(omero.InternalException, "The length is negative.")
         if offset < 0:
             raise refuse(omero.ApiUsageException, "The offset is negative.")
+        check_bytes(length)
         if not self.path.exists():
             return bytes(length)
         data = os.pread(self._open(), length, offset)

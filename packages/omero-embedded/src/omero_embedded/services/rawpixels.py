@@ -5,6 +5,7 @@ the machine goes down, the last seconds may be lost.
 """
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -17,6 +18,7 @@ from omero_embedded.files.pyramids import LEVELS, TILE, choose_level, is_pyramid
 from omero_embedded.files.recovery import UNSAVED, settle
 from omero_embedded.files.store import HashedFile, forget
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import check_bytes
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.events import new_event
@@ -134,6 +136,7 @@ class RawPixelsService(StatefulService):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _read(self, offset: int, size: int) -> bytes:
+        check_bytes(size)
         file = self._open()
         data = os.pread(file, size, offset)
         while len(data) < size:  # a call reads 2 GB at most; bytes after the end are 0
@@ -188,6 +191,7 @@ class RawPixelsService(StatefulService):
         for start, length, by, whole in zip(offset, size, step, sizes, strict=True):
             if start < 0 or length < 1 or by < 1 or start + length > whole:
                 raise refuse(omero.InternalException, f"The hypercube is not within {sizes} or has a step below 1.")
+        check_bytes(math.prod(-(-length // by) for length, by in zip(size, step)) * shape.width)
         self._open()
         block = np.memmap(self._path, dtype=f"V{shape.width}", mode="r", shape=sizes[::-1])
         part = block[tuple(slice(start, start + length, by) for start, length, by in zip(offset, size, step))[::-1]]
@@ -195,6 +199,7 @@ class RawPixelsService(StatefulService):
 
     def _part(self, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> bytes:
         """Read columns x to x + w of h rows of a plane, without reading long rows whole."""
+        check_bytes(w * h * self.layout.width)
         if self._level:
             return self._part_of_level(z, c, t, x, y, w, h)
         shape = self.layout

@@ -8,6 +8,7 @@ from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import MOST_THUMBNAIL, check, check_bytes
 from omero_embedded.model.access import Context
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import pictures, settings
@@ -98,6 +99,7 @@ class ThumbnailService(StatefulService):
     def _of_many(self, ctx: Context, pixels: list[int], size: Size) -> dict[int, bytes]:
         """Render thumbnails by the id of the pixels; pixels that the caller doesn't see are left out."""
         made: dict[int, bytes] = {}
+        total = 0
         for oid in dict.fromkeys(pixels):
             try:
                 with self.store.read() as connection:
@@ -106,6 +108,8 @@ class ThumbnailService(StatefulService):
             except omero.ValidationException:
                 continue
             made[oid] = _thumbnail(source, found or source.defaults(), size, None)
+            total += len(made[oid])
+            check_bytes(total)
         return made
 
     # -- storage: nothing is stored, so nothing is in progress ------------------------------------------------------
@@ -128,8 +132,9 @@ class ThumbnailService(StatefulService):
 
 def _thumbnail(source: settings.Source, shown: settings.Settings, size: Size, section: tuple[int, int] | None) -> bytes:
     z, t = section or (shown.z, shown.t)
-    picture = source.picture(shown, z, t)
-    return pictures.jpeg(pictures.resize(picture, *size(picture.shape[1], picture.shape[0])), QUALITY)
+    width, height = size(source.shape[4], source.shape[3])
+    check(width * height, MOST_THUMBNAIL, "pixels of a thumbnail")
+    return pictures.jpeg(pictures.resize(source.picture(shown, z, t), width, height), QUALITY)
 
 
 def _exactly(width, height) -> Size:
