@@ -42,8 +42,11 @@ def test_pixels_of_shapes(conn, stack):
     assert points(conn, rectangle) >= {(x, y) for x in (1, 2, 3) for y in (2, 3)}
     assert points(conn, dot) == {(5, 4)}
     assert points(conn, bits) == {(2, 1), (5, 1), (3, 2), (4, 2)}
-    with pytest.raises(omero.ApiUsageException):
-        points(conn, -1)
+    _, (vast, far) = stored(conn, stack[0], new("Mask", x=0.0, y=0.0, width=1e9, height=1e9),
+                            new("Rectangle", x=0.0, y=0.0, width=1e9, height=1e9))
+    for refused in (-1, vast, far):
+        with pytest.raises(omero.ApiUsageException):
+            points(conn, refused)
 
 
 def test_values_of_shapes(conn, stack):

@@ -26,12 +26,16 @@ def covered(shape) -> np.ndarray:
     matrix = _matrix(shape)
     corners = np.array([(box[i], box[j], 1.0) for i in (0, 2) for j in (1, 3)]) @ matrix.T
     (left, top), (right, bottom) = np.floor(corners[:, :2].min(0)), np.ceil(corners[:, :2].max(0))
-    if (right - left + 1) * (bottom - top + 1) > MOST_PIXELS:
-        raise refuse(omero.ApiUsageException, f"The shape is larger than {MOST_PIXELS} pixels.")
+    _check_size(right - left + 1, bottom - top + 1)
     y, x = np.mgrid[int(top):int(bottom) + 1, int(left):int(right) + 1]
     back = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(matrix).T
     inside = covers(back[..., 0], back[..., 1])
     return np.stack([x[inside], y[inside]], axis=-1)
+
+
+def _check_size(width: float, height: float) -> None:
+    if not width * height <= MOST_PIXELS:
+        raise refuse(omero.ApiUsageException, f"The shape is larger than {MOST_PIXELS} pixels.")
 
 
 def _matrix(shape) -> np.ndarray:
@@ -51,6 +55,7 @@ def _outline(shape) -> tuple[Box, Covers]:
     if isinstance(shape, omero.model.Rectangle | omero.model.Mask):
         x, y, width, height = map(number, ("x", "y", "width", "height"))
         if isinstance(shape, omero.model.Mask):
+            _check_size(width, height)
             return (x, y, x + width, y + height), _bits(shape.bytes or b"", x, y, int(width), int(height))
         return (x, y, x + width, y + height), lambda a, b: (a >= x) & (a < x + width) & (b >= y) & (b < y + height)
     if isinstance(shape, omero.model.Ellipse):
@@ -95,9 +100,9 @@ def _polygon(points: np.ndarray) -> tuple[Box, Covers]:
 def _bits(data: bytes, x: float, y: float, width: int, height: int) -> Covers:
     """A mask: a bit a pixel, row after row, the highest bit of a byte first."""
     bits = np.unpackbits(np.frombuffer(data, np.uint8))[:width * height]
-    mask = np.zeros(width * height, bool)
-    mask[:len(bits)] = bits
-    mask = mask.reshape(height, width)
+    flat = np.zeros(width * height, bool)
+    flat[:len(bits)] = bits
+    mask = flat.reshape(height, width)
 
     def covers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         column, row = np.floor(a - x).astype(int), np.floor(b - y).astype(int)

@@ -144,7 +144,7 @@ class SearchService(StatefulService):
         if start or stop:
             days = _milliseconds(start), _milliseconds(stop, days=1)
             acquired = date_type == "acquisitionDate" and wanted.kind is not None and wanted.kind.name == "Image"
-            wanted = replace(wanted, **{"acquired" if acquired else "created": days})
+            wanted = replace(wanted, acquired=days) if acquired else replace(wanted, created=days)
         self._ask(ctx, query, [name for name in fields.split(",") if name], wanted)
 
     def _ask(self, ctx: Context, text: str, fields: list[str], wanted: Wanted) -> None:
