@@ -1,7 +1,7 @@
-"""The demo: a synthetic screen into an embedded OMERO, through the workflow, and what was measured beside what is true.
+"""The demo: a synthetic screen in an embedded OMERO, through the workflow, and what was measured beside the truth.
 
-Everything lies in `.demo/` in the clone: the server's data, its password, the images, the results. Run again, it finds
-the plate there and says that nothing is left to do; with the folder deleted, it begins anew.
+Everything is in the folder `.demo/` where it is started: the server's data, its password, the images, the results. A
+second run finds the plate there and has nothing left to do; after the folder is deleted, it begins anew.
 """
 from __future__ import annotations
 
@@ -18,20 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.runtime.embedded import certificate_of, start_embedded
 
-ROOT = Path(__file__).resolve().parent.parent
 PORT = 4064
 CORES = 2
 
 
 def run() -> int:
     """Run the demo; 0, or OpenHCSError with what went wrong and where to read more."""
-    if not (ROOT / "Snakefile").exists():
-        raise OpenHCSError("the demo runs the workflow of a clone of the repository, which this is not: git clone it")
-    os.chdir(ROOT)
     home = Path(".demo")
     home.mkdir(mode=0o700, exist_ok=True)
     began = time.monotonic()
@@ -82,7 +79,7 @@ def _free_port() -> int:
 
 
 def _plate(home: Path, environment: dict[str, str]) -> int:
-    """The id of the demo's plate, which is made and imported where it is not there yet."""
+    """The id of the demo's plate, which is created and imported if it is not there yet."""
     note = home / "plate.json"
     if note.exists():
         plate = int(json.loads(note.read_text())["plate"])
@@ -110,8 +107,11 @@ def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedPr
 
 
 def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
-    """Run Snakemake, show how far it is, and return its last word; all that it says goes into a log."""
-    command = ["snakemake", "--cores", str(CORES), "--configfile", str(home / "config.yaml"), *options]
+    """Run Snakemake, show its progress, and return the last line it prints; all of its output goes into a log."""
+    workflow = find_workflow()
+    command = ["snakemake", "--snakefile", str(workflow / "Snakefile"), "--cores", str(CORES),
+               "--workflow-profile", str(workflow / "profiles" / "default"),
+               "--configfile", str(workflow / "config" / "config.yaml"), str(home / "config.yaml"), *options]
     log = home / "snakemake.log"
     said: list[str] = []
     with log.open("a") as out:
@@ -140,17 +140,15 @@ def _progress(line: str) -> None:
 
 
 def _compare(truth: Path, wells: Path) -> None:
-    """Print what was measured beside what is true, a line a column of the plate: one dose, all wells together."""
+    """Print what was measured beside the truth: one line per column of the plate, whose wells have one dose."""
     with truth.open() as file:
         true = list(csv.DictReader(file))
-    sites = {row["well"]: int(row["sites"]) for row in read_rows(wells)}
     measured = {row["well"]: row for row in read_rows(wells)}
     print("\n    dose (uM)   cells measured / true    spots measured / true    spots a cell")
     for column in sorted({row["well"][-2:] for row in true}):
         own = [row for row in true if row["well"].endswith(column)]
         names = {row["well"] for row in own}
-        counted = {key: sum(round(float(measured[name][key]) * sites[name]) for name in names)
-                   for key in ("cells_c1", "spots_c0")}
+        counted = {key: sum(int(measured[name][f"{key}_sum"]) for name in names) for key in ("cells_c1", "spots_c0")}
         cells, spots = (sum(int(row[key]) for row in own) for key in ("cells", "spots"))
         print(f"    {float(own[0]['dose']):9.3f}   {counted['cells_c1']:14d} / {cells:<6d}   "
               f"{counted['spots_c0']:14d} / {spots:<6d}   {counted['spots_c0'] / max(1, counted['cells_c1']):12.2f}")
@@ -166,8 +164,8 @@ def _tell(home: Path, results: Path, plate: int) -> None:
     pictures          {results}/figures/
 
     To look at them in OMERO, start the server again and log in to it as root:
-        .venv/bin/openhcs-omero serve --data {home}/server --root-password-file {home}/root-password
+        openhcs-omero serve --data {home}/server --root-password-file {home}/root-password
         export OMERO_USER=root OMERO_PASSWORD="$(cat {home}/root-password)"
-        .venv/bin/openhcs-omero info plate_{plate}_processed
-        .venv/bin/openhcs-omero get /omero/plate_{plate}_processed/wells.csv wells.csv
+        openhcs-omero info plate_{plate}_processed
+        openhcs-omero get /omero/plate_{plate}_processed/wells.csv wells.csv
 """)
