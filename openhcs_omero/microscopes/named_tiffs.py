@@ -7,7 +7,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.scan import Found, tiffs_in
 from openhcs_omero.plates.arrangement import Incomplete
-from openhcs_omero.plates.filenames import named_planes
+from openhcs_omero.plates.filenames import PATTERNS, named_planes, parse_name
 
 
 class NamedTIFFHandler(FolderHandler):
@@ -29,11 +29,10 @@ class NamedTIFFHandler(FolderHandler):
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether all TIFFs of a folder have names that are understood without a pattern."""
-        try:
-            return bool(named_planes(tiffs_in(folder)).planes)
-        except PlateError:
-            return False
+        """Whether most TIFFs of a folder have names that are understood without a pattern; `find` names the others."""
+        names = [path.name for path in tiffs_in(folder)]
+        return any(2 * sum(parse_name(name, pattern) is not None for name in names) > len(names)
+                   for pattern in PATTERNS.values())
 
     def find(self, folder: Path) -> Found:
         paths = tiffs_in(folder)

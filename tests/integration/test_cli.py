@@ -127,7 +127,7 @@ def test_import_of_a_microscope_s_folder(conn, shell, tmp_path):
     told = {line[:16].strip(): line[16:] for line in shell.lines("info", plate_id)}
     assert (told["channel 0"], told["channel 1"], told["pixel size"]) == ("DAPI", "FITC", "0.65 µm")
     next(folder.rglob("*p02-ch1*")).unlink()
-    assert "is not there" in shell.refusal("import", folder)
+    assert "well A01 lacks files of site 1" in shell.refusal("import", folder)
     assert queries.rows(conn, "select count(p) from Plate p") == [[1]]
 
 
@@ -198,9 +198,9 @@ def test_imports_that_are_refused_create_nothing(conn, shell, folder, tmp_path):
         return [queries.rows(conn, f"select count(o.id) from {kind} o") for kind in ("Plate", "Image", "Well")]
 
     before = count()
-    assert "is not a folder" in shell.refusal("import", tmp_path / "none")
+    assert "there is no folder" in shell.refusal("import", tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no TIFF" in shell.refusal("import", tmp_path / "empty")
+    assert "no plate of a known microscope" in shell.refusal("import", tmp_path / "empty")
     shell.refusal("import", folder, "--pattern", "(")
     file = folder / "B02_s001_z000_c000.tif"
     file.write_bytes(file.read_bytes()[:200])

@@ -458,6 +458,13 @@ def test_what_is_no_plate(tmp_path):
         handler_of(7)
 
 
+def test_a_strange_file_among_tiffs_is_named(tmp_path):
+    for name in ("A01_s001_z000_c000.tif", "A02_s001_z000_c000.tif", "overview.tif"):
+        tifffile.imwrite(tmp_path / name, np.zeros((4, 4), "uint8"))
+    with pytest.raises(PlateError, match=r"1 of 3 file names don't match any of .*: overview\.tif"):
+        handler_of(tmp_path).parse(tmp_path)
+
+
 def test_plates_in_omero_are_named_by_id_or_path():
     assert [str(plate_of(name)) for name in (7, "7", "/omero/plate_7", "/omero/plate_7_processed")] == [
         *["/omero/plate_7"] * 3, "/omero/plate_7_processed"]
