@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from omero_embedded import OmeroServer, start
+from omero_embedded import OmeroServer, site_pixels, start
 
 from openhcs_omero.omero import session_store
 from openhcs_omero.omero.server import Server
@@ -231,6 +231,30 @@ def _reads_unencrypted(run, server, user):
     login(run, server, user)
     for _ in range(2):
         assert run(WHO, **there) == user
+
+
+def test_a_websocket(run, tmp_path):
+    """Many sites let clients in by `wss://host/omero-ws` alone."""
+    with start(tmp_path / "data", options=["--websocket-port", "0"]) as process:
+        server = OmeroServer(process.host, process.port, "root", process.password, process.data)
+        user = server.make_user(password="pw").name
+        plate = server.make_plate(conn := server.login(user, "pw"), columns=2)
+        conn.close()
+        found = run("""
+            conn = connect(server)
+            router = str(conn.c.ic.getDefaultRouter())
+            wells = conn.c.sf.getQueryService().projection("select w.plate.id, w.id from Well w", None)
+            plane = conn.getObject(
+                "Image", attributes={"name": "row 0, column 0, site 0"}).getPrimaryPixels().getPlane()
+            print(json.dumps([conn.getEventContext().userName, router, [row[0].val for row in wells], plane.tolist(),
+                              [str(con.type()) for con in [conn.c.sf.ice_getCachedConnection()]]]))
+        """, "pw", host=process.websocket, user=user)
+        assert found[0] == user and ":wss -h 127.0.0.1" in found[1] and "-r /omero-ws" in found[1]
+        assert found[2] == [plate, plate] and found[3] == site_pixels(0, 0, 0, (1, 1, 1, 16, 16))[0, 0, 0].tolist()
+        assert found[4] == ["wss"]
+        wrong = run(WHO, "wrong", host=process.websocket, user=user)
+        assert "wrong" in wrong or "password" in wrong, wrong
+        server.close()
 
 
 def test_the_other_errors(run, omero_server):

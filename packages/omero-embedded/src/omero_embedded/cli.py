@@ -20,6 +20,8 @@ def main() -> None:
     serve.add_argument("--root-password-file", type=Path, help="file whose first line is root's password")
     serve.add_argument("--insecure-port", type=int, metavar="PORT",
                        help="also listen without TLS, for clients that switch to it after the login; 0 for any port")
+    serve.add_argument("--websocket-port", type=int, metavar="PORT",
+                       help="also listen on wss://HOST:PORT/omero-ws; 0 for any port")
     serve.add_argument("--guest", action="store_true", help='let "guest" log in with the password "guest"')
     serve.add_argument("--query-timeout", type=float, default=60, metavar="SECONDS",
                        help="end the queries of a call after this time (60)")
@@ -33,7 +35,7 @@ def main() -> None:
     from omero_embedded.ice.server import Allowed
     from omero_embedded.ice.server import serve as run_server
 
-    allowed = Allowed(options.insecure_port, options.guest, options.query_timeout)
+    allowed = Allowed(options.insecure_port, options.websocket_port, options.guest, options.query_timeout)
     sys.exit(run_server(options.data.expanduser(), options.host, options.port, options.root_password_file, allowed))
 
 

@@ -34,6 +34,8 @@ class EmbeddedServer:
         The data folder.
     process
         The server's process.
+    websocket
+        The URL for websockets, if they were asked for.
     """
 
     host: str
@@ -42,6 +44,7 @@ class EmbeddedServer:
     data: Path
     process: subprocess.Popen[str]
     _stderr: IO[str]
+    websocket: str | None = None
 
     def errors(self) -> str:
         """What the server has written to stderr so far. Its log is `server.log` in the data folder."""
@@ -102,7 +105,8 @@ def start(data: Path, port: int = 0, password_file: Path | None = None, python: 
     ready = re.search(r"ready on (\S+) port (\d+)", line)
     secret = password_file or data / "root-password"
     password = secret.read_text().split("\n")[0].strip() if ready and secret.exists() else None
-    server = EmbeddedServer(ready[1] if ready else "", int(ready[2]) if ready else 0, password, data, process, stderr)
+    server = EmbeddedServer(ready[1] if ready else "", int(ready[2]) if ready else 0, password, data, process, stderr,
+                            found[0] if (found := re.search(r"wss://\S+[^:\s]", line)) else None)
     if ready:
         return server
     said = server.errors().strip() or f"no message within {START_TIMEOUT} seconds"

@@ -23,17 +23,19 @@ from omero_embedded.errors import CannotStart
 log = logging.getLogger(__name__)
 # Seconds without a sign of life. A session may be idle for as long, and omero-py sends one every 30000 seconds only.
 CONNECTION_TIMEOUT = 600
+TLS = 2  # the type of an endpoint; Ice for Python has no name for it
+WEBSOCKET_PATH = "/omero-ws"  # where OMERO's sites have it as a rule
 
 
 class Endpoint:
-    """The open ports of a server: TLS and, if asked for, TCP for clients that switch to it after the login.
+    """The open ports of a server: TLS and, if asked for, TCP and secure websockets.
 
     Attributes
     ----------
     adapter
         Where servants are added.
-    port, insecure_port
-        The ports of TLS and of TCP; the latter is 0 if it is not asked for.
+    port, insecure_port, websocket_port
+        The ports of TLS, of TCP and of websockets; the latter two are 0 if they are not asked for.
 
     Raises
     ------
@@ -41,24 +43,29 @@ class Endpoint:
         If the address can't be listened on.
     """
 
-    def __init__(self, folder: Path, host: str, port: int, insecure_port: int | None = None):
+    def __init__(self, folder: Path, host: str, port: int, insecure_port: int | None = None,
+                 websocket_port: int | None = None):
         self._communicator = _communicator(_certificate(folder))
         endpoints = f"ssl -h {host} -p {port}"
         if insecure_port is not None:
             endpoints += f":tcp -h {host} -p {insecure_port}"
+        if websocket_port is not None:
+            endpoints += f":wss -h {host} -p {websocket_port} -r {WEBSOCKET_PATH}"
+        asked = " or ".join(str(number) for number in (port, insecure_port, websocket_port) if number is not None)
         try:
             self.adapter = self._communicator.createObjectAdapterWithEndpoints("omero", endpoints)
         except Ice.SocketException as broken:
             self._communicator.destroy()
             reason = os.strerror(broken.error).lower()
-            raise CannotStart(f"Can't listen on {host} port {port} ({reason}): choose another port with --port."
+            raise CannotStart(f"Can't listen on {host} port {asked} ({reason}): choose another port with --port."
                               ) from None
         except Ice.Exception as broken:
             self._communicator.destroy()
-            raise CannotStart(f"Can't listen on {host} port {port}: {type(broken).__name__}.") from None
+            raise CannotStart(f"Can't listen on {host} port {asked}: {type(broken).__name__}.") from None
         ports = {endpoint.getInfo().type(): endpoint.getInfo().port for endpoint in self.adapter.getEndpoints()}
         self.insecure_port = ports.get(Ice.TCPEndpointType, 0)
-        self.port = next(number for kind, number in ports.items() if kind != Ice.TCPEndpointType)
+        self.websocket_port = ports.get(Ice.WSSEndpointType, 0)
+        self.port = ports[TLS]
 
     def close(self) -> None:
         """Close the connections; running calls may end."""

@@ -17,7 +17,7 @@ from omero_embedded.errors import CannotStart
 from omero_embedded.files.recovery import settle_all
 from omero_embedded.files.store import Store
 from omero_embedded.ice.clients import Clients
-from omero_embedded.ice.endpoint import Endpoint
+from omero_embedded.ice.endpoint import WEBSOCKET_PATH, Endpoint
 from omero_embedded.ice.router import IDENTITY, Router
 from omero_embedded.kernel import Kernel
 from omero_embedded.limits import QUERY_SECONDS
@@ -59,20 +59,26 @@ class Server:
         self._endpoint: Endpoint | None = None
         self._stopped = threading.Event()
 
-    def start(self, host: str, port: int, insecure_port: int | None = None) -> int:
-        """Listen with TLS on a port, 0 for any free one, and return that port; see `serve` for `insecure_port`.
+    def start(self, host: str, port: int, insecure_port: int | None = None,
+              websocket_port: int | None = None) -> tuple[int, int]:
+        """Listen with TLS on a port, 0 for any free one, and on those of `Allowed`.
+
+        Returns
+        -------
+        port, websocket_port
+            The ports of TLS and of websockets; 0 if there are none.
 
         Raises
         ------
         CannotStart
             If the address can't be listened on.
         """
-        self._endpoint = Endpoint(self.store.folder, host, port, insecure_port)
+        self._endpoint = Endpoint(self.store.folder, host, port, insecure_port, websocket_port)
         self.kernel.insecure_port = self._endpoint.insecure_port
         self._endpoint.adapter.add(Router(Clients(self.kernel, self._endpoint.adapter)), IDENTITY)
         self._endpoint.adapter.activate()
         threading.Thread(target=self._expire, name="expire sessions", daemon=True).start()
-        return self._endpoint.port
+        return self._endpoint.port, self._endpoint.websocket_port
 
     def _expire(self) -> None:
         while not self._stopped.wait(1):
@@ -99,6 +105,8 @@ class Allowed:
     ----------
     insecure_port
         A port without TLS for clients that switch to it after the login, 0 for any free one; None for none.
+    websocket_port
+        A port for clients that connect to `wss://HOST:PORT/omero-ws`, likewise.
     guest
         Whether "guest" logs in with the password "guest". The guest sees what is in the group "user".
     query_seconds
@@ -106,6 +114,7 @@ class Allowed:
     """
 
     insecure_port: int | None = None
+    websocket_port: int | None = None
     guest: bool = False
     query_seconds: float = QUERY_SECONDS
 
@@ -147,7 +156,7 @@ def serve(data: Path, host: str, port: int, password_file: Path | None,
         server.kernel.query_seconds = allowed.query_seconds
         with server.store.write() as connection:
             set_password(connection, GUEST, GUEST_PASSWORD) if allowed.guest else remove_password(connection, GUEST)
-        port = server.start(host, port, allowed.insecure_port)
+        port, websocket = server.start(host, port, allowed.insecure_port, allowed.websocket_port)
     except CannotStart as reason:
         print(f"Error: {reason}", file=sys.stderr)
         if server is not None:
@@ -158,7 +167,8 @@ def serve(data: Path, host: str, port: int, password_file: Path | None,
               "this server; without --host only this machine can reach it", file=sys.stderr)
     gc.freeze()
     gc.enable()
-    print(f"OMERO server ready on {host} port {port}: log in as root with the password {where}", flush=True)
+    also = f" and wss://{host}:{websocket}{WEBSOCKET_PATH}" if websocket else ""
+    print(f"OMERO server ready on {host} port {port}{also}: log in as root with the password {where}", flush=True)
     signal.sigwait(STOP_SIGNALS)
     # Acknowledged writes are in the files already, so there is no need to wait for calls that take longer.
     last = threading.Timer(STOP_TIMEOUT, os._exit, [0])
