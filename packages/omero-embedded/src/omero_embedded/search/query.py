@@ -38,7 +38,7 @@ class Phrase:
         if not self.is_word:
             return [re.compile(re.escape(word)) for word in words(self.text)]
         plain = re.sub(r"\\(.)", lambda found: " " if found[1] in "*?" else found[1], self.text.lower())
-        return [re.compile("".join({"*": ".*", "?": "."}.get(one, re.escape(one)) for one in word))
+        return [_pattern(word)
                 for word in re.findall(r"[^\W_*?]*[*?][\w*?]*|[^\W_]+", plain)]
 
     def within(self, name: str) -> Phrase:
@@ -57,6 +57,18 @@ class Phrase:
         length = len(self._patterns)
         return any(all(pattern.fullmatch(word) for pattern, word in zip(self._patterns, found[start:start + length]))
                    for start in range(len(found) - length + 1))
+
+
+def _pattern(word: str) -> re.Pattern[str]:
+    """Translate a word with wildcards.
+
+    What stands between two `*` is matched at its first place, and never again at another one. With backtracking, a word
+    of n letters and k `*` would take up to n^k steps.
+    """
+    first, *rest = ("".join("." if one == "?" else re.escape(one) for one in part) for part in word.split("*"))
+    if not rest:
+        return re.compile(first)
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + ".*" + rest[-1])
 
 
 @dataclass
