@@ -14,7 +14,7 @@ import omero.grid
 import psutil
 import pytest
 from models import new, save
-from omero.rtypes import rint
+from omero.rtypes import rint, rstring
 from omero_embedded import OmeroServer, start
 
 Glacier2 = omero.clients.Glacier2
@@ -208,6 +208,21 @@ def test_wrong_passwords_slow_the_next_ones_down(server):
 
     wait_until(gets_in)
     assert f"wrong password for '{user.name}' from 127.0.0.1, 5 in a row" in (process.data / "server.log").read_text()
+
+
+def test_passwords_are_not_guessed_from_within_a_session_either(server):
+    user = server[1].make_user()
+    with server[1].login(user.name, user.password) as conn:
+        change = conn.c.sf.getAdminService().changePasswordWithOldPassword
+        for _ in range(5):
+            with pytest.raises(omero.SecurityViolation, match="check failed"):
+                change(rstring("wrong"), rstring("new"))
+        with pytest.raises(omero.SecurityViolation, match="Too many wrong passwords"):
+            change(rstring(user.password), rstring("new"))
+        with pytest.raises(omero.SecurityViolation, match="Too many wrong passwords"):
+            conn.c.sf.setSecurityPassword(user.password)
+        with pytest.raises(omero.SecurityViolation, match="Too many wrong passwords"):
+            conn.c.sf.getSessionService().createSession(omero.sys.Principal(user.name, "", "Test", None), user.password)
 
 
 def test_what_is_asked_for(tmp_path):

@@ -198,7 +198,7 @@ def test_a_wrong_password_costs_as_much_for_nobody_as_for_somebody(omero_server)
     def seconds(name: str) -> float:
         client = omero.client(omero_server.host, omero_server.port)
         best = 9.0
-        for _ in range(5):
+        for _ in range(4):  # the fifth would make the next ones wait
             began = time.perf_counter()
             with pytest.raises(Glacier2.PermissionDeniedException):
                 client.createSession(name, "wrong")

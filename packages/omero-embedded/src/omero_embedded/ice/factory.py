@@ -16,7 +16,7 @@ from omero_embedded.ice.dispatch import API, is_stateful, operations
 from omero_embedded.ice.handle import Handle
 from omero_embedded.model import slice_tables
 from omero_embedded.model.loading import Loader
-from omero_embedded.people.passwords import is_password
+from omero_embedded.people.sessions import LoginRefused
 from omero_embedded.requests.work import answer
 from omero_embedded.services.registry import StatefulService
 
@@ -97,9 +97,11 @@ class ServiceFactory(omero.api.ServiceFactory):
         return omero.model.ExperimenterGroupI(old, False)
 
     def setSecurityPassword(self, password, current=None):
-        with self.kernel.store.read() as connection:
-            if not is_password(connection, self.session.user, password):
-                raise refuse(omero.SecurityViolation, "Wrong password.")
+        try:
+            name = self.kernel.accounts.get(self.session.user).name  # it may have changed
+            self.kernel.sessions.verify(name, password, self.session.as_guesser)
+        except LoginRefused as reason:
+            raise refuse(omero.SecurityViolation, str(reason)) from None
         self.session.by_password = True
 
     def setCallback(self, callback, current=None):

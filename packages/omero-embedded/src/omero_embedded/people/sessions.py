@@ -49,6 +49,11 @@ class Session:
     outputs: dict[str, object] = field(default_factory=dict)
 
     @property
+    def as_guesser(self) -> str:
+        """How this session is called where wrong passwords are counted."""
+        return f"a session of {self.user_name}"
+
+    @property
     def real_owner(self) -> tuple[int, str]:
         """The id and name of whoever acts in this session: its user, or the one who opened it for the user."""
         if self.sudoer is None:
@@ -101,17 +106,32 @@ class Sessions:
         found = self.find(name)
         if found is not None and name == password:
             return found
-        wait = self._guesses.wait(name, address)
+        return self.open(self.verify(name, password, address), by_password=True, **how)
+
+    def verify(self, name: str, password: str, guesser: str) -> int:
+        """Return the id of the user with a name and password.
+
+        Parameters
+        ----------
+        guesser
+            Who tries the password: an address, or the session that asks.
+
+        Raises
+        ------
+        LoginRefused
+            If the password is wrong, or too many wrong ones came before it.
+        """
+        wait = self._guesses.wait(name, guesser)
         if wait:
             raise LoginRefused(f"Too many wrong passwords for '{name}': wait {math.ceil(wait)} seconds.")
         user = self.accounts.find(name)
         with self._store.read() as connection:
             right = is_password(connection, user, password)
         if not right or user is None:
-            self._guesses.wrong(name, address)
+            self._guesses.wrong(name, guesser)
             raise LoginRefused(f"Password check failed for '{name}'.")
-        self._guesses.right(name, address)
-        return self.open(user, by_password=True, **how)
+        self._guesses.right(name, guesser)
+        return user
 
     def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,
              ip: str | None = None, sudoer: Session | None = None, by_password: bool = False,

@@ -16,8 +16,8 @@ from omero_embedded.model.loading import Loader
 from omero_embedded.people.bootstrap import GUEST
 from omero_embedded.people.event_context import event_context
 from omero_embedded.people.members import Members
-from omero_embedded.people.passwords import PASSWORD, is_password, set_password
-from omero_embedded.people.sessions import Session
+from omero_embedded.people.passwords import PASSWORD, set_password
+from omero_embedded.people.sessions import LoginRefused, Session
 from omero_embedded.services.registry import service
 
 
@@ -315,9 +315,10 @@ class AdminService:
         self._set_password(ctx.user, new)
 
     def changePasswordWithOldPassword(self, ctx: Context, old, new):
-        with self.kernel.store.read() as connection:
-            if not is_password(connection, ctx.user, old.val if old else ""):
-                raise refuse(omero.SecurityViolation, "The old password is wrong.")
+        try:
+            self.kernel.sessions.verify(ctx.user_name, old.val if old else "", self.session.as_guesser)
+        except LoginRefused as reason:
+            raise refuse(omero.SecurityViolation, str(reason)) from None
         self._set_password(ctx.user, new)
 
     def changeUserPassword(self, ctx: Context, name, new):

@@ -11,8 +11,7 @@ from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import VALUES
 from omero_embedded.model.loading import Loader
-from omero_embedded.people.passwords import is_password
-from omero_embedded.people.sessions import TIME_TO_IDLE, Session
+from omero_embedded.people.sessions import TIME_TO_IDLE, LoginRefused, Session
 from omero_embedded.services.registry import service
 
 CLIENT_AGENTS = ("OMERO.insight", "OMERO.web", "OMERO.importer")
@@ -65,10 +64,10 @@ class SessionService:
 
     def createSession(self, ctx: Context, principal, password):
         """Open a session of a user whose password the caller knows."""
-        user = self.kernel.accounts.find(principal.name)
-        with self.kernel.store.read() as connection:
-            if not is_password(connection, user, password or "") or user is None:
-                raise refuse(omero.SecurityViolation, "The password is wrong.")
+        try:
+            user = self.kernel.sessions.verify(principal.name, password or "", self.session.as_guesser)
+        except LoginRefused as reason:
+            raise refuse(omero.SecurityViolation, str(reason)) from None
         return self._open(ctx, user, principal, by_password=True)
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
