@@ -19,7 +19,8 @@ from openhcs_omero.io.planes import ImagePath, Planes, collect, planes_of, stack
 from openhcs_omero.omero import connection, queries
 from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
-from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates, write_well
+from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates
+from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server

@@ -10,10 +10,10 @@ from omero.rtypes import rstring
 from wire import Killed, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero import derived as derived_module
-from openhcs_omero.omero import queries
+from openhcs_omero.omero import derived_well, queries
 from openhcs_omero.omero.annotations import list_texts, read_text, save_text
-from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived, write_well
+from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived
+from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.plates.image import NewImage, WellFile
@@ -202,9 +202,9 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
                 wire.on = False
                 plate = derive_plate(other, source, "p", MARKS)
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(derived_module, "_commit", lambda conn, place, written, files: shown.extend(
+                    patch.setattr(derived_well, "_commit", lambda conn, place, written, files: shown.extend(
                         image.image_id for image in written.values()))
-                    patch.setattr(derived_module, "_delete_hidden", lambda *_: None)
+                    patch.setattr(derived_well, "delete_hidden", lambda *_: None)
                     write_well(other, plate, "A01", sites(1), MARKS)
                 theirs.append(plate)
                 wire.on = True

@@ -8,7 +8,7 @@ from omero.model import WellI, WellSampleI
 from omero.rtypes import rlong
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.omero.derived import _show
+from openhcs_omero.omero.derived_well import _show
 from openhcs_omero.omero.near import pixels_file
 from openhcs_omero.omero.pixels import LengthI, UnitsLength, _converted
 from openhcs_omero.omero.writing import _graph

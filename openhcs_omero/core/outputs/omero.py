@@ -17,8 +17,8 @@ from openhcs_omero.omero.derived import (
     derived_state,
     find_derived,
     note_on_plate,
-    write_well,
 )
+from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import attach_table, list_tables
 from openhcs_omero.plates.image import NewImage, WellFile
