@@ -35,6 +35,7 @@ test-clients:
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 

@@ -1,4 +1,5 @@
 """What the tests of both products share: users of the server that the plugin of omero-embedded starts."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,8 +16,11 @@ def pytest_configure(config):
         from hypothesis import HealthCheck, settings
 
         # the time that an example takes depends on how busy the machine is
-        settings.register_profile("any machine", deadline=None,
-                                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+        settings.register_profile(
+            "any machine",
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+        )
         settings.load_profile("any machine")
 
 

@@ -2,6 +2,7 @@
 
 300 plates of 384 wells with 200 features, made as tables: two columns of controls, three replicate plates per layout.
 """
+
 from __future__ import annotations
 
 import os
@@ -59,8 +60,11 @@ def _write_screen(folder: Path, plates: int, features: int) -> list[Path]:
         tables.append(folder / f"{label}.csv")
         table.to_csv(tables[-1], index=False)
         compound = [f"C{plate // 3}-{number}" for number in range(384)]
-        maps.append(pd.DataFrame({"plate": label, "well": wells, "compound": compound, "concentration (uM)": 10,
-                                  "control": control}))
+        maps.append(
+            pd.DataFrame(
+                {"plate": label, "well": wells, "compound": compound, "concentration (uM)": 10, "control": control}
+            )
+        )
     pd.concat(maps).to_csv(folder / "map.csv", index=False)
     (folder / "analysis.yaml").write_text(CONFIG.format(folder=folder))
     return tables
@@ -68,8 +72,17 @@ def _write_screen(folder: Path, plates: int, features: int) -> list[Path]:
 
 def _analyse(folder: Path, tables: list[Path]) -> tuple[float, float, float]:
     """Seconds, CPU seconds and GB of the command."""
-    command = [sys.executable, "-c", "from openhcs_omero.cli import main; main()", "analyse", *map(str, tables),
-               "--config", str(folder / "analysis.yaml"), "--out", str(folder / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        "from openhcs_omero.cli import main; main()",
+        "analyse",
+        *map(str, tables),
+        "--config",
+        str(folder / "analysis.yaml"),
+        "--out",
+        str(folder / "out"),
+    ]
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

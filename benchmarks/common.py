@@ -83,8 +83,13 @@ class BenchServer:
 
     def environment(self) -> dict[str, str]:
         """Environment of a process that is to log in by itself."""
-        return {**os.environ, "OMERO_HOST": self.host, "OMERO_PORT": str(self.port), "OMERO_USER": self.user,
-                "OMERO_PASSWORD": self.password}
+        return {
+            **os.environ,
+            "OMERO_HOST": self.host,
+            "OMERO_PORT": str(self.port),
+            "OMERO_USER": self.user,
+            "OMERO_PASSWORD": self.password,
+        }
 
 
 @contextlib.contextmanager
@@ -110,7 +115,7 @@ def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str,
     """
     fastest: dict[str, float] = {}
     for number in range(rounds):
-        for name, run in list(runs.items())[::-1 if number % 2 else 1]:
+        for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
             os.sync()
             began = time.perf_counter()
             run()

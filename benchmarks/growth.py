@@ -3,6 +3,7 @@
 Plates of 384 wells, each of one site of a few pixels, since the head process never reads any; a Slurm that takes jobs
 and does nothing with them. By then the head process has looked at all plates, and built the whole DAG.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,10 +21,10 @@ import psutil
 from benchmarks.common import ROOT, BenchServer, Ratio
 from benchmarks.plates import delete_plates, make_plate
 
-STEPS = '''
+STEPS = """
 def same(image, filemanager, metadata, backend="disk"):
     return image, {}
-'''
+"""
 PATIENCE = 3600  # seconds
 
 
@@ -52,9 +53,26 @@ def _head(server: BenchServer, folder: Path, plates: list[int]) -> tuple[float, 
     environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
     with (folder / "said.txt").open("w") as said:
         head = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml",
-             "--profile", str(ROOT / "cluster"), "--quiet", "all"],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                "--snakefile",
+                str(ROOT / "Snakefile"),
+                "--configfile",
+                "config.yaml",
+                "--profile",
+                str(ROOT / "cluster"),
+                "--quiet",
+                "all",
+            ],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
     try:
         process, end, memory = psutil.Process(head.pid), time.monotonic() + PATIENCE, 0
         while not submitted.exists():

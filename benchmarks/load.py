@@ -3,6 +3,7 @@
 Each client is a process of its own, with a session, an image and a raw pixels store of its own. The one client and the
 eight take turns, and the best turn of each counts.
 """
+
 from __future__ import annotations
 
 import subprocess
@@ -20,8 +21,9 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     seconds, rounds = (0.5, 2) if quick else (3.0, 5)
     with server.login() as conn:
         planes = [noise((SIDE, SIDE), seed) for seed in range(PLANES)]
-        images = [conn.createImageFromNumpySeq(iter(planes), f"load {number}", sizeZ=PLANES)
-                  for number in range(CLIENTS)]
+        images = [
+            conn.createImageFromNumpySeq(iter(planes), f"load {number}", sizeZ=PLANES) for number in range(CLIENTS)
+        ]
         try:
             for secure in (True, False):
                 yield _ratio(server, [image.getPixelsId() for image in images], secure, seconds, rounds)
@@ -48,8 +50,9 @@ def _ratio(server: BenchServer, pixels: list[int], secure: bool, seconds: float,
 
 def _client(server: BenchServer, pixels: int, secure: bool) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.load", str(pixels), str(int(secure))]
-    return subprocess.Popen(command, cwd=ROOT, env=server.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=server.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _together(clients: list[subprocess.Popen[str]], seconds: float) -> float:
@@ -74,8 +77,9 @@ def _read(pixels: int, secure: bool) -> None:
     """The client: for each line "begin end" on stdin, how many bytes it read in that time."""
     import os
 
-    server = BenchServer(os.environ["OMERO_HOST"], int(os.environ["OMERO_PORT"]), os.environ["OMERO_USER"],
-                         os.environ["OMERO_PASSWORD"])
+    server = BenchServer(
+        os.environ["OMERO_HOST"], int(os.environ["OMERO_PORT"]), os.environ["OMERO_USER"], os.environ["OMERO_PASSWORD"]
+    )
     with server.login(secure=secure) as conn:
         store = conn.c.sf.createRawPixelsStore()
         store.setPixelsId(pixels, False)

@@ -3,6 +3,7 @@
 A process of its own forwards a port. Answers go through at once, within the kernel, so that a call takes so much longer
 and nothing else changes.
 """
+
 from __future__ import annotations
 
 import contextlib

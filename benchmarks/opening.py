@@ -35,12 +35,15 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
             runs: dict[str, Callable[[], object]] = {
                 "ours": lambda conn=conn, plate=plate: load_plate(conn, plate).list_paths(),
                 "polystore": lambda conn=conn, plate=plate: _polystore(conn, plate),
-                "BlitzGateway": lambda conn=conn, plate=plate: _gateway(conn, plate)}
+                "BlitzGateway": lambda conn=conn, plate=plate: _gateway(conn, plate),
+            }
             counts: dict[str, int] = {}
             try:
                 with counted_calls() as counted:
-                    took = best({name: partial(_count, counts, counted, name, run) for name, run in runs.items()},
-                                1 if quick else ROUNDS[wells])
+                    took = best(
+                        {name: partial(_count, counts, counted, name, run) for name, run in runs.items()},
+                        1 if quick else ROUNDS[wells],
+                    )
             finally:
                 queries.delete(conn, queries.current_group(conn), Plate=[plate])
         for peer in ("polystore", "BlitzGateway"):
@@ -63,10 +66,22 @@ def _polystore(conn: BlitzGateway, plate: int) -> list[str]:
 
 
 def _gateway(conn: BlitzGateway, plate: int) -> list[tuple[Any, ...]]:
-    return [(well.row, well.column, index, image.getId(), image.getSizeZ(), image.getSizeC(), image.getSizeT(),
-             image.getSizeY(), image.getSizeX())
-            for well in conn.getObject("Plate", plate).listChildren()
-            for index, sample in enumerate(well.listChildren()) for image in (sample.getImage(),)]
+    return [
+        (
+            well.row,
+            well.column,
+            index,
+            image.getId(),
+            image.getSizeZ(),
+            image.getSizeC(),
+            image.getSizeT(),
+            image.getSizeY(),
+            image.getSizeX(),
+        )
+        for well in conn.getObject("Plate", plate).listChildren()
+        for index, sample in enumerate(well.listChildren())
+        for image in (sample.getImage(),)
+    ]
 
 
 def _make(conn: BlitzGateway, wells: int) -> int:

@@ -1,4 +1,5 @@
 """Plates for the benchmarks that run the workflow."""
+
 from __future__ import annotations
 
 import os
@@ -74,8 +75,15 @@ def run_snakemake(server: BenchServer, folder: Path, *options: str | Path) -> st
 
 def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> str:
     """Run a command to its good end; what it said."""
-    done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"{done.stdout}\nthis did not work: {' '.join(map(str, command))}")
     return done.stdout

@@ -57,15 +57,26 @@ def _over_ice(server: BenchServer, conn: BlitzGateway, plate: int, rounds: int) 
             theirs = stack.enter_context(where.login(secure=secure))
             images = [image for _, image in load_plate(ours, plate).images()]
             runs |= {f"ours{kind}": partial(_ours, ours, images), f"store{kind}": partial(_store, theirs, images)}
-        took = best({**runs, "polystore": lambda: _polystore(conn, plate, images),
-                     "BlitzGateway": lambda: _gateway(conn, images)}, rounds)
+        took = best(
+            {
+                **runs,
+                "polystore": lambda: _polystore(conn, plate, images),
+                "BlitzGateway": lambda: _gateway(conn, images),
+            },
+            rounds,
+        )
     channels, _, side, _ = images[0].shape[1:]
     planes, what = len(images) * channels, f"read {channels} x {side}² over Ice"
     for peer, named, target in (("polystore", "polystore's load", 10.0), ("BlitzGateway", "getPlane", None)):
         yield Ratio(f"{what}, against {named}", planes / took["ours"], planes / took[peer], "planes/s", target)
     for kind in kinds:
-        yield Ratio(f"{what}{kind}, against a bare getPlane loop", planes / took[f"ours{kind}"],
-                    planes / took[f"store{kind}"], "planes/s", None if kind else 1.5)
+        yield Ratio(
+            f"{what}{kind}, against a bare getPlane loop",
+            planes / took[f"ours{kind}"],
+            planes / took[f"store{kind}"],
+            "planes/s",
+            None if kind else 1.5,
+        )
 
 
 def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
@@ -93,10 +104,18 @@ def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
                 cold[name] = min(took, cold.get(name, took))
         warm = best({"ours": first, "numpy": numpy}, rounds)
         again = best({"ours": lambda: _ours(conn, images), "numpy": numpy}, rounds)
-    for what, took, target in (("from disk", cold, 0.7), ("from the system's memory", warm, None),
-                               ("once they were found right", again, None)):
-        yield Ratio(f"read near the data {what}, against numpy", planes / took["ours"], planes / took["numpy"],
-                    "planes/s", target)
+    for what, took, target in (
+        ("from disk", cold, 0.7),
+        ("from the system's memory", warm, None),
+        ("once they were found right", again, None),
+    ):
+        yield Ratio(
+            f"read near the data {what}, against numpy",
+            planes / took["ours"],
+            planes / took["numpy"],
+            "planes/s",
+            target,
+        )
 
 
 def _forget(file: os.PathLike[str]) -> None:

@@ -1,4 +1,5 @@
 """A rerun that finds nothing to do, 384 wells, against Snakemake's own dry run on files alone of the same number."""
+
 from __future__ import annotations
 
 import json
@@ -56,12 +57,21 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
             ours, plain = Path(folder, "ours"), Path(folder, "plain")
             _prepare(server, ours, plate)
             _prepare_plain(server, plain, wells)
-            took = best({
-                "ours": lambda: _nothing_to_do(server, ours, "--snakefile", ROOT / "Snakefile"),
-                "plain": lambda: _nothing_to_do(server, plain, "--dry-run"),
-            }, 1 if quick else 3)
-        yield Ratio(f"no-op rerun of {wells} wells, against a dry run on plain files", took["ours"], took["plain"], "s",
-                    2.0, "less")
+            took = best(
+                {
+                    "ours": lambda: _nothing_to_do(server, ours, "--snakefile", ROOT / "Snakefile"),
+                    "plain": lambda: _nothing_to_do(server, plain, "--dry-run"),
+                },
+                1 if quick else 3,
+            )
+        yield Ratio(
+            f"no-op rerun of {wells} wells, against a dry run on plain files",
+            took["ours"],
+            took["plain"],
+            "s",
+            2.0,
+            "less",
+        )
     finally:
         with server.login() as conn:
             delete_plates(conn, [plate])

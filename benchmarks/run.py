@@ -30,8 +30,13 @@ def main() -> None:
     parser.add_argument("--user", default="root", help="its password comes from OMERO_PASSWORD")
     parser.add_argument("--data-dir", type=Path, help="the data folder of --host, where this machine sees it")
     parser.add_argument("--quick", action="store_true", help="small plates and few rounds: to see that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", default=Path("benchmarks.json"),
-                        help="where to write the figures, %(default)s by default")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=Path("benchmarks.json"),
+        help="where to write the figures, %(default)s by default",
+    )
     args = parser.parse_args()
     if unknown := set(args.name) - set(names):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: known are {', '.join(names)}")
@@ -42,14 +47,16 @@ def main() -> None:
             _write(args.json, found, args)
 
 
-def _server(parser: argparse.ArgumentParser,
-            args: argparse.Namespace) -> contextlib.AbstractContextManager[BenchServer]:
+def _server(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> contextlib.AbstractContextManager[BenchServer]:
     if not args.host:
         return embedded_server()
     if not os.environ.get("OMERO_PASSWORD"):
         parser.error(f"set OMERO_PASSWORD to the password of {args.user} at {args.host}")
     return contextlib.nullcontext(
-        BenchServer(args.host, args.port, args.user, os.environ["OMERO_PASSWORD"], args.data_dir))
+        BenchServer(args.host, args.port, args.user, os.environ["OMERO_PASSWORD"], args.data_dir)
+    )
 
 
 def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[list[tuple[str, Ratio]]]:
@@ -70,9 +77,15 @@ def _table(title: str, ratios: list[Ratio]) -> Table:
         column.justify = "right"
     for ratio in ratios:
         sign = "≥" if ratio.better == "more" else "≤"
-        table.add_row(ratio.name, _short(ratio.ours), _short(ratio.peer), ratio.unit, _short(ratio.value),
-                      "" if ratio.target is None else f"{sign} {ratio.target:g}",
-                      {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[ratio.met])
+        table.add_row(
+            ratio.name,
+            _short(ratio.ours),
+            _short(ratio.peer),
+            ratio.unit,
+            _short(ratio.value),
+            "" if ratio.target is None else f"{sign} {ratio.target:g}",
+            {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[ratio.met],
+        )
     return table
 
 
@@ -82,8 +95,20 @@ def _short(figure: float | None) -> str:
 
 def _write(file: Path, found: list[tuple[str, Ratio]], args: argparse.Namespace) -> None:
     rows = [{"benchmark": name, **asdict(ratio), "ratio": ratio.value, "met": ratio.met} for name, ratio in found]
-    file.write_text(json.dumps({
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
-        "server": args.host or "embedded", "quick": args.quick, "ratios": rows,
-    }, indent=1) + "\n")
+    file.write_text(
+        json.dumps(
+            {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "machine": {
+                    "cores": os.cpu_count(),
+                    "system": platform.platform(),
+                    "python": platform.python_version(),
+                },
+                "server": args.host or "embedded",
+                "quick": args.quick,
+                "ratios": rows,
+            },
+            indent=1,
+        )
+        + "\n"
+    )

@@ -2,6 +2,7 @@
 
 A Slurm of one node is started for it as the tests do, as root; its node says that it has four CPUs.
 """
+
 from __future__ import annotations
 
 import json
@@ -56,15 +57,25 @@ def _folder(folder: Path, plate: int, wells: int, per_job: int) -> Path:
     folder.mkdir()
     (folder / "steps.py").write_text(STEPS)
     names = wells_of(96)[:wells]
-    (folder / "config.yaml").write_text(json.dumps(
-        {"plates": [plate], "wells": names, "wells_per_job": per_job, "steps": [{"call": "steps:same"}]}))
+    (folder / "config.yaml").write_text(
+        json.dumps({"plates": [plate], "wells": names, "wells_per_job": per_job, "steps": [{"call": "steps:same"}]})
+    )
     return folder
 
 
 def _workflow(server: BenchServer, slurm: SlurmCluster, folder: Path) -> float:
     """Seconds that the jobs of wells had a node."""
-    command = [sys.executable, "-m", "snakemake", "--configfile", "config.yaml", "--snakefile", ROOT / "Snakefile",
-               "--profile", ROOT / "cluster"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--configfile",
+        "config.yaml",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--profile",
+        ROOT / "cluster",
+    ]
     said = run(command, folder, server.environment())
     return _node_time(slurm, re.findall(SUBMITTED, said))
 
@@ -79,8 +90,11 @@ def _bare(server: BenchServer, slurm: SlurmCluster, folder: Path, plate: int, we
     try:
         task = f"{sys.executable} well.py $SLURM_ARRAY_TASK_ID {wells}"
         environment = {key: value for key, value in server.environment().items() if key != "OMERO_PASSWORD"}
-        said = run(["sbatch", "--wait", "--parsable", "--mem=500", f"--array=0-{wells - 1}", "--wrap", task], folder,
-                   {**environment, "PYTHONPATH": str(folder)})
+        said = run(
+            ["sbatch", "--wait", "--parsable", "--mem=500", f"--array=0-{wells - 1}", "--wrap", task],
+            folder,
+            {**environment, "PYTHONPATH": str(folder)},
+        )
         return _node_time(slurm, [f"{said.split()[0]}_{index}" for index in range(wells)])
     finally:
         disconnect(omero)

@@ -3,6 +3,7 @@
 What is over the loop's time is the price of everything that is not the step: Snakemake, its processes, OMERO. Few wells
 show the price of a run rather than that of a well, so the targets are for plates.
 """
+
 from __future__ import annotations
 
 import json
@@ -67,6 +68,5 @@ def _loop(wells: int, seconds: float) -> None:
 def _workflow(server: BenchServer, folder: Path, plate: int, wells: int, seconds: float) -> None:
     (folder / "steps.py").write_text(f"import sys\nsys.path.append({str(ROOT)!r})\n{STEPS}")
     steps = [{"call": "steps:step", "params": {"seconds": seconds}}]
-    (folder / "config.yaml").write_text(json.dumps(
-        {"plates": [plate], "wells": wells_of(384)[:wells], "steps": steps}))
+    (folder / "config.yaml").write_text(json.dumps({"plates": [plate], "wells": wells_of(384)[:wells], "steps": steps}))
     run_snakemake(server, folder, "--snakefile", ROOT / "Snakefile")

@@ -50,14 +50,20 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
 
     def save_batch() -> None:
         well = next(wells["ours"])
-        paths = [f"/omero/plate_{source}_bench/{well}/{well}_s{site:03d}_z000_c{c:03d}.tif"
-                 for site in range(1, SITES + 1) for c in range(channels)]
+        paths = [
+            f"/omero/plate_{source}_bench/{well}/{well}_s{site:03d}_z000_c{c:03d}.tif"
+            for site in range(1, SITES + 1)
+            for c in range(channels)
+        ]
         ours.save_batch([plane for site in sites for plane in site[0, :, 0]], paths)
 
     def polystore() -> None:
         well = next(wells["polystore"])
-        paths = [f"/omero/plate_{source}_outputs/images/{well}_s{site:03d}_w{c}_z001_t001.tif"
-                 for site in range(1, SITES + 1) for c in range(1, channels + 1)]
+        paths = [
+            f"/omero/plate_{source}_outputs/images/{well}_s{site:03d}_w{c}_z001_t001.tif"
+            for site in range(1, SITES + 1)
+            for c in range(1, channels + 1)
+        ]
         peer.save_batch([plane for site in sites for plane in site[0, :, 0]], paths)
 
     def write_images() -> None:
@@ -70,8 +76,12 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
             made = conn.createImageFromNumpySeq(iter(site[0, :, 0]), f"{label} {next(number)}", sizeC=channels)
             images.append(made.getId())
 
-    runs: dict[str, Callable[[], None]] = {"ours": save_batch, "polystore": polystore, "images": write_images,
-                                           "numpy seq": numpy_seq}
+    runs: dict[str, Callable[[], None]] = {
+        "ours": save_batch,
+        "polystore": polystore,
+        "images": write_images,
+        "numpy seq": numpy_seq,
+    }
     calls, sent = {}, {}
     for run in runs.values():
         run()  # makes the derived plates
@@ -84,8 +94,10 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
     took = best(runs, rounds)
     _clean(conn, source, images)
     planes, what = SITES * channels, f"write {channels} x {side} x {side}"
-    for mine, theirs, named, target in (("ours", "polystore", "polystore's save_batch", 3),
-                                        ("images", "numpy seq", "a createImageFromNumpySeq loop", 2)):
+    for mine, theirs, named, target in (
+        ("ours", "polystore", "polystore's save_batch", 3),
+        ("images", "numpy seq", "a createImageFromNumpySeq loop", 2),
+    ):
         yield Ratio(f"{what}, against {named}", planes / took[mine], planes / took[theirs], "planes/s", target)
         yield Ratio(f"{what}, against {named}", calls[mine], calls[theirs], "calls/image", None, "less")
         yield Ratio(f"{what}, against {named}", sent[mine] / 1e6, sent[theirs] / 1e6, "MB/image", None, "less")

@@ -34,8 +34,9 @@ def make_venv(folder: Path) -> Path:
     version = ".".join(map(str, sys.version_info[:2]))
     found = None
     if python.exists():
-        found = subprocess.run([python, "-c", "import sys, pip; print('%d.%d' % sys.version_info[:2])"],
-                               capture_output=True, text=True).stdout.strip()
+        found = subprocess.run(
+            [python, "-c", "import sys, pip; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+        ).stdout.strip()
     if found != version:
         say(f"creating {folder} with Python {version}")
         try:
@@ -72,8 +73,10 @@ def main() -> None:
     parser.add_argument("--requirements", type=Path, help="install the packages in this file, not the project")
     args = parser.parse_args()
     if sys.version_info[:2] not in SUPPORTED:
-        sys.exit(f"[setup] this is Python {sys.version.split()[0]}, and 3.11, 3.12 and 3.13 are supported: "
-                 "choose one with `make PYTHON=python3.12 ...`")
+        sys.exit(
+            f"[setup] this is Python {sys.version.split()[0]}, and 3.11, 3.12 and 3.13 are supported: "
+            "choose one with `make PYTHON=python3.12 ...`"
+        )
     python = make_venv(args.venv)
     try:
         install_ice(python)

@@ -47,12 +47,26 @@ def install_ice(python: Path) -> None:
         return
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", "--only-binary", ":all:",
-           "--find-links", cache, ICE]
+    pip = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--force-reinstall",
+        "--only-binary",
+        ":all:",
+        "--find-links",
+        cache,
+        ICE,
+    ]
     if subprocess.run(pip, capture_output=True).returncode:
         if wanted := missing_packages(python):
-            sys.exit(f"[setup] building Ice needs {', '.join(wanted)}: "
-                     f"as root, apt-get install {' '.join(wanted)}, then run this again")
+            sys.exit(
+                f"[setup] building Ice needs {', '.join(wanted)}: "
+                f"as root, apt-get install {' '.join(wanted)}, then run this again"
+            )
         build_ice(python, cache)
         subprocess.run(pip, check=True)
     if not imports_ice(python):
@@ -104,8 +118,9 @@ def missing_packages(python: Path) -> list[str]:
         if wanted[:1] == ["g++"]:
             wanted.append(package)
             continue
-        probe = subprocess.run(["c++", "-E", "-x", "c++", "-"], input=f"#include <{header}>\n", text=True,
-                               capture_output=True)
+        probe = subprocess.run(
+            ["c++", "-E", "-x", "c++", "-"], input=f"#include <{header}>\n", text=True, capture_output=True
+        )
         if probe.returncode:
             wanted.append(package)
     return wanted
@@ -114,14 +129,19 @@ def missing_packages(python: Path) -> list[str]:
 def build_ice(python: Path, cache: Path) -> None:
     """Build the wheel into the cache, where it appears whole or not at all; the log is printed only if that fails."""
     cores = os.cpu_count() or 1
-    say(f"building Ice for Python, once per machine: about {max(1, round(CORE_SECONDS / cores / 60))} min "
-        f"on {cores} core{'s' if cores > 1 else ''}")
+    say(
+        f"building Ice for Python, once per machine: about {max(1, round(CORE_SECONDS / cores / 60))} min "
+        f"on {cores} core{'s' if cores > 1 else ''}"
+    )
     log = cache / "build.log"
     with tempfile.TemporaryDirectory(dir=cache) as scratch, log.open("w") as out:
         source = unpack(python, Path(scratch), out)
         done = subprocess.Popen(
             [python, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", scratch, source],
-            env={**os.environ, "CXXFLAGS": compiler_flags()}, stdout=out, stderr=subprocess.STDOUT)
+            env={**os.environ, "CXXFLAGS": compiler_flags()},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
         show_progress(done, source)
         if done.returncode:
             tail = "\n".join(log.read_text().splitlines()[-30:])
@@ -145,11 +165,12 @@ def unpack(python: Path, scratch: Path, log) -> Path:
     [source] = (path for path in scratch.iterdir() if path.is_dir())
     shutil.copytree(HEADERS, source / "compat")
     (source / "pyproject.toml").write_text(
-        f'[build-system]\nrequires = ["setuptools", "{PYBIND11}"]\n'
-        'build-backend = "setuptools.build_meta:__legacy__"\n')
+        f'[build-system]\nrequires = ["setuptools", "{PYBIND11}"]\nbuild-backend = "setuptools.build_meta:__legacy__"\n'
+    )
     setup = source / "setup.py"
-    setup.write_text("from pybind11.setup_helpers import ParallelCompile\n"
-                     "ParallelCompile(default=0).install()\n" + setup.read_text())
+    setup.write_text(
+        "from pybind11.setup_helpers import ParallelCompile\nParallelCompile(default=0).install()\n" + setup.read_text()
+    )
     return source
 
 
@@ -159,8 +180,12 @@ def compiler_flags() -> str:
 
 def show_progress(build: subprocess.Popen, source: Path) -> None:
     """Print how many files are compiled until the build ends: in one line of a terminal, else a line every tenth."""
-    total = sum(1 for suffix in ("*.c", "*.cpp") for file in source.glob(f"src/**/{suffix}")
-                if "bzip2" not in str(file.relative_to(source)))
+    total = sum(
+        1
+        for suffix in ("*.c", "*.cpp")
+        for file in source.glob(f"src/**/{suffix}")
+        if "bzip2" not in str(file.relative_to(source))
+    )
     start, shown = time.monotonic(), -1
     while build.poll() is None:
         try:

@@ -6,6 +6,7 @@
 `start` leaves both running and prints the address; if they are running already, it only prints the address. `stop` ends
 them. Their files are in .demo/: the server's data, and OMERO.web's settings, logs, sessions and static files in web/.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -43,23 +44,40 @@ def configure(home: Path, omero_port: int) -> dict[str, str]:
     for key, value in {
         "omero.web.server_list": [["127.0.0.1", omero_port, "embedded"]],
         "omero.web.middleware": [
-            *({"index": index, "class": name} for index, name in enumerate((
-                "whitenoise.middleware.WhiteNoiseMiddleware",
-                "django.middleware.common.CommonMiddleware",
-                "django.contrib.sessions.middleware.SessionMiddleware",
-                "django.middleware.csrf.CsrfViewMiddleware",
-                "django.contrib.messages.middleware.MessageMiddleware",
-                "django.middleware.clickjacking.XFrameOptionsMiddleware")))],
-        "omero.web.check_version": False, "omero.web.session_cookie_name": f"web{omero_port}",
+            *(
+                {"index": index, "class": name}
+                for index, name in enumerate(
+                    (
+                        "whitenoise.middleware.WhiteNoiseMiddleware",
+                        "django.middleware.common.CommonMiddleware",
+                        "django.contrib.sessions.middleware.SessionMiddleware",
+                        "django.middleware.csrf.CsrfViewMiddleware",
+                        "django.contrib.messages.middleware.MessageMiddleware",
+                        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+                    )
+                )
+            )
+        ],
+        "omero.web.check_version": False,
+        "omero.web.session_cookie_name": f"web{omero_port}",
         "omero.web.static_root": str(home / "var" / "static"),
     }.items():
         config[key] = value if isinstance(value, str) else json.dumps(value)
     config.close()
-    environment = {**os.environ, "OMERODIR": str(home), "DJANGO_SETTINGS_MODULE": "omeroweb.settings",
-                   "TMPDIR": str(home / "var" / "sessions"), "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "OMERODIR": str(home),
+        "DJANGO_SETTINGS_MODULE": "omeroweb.settings",
+        "TMPDIR": str(home / "var" / "sessions"),
+        "PYTHONWARNINGS": "ignore",
+    }
     environment.pop("OMERO_PASSWORD", None)
-    done = subprocess.run([sys.executable, "-m", "django", "collectstatic", "--noinput", "--verbosity=0"],
-                          env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "collectstatic", "--noinput", "--verbosity=0"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"[web] OMERO.web's static files could not be collected:\n{done.stderr[-2000:]}")
     return environment
@@ -77,9 +95,25 @@ def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
     environment = configure(home, omero_port)
     with (home / "var" / "log" / "gunicorn.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "omeroweb.wsgi:application", "--bind", f"127.0.0.1:{port}", "--workers",
-             "2", "--timeout", "120"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home,
-            start_new_session=True)
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "omeroweb.wsgi:application",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--workers",
+                "2",
+                "--timeout",
+                "120",
+            ],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=home,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -94,8 +128,9 @@ def start_web(home: Path, omero_port: int, port: int) -> subprocess.Popen:
 
 def start_server(home: Path) -> EmbeddedServer:
     """Start the embedded server on the demo's data, in the project's own environment."""
-    return process.start(home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python",
-                         detached=True)
+    return process.start(
+        home / "server", free_port(4064), home / "root-password", ROOT / ".venv" / "bin" / "python", detached=True
+    )
 
 
 def free_port(wanted: int) -> int:
@@ -127,8 +162,9 @@ def start() -> None:
             server.stop()
             raise
         address = f"http://127.0.0.1:{port}/webclient/"
-        note.write_text(json.dumps({"address": address, "processes": [web.pid, server.process.pid],
-                                    "omero_port": server.port}))
+        note.write_text(
+            json.dumps({"address": address, "processes": [web.pid, server.process.pid], "omero_port": server.port})
+        )
     say(f"OMERO.web is on {address}")
     say("log in as root with the password in .demo/root-password; `make stop-web` ends it")
 

@@ -10,6 +10,7 @@ Examples
 >>> orchestrator = PipelineOrchestrator(plate_paths=[123], steps=[count_spots], global_config={"output": "spots"})
 >>> orchestrator.run()  # doctest: +SKIP
 """
+
 from __future__ import annotations
 
 import importlib

@@ -116,8 +116,10 @@ def login(where: Where = None) -> None:
     from openhcs_omero.omero.stored_login import log_in, server_from
 
     server, minutes = log_in(server_from(where, _server(None, None, None)))
-    print(f"logged in to {server.address} as {server.user}; the session ends after {minutes:g} minutes without use, or "
-          f"by `openhcs-omero logout {server.who}`")
+    print(
+        f"logged in to {server.address} as {server.user}; the session ends after {minutes:g} minutes without use, or "
+        f"by `openhcs-omero logout {server.who}`"
+    )
 
 
 @_command("logout")
@@ -138,8 +140,11 @@ def trust(where: Annotated[str, typer.Argument(help="host or host:port of an OME
     server = server_from(where, _server(None, None, None))
     fingerprint, new = identity.trust(server)
     print(f"SHA-256 fingerprint of the certificate of {server.address}: {fingerprint}")
-    print("it is trusted from now on: compare it with what the server's administrator says" if new
-          else "it is the one that was trusted before")
+    print(
+        "it is trusted from now on: compare it with what the server's administrator says"
+        if new
+        else "it is the one that was trusted before"
+    )
 
 
 @_command("serve")

@@ -3,6 +3,7 @@
 Everything is in the folder `.demo/` where it is started: the server's data, its password, the images, the results. A
 second run finds the plate there and has nothing left to do; after the folder is deleted, it begins anew.
 """
+
 from __future__ import annotations
 
 import csv
@@ -62,9 +63,15 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
     with start_embedded(home / "server", _free_port(), secret) as server:
         _say(f"an embedded OMERO server runs on port {server.port}, its data are in {server.data}")
         (home / "sessions").mkdir(mode=0o700, exist_ok=True)
-        yield {**os.environ, "OMERO_HOST": server.host, "OMERO_PORT": str(server.port), "OMERO_USER": "root",
-               "OMERO_PASSWORD": str(server.password), "OMERO_SESSIONDIR": str((home / "sessions").resolve()),
-               "OMERO_CA": certificate_of(home / "server") or ""}
+        yield {
+            **os.environ,
+            "OMERO_HOST": server.host,
+            "OMERO_PORT": str(server.port),
+            "OMERO_USER": "root",
+            "OMERO_PASSWORD": str(server.password),
+            "OMERO_SESSIONDIR": str((home / "sessions").resolve()),
+            "OMERO_CA": certificate_of(home / "server") or "",
+        }
 
 
 def _free_port() -> int:
@@ -102,22 +109,38 @@ def _plate(home: Path, environment: dict[str, str]) -> int:
 
 
 def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "openhcs_omero.cli", *words], env=environment, capture_output=True,
-                          text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "openhcs_omero.cli", *words], env=environment, capture_output=True, text=True
+    )
 
 
 def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
     """Run Snakemake, show its progress, and return the last line it prints; all of its output goes into a log."""
     workflow = find_workflow()
-    command = ["snakemake", "--snakefile", str(workflow / "Snakefile"), "--cores", str(CORES),
-               "--workflow-profile", str(workflow / "profiles" / "default"),
-               "--configfile", str(workflow / "config" / "config.yaml"), str(home / "config.yaml"), *options]
+    command = [
+        "snakemake",
+        "--snakefile",
+        str(workflow / "Snakefile"),
+        "--cores",
+        str(CORES),
+        "--workflow-profile",
+        str(workflow / "profiles" / "default"),
+        "--configfile",
+        str(workflow / "config" / "config.yaml"),
+        str(home / "config.yaml"),
+        *options,
+    ]
     log = home / "snakemake.log"
     said: list[str] = []
     with log.open("a") as out:
         out.write(f"$ {' '.join(command)}\n")
-        process = subprocess.Popen([sys.executable, "-m", *command], env=environment, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert process.stdout is not None
         for line in process.stdout:
             out.write(line)
@@ -150,8 +173,10 @@ def _compare(truth: Path, wells: Path) -> None:
         names = {row["well"] for row in own}
         counted = {key: sum(int(measured[name][f"{key}_sum"]) for name in names) for key in ("cells_c1", "spots_c0")}
         cells, spots = (sum(int(row[key]) for row in own) for key in ("cells", "spots"))
-        print(f"    {float(own[0]['dose']):9.3f}   {counted['cells_c1']:14d} / {cells:<6d}   "
-              f"{counted['spots_c0']:14d} / {spots:<6d}   {counted['spots_c0'] / max(1, counted['cells_c1']):12.2f}")
+        print(
+            f"    {float(own[0]['dose']):9.3f}   {counted['cells_c1']:14d} / {cells:<6d}   "
+            f"{counted['spots_c0']:14d} / {spots:<6d}   {counted['spots_c0'] / max(1, counted['cells_c1']):12.2f}"
+        )
     print()
 
 

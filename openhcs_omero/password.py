@@ -1,4 +1,5 @@
 """The password in OMERO_PASSWORD: read once, removed from the environment, and kept in the memory of this process."""
+
 from __future__ import annotations
 
 import ctypes

@@ -34,6 +34,7 @@ def _shape(images):
 
 # ---- ImageXpress
 
+
 def write_imagexpress(folder, images, guids=True, projections=False, htd=True, wells=None):
     """With TimePoint_ and ZStep_ folders where there are several; GUIDs as in a database's folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +62,17 @@ def write_imagexpress(folder, images, guids=True, projections=False, htd=True, w
 def write_htd(path, wells, sites, sizes, rows=8, columns=12):
     """`sizes` is (T, C, Z, ...)."""
     chosen = {parse_well(well) for well in wells}
-    lines = ['"HTSInfoFile", Version 1.0', '"Description", "made for a test, \xb5m"', '"PlateType", 2',
-             f'"TimePoints", {sizes[0]}', f'"ZSeries", {str(sizes[2] > 1).upper()}', f'"ZSteps", {sizes[2]}',
-             '"ZProjection", FALSE', f'"XWells", {columns}', f'"YWells", {rows}']
+    lines = [
+        '"HTSInfoFile", Version 1.0',
+        '"Description", "made for a test, \xb5m"',
+        '"PlateType", 2',
+        f'"TimePoints", {sizes[0]}',
+        f'"ZSeries", {str(sizes[2] > 1).upper()}',
+        f'"ZSteps", {sizes[2]}',
+        '"ZProjection", FALSE',
+        f'"XWells", {columns}',
+        f'"YWells", {rows}',
+    ]
     for row in range(rows):
         selected = ", ".join(str((row, column) in chosen).upper() for column in range(columns))
         lines.append(f'"WellsSelection{row + 1}", {selected}')
@@ -82,15 +91,23 @@ def write_htd(path, wells, sites, sizes, rows=8, columns=12):
 def _metaseries(path, plane):
     """A TIFF with the XML that MetaXpress writes into each plane."""
     properties = "".join(
-        f'<prop id="{name}" type="{kind}" value="{value}"/>' for name, kind, value in (
-            ("spatial-calibration-state", "bool", "on"), ("spatial-calibration-x", "float", PIXEL_SIZE),
-            ("spatial-calibration-y", "float", PIXEL_SIZE), ("spatial-calibration-units", "string", "um")))
-    description = (f'<MetaData><prop id="ApplicationName" type="string" value="MetaMorph"/>'
-                   f"<PlaneInfo>{properties}</PlaneInfo></MetaData>")
+        f'<prop id="{name}" type="{kind}" value="{value}"/>'
+        for name, kind, value in (
+            ("spatial-calibration-state", "bool", "on"),
+            ("spatial-calibration-x", "float", PIXEL_SIZE),
+            ("spatial-calibration-y", "float", PIXEL_SIZE),
+            ("spatial-calibration-units", "string", "um"),
+        )
+    )
+    description = (
+        f'<MetaData><prop id="ApplicationName" type="string" value="MetaMorph"/>'
+        f"<PlaneInfo>{properties}</PlaneInfo></MetaData>"
+    )
     tifffile.imwrite(path, plane, description=description, software="MetaSeries", metadata=None)
 
 
 # ---- Opera Phenix
+
 
 def write_phenix(folder, images, version=5, index="Index.idx.xml", inside="Images", rows=8, columns=12):
     """With Harmony's archive of `version`; field and plane ids from 1, timepoints from 0 in XML and 1 in names."""
@@ -113,38 +130,57 @@ def write_phenix(folder, images, version=5, index="Index.idx.xml", inside="Image
 
 def _image(name, row, column, site, z, t, c, shape, version):
     resolution = f"{PIXEL_SIZE * 1e-6:.6E}"
-    channel = (f"<ChannelName>{CHANNELS[c]}</ChannelName><ImageResolutionX Unit=\"m\">{resolution}</ImageResolutionX>"
-               f"<ImageResolutionY Unit=\"m\">{resolution}</ImageResolutionY><ImageSizeX>{shape[4]}</ImageSizeX>"
-               f"<ImageSizeY>{shape[3]}</ImageSizeY>") if version == 5 else ""
-    return (f"<Image Version=\"1\"><id>{row:02d}{column:02d}K{t + 1}F{site}P{z + 1}R{c + 1}</id><State>Ok</State>"
-            f"<URL>{name}</URL><Row>{row}</Row><Col>{column}</Col><FieldID>{site}</FieldID><PlaneID>{z + 1}</PlaneID>"
-            f"<TimepointID>{t}</TimepointID><ChannelID>{c + 1}</ChannelID><FlimID>1</FlimID>{channel}"
-            f"<PositionX Unit=\"m\">0</PositionX><PositionZ Unit=\"m\">{2e-6 * z:.3E}</PositionZ></Image>")
+    channel = (
+        (
+            f'<ChannelName>{CHANNELS[c]}</ChannelName><ImageResolutionX Unit="m">{resolution}</ImageResolutionX>'
+            f'<ImageResolutionY Unit="m">{resolution}</ImageResolutionY><ImageSizeX>{shape[4]}</ImageSizeX>'
+            f"<ImageSizeY>{shape[3]}</ImageSizeY>"
+        )
+        if version == 5
+        else ""
+    )
+    return (
+        f'<Image Version="1"><id>{row:02d}{column:02d}K{t + 1}F{site}P{z + 1}R{c + 1}</id><State>Ok</State>'
+        f"<URL>{name}</URL><Row>{row}</Row><Col>{column}</Col><FieldID>{site}</FieldID><PlaneID>{z + 1}</PlaneID>"
+        f"<TimepointID>{t}</TimepointID><ChannelID>{c + 1}</ChannelID><FlimID>1</FlimID>{channel}"
+        f'<PositionX Unit="m">0</PositionX><PositionZ Unit="m">{2e-6 * z:.3E}</PositionZ></Image>'
+    )
 
 
 def _index(name, images, elements, space, version, rows, columns):
     shape = _shape(images)
     wells = sorted({well for well, _ in images}, key=parse_well)
     ids = {well: "{:02d}{:02d}".format(*(number + 1 for number in parse_well(well))) for well in wells}
-    plate = (f"<Plate><PlateID>{name}</PlateID><Name>{name}</Name><PlateTypeName>96well</PlateTypeName>"
-             f"<PlateRows>{rows}</PlateRows><PlateColumns>{columns}</PlateColumns>"
-             + "".join(f'<Well id="{ids[well]}" />' for well in wells) + "</Plate>")
-    places = "".join(f"<Well><id>{ids[well]}</id><Row>{int(ids[well][:2])}</Row><Col>{int(ids[well][2:])}</Col>"
-                     f'<Image id="{ids[well]}K1F1P1R1" /></Well>' for well in wells)
+    plate = (
+        f"<Plate><PlateID>{name}</PlateID><Name>{name}</Name><PlateTypeName>96well</PlateTypeName>"
+        f"<PlateRows>{rows}</PlateRows><PlateColumns>{columns}</PlateColumns>"
+        + "".join(f'<Well id="{ids[well]}" />' for well in wells)
+        + "</Plate>"
+    )
+    places = "".join(
+        f"<Well><id>{ids[well]}</id><Row>{int(ids[well][:2])}</Row><Col>{int(ids[well][2:])}</Col>"
+        f'<Image id="{ids[well]}K1F1P1R1" /></Well>'
+        for well in wells
+    )
     resolution = f"{PIXEL_SIZE * 1e-6:.6E}"
     entries = "".join(
         f'<Entry ChannelID="{c + 1}"><ChannelName>{CHANNELS[c]}</ChannelName><ImageSizeX>{shape[4]}</ImageSizeX>'
         f'<ImageResolutionX Unit="m">{resolution}</ImageResolutionX>'
-        f'<ImageResolutionY Unit="m">{resolution}</ImageResolutionY></Entry>' for c in range(shape[1]))
+        f'<ImageResolutionY Unit="m">{resolution}</ImageResolutionY></Entry>'
+        for c in range(shape[1])
+    )
     maps = f"<Maps><Map>{entries}</Map></Maps>" if version > 5 else "<Maps><Map /></Maps>"
-    return (f'<?xml version="1.0" encoding="utf-8"?>\n<EvaluationInputData Version="1" xmlns="{space}">'
-            f"<User>Test</User><InstrumentType>Phenix</InstrumentType>"
-            f"{plate if version == 7 else f'<Plates>{plate}</Plates>'}"
-            f"{'' if version == 7 else f'<Wells>{places}</Wells>'}{maps}<Images>{''.join(elements)}</Images>"
-            "</EvaluationInputData>")
+    return (
+        f'<?xml version="1.0" encoding="utf-8"?>\n<EvaluationInputData Version="1" xmlns="{space}">'
+        f"<User>Test</User><InstrumentType>Phenix</InstrumentType>"
+        f"{plate if version == 7 else f'<Plates>{plate}</Plates>'}"
+        f"{'' if version == 7 else f'<Wells>{places}</Wells>'}{maps}<Images>{''.join(elements)}</Images>"
+        "</EvaluationInputData>"
+    )
 
 
 # ---- CellVoyager and IN Cell
+
 
 def write_cellvoyager(folder, images, listed=True, rows=8, columns=12):
     """With the list of measurements and what is beside it, or by names alone."""
@@ -159,20 +195,29 @@ def write_cellvoyager(folder, images, listed=True, rows=8, columns=12):
             records.append(
                 f'<bts:MeasurementRecord bts:Type="IMG" bts:Column="{column}" bts:Row="{row}" bts:FieldIndex="{site}" '
                 f'bts:TimePoint="{t + 1}" bts:TimelineIndex="1" bts:ZIndex="{z + 1}" bts:Ch="{c + 1}" bts:X="0" '
-                f'bts:Y="0" bts:Z="{2 * z}">{name}</bts:MeasurementRecord>')
+                f'bts:Y="0" bts:Z="{2 * z}">{name}</bts:MeasurementRecord>'
+            )
     tifffile.imwrite(folder / "DC_sCMOS #1_CAM1.tif", np.zeros((4, 4), "uint16"))
     if listed:
         channels = range(1, _shape(images)[1] + 1)
         (folder / "MeasurementData.mlf").write_text(
             f'<?xml version="1.0" encoding="utf-8"?><bts:MeasurementData {space}>{"".join(records)}'
-            "</bts:MeasurementData>")
+            "</bts:MeasurementData>"
+        )
         (folder / "MeasurementDetail.mrf").write_text(
-            f'<bts:MeasurementDetail {space} bts:RowCount="{rows}" bts:ColumnCount="{columns}">' + "".join(
+            f'<bts:MeasurementDetail {space} bts:RowCount="{rows}" bts:ColumnCount="{columns}">'
+            + "".join(
                 f'<bts:MeasurementChannel bts:Ch="{c}" bts:HorizontalPixelDimension="{PIXEL_SIZE}" '
-                f'bts:VerticalPixelDimension="{PIXEL_SIZE}" />' for c in channels) + "</bts:MeasurementDetail>")
-        (folder / "plate.mes").write_text(f"<bts:MeasurementSetting {space}><bts:ChannelList>" + "".join(
-            f'<bts:Channel bts:Ch="{c}" bts:Target="{CHANNELS[c - 1]}" />' for c in channels)
-            + "</bts:ChannelList></bts:MeasurementSetting>")
+                f'bts:VerticalPixelDimension="{PIXEL_SIZE}" />'
+                for c in channels
+            )
+            + "</bts:MeasurementDetail>"
+        )
+        (folder / "plate.mes").write_text(
+            f"<bts:MeasurementSetting {space}><bts:ChannelList>"
+            + "".join(f'<bts:Channel bts:Ch="{c}" bts:Target="{CHANNELS[c - 1]}" />' for c in channels)
+            + "</bts:ChannelList></bts:MeasurementSetting>"
+        )
     return folder
 
 
@@ -183,23 +228,31 @@ def write_incell(folder, images, described=True, rows=8, columns=12):
     for (well, site), image in images.items():
         row, column = parse_well(well)
         for t, c, z in np.ndindex(image.shape[:3]):
-            name = (f"{well[:-2]} - {column + 1}(fld {site} wv {CHANNELS[c]} - {CHANNELS[c]} z {z + 1} "
-                    f"time {t + 1} - {1000 * t} ms).tif")
+            name = (
+                f"{well[:-2]} - {column + 1}(fld {site} wv {CHANNELS[c]} - {CHANNELS[c]} z {z + 1} "
+                f"time {t + 1} - {1000 * t} ms).tif"
+            )
             tifffile.imwrite(folder / name, image[t, c, z])
-            elements.append(f'<Image filename="{name}"><Well><Row number="{row + 1}"/>'
-                            f'<Column number="{column + 1}"/></Well><Identifier field_index="{site - 1}" '
-                            f'time_index="{t}" wave_index="{c}" z_index="{z}"/></Image>')
+            elements.append(
+                f'<Image filename="{name}"><Well><Row number="{row + 1}"/>'
+                f'<Column number="{column + 1}"/></Well><Identifier field_index="{site - 1}" '
+                f'time_index="{t}" wave_index="{c}" z_index="{z}"/></Image>'
+            )
     if described:
-        waves = "".join(f'<Wavelength index="{c}"><EmissionFilter name="{CHANNELS[c]}"/></Wavelength>'
-                        for c in range(_shape(images)[1]))
+        waves = "".join(
+            f'<Wavelength index="{c}"><EmissionFilter name="{CHANNELS[c]}"/></Wavelength>'
+            for c in range(_shape(images)[1])
+        )
         (folder / f"{folder.name}.XDCE").write_text(
             f'<ImageStack><AutoLeadAcquisitionProtocol><Plate rows="{rows}" columns="{columns}"/>'
             f'<ObjectiveCalibration pixel_width="{PIXEL_SIZE}" pixel_height="{PIXEL_SIZE}"/><Wavelengths>{waves}'
-            f"</Wavelengths></AutoLeadAcquisitionProtocol><Images>{''.join(elements)}</Images></ImageStack>")
+            f"</Wavelengths></AutoLeadAcquisitionProtocol><Images>{''.join(elements)}</Images></ImageStack>"
+        )
     return folder
 
 
 # ---- OpenHCS
+
 
 def write_openhcs(folder, images, backend):
     """As OpenHCS writes disk and virtual_workspace, and as this software writes zarr."""
@@ -210,9 +263,19 @@ def write_openhcs(folder, images, backend):
             name = f"{well}_s{site:03d}_w{c + 1}_z{z + 1:03d}_t{t + 1:03d}.tif"
             names[name] = (image[t, c, z], f"TimePoint_{t + 1}/ZStep_{z + 1}/x_{well}_s{site}_w{c + 1}.TIF")
     channels = {str(c + 1): CHANNELS[c] for c in range(_shape(images)[1])}
-    values = {"microscope_handler_name": "imagexpress", "source_filename_parser_name": "ImageXpressFilenameParser",
-              "grid_dimensions": [1, 1], "pixel_size": PIXEL_SIZE, "channels": channels, "wells": None, "sites": None,
-              "z_indexes": None, "timepoints": None, "available_backends": {backend: True}, "main": True}
+    values = {
+        "microscope_handler_name": "imagexpress",
+        "source_filename_parser_name": "ImageXpressFilenameParser",
+        "grid_dimensions": [1, 1],
+        "pixel_size": PIXEL_SIZE,
+        "channels": channels,
+        "wells": None,
+        "sites": None,
+        "z_indexes": None,
+        "timepoints": None,
+        "available_backends": {backend: True},
+        "main": True,
+    }
     if backend == "disk":
         subdirectory, values["image_files"] = "images", [f"images/{name}" for name in names]
         for name, (plane, _) in names.items():

@@ -1,4 +1,5 @@
 """What `openhcs-omero analyse` does: from the files of tables to the files of answers."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

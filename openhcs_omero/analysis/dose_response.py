@@ -1,4 +1,5 @@
 """Dose response: the four-parameter Hill curve of each compound."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -86,8 +87,14 @@ def fit_curve(dose: np.ndarray, response: np.ndarray) -> Fit:
     offset, scale = response.min(), np.ptp(response)
     y = (response - offset) / scale
     bounds = ([-1.0, -1.0, low - 3, SHALLOWEST], [2.0, 2.0, high + 3, STEEPEST])
-    found = least_squares(lambda p: hill(x, *p) - y, _start(x, y, low, high, bounds), lambda p: _jacobian(x, *p),
-                          bounds=bounds, xtol=1e-10, ftol=1e-10)
+    found = least_squares(
+        lambda p: hill(x, *p) - y,
+        _start(x, y, low, high, bounds),
+        lambda p: _jacobian(x, *p),
+        bounds=bounds,
+        xtol=1e-10,
+        ftol=1e-10,
+    )
     start, end, log_ec50, slope = found.x
     residual, flat, free = 2 * found.cost, float(((y - y.mean()) ** 2).sum()), len(y) - 4
     if residual > 1e-20 and f_distribution.sf(max(flat - residual, 0) / 3 / (residual / free), 3, free) > SIGNIFICANT:
@@ -98,9 +105,13 @@ def fit_curve(dose: np.ndarray, response: np.ndarray) -> Fit:
     half = _half_width(found.jac, residual, free)
     interval = np.exp([log_ec50 - half, log_ec50 + half])
     return Fit(
-        ec50=float(np.exp(log_ec50)), ec50_low=float(interval[0]), ec50_high=float(interval[1]),
-        slope=float(slope if end > start else -slope), top=float(max(start, end) * scale + offset),
-        bottom=float(min(start, end) * scale + offset), r2=float(1 - residual / flat),
+        ec50=float(np.exp(log_ec50)),
+        ec50_low=float(interval[0]),
+        ec50_high=float(interval[1]),
+        slope=float(slope if end > start else -slope),
+        top=float(max(start, end) * scale + offset),
+        bottom=float(min(start, end) * scale + offset),
+        r2=float(1 - residual / flat),
         reason="" if np.isfinite(half) else "no confidence interval: the data don't determine the curve",
     )
 
@@ -207,6 +218,16 @@ def fit_dose_responses(
         mine, response = x[start:end], y[start:end]
         known = np.isfinite(mine) & np.isfinite(response) & (mine >= 0)
         fit = fit_curve(mine[known], response[known])
-        rows.append((*name, column, *(getattr(fit, number) for number in COLUMNS), split_unit(doses)[1],
-                     int(known.sum()), len(np.unique(mine[known])), int((~known).sum()), fit.reason))
+        rows.append(
+            (
+                *name,
+                column,
+                *(getattr(fit, number) for number in COLUMNS),
+                split_unit(doses)[1],
+                int(known.sum()),
+                len(np.unique(mine[known])),
+                int((~known).sum()),
+                fit.reason,
+            )
+        )
     return pd.DataFrame(rows, columns=[*keys, "feature", *COLUMNS, "unit", "n", "n_doses", "n_missing", "reason"])

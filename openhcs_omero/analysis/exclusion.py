@@ -1,4 +1,5 @@
 """Which rows of a table are excluded: conditions such as ``saturated > 0.01 or focus_z < -4``."""
+
 from __future__ import annotations
 
 import ast
@@ -11,7 +12,11 @@ import pandas as pd
 from openhcs_omero.errors import ConfigError
 
 _COMPARE: dict[type, Any] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
 
@@ -49,14 +54,17 @@ def _decide(node: ast.AST, table: pd.DataFrame, condition: str) -> np.ndarray:
         return ~_decide(node.operand, table, condition)
     if isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
         values = [_value(side, table, condition) for side in (node.left, *node.comparators)]
-        return np.logical_and.reduce([_compare(op, left, right, condition)
-                                      for op, left, right in zip(node.ops, values, values[1:])])
+        return np.logical_and.reduce(
+            [_compare(op, left, right, condition) for op, left, right in zip(node.ops, values, values[1:])]
+        )
     raise _refused(condition, "expected comparisons such as `saturated > 0.01`, joined by `and`, `or` and `not`")
 
 
 def _compare(op: ast.cmpop, left: Any, right: Any, condition: str) -> np.ndarray:
-    texts = [isinstance(side, str) or (isinstance(side, pd.Series) and not pd.api.types.is_numeric_dtype(side))
-             for side in (left, right)]
+    texts = [
+        isinstance(side, str) or (isinstance(side, pd.Series) and not pd.api.types.is_numeric_dtype(side))
+        for side in (left, right)
+    ]
     if texts[0] != texts[1]:
         raise _refused(condition, "it compares a text with a number")
     known = np.asarray(pd.notna(left)) & np.asarray(pd.notna(right))

@@ -1,4 +1,5 @@
 """Hits: the sample wells that stand out."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -81,8 +82,13 @@ def find_hits(
     score = table[first.column].to_numpy()
     up = np.zeros(len(table), bool) if first.above is None else score > first.above
     total, hits = _replicates(table, usable, passed)
-    marked = table.assign(direction=np.where(up, "above", "below"), p_value=p_value, q_value=q_value,
-                          n_replicates=total, n_replicate_hits=hits)[passed]
+    marked = table.assign(
+        direction=np.where(up, "above", "below"),
+        p_value=p_value,
+        q_value=q_value,
+        n_replicates=total,
+        n_replicate_hits=hits,
+    )[passed]
     order = np.argsort(-np.abs(score[passed]), kind="stable")
     ranked = marked.iloc[order].reset_index(drop=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
@@ -143,8 +149,9 @@ def _replicates(table: pd.DataFrame, usable: np.ndarray, passed: np.ndarray) -> 
     return total, hits
 
 
-def hit_columns(table: pd.DataFrame, map_columns: Sequence[str], criteria: Sequence[Criterion],
-                features: Sequence[str]) -> list[str]:
+def hit_columns(
+    table: pd.DataFrame, map_columns: Sequence[str], criteria: Sequence[Criterion], features: Sequence[str]
+) -> list[str]:
     """The columns that the list of hits takes from the table: place, plate map, the features and their scores."""
     first = [name for name in (find_column(map_columns, "compound"), find_column(map_columns, "concentration")) if name]
     others = [name for name in map_columns if name != "control"]

@@ -7,6 +7,7 @@ percent of control, normalized percent inhibition, z score, robust z score.
 Brideau et al., Improved statistical methods for hit selection in high-throughput screening, Journal of Biomolecular
 Screening 8, 634 (2003): B score.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -103,8 +104,14 @@ def b_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
     """
     values = np.full_like(wells.values, np.nan)
     shape = (_count(wells), len(wells.features))
-    problems = {name: np.zeros(shape, dtype=bool) for name in (
-        "no sample wells", "the MAD of the residuals is 0", "some controls are in rows or columns without samples")}
+    problems = {
+        name: np.zeros(shape, dtype=bool)
+        for name in (
+            "no sample wells",
+            "the MAD of the residuals is 0",
+            "some controls are in rows or columns without samples",
+        )
+    }
     for mine, polish in polish_plates(wells):
         row, column = wells.row[mine], wells.column[mine]
         fit = (polish.overall[:, None] + polish.rows[:, row] + polish.columns[:, column]).T

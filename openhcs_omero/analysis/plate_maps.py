@@ -3,6 +3,7 @@
 Some columns have a meaning: `compound`, `concentration`, `control` (positive, negative, empty, none), `replicate`,
 `cell_line` and `batch`. All others are carried along. A unit in a header, as in `concentration (uM)`, stays in it.
 """
+
 from __future__ import annotations
 
 import fnmatch
@@ -116,8 +117,7 @@ def _check_values(part: Part) -> None:
     for name in part.table.columns:
         base = split_unit(name)[0]
         if base == "concentration":
-            columns[name] = column("is not a number from 0 up",
-                                   lambda value: _is_number(value) and float(value) >= 0)
+            columns[name] = column("is not a number from 0 up", lambda value: _is_number(value) and float(value) >= 0)
         elif base == "control":
             columns[name] = column(f"is not one of {', '.join(CONTROLS)}", lambda value: value.lower() in CONTROLS)
     try:
@@ -146,8 +146,11 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
             table["plate"] = [targets[name] if isinstance(name, str) else list(plates) for name in table["plate"]]
             placed.append((part, table.explode("plate").dropna(subset="plate").reset_index(drop=True)))
             continue
-        own = [plate for plate, about in plates.items()
-               if {*about.names, *(f"plate_{name}" for name in about.names)} & set(part.sheet.names)]
+        own = [
+            plate
+            for plate, about in plates.items()
+            if {*about.names, *(f"plate_{name}" for name in about.names)} & set(part.sheet.names)
+        ]
         table["plate"] = [own or list(plates)] * len(table)
         (placed if own else general).append((part, table.explode("plate").reset_index(drop=True)))
     taken = {column for part, _ in placed if "plate" not in part.table.columns for column in part.table.columns}
@@ -162,8 +165,9 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
 
 def _plates_called(name: str, plates: Mapping[str, Plate]) -> list[str]:
     exact = [plate for plate, about in plates.items() if name in about.names]
-    return exact or [plate for plate, about in plates.items()
-                     if any(fnmatch.fnmatchcase(known, name) for known in about.names)]
+    return exact or [
+        plate for plate, about in plates.items() if any(fnmatch.fnmatchcase(known, name) for known in about.names)
+    ]
 
 
 def _few(names: list[str]) -> str:
@@ -180,14 +184,18 @@ def _check_wells(part: Part, table: pd.DataFrame, plates: Mapping[str, Plate]) -
         wrong = wrong[wrong.drop(columns=[*KEYS, "_line"]).notna().any(axis=1)] if part.letters else wrong
         if len(wrong):
             first = wrong.iloc[0]
-            raise PlateMapError(f"{part.where(first['_line'], 'well')}: plate {first['plate']} has no well "
-                                f"{first['well']}, it has {shape[0]} rows and {shape[1]} columns")
+            raise PlateMapError(
+                f"{part.where(first['_line'], 'well')}: plate {first['plate']} has no well "
+                f"{first['well']}, it has {shape[0]} rows and {shape[1]} columns"
+            )
     again = table[table.duplicated(KEYS)]
     if len(again):
         second = again.iloc[0]
         first = table[(table["plate"] == second["plate"]) & (table["well"] == second["well"])].iloc[0]
-        raise PlateMapError(f"{part.where(second['_line'], 'well')}: well {second['well']} of plate {second['plate']} "
-                            f"is there already, in row {part.lines[first['_line']]}")
+        raise PlateMapError(
+            f"{part.where(second['_line'], 'well')}: well {second['well']} of plate {second['plate']} "
+            f"is there already, in row {part.lines[first['_line']]}"
+        )
 
 
 def _join(placed: list[tuple[Part, pd.DataFrame]]) -> pd.DataFrame:
@@ -198,8 +206,11 @@ def _join(placed: list[tuple[Part, pd.DataFrame]]) -> pd.DataFrame:
     _check_units(names)
     joined = []
     for name in names:
-        pieces = [table[[*KEYS, "_line", name]].assign(_part=number).dropna(subset=name)
-                  for number, (_, table) in enumerate(placed) if name in table.columns]
+        pieces = [
+            table[[*KEYS, "_line", name]].assign(_part=number).dropna(subset=name)
+            for number, (_, table) in enumerate(placed)
+            if name in table.columns
+        ]
         values = pd.concat(pieces, ignore_index=True)
         first = values.drop_duplicates(KEYS)
         again = values.merge(first, on=KEYS, suffixes=("", " before"))
@@ -207,8 +218,10 @@ def _join(placed: list[tuple[Part, pd.DataFrame]]) -> pd.DataFrame:
         if len(clash):
             bad = clash.iloc[0]
             where, before = (placed[bad[f"_part{end}"]][0].where(bad[f"_line{end}"], name) for end in ("", " before"))
-            raise PlateMapError(f"{where}: {name} of well {bad['well']} of plate {bad['plate']} is {bad[name]!r} here "
-                                f"and {bad[f'{name} before']!r} in {before}")
+            raise PlateMapError(
+                f"{where}: {name} of well {bad['well']} of plate {bad['plate']} is {bad[name]!r} here "
+                f"and {bad[f'{name} before']!r} in {before}"
+            )
         joined.append(first.set_index(KEYS)[name])
     wells = pd.concat([table[KEYS] for _, table in placed]).drop_duplicates()
     return wells.join(pd.concat(joined, axis=1), on=KEYS) if joined else wells

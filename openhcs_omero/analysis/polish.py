@@ -1,4 +1,5 @@
 """The median polish: what the rows and columns of a plate add to its wells."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Profiles: wells x features for comparing treatments, in pycytominer's conventions."""
+
 from __future__ import annotations
 
 import os
@@ -46,7 +47,8 @@ def make_profiles(
     values = table[list(columns)].set_axis(list(features), axis=1)
     kept = [name for name in ("excluded",) if name in table.columns]
     about = table[["plate", "well", *metadata, *kept]].set_axis(
-        [f"{METADATA}Plate", f"{METADATA}Well", *(f"{METADATA}{name}" for name in [*metadata, *kept])], axis=1)
+        [f"{METADATA}Plate", f"{METADATA}Well", *(f"{METADATA}{name}" for name in [*metadata, *kept])], axis=1
+    )
     used = values[table["excluded"].isna()] if kept else values
     return pd.concat([about, values[_selected(used)]], axis=1)
 

@@ -8,6 +8,7 @@ Zhang, A pair of new statistical parameters for quality control in RNA interfere
 Genomics 89, 552 (2007): SSMD.
 Malo et al., Statistical practice in high-throughput screening data analysis, Nature Biotechnology 24, 167 (2006): CV.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -37,8 +38,9 @@ def ssmd(mean: np.ndarray, sd: np.ndarray, mean_other: np.ndarray, sd_other: np.
     return divide(mean - mean_other, np.sqrt(sd**2 + sd_other**2))
 
 
-def compute_quality(wells: Wells, problems: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-                    without_map: np.ndarray | None = None) -> pd.DataFrame:
+def compute_quality(
+    wells: Wells, problems: Mapping[str, Mapping[str, np.ndarray]] | None = None, without_map: np.ndarray | None = None
+) -> pd.DataFrame:
     """One row per plate and feature.
 
     Parameters
@@ -92,8 +94,10 @@ def compute_quality(wells: Wells, problems: Mapping[str, Mapping[str, np.ndarray
     for name, causes in (problems or {}).items():
         known = {cause for cause, _ in reasons}
         reasons += [(f"{name}: {cause}", where) for cause, where in causes.items() if cause not in known]
-    table = {"plate": np.repeat(np.array(wells.plates, dtype=object), len(wells.features)),
-             "feature": np.tile(np.array(wells.features, dtype=object), count)}
+    table = {
+        "plate": np.repeat(np.array(wells.plates, dtype=object), len(wells.features)),
+        "feature": np.tile(np.array(wells.features, dtype=object), count),
+    }
     for name, values in columns.items():
         table[name] = values.astype(int).ravel() if name.startswith("n_") else values.ravel()
     return pd.DataFrame(table).assign(reason=join_reasons(reasons, n_samples.shape))
@@ -147,8 +151,9 @@ def _rise(effects: np.ndarray) -> np.ndarray:
     return np.where(n >= 3, slope * (effects.shape[1] - 1), np.nan)
 
 
-def _reasons(found: Arrays, n_samples: np.ndarray, effects: Arrays, in_use: np.ndarray,
-             without_map: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
+def _reasons(
+    found: Arrays, n_samples: np.ndarray, effects: Arrays, in_use: np.ndarray, without_map: np.ndarray | None
+) -> list[tuple[str, np.ndarray]]:
     """Reasons, and for which plates and features each holds."""
     shape = n_samples.shape
     unmapped = np.zeros(shape, dtype=bool) if without_map is None else np.broadcast_to(without_map[:, None], shape)
@@ -163,17 +168,23 @@ def _reasons(found: Arrays, n_samples: np.ndarray, effects: Arrays, in_use: np.n
     return [
         *reasons,
         ("positive and negative controls have the same mean", both & same),
-        ("positive and negative controls have the same median",
-         both & ~same & (found["median_negative"] == found["median_positive"])),
+        (
+            "positive and negative controls have the same median",
+            both & ~same & (found["median_negative"] == found["median_positive"]),
+        ),
         ("the controls are all alike", both & (sd == 0)),
         ("the MAD of the controls is 0", both & (sd != 0) & (mad == 0)),
         ("the mean of the negative controls is 0", found["mean_negative"] == 0),
         ("the mean of the positive controls is 0", found["mean_positive"] == 0),
         ("no sample wells", (n_samples == 0) & ~excluded),
-        ("the sample wells have too little spread for plate effects",
-         (n_samples > 0) & np.isnan(effects["row_effect"])),
-        ("no sample wells at the plate's edge, or none elsewhere",
-         np.isnan(effects["edge_effect"]) & ~np.isnan(effects["row_effect"])),
+        (
+            "the sample wells have too little spread for plate effects",
+            (n_samples > 0) & np.isnan(effects["row_effect"]),
+        ),
+        (
+            "no sample wells at the plate's edge, or none elsewhere",
+            np.isnan(effects["edge_effect"]) & ~np.isnan(effects["row_effect"]),
+        ),
     ]
 
 

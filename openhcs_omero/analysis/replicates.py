@@ -1,4 +1,5 @@
 """Replicates: wells with the same treatment, within and across plates, and how well they agree."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -94,5 +95,7 @@ def _pairs(plates: dict[str, pd.Series], least: int) -> list[tuple[tuple[str, st
     has = csr_array((np.ones(len(where), dtype=int), (where, what)))
     shared = (has @ has.T).tocoo()
     pairs = [(i, j) for i, j, n in zip(*shared.coords, shared.data) if i < j and n >= least]
-    return [((names[i], names[j]), np.intersect1d(plates[names[i]].index, plates[names[j]].index, assume_unique=True))
-            for i, j in sorted(pairs)]
+    return [
+        ((names[i], names[j]), np.intersect1d(plates[names[i]].index, plates[names[j]].index, assume_unique=True))
+        for i, j in sorted(pairs)
+    ]

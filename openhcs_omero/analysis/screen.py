@@ -1,4 +1,5 @@
 """The analysis of a screen, from a table of wells to quality, normalized values, hits and dose responses."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -58,9 +59,14 @@ class Answers:
 
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """The tables that there are, by the names of their files."""
-        made = {"quality.csv": self.quality, "normalised.csv": self.normalized, "hits.csv": self.hits,
-                "dose_response.csv": self.dose_response, "replicates.csv": self.replicates,
-                "plate_agreement.csv": self.agreement}
+        made = {
+            "quality.csv": self.quality,
+            "normalised.csv": self.normalized,
+            "hits.csv": self.hits,
+            "dose_response.csv": self.dose_response,
+            "replicates.csv": self.replicates,
+            "plate_agreement.csv": self.agreement,
+        }
         return {name: table for name, table in made.items() if table is not None}
 
 
@@ -78,8 +84,11 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     if plate_map is not None:
         table = join_plate_map(table, plate_map)
     table = _with_controls(table, settings)
-    map_columns = [name for name in table.columns if name not in PLACE and name not in features
-                   and (name not in measured.columns or _says_treatment(name))]
+    map_columns = [
+        name
+        for name in table.columns
+        if name not in PLACE and name not in features and (name not in measured.columns or _says_treatment(name))
+    ]
     excluded = np.zeros(len(table), dtype=bool) if settings.exclude is None else excluded_rows(table, settings.exclude)
     wells = read_wells(table, features, excluded, settings.together)
     if settings.exclude is not None:
@@ -96,13 +105,20 @@ def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None 
     passed = usable & ~table["plate"].isin(stopped).to_numpy()
     columns = [response.column for response in settings.responses]
     return Answers(
-        normalized=table, quality=quality, features=features, map_columns=map_columns, notes=notes,
-        stopped=stopped, hits=_hits(table, passed, settings, map_columns),
-        dose_response=None if settings.dose_response is None else fit_dose_responses(
-            table, passed, settings.dose_response.column, settings.dose),
+        normalized=table,
+        quality=quality,
+        features=features,
+        map_columns=map_columns,
+        notes=notes,
+        stopped=stopped,
+        hits=_hits(table, passed, settings, map_columns),
+        dose_response=None
+        if settings.dose_response is None
+        else fit_dose_responses(table, passed, settings.dose_response.column, settings.dose),
         replicates=summarize_replicates(table, usable, columns) if columns else None,
         agreement=pd.concat([compare_plates(table, usable, name) for name in columns], ignore_index=True)
-        if columns else None,
+        if columns
+        else None,
     )
 
 
@@ -124,8 +140,11 @@ def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         return table
     if "compound" not in table.columns:
         raise ConfigError("analysis.controls names compounds, but neither the tables nor a plate map have `compound`")
-    control = table["control"].astype(object).copy() if "control" in table.columns \
+    control = (
+        table["control"].astype(object).copy()
+        if "control" in table.columns
         else pd.Series(None, index=table.index, dtype=object)
+    )
     for kind, names in settings.controls.items():
         for name in names:
             mine = table["compound"] == name
@@ -135,12 +154,13 @@ def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return table.assign(control=control)
 
 
-def _normalized(
-    table: pd.DataFrame, wells: Wells, settings: Settings
-) -> tuple[pd.DataFrame, dict[str, Problems]]:
+def _normalized(table: pd.DataFrame, wells: Wells, settings: Settings) -> tuple[pd.DataFrame, dict[str, Problems]]:
     made = {name: normalize(wells, methods, settings.reference) for name, methods in settings.normalizations.items()}
-    columns = {normalized_name(feature, name): normalized.values[:, number]
-               for number, feature in enumerate(wells.features) for name, normalized in made.items()}
+    columns = {
+        normalized_name(feature, name): normalized.values[:, number]
+        for number, feature in enumerate(wells.features)
+        for name, normalized in made.items()
+    }
     for name in columns:
         if name in table.columns:
             raise ConfigError(f"the tables have a column {name} already: rename it, or analyze the tables before it")
@@ -155,9 +175,7 @@ def _unmapped(wells: Wells, plate_map: PlateMap | None) -> np.ndarray | None:
     return np.array([plate not in mapped for plate in wells.plates])
 
 
-def _gate(
-    quality: pd.DataFrame, settings: Settings, features: list[str]
-) -> tuple[dict[str, str], pd.DataFrame]:
+def _gate(quality: pd.DataFrame, settings: Settings, features: list[str]) -> tuple[dict[str, str], pd.DataFrame]:
     """The plates that are stopped and why, and the table with the column `gate`.
 
     The features that hits and dose responses go by are held to it; all features if there are none.

@@ -1,4 +1,5 @@
 """The configuration keys `plate_map`, `analysis` and `qc`: what is analyzed, and how."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -18,43 +19,73 @@ _NAME = {"type": "string", "minLength": 1}
 _NAMES = {"oneOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]}
 _METHOD = {"enum": list(METHODS)}
 _CRITERION = {
-    "type": "object", "additionalProperties": False, "required": ["feature"],
-    "properties": {"feature": _NAME, "by": _NAME, "above": {"type": "number"}, "below": {"type": "number"},
-                   "fdr": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["feature"],
+    "properties": {
+        "feature": _NAME,
+        "by": _NAME,
+        "above": {"type": "number"},
+        "below": {"type": "number"},
+        "fdr": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    },
 }
 SCHEMA: dict[str, Any] = {
-    "type": "object", "additionalProperties": False,
+    "type": "object",
+    "additionalProperties": False,
     "properties": {
         "plate_map": _NAME,
         "analysis": {
-            "type": "object", "additionalProperties": False,
+            "type": "object",
+            "additionalProperties": False,
             "properties": {
                 "features": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _NAME},
-                "controls": {"type": "object", "additionalProperties": False,
-                             "properties": {"positive": _NAMES, "negative": _NAMES, "empty": _NAMES}},
-                "normalise": {"type": "array", "items": {"oneOf": [
-                    _METHOD,
-                    {"type": "object", "minProperties": 1, "maxProperties": 1,
-                     "additionalProperties": {"type": "array", "minItems": 1, "items": _METHOD}}]}},
+                "controls": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"positive": _NAMES, "negative": _NAMES, "empty": _NAMES},
+                },
+                "normalise": {
+                    "type": "array",
+                    "items": {
+                        "oneOf": [
+                            _METHOD,
+                            {
+                                "type": "object",
+                                "minProperties": 1,
+                                "maxProperties": 1,
+                                "additionalProperties": {"type": "array", "minItems": 1, "items": _METHOD},
+                            },
+                        ]
+                    },
+                },
                 "reference": {"enum": ["samples", "negative"]},
                 "together": _NAME,
                 "hits": {"oneOf": [_CRITERION, {"type": "array", "minItems": 1, "items": _CRITERION}]},
                 "dose_response": {
-                    "type": "object", "additionalProperties": False, "required": ["feature"],
-                    "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME}},
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["feature"],
+                    "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME},
+                },
                 "profiles": _NAME,
                 "timepoint": {"type": "integer", "minimum": 0},
                 "web": {"type": "string", "pattern": "^https?://"},
             },
         },
         "qc": {
-            "type": "object", "additionalProperties": False,
+            "type": "object",
+            "additionalProperties": False,
             "properties": {
                 "exclude": _NAME,
                 "stop_below": {
-                    "type": "object", "additionalProperties": False, "minProperties": 1,
-                    "properties": {name: {"type": "number"}
-                                   for name in ("z_prime", "robust_z_prime", "signal_to_background")}},
+                    "type": "object",
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                    "properties": {
+                        name: {"type": "number"} for name in ("z_prime", "robust_z_prime", "signal_to_background")
+                    },
+                },
             },
         },
     },
@@ -157,8 +188,18 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         normalizations=normalizations,
         reference=analysis.get("reference", "samples"),
         together=analysis.get("together"),
-        hits=[(response, Criterion(response.column, entry.get("above"), entry.get("below"),
-                                   normalizations.get(response.by, [""])[-1] in Z_LIKE)) for response, entry in hits],
+        hits=[
+            (
+                response,
+                Criterion(
+                    response.column,
+                    entry.get("above"),
+                    entry.get("below"),
+                    normalizations.get(response.by, [""])[-1] in Z_LIKE,
+                ),
+            )
+            for response, entry in hits
+        ],
         fdr=min(rates) if rates else None,
         dose_response=_response(dose, normalizations, "analysis.dose_response") if dose else None,
         dose=(dose or {}).get("dose", "concentration"),

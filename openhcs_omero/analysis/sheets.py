@@ -6,6 +6,7 @@ Two forms are told apart by what is in the sheet:
 * a grid has the column numbers 1, 2, 3, ... above rows A, B, C, ..., and one such block per property. The property's
   name stands in the block's corner or above it; where there is none, it is the name of the sheet or the file.
 """
+
 from __future__ import annotations
 
 import csv
@@ -87,8 +88,9 @@ def read_sheets(source: Path) -> list[Sheet]:
         If there is no map, or a file can't be read.
     """
     if source.is_dir():
-        files = sorted(file for file in source.iterdir()
-                       if file.suffix.lower() in TEXT + EXCEL and file.name[0] not in ".~")
+        files = sorted(
+            file for file in source.iterdir() if file.suffix.lower() in TEXT + EXCEL and file.name[0] not in ".~"
+        )
         if not files:
             raise PlateMapError(f"the folder {source} has no plate map: expected CSV, TSV or Excel (.xlsx) files")
     else:
@@ -182,9 +184,9 @@ def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
         if filled.count(header) > 1:
             raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} is there twice")
     rows, lines = [], []
-    for line, texts in enumerate(sheet.cells[start + 1:], start + 2):
+    for line, texts in enumerate(sheet.cells[start + 1 :], start + 2):
         cells = [cell or None for cell in texts]
-        if any(cells[len(headers):]) or any(cell for header, cell in zip(headers, cells) if not header):
+        if any(cells[len(headers) :]) or any(cell for header, cell in zip(headers, cells) if not header):
             raise PlateMapError(f"{sheet.place}, row {line}: a value stands in a column without a header")
         if any(cells):
             row = {header: cell for header, cell in zip(headers, cells + [None] * len(headers)) if header}
@@ -222,8 +224,8 @@ def _find_blocks(cells: list[list[str]]) -> Iterator[tuple[int, int, int, int]]:
         for left in range(len(row) - 1):
             if row[left + 1] != "1":
                 continue
-            columns = _count(row[left + 1:], lambda n: str(n + 1))
-            below = [line[left] if left < len(line) else "" for line in cells[top + 1:]]
+            columns = _count(row[left + 1 :], lambda n: str(n + 1))
+            below = [line[left] if left < len(line) else "" for line in cells[top + 1 :]]
             rows = _count([cell.upper() for cell in below], lambda n: well_name(n, 0).rstrip("0123456789"))
             if columns >= 2 and rows >= 2:
                 yield top, left, rows, columns
@@ -262,7 +264,7 @@ def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, 
 
 def _title_above(cells: list[list[str]], top: int) -> str:
     """The only filled cell of the row above, or of the one above an empty row."""
-    for row in reversed(cells[max(top - 2, 0):top]):
+    for row in reversed(cells[max(top - 2, 0) : top]):
         filled = [cell for cell in row if cell]
         if len(filled) == 1:
             return filled[0]

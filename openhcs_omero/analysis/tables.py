@@ -1,4 +1,5 @@
 """Read tables of wells, and write tables."""
+
 from __future__ import annotations
 
 import os
@@ -49,8 +50,10 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
             raise ConfigError(f"the tables have no timepoint {timepoint}: they have {found[0]} to {found[-1]}")
     again = table[table.duplicated(["plate", "well"])]
     if len(again):
-        raise OpenHCSError(f"well {again.iloc[0]['well']} of plate {again.iloc[0]['plate']} is there twice: "
-                           "expected one row per well, as in wells.csv")
+        raise OpenHCSError(
+            f"well {again.iloc[0]['well']} of plate {again.iloc[0]['plate']} is there twice: "
+            "expected one row per well, as in wells.csv"
+        )
     return table
 
 
@@ -70,8 +73,11 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
 def _read_table(file: Path) -> pd.DataFrame:
     try:
         found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
-        texts = {column.name: pa.string() for column in found.schema
-                 if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))}
+        texts = {
+            column.name: pa.string()
+            for column in found.schema
+            if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+        }
         if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
             found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
         table = found.to_pandas()
@@ -100,9 +106,11 @@ def _read_table(file: Path) -> pd.DataFrame:
 def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     return pyarrow.csv.read_csv(
-        file, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        file,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True),
+            column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True
+        ),
     )
 
 
@@ -115,7 +123,7 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     with partial.open("w", encoding="utf-8", newline="") as out, ThreadPoolExecutor(THREADS) as threads:
         out.write(",".join(map(_quoted, table.columns)) + "\n")
         for start in range(0, len(table), ROWS):
-            part = table.iloc[start:start + ROWS]
+            part = table.iloc[start : start + ROWS]
             columns = list(threads.map(_as_text, (part.iloc[:, number] for number in range(part.shape[1]))))
             out.write("\n".join([*pc.binary_join_element_wise(*columns, ",").to_pylist(), ""]))
     os.replace(partial, file)

@@ -1,4 +1,5 @@
 """The wells of a screen as arrays, and statistics of groups of them."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -89,8 +90,16 @@ def read_wells(
         role[stated] = control.to_numpy()[stated]
     if excluded is not None:
         role[excluded] = "excluded"
-    return Wells(values, list(features), plate, list(plates), places[:, 0], places[:, 1], role,
-                 plate if batch is None else _batches(table, batch))
+    return Wells(
+        values,
+        list(features),
+        plate,
+        list(plates),
+        places[:, 0],
+        places[:, 1],
+        role,
+        plate if batch is None else _batches(table, batch),
+    )
 
 
 def _batches(table: pd.DataFrame, column: str) -> np.ndarray:
@@ -98,15 +107,18 @@ def _batches(table: pd.DataFrame, column: str) -> np.ndarray:
         raise OpenHCSError(f"the tables have no column {column}, which says what is normalized together")
     missing = table.loc[table[column].isna(), ["plate", "well"]]
     if len(missing):
-        raise OpenHCSError(f"well {missing.iloc[0]['well']} of plate {missing.iloc[0]['plate']} has no {column}, "
-                           "which says what is normalized together")
+        raise OpenHCSError(
+            f"well {missing.iloc[0]['well']} of plate {missing.iloc[0]['plate']} has no {column}, "
+            "which says what is normalized together"
+        )
     return pd.factorize(table[column])[0]
 
 
 def numeric_features(table: pd.DataFrame, other: Sequence[str] = ()) -> list[str]:
     """The numeric columns that measure something: not those that say where a row is, nor the `other` ones."""
-    return [name for name in table.columns
-            if name not in (*PLACE, *other) and pd.api.types.is_numeric_dtype(table[name])]
+    return [
+        name for name in table.columns if name not in (*PLACE, *other) and pd.api.types.is_numeric_dtype(table[name])
+    ]
 
 
 def by_group(values: np.ndarray, groups: np.ndarray, chosen: np.ndarray, count: int, statistic: str) -> np.ndarray:
@@ -133,9 +145,7 @@ def by_group(values: np.ndarray, groups: np.ndarray, chosen: np.ndarray, count: 
     return (found.fillna(0) if statistic == "count" else found).to_numpy(dtype="float64")
 
 
-def mad_by_group(
-    values: np.ndarray, groups: np.ndarray, chosen: np.ndarray, center: np.ndarray
-) -> np.ndarray:
+def mad_by_group(values: np.ndarray, groups: np.ndarray, chosen: np.ndarray, center: np.ndarray) -> np.ndarray:
     """The median absolute deviation from `center`, scaled to the SD of a normal distribution, like `by_group`."""
     distance = np.abs(values - center[groups])
     return MAD_TO_SD * by_group(distance, groups, chosen, len(center), "median")

@@ -1,4 +1,5 @@
 """The configuration: checked against its schema once, and from then on plain dataclasses."""
+
 from __future__ import annotations
 
 import difflib
@@ -167,10 +168,16 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         materialization_backend=config.get("materialization_backend", "disk"),
         plate_map=Path(config["plate_map"]) if "plate_map" in config else None,
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
-        options={label: PlateOptions(_wells(entry["wells"]) if "wells" in entry else wells, entry.get("pattern"),
-                                     entry.get("incomplete", config.get("incomplete", "error")),
-                                     entry.get("follow_links", False), entry.get("acquisition"))
-                 for label, (_, entry) in zip(paths, plates)},
+        options={
+            label: PlateOptions(
+                _wells(entry["wells"]) if "wells" in entry else wells,
+                entry.get("pattern"),
+                entry.get("incomplete", config.get("incomplete", "error")),
+                entry.get("follow_links", False),
+                entry.get("acquisition"),
+            )
+            for label, (_, entry) in zip(paths, plates)
+        },
     )
 
 
@@ -188,11 +195,15 @@ def _plates(entries: Iterable[int | str]) -> dict[str, str]:
         name = os.path.basename(os.path.abspath(path))
         label = name.removeprefix("plate_") or name
         if label in given:
-            raise ConfigError(f"plates has {given[label]!r} and {entry!r}, whose results would both go to "
-                              f"plate_{label}: take one out, or run them with another `results` each")
+            raise ConfigError(
+                f"plates has {given[label]!r} and {entry!r}, whose results would both go to "
+                f"plate_{label}: take one out, or run them with another `results` each"
+            )
         if not _LABEL.fullmatch(label):
-            raise ConfigError(f"plates has {entry!r}, but no results can be kept under that name: rename the folder in "
-                              "letters, digits, spaces and any of . _ - + , = @ ( )")
+            raise ConfigError(
+                f"plates has {entry!r}, but no results can be kept under that name: rename the folder in "
+                "letters, digits, spaces and any of . _ - + , = @ ( )"
+            )
         given[label], plates[label] = entry, path
     return plates
 
@@ -202,8 +213,13 @@ _LABEL = re.compile(r"\w[\w .+,=@()-]*(?<! )")
 
 def _step(position: int, step: Mapping[str, Any]) -> Step:
     channels = step.get("channels")
-    return Step(position, step["call"], step.get("name"), None if channels is None else tuple(channels),
-                dict(step.get("params", {})))
+    return Step(
+        position,
+        step["call"],
+        step.get("name"),
+        None if channels is None else tuple(channels),
+        dict(step.get("params", {})),
+    )
 
 
 def retype(config: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -247,8 +263,9 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     try:
         json.dumps(config)
     except TypeError as error:
-        raise ConfigError(f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
-                          ) from None
+        raise ConfigError(
+            f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
+        ) from None
     check_keys(config)
 
 
@@ -276,8 +293,10 @@ def check_keys(value: Any) -> None:
         check_keys(part)
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
-            raise ConfigError(f"the configuration has the key {key!r} in {dict(value)!r}, and keys must be text: write "
-                              f"'{key}', and let the step make of it what it means")
+            raise ConfigError(
+                f"the configuration has the key {key!r} in {dict(value)!r}, and keys must be text: write "
+                f"'{key}', and let the step make of it what it means"
+            )
 
 
 def _sentence(error: Any) -> str:
@@ -308,7 +327,12 @@ def _sentence(error: Any) -> str:
     return f"the configuration's {where or 'content'} is {brief(error.instance)}, but it {expected}"
 
 
-_KINDS = {"array": "a list like [1, 2]", "object": "a mapping of keys to values", "string": "text",
-          "integer": "a whole number", "boolean": "true or false",
-          "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
-          "['integer', 'string']": "an id, a path in OMERO or a folder"}
+_KINDS = {
+    "array": "a list like [1, 2]",
+    "object": "a mapping of keys to values",
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
+    "['integer', 'string']": "an id, a path in OMERO or a folder",
+}

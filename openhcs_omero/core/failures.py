@@ -1,4 +1,5 @@
 """Wells that failed: noted in their records, listed in failed.csv, and told at the end of a run."""
+
 from __future__ import annotations
 
 import sys

@@ -9,6 +9,7 @@ A step declares its features in an attribute, beside what it returns:
 
 `{channel}` stands for any number. What is not declared is a mean over sites.
 """
+
 from __future__ import annotations
 
 import re
@@ -50,8 +51,10 @@ class Features:
     """The declared features of all steps."""
 
     def __init__(self, declared: Mapping[str, Feature] | None = None) -> None:
-        self._patterns = {re.compile(re.escape(name).replace(r"\{channel\}", r"(?P<channel>\d+)")): feature
-                          for name, feature in (declared or {}).items()}
+        self._patterns = {
+            re.compile(re.escape(name).replace(r"\{channel\}", r"(?P<channel>\d+)")): feature
+            for name, feature in (declared or {}).items()
+        }
 
     @classmethod
     def of(cls, steps: Iterable[tuple[Step, Callable[..., Any]]]) -> Features:
@@ -80,15 +83,25 @@ class Features:
 
 def _feature(step: Step, name: Any, about: Any) -> Feature:
     known = [field.name for field in fields(Feature)]
-    if not (isinstance(name, str) and isinstance(about, Mapping) and set(about) <= set(known)
-            and all(isinstance(value, str) for value in about.values())):
-        raise StepError(f"{step} declares the feature {name!r} as {about!r}: expected a dict of text with any of the "
-                        f"keys {', '.join(known)}")
+    if not (
+        isinstance(name, str)
+        and isinstance(about, Mapping)
+        and set(about) <= set(known)
+        and all(isinstance(value, str) for value in about.values())
+    ):
+        raise StepError(
+            f"{step} declares the feature {name!r} as {about!r}: expected a dict of text with any of the "
+            f"keys {', '.join(known)}"
+        )
     feature = Feature(**about)
     if feature.statistic not in STATISTICS:
-        raise StepError(f"{step} declares the statistic {feature.statistic!r} of {name!r}: it must be one of "
-                        f"{', '.join(STATISTICS)}")
+        raise StepError(
+            f"{step} declares the statistic {feature.statistic!r} of {name!r}: it must be one of "
+            f"{', '.join(STATISTICS)}"
+        )
     if (feature.statistic == "objects") != (feature.count is not None):
-        raise StepError(f"{step} declares the feature {name!r}: a mean over objects, and no other, needs `count`, the "
-                        "feature with their number")
+        raise StepError(
+            f"{step} declares the feature {name!r}: a mean over objects, and no other, needs `count`, the "
+            "feature with their number"
+        )
     return feature

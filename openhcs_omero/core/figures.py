@@ -1,4 +1,5 @@
 """Pictures of a plate: a heat map of a feature, and a montage of all wells."""
+
 from __future__ import annotations
 
 import json
@@ -69,8 +70,14 @@ def color_range(values: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], title: str, path: Path,
-            label: str = "", failed: Collection[str] = ()) -> None:
+def heatmap(
+    places: Mapping[str, tuple[int, int]],
+    values: Mapping[str, str],
+    title: str,
+    path: Path,
+    label: str = "",
+    failed: Collection[str] = (),
+) -> None:
     """Draw a feature over the plate's layout.
 
     A well that failed, a well without a value and a place without a well look different.
@@ -98,8 +105,9 @@ def heatmap(places: Mapping[str, tuple[int, int]], values: Mapping[str, str], ti
     drawn = axes.imshow(grid, cmap=_colormap("viridis", bad="none"), vmin=low, vmax=high, aspect="equal")
     _label(axes, rows, columns)
     axes.set_title(title, loc="left", fontsize=11)
-    _mark_wells(axes, {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()},
-                grid, failed)
+    _mark_wells(
+        axes, {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()}, grid, failed
+    )
     _draw_scale(figure, axes, drawn, known, label)
     if grid.size <= 96:
         _write_values(axes, grid, drawn)
@@ -112,7 +120,8 @@ def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarr
 
     looks: dict[str, dict[str, Any]] = {
         "failed": {"facecolor": "white", "edgecolor": "#b2182b", "hatch": "xxxx", "linewidth": 0.8},
-        "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8}}
+        "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8},
+    }
     used = {}
     for well, (row, column) in places.items():
         if not np.isfinite(grid[row, column]):
@@ -120,8 +129,9 @@ def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarr
             patch = Rectangle((column - 0.5, row - 0.5), 1, 1, **looks[kind])
             used[kind] = axes.add_patch(patch)
     if used:
-        axes.legend(used.values(), used, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=2, frameon=False,
-                    fontsize=7)
+        axes.legend(
+            used.values(), used, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=2, frameon=False, fontsize=7
+        )
 
 
 def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label: str) -> None:
@@ -167,8 +177,14 @@ def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
         return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
 
 
-def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.ndarray], title: str, path: Path,
-            channels: Sequence[Channel] = (), failed: Collection[str] = ()) -> None:
+def montage(
+    places: Mapping[str, tuple[int, int]],
+    thumbnails: Mapping[str, np.ndarray],
+    title: str,
+    path: Path,
+    channels: Sequence[Channel] = (),
+    failed: Collection[str] = (),
+) -> None:
     """Draw the thumbnails of all wells on the plate's layout: one panel per channel, each with one scale.
 
     Parameters
@@ -194,16 +210,29 @@ def montage(places: Mapping[str, tuple[int, int]], thumbnails: Mapping[str, np.n
         for well, picture in thumbnails.items():
             row, column = places[well]
             top, left = (row - rows[0]) * (y + 2) + 1, (column - columns[0]) * (x + 2) + 1
-            for plane in picture[number:number + 1]:
-                sheet[top:top + plane.shape[0], left:left + plane.shape[1]] = plane
+            for plane in picture[number : number + 1]:
+                sheet[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
         axes = figure.add_subplot(1, count, number + 1)
-        axes.imshow(sheet, interpolation="nearest", aspect=y / x,
-                    extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5), **_look(channel, sheet))
+        axes.imshow(
+            sheet,
+            interpolation="nearest",
+            aspect=y / x,
+            extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
+            **_look(channel, sheet),
+        )
         axes.set_title(channel.name or f"channel {number}", loc="left", fontsize=9)
         for well in failed:
             row, column = places[well]
-            axes.text(column - columns[0], row - rows[0], "failed", ha="center", va="center", fontsize=5,
-                      color="#b2182b", rotation=45)
+            axes.text(
+                column - columns[0],
+                row - rows[0],
+                "failed",
+                ha="center",
+                va="center",
+                fontsize=5,
+                color="#b2182b",
+                rotation=45,
+            )
         _label(axes, rows, columns)
     figure.savefig(path, dpi=200)
 
@@ -264,5 +293,4 @@ def _write_values(axes: Any, grid: np.ndarray, drawn: Any) -> None:
         if np.isfinite(value):
             light = np.dot(drawn.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5
             text = f"{value:.0f}" if 1000 <= abs(value) < 100_000 else f"{value:.3g}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=6,
-                      color="black" if light else "white")
+            axes.text(column, row, text, ha="center", va="center", fontsize=6, color="black" if light else "white")

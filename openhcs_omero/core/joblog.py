@@ -1,4 +1,5 @@
 """A job's log: all that it prints, and why it failed."""
+
 from __future__ import annotations
 
 import contextlib

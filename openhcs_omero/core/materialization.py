@@ -1,4 +1,5 @@
 """From which backend a plate is read, and to which its results are written."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class MaterializationFlagPlanner:
 
     def __init__(self, filemanager: FileManager, materialization_backend: str = Backend.DISK) -> None:
         if materialization_backend not in WRITABLE:
-            raise ConfigError(f"materialization_backend is {materialization_backend!r}; it must be one of "
-                              f"{', '.join(WRITABLE)}")
+            raise ConfigError(
+                f"materialization_backend is {materialization_backend!r}; it must be one of {', '.join(WRITABLE)}"
+            )
         self.filemanager = filemanager
         self.materialization_backend = str(materialization_backend)
 

@@ -3,6 +3,7 @@
 `look` reads the plates and changes nothing. `prepare` is what a run does for each plate then: it removes records that
 are no longer true, and writes down what it learned for the jobs, which find it by `recorded_plan`.
 """
+
 from __future__ import annotations
 
 import functools
@@ -124,7 +125,8 @@ class Plan:
         """Names of the plate's estimates, one per channel and step that has them."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
-            for step, function in self.steps if hasattr(function, "plate_estimate")
+            for step, function in self.steps
+            if hasattr(function, "plate_estimate")
             for channel in (step.channels or range(self.states[plate].channels))
         ]
 
@@ -278,12 +280,21 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     check_columns(steps, chosen.max_c, settings.heatmaps)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)
-    wells = {name: WellState(digest_of(to_json(records[name])), well.row, well.col, len(well.images))
-             for name, well in chosen.wells.items()}
+    wells = {
+        name: WellState(digest_of(to_json(records[name])), well.row, well.col, len(well.images))
+        for name, well in chosen.wells.items()
+    }
     repairs = (before.repairs if before else 0) + stale.damaged
     state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs)
-    return Reading(folder, state, records, stale, tuple(settings.batches(len(wells))), chosen.name,
-                   (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS))
+    return Reading(
+        folder,
+        state,
+        records,
+        stale,
+        tuple(settings.batches(len(wells))),
+        chosen.name,
+        (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS),
+    )
 
 
 def _say(note: str) -> None:
@@ -293,12 +304,15 @@ def _say(note: str) -> None:
 def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateState | None) -> None:
     for step in settings.steps:
         if step.channels and max(step.channels) >= plate.max_c:
-            raise ConfigError(f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c}, "
-                              "counted from 0")
+            raise ConfigError(
+                f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c}, counted from 0"
+            )
     folder, path = settings.folder(label), settings.plates[label]
     if before is not None and before.path != path:
-        raise ConfigError(f"{folder} has the results of {before.path}, not of {path}: name another folder in "
-                          f"`results`, or delete {folder / NAME} if it is the same plate in another place")
+        raise ConfigError(
+            f"{folder} has the results of {before.path}, not of {path}: name another folder in "
+            f"`results`, or delete {folder / NAME} if it is the same plate in another place"
+        )
 
 
 def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, WellRecord]:

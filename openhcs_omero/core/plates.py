@@ -1,4 +1,5 @@
 """A plate of the configuration, opened: what reads it, and where its results go. All that follows asks only these."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -99,8 +100,9 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
     plates = []
     for label, path in paths.items():
         options = settings.options[label]
-        handler = handler_of(path, registry, options.pattern, options.incomplete, options.follow_links,
-                             options.acquisition)
+        handler = handler_of(
+            path, registry, options.pattern, options.incomplete, options.follow_links, options.acquisition
+        )
         name = planner.plan(handler, path).materialization_backend
         output = _output(settings, label, name, registry[name])
         plates.append(Plate(label, path, handler, files, output))
@@ -141,14 +143,19 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     plate.handler.check_complete(plate.path, chosen)
     filled = [name for name in chosen if structure.wells[name].images]
     empty = [name for name in chosen if not structure.wells[name].images]
-    alone = {parse_well(item) for item in ([asked] if isinstance(asked, str) else asked)
-             if "-" not in item and item != "all"}
+    alone = {
+        parse_well(item) for item in ([asked] if isinstance(asked, str) else asked) if "-" not in item and item != "all"
+    }
     if wrong := [name for name in empty if parse_well(name) in alone]:
-        raise PlateError(f"plate {plate.label} has wells without images ({_some(wrong)}): name those with images in "
-                         f"`wells`, which begin [{', '.join(structure.wells_with_images()[:3])}]")
+        raise PlateError(
+            f"plate {plate.label} has wells without images ({_some(wrong)}): name those with images in "
+            f"`wells`, which begin [{', '.join(structure.wells_with_images()[:3])}]"
+        )
     if not filled:
-        raise PlateError(f"plate {plate.label} has no images in the wells {asked}: those with images begin "
-                         f"[{', '.join(structure.wells_with_images()[:3])}]")
+        raise PlateError(
+            f"plate {plate.label} has no images in the wells {asked}: those with images begin "
+            f"[{', '.join(structure.wells_with_images()[:3])}]"
+        )
     structure.check_types(filled)
     for note in plate.handler.notes(plate.path):
         say(f"plate {plate.label}: {note}")
@@ -156,8 +163,10 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
         say(f"plate {plate.label}: {len(empty)} wells have no images and are left out ({_some(empty)})")
     taken = structure.only(filled)
     if len(kinds := taken.kinds()) > 1:
-        say(f"plate {plate.label}: images are of {len(kinds)} kinds, and go to the steps as they are: "
-            f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}")
+        say(
+            f"plate {plate.label}: images are of {len(kinds)} kinds, and go to the steps as they are: "
+            f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}"
+        )
     return taken
 
 

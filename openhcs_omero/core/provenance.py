@@ -1,4 +1,5 @@
 """How results were made: noted on everything that a run writes, and in full in run.yaml."""
+
 from __future__ import annotations
 
 import hashlib
@@ -46,8 +47,14 @@ def step_marks(settings: Settings) -> dict[str, str]:
     return notes
 
 
-def describe_run(config: Mapping[str, Any], settings: Settings, label: str, server: str | None, wells: Sequence[str],
-                 failures: Sequence[Failure]) -> str:
+def describe_run(
+    config: Mapping[str, Any],
+    settings: Settings,
+    label: str,
+    server: str | None,
+    wells: Sequence[str],
+    failures: Sequence[Failure],
+) -> str:
     """Describe how a plate's results were made, as YAML.
 
     Parameters
@@ -63,8 +70,12 @@ def describe_run(config: Mapping[str, Any], settings: Settings, label: str, serv
     if server:
         versions["omero_server"] = server
     about = {
-        "run": os.environ.get(RUN_VARIABLE, "unknown"), "begun": os.environ.get(BEGUN_VARIABLE), "finished": _now(),
-        "plate": settings.plates[label], "output": settings.output, "versions": versions,
+        "run": os.environ.get(RUN_VARIABLE, "unknown"),
+        "begun": os.environ.get(BEGUN_VARIABLE),
+        "finished": _now(),
+        "plate": settings.plates[label],
+        "output": settings.output,
+        "versions": versions,
         "steps": [step_record(step, load_step(step)) for step in settings.steps],
         "wells": {"processed": list(wells), "failed": [asdict(failure) for failure in failures]},
         "configuration": config,

@@ -1,12 +1,13 @@
 """The workflow's own files about a plate, as dataclasses from and to JSON.
 
-    state.json             what the head process learned about the plate (state.py)
-    wells.json             by well: its images, their ids and hashes, and its files; this is what its job reads
-    wells.tsv              the chosen wells, one row per well
-    derived.json           where the results go
-    processed/<WELL>.json  what the well's job wrote (outputs/), or why it failed (failures.py)
-    annotations.json       what is attached to the plates (outputs/)
+state.json             what the head process learned about the plate (state.py)
+wells.json             by well: its images, their ids and hashes, and its files; this is what its job reads
+wells.tsv              the chosen wells, one row per well
+derived.json           where the results go
+processed/<WELL>.json  what the well's job wrote (outputs/), or why it failed (failures.py)
+annotations.json       what is attached to the plates (outputs/)
 """
+
 from __future__ import annotations
 
 import functools
@@ -82,21 +83,35 @@ class WellRecord:
         record = cls(well, structure.row, structure.col, listing.structure.plate_id, str(listing.backend), images)
         if not listing.files:
             return record
-        files = {site: tuple((*place, _inside(plate_path, path)) for place, path in listing.files[well, site].items())
-                 for site in structure.images}
+        files = {
+            site: tuple((*place, _inside(plate_path, path)) for place, path in listing.files[well, site].items())
+            for site in structure.images
+        }
         filled = {site: tuple(sorted(listing.filled.get((well, site), ()))) for site in structure.images}
-        return replace(record, files=files, channel_names=listing.channel_names, pixel_size=listing.pixel_size,
-                       filled=filled)
+        return replace(
+            record, files=files, channel_names=listing.channel_names, pixel_size=listing.pixel_size, filled=filled
+        )
 
     def listing(self, plate_path: str) -> PlateListing:
         """The listing of the plate, as far as this well goes."""
         images = {image.site: image for image in self.images}
         first = self.images[0]
         structure = PlateStructure(
-            self.plate_id, "", "", {self.well: WellStructure(self.well, self.row, self.column, images)}, {self.well},
-            len(images), first.size_z, first.size_c, first.size_t, name=Path(plate_path).name)
-        files = {(self.well, site): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
-                 for site, planes in self.files.items()}
+            self.plate_id,
+            "",
+            "",
+            {self.well: WellStructure(self.well, self.row, self.column, images)},
+            {self.well},
+            len(images),
+            first.size_z,
+            first.size_c,
+            first.size_t,
+            name=Path(plate_path).name,
+        )
+        files = {
+            (self.well, site): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
+            for site, planes in self.files.items()
+        }
         filled = {(self.well, site): frozenset(planes) for site, planes in self.filled.items()}
         return PlateListing(structure, self.backend, files, self.channel_names, self.pixel_size, filled)
 

@@ -1,4 +1,5 @@
 """What the workflow's jobs do: list the wells, derive the plate, estimate, process a well, publish the tables."""
+
 from __future__ import annotations
 
 import functools
@@ -79,9 +80,13 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     plate = _open(settings, label)
     structure = plate.structure
     like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may differ
-    places = {(well, image.site): (0, channel, image.size_z // 2) for well, image in structure.images()
-              if (image.shape[3:], image.pixel_type) == (like.shape[3:], like.pixel_type)
-              and channel < image.size_c and well not in plate.listing.missing}
+    places = {
+        (well, image.site): (0, channel, image.size_z // 2)
+        for well, image in structure.images()
+        if (image.shape[3:], image.pixel_type) == (like.shape[3:], like.pixel_type)
+        and channel < image.size_c
+        and well not in plate.listing.missing
+    }
     acquired = [site for site, plane in places.items() if plane not in plate.listing.filled.get(site, ())]
     sites = acquired or list(places)
     chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
@@ -92,8 +97,15 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     plate.handler.close()
 
 
-def process_well(settings: Settings, label: str, well: str, derived_record: Path, estimates: Sequence[Path],
-                 outputs: Mapping[str, Path], log: Path) -> Failure | None:
+def process_well(
+    settings: Settings,
+    label: str,
+    well: str,
+    derived_record: Path,
+    estimates: Sequence[Path],
+    outputs: Mapping[str, Path],
+    log: Path,
+) -> Failure | None:
     """Run the steps on all sites of a well, write its derived images, and keep what was measured.
 
     If a step fails, the well's record says so, and nothing of the well is written to the derived plate.
@@ -128,14 +140,22 @@ def process_well(settings: Settings, label: str, well: str, derived_record: Path
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
     first = done.images[min(done.images)]
     names = first.channel_names or [None] * first.pixels.shape[1]
-    channels = [Channel(name, color, number in done.labels)
-                for number, (name, color) in enumerate(zip_longest(names, first.colors))]
+    channels = [
+        Channel(name, color, number in done.labels)
+        for number, (name, color) in enumerate(zip_longest(names, first.colors))
+    ]
     _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), to_json(record), channels)
     return None
 
 
-def _write_results(outputs: Mapping[str, Path], features: Rows, objects: Rows, picture: np.ndarray, record: str,
-                   channels: Sequence[Channel]) -> None:
+def _write_results(
+    outputs: Mapping[str, Path],
+    features: Rows,
+    objects: Rows,
+    picture: np.ndarray,
+    record: str,
+    channels: Sequence[Channel],
+) -> None:
     write_rows(outputs["features"], features)
     write_rows(outputs["objects"], objects)
     save_thumbnail(outputs["thumbnail"], picture, channels)
@@ -166,8 +186,14 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
     for feature in choose_features(columns, wanted):
         about = columns[feature]
         unit = f" ({about['unit']})" if about["unit"] else ""
-        heatmap(read_places(folder / "wells.tsv"), {row["well"]: row[feature] for row in rows},
-                f"{feature}\n{title}", output / f"{feature}.png", f"{about['statistic']}{unit}", failed)
+        heatmap(
+            read_places(folder / "wells.tsv"),
+            {row["well"]: row[feature] for row in rows},
+            f"{feature}\n{title}",
+            output / f"{feature}.png",
+            f"{about['statistic']}{unit}",
+            failed,
+        )
 
 
 def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: Path) -> None:
@@ -175,8 +201,14 @@ def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: P
     failed = {failure.well for failure in read_failures(folder)}
     loaded = {path.stem: load_thumbnail(path) for path in thumbnails if path.stem not in failed}
     channels = next((channels for _, channels in loaded.values()), [])
-    montage(read_places(folder / "wells.tsv"), {well: picture for well, (picture, _) in loaded.items()},
-            _title(folder, label), output, channels, failed)
+    montage(
+        read_places(folder / "wells.tsv"),
+        {well: picture for well, (picture, _) in loaded.items()},
+        _title(folder, label),
+        output,
+        channels,
+        failed,
+    )
 
 
 def _title(folder: Path, label: str) -> str:
@@ -184,8 +216,14 @@ def _title(folder: Path, label: str) -> str:
     return f"plate {label}" if name in ("", label) else f"{name} (plate {label})"
 
 
-def annotate(config: Mapping[str, Any], label: str, derived_record: Path, tables: Sequence[Path],
-             about: Sequence[Path], outputs: Mapping[str, Path]) -> None:
+def annotate(
+    config: Mapping[str, Any],
+    label: str,
+    derived_record: Path,
+    tables: Sequence[Path],
+    about: Sequence[Path],
+    outputs: Mapping[str, Path],
+) -> None:
     """Put the tables where people look for them, and note what is there then.
 
     Parameters
@@ -205,6 +243,7 @@ def annotate(config: Mapping[str, Any], label: str, derived_record: Path, tables
     records = [_record(folder / "processed" / f"{well}.json", plate.output.well_type) for well in good]
     write(outputs["run"], describe_run(config, settings, label, plate.output.server_version(), good, failures))
     derived = _record(derived_record, DerivedPlate)
-    published = plate.output.publish(derived, tables, [*about, outputs["run"]], records,
-                                     {**marks(settings), **step_marks(settings)})
+    published = plate.output.publish(
+        derived, tables, [*about, outputs["run"]], records, {**marks(settings), **step_marks(settings)}
+    )
     write(outputs["record"], to_json(published, indent=1))

@@ -1,4 +1,5 @@
 """The analysis of all plates of a run: their answers, beside their tables, and those about the whole screen."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -53,8 +54,10 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
             write_table(made, folder / name)
     if chosen.profiles is not None:
         columns = [normalized_name(feature, chosen.profiles) for feature in answers.features]
-        write_profiles(make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
-                       folder / "profiles.parquet")
+        write_profiles(
+            make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
+            folder / "profiles.parquet",
+        )
     for label in settings.plates:
         _write_plate(answers, label, settings.folder(label))
     write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
@@ -73,8 +76,9 @@ def _write_plate(answers: Answers, label: str, folder: Path) -> None:
     write_table(normalized, folder / "normalised.csv")
     lists: Mapping[str, pd.DataFrame | None] = {
         "hits.csv": None if answers.hits is None else answers.hits[answers.hits["plate"] == label],
-        "dose_response.csv": None if answers.dose_response is None else
-        answers.dose_response[answers.dose_response["compound"].isin(normalized["compound"])],
+        "dose_response.csv": None
+        if answers.dose_response is None
+        else answers.dose_response[answers.dose_response["compound"].isin(normalized["compound"])],
     }
     for name, made in lists.items():
         if made is None:
@@ -112,8 +116,12 @@ def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], b
         if picture.size:
             pictures[plate, well] = picture.astype("float32")
     most = max((len(picture) for picture in pictures.values()), default=0)
-    limits = [np.percentile(np.concatenate([picture[c].ravel() for picture in pictures.values() if len(picture) > c]),
-                            [1, 99.7]) for c in range(most)]
+    limits = [
+        np.percentile(
+            np.concatenate([picture[c].ravel() for picture in pictures.values() if len(picture) > c]), [1, 99.7]
+        )
+        for c in range(most)
+    ]
     return {key: bytes(imagecodecs.png_encode(_side_by_side(picture, limits))) for key, picture in pictures.items()}
 
 

@@ -1,4 +1,5 @@
 """Which records of a plate's results are no longer true."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -52,8 +53,12 @@ def find_stale(output: Output, plate: PlateStructure, folder: Path) -> Stale:
     lost = {well: _why_lost(paths[well]) for well in sorted(set(paths) - set(standing.intact))}
     damaged = standing.derived is None or not standing.complete
     moved = derived is not None and derived != standing.derived
-    return Stale(lost, None if moved else standing.derived, damaged or moved,
-                 published is not None and not output.is_published(published))
+    return Stale(
+        lost,
+        None if moved else standing.derived,
+        damaged or moved,
+        published is not None and not output.is_published(published),
+    )
 
 
 def _why_lost(path: Path) -> str:

@@ -1,4 +1,5 @@
 """What the head process learns about a plate, in a file that jobs read: they don't look at the plate again."""
+
 from __future__ import annotations
 
 import hashlib
@@ -87,8 +88,10 @@ def recorded_state(folder: Path) -> PlateState:
     """
     state = read_state(folder)
     if state is None:
-        raise ConfigError(f"{folder} has no usable {NAME}, which a run of the workflow writes: run it first; jobs must "
-                          "see the folder `results` of the process that starts them")
+        raise ConfigError(
+            f"{folder} has no usable {NAME}, which a run of the workflow writes: run it first; jobs must "
+            "see the folder `results` of the process that starts them"
+        )
     return state
 
 
@@ -98,8 +101,10 @@ def list_wells(table: Path) -> None:
     for path in (table.parent / "processed").glob("*.*"):
         if path.name.partition(".")[0] not in state.wells:
             path.unlink()
-    rows = [{"well": name, "row": well.row, "column": well.column, "sites": well.sites}
-            for name, well in state.wells.items()]
+    rows = [
+        {"well": name, "row": well.row, "column": well.column, "sites": well.sites}
+        for name, well in state.wells.items()
+    ]
     write_rows(table, rows, delimiter="\t")
 
 
@@ -114,6 +119,8 @@ def memory_of(plate: PlateStructure) -> int:
     A step is reckoned with three copies of its image in double precision.
     """
     largest = max(math.prod(image.shape) for _, image in plate.images())
-    most = max(sum(2 * np.dtype(image.pixel_type).itemsize * math.prod(image.shape) for image in well.images.values())
-               for well in plate.wells.values())
+    most = max(
+        sum(2 * np.dtype(image.pixel_type).itemsize * math.prod(image.shape) for image in well.images.values())
+        for well in plate.wells.values()
+    )
     return LIBRARIES_MB + (most + 3 * 8 * largest) // 10**6

@@ -1,4 +1,5 @@
 """Statistics over the sites and the objects of a well."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -64,8 +65,9 @@ def _features(sites: pd.DataFrame, declared: Features) -> list[str]:
     return [name for name in names if name not in within]
 
 
-def _statistics(sites: pd.DataFrame, name: str, feature: Feature,
-                group: pd.Series) -> Iterator[tuple[str, str, pd.Series]]:
+def _statistics(
+    sites: pd.DataFrame, name: str, feature: Feature, group: pd.Series
+) -> Iterator[tuple[str, str, pd.Series]]:
     """(column, statistic, values by well) of one feature."""
     values = _numbers(sites[name])
     if values.notna().ne(~sites[name].isin(MISSING)).any():
@@ -88,8 +90,9 @@ def _statistics(sites: pd.DataFrame, name: str, feature: Feature,
         yield f"{name}_n", "number of sites with a value", by_well.count().astype(str)
 
 
-def _over_objects(name: str, means: pd.Series, counts: pd.Series, spread: pd.Series | None,
-                  group: pd.Series) -> Iterator[tuple[str, str, pd.Series]]:
+def _over_objects(
+    name: str, means: pd.Series, counts: pd.Series, spread: pd.Series | None, group: pd.Series
+) -> Iterator[tuple[str, str, pd.Series]]:
     """Mean, deviation and number of a well's objects, from those of its sites: sums of squares within and between."""
     counts = counts.where(means.notna(), 0).fillna(0)
     number = counts.groupby(group).sum()
@@ -114,5 +117,13 @@ def _text(values: pd.Series) -> pd.Series:
 
 
 def _described(table: str, feature: Feature, columns: list[tuple[str, Any]]) -> list[dict[str, str]]:
-    return [{"table": table, "column": column, "unit": feature.unit, "statistic": statistic,
-             "description": feature.description} for column, statistic in columns]
+    return [
+        {
+            "table": table,
+            "column": column,
+            "unit": feature.unit,
+            "statistic": statistic,
+            "description": feature.description,
+        }
+        for column, statistic in columns
+    ]

@@ -1,4 +1,5 @@
 """What a run tells at its end: what came out, where it is, and which wells failed."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -36,9 +37,11 @@ def summary(plan: Plan) -> tuple[str, bool]:
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     missing = [f"{well} of plate {outcome.label}" for outcome in outcomes for well in outcome.missing]
     done = wells - len(failures) - len(missing)
-    lines = [f"{done} of {wells} wells of {_number(len(outcomes), 'plate')} are processed.",
-             f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
-             told(failures) or ("" if missing else "No well failed.")]
+    lines = [
+        f"{done} of {wells} wells of {_number(len(outcomes), 'plate')} are processed.",
+        f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
+        told(failures) or ("" if missing else "No well failed."),
+    ]
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
     lost = [sentence for outcome in outcomes for sentence in _lost_servers(outcome)]

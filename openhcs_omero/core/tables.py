@@ -1,4 +1,5 @@
 """Tables of a plate: what was measured in its wells, put together."""
+
 from __future__ import annotations
 
 import csv
@@ -46,8 +47,9 @@ def read_columns(path: Path) -> dict[str, dict[str, str]]:
     return {row["column"]: row for row in read_rows(path) if row["table"] == "wells.csv"}
 
 
-def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features,
-              treatments: Treatments | None = None) -> None:
+def aggregate(
+    wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features, treatments: Treatments | None = None
+) -> None:
     """Put the tables of all wells together.
 
     Parameters
@@ -80,11 +82,17 @@ def aggregate(wells: Path, folder: Path, tables: Mapping[str, Path], declared: F
     about = treatments or {}
     _write_tables([treated(sites, about)], tables["features"])
     _write_tables([treated(by_well, about)], tables["wells"])
-    _write_tables((treated(_placed(well, folder, "objects"), about) for well in order), tables["objects"],
-                  dict.fromkeys(str(name) for well in order
-                                for name in treated(_placed(well, folder, "objects", nrows=0), about)))
-    mapped = [{"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
-              for name in columns_of(about)]
+    _write_tables(
+        (treated(_placed(well, folder, "objects"), about) for well in order),
+        tables["objects"],
+        dict.fromkeys(
+            str(name) for well in order for name in treated(_placed(well, folder, "objects", nrows=0), about)
+        ),
+    )
+    mapped = [
+        {"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
+        for name in columns_of(about)
+    ]
     write_rows(tables["columns"], [*columns, *mapped])
 
 

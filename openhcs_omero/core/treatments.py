@@ -3,6 +3,7 @@
 The head process reads the maps before anything runs, and writes `treatments.json` into the folder of each plate:
 well -> column -> a text, a number, or None where the map says nothing.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -100,7 +101,10 @@ def as_plate_map(treatments: Mapping[str, Treatments]) -> PlateMap:
 
     from openhcs_omero.analysis.plate_maps import KEYS, PlateMap
 
-    rows = [{"plate": label, "well": well, **values}
-            for label, wells in treatments.items() for well, values in wells.items()]
+    rows = [
+        {"plate": label, "well": well, **values}
+        for label, wells in treatments.items()
+        for well, values in wells.items()
+    ]
     columns = list(dict.fromkeys(column for wells in treatments.values() for column in columns_of(wells)))
     return PlateMap(pd.DataFrame(rows, columns=[*KEYS, *columns]))

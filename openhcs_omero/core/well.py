@@ -1,4 +1,5 @@
 """One well: its sites are read, go through the steps, and come out as images, files and rows of tables."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -80,8 +81,11 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
         told["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
     behind = plate.output.backend
     files = StagedFiles(behind, derived.path, well, list(described))
-    manager = FileManager(StorageRegistry(
-        {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}))
+    manager = FileManager(
+        StorageRegistry(
+            {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}
+        )
+    )
     images: dict[int, NewImage] = {}
     features: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
@@ -101,8 +105,12 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
 
 def _labels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:
     """The channels that hold label images, by what the steps declare."""
-    return {channel for step, function in steps if getattr(function, "makes_labels", False)
-            for channel in (range(channels) if step.channels is None else step.channels)}
+    return {
+        channel
+        for step, function in steps
+        if getattr(function, "makes_labels", False)
+        for channel in (range(channels) if step.channels is None else step.channels)
+    }
 
 
 def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
@@ -124,18 +132,32 @@ def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
     return loaded
 
 
-def _metadata(settings: Settings, derived: DerivedPlate, well: str, image: ImageStructure,
-              about: ImageMetadata) -> dict[str, Any]:
+def _metadata(
+    settings: Settings, derived: DerivedPlate, well: str, image: ImageStructure, about: ImageMetadata
+) -> dict[str, Any]:
     """What a step is told about the site."""
-    return {"plate_id": derived.source_plate, "plate": derived.path, "output": settings.output,
-            "well": well, "site": image.site, "channels": list(about.channel_names), "pixel_size": about.pixel_size[2],
-            "filled": [list(plane) for plane in about.filled]}
+    return {
+        "plate_id": derived.source_plate,
+        "plate": derived.path,
+        "output": settings.output,
+        "well": well,
+        "site": image.site,
+        "channels": list(about.channel_names),
+        "pixel_size": about.pixel_size[2],
+        "filled": [list(plane) for plane in about.filled],
+    }
 
 
 def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
     same = pixels.shape[1] == image.size_c  # else a step changed what the channels are
-    return NewImage(image.name, pixels, about.channel_names if same else (), about.colors if same else (),
-                    about.pixel_size, [] if image.image_id is None else [("source_image", str(image.image_id))])
+    return NewImage(
+        image.name,
+        pixels,
+        about.channel_names if same else (),
+        about.colors if same else (),
+        about.pixel_size,
+        [] if image.image_id is None else [("source_image", str(image.image_id))],
+    )
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ of Snakemake's is always a process of its own. So `process_well` is a `run` bloc
 process, or starts one, and waits. Which wells run, when, and once more after a failure, is Snakemake's business alone:
 there are as many processes as it has wells running, below the process that runs them (the head, or a cluster's job).
 """
+
 from __future__ import annotations
 
 import atexit
@@ -43,8 +44,15 @@ def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs
         If it raised an error, which is in the log, or its process was killed.
     """
     plate, well = wildcards.plate, wildcards.well
-    request = {"config": config, "plate": plate, "well": well, "derived": inputs.derived,
-               "estimates": list(inputs.estimates), "outputs": dict(outputs.items()), "log": log}
+    request = {
+        "config": config,
+        "plate": plate,
+        "well": well,
+        "derived": inputs.derived,
+        "estimates": list(inputs.estimates),
+        "outputs": dict(outputs.items()),
+        "log": log,
+    }
     worker = _free_worker()
     if _ask(worker, json.dumps(request)):
         _idle.append(worker)
@@ -61,8 +69,13 @@ def _free_worker() -> subprocess.Popen[str]:
             if worker.poll() is None:
                 return worker
     # -P: a module of the user's in the working directory is found after Python's own of that name
-    return subprocess.Popen([sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True, env=child_environment())
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
 
 
 def _ask(worker: subprocess.Popen[str], request: str) -> bool:
@@ -86,6 +99,7 @@ def _end() -> None:
 
 
 # ---- in the worker
+
 
 def main() -> None:
     """Process the wells that stdin names, a line each, and answer each with a line; end with stdin, or an error.
@@ -117,16 +131,29 @@ def _listen(requests: TextIO, wells: queue.SimpleQueue[str]) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _process(config: Mapping[str, Any], plate: str, well: str, derived: str, estimates: Sequence[str],
-             outputs: Mapping[str, str], log: str) -> None:
+def _process(
+    config: Mapping[str, Any],
+    plate: str,
+    well: str,
+    derived: str,
+    estimates: Sequence[str],
+    outputs: Mapping[str, str],
+    log: str,
+) -> None:
     from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
     from openhcs_omero.core.joblog import logged
 
     with logged(log):
         failure = rules.process_well(
-            read_config(config), plate, well, Path(derived), [Path(path) for path in estimates],
-            {name: Path(path) for name, path in outputs.items()}, Path(log))
+            read_config(config),
+            plate,
+            well,
+            Path(derived),
+            [Path(path) for path in estimates],
+            {name: Path(path) for name, path in outputs.items()},
+            Path(log),
+        )
     if failure is not None:
         print(f"failed: {failure}", file=sys.stderr)
 

@@ -1,4 +1,5 @@
 """Files and folders that appear whole or not at all: written beside their place, then renamed."""
+
 from __future__ import annotations
 
 import contextlib

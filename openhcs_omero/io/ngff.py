@@ -1,4 +1,5 @@
 """OME-Zarr (NGFF 0.5) metadata of plates, wells and images, and where their arrays are."""
+
 from __future__ import annotations
 
 import json
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
 STORE = "plate.zarr"
 VERSION = "0.5"  # of NGFF
-_AXES = ({"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, {"name": "z", "type": "space"},
-         {"name": "y", "type": "space"}, {"name": "x", "type": "space"})
+_AXES = (
+    {"name": "t", "type": "time"},
+    {"name": "c", "type": "channel"},
+    {"name": "z", "type": "space"},
+    {"name": "y", "type": "space"},
+    {"name": "x", "type": "space"},
+)
 Color = tuple[int, int, int]  # red, green, blue
 Index = tuple[int | None, int, int]  # t, channel, z of a plane as its path names it; t is None where no _t stands
 Site = SitePath[Path]
@@ -81,8 +87,10 @@ def _stored(root: Path) -> dict[str, list[int]]:
 def _multiscale(name: str, levels: int, pixel_size: Sequence[float | None] = (None, None, None)) -> dict[str, Any]:
     z, y, x = (size or 1.0 for size in pixel_size)
     datasets = [
-        {"path": str(level), "coordinateTransformations": [
-            {"type": "scale", "scale": [1.0, 1.0, z, y * 2.0**level, x * 2.0**level]}]}
+        {
+            "path": str(level),
+            "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, z, y * 2.0**level, x * 2.0**level]}],
+        }
         for level in range(levels)
     ]
     units = [{} if size is None else {"unit": "micrometer"} for size in (None, None, *pixel_size)]
@@ -100,9 +108,14 @@ def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Col
         start, end = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         limits = np.iinfo(smallest.dtype) if smallest.dtype.kind in "iu" else None
         low, high = (float(limits.min), float(limits.max)) if limits else (start, max(end, start + 1))
-        channels.append({"label": name or f"channel {c}", "active": True,
-                         "color": "{:02X}{:02X}{:02X}".format(*(color or (255, 255, 255))),
-                         "window": {"min": low, "max": high, "start": start, "end": max(end, start + 1)}})
+        channels.append(
+            {
+                "label": name or f"channel {c}",
+                "active": True,
+                "color": "{:02X}{:02X}{:02X}".format(*(color or (255, 255, 255))),
+                "window": {"min": low, "max": high, "start": start, "end": max(end, start + 1)},
+            }
+        )
     return channels
 
 
@@ -120,11 +133,26 @@ def _describe_plate(root: Path) -> None:
         _write_group(store / place, {"ome": {"version": VERSION, "well": {"images": images, "version": VERSION}}})
     for row_name in rows:
         _write_group(store / row_name, {})
-    wells = [{"path": place.as_posix(), "rowIndex": rows.index(place.parts[0]), "columnIndex":
-              columns.index(place.parts[1])} for place in places.values()]
-    _write_group(store, {"ome": {"version": VERSION, "plate": {
-        "name": root.name, "version": VERSION, "field_count": max(map(len, stored.values())),
-        "rows": [{"name": name} for name in rows], "columns": [{"name": name} for name in columns], "wells": wells}}})
+    wells = [
+        {"path": place.as_posix(), "rowIndex": rows.index(place.parts[0]), "columnIndex": columns.index(place.parts[1])}
+        for place in places.values()
+    ]
+    _write_group(
+        store,
+        {
+            "ome": {
+                "version": VERSION,
+                "plate": {
+                    "name": root.name,
+                    "version": VERSION,
+                    "field_count": max(map(len, stored.values())),
+                    "rows": [{"name": name} for name in rows],
+                    "columns": [{"name": name} for name in columns],
+                    "wells": wells,
+                },
+            }
+        },
+    )
 
 
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:

@@ -232,8 +232,10 @@ class OMEROLocalBackend(VirtualBackend):
             else:
                 if path.plate.output is None:
                     derived = replace(path, plate=replace(path.plate, output="processed"))
-                    raise BadData(f"{path} is of a source plate, whose images are not touched: save to a derived one, "
-                                  f"as {derived}")
+                    raise BadData(
+                        f"{path} is of a source plate, whose images are not touched: save to a derived one, "
+                        f"as {derived}"
+                    )
                 collect(sites, path, check_image(data, str(path)))
         wells: dict[WellPath, dict[int, np.ndarray]] = {}
         for site, given in sites.items():
@@ -419,5 +421,6 @@ def _missing() -> Iterator[None]:
 
 def _is_of(path: FilePath, well: WellPath, images: Mapping[int, Any]) -> bool:
     """Whether a file belongs to a well, or to one of these images of it."""
-    return path.parent == well or (isinstance(path.parent, SitePath) and path.parent.parent == well
-                                   and path.parent.site in images)
+    return path.parent == well or (
+        isinstance(path.parent, SitePath) and path.parent.parent == well and path.parent.site in images
+    )

@@ -1,4 +1,5 @@
 """Images that are saved plane by plane or site by site, collected into sites."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,8 +24,9 @@ def planes_of(image: ImageStructure) -> list[PlaneIndex]:
     ]
 
 
-def collect(sites: dict[SitePath[Plate], Planes | np.ndarray], path: SitePath[Plate] | PlanePath[Plate],
-            image: np.ndarray) -> None:
+def collect(
+    sites: dict[SitePath[Plate], Planes | np.ndarray], path: SitePath[Plate] | PlanePath[Plate], image: np.ndarray
+) -> None:
     """Put an image that is to be saved with its site, if it fits its path."""
     axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
     if image.ndim != ndim:

@@ -1,4 +1,5 @@
 """The files that steps save about a well: kept until they are written together with its images."""
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -38,15 +39,18 @@ class StagedFiles(StorageBackend):
 
     def save(self, data: Any, path: PathLike) -> None:
         well = f"{self._plate}/{self._well}"
-        elsewhere = BadData(f"a step can't save {path}: it works on {well}, which has the sites "
-                            f"{', '.join(map(str, self._sites))}")
+        elsewhere = BadData(
+            f"a step can't save {path}: it works on {well}, which has the sites {', '.join(map(str, self._sites))}"
+        )
         if not str(path).startswith(f"{well}/"):
             raise elsewhere
         try:
             place = parse_inside(PurePath(self._plate), str(path).removeprefix(f"{self._plate}/"))
         except ValueError:
-            raise BadData(f"{path} can't be saved: expected {well}/<name> or {well}/{self._well}_s001_<name>, the name "
-                          "with an ending") from None
+            raise BadData(
+                f"{path} can't be saved: expected {well}/<name> or {well}/{self._well}_s001_<name>, the name "
+                "with an ending"
+            ) from None
         site = getattr(place.parent if isinstance(place, FilePath) else place, "site", None)
         if site not in (None, *self._sites):
             raise elsewhere

@@ -71,7 +71,7 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     document = DiskBackend().load(path)
     subdirectories = document.get("subdirectories") if isinstance(document, dict) else None
     if not isinstance(subdirectories, dict) or not all(isinstance(value, dict) for value in subdirectories.values()):
-        raise BadData(f"{path} has no mapping \"subdirectories\", as OpenHCS writes it")
+        raise BadData(f'{path} has no mapping "subdirectories", as OpenHCS writes it')
     return subdirectories
 
 
@@ -94,8 +94,10 @@ def _read_mapping(folder: Path, *state: int) -> dict[str, str]:
         mapping = values.get("workspace_mapping") or {}
         strange = [name for name, file in mapping.items() if not isinstance(file, str)]
         if strange:
-            raise BadData(f"{folder / METADATA}: {strange[0]} stands for {json.dumps(mapping[strange[0]])[:80]}; "
-                          "only the names of TIFF files are understood")
+            raise BadData(
+                f"{folder / METADATA}: {strange[0]} stands for {json.dumps(mapping[strange[0]])[:80]}; "
+                "only the names of TIFF files are understood"
+            )
         outside = [file for file in mapping.values() if PurePath(file).is_absolute() or ".." in PurePath(file).parts]
         if outside:
             raise BadData(f"{folder / METADATA} names {outside[0]}, which is outside of the plate's folder")

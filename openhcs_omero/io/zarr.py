@@ -69,8 +69,11 @@ class ZarrBackend(FolderBackend):
         images = _read(_site(virtual))
         missing = sorted((images.indices() if isinstance(virtual, SitePath) else {_index(virtual)}) - images.present())
         if missing or not images.present():
-            raise MissingFile(f"there is no plane {plane_path(images.site, missing[0])}"
-                              if missing and isinstance(virtual, SitePath) else f"there is no file {path}")
+            raise MissingFile(
+                f"there is no plane {plane_path(images.site, missing[0])}"
+                if missing and isinstance(virtual, SitePath)
+                else f"there is no file {path}"
+            )
         with _telling(path, "read"):
             pixels = np.asarray(images.array[... if isinstance(virtual, SitePath) else _key(_index(virtual))])
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -106,8 +109,13 @@ class ZarrBackend(FolderBackend):
         images = _read(_site(_parse(path)))
         return [plane_path(images.site, index) for index in sorted(images.indices())]
 
-    def describe(self, path: PathLike, channel_names: Sequence[str | None], colors: Sequence[Color | None],
-                 pixel_size: tuple[float | None, float | None, float | None]) -> None:
+    def describe(
+        self,
+        path: PathLike,
+        channel_names: Sequence[str | None],
+        colors: Sequence[Color | None],
+        pixel_size: tuple[float | None, float | None, float | None],
+    ) -> None:
         """Note a site's channel names and colors and its pixel size where viewers look for them.
 
         Saving the site again removes them.
@@ -122,20 +130,30 @@ class ZarrBackend(FolderBackend):
         site = _site(_parse(path))
         with _locked(site.plate), _telling(path, "written"):
             images = _read(site)
-            _write_group(folder_of(site), {
-                "ome": {"version": VERSION,
+            _write_group(
+                folder_of(site),
+                {
+                    "ome": {
+                        "version": VERSION,
                         "multiscales": [_multiscale(site.name, len(images.levels), pixel_size)],
-                        "omero": {"channels": _channels(images, channel_names or [None] * images.array.shape[1],
-                                                        colors)}},
-                _NAMESPACE: {"named_t": images.named_t}})
+                        "omero": {
+                            "channels": _channels(images, channel_names or [None] * images.array.shape[1], colors)
+                        },
+                    },
+                    _NAMESPACE: {"named_t": images.named_t},
+                },
+            )
 
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that a plane or a file is in, or MissingFile."""
         virtual = _parse(path)
         if isinstance(virtual, SitePath):
             raise BadData(f"{path} is a site, which is in several files")
-        file = Path(path) if isinstance(virtual, FilePath) else _chunk(
-            _read(_site(virtual)).levels[0], _key(_index(virtual)))
+        file = (
+            Path(path)
+            if isinstance(virtual, FilePath)
+            else _chunk(_read(_site(virtual)).levels[0], _key(_index(virtual)))
+        )
         if not file.exists():
             raise MissingFile(f"there is no file {path}")
         return file
@@ -199,8 +217,10 @@ def _parse(path: PathLike) -> Named:
     """The site, plane or file that a path names; BadData if it names none."""
     virtual = _parsed(path)
     if virtual is None:
-        raise BadData(f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
-                      "file's name with an ending in the plate, in the well or after <WELL>_s001_")
+        raise BadData(
+            f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
+            "file's name with an ending in the plate, in the well or after <WELL>_s001_"
+        )
     return virtual
 
 
@@ -208,8 +228,9 @@ def _parsed(path: PathLike) -> Named | None:
     """The site, plane or file that a path names; None if it names none. The plate may be in any folder."""
     folder, name = Path(path).parent, Path(path).name
     try:
-        virtual = (parse_inside(folder.parent, f"{folder.name}/{name}") if is_well(folder.name)
-                   else parse_inside(folder, name))
+        virtual = (
+            parse_inside(folder.parent, f"{folder.name}/{name}") if is_well(folder.name) else parse_inside(folder, name)
+        )
     except ValueError:
         return None
     return virtual if isinstance(virtual, SitePath | PlanePath | FilePath) else None
@@ -237,6 +258,7 @@ def _planes_below(root: Path, only: str | None = None) -> list[str]:
 
 
 # ---- reading and writing arrays
+
 
 def _read(site: Site) -> _Images:
     import zarr
@@ -281,8 +303,10 @@ def _write(site: Site, given: Planes | np.ndarray) -> None:
         return
     index, plane = next(iter(given.items()))
     if (plane.shape, plane.dtype) != (images.array.shape[3:], images.array.dtype):
-        raise BadData(f"{plane_path(site, index)} is {plane.shape} {plane.dtype}, but the site's other planes are "
-                      f"{images.array.shape[3:]} {images.array.dtype}: all planes of a site have one size and type")
+        raise BadData(
+            f"{plane_path(site, index)} is {plane.shape} {plane.dtype}, but the site's other planes are "
+            f"{images.array.shape[3:]} {images.array.dtype}: all planes of a site have one size and type"
+        )
     if (index[0] is not None) != images.named_t:
         raise BadData(f"{plane_path(site, index)}: _t stands in the names of all planes of a site or of none")
     _write_planes(images.levels, given)
@@ -299,11 +323,21 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
         shapes = _shapes(sample.shape)
         for level, shape in enumerate(shapes):
             zarr.create_array(
-                draft / str(level), shape=(*sizes, *shape), chunks=(1, 1, 1, *shape), dtype=sample.dtype, fill_value=0,
-                dimension_names=[axis["name"] for axis in _AXES])
+                draft / str(level),
+                shape=(*sizes, *shape),
+                chunks=(1, 1, 1, *shape),
+                dtype=sample.dtype,
+                fill_value=0,
+                dimension_names=[axis["name"] for axis in _AXES],
+            )
         _write_planes([draft / str(level) for level in range(len(shapes))], planes)
-        _write_group(draft, {"ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
-                             _NAMESPACE: {"named_t": named_t}})
+        _write_group(
+            draft,
+            {
+                "ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
+                _NAMESPACE: {"named_t": named_t},
+            },
+        )
     _describe_plate(site.plate)
 
 

@@ -134,8 +134,9 @@ class MicroscopeHandler(ABC):
                 pixels[place] = _alike(plane, image, path)
         return pixels
 
-    def read_sites(self, listing: PlateListing, well: str,
-                   filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+    def read_sites(
+        self, listing: PlateListing, well: str, filemanager: FileManager
+    ) -> Iterator[tuple[ImageStructure, np.ndarray]]:
         """Read the sites of a well in order; the next one is read while the caller works on this one.
 
         Yields
@@ -153,8 +154,9 @@ class MicroscopeHandler(ABC):
                     waiting = reader.submit(self._read_site, listing, well, following, filemanager)
                 yield images[site], pixels
 
-    def read_plane(self, listing: PlateListing, well: str, site: int, place: Plane,
-                   filemanager: FileManager) -> np.ndarray:
+    def read_plane(
+        self, listing: PlateListing, well: str, site: int, place: Plane, filemanager: FileManager
+    ) -> np.ndarray:
         """Read one plane of a site, (Y, X); raises as `load_site` does."""
         image, path = listing.structure.image(well, site), listing.files[well, site].get(place)
         if path is not None:
@@ -167,8 +169,10 @@ class MicroscopeHandler(ABC):
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         """Channel names, colors and pixel sizes of a well's images, by site."""
         about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
-        return {site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
-                for site in listing.structure.well(well).images}
+        return {
+            site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
+            for site in listing.structure.well(well).images
+        }
 
 
 def _loaded(filemanager: FileManager, listing: PlateListing, paths: list[str]) -> list[np.ndarray]:
@@ -183,8 +187,10 @@ def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
     """The plane, if it is of the image's size and type."""
     plane = as_read(plane, image.pixel_type, path)
     if (plane.shape, plane.dtype) != (image.shape[3:], np.dtype(image.pixel_type)):
-        raise PlateError(f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
-                         f"{image.shape[3:]} {image.pixel_type}: a plate has images of one size and type")
+        raise PlateError(
+            f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
+            f"{image.shape[3:]} {image.pixel_type}: a plate has images of one size and type"
+        )
     return plane
 
 
@@ -228,8 +234,13 @@ class FolderHandler(MicroscopeHandler):
         folder = Path(str(plate_path))
         if not folder.is_dir():
             raise PlateError(f"there is no folder {folder}")
-        return list_plate(folder, (self.parser_name, self.microscope_type), self.find(folder), self.incomplete,
-                          follow_links=self.follow_links)
+        return list_plate(
+            folder,
+            (self.parser_name, self.microscope_type),
+            self.find(folder),
+            self.incomplete,
+            follow_links=self.follow_links,
+        )
 
     def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:
         self.listing(plate_path).check_complete(wells)

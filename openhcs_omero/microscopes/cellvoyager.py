@@ -8,6 +8,7 @@
 A plate of 1536 wells has names like ``A01.d4``, see `openhcs_omero.plates.filenames.place_of`. A folder without the
 list is read by its file names.
 """
+
 from __future__ import annotations
 
 import re
@@ -34,13 +35,16 @@ class CellVoyagerHandler(FolderHandler):
     def recognizes(folder: Path) -> bool:
         """Whether a folder holds such a plate: a list of measurements, or a TIFF that is named like its planes."""
         return bool(files_in(folder, ".mlf")) or any(
-            parse_name(path.name, NAMED_PATTERNS["cellvoyager"]) for path in tiffs_in(folder))
+            parse_name(path.name, NAMED_PATTERNS["cellvoyager"]) for path in tiffs_in(folder)
+        )
 
     def find(self, folder: Path) -> Found:
         lists = files_in(folder, ".mlf")
         if len(lists) > 1:
-            raise PlateError(f"{folder} has several lists of measurements ({', '.join(path.name for path in lists)}): "
-                             "a folder holds one plate")
+            raise PlateError(
+                f"{folder} has several lists of measurements ({', '.join(path.name for path in lists)}): "
+                "a folder holds one plate"
+            )
         if not lists:
             paths = [path for path in tiffs_in(folder) if not _SHADE.search(path.name)]
             return Found(named_planes(paths, "cellvoyager").planes)
@@ -62,8 +66,9 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
         if kind not in ("IMG", "ERR"):
             continue
         try:
-            row, column, site, t, z, c = (int(record[key]) for key in (
-                "Row", "Column", "FieldIndex", "TimePoint", "ZIndex", "Ch"))
+            row, column, site, t, z, c = (
+                int(record[key]) for key in ("Row", "Column", "FieldIndex", "TimePoint", "ZIndex", "Ch")
+            )
             well = well_name(row - 1, column - 1)
         except (KeyError, ValueError) as error:
             if kind == "ERR":  # says where, but not always of which plane
@@ -109,7 +114,8 @@ def _elements(path: Path, tag: str) -> Iterator[Mapping[str, str]]:
     for element in parse_xml(path).iter():
         if element.tag.rpartition("}")[2] == tag:
             yield {name.rpartition("}")[2]: value for name, value in element.attrib.items()} | {
-                "text": (element.text or "").strip()}
+                "text": (element.text or "").strip()
+            }
 
 
 def _words(error: Exception) -> str:

@@ -1,4 +1,5 @@
 """What was understood of a plate in a folder, for people and for programs."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -25,16 +26,24 @@ def describe_folder(folder: Path, pattern: str | None = None, incomplete: Incomp
     plate = listing.structure
     images = [image for _, image in plate.images()]
     kinds = Counter((image.shape, image.pixel_type) for image in images)
-    names = [*listing.channel_names, *[None] * plate.max_c][:plate.max_c]
+    names = [*listing.channel_names, *[None] * plate.max_c][: plate.max_c]
     return {
-        "folder": str(folder), "name": plate.name, "microscope": plate.microscope_type, "read_with": listing.backend,
-        "format": [plate.rows, plate.columns], "wells": plate.wells_with_images(),
+        "folder": str(folder),
+        "name": plate.name,
+        "microscope": plate.microscope_type,
+        "read_with": listing.backend,
+        "format": [plate.rows, plate.columns],
+        "wells": plate.wells_with_images(),
         "empty_wells": [name for name, well in plate.wells.items() if not well.images],
         "sites": {name: sorted(well.images) for name, well in plate.wells.items() if well.images},
-        "images": [{"count": count, "timepoints": t, "channels": c, "planes": z, "height": y, "width": x,
-                    "type": pixel_type} for ((t, c, z, y, x), pixel_type), count in kinds.items()],
-        "channels": names, "pixel_size": dict(zip("zyx", listing.pixel_size)),
-        "missing": {well: list(lacks) for well, lacks in listing.missing.items()}, "notes": list(listing.notes),
+        "images": [
+            {"count": count, "timepoints": t, "channels": c, "planes": z, "height": y, "width": x, "type": pixel_type}
+            for ((t, c, z, y, x), pixel_type), count in kinds.items()
+        ],
+        "channels": names,
+        "pixel_size": dict(zip("zyx", listing.pixel_size)),
+        "missing": {well: list(lacks) for well, lacks in listing.missing.items()},
+        "notes": list(listing.notes),
         "filled_planes": sum(map(len, listing.filled.values())),
     }
 
@@ -45,14 +54,24 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "microscope", plate["microscope"]
     wells, empty = plate["wells"], plate["empty_wells"]
     span = f", {wells[0]} to {wells[-1]}" if wells else ""
-    yield "wells", (f"{len(wells)} with images of {plate['format'][0]} x {plate['format'][1]}{span}"
-                    + (f"; {len(empty)} without images" if empty else ""))
+    yield (
+        "wells",
+        (
+            f"{len(wells)} with images of {plate['format'][0]} x {plate['format'][1]}{span}"
+            + (f"; {len(empty)} without images" if empty else "")
+        ),
+    )
     counts = sorted({len(sites) for sites in plate["sites"].values()})
     yield "sites", f"{' or '.join(map(str, counts))} per well, {sum(map(len, plate['sites'].values()))} in all"
     for kind in plate["images"]:
         many = f"  ({kind['count']} sites)" if len(plate["images"]) > 1 else ""
-        yield "image size", (f"{kind['width']} x {kind['height']} pixels, {kind['type']}; z {kind['planes']}, channels "
-                             f"{kind['channels']}, timepoints {kind['timepoints']}{many}")
+        yield (
+            "image size",
+            (
+                f"{kind['width']} x {kind['height']} pixels, {kind['type']}; z {kind['planes']}, channels "
+                f"{kind['channels']}, timepoints {kind['timepoints']}{many}"
+            ),
+        )
     for number, name in enumerate(plate["channels"]):
         yield f"channel {number}", name or "(no name)"
     size = plate["pixel_size"]["x"]

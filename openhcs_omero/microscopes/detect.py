@@ -1,4 +1,5 @@
 """Which microscope a plate is from: from what its folder holds."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -20,12 +21,23 @@ from openhcs_omero.plates.paths import plate_of
 
 # OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix say more than ImageXpress'
 FOLDERS: tuple[type[FolderHandler], ...] = (
-    OpenHCSHandler, OperaPhenixHandler, CellVoyagerHandler, InCellHandler, ImageXpressHandler, NamedTIFFHandler)
+    OpenHCSHandler,
+    OperaPhenixHandler,
+    CellVoyagerHandler,
+    InCellHandler,
+    ImageXpressHandler,
+    NamedTIFFHandler,
+)
 
 
-def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = storage_registry,
-               pattern: str | None = None, incomplete: Incomplete = "error",
-               follow_links: bool = False, acquisition: int | str | None = None) -> MicroscopeHandler:
+def handler_of(
+    plate_path: PlateLike,
+    registry: Mapping[str, StorageBackend] = storage_registry,
+    pattern: str | None = None,
+    incomplete: Incomplete = "error",
+    follow_links: bool = False,
+    acquisition: int | str | None = None,
+) -> MicroscopeHandler:
     """The handler for a plate: an id or a virtual path in OMERO, or a folder.
 
     Parameters
@@ -54,8 +66,9 @@ def handler_of(plate_path: PlateLike, registry: Mapping[str, StorageBackend] = s
     return folder_handler(Path(str(plate_path)), pattern, incomplete, follow_links)
 
 
-def folder_handler(folder: Path, pattern: str | None = None, incomplete: Incomplete = "error",
-                   follow_links: bool = False) -> FolderHandler:
+def folder_handler(
+    folder: Path, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
+) -> FolderHandler:
     """The handler for a plate in a folder; raises as `handler_of` does."""
     if not folder.is_dir():
         raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
@@ -64,8 +77,10 @@ def folder_handler(folder: Path, pattern: str | None = None, incomplete: Incompl
     for handler in FOLDERS:
         if handler.recognizes(folder):
             return handler(incomplete, follow_links)
-    raise PlateError(f"{folder} is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
-                     "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
-                     "Cell), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
-                     f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "
-                     "`pattern`")
+    raise PlateError(
+        f"{folder} is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
+        "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
+        "Cell), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
+        f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "
+        "`pattern`"
+    )

@@ -25,7 +25,8 @@ from openhcs_omero.plates.paths import well_name
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
 _NAME = re.compile(
     rf"(?:.*?_)??(?P<well>[A-Z]{{1,2}}\d{{2}})(?:_s(?P<site>\d+))?(?:_w(?P<wave>\d+?))?(?:_?\[?{_GUID}\]?)?\.tiff?",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 _THUMBNAIL = re.compile(rf"_thumb(?:_?\[?{_GUID}\]?)?\.tiff?$", re.IGNORECASE)
 _FOLDER = re.compile(r"(TimePoint|ZStep)_(\d+)", re.IGNORECASE)
 
@@ -41,20 +42,36 @@ class ImageXpressHandler(FolderHandler):
         """Whether a folder holds such a plate: an HTD file, or a TIFF that is named like its planes."""
         outer = [folder, *_folders(folder, "TimePoint").values()]
         inner = [stack for place in outer for stack in _folders(place, "ZStep").values()]
-        return any(files_in(place, ".htd") or any(parse_name(path.name) for path in tiffs_in(place))
-                   for place in (*outer, *inner))
+        return any(
+            files_in(place, ".htd") or any(parse_name(path.name) for path in tiffs_in(place))
+            for place in (*outer, *inner)
+        )
 
     def find(self, folder: Path) -> Found:
         htd = find_htd(folder)
         planes = _planes(folder)
         if not planes:
-            raise PlateError(f"there is no plane of an ImageXpress plate in {folder}: expected files like "
-                             "<plate>_A01_s1_w1.TIF, there or in TimePoint_ and ZStep_ folders")
+            raise PlateError(
+                f"there is no plane of an ImageXpress plate in {folder}: expected files like "
+                "<plate>_A01_s1_w1.TIF, there or in TimePoint_ and ZStep_ folders"
+            )
         stacks = len({plane.z for plane in planes}) > 1
-        announced = Announced(_counted(htd.sites), _counted(htd.timepoints), _counted(htd.waves),
-                              _counted(htd.steps if stacks else 0), "HTD file")
-        return Found(planes, announced, list(htd.wells), htd.rows, htd.columns, htd.wave_names,
-                     (None, *_pixel_size(Path(str(planes[0].path)))))
+        announced = Announced(
+            _counted(htd.sites),
+            _counted(htd.timepoints),
+            _counted(htd.waves),
+            _counted(htd.steps if stacks else 0),
+            "HTD file",
+        )
+        return Found(
+            planes,
+            announced,
+            list(htd.wells),
+            htd.rows,
+            htd.columns,
+            htd.wave_names,
+            (None, *_pixel_size(Path(str(planes[0].path)))),
+        )
 
 
 def _counted(number: int) -> tuple[int, ...]:
@@ -74,6 +91,7 @@ def parse_name(name: str) -> tuple[str, int, int] | None:
 
 # ---- the folders
 
+
 def _planes(folder: Path) -> list[PlaneFile]:
     """All planes of the stacks, and of wavelengths without stacks the projections or single planes."""
     stacks: list[PlaneFile] = []
@@ -83,8 +101,9 @@ def _planes(folder: Path) -> list[PlaneFile]:
         stacks += [plane for z, place in steps.items() if z for plane in _planes_in(place, t, z)]
         projections = _planes_in(steps[0], t, 1) if 0 in steps else []
         known = {(plane.well, plane.site, plane.c) for plane in projections}  # they may be beside ZStep_0, too
-        flat += projections + [plane for plane in _planes_in(inside, t, 1)
-                               if (plane.well, plane.site, plane.c) not in known]
+        flat += projections + [
+            plane for plane in _planes_in(inside, t, 1) if (plane.well, plane.site, plane.c) not in known
+        ]
     stacked, first = {plane.c for plane in stacks}, min((plane.z for plane in stacks), default=1)
     return stacks + [replace(plane, z=first) for plane in flat if plane.c not in stacked]
 
@@ -96,8 +115,10 @@ def _planes_in(folder: Path, t: int, z: int) -> list[PlaneFile]:
             well, site, wave = parsed
             planes.append(PlaneFile(well, site, t, wave, z, str(path)))
         elif not _THUMBNAIL.search(path.name):
-            raise PlateError(f"{path} is not named like a plane of an ImageXpress plate: expected "
-                             "<plate>_A01_s1_w1.TIF; move other files out of the folder")
+            raise PlateError(
+                f"{path} is not named like a plane of an ImageXpress plate: expected "
+                "<plate>_A01_s1_w1.TIF; move other files out of the folder"
+            )
     return planes
 
 
@@ -124,6 +145,7 @@ def _pixel_size(path: Path) -> tuple[float | None, float | None]:
 
 
 # ---- the HTD file
+
 
 @dataclass(frozen=True)
 class Htd:
@@ -156,8 +178,9 @@ def find_htd(folder: Path) -> Htd:
     for place in (folder, *_folders(folder, "TimePoint").values()):
         found = files_in(place, ".htd")
         if len(found) > 1:
-            raise PlateError(f"{place} has several HTD files ({', '.join(path.name for path in found)}): "
-                             "a folder holds one plate")
+            raise PlateError(
+                f"{place} has several HTD files ({', '.join(path.name for path in found)}): a folder holds one plate"
+            )
         if found:
             return parse_htd(found[0])
     return Htd()
@@ -174,18 +197,29 @@ def parse_htd(path: Path) -> Htd:
     try:
         lines = [row for row in csv.reader(text_of(path).splitlines(), skipinitialspace=True) if row]
         if not lines or lines[0][0] != "HTSInfoFile":
-            raise PlateError(f"{path} is no HTD file: its first line does not begin with \"HTSInfoFile\"")
+            raise PlateError(f'{path} is no HTD file: its first line does not begin with "HTSInfoFile"')
         values = {row[0]: [value.strip() for value in row[1:]] for row in lines}
         rows, columns = _number(values, "YWells", 702), _number(values, "XWells", 999)
         wells = tuple(
-            well_name(row, column) for row in range(rows)
-            for column, chosen in enumerate(values.get(f"WellsSelection{row + 1}", [])) if _true(chosen))
+            well_name(row, column)
+            for row in range(rows)
+            for column, chosen in enumerate(values.get(f"WellsSelection{row + 1}", []))
+            if _true(chosen)
+        )
         waves = _number(values, "NWavelengths", 1000)
         names = {wave: values[f"WaveName{wave}"][0] for wave in range(1, waves + 1) if values.get(f"WaveName{wave}")}
         sites = sum(_true(chosen) for key, row in values.items() if key.startswith("SiteSelection") for chosen in row)
         stacks = any(map(_true, values.get("ZSeries", [])))
-        return Htd(rows, columns, wells, sites, _number(values, "TimePoints", 100_000), waves,
-                   _number(values, "ZSteps", 100_000) if stacks else 0, dict(names))
+        return Htd(
+            rows,
+            columns,
+            wells,
+            sites,
+            _number(values, "TimePoints", 100_000),
+            waves,
+            _number(values, "ZSteps", 100_000) if stacks else 0,
+            dict(names),
+        )
     except (ValueError, IndexError, csv.Error) as error:
         raise PlateError(f"{path} can't be read as an HTD file: {error}") from None
 

@@ -1,4 +1,5 @@
 """Import of a folder into OMERO."""
+
 from __future__ import annotations
 
 import sys
@@ -59,12 +60,14 @@ def import_folder(
     handler, listing = scan(folder, pattern, incomplete)
     for note in listing.notes:
         print(note, file=sys.stderr)
-    return import_plate(conn, folder, listing, partial(handler.read_sites, listing, filemanager=FileManager()), name,
-                        progress)
+    return import_plate(
+        conn, folder, listing, partial(handler.read_sites, listing, filemanager=FileManager()), name, progress
+    )
 
 
-def scan(folder: Path | str, pattern: str | None = None,
-         incomplete: Incomplete = "error") -> tuple[FolderHandler, PlateListing]:
+def scan(
+    folder: Path | str, pattern: str | None = None, incomplete: Incomplete = "error"
+) -> tuple[FolderHandler, PlateListing]:
     """The handler and the listing of a folder all files of which are good; raises as `import_folder` does."""
     handler = folder_handler(Path(folder), pattern, incomplete)
     listing = handler.listing(folder)

@@ -5,6 +5,7 @@
 
 A folder without the description is read by its file names.
 """
+
 from __future__ import annotations
 
 from pathlib import Path, PureWindowsPath
@@ -28,13 +29,16 @@ class InCellHandler(FolderHandler):
     def recognizes(folder: Path) -> bool:
         """Whether a folder holds such a plate: a description, or a TIFF that is named like its planes."""
         return bool(files_in(folder, ".xdce")) or any(
-            parse_name(path.name, NAMED_PATTERNS["incell"]) for path in tiffs_in(folder))
+            parse_name(path.name, NAMED_PATTERNS["incell"]) for path in tiffs_in(folder)
+        )
 
     def find(self, folder: Path) -> Found:
         descriptions = files_in(folder, ".xdce")
         if len(descriptions) > 1:
-            raise PlateError(f"{folder} has several descriptions ({', '.join(path.name for path in descriptions)}): "
-                             "a folder holds one plate")
+            raise PlateError(
+                f"{folder} has several descriptions ({', '.join(path.name for path in descriptions)}): "
+                "a folder holds one plate"
+            )
         if not descriptions:
             named = named_planes(tiffs_in(folder), "incell")
             return Found(named.planes, channel_names=named.channel_names)
@@ -61,8 +65,10 @@ def _read(root: ElementTree.Element, files: list[Path]) -> Found:
     for image in root.iter():
         if image.tag.rpartition("}")[2] == "Image" and "filename" in image.attrib:
             found.planes.append(_plane(image, there))
-    names = [element.get("name") for element in root.findall(".//{*}Wavelength//{*}EmissionFilter")
-             or root.findall(".//{*}EmissionFilter")]
+    names = [
+        element.get("name")
+        for element in root.findall(".//{*}Wavelength//{*}EmissionFilter") or root.findall(".//{*}EmissionFilter")
+    ]
     waves = sorted({plane.c for plane in found.planes})
     if len(names) > max(waves, default=0):
         found.channel_names = {wave: names[wave] for wave in waves}

@@ -1,4 +1,5 @@
 """Folders of TIFFs, one plane per file, whose names say which plane each of them is."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -22,8 +23,9 @@ class NamedTIFFHandler(FolderHandler):
     microscope_type = "TIFF"
     parser_name = "FilenamePattern"
 
-    def __init__(self, incomplete: Incomplete = "error", follow_links: bool = False,
-                 pattern: str | None = None) -> None:
+    def __init__(
+        self, incomplete: Incomplete = "error", follow_links: bool = False, pattern: str | None = None
+    ) -> None:
         super().__init__(incomplete, follow_links)
         self.pattern = pattern
 
@@ -31,8 +33,10 @@ class NamedTIFFHandler(FolderHandler):
     def recognizes(folder: Path) -> bool:
         """Whether most TIFFs of a folder have names that are understood without a pattern; `find` names the others."""
         names = [path.name for path in tiffs_in(folder)]
-        return any(2 * sum(parse_name(name, pattern) is not None for name in names) > len(names)
-                   for pattern in PATTERNS.values())
+        return any(
+            2 * sum(parse_name(name, pattern) is not None for name in names) > len(names)
+            for pattern in PATTERNS.values()
+        )
 
     def find(self, folder: Path) -> Found:
         paths = tiffs_in(folder)

@@ -50,8 +50,9 @@ class OMEROHandler(MicroscopeHandler):
         first = next((image for _, image in listing.structure.images()), None)
         if first is not None and not listing.channel_names:  # jobs and plans don't need them: ask when somebody does
             metadata = pixels.read_metadata(self.backend.conn, [first])[first.image_id]
-            self._listings[str(plate_path)] = replace(listing, channel_names=metadata.channel_names,
-                                                      pixel_size=metadata.pixel_size)
+            self._listings[str(plate_path)] = replace(
+                listing, channel_names=metadata.channel_names, pixel_size=metadata.pixel_size
+            )
         return super().get_channel_values(plate_path)
 
     def refresh(self, plate_path: PlateLike) -> None:
@@ -65,13 +66,15 @@ class OMEROHandler(MicroscopeHandler):
     def _read_site(self, listing: PlateListing, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         return pixels.read_site(self.backend.conn, listing.structure.image(well, site))
 
-    def read_sites(self, listing: PlateListing, well: str,
-                   filemanager: FileManager) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+    def read_sites(
+        self, listing: PlateListing, well: str, filemanager: FileManager
+    ) -> Iterator[tuple[ImageStructure, np.ndarray]]:
         images = listing.structure.well(well).images
         return pixels.read_sites(self.backend.conn, [images[site] for site in sorted(images)])
 
-    def read_plane(self, listing: PlateListing, well: str, site: int, place: Plane,
-                   filemanager: FileManager) -> np.ndarray:
+    def read_plane(
+        self, listing: PlateListing, well: str, site: int, place: Plane, filemanager: FileManager
+    ) -> np.ndarray:
         t, c, z = place
         return pixels.read_plane(self.backend.conn, listing.structure.image(well, site), z, c, t)
 

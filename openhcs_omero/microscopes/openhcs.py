@@ -22,8 +22,9 @@ from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
 
-_FLAT = re.compile(r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?",
-                   re.IGNORECASE)
+_FLAT = re.compile(
+    r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?", re.IGNORECASE
+)
 
 Numbers = tuple[str, int, int, int, int]  # well, site, t, c, z as the name has them
 
@@ -59,15 +60,26 @@ class OpenHCSHandler(FolderHandler):
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
         names = main.values.get("channels") or {}  # by the numbers in the files' names
         size = main.values.get("pixel_size")
-        return Found(planes, Announced(every_site=True, source=METADATA),
-                     channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
-                     pixel_size=(main.values.get("z_step"), size, size))
+        return Found(
+            planes,
+            Announced(every_site=True, source=METADATA),
+            channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
+            pixel_size=(main.values.get("z_step"), size, size),
+        )
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
         folder = Path(str(plate_path))
         main = _main(folder)
-        return list_plate(folder, (self.parser_name, self.microscope_type), self.find(folder), self.incomplete,
-                          main.backend, main.size, main.file_of, self.follow_links)
+        return list_plate(
+            folder,
+            (self.parser_name, self.microscope_type),
+            self.find(folder),
+            self.incomplete,
+            main.backend,
+            main.size,
+            main.file_of,
+            self.follow_links,
+        )
 
     def file_of(self, listing: PlateListing, path: str) -> Path:
         return file_behind(listing.backend, path)
@@ -111,8 +123,9 @@ class _Main:
         """Paths of all planes, for the backend."""
         if self.backend is Backend.ZARR:
             if not (self.root / STORE).is_dir():
-                raise PlateError(f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no "
-                                 f"{self.root / STORE}")
+                raise PlateError(
+                    f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no {self.root / STORE}"
+                )
             return [path for path in storage_registry[Backend.ZARR].list_files(self.root) if _virtual(Path(path).name)]
         if self.backend is Backend.VIRTUAL_WORKSPACE:
             names = self.values.get("workspace_mapping") or {}
@@ -153,18 +166,26 @@ def _main(folder: Path) -> _Main:
 
 # ---- names
 
+
 def _parser(main: _Main) -> Callable[[str], Numbers | None]:
     if main.parser not in _PARSERS:
-        raise PlateError(f"{main.folder / METADATA}: {main.name!r} has file names for {main.parser!r}, which is not "
-                         f"known; known are {', '.join(_PARSERS)}")
+        raise PlateError(
+            f"{main.folder / METADATA}: {main.name!r} has file names for {main.parser!r}, which is not "
+            f"known; known are {', '.join(_PARSERS)}"
+        )
     return _PARSERS[main.parser]
 
 
 def _flat(name: str) -> Numbers | None:
     """A01_s001_w1_z001_t001.tif"""
     match = _FLAT.fullmatch(name)
-    return match and (match["well"].upper(), int(match["site"]), int(match["t"] or 1), int(match["c"]),
-                      int(match["z"] or 1))
+    return match and (
+        match["well"].upper(),
+        int(match["site"]),
+        int(match["t"] or 1),
+        int(match["c"]),
+        int(match["z"] or 1),
+    )
 
 
 def _phenix(name: str) -> Numbers | None:

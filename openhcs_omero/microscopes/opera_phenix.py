@@ -34,7 +34,8 @@ class OperaPhenixHandler(FolderHandler):
     def recognizes(folder: Path) -> bool:
         """Whether a folder holds such a plate: an index, or a TIFF that is named like its planes."""
         return find_index(folder) is not None or any(
-            parse_name(path.name) for place in _places(folder) for path in tiffs_in(place))
+            parse_name(path.name) for place in _places(folder) for path in tiffs_in(place)
+        )
 
     def find(self, folder: Path) -> Found:
         path = find_index(folder)
@@ -58,6 +59,7 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
 
 
 # ---- the index
+
 
 def find_index(folder: Path) -> Path | None:
     """The index of a plate's folder; the first of `INDEX_NAMES` that is there."""
@@ -101,8 +103,10 @@ def read_index(path: Path) -> Found:
             if "ImageResolutionX" in values and not lengths:
                 lengths = {axis: 1e6 * float(values[f"ImageResolution{axis}"]) for axis in "XY"}
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise PlateError(f"{path} can't be read as an index of an Opera Phenix plate: "
-                         f"{f'{error} is missing' if isinstance(error, KeyError) else error}") from None
+        raise PlateError(
+            f"{path} can't be read as an index of an Opera Phenix plate: "
+            f"{f'{error} is missing' if isinstance(error, KeyError) else error}"
+        ) from None
     index.channel_names = names
     index.pixel_size = (_step(heights), lengths.get("Y"), lengths.get("X"))
     return index

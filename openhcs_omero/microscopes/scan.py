@@ -1,4 +1,5 @@
 """The scanner: what lies in a folder, and the listing of the plate in it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -31,6 +32,7 @@ _NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
 
 # ---- what lies in a folder
 
+
 def files_in(folder: Path, *endings: str) -> list[Path]:
     """The regular files of a folder, sorted, as far as they may be a plate's.
 
@@ -39,8 +41,11 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
     endings
         Endings like ".tif", in lower case; all files if there is none.
     """
-    return [Path(entry.path) for entry in _entries(folder)
-            if entry.name.lower().endswith(endings or ("",)) and entry.is_file()]
+    return [
+        Path(entry.path)
+        for entry in _entries(folder)
+        if entry.name.lower().endswith(endings or ("",)) and entry.is_file()
+    ]
 
 
 def tiffs_in(folder: Path) -> list[Path]:
@@ -95,6 +100,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 # ---- the listing of a plate
+
 
 @dataclass
 class Found:
@@ -204,20 +210,36 @@ def list_plate(
     pixel_type = READ_AS.get(dtype, dtype)
     if pixel_type not in OMERO_NAMES:
         raise PlateError(f"{first} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
-    wells = {name: WellStructure(name, *parse_well(name), {}) for name in sorted(
-        {*found.wells, *(well for well, _ in files), *arranged.missing}, key=parse_well)}
+    wells = {
+        name: WellStructure(name, *parse_well(name), {})
+        for name in sorted({*found.wells, *(well for well, _ in files), *arranged.missing}, key=parse_well)
+    }
     t, c, z = arranged.sizes
     for (well, site), planes in files.items():
         stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
         wells[well].images[site] = ImageStructure(
-            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}")
+            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}"
+        )
     structure = with_wells(
-        PlateStructure(None, *names, {}, set(), 0, 0, 0, 0, name=folder.resolve().name,
-                       rows=max(found.rows, 1 + max(well.row for well in wells.values())),
-                       columns=max(found.columns, 1 + max(well.col for well in wells.values()))), wells)
+        PlateStructure(
+            None,
+            *names,
+            {},
+            set(),
+            0,
+            0,
+            0,
+            0,
+            name=folder.resolve().name,
+            rows=max(found.rows, 1 + max(well.row for well in wells.values())),
+            columns=max(found.columns, 1 + max(well.col for well in wells.values())),
+        ),
+        wells,
+    )
     channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
-    return PlateListing(structure, backend, files, channel_names, found.pixel_size, arranged.filled, arranged.missing,
-                        arranged.notes)
+    return PlateListing(
+        structure, backend, files, channel_names, found.pixel_size, arranged.filled, arranged.missing, arranged.notes
+    )
 
 
 def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Path]) -> None:
@@ -228,8 +250,10 @@ def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Pa
         file = file_of(path)
         if file.parent not in known or file.is_symlink():
             if not file.resolve().is_relative_to(root):
-                raise PlateError(f"{file} is a symbolic link, or in one, that leads out of the plate's folder: copy "
-                                 "the file, or set `follow_links: true` for the plate")
+                raise PlateError(
+                    f"{file} is a symbolic link, or in one, that leads out of the plate's folder: copy "
+                    "the file, or set `follow_links: true` for the plate"
+                )
             known.add(file.parent)
 
 
@@ -265,8 +289,10 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = Path) ->
                 _decode(tiff, file)
         first = first or (file, size)
         if size != first[1]:
-            raise PlateError(f"the files differ in size or type: {first[0].name} is {_words(first[1])}, {file.name} is "
-                             f"{_words(size)}; a plate has images of one size and type")
+            raise PlateError(
+                f"the files differ in size or type: {first[0].name} is {_words(first[1])}, {file.name} is "
+                f"{_words(size)}; a plate has images of one size and type"
+            )
 
 
 def _decode(tiff: tifffile.TiffFile, file: Path) -> None:

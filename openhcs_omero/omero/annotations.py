@@ -75,11 +75,19 @@ def save_text(
         new = _attach(conn, kind, object_id, group_id, _new_annotation(name, where, data, ns, description), data)
     # a file that came from a replaced image has that one's path
     earlier = queries.rows(
-        conn, "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
-              f"and (f.path = :path or f.path like '{PATH}/%' and a.id in "
-              f"(select l.child.id from {kind}AnnotationLink l where l.parent.id = :id)) "
-              "and a.details.owner.id = :me and a.id < :new",
-        group_id, ns=ns, name=name, path=where, id=object_id, me=conn.getUserId(), new=new)
+        conn,
+        "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
+        f"and (f.path = :path or f.path like '{PATH}/%' and a.id in "
+        f"(select l.child.id from {kind}AnnotationLink l where l.parent.id = :id)) "
+        "and a.details.owner.id = :me and a.id < :new",
+        group_id,
+        ns=ns,
+        name=name,
+        path=where,
+        id=object_id,
+        me=conn.getUserId(),
+        new=new,
+    )
     queries.delete(conn, group_id, FileAnnotation=[row[0] for row in earlier])
     return new
 
@@ -102,10 +110,13 @@ def texts_of(
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
     for ids in queries.pages(list(found)):
         rows = queries.rows(
-            conn, "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
-                  f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
-                  "where l.child.id = a.id and l.parent.id in (:ids) "
-                  "and (f.mimetype is null or f.mimetype <> 'OMERO.tables') order by a.id", ids=ids)
+            conn,
+            "select l.parent.id, a.id, f.id, f.name, f.size, a.ns, f.hash "
+            f"from FileAnnotation a join a.file f, {kind}AnnotationLink l "
+            "where l.child.id = a.id and l.parent.id in (:ids) "
+            "and (f.mimetype is null or f.mimetype <> 'OMERO.tables') order by a.id",
+            ids=ids,
+        )
         for object_id, annotation_id, file_id, name, size, namespace, sha1 in rows:
             if ns is None or namespace == ns:
                 found[object_id].append(TextFile(annotation_id, file_id, name, size or 0, namespace, sha1))
@@ -131,8 +142,9 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
     try:
         store.setFileId(file.file_id, options)
         # a read past the end is padded with zeros
-        return b"".join(store.read(start, min(CHUNK, file.size - start), options)
-                        for start in range(0, file.size, CHUNK))
+        return b"".join(
+            store.read(start, min(CHUNK, file.size - start), options) for start in range(0, file.size, CHUNK)
+        )
     finally:
         store.close(options)
 
@@ -169,17 +181,23 @@ def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
 def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
     """Ids of this user's file annotations that killed processes wrote for images and didn't link to any."""
     paths = rlist([rstring(f"{PATH}/Image_{image_id}") for image_id in image_ids])
-    return [row[0] for row in queries.rows(
-        conn, "select a.id from FileAnnotation a join a.file f where f.path in (:paths) and a.details.owner.id = :me "
-              "and not exists (select l.id from ImageAnnotationLink l where l.child.id = a.id)",
-        paths=paths, me=conn.getUserId())]
+    return [
+        row[0]
+        for row in queries.rows(
+            conn,
+            "select a.id from FileAnnotation a join a.file f where f.path in (:paths) and a.details.owner.id = :me "
+            "and not exists (select l.id from ImageAnnotationLink l where l.child.id = a.id)",
+            paths=paths,
+            me=conn.getUserId(),
+        )
+    ]
 
 
 def _new_annotation(name: str, where: str, data: bytes, ns: str, description: str) -> FileAnnotationI:
     """Annotation and file, not saved: the file's path says what it belongs to, so that unlinked leftovers are found."""
     file = OriginalFileI()
     file.name, file.path = rstring(name), rstring(where)
-    ending = name[name.rfind("."):].lower() if "." in name else ""
+    ending = name[name.rfind(".") :].lower() if "." in name else ""
     file.mimetype = rstring(_TYPES.get(ending) or mimetypes.guess_type(name)[0] or "application/octet-stream")
     file.size, file.hash = rlong(len(data)), rstring(hashlib.sha1(data).hexdigest())
     file.hasher = ChecksumAlgorithmI()
@@ -189,8 +207,9 @@ def _new_annotation(name: str, where: str, data: bytes, ns: str, description: st
     return annotation
 
 
-def _attach(conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI,
-            data: bytes) -> int:
+def _attach(
+    conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI, data: bytes
+) -> int:
     """Save the annotation with its file, write the file and link them, or leave nothing; the annotation's id."""
     options = queries.context(conn, group_id)
     saved = queries.update(conn).saveAndReturnObject(annotation, options)
@@ -211,8 +230,10 @@ def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, op
     try:
         queries.update(conn).saveObject(link, options)
     except omero.ValidationException:
-        raise PlateError(f"{kind.lower()} {object_id} was deleted, or another process attached the same file to it at "
-                         "the same time: try again") from None
+        raise PlateError(
+            f"{kind.lower()} {object_id} was deleted, or another process attached the same file to it at "
+            "the same time: try again"
+        ) from None
 
 
 def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any]) -> None:
@@ -222,7 +243,7 @@ def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any
     try:
         store.setFileId(file_id, options)
         for start in range(0, len(data), CHUNK):
-            part = data[start:start + CHUNK]
+            part = data[start : start + CHUNK]
             store.write(part, start, len(part), options)
         stored = store.save(options)
     finally:

@@ -4,6 +4,7 @@ A password comes from OMERO_PASSWORD or a prompt and goes only into the call tha
 the store of the omero command line (see session_store.py), from where the jobs of a workflow and the worker processes
 of a pool join the session.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -210,17 +211,23 @@ class SessionPool:
                     self._connect(server, ask=False)
                 said, down_since = "", None
             except Exception as error:  # a full disk, for one, where the session is stored: it may have room again
-                sentence = str(error) if isinstance(error, ConnectError) else (
-                    f"the session at {server.address} can't be kept at hand: {type(error).__name__}: {error}")
+                sentence = (
+                    str(error)
+                    if isinstance(error, ConnectError)
+                    else (f"the session at {server.address} can't be kept at hand: {type(error).__name__}: {error}")
+                )
                 if sentence != said:
                     said = sentence
                     print(f"error: {said}", file=sys.stderr, flush=True)
                 if end and isinstance(error, ServerDown):
                     down_since = down_since or time.monotonic()
                     if time.monotonic() - down_since > DOWN_PATIENCE:
-                        print(f"error: {server.address} stayed away for {DOWN_PATIENCE} seconds: no further job is "
-                              "started; run the same command again when the server is back",
-                              file=sys.stderr, flush=True)
+                        print(
+                            f"error: {server.address} stayed away for {DOWN_PATIENCE} seconds: no further job is "
+                            "started; run the same command again when the server is back",
+                            file=sys.stderr,
+                            flush=True,
+                        )
                         os.kill(os.getpid(), signal.SIGTERM)
                         return
 

@@ -89,17 +89,21 @@ def derive_plate(
     pairs = _plate_pairs(source.plate_id, output, marks)
     if not own_plates(conn, source, output):
         # once there is a plate, hidden images may be those that another process is about to show
-        delete_hidden(conn, source.group_id, PLATE_MARK, _plate_mark(source.plate_id, output),
-                       unless=lambda: bool(own_plates(conn, source, output)))
+        delete_hidden(
+            conn,
+            source.group_id,
+            PLATE_MARK,
+            _plate_mark(source.plate_id, output),
+            unless=lambda: bool(own_plates(conn, source, output)),
+        )
         with queries.writing(f"a plate derived from plate {source.plate_id}"):
             queries.update(conn).saveObject(
-                _new_plate(conn, source, output, wanted, pairs), queries.context(conn, source.group_id))
+                _new_plate(conn, source, output, wanted, pairs), queries.context(conn, source.group_id)
+            )
     derived = _only_plate(conn, source, output)
     _set_wells(conn, derived, wanted)
     _set_mark(conn, derived, source.group_id, pairs)
     return derived
-
-
 
 
 def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str]) -> None:
@@ -137,6 +141,7 @@ def derived_state(conn: BlitzGateway, derived_id: int) -> dict[str, list[tuple[i
 
 # ---- marks
 
+
 def _plate_mark(plate_id: int, output: str) -> str:
     return f"plate_{plate_id}_{output}"
 
@@ -146,19 +151,22 @@ def _plate_pairs(source_id: int, output: str, marks: Mapping[str, str]) -> list[
     return list({**{key: str(value) for key, value in marks.items()}, **own}.items())
 
 
-
-
 def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
     """[id, owner, group] of the plates or images that carry a pair in their mark, by id."""
     return queries.rows(
-        conn, f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
-              "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
-              "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
-        ns=NAMESPACE, name=key, value=value)
+        conn,
+        f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
+        "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
+        "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
+        ns=NAMESPACE,
+        name=key,
+        value=value,
+    )
 
 
-def delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
-                   unless: Callable[[], bool] = lambda: False) -> None:
+def delete_hidden(
+    conn: BlitzGateway, group_id: int, key: str, value: str, unless: Callable[[], bool] = lambda: False
+) -> None:
     """Delete this user's images with a mark that no well and no dataset shows: replaced ones, and those left behind,
     with the files that were written for them.
 
@@ -167,11 +175,19 @@ def delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
     """
     mine = conn.getUserId()
     for _ in range(ATTEMPTS):
-        marked = [image for image, owner, group in _marked(conn, "Image", key, value)
-                  if (owner, group) == (mine, group_id)]
-        hidden = [row[0] for ids in queries.pages(marked) for row in queries.rows(
-            conn, "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
-                  "where i.id in (:ids) and ws.id is null and d.id is null", ids=ids)]
+        marked = [
+            image for image, owner, group in _marked(conn, "Image", key, value) if (owner, group) == (mine, group_id)
+        ]
+        hidden = [
+            row[0]
+            for ids in queries.pages(marked)
+            for row in queries.rows(
+                conn,
+                "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
+                "where i.id in (:ids) and ws.id is null and d.id is null",
+                ids=ids,
+            )
+        ]
         if not hidden or unless():
             return
         try:
@@ -183,6 +199,7 @@ def delete_hidden(conn: BlitzGateway, group_id: int, key: str, value: str,
 
 
 # ---- the plate
+
 
 def own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[int]:
     """Ids of this user's derived plates in the group of `source`, the oldest first."""
@@ -202,12 +219,15 @@ def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
             return plates[0]
         except queries.DeletionRefused as error:  # they were deleted by another process
             log.warning("%s", error)
-    raise PlateError(f"another process is making or deleting the plate derived from plate {source.plate_id} for "
-                     f"{output!r}: let only one run work on it at a time, then start it again")
+    raise PlateError(
+        f"another process is making or deleting the plate derived from plate {source.plate_id} for "
+        f"{output!r}: let only one run work on it at a time, then start it again"
+    )
 
 
-def _new_plate(conn: BlitzGateway, source: PlateStructure, output: str, wells: Iterable[str],
-               pairs: list[tuple[str, str]]) -> PlateI:
+def _new_plate(
+    conn: BlitzGateway, source: PlateStructure, output: str, wells: Iterable[str], pairs: list[tuple[str, str]]
+) -> PlateI:
     """The derived plate with empty wells and its mark, not saved; in those screens of the source that the user owns."""
     plate = PlateI()
     plate.name = rstring(f"{source.name} [{output}]")
@@ -217,8 +237,11 @@ def _new_plate(conn: BlitzGateway, source: PlateStructure, output: str, wells: I
         plate.addWell(_new_well(name))
     plate.linkAnnotation(map_annotation(NAMESPACE, pairs))
     screens = queries.rows(
-        conn, "select distinct s.id, w.id from ScreenPlateLink l join l.parent s join s.details.owner w "
-              "where l.child.id = :plate", plate=source.plate_id)
+        conn,
+        "select distinct s.id, w.id from ScreenPlateLink l join l.parent s join s.details.owner w "
+        "where l.child.id = :plate",
+        plate=source.plate_id,
+    )
     for screen, owner in screens:
         if owner == conn.getUserId():
             plate.linkScreen(ScreenI(screen, False))
@@ -267,6 +290,8 @@ def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
     """The plate's mark, an annotation; None where it is no derived plate."""
     links = queries.query(conn).findAllByQuery(
         "select l from PlateAnnotationLink l join fetch l.child a where l.parent.id = :id and a.ns = :ns",
-        queries.parameters(id=plate_id, ns=NAMESPACE), queries.context(conn, queries.ALL_GROUPS))
+        queries.parameters(id=plate_id, ns=NAMESPACE),
+        queries.context(conn, queries.ALL_GROUPS),
+    )
     marks = [link.child for link in links if isinstance(link.child, MapAnnotationI)]
     return min(marks, key=lambda annotation: annotation.id.val, default=None)

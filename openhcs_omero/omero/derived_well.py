@@ -8,6 +8,7 @@ the well deletes it.
 One process at a time writes a well. If two do, the well ends with all images of one of them, and the other gets an
 error.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -125,13 +126,16 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     name = well_name(row, column)
     own = {key: pairs[key] for key in (PLATE_MARK, "source_plate", "output") if key in pairs}
     if PLATE_MARK not in own:
-        raise PlateError(f"the annotation of derived plate {derived_id} has lost its pair {PLATE_MARK!r}: delete the "
-                         "plate, and the next run makes it anew")
+        raise PlateError(
+            f"the annotation of derived plate {derived_id} has lost its pair {PLATE_MARK!r}: delete the "
+            "plate, and the next run makes it anew"
+        )
     return _Place(derived_id, annotation.details.group.id.val, name, f"{own[PLATE_MARK]}/{name}", own)
 
 
-def _commit(conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImage],
-            new_files: Sequence[WellFile] | None) -> int:
+def _commit(
+    conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImage], new_files: Sequence[WellFile] | None
+) -> int:
     """Show the images in the well, by one save.
 
     Parameters
@@ -161,8 +165,10 @@ def _commit(conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImag
             # another process saved the well in between, or swept our images away as left behind
             if missing(conn, list(images.values())):
                 break
-    raise PlateError(f"another process is writing well {place.well} of derived plate {place.derived_id}: let only one "
-                     "run work on a plate and output at a time, then start it again")
+    raise PlateError(
+        f"another process is writing well {place.well} of derived plate {place.derived_id}: let only one "
+        "run work on a plate and output at a time, then start it again"
+    )
 
 
 def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
@@ -171,22 +177,29 @@ def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
         "select w from Well w left outer join fetch w.wellSamples "
         "where w.plate.id = :plate and w.row = :row and w.column = :column",
         queries.parameters(plate=place.derived_id, row=rint(row), column=rint(column)),
-        queries.context(conn, place.group_id))
+        queries.context(conn, place.group_id),
+    )
     if well is None:
-        raise PlateError(f"derived plate {place.derived_id} has no well {place.well}: run the workflow again, which "
-                         "brings its wells up to date")
+        raise PlateError(
+            f"derived plate {place.derived_id} has no well {place.well}: run the workflow again, which "
+            "brings its wells up to date"
+        )
     return well
 
 
-def _links_of_files(conn: BlitzGateway, replaced: Mapping[int, int],
-                    again: Collection[tuple[int, str]]) -> list[ImageAnnotationLinkI]:
+def _links_of_files(
+    conn: BlitzGateway, replaced: Mapping[int, int], again: Collection[tuple[int, str]]
+) -> list[ImageAnnotationLinkI]:
     """Links, not saved, of the files of images to those that replace them: with a second link a file outlives its first
     image. `again` names files, by new image and name, that are not to be moved."""
     if not replaced:
         return []
     found = queries.rows(
-        conn, "select distinct l.parent.id, a.id, f.name from FileAnnotation a join a.file f, ImageAnnotationLink l "
-              "where l.child.id = a.id and l.parent.id in (:ids)", ids=list(replaced))
+        conn,
+        "select distinct l.parent.id, a.id, f.name from FileAnnotation a join a.file f, ImageAnnotationLink l "
+        "where l.child.id = a.id and l.parent.id in (:ids)",
+        ids=list(replaced),
+    )
     links = []
     for image, annotation, name in found:
         if (replaced[image], name) not in again:
@@ -209,7 +222,7 @@ def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]
     """
     samples = well.copyWellSamples()
     if whole:
-        samples = (samples + [None] * len(images))[:len(images)]
+        samples = (samples + [None] * len(images))[: len(images)]
         places = {site: site - 1 for site in images}
     else:
         places = dict(enumerate((i for i, sample in enumerate(samples) if sample is not None), start=1))

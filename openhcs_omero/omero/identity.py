@@ -4,6 +4,7 @@ OMERO's clients encrypt and check nobody's certificate, so that a relay between 
 Here a server is checked where `omero: ca` or OMERO_CA names the file of its certificate or of an authority, or where
 `openhcs-omero trust` has stored its certificate; Ice does the check, in every connection.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -55,8 +56,12 @@ def ssl_properties(server: Server) -> dict[str, str]:
 
 def _checked_by(file: Path, name: bool) -> dict[str, str]:
     """Check by the certificates in a file; `name` says whether the certificate must be for the name of the host too."""
-    return {"IceSSL.VerifyPeer": "2", "IceSSL.CAs": str(file.resolve()), "IceSSL.CheckCertName": str(int(name)),
-            "IceSSL.VerifyDepthMax": "6"}
+    return {
+        "IceSSL.VerifyPeer": "2",
+        "IceSSL.CAs": str(file.resolve()),
+        "IceSSL.CheckCertName": str(int(name)),
+        "IceSSL.VerifyDepthMax": "6",
+    }
 
 
 def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
@@ -71,12 +76,16 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
         return WrongIdentity(
             f"the certificate of {server.address} is not the one that was trusted, its SHA-256 fingerprint is now "
             f"{fingerprint(der)}; {end}. Ask the server's administrator: if the change is right, delete "
-            f"{stored_certificate(server)} and run `openhcs-omero trust {server.host_and_port}`")
+            f"{stored_certificate(server)} and run `openhcs-omero trust {server.host_and_port}`"
+        )
     if ping(server, {**properties, "IceSSL.CheckCertName": "0"}):
         return WrongIdentity(
-            f"the certificate of {server.address} is for another host name; {end}. Correct omero: host")
-    return WrongIdentity(f"the certificate of {server.address} (SHA-256 fingerprint {fingerprint(der)}) is neither in "
-                         f"{server.ca} nor signed by an authority there; {end}")
+            f"the certificate of {server.address} is for another host name; {end}. Correct omero: host"
+        )
+    return WrongIdentity(
+        f"the certificate of {server.address} (SHA-256 fingerprint {fingerprint(der)}) is neither in "
+        f"{server.ca} nor signed by an authority there; {end}"
+    )
 
 
 def ping(server: Server, properties: dict[str, str]) -> bool:
@@ -84,8 +93,12 @@ def ping(server: Server, properties: dict[str, str]) -> bool:
     options = Ice.InitializationData()
     options.properties = Ice.createProperties()
     timeout = int(PROBE_TIMEOUT * 1000)
-    for key, value in {"Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "Ice.RetryIntervals": "-1",
-                       "Ice.Override.ConnectTimeout": str(timeout), **properties}.items():
+    for key, value in {
+        "Ice.Plugin.IceSSL": "IceSSL:createIceSSL",
+        "Ice.RetryIntervals": "-1",
+        "Ice.Override.ConnectTimeout": str(timeout),
+        **properties,
+    }.items():
         options.properties.setProperty(key, value)
     try:
         communicator = Ice.initialize(options)
@@ -105,9 +118,12 @@ def warn_unchecked(server: Server, properties: dict[str, str]) -> None:
     """Say, once per process, that nobody has checked who the server is."""
     if properties["IceSSL.VerifyPeer"] == "0" and not _warned.is_set():
         _warned.set()
-        print(f"warning: the identity of the OMERO server at {server.address} is not checked: run `openhcs-omero trust "
-              f"{server.host_and_port}`, or name its certificate or authority in omero: ca or OMERO_CA",
-              file=sys.stderr, flush=True)
+        print(
+            f"warning: the identity of the OMERO server at {server.address} is not checked: run `openhcs-omero trust "
+            f"{server.host_and_port}`, or name its certificate or authority in omero: ca or OMERO_CA",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def trust(server: Server) -> tuple[str, bool]:
@@ -143,7 +159,8 @@ def trust(server: Server) -> tuple[str, bool]:
             raise ConnectError(
                 f"an authority signed the certificate of {server.address}, or what answers there is not OMERO: name "
                 f"the authority's file in omero: ca or OMERO_CA; those that this machine trusts are in "
-                f"{ssl.get_default_verify_paths().cafile or '/etc/ssl/certs/ca-certificates.crt'}")
+                f"{ssl.get_default_verify_paths().cafile or '/etc/ssl/certs/ca-certificates.crt'}"
+            )
     session_store.write_secret(file, ssl.DER_cert_to_PEM_cert(der))
     return fingerprint(der), True
 
@@ -173,8 +190,10 @@ def _presented(server: Server) -> bytes | None:
     context.set_ciphers("ALL:@SECLEVEL=0")  # old servers' too: nothing is said over this connection
     host, port = server.socket_address
     try:
-        with socket.create_connection((host, port), PROBE_TIMEOUT) as plain, \
-                context.wrap_socket(plain, server_hostname=host) as secure:
+        with (
+            socket.create_connection((host, port), PROBE_TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
             return secure.getpeercert(binary_form=True)
     except OSError:
         return None

@@ -89,8 +89,10 @@ def import_plate(
             with contextlib.suppress(Exception):
                 _delete_leftovers(conn, mark, group_id)
         if isinstance(error, omero.ValidationException):
-            raise PlateError(f"the images of {folder} were deleted while they were imported: let only one import "
-                             "work on a folder at a time") from None
+            raise PlateError(
+                f"the images of {folder} were deleted while they were imported: let only one import "
+                "work on a folder at a time"
+            ) from None
         raise
 
 
@@ -124,11 +126,20 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
 def _delete_leftovers(conn: BlitzGateway, mark: str, group_id: int) -> None:
     """Delete what an import of the folder left behind that was killed: its images that no well and no dataset shows."""
     annotations = queries.rows(
-        conn, "select a.id from MapAnnotation a join a.mapValue mv "
-              "where a.ns = :ns and mv.name = :name and mv.value = :value and a.details.owner.id = :me",
-        group_id, ns=NAMESPACE, name=FOLDER_MARK, value=mark, me=conn.getUserId())
+        conn,
+        "select a.id from MapAnnotation a join a.mapValue mv "
+        "where a.ns = :ns and mv.name = :name and mv.value = :value and a.details.owner.id = :me",
+        group_id,
+        ns=NAMESPACE,
+        name=FOLDER_MARK,
+        value=mark,
+        me=conn.getUserId(),
+    )
     found = annotations and queries.rows(
-        conn, "select distinct i.id from ImageAnnotationLink l join l.parent i left outer join i.wellSamples ws "
-              "left outer join i.datasetLinks d where l.child.id in (:ids) and ws.id is null and d.id is null",
-        group_id, ids=[row[0] for row in annotations])
+        conn,
+        "select distinct i.id from ImageAnnotationLink l join l.parent i left outer join i.wellSamples ws "
+        "left outer join i.datasetLinks d where l.child.id in (:ids) and ws.id is null and d.id is null",
+        group_id,
+        ids=[row[0] for row in annotations],
+    )
     queries.delete(conn, group_id, Image=[row[0] for row in found])

@@ -1,4 +1,5 @@
 """Opening a session on an OMERO server by a password, and joining one by its key: in bounded time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -92,8 +93,9 @@ def leave(client: Any) -> None:
 def _client(server: Server) -> Any:
     properties = ssl_properties(server)
     warn_unchecked(server, properties)
-    client = omero.client(host=server.host, port=server.port,
-                          pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000), **properties})
+    client = omero.client(
+        host=server.host, port=server.port, pmap={"Ice.Override.CloseTimeout": str(ANSWER * 1000), **properties}
+    )
     client.setAgent(AGENT)
     _bound(client)
     return client
@@ -122,8 +124,9 @@ def _unencrypted(server: Server, client: Any, own: bool) -> Any:
             plain.getSession().detachOnDestroy()
     except (Ice.Exception, omero.ClientError) as error:
         leave(client)
-        raise ConnectError(f"{server.address} gives no unencrypted connection ({_reason(error)}): "
-                           "leave omero: secure at true") from None
+        raise ConnectError(
+            f"{server.address} gives no unencrypted connection ({_reason(error)}): leave omero: secure at true"
+        ) from None
     if plain is None:
         leave(client)
         raise ConnectError(f"{server.address} offers no unencrypted connection: leave omero: secure at true")

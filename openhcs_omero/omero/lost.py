@@ -1,4 +1,5 @@
 """A server that went away in the middle of the work, told in one sentence."""
+
 from __future__ import annotations
 
 import Ice
@@ -6,8 +7,14 @@ import Ice
 from openhcs_omero.omero.connection import POOL
 from openhcs_omero.omero.server import ServerDown
 
-GONE = (ServerDown, Ice.SocketException, Ice.TimeoutException, Ice.CloseConnectionException,
-        Ice.ForcedCloseConnectionException, Ice.ObjectNotExistException)
+GONE = (
+    ServerDown,
+    Ice.SocketException,
+    Ice.TimeoutException,
+    Ice.CloseConnectionException,
+    Ice.ForcedCloseConnectionException,
+    Ice.ObjectNotExistException,
+)
 
 
 def went_away(error: BaseException) -> str:

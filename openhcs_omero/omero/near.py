@@ -82,8 +82,13 @@ def _warn(data_dir: Path, image: ImageStructure, reason: BadMount) -> None:
         if _warned:
             return
         _warned = True
-    log.warning("image %s is read over the network, and not from %s: %s. So is every other image there that can't be "
-                "shown to be the server's; this is said once.", image.image_id, data_dir, reason)
+    log.warning(
+        "image %s is read over the network, and not from %s: %s. So is every other image there that can't be "
+        "shown to be the server's; this is said once.",
+        image.image_id,
+        data_dir,
+        reason,
+    )
 
 
 def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
@@ -106,8 +111,9 @@ def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
         try:
             _checked(conn, image, data_dir)
         except NotNear as reason:
-            found[f"{way} where they are the server's, else over the network; image {image.image_id} is not: {reason}"
-                  ] = found.pop(way)
+            found[
+                f"{way} where they are the server's, else over the network; image {image.image_id} is not: {reason}"
+            ] = found.pop(way)
     return found
 
 
@@ -161,6 +167,7 @@ def _reading(data_dir: Path) -> Iterator[None]:
 
 # ---- pixels that the server was sent
 
+
 def pixels_file(data_dir: Path, pixels_id: int) -> Path:
     """Where an OMERO server keeps pixels: ``Pixels/7``, ``Pixels/Dir-001/1007``, ``Pixels/Dir-001/Dir-234/1234567``."""
     folders: list[str] = []
@@ -190,8 +197,11 @@ def _read_own(data_dir: Path, image: ImageStructure, keep: bool) -> tuple[np.nda
     with _reading(data_dir), path.open("rb") as file:
         status = os.fstat(file.fileno())
         _check_own(status.st_size, image)  # no file has none, which can't be mapped
-        data = file.read() if keep else mmap.mmap(
-            file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
+        data = (
+            file.read()
+            if keep
+            else mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), mmap.PROT_READ)
+        )
     _check_own(len(data), image)
     pixels = np.frombuffer(data, np.dtype(image.pixel_type).newbyteorder(">")).reshape(image.shape)
     return pixels, _identity(path, status, image)
@@ -203,6 +213,7 @@ def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tupl
 
 
 # ---- pixels that are in the files that they were imported from
+
 
 def _originals(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> tuple[list[Path], int]:
     """The TIFFs that the image was imported from, and its number in them."""
@@ -220,9 +231,13 @@ def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
         unknown = [image.well_sample_id for image in images if (server, image.image_id) not in _places]
         places: dict[_Key, tuple[int, int] | None] = {}
         for ids in queries.pages(unknown):
-            for image_id, fileset_id, series in queries.rows(conn, """
+            for image_id, fileset_id, series in queries.rows(
+                conn,
+                """
                     select distinct i.id, fs.id, i.series from WellSample ws join ws.well w join w.wellSamples other
-                    join other.image i left outer join i.fileset fs where ws.id in (:ids)""", ids=ids):
+                    join other.image i left outer join i.fileset fs where ws.id in (:ids)""",
+                ids=ids,
+            ):
                 places[server, image_id] = None if fileset_id is None else (fileset_id, series or 0)
         filesets = {place[0] for place in places.values() if place is not None}
         _find_files(conn, server, sorted(found for found in filesets if (server, found) not in _filesets))
@@ -232,9 +247,13 @@ def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
 def _find_files(conn: BlitzGateway, server: str, filesets: Sequence[int]) -> None:
     for ids in queries.pages(filesets):
         files: dict[_Key, list[tuple[str, int | None]]] = {}
-        for fileset_id, path, name, size in queries.rows(conn, """
+        for fileset_id, path, name, size in queries.rows(
+            conn,
+            """
                 select fs.id, f.path, f.name, f.size from Fileset fs join fs.usedFiles e join e.originalFile f
-                where fs.id in (:ids) order by fs.id, index(e)""", ids=ids):
+                where fs.id in (:ids) order by fs.id, index(e)""",
+            ids=ids,
+        ):
             files.setdefault((server, fileset_id), []).append((f"{path}{name}", size))
         _filesets.update(files)
 

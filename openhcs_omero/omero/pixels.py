@@ -31,6 +31,7 @@ READERS = 3  # sites that are read at once, each by a store of its own: with two
 
 # ---- reading
 
+
 class _OpenStore(threading.local):
     """A thread's open raw pixels store: reading an image plane by plane opens it once."""
 
@@ -77,9 +78,7 @@ def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
     return block
 
 
-def read_sites(
-    conn: BlitzGateway, images: Sequence[ImageStructure]
-) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+def read_sites(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tuple[ImageStructure, np.ndarray]]:
     """Each image with all of its pixels, as `read_site`; the next three are read while the caller works on these."""
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(READERS)]
@@ -102,8 +101,10 @@ def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int
         If the image has no such plane, or its type or size can't be read.
     """
     if not (0 <= z < image.size_z and 0 <= c < image.size_c and 0 <= t < image.size_t):
-        raise PlateError(f"image {image.image_id} has no plane z {z}, channel {c}, t {t}: it has {image.size_z} z, "
-                         f"{image.size_c} channels, {image.size_t} timepoints, all counted from 0")
+        raise PlateError(
+            f"image {image.image_id} has no plane z {z}, channel {c}, t {t}: it has {image.size_z} z, "
+            f"{image.size_c} channels, {image.size_t} timepoints, all counted from 0"
+        )
     stored = _stored_type(image)
     near = _near(conn, image)
     if near is not None:
@@ -137,11 +138,15 @@ def _put(block: np.ndarray, data: bytes, stored: np.dtype) -> None:
 def _stored_type(image: ImageStructure) -> np.dtype:
     """The big-endian dtype of the image's bytes."""
     if image.pixel_type not in OMERO_NAMES:
-        raise PlateError(f"image {image.image_id} has pixels of type {image.pixel_type!r}, which can't be processed; "
-                         f"known are {', '.join(OMERO_NAMES)}")
+        raise PlateError(
+            f"image {image.image_id} has pixels of type {image.pixel_type!r}, which can't be processed; "
+            f"known are {', '.join(OMERO_NAMES)}"
+        )
     if image.size_x * image.size_y > PYRAMID_PLANE:
-        raise PlateError(f"image {image.image_id} has planes of {image.size_x} x {image.size_y} pixels; over "
-                         "3192 x 3192 OMERO keeps pyramids, which can't be processed")
+        raise PlateError(
+            f"image {image.image_id} has planes of {image.size_x} x {image.size_y} pixels; over "
+            "3192 x 3192 OMERO keeps pyramids, which can't be processed"
+        )
     return np.dtype(image.pixel_type).newbyteorder(">")
 
 
@@ -172,34 +177,48 @@ def close_store() -> None:
 # ---- what belongs to the pixels
 
 
-
 def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
     """Channel names, colors, pixel sizes and times of images, by image id; two or three calls per 10,000 images."""
     found: dict[int, ImageMetadata] = {}
     for ids in queries.pages([image.pixels_id for image in images]):
-        sizes = queries.rows(conn, """
+        sizes = queries.rows(
+            conn,
+            """
             select px.id, px.physicalSizeZ.value, px.physicalSizeZ.unit, px.physicalSizeY.value, px.physicalSizeY.unit,
                    px.physicalSizeX.value, px.physicalSizeX.unit
-            from Pixels px where px.id in (:ids)""", ids=ids)
+            from Pixels px where px.id in (:ids)""",
+            ids=ids,
+        )
         channels: dict[int, list[list[Any]]] = {}
-        for pixels_id, *channel in queries.rows(conn, """
+        for pixels_id, *channel in queries.rows(
+            conn,
+            """
                 select px.id, lc.name, c.red, c.green, c.blue
                 from Pixels px join px.channels c left outer join c.logicalChannel lc
-                where px.id in (:ids) order by px.id, index(c)""", ids=ids):
+                where px.id in (:ids) order by px.id, index(c)""",
+            ids=ids,
+        ):
             channels.setdefault(pixels_id, []).append(channel)
         found.update((pixels_id, _metadata(size, channels.get(pixels_id, []))) for pixels_id, *size in sizes)
     times = _read_times(conn, [image for image in images if image.size_t > 1])
-    return {image.image_id: replace(found[image.pixels_id], times=times.get(image.pixels_id, ()))
-            for image in images if image.pixels_id in found}
+    return {
+        image.image_id: replace(found[image.pixels_id], times=times.get(image.pixels_id, ()))
+        for image in images
+        if image.pixels_id in found
+    }
 
 
 def _read_times(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, tuple[float | None, ...]]:
     """Seconds of each timepoint's first plane, by pixels id, for those of which some are known."""
     times: dict[int, list[float | None]] = {image.pixels_id: [None] * image.size_t for image in images}
     for ids in queries.pages(list(times)):
-        for pixels_id, t, value, unit in queries.rows(conn, """
+        for pixels_id, t, value, unit in queries.rows(
+            conn,
+            """
                 select p.pixels.id, p.theT, p.deltaT.value, p.deltaT.unit from PlaneInfo p
-                where p.pixels.id in (:ids) and p.theC = 0 and p.theZ = 0""", ids=ids):
+                where p.pixels.id in (:ids) and p.theC = 0 and p.theZ = 0""",
+            ids=ids,
+        ):
             if t < len(times[pixels_id]):
                 times[pixels_id][t] = _converted(TimeI, UnitsTime, value, unit, "SECOND")
     return {pixels_id: tuple(known) for pixels_id, known in times.items() if set(known) != {None}}

@@ -49,25 +49,59 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
     if require_images:
         structure.check_images()
     wells = structure.wells.values()
-    return replace(structure, rows=n_rows or 1 + max((well.row for well in wells), default=-1),
-                   columns=n_columns or 1 + max((well.col for well in wells), default=-1))
+    return replace(
+        structure,
+        rows=n_rows or 1 + max((well.row for well in wells), default=-1),
+        columns=n_columns or 1 + max((well.col for well in wells), default=-1),
+    )
 
 
 def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
     wells: dict[str, WellStructure] = {}
-    for (row, column, well_db_id, index, sample, image_id, name, event,
-         pixels, x, y, z, c, t, pixel_type, sha1, run, run_name) in found:
+    for (
+        row,
+        column,
+        well_db_id,
+        index,
+        sample,
+        image_id,
+        name,
+        event,
+        pixels,
+        x,
+        y,
+        z,
+        c,
+        t,
+        pixel_type,
+        sha1,
+        run,
+        run_name,
+    ) in found:
         if well_db_id is None:
             continue
         well = wells.setdefault(
-            well_name(row, column), WellStructure(well_name(row, column), row, column, {}, well_db_id))
+            well_name(row, column), WellStructure(well_name(row, column), row, column, {}, well_db_id)
+        )
         # an image with several Pixels is shown by its first
         if pixels is None or any(image.well_sample_id == sample for image in well.images.values()):
             continue
         site = len(well.images) + 1
         well.images[site] = ImageStructure(
-            image_id, site, z, c, t, pixels_id=pixels, size_x=x, size_y=y,
-            pixel_type=NUMPY_NAMES.get(pixel_type, pixel_type), sha1=sha1, update_event=event,
-            well_sample_id=sample, name=name or "", index=index,
-            acquisition=None if run is None else (run, run_name or ""))
+            image_id,
+            site,
+            z,
+            c,
+            t,
+            pixels_id=pixels,
+            size_x=x,
+            size_y=y,
+            pixel_type=NUMPY_NAMES.get(pixel_type, pixel_type),
+            sha1=sha1,
+            update_event=event,
+            well_sample_id=sample,
+            name=name or "",
+            index=index,
+            acquisition=None if run is None else (run, run_name or ""),
+        )
     return wells

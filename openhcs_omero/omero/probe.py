@@ -1,4 +1,5 @@
 """Whether an OMERO server answers at an address, in bounded time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -103,9 +104,11 @@ def probe(server: Server) -> None:
         ) from None
     except OSError as error:
         reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise ServerDown(f"{server.address} can't be reached ({reason}): is the host right, is a firewall in "
-                         "between?") from None
+        raise ServerDown(
+            f"{server.address} can't be reached ({reason}): is the host right, is a firewall in between?"
+        ) from None
     if not identity.ping(server, properties):
         raise identity.refusal(server, properties) or ServerDown(
             f"what listens at {server.address} is not an OMERO server, or one that hangs: correct omero: host and port "
-            f"(OMERO's port for clients is {DEFAULT_PORT} by default)")
+            f"(OMERO's port for clients is {DEFAULT_PORT} by default)"
+        )

@@ -84,7 +84,7 @@ def rows(conn: BlitzGateway, hql: str, group_id: int = ALL_GROUPS, **values: Any
 def pages(ids: Sequence[int]) -> Iterator[list[int]]:
     """Ids in parts that a query takes: PostgreSQL takes 32,767 parameters."""
     for start in range(0, len(ids), IDS):
-        yield list(ids[start:start + IDS])
+        yield list(ids[start : start + IDS])
 
 
 @contextlib.contextmanager
@@ -134,5 +134,6 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
 
 
 def _named(targets: dict[str, list[int]]) -> str:
-    return ", ".join(f"{kind} {', '.join(map(str, ids[:5]))}{' ...' if len(ids) > 5 else ''}"
-                     for kind, ids in targets.items())
+    return ", ".join(
+        f"{kind} {', '.join(map(str, ids[:5]))}{' ...' if len(ids) > 5 else ''}" for kind, ids in targets.items()
+    )

@@ -1,4 +1,5 @@
 """Where an OMERO server is, who logs in, and how its certificate is checked."""
+
 from __future__ import annotations
 
 import os

@@ -3,6 +3,7 @@
 The store is the folder that OMERO_SESSIONDIR names, else ``~/omero/sessions``. A session is a file
 ``<host>/<user>/<session key>`` in it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -121,5 +122,7 @@ def _folder() -> str:
 
 
 def _unwritable(folder: str, error: OSError) -> ConnectError:
-    return ConnectError(f"no session can be stored in {folder} ({error.strerror}): name a folder that you can write to "
-                        "in OMERO_SESSIONDIR")
+    return ConnectError(
+        f"no session can be stored in {folder} ({error.strerror}): name a folder that you can write to "
+        "in OMERO_SESSIONDIR"
+    )

@@ -1,4 +1,5 @@
 """A login that outlives this process: what `openhcs-omero login` and `logout` do, with omero-py's session store."""
+
 from __future__ import annotations
 
 import contextlib

@@ -101,26 +101,37 @@ def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[
     """What is noted of the tables that `attach_table` attached to a plate, by the names of their files; one call."""
     end = f" of plate {plate_id} ({ns})"
     rows = queries.rows(
-        conn, "select f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
-              "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
-        id=plate_id, ns=BULK_ANNOTATIONS)
+        conn,
+        "select f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+        "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
+        id=plate_id,
+        ns=BULK_ANNOTATIONS,
+    )
     return {name.removesuffix(end): about or "" for name, about in rows if name.endswith(end)}
 
 
 # ---- what is in OMERO
 
+
 def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_Attached]:
     """This user's tables of that label on the plate, the newest first."""
     rows = queries.rows(
-        conn, "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
-              "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and f.name = :name "
-              "and a.details.owner.id = :me order by a.id desc",
-        plate.group_id, id=plate.plate_id, ns=BULK_ANNOTATIONS, name=label, me=conn.getUserId())
+        conn,
+        "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+        "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and f.name = :name "
+        "and a.details.owner.id = :me order by a.id desc",
+        plate.group_id,
+        id=plate.plate_id,
+        ns=BULK_ANNOTATIONS,
+        name=label,
+        me=conn.getUserId(),
+    )
     return [_Attached(annotation, about or "") for annotation, about in rows]
 
 
-def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any],
-           attached: list[_Attached]) -> int | None:
+def _write(
+    conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any], attached: list[_Attached]
+) -> int | None:
     """Write a table and let the newest annotation, or a new one, point to it; its id, None without a tables service."""
     file_id = _new_table(conn, plate, label, columns)
     if file_id is None:
@@ -147,8 +158,10 @@ def _write(conn: BlitzGateway, plate: PlateStructure, label: str, about: str, co
 
 
 def _collision(plate: PlateStructure) -> PlateError:
-    return PlateError(f"plate {plate.plate_id} was deleted, or another process attached the same table to it at the "
-                      "same time: try again")
+    return PlateError(
+        f"plate {plate.plate_id} was deleted, or another process attached the same table to it at the "
+        "same time: try again"
+    )
 
 
 def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: list[Any]) -> int | None:
@@ -171,7 +184,8 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: l
         return file.id.val
     except BaseException as error:
         swept = isinstance(error, omero.ServerError) and not queries.rows(
-            conn, "select f.id from OriginalFile f where f.id = :id", id=file.id.val)
+            conn, "select f.id from OriginalFile f where f.id = :id", id=file.id.val
+        )
         with contextlib.suppress(Exception):
             table.close(options)
         _discard(conn, plate, file.id.val)
@@ -199,10 +213,18 @@ def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: l
     for _ in range(ATTEMPTS):
         try:
             queries.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
-            files = [row[0] for row in queries.rows(
-                conn, "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
-                      "and f.details.owner.id = :me",
-                plate.group_id, name=label, type=MIMETYPE, me=conn.getUserId())]
+            files = [
+                row[0]
+                for row in queries.rows(
+                    conn,
+                    "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
+                    "and f.details.owner.id = :me",
+                    plate.group_id,
+                    name=label,
+                    type=MIMETYPE,
+                    me=conn.getUserId(),
+                )
+            ]
             used = _those_of(conn, "f.id", files)
             return queries.delete(conn, plate.group_id, OriginalFile=[file for file in files if file not in used])
         except queries.DeletionRefused as error:
@@ -211,11 +233,16 @@ def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: l
 
 def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
     """Those of some ids that are of file annotations (a.id) or of their files (f.id)."""
-    return ids and [row[0] for row in queries.rows(
-        conn, f"select {what} from FileAnnotation a join a.file f where {what} in (:ids)", ids=ids)]
+    return ids and [
+        row[0]
+        for row in queries.rows(
+            conn, f"select {what} from FileAnnotation a join a.file f where {what} in (:ids)", ids=ids
+        )
+    ]
 
 
 # ---- what is in a table
+
 
 def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
     """The columns of a table of features with their values; [] where the file is none."""
@@ -230,8 +257,10 @@ def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
     wells = [plate.wells[well or ""] for well in names]
     if sites and not all(site in well.images for well, site in zip(wells, sites)):
         return []
-    ids = [omero.grid.PlateColumn("Plate", "", [plate.plate_id] * len(names)),
-           omero.grid.WellColumn("Well", "", [well.well_db_id for well in wells])]
+    ids = [
+        omero.grid.PlateColumn("Plate", "", [plate.plate_id] * len(names)),
+        omero.grid.WellColumn("Well", "", [well.well_db_id for well in wells]),
+    ]
     if sites:
         ids.append(omero.grid.ImageColumn("Image", "", [well.images[s].image_id for well, s in zip(wells, sites)]))
     ids.append(_column("Well Name", names))
@@ -242,7 +271,7 @@ def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
 
 
 def _separator(name: str) -> str | None:
-    return _SEPARATORS.get(name[name.rfind("."):].lower())
+    return _SEPARATORS.get(name[name.rfind(".") :].lower())
 
 
 def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
@@ -252,8 +281,9 @@ def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
     import pandas  # half a second that only tables cost
 
     try:
-        rows = pandas.read_csv(io.BytesIO(data), sep=_separator(name), dtype={"well": str}, keep_default_na=False,
-                               na_values=["", "nan"])
+        rows = pandas.read_csv(
+            io.BytesIO(data), sep=_separator(name), dtype={"well": str}, keep_default_na=False, na_values=["", "nan"]
+        )
     except (ValueError, UnicodeError):
         return None
     if "well" not in rows or rows.empty or ("site" in rows and rows["site"].dtype.kind != "i"):

@@ -1,4 +1,5 @@
 """Writing the images of a well: their rows in one save, then the pixels of each."""
+
 from __future__ import annotations
 
 import contextlib
@@ -84,8 +85,10 @@ def write_well_images(
         swept = isinstance(error, Exception) and missing(conn, ids)
         discard(conn, ids, group_id)
         if swept:
-            raise PlateError("the images were deleted by another process while they were written: let only one run "
-                             "work on a plate and output at a time, then start it again") from None
+            raise PlateError(
+                "the images were deleted by another process while they were written: let only one run "
+                "work on a plate and output at a time, then start it again"
+            ) from None
         raise
 
 
@@ -147,8 +150,10 @@ def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
         color = image.colors[c] if image.colors else None
         if color is not None:
             channel.red, channel.green, channel.blue, channel.alpha = (rint(int(v)) for v in (*color, 255))
-        low, high = (float(np.min([plane.min() for plane in planes[:, c].flat])),
-                     float(np.max([plane.max() for plane in planes[:, c].flat])))
+        low, high = (
+            float(np.min([plane.min() for plane in planes[:, c].flat])),
+            float(np.max([plane.max() for plane in planes[:, c].flat])),
+        )
         if np.isfinite([low, high]).all():
             channel.statsInfo = StatsInfoI()
             channel.statsInfo.globalMin, channel.statsInfo.globalMax = rdouble(low), rdouble(high)
@@ -198,9 +203,11 @@ def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: n
                 store.setStack(sent(stack), 0, c, t, options)
                 continue
             for z in range(stack.size):
-                store.setPlane(sent(stack[z:z + 1]), z, c, t, options)
+                store.setPlane(sent(stack[z : z + 1]), z, c, t, options)
     stored = store.save(options)
     if stored is None or stored.sha1.val != digest.hexdigest():
-        raise OpenHCSError(f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
-                           "look into the server's log if it happens again")
+        raise OpenHCSError(
+            f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
+            "look into the server's log if it happens again"
+        )
     return digest.hexdigest()

@@ -1,4 +1,5 @@
 """Which file holds which plane of a plate, what is missing, and what takes its place."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -80,8 +81,9 @@ class Arrangement:
     notes: tuple[str, ...] = ()
 
 
-def arrange(planes: Iterable[PlaneFile], announced: Announced = Announced(),
-            incomplete: Incomplete = "error") -> Arrangement:
+def arrange(
+    planes: Iterable[PlaneFile], announced: Announced = Announced(), incomplete: Incomplete = "error"
+) -> Arrangement:
     """Arrange planes by well, site, timepoint, channel and z.
 
     A channel that has fewer timepoints or planes than others in the whole plate was acquired so: a single plane is
@@ -118,8 +120,9 @@ def arrange(planes: Iterable[PlaneFile], announced: Announced = Announced(),
     return Arrangement(files, grid.sizes, tuple(grid.values["c"]), filled, missing, tuple(notes))
 
 
-def _tell(grid: _Grid, sites: Mapping[Place, object],
-          lacks: Mapping[Place, set[Plane]]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def _tell(
+    grid: _Grid, sites: Mapping[Place, object], lacks: Mapping[Place, set[Plane]]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """What is missing by well, and what is done about it, in words."""
     missing: dict[str, tuple[str, ...]] = {}
     notes = list(grid.notes())
@@ -168,8 +171,12 @@ def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:
     last: dict[str, int] = {}
     for well, site in sites:
         last[well] = max(site, last.get(well, 0))
-    return [(well, site) for well, most in last.items()
-            for site in range(1, 1 + max(most, len(grid.announced.site))) if (well, site) not in sites]
+    return [
+        (well, site)
+        for well, most in last.items()
+        for site in range(1, 1 + max(most, len(grid.announced.site)))
+        if (well, site) not in sites
+    ]
 
 
 @dataclass(frozen=True)
@@ -194,8 +201,10 @@ class _Grid:
         sites = len({(plane.well, plane.site) for plane in planes})
         if prod(grid.sizes) > MOST_PLANES or sites * prod(grid.sizes) > MOST_PLANES + MOST_MISSING * len(planes):
             t, c, z = grid.sizes
-            raise PlateError(f"the {announced.source} announces {t} timepoints, {c} channels and {z} planes, but there "
-                             f"are only {len(planes)} files of {sites} sites: is it that of this plate?")
+            raise PlateError(
+                f"the {announced.source} announces {t} timepoints, {c} channels and {z} planes, but there "
+                f"are only {len(planes)} files of {sites} sites: is it that of this plate?"
+            )
         for plane in planes:
             if all(getattr(plane, axis) in grid.ranks[axis] for axis in AXES):
                 t, c, z = (grid.ranks[axis][getattr(plane, axis)] for axis in AXES)
@@ -205,13 +214,18 @@ class _Grid:
 
     def _expect_absent(self) -> None:
         """Have the channels' patterns say what the metadata announce and no site has."""
-        gone = {axis: {self.ranks[axis][value] for value in found if value in self.ranks[axis]}
-                for axis, found in self.absent.items()}
+        gone = {
+            axis: {self.ranks[axis][value] for value in found if value in self.ranks[axis]}
+            for axis, found in self.absent.items()
+        }
         depths = {c: len({z for _, z in pattern}) for c, pattern in self.patterns.items()}
         for c, pattern in self.patterns.items():
             flat = depths[c] == 1 < max(depths.values())  # a single plane beside stacks
-            pattern |= {(t, z) for t, z in product(range(self.sizes[0]), range(self.sizes[2]))
-                        if c in gone["c"] or t in gone["t"] or (z in gone["z"] and not flat)}
+            pattern |= {
+                (t, z)
+                for t, z in product(range(self.sizes[0]), range(self.sizes[2]))
+                if c in gone["c"] or t in gone["t"] or (z in gone["z"] and not flat)
+            }
 
     @cached_property
     def ranks(self) -> dict[str, dict[int, int]]:
@@ -263,8 +277,12 @@ class _Grid:
         for c, pattern in self.patterns.items():
             t, z = (len({place[axis] for place in pattern}) for axis in (0, 1))
             if len(pattern) < self.sizes[0] * self.sizes[2]:
-                filling = [*["its plane is repeated over the stack"] * (z == 1 < self.sizes[2]),
-                           *["black planes take the place of the others"] * (len(pattern) < t * z or z > 1
-                                                                             or t < self.sizes[0])]
-                yield (f"channel {self.values['c'][c]} has {t} of {self.sizes[0]} timepoints and {z} of "
-                       f"{self.sizes[2]} planes of the stack: {' and '.join(filling)}")
+                filling = [
+                    *["its plane is repeated over the stack"] * (z == 1 < self.sizes[2]),
+                    *["black planes take the place of the others"]
+                    * (len(pattern) < t * z or z > 1 or t < self.sizes[0]),
+                ]
+                yield (
+                    f"channel {self.values['c'][c]} has {t} of {self.sizes[0]} timepoints and {z} of "
+                    f"{self.sizes[2]} planes of the stack: {' and '.join(filling)}"
+                )

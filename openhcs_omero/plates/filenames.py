@@ -1,4 +1,5 @@
 """What the names of image files say: well, site, channel, z and timepoint."""
+
 from __future__ import annotations
 
 import re
@@ -15,16 +16,16 @@ GROUPS = ("well", "row", "column", "site", "channel", "z", "t")
 # names of files as microscopes and this software write them; a name has to match as a whole
 PATTERNS = {
     "A01_s001_z000_c000[_t000].tif": r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_z(?P<z>\d+)_c(?P<channel>\d+)"
-                                     r"(?:_t(?P<t>\d+))?",
+    r"(?:_t(?P<t>\d+))?",
     "[X_]A01_s1_w1.tif": r"(?:.*?_)??(?P<well>[A-Z]{1,2}\d{2,})(?:_s(?P<site>\d+))?_w(?P<channel>\d)(?:[0-9A-F-]{36})?",
     "X_A01f00d0.tif": r".*_(?P<row>[A-Z]{1,2})(?P<column>\d{2,})f(?P<site>\d+)d(?P<channel>\d+)",
 }
 NAMED_PATTERNS = {
     "cellvoyager": r"(?:.*_)?(?P<well>[A-Z]{1,2}\d{2}(?:\.[a-d][1-4])?)_T(?P<t>\d+)F(?P<site>\d+)L\d+A\d+"
-                   r"Z(?P<z>\d+)C(?P<channel>\d+)",
+    r"Z(?P<z>\d+)C(?P<channel>\d+)",
     "imagexpress": PATTERNS["[X_]A01_s1_w1.tif"],
     "incell": r"(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<site>\d+)(?: wv (?P<channel>[^)]*?))?"
-              r"(?: z (?P<z>\d+))?(?: time (?P<t>\d+)(?: - [^)]*)?)?\)",
+    r"(?: z (?P<z>\d+))?(?: time (?P<t>\d+)(?: - [^)]*)?)?\)",
     "opera phenix": r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+).*",
 }
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
@@ -64,8 +65,9 @@ def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlan
         site, t, z = (_number(path, match, axis) for axis in ("site", "t", "z"))
         channel = numbers[_by_number(match.get("channel", "0"))]
         planes.append(PlaneFile(well_name(*_well(path, match)), site, t, channel, z, str(path)))
-    return NamedPlanes(planes, {numbers[_by_number(value)]: f"channel {value}" if value.isdigit() else value
-                                for value in channels})
+    return NamedPlanes(
+        planes, {numbers[_by_number(value)]: f"channel {value}" if value.isdigit() else value for value in channels}
+    )
 
 
 def _number(path: Path, match: Mapping[str, str], axis: str) -> int:
@@ -89,8 +91,10 @@ def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str,
     if strange:
         example = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         wanted = f"the pattern {pattern!r}" if pattern else "any of " + ", ".join(PATTERNS)
-        raise PlateError(f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
-                         "say what the names mean by a pattern, or move these files out of the folder")
+        raise PlateError(
+            f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
+            "say what the names mean by a pattern, or move these files out of the folder"
+        )
     return {path: match for path, match in best.items() if match is not None}
 
 
@@ -100,11 +104,14 @@ def _checked(pattern: str) -> str:
     except re.error as error:
         raise PlateError(f"the pattern {pattern!r} is no regular expression: {error}") from None
     if not ("well" in groups or {"row", "column"} <= groups):
-        raise PlateError(f"the pattern {pattern!r} has neither a group (?P<well>...) nor (?P<row>...) and "
-                         "(?P<column>...)")
+        raise PlateError(
+            f"the pattern {pattern!r} has neither a group (?P<well>...) nor (?P<row>...) and (?P<column>...)"
+        )
     if groups - set(GROUPS):
-        raise PlateError(f"the pattern {pattern!r} has groups that mean nothing: {', '.join(groups - set(GROUPS))}; "
-                         f"known are {', '.join(GROUPS)}")
+        raise PlateError(
+            f"the pattern {pattern!r} has groups that mean nothing: {', '.join(groups - set(GROUPS))}; "
+            f"known are {', '.join(GROUPS)}"
+        )
     return pattern
 
 

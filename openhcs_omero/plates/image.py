@@ -1,4 +1,5 @@
 """Images to be written, what belongs to their pixels, and the pixel types that OMERO keeps."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -97,11 +98,14 @@ def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE)
     """
     pixels = np.asarray(pixels)
     if pixels.ndim != 5 or 0 in pixels.shape:
-        raise PlateError(f"image {name!r} must have five axes (T, C, Z, Y, X), none of them empty; "
-                         f"its shape is {pixels.shape}")
+        raise PlateError(
+            f"image {name!r} must have five axes (T, C, Z, Y, X), none of them empty; its shape is {pixels.shape}"
+        )
     if largest is not None and pixels.shape[3] * pixels.shape[4] > largest:
-        raise PlateError(f"image {name!r} has planes of {pixels.shape[4]} x {pixels.shape[3]} pixels; "
-                         "more than 3192 x 3192 can't be written")
+        raise PlateError(
+            f"image {name!r} has planes of {pixels.shape[4]} x {pixels.shape[3]} pixels; "
+            "more than 3192 x 3192 can't be written"
+        )
     dtype = pixels.dtype
     if dtype.kind == "b":
         dtype = np.dtype("uint8")

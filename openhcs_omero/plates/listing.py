@@ -1,4 +1,5 @@
 """What is known of a plate before a pixel of it is read: its structure, and where each plane is."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -58,5 +59,7 @@ class PlateListing:
         lacks = self.missing[first]
         more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
         also = f" ({len(others)} other wells are incomplete, too)" if others else ""
-        raise PlateError(f"plate {self.structure.label}: well {first} lacks {lacks[0]}{more}{also}; add the files, "
-                         "leave the wells out, or choose `incomplete: skip` or `incomplete: fill`")
+        raise PlateError(
+            f"plate {self.structure.label}: well {first} lacks {lacks[0]}{more}{also}; add the files, "
+            "leave the wells out, or choose `incomplete: skip` or `incomplete: fill`"
+        )

@@ -11,6 +11,7 @@
 Sites count from 1; z, channel and t from 0. Every path has exactly one spelling. Plates in folders use the same names
 below their folder: there `plate` is a `pathlib` path instead of a `PlatePath`.
 """
+
 from __future__ import annotations
 
 import re
@@ -39,6 +40,7 @@ EXPECTED = (
 
 
 # ---- wells
+
 
 def well_name(row: int, column: int) -> str:
     """Name of the well at `row` and `column`, both from 0: (0, 0) is A01, (31, 47) is AF48."""
@@ -127,6 +129,7 @@ def is_well(name: str) -> bool:
 
 
 # ---- paths
+
 
 @dataclass(frozen=True)
 class PlatePath:
@@ -273,9 +276,16 @@ def _check(right: Any, problem: str) -> None:
         raise ValueError(f"not a virtual path: {problem}; {EXPECTED}")
 
 
-def make_path(plate_id: int, output: str | None = None, well: str | None = None, site: int | None = None,
-              z: int | None = None, channel: int | None = None, t: int | None = None,
-              name: str | None = None) -> VirtualPath:
+def make_path(
+    plate_id: int,
+    output: str | None = None,
+    well: str | None = None,
+    site: int | None = None,
+    z: int | None = None,
+    channel: int | None = None,
+    t: int | None = None,
+    name: str | None = None,
+) -> VirtualPath:
     """The path in OMERO that these parts make, as the classes of paths describe them.
 
     Raises

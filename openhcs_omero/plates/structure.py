@@ -1,4 +1,5 @@
 """What a plate is made of: wells, sites, sizes and fingerprints, whoever keeps it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -159,8 +160,10 @@ class PlateStructure:
             if len({image.acquisition for _, image in self.images()}) <= 1:
                 return self
             others = "" if all(image.acquisition for _, image in self.images()) else ", and images of no acquisition"
-            raise PlateError(f"plate {self.label} was imaged several times: it has the acquisitions {listed}{others}; "
-                             "choose one by `acquisition`")
+            raise PlateError(
+                f"plate {self.label} was imaged several times: it has the acquisitions {listed}{others}; "
+                "choose one by `acquisition`"
+            )
         chosen = [run for run in known if choice in run or str(choice) == str(run[0])]
         if len(chosen) != 1:
             raise PlateError(f"plate {self.label} has {len(chosen) or 'no'} acquisitions {choice!r}: it has {listed}")
@@ -209,11 +212,15 @@ class PlateStructure:
             if wells is not None and well not in wells:
                 continue
             if image.pixel_type not in OMERO_NAMES:
-                raise PlateError(f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
-                                 f"processed, only {', '.join(OMERO_NAMES)}")
+                raise PlateError(
+                    f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
+                    f"processed, only {', '.join(OMERO_NAMES)}"
+                )
             if self.plate_id is not None and image.size_x * image.size_y > PYRAMID_PLANE:
-                raise PlateError(f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
-                                 "which OMERO keeps as pyramids, can't be processed")
+                raise PlateError(
+                    f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
+                    "which OMERO keeps as pyramids, can't be processed"
+                )
 
     def check_sizes(self) -> None:
         """Check that the planes of all images have one size and type.
@@ -227,8 +234,10 @@ class PlateStructure:
         for well, image in self.images():
             first = first or (well, image)
             if (image.shape[3:], image.pixel_type) != (first[1].shape[3:], first[1].pixel_type):
-                raise PlateError(f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
-                                 f"{_described(well, image)}; choose `wells` that are alike")
+                raise PlateError(
+                    f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
+                    f"{_described(well, image)}; choose `wells` that are alike"
+                )
 
     def kinds(self) -> list[str]:
         """The sizes and types of images in words, one per kind, with an example."""
@@ -252,7 +261,9 @@ class PlateStructure:
         return [
             str(PlanePath(plate, name, image.site, z, c, t if image.size_t > 1 else None))
             for name, image in listed.images()
-            for t in range(image.size_t) for c in range(image.size_c) for z in range(image.size_z)
+            for t in range(image.size_t)
+            for c in range(image.size_c)
+            for z in range(image.size_z)
         ]
 
 
@@ -270,7 +281,9 @@ def with_wells(plate: PlateStructure, wells: dict[str, WellStructure]) -> PlateS
     """The same plate with other wells, and the sizes that they make."""
     images = [image for well in wells.values() for image in well.images.values()]
     return replace(
-        plate, wells=wells, all_well_ids=set(wells),
+        plate,
+        wells=wells,
+        all_well_ids=set(wells),
         max_sites=max((len(well.images) for well in wells.values()), default=0),
         max_z=max((image.size_z for image in images), default=0),
         max_c=max((image.size_c for image in images), default=0),

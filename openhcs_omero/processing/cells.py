@@ -1,4 +1,5 @@
 """Nuclei: counted and measured one by one."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -63,16 +64,28 @@ def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]
     from skimage.measure import regionprops
 
     return [
-        {"label": int(cell.label), "y": float(cell.centroid[0]), "x": float(cell.centroid[1]), "area": float(cell.area),
-         "mean_intensity": float(cell.intensity_mean), "total_intensity": float(cell.intensity_mean * cell.area),
-         "eccentricity": float(cell.eccentricity)}
+        {
+            "label": int(cell.label),
+            "y": float(cell.centroid[0]),
+            "x": float(cell.centroid[1]),
+            "area": float(cell.area),
+            "mean_intensity": float(cell.intensity_mean),
+            "total_intensity": float(cell.intensity_mean * cell.area),
+            "eccentricity": float(cell.eccentricity),
+        }
         for cell in regionprops(labels, intensity_image=plane)
     ]
 
 
-def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], backend: str = "disk",
-                      channels: list[int] | None = None, diameter: float = 20.0,
-                      contrast: float = 6.0) -> tuple[np.ndarray, dict[str, Any]]:
+def cell_counting_cpu(
+    image: np.ndarray,
+    filemanager: Any,
+    metadata: dict[str, Any],
+    backend: str = "disk",
+    channels: list[int] | None = None,
+    diameter: float = 20.0,
+    contrast: float = 6.0,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Count and measure the nuclei of a site; a z stack is projected (maximum) first.
 
     Parameters
@@ -123,9 +136,17 @@ def cell_counting_cpu(image: np.ndarray, filemanager: Any, metadata: dict[str, A
 
 cell_counting_cpu.features = {  # type: ignore[attr-defined]
     "cells_c{channel}": {"statistic": "count", "description": "number of nuclei"},
-    "cell_area_c{channel}": {"statistic": "objects", "count": "cells_c{channel}", "unit": "px",
-                             "description": "area of the nuclei"},
-    "cell_intensity_c{channel}": {"statistic": "objects", "count": "cells_c{channel}", "unit": "counts",
-                                  "description": "mean intensity of the nuclei"},
+    "cell_area_c{channel}": {
+        "statistic": "objects",
+        "count": "cells_c{channel}",
+        "unit": "px",
+        "description": "area of the nuclei",
+    },
+    "cell_intensity_c{channel}": {
+        "statistic": "objects",
+        "count": "cells_c{channel}",
+        "unit": "counts",
+        "description": "mean intensity of the nuclei",
+    },
 }
 cell_counting_cpu.makes_labels = True  # type: ignore[attr-defined]

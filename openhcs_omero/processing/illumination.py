@@ -1,4 +1,5 @@
 """Uneven illumination: estimated once per plate and channel, taken out of every plane."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -51,9 +52,15 @@ def estimate_illumination(planes: Iterator[np.ndarray], dark: float = 0.0, smoot
     return np.maximum(smooth / smooth.mean(), 0.05).astype(np.float32)
 
 
-def correct_illumination(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], backend: str = "disk",
-                         channels: list[int] | None = None, dark: float = 0.0,
-                         smoothing: float = 0.08) -> tuple[np.ndarray, dict[str, Any]]:
+def correct_illumination(
+    image: np.ndarray,
+    filemanager: Any,
+    metadata: dict[str, Any],
+    backend: str = "disk",
+    channels: list[int] | None = None,
+    dark: float = 0.0,
+    smoothing: float = 0.08,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Divide each plane by the plate's illumination, keeping dtype and mean brightness.
 
     Parameters

@@ -1,4 +1,5 @@
 """What steps return: one value per site, or one per timepoint, and nothing where there is nothing to measure."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,10 @@ def mean_and_sd(name: str, values: Sequence[float] | np.ndarray) -> dict[str, fl
         `<name>`, None without objects, and `<name>_sd`, None with fewer than two.
     """
     values = np.asarray(values, float)
-    return {name: float(values.mean()) if len(values) else None,
-            f"{name}_sd": float(values.std(ddof=1)) if len(values) > 1 else None}
+    return {
+        name: float(values.mean()) if len(values) else None,
+        f"{name}_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+    }
 
 
 def by_timepoint(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """Where a step saves what it has to say about a site."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

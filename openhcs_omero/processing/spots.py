@@ -1,4 +1,5 @@
 """Bright spots: puncta, vesicles, foci."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -40,9 +41,15 @@ def find_spots(plane: np.ndarray, sigma: float = 1.5, threshold: float = 10.0) -
     return places, response[peaks]
 
 
-def count_spots(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], backend: str = "disk",
-                channels: list[int] | None = None, sigma: float = 1.5,
-                threshold: float = 10.0) -> tuple[np.ndarray, dict[str, Any]]:
+def count_spots(
+    image: np.ndarray,
+    filemanager: Any,
+    metadata: dict[str, Any],
+    backend: str = "disk",
+    channels: list[int] | None = None,
+    sigma: float = 1.5,
+    threshold: float = 10.0,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Count the bright spots of a site; a z stack is projected (maximum) first.
 
     Parameters
@@ -72,6 +79,10 @@ def count_spots(image: np.ndarray, filemanager: Any, metadata: dict[str, Any], b
 
 count_spots.features = {  # type: ignore[attr-defined]
     "spots_c{channel}": {"statistic": "count", "description": "number of bright spots"},
-    "spot_height_c{channel}": {"statistic": "objects", "count": "spots_c{channel}", "unit": "counts",
-                               "description": "height of the spots over their surroundings"},
+    "spot_height_c{channel}": {
+        "statistic": "objects",
+        "count": "spots_c{channel}",
+        "unit": "counts",
+        "description": "height of the spots over their surroundings",
+    },
 }

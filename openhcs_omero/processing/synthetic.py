@@ -4,6 +4,7 @@ Two channels, 16 bit. Channel 0 is GFP: diffuse cells, in which an active compou
 a dose response over the plate's columns (Hill, 1910). Channel 1 is the nuclei. Both are seen through an uneven
 illumination (Gaussian fall-off around a centre that is not the image's) by a camera with offset, shot and read noise.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 NOT_INSTALLED = 'the embedded server is not installed: pip install "openhcs-omero[embedded]"'
 
 
-def start_embedded(data: Path, port: int = 0, password_file: Path | None = None,
-                   detached: bool = False) -> EmbeddedServer:
+def start_embedded(
+    data: Path, port: int = 0, password_file: Path | None = None, detached: bool = False
+) -> EmbeddedServer:
     """Start an embedded server; the parameters are those of `omero_embedded.process.start`.
 
     Raises
@@ -52,8 +53,18 @@ def become_embedded(data: Path, host: str, port: int, password_file: Path | None
     """
     if importlib.util.find_spec("omero_embedded") is None:
         raise OpenHCSError(NOT_INSTALLED)
-    command = [sys.executable, "-m", "omero_embedded.cli", "serve", "--data", str(data), "--host", host,
-               "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "omero_embedded.cli",
+        "serve",
+        "--data",
+        str(data),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     if password_file is not None:
         command += ["--root-password-file", str(password_file)]
     os.execve(sys.executable, command, child_environment())

@@ -121,12 +121,19 @@ class OMEROInstanceManager:
         if not secret:
             raise OpenHCSError("OMERO_PASSWORD is not set: it is the password that root gets on the new server")
         environment = password.child_environment({"OMERO_PORT": str(self.port), password.VARIABLE: secret})
-        done = subprocess.run(["docker", "compose", "-f", str(compose_file), "up", "--detach"], env=environment,
-                              capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["docker", "compose", "-f", str(compose_file), "up", "--detach"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise OpenHCSError(f"docker compose did not start OMERO ({said[-1] if said else 'it said nothing'}): mend "
-                               f"that, or {EMBEDDED}")
+            raise OpenHCSError(
+                f"docker compose did not start OMERO ({said[-1] if said else 'it said nothing'}): mend "
+                f"that, or {EMBEDDED}"
+            )
         self.server = replace(self.server, host="localhost", user=self.server.user or "root")
 
     def start_embedded(self, data: Path | str = "~/.openhcs-omero", port: int = 0) -> None:

@@ -1,4 +1,5 @@
 """Asks an execution server (zmq_execution_server.py) to run pipelines, and follows them."""
+
 from __future__ import annotations
 
 import io
@@ -69,8 +70,14 @@ class ZMQExecutionClient:
         Seconds that an answer is waited for.
     """
 
-    def __init__(self, host: str = "localhost", port: int = PORT, keys: Path | str | None = None,
-                 client: str = "client", timeout: float = 10) -> None:
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = PORT,
+        keys: Path | str | None = None,
+        client: str = "client",
+        timeout: float = 10,
+    ) -> None:
         self.address, self.timeout = f"{host}:{port}", timeout
         self._numbers = itertools.count(1)
         self._context: zmq.Context[Any] = zmq.Context()
@@ -87,9 +94,13 @@ class ZMQExecutionClient:
             self._socket.curve_publickey, self._socket.curve_secretkey = public, secret or b""
         self._socket.connect(f"tcp://{host}:{port}")
 
-    def execute_pipeline(self, plate_id: int, pipeline_steps: Iterable[StepLike | FunctionStep],
-                         global_config: Mapping[str, Any] | None = None,
-                         progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
+    def execute_pipeline(
+        self,
+        plate_id: int,
+        pipeline_steps: Iterable[StepLike | FunctionStep],
+        global_config: Mapping[str, Any] | None = None,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> ExecutionResponse:
         """Have steps run on a plate, and wait for what comes of it.
 
         Parameters
@@ -111,12 +122,17 @@ class ZMQExecutionClient:
         """
         return self.attach(self.submit(plate_id, pipeline_steps, global_config), progress)
 
-    def submit(self, plate_id: int, pipeline_steps: Iterable[StepLike | FunctionStep],
-               global_config: Mapping[str, Any] | None = None) -> str:
+    def submit(
+        self,
+        plate_id: int,
+        pipeline_steps: Iterable[StepLike | FunctionStep],
+        global_config: Mapping[str, Any] | None = None,
+    ) -> str:
         """Queue a run; its id."""
         run_id = uuid.uuid4().hex
-        self._ask("execute", run=run_id, plate_id=plate_id, steps=configured(pipeline_steps),
-                  config=dict(global_config or {}))
+        self._ask(
+            "execute", run=run_id, plate_id=plate_id, steps=configured(pipeline_steps), config=dict(global_config or {})
+        )
         return run_id
 
     def attach(self, run_id: str, progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
@@ -164,8 +180,10 @@ class ZMQExecutionClient:
         except TypeError as error:
             raise OpenHCSError(f"params and configuration are numbers, text, lists and dicts: {error}") from None
         if len(message) > MAX_REQUEST:
-            raise OpenHCSError(f"the request has {len(message)} bytes, and may have {MAX_REQUEST}: give large params "
-                               "to a step by a file that it reads")
+            raise OpenHCSError(
+                f"the request has {len(message)} bytes, and may have {MAX_REQUEST}: give large params "
+                "to a step by a file that it reads"
+            )
         self._socket.send(message)
         end = time.monotonic() + self.timeout
         while self._socket.poll(max(0, int((end - time.monotonic()) * 1000))):
@@ -174,8 +192,10 @@ class ZMQExecutionClient:
                 if "error" in answer and "state" not in answer:
                     raise OpenHCSError(answer["error"])
                 return answer
-        raise ConnectError(f"no execution server answers at {self.address} within {self.timeout:g} seconds: is "
-                           "`openhcs-omero zmq-server` running there, and are the keys those that it knows?")
+        raise ConnectError(
+            f"no execution server answers at {self.address} within {self.timeout:g} seconds: is "
+            "`openhcs-omero zmq-server` running there, and are the keys those that it knows?"
+        )
 
     def _response(self, answer: dict[str, Any]) -> ExecutionResponse:
         import pandas as pd
@@ -183,9 +203,9 @@ class ZMQExecutionClient:
         if answer["state"] != "done":
             raise PipelineError(answer["error"], {(plate, well): reason for plate, well, reason in answer["failed"]})
         result = answer["result"]
-        tables = {name: pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
-                  for name, text in result["tables"].items()}
+        tables = {
+            name: pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
+            for name, text in result["tables"].items()
+        }
         annotations = {int(plate): names for plate, names in result["annotations"].items()}
         return ExecutionResponse(answer["run"], answer["plate_id"], result["derived_plate"], annotations, tables)
-
-

@@ -3,6 +3,7 @@
 A run is a process of its own (Snakemake's head); several requests queue. What arrives is JSON, of which names are
 looked up among allowed modules and values are passed on as params: nothing is unpickled, and nothing evaluated.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -64,8 +65,13 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        return {"run": self.run_id, "plate_id": self.plate_id, "state": self.state, "wells": self.counts,
-                "error": self.error}
+        return {
+            "run": self.run_id,
+            "plate_id": self.plate_id,
+            "state": self.state,
+            "wells": self.counts,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,20 @@ class ZMQExecutionServer:
         If it can't listen there, there are no keys, or an allowed module is not found.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 7777, allowed: Sequence[str] = (),
-                 config: Mapping[str, Any] | None = None, keys: Path | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 7777,
+        allowed: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        keys: Path | None = None,
+    ) -> None:
         for module in allowed:
             if not _importable(module):
-                raise ConfigError(f"the module {module!r}, whose steps are to be allowed, is not found: name a module "
-                                  "that is installed here or lies in the working directory")
+                raise ConfigError(
+                    f"the module {module!r}, whose steps are to be allowed, is not found: name a module "
+                    "that is installed here or lies in the working directory"
+                )
         self.allowed = (BOX, *allowed)
         self._config = dict(config or {})
         self._runs: dict[str, Run] = {}
@@ -204,11 +218,16 @@ class ZMQExecutionServer:
 
     def _do(self, message: dict[str, Any]) -> dict[str, Any]:
         known: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "events": self._events, "result": self._result, "cancel": self._cancelled, "status": self._status,
-            "ping": lambda _: {"pong": __version__}}
+            "events": self._events,
+            "result": self._result,
+            "cancel": self._cancelled,
+            "status": self._status,
+            "ping": lambda _: {"pong": __version__},
+        }
         if message.get("do") not in known:
-            raise OpenHCSError(f"the message asks to do {brief(message.get('do'))}; known are execute, "
-                               f"{', '.join(known)}")
+            raise OpenHCSError(
+                f"the message asks to do {brief(message.get('do'))}; known are execute, {', '.join(known)}"
+            )
         return known[message["do"]](message)
 
     def _accept(self, request: _Request) -> None:
@@ -216,11 +235,14 @@ class ZMQExecutionServer:
         waiting = [request.client for request in list(self._checking)]
         waiting += [run.client for run in list(self._runs.values()) if run.state == "queued"]
         if len(waiting) >= MAX_WAITING:
-            raise OpenHCSError(f"{len(waiting)} runs wait here already, and the server queues no more: try again when "
-                               "some of them have ended")
+            raise OpenHCSError(
+                f"{len(waiting)} runs wait here already, and the server queues no more: try again when "
+                "some of them have ended"
+            )
         if waiting.count(request.client) >= MAX_WAITING_OF_CLIENT:
-            raise OpenHCSError(f"{MAX_WAITING_OF_CLIENT} runs of this client wait here already: try again when some of "
-                               "them have ended")
+            raise OpenHCSError(
+                f"{MAX_WAITING_OF_CLIENT} runs of this client wait here already: try again when some of them have ended"
+            )
         self._checking.append(request)
         self._requests.put(request)
 
@@ -241,8 +263,10 @@ class ZMQExecutionServer:
     def _run(self, message: dict[str, Any]) -> Run:
         run = self._runs.get(str(message.get("run")))
         if run is None:
-            raise OpenHCSError(f"there is no run {brief(message.get('run'))} here (a server that was restarted "
-                               "knows none): execute the pipeline again, which does what is left to do")
+            raise OpenHCSError(
+                f"there is no run {brief(message.get('run'))} here (a server that was restarted "
+                "knows none): execute the pipeline again, which does what is left to do"
+            )
         return run
 
     def _execute(self, request: _Request) -> dict[str, Any]:
@@ -258,11 +282,14 @@ class ZMQExecutionServer:
             raise OpenHCSError("steps must be a list, and config a mapping of keys to values")
         for key in given:
             if key not in CLIENT_KEYS:
-                raise ConfigError(f"global_config has {brief(key)}, which is not for clients to say: theirs are "
-                                  f"{', '.join(CLIENT_KEYS)}")
+                raise ConfigError(
+                    f"global_config has {brief(key)}, which is not for clients to say: theirs are "
+                    f"{', '.join(CLIENT_KEYS)}"
+                )
         allowed = [self._allowed(step) for step in steps]
-        run = Run(run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}),
-                  request.client)
+        run = Run(
+            run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}), request.client
+        )
         run.orchestrator.progress = lambda event: self._note(run, event)
         self._runs[run_id] = run
         for old in [run for run in self._runs.values() if run.state in END_STATES][: max(0, len(self._runs) - KEPT)]:
@@ -277,14 +304,16 @@ class ZMQExecutionServer:
             raise StepError(f"a step is {brief(step)}, but it must be a mapping with call: module:function")
         module = call.partition(":")[0]
         if not any(module == name or module.startswith(f"{name}.") for name in self.allowed):
-            raise StepError(f"the step {call[:100]} is not allowed here: the server allows functions of "
-                            f"{', '.join(self.allowed)}; its operator allows more by --allow")
+            raise StepError(
+                f"the step {call[:100]} is not allowed here: the server allows functions of "
+                f"{', '.join(self.allowed)}; its operator allows more by --allow"
+            )
         return step
 
     def _events(self, message: dict[str, Any]) -> dict[str, Any]:
         run, after = self._run(message), int(message.get("after") or 0)
         state = run.state  # before the events: the client that sees an end has all of them, or asks again
-        events = run.events[max(after, 0):][:EVENTS_AT_ONCE]
+        events = run.events[max(after, 0) :][:EVENTS_AT_ONCE]
         return {**run.describe(), "state": state, "events": events, "more": len(run.events) > after + len(events)}
 
     def _result(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -299,8 +328,11 @@ class ZMQExecutionServer:
     def _status(self, message: dict[str, Any]) -> dict[str, Any]:
         if message.get("run") is not None:
             return self._run(message).describe()
-        return {"version": __version__, "allowed": list(self.allowed),
-                "runs": [run.describe() for run in list(self._runs.values())]}
+        return {
+            "version": __version__,
+            "allowed": list(self.allowed),
+            "runs": [run.describe() for run in list(self._runs.values())],
+        }
 
     # ---- runs
 
@@ -345,8 +377,10 @@ def _sentence(error: Exception, what: str = "the message was not understood") ->
     if isinstance(error, OpenHCSError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (f"the disk of the server is full ({error.filename or Path.cwd()}): make room there, and execute the "
-                "pipeline again")
+        return (
+            f"the disk of the server is full ({error.filename or Path.cwd()}): make room there, and execute the "
+            "pipeline again"
+        )
     return f"{what} ({type(error).__name__}: {str(error)[:200]})"
 
 
@@ -365,8 +399,9 @@ def _tell(result: Any) -> dict[str, Any]:
     return {"derived_plate": result.derived_plate, "annotations": result.annotations, "tables": tables}
 
 
-def run_server(folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any],
-               keys: Path | None) -> None:
+def run_server(
+    folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any], keys: Path | None
+) -> None:
     """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
     from openhcs_omero.omero.connection import connect, look_after
     from openhcs_omero.omero.server import Server

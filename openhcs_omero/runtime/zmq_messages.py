@@ -10,6 +10,7 @@
 An answer has the request's `id`, and `error`, a sentence, where it was refused. Clients ask for events and the server
 keeps nothing about clients, so one that dies leaves nothing behind, and any client can ask about any run.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -50,12 +51,17 @@ def check_size(message: dict[str, Any]) -> None:
     """Refuse a request that is too large to be checked quickly, by an OpenHCSError."""
     count, level = 0, [message]
     for _ in range(MAX_DEPTH):
-        level = [part for value in level if isinstance(value, dict | list)
-                 for part in (value.values() if isinstance(value, dict) else value)]
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
         count += len(level)
         if count > MAX_VALUES:
-            raise OpenHCSError(f"the request has more than {MAX_VALUES} values: give large params to a step by a file "
-                               "that it reads")
+            raise OpenHCSError(
+                f"the request has more than {MAX_VALUES} values: give large params to a step by a file that it reads"
+            )
         if not level:
             return
     raise OpenHCSError(f"the request has lists or mappings nested more than {MAX_DEPTH} deep")
@@ -108,6 +114,8 @@ def read_key(file: Path) -> tuple[bytes, bytes | None]:
     try:
         public, secret = zmq.auth.load_certificate(file)
     except (OSError, ValueError):
-        raise ConnectError(f"{file} has no key: the messages are encrypted off this machine, make keys by "
-                           "`openhcs-omero zmq-keys` beside the server") from None
+        raise ConnectError(
+            f"{file} has no key: the messages are encrypted off this machine, make keys by "
+            "`openhcs-omero zmq-keys` beside the server"
+        ) from None
     return public, secret

@@ -1,4 +1,5 @@
 """omero2pandas, as it comes from the package index, reads the table of measurements that a plate has."""
+
 from __future__ import annotations
 
 import omero
@@ -24,10 +25,15 @@ def test_omero2pandas_reads_features(conn, plate):
     well = omero.model.WellI()
     well.row, well.column, well.plate = rint(0), rint(1), omero.model.PlateI(plate, False)
     well_id = conn.getUpdateService().saveAndReturnObject(well).id.val
-    attached = attach_table(conn, load_plate(conn, plate, require_images=False), "wells.csv",
-                            "well,cells,area,class\nA02,7,1.5,µ\n".encode())
+    attached = attach_table(
+        conn,
+        load_plate(conn, plate, require_images=False),
+        "wells.csv",
+        "well,cells,area,class\nA02,7,1.5,µ\n".encode(),
+    )
     [annotation] = conn.getObject("Plate", plate).listAnnotations("openmicroscopy.org/omero/bulk_annotations")
     assert annotation.getId() == attached
     got = omero2pandas.read_table(annotation_id=attached, omero_connector=conn)
     assert got.to_dict("records") == [
-        {"Plate": plate, "Well": well_id, "Well Name": "A02", "cells": 7, "area": 1.5, "class": "µ"}]
+        {"Plate": plate, "Well": well_id, "Well Name": "A02", "cells": 7, "area": 1.5, "class": "µ"}
+    ]

@@ -64,8 +64,11 @@ def bucket():
 
 def test_two_methods_make_a_backend(bucket):
     backend = BucketBackend(bucket)
-    made = [backend.generate_filename({"plate": "day_1", "well": well, "site": site, "channel": 0})
-            for well, sites in NAMES.items() for site in sites]
+    made = [
+        backend.generate_filename({"plate": "day_1", "well": well, "site": site, "channel": 0})
+        for well, sites in NAMES.items()
+        for site in sites
+    ]
     assert backend.list_files("/bucket/day_1") == made
     assert backend.list_files("/bucket/day_1/B03") == made[2:]
     assert all(backend.exists(path) for path in [*made, "/bucket/day_1", "/bucket/day_1/A01/"])
@@ -93,8 +96,12 @@ def test_it_is_read_through_the_file_manager(bucket):
 def test_it_is_read_only_unless_it_says_otherwise(bucket):
     backend, path = BucketBackend(bucket), "/bucket/day_1/A01/A01_s001_c000.tif"
     before = dict(bucket.objects)
-    writes = [lambda: backend.save(PLANE, path), lambda: backend.delete(path), lambda: backend.save_batch([1], [path]),
-              lambda: backend.ensure_directory("/bucket/day_2")]
+    writes = [
+        lambda: backend.save(PLANE, path),
+        lambda: backend.delete(path),
+        lambda: backend.save_batch([1], [path]),
+        lambda: backend.ensure_directory("/bucket/day_2"),
+    ]
     for write in writes:
         with pytest.raises(BadData, match="BucketBackend is read-only"):
             write()

@@ -23,8 +23,9 @@ class Certificate:
         self.subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         issuer = authority or self
         now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder(issuer.subject, self.subject, self.key.public_key(),
-                                          x509.random_serial_number(), now - DAY, now + DAY)
+        builder = x509.CertificateBuilder(
+            issuer.subject, self.subject, self.key.public_key(), x509.random_serial_number(), now - DAY, now + DAY
+        )
         builder = builder.add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), False)
@@ -32,8 +33,12 @@ class Certificate:
         self.file, self.with_key = folder / f"{name}.pem", folder / f"{name}-with-key.pem"
         pem = self.certificate.public_bytes(serialization.Encoding.PEM)
         self.file.write_bytes(pem)
-        self.with_key.write_bytes(pem + self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        self.with_key.write_bytes(
+            pem
+            + self.key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
 
     @property
     def fingerprint(self) -> str:

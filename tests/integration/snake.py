@@ -75,8 +75,12 @@ class Workflow:
             "OMERO_SESSIONDIR": str(folder / "sessions"),
         }
         if conn is not None:
-            self.environment |= {"OMERO_HOST": server.host, "OMERO_PORT": str(server.port),
-                                 "OMERO_USER": conn.getUser().getName(), "OMERO_PASSWORD": "pw"}
+            self.environment |= {
+                "OMERO_HOST": server.host,
+                "OMERO_PORT": str(server.port),
+                "OMERO_USER": conn.getUser().getName(),
+                "OMERO_PASSWORD": "pw",
+            }
 
     def configure(self, *plates, **config):
         """Write the configuration; what it leaves out is all wells and the step of `STEPS`."""
@@ -88,11 +92,28 @@ class Workflow:
 
     def start(self, *options, **environment):
         """The running Snakemake, in a process group of its own."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.snakefile), "--cores", "2",
-                   "--configfile", "config.yaml", *options]
-        return subprocess.Popen(command, cwd=self.folder, env={**self.environment, **environment}, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                start_new_session=True)
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(self.snakefile),
+            "--cores",
+            "2",
+            "--configfile",
+            "config.yaml",
+            *options,
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def __call__(self, *options, **environment) -> Run:
         process = self.start(*options, **environment)

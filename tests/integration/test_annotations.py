@@ -23,7 +23,8 @@ def target(request, plate):
     """Kind and id of something that files are attached to."""
     well = plate.wells["A01"]
     return request.param, {"Plate": plate.plate_id, "Well": well.well_db_id, "Image": well.images[1].image_id}[
-        request.param]
+        request.param
+    ]
 
 
 def test_a_file_is_attached(conn, target):
@@ -31,7 +32,11 @@ def test_a_file_is_attached(conn, target):
     assert read_text(conn, *target, "features.csv") == CSV
     [file] = list_texts(conn, *target)
     assert (file.annotation_id, file.name, file.size, file.namespace) == (
-        annotation_id, "features.csv", len(CSV), NAMESPACE)
+        annotation_id,
+        "features.csv",
+        len(CSV),
+        NAMESPACE,
+    )
     [annotation] = conn.getObject(*target).listAnnotations(ns=NAMESPACE)
     assert annotation.getFileName() == "features.csv" and annotation.getDescription() == "per site"
     assert annotation.getFile().getMimetype() == "text/csv" and annotation.getFile().getHash() == file.sha1
@@ -59,9 +64,16 @@ def test_files_of_all_sizes(conn, plate, monkeypatch, size):
     assert list_texts(conn, "Plate", plate.plate_id)[0].size == size
 
 
-@pytest.mark.parametrize(("name", "mimetype"), [
-    ("a.json", "application/json"), ("a.tsv", "text/tab-separated-values"), ("a.TXT", "text/plain"),
-    ("a.png", "image/png"), ("none", "application/octet-stream")])
+@pytest.mark.parametrize(
+    ("name", "mimetype"),
+    [
+        ("a.json", "application/json"),
+        ("a.tsv", "text/tab-separated-values"),
+        ("a.TXT", "text/plain"),
+        ("a.png", "image/png"),
+        ("none", "application/octet-stream"),
+    ],
+)
 def test_mimetypes(conn, plate, name, mimetype):
     save_text(conn, "Plate", plate.plate_id, name, b"x")
     assert next(iter(conn.getObject("Plate", plate.plate_id).listAnnotations())).getFile().getMimetype() == mimetype
@@ -125,8 +137,9 @@ def test_who_may_not_annotate(make_user):
     plate_id = make_plate(owner, {"A01": 1})
     with pytest.raises(PlateError, match="this user may not write a file to plate"):
         save_text(member, "Plate", plate_id, "x.csv", CSV)
-    mine = queries.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
-                         me=member.getUserId())
+    mine = queries.rows(
+        member, "select count(f) from OriginalFile f where f.details.owner.id = :me", me=member.getUserId()
+    )
     assert mine == [[0]]
 
 

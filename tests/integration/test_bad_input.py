@@ -61,20 +61,28 @@ def plate(conn):
     return make_plate(conn, {"A01": 1, "B02": 1})
 
 
-@pytest.mark.parametrize(("config", "says"), [
-    ({"wels": "all"}, "unknown key 'wels': did you mean 'wells'?"),
-    ({"omero": {"password": "hush"}}, "unknown key 'password' in omero"),
-    ({"wells": ["A01", "H12"]}, "well H12 is not in the plate: its wells lie between A01 and B02"),
-    ({"wells": ["first"]}, "'first' is neither a well like A01 nor a range"),
-    ({"plates": [987654]}, "there is no plate 987654, or this user may not see it"),
-    ({"steps": [{"call": "no_such_module:f"}]}, "step 1 (no_such_module:f) can't be imported: ModuleNotFoundError"),
-    ({"steps": [{"call": "my_steps:f"}]}, "has no function 'f'"),
-    ({"steps": [{"call": "os.path:join"}]}, "has the signature (a, p), but a step is f(image, filemanager, metadata"),
-    ({"steps": [{**STEP, "params": {"levle": 2}}]}, "does not take 'levle'; its parameters are: level"),
-    ({"steps": [{**STEP, "channels": [0]}]}, "does not take 'channels'"),
-    ({"steps": [{"call": "openhcs_omero.processing.spots:count_spots", "channels": [7]}]},
-     "asks for channel 7, but plate"),
-])
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"wels": "all"}, "unknown key 'wels': did you mean 'wells'?"),
+        ({"omero": {"password": "hush"}}, "unknown key 'password' in omero"),
+        ({"wells": ["A01", "H12"]}, "well H12 is not in the plate: its wells lie between A01 and B02"),
+        ({"wells": ["first"]}, "'first' is neither a well like A01 nor a range"),
+        ({"plates": [987654]}, "there is no plate 987654, or this user may not see it"),
+        ({"steps": [{"call": "no_such_module:f"}]}, "step 1 (no_such_module:f) can't be imported: ModuleNotFoundError"),
+        ({"steps": [{"call": "my_steps:f"}]}, "has no function 'f'"),
+        (
+            {"steps": [{"call": "os.path:join"}]},
+            "has the signature (a, p), but a step is f(image, filemanager, metadata",
+        ),
+        ({"steps": [{**STEP, "params": {"levle": 2}}]}, "does not take 'levle'; its parameters are: level"),
+        ({"steps": [{**STEP, "channels": [0]}]}, "does not take 'channels'"),
+        (
+            {"steps": [{"call": "openhcs_omero.processing.spots:count_spots", "channels": [7]}]},
+            "asks for channel 7, but plate",
+        ),
+    ],
+)
 def test_configurations(workflow, plate, refusal, config, says):
     workflow.configure(plate, **config)
     said = refusal()
@@ -131,7 +139,8 @@ def test_something_else_listens(workflow, plate, refusal, answer):
         workflow.configure(plate)
         port = str(server.getsockname()[1])
         assert f"what listens at 127.0.0.1:{port} is not an OMERO server" in refusal(
-            OMERO_HOST="127.0.0.1", OMERO_PORT=port)
+            OMERO_HOST="127.0.0.1", OMERO_PORT=port
+        )
         server.shutdown(socket.SHUT_RDWR)
 
 
@@ -159,7 +168,8 @@ def test_images_of_mixed_size(workflow, conn, plate, refusal):
     said = refusal()
     assert "images of mixed size or type: A01 site 1 is 6 x 4 pixels" in said and "D04 site 1 is 6 x 5" in said
     (workflow.folder / "looking.py").write_text(
-        "def look(image, filemanager, metadata, backend='disk'):\n    return image, {'height': image.shape[3]}\n")
+        "def look(image, filemanager, metadata, backend='disk'):\n    return image, {'height': image.shape[3]}\n"
+    )
     workflow.configure(plate, steps=[{"call": "looking:look"}])
     run = workflow.succeed()
     assert f"plate {plate}: images are of 2 kinds, and go to the steps as they are: A01 site 1 is 6 x 4" in run.output

@@ -1,4 +1,5 @@
 """That the benchmarks run; those that need no peer of their own environment. What they find is not judged here."""
+
 import json
 import subprocess
 import sys
@@ -11,8 +12,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_benchmarks_write_what_they_found(tmp_path):
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks", "rerun", "growth", "--quick", "--json",
-               str(tmp_path / "found.json")]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks",
+        "rerun",
+        "growth",
+        "--quick",
+        "--json",
+        str(tmp_path / "found.json"),
+    ]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert said.returncode == 0, said.stderr
     found = json.loads((tmp_path / "found.json").read_text())

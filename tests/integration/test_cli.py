@@ -291,8 +291,13 @@ def test_serve(tmp_path, number):
         assert select.select([server.stdout], [], [], 60)[0]
         ready = server.stdout.readline()
         assert "ready" in ready and str(port) in ready
-        client = Shell({"OMERO_PASSWORD": "secret", "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
-                        "OMERO_CA": str(tmp_path / "data" / "server.pem")})
+        client = Shell(
+            {
+                "OMERO_PASSWORD": "secret",
+                "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+                "OMERO_CA": str(tmp_path / "data" / "server.pem"),
+            }
+        )
         where = ("--host", "127.0.0.1", "--port", port, "--user", "root")
         assert "no plate 1" in client.refusal("info", "1", *where)
         status, out, err = Shell()("serve", *options)
@@ -341,8 +346,10 @@ def test_trust(shell, omero_server, tmp_path):
 
 def test_a_home_that_cannot_be_written(shell, tmp_path):
     (tmp_path / "file").write_text("")
-    for folder in ({"OMERO_SESSIONDIR": str(tmp_path / "file" / "sessions")},
-                   {"OMERO_SESSIONDIR": "", "OMERO_USERDIR": "", "HOME": "/proc/nowhere"}):
+    for folder in (
+        {"OMERO_SESSIONDIR": str(tmp_path / "file" / "sessions")},
+        {"OMERO_SESSIONDIR": "", "OMERO_USERDIR": "", "HOME": "/proc/nowhere"},
+    ):
         status, out, err = shell("ls", "1", **folder)
         assert status == 1 and out == "" and "Traceback" not in err
         (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]

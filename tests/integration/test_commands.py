@@ -1,4 +1,5 @@
 """Snakemake's other commands: what they show, and that they change nothing; on plates in folders, without any OMERO."""
+
 import re
 
 import pytest
@@ -8,10 +9,10 @@ from snake import Workflow
 
 from openhcs_omero.core.tables import read_rows
 
-STEP = '''
+STEP = """
 def measure(image, filemanager, metadata, backend="disk", factor=1):
     return image, {"bright": factor * int(image.max())}
-'''
+"""
 WELLS = ["A01", "A02", "B03"]
 
 
@@ -114,12 +115,15 @@ def test_later_commands_go_by_the_configuration_of_the_run(project):
     assert kept["plates"] == ["day_1"] and kept["steps"] == steps
 
 
-@pytest.mark.parametrize(("steps", "heatmaps", "says"), [
-    ([{"call": "own:measure", "params": {"factor": "2"}}], None, "has factor: '2' among its params"),
-    ([{"call": "own:measure"}, {"call": "own:measure"}], None, "both give the column 'bright': give one of them a"),
-    ([{"call": "own:measure"}], ["brigth"], "heatmaps: the steps measure bright, but no 'brigth'"),
-    ([{"call": "beside:measure"}], None, "but not by worker processes: move the module to the working directory"),
-])
+@pytest.mark.parametrize(
+    ("steps", "heatmaps", "says"),
+    [
+        ([{"call": "own:measure", "params": {"factor": "2"}}], None, "has factor: '2' among its params"),
+        ([{"call": "own:measure"}, {"call": "own:measure"}], None, "both give the column 'bright': give one of them a"),
+        ([{"call": "own:measure"}], ["brigth"], "heatmaps: the steps measure bright, but no 'brigth'"),
+        ([{"call": "beside:measure"}], None, "but not by worker processes: move the module to the working directory"),
+    ],
+)
 def test_what_can_be_known_is_said_before_anything_runs(project, steps, heatmaps, says):
     declared = STEP.replace("factor=1", "factor: int = 1") + '\n\nmeasure.features = {"bright": {}}\n'
     (project.folder / "own.py").write_text(declared)

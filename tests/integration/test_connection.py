@@ -44,8 +44,14 @@ def run(omero_server, user, tmp_path):
         """).format(textwrap.indent(textwrap.dedent(code), "    "))
         given = {"host": omero_server.host, "port": omero_server.port, "user": user, **server}
         secret = {} if password is None else {"OMERO_PASSWORD": password}
-        done = subprocess.run([sys.executable, "-c", program, json.dumps(given)], env={**environment, **secret},
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", program, json.dumps(given)],
+            env={**environment, **secret},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
         assert "pw" not in (done.stdout + done.stderr).split()
         return json.loads(done.stdout)
@@ -64,7 +70,8 @@ def stored(run):
 
 
 def test_by_password(run, user):
-    found = run("""
+    found = run(
+        """
         conn = connect(server)
         files = [os.path.join(d, f) for d, _, names in os.walk(os.environ["OMERO_SESSIONDIR"]) for f in names]
         context = conn.getEventContext()
@@ -72,7 +79,9 @@ def test_by_password(run, user):
                           "one": connect(server) is conn, "server": server_of(conn) == server,
                           "files": [[f, os.stat(f).st_mode, open(f).read()] for f in files],
                           "session": context.sessionUuid}))
-    """, "pw")
+    """,
+        "pw",
+    )
     assert found["user"] == user and found["password"] is None and found["one"] and found["server"]
     [[path, mode, text]] = [file for file in found["files"] if not os.path.basename(file[0]).startswith("._")]
     assert stat.S_IMODE(mode) == 0o600 and os.path.basename(path) == found["session"]
@@ -84,6 +93,7 @@ def test_the_session_ends_with_its_process(run, omero_server, user):
     session = run("print(json.dumps(connect(server).getEventContext().sessionUuid))", "pw")
     import Glacier2
     import omero
+
     client = omero.client(omero_server.host, omero_server.port)
     with pytest.raises(Glacier2.PermissionDeniedException):
         client.joinSession(session)
@@ -92,7 +102,8 @@ def test_the_session_ends_with_its_process(run, omero_server, user):
 
 def test_jobs_join_the_session(run, user):
     """As the jobs of a workflow do: no password, and the session outlives them."""
-    found = run("""
+    found = run(
+        """
         conn = connect(server)
         job = '''if 1:
             import json, os, sys
@@ -101,14 +112,17 @@ def test_jobs_join_the_session(run, user):
             print(json.dumps([context.sessionUuid, "OMERO_PASSWORD" in os.environ]))'''
         jobs = [json.loads(subprocess.check_output([sys.executable, "-c", job, sys.argv[1]])) for _ in range(2)]
         print(json.dumps([jobs, conn.getEventContext().sessionUuid, conn.c.sf.keepAlive(None)]))
-    """, "pw")
+    """,
+        "pw",
+    )
     jobs, session, _ = found
     assert jobs == [[session, False]] * 2
 
 
 def test_jobs_do_not_log_in_by_a_password(run, user):
     """Which a node may have from its shell's start-up files."""
-    found = run("""
+    found = run(
+        """
         conn = connect(server)
         job = '''if 1:
             import json, os, sys
@@ -118,7 +132,9 @@ def test_jobs_do_not_log_in_by_a_password(run, user):
         secret = {**os.environ, "OMERO_PASSWORD": "pw"}
         joined = subprocess.check_output([sys.executable, "-c", job, sys.argv[1]], env=secret)
         print(json.dumps([json.loads(joined), conn.getEventContext().sessionUuid]))
-    """, "pw")
+    """,
+        "pw",
+    )
     assert found == [[found[1], False], found[1]]
 
 
@@ -147,8 +163,12 @@ def login(run, omero_server, user):
         host, port, user, folder = sys.argv[1:]
         client, *_ = SessionsStore(folder).create(user, "pw", {"omero.host": host, "omero.port": port})
         client.closeSession()"""
-    subprocess.run([sys.executable, "-c", code, omero_server.host, str(omero_server.port), user, str(run.sessions)],
-                   check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", code, omero_server.host, str(omero_server.port), user, str(run.sessions)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 def test_a_session_of_the_command_line(run, user, omero_server):
@@ -220,12 +240,16 @@ def test_unencrypted_data(run, omero_server, tmp_path):
 
 def _reads_unencrypted(run, server, user):
     there = {"port": server.port, "user": user, "secure": False}
-    found = run("""
+    found = run(
+        """
         conn = connect(server)
         router = conn.c.ic.getDefaultRouter()
         print(json.dumps([conn.getEventContext().userName, conn.isSecure(), str(router),
                           conn.c.sf.getQueryService().projection("select p.id from Plate p", None)]))
-    """, "pw", **there)
+    """,
+        "pw",
+        **there,
+    )
     assert found[:2] == [user, False] and "tcp -h" in found[2] and "ssl" not in found[2]
     assert stored(run) == []
     login(run, server, user)
@@ -240,7 +264,8 @@ def test_a_websocket(run, tmp_path):
         user = server.make_user(password="pw").name
         plate = server.make_plate(conn := server.login(user, "pw"), columns=2)
         conn.close()
-        found = run("""
+        found = run(
+            """
             conn = connect(server)
             router = str(conn.c.ic.getDefaultRouter())
             wells = conn.c.sf.getQueryService().projection("select w.plate.id, w.id from Well w", None)
@@ -248,7 +273,11 @@ def test_a_websocket(run, tmp_path):
                 "Image", attributes={"name": "row 0, column 0, site 0"}).getPrimaryPixels().getPlane()
             print(json.dumps([conn.getEventContext().userName, router, [row[0].val for row in wells], plane.tolist(),
                               [str(con.type()) for con in [conn.c.sf.ice_getCachedConnection()]]]))
-        """, "pw", host=process.websocket, user=user)
+        """,
+            "pw",
+            host=process.websocket,
+            user=user,
+        )
         assert found[0] == user and ":wss -h 127.0.0.1" in found[1] and "-r /omero-ws" in found[1]
         assert found[2] == [plate, plate] and found[3] == site_pixels(0, 0, 0, (1, 1, 1, 16, 16))[0, 0, 0].tolist()
         assert found[4] == ["wss"]
@@ -266,6 +295,7 @@ def _http_port():
     """A port on which something else listens as long as the tests run."""
     import http.server
     import threading
+
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_address[1]
@@ -273,8 +303,11 @@ def _http_port():
 
 def test_a_prompt_on_a_terminal(run, user, omero_server):
     import pty
-    code = ("import sys; from openhcs_omero.omero.connection import Server, connect\n"
-            "print('I am', connect(Server(sys.argv[1], int(sys.argv[2]))).getEventContext().userName)")
+
+    code = (
+        "import sys; from openhcs_omero.omero.connection import Server, connect\n"
+        "print('I am', connect(Server(sys.argv[1], int(sys.argv[2]))).getEventContext().userName)"
+    )
     arguments = [sys.executable, "-c", code, omero_server.host, str(omero_server.port)]
     pid, terminal = pty.fork()
     if not pid:

@@ -1,4 +1,5 @@
 """The workflow as Snakemake users take it over: deployed by snakedeploy, or used as a module."""
+
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from plate_folders import images_of, write_imagexpress
 from openhcs_omero.core.tables import read_rows
 
 ROOT = Path(__file__).parents[2]
-STEPS = '''
+STEPS = """
 import os
 
 
@@ -20,14 +21,22 @@ def measure(image, filemanager, metadata, backend="disk"):
     if os.path.exists("broken"):
         raise ValueError("no cells here")
     return image, {"bright": int(image.max())}
-'''
+"""
 CONFIG = {"plates": ["day_1"], "steps": [{"call": "own_steps:measure"}]}
 
 
 def run(folder, *command, status=0):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=kept, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=kept,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == status, done.stdout
     return done.stdout
 
@@ -39,8 +48,11 @@ def clone(tmp_path_factory):
     for name in ("workflow", "config", "profiles", "cluster"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "LICENSE", folder)
-    for words in (["init", "-q", "-b", "main"], ["add", "-A"],
-                  ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"],
+    ):
         subprocess.run(["git", *words], cwd=folder, check=True)
     return folder
 

@@ -25,8 +25,12 @@ MARKS = {"run": "r1", "version": "0.1.0"}
 
 def sites(seed, n=2):
     """New images of n sites, told apart by the seed."""
-    return {site: NewImage(f"site {site} of {seed}", block(1000 * seed + site, dtype="uint32"),
-                           annotations=[("source_image", "5")]) for site in range(1, n + 1)}
+    return {
+        site: NewImage(
+            f"site {site} of {seed}", block(1000 * seed + site, dtype="uint32"), annotations=[("source_image", "5")]
+        )
+        for site in range(1, n + 1)
+    }
 
 
 def seed_of(conn, derived_id, well="A01", n=2):
@@ -81,13 +85,17 @@ def at_once(work, items):
 
 # ---- the plate
 
+
 def test_a_new_derived_plate(conn, source, derived):
     plate = load_plate(conn, derived, require_images=False)
     assert list(plate.wells) == ["A01", "B03"] and not plate.wells_with_images()
     assert (plate.name, plate.rows, plate.columns) == ("screen [processed]", source.rows, source.columns)
     assert mark_of(conn, "Plate", derived) == {
-        **MARKS, "source_plate": str(source.plate_id), "output": "processed",
-        "derived_plate": f"plate_{source.plate_id}_processed"}
+        **MARKS,
+        "source_plate": str(source.plate_id),
+        "output": "processed",
+        "derived_plate": f"plate_{source.plate_id}_processed",
+    }
     assert find_derived(conn, source.plate_id, "processed") == derived
     assert find_derived(conn, source.plate_id, "other") is None
     assert find_derived(conn, derived, "processed") is None
@@ -151,7 +159,9 @@ def test_it_goes_to_the_screens_of_its_source(conn):
     queries.update(conn).saveObject(link)
     derived = derive_plate(conn, source, "processed", MARKS)
     assert [child.getId() for child in conn.getObject("Screen", screen.id.val).listChildren()] == [
-        source.plate_id, derived]
+        source.plate_id,
+        derived,
+    ]
 
 
 def test_two_processes_derive_one_plate(omero_server, conn, source):
@@ -193,8 +203,11 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
     """Between any two calls of one process another one may make the plate and write the pixels of a well."""
     other = omero_server.login(conn.getUser().getName(), "pw")
     for point in range(40):
-        queries.delete(conn, source.group_id, Plate=[plate for plate in [find_derived(conn, source.plate_id, "p")]
-                                                      if plate is not None])
+        queries.delete(
+            conn,
+            source.group_id,
+            Plate=[plate for plate in [find_derived(conn, source.plate_id, "p")] if plate is not None],
+        )
         theirs, shown = [], []
 
         def begin(number, point=point, theirs=theirs, shown=shown):
@@ -202,8 +215,11 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
                 wire.on = False
                 plate = derive_plate(other, source, "p", MARKS)
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(derived_well, "_commit", lambda conn, place, written, files: shown.extend(
-                        image.image_id for image in written.values()))
+                    patch.setattr(
+                        derived_well,
+                        "_commit",
+                        lambda conn, place, written, files: shown.extend(image.image_id for image in written.values()),
+                    )
                     patch.setattr(derived_well, "delete_hidden", lambda *_: None)
                     write_well(other, plate, "A01", sites(1), MARKS)
                 theirs.append(plate)
@@ -258,16 +274,25 @@ def test_who_may_derive(omero_server, root, make_user):
 
 # ---- the well
 
+
 def test_a_well_is_written(conn, source, derived):
     written = write_well(conn, derived, "A01", sites(1), MARKS)
     assert seed_of(conn, derived) == 1
     assert derived_state(conn, derived) == {
-        "A01": [(written[site].image_id, written[site].sha1) for site in (1, 2)], "B03": []}
+        "A01": [(written[site].image_id, written[site].sha1) for site in (1, 2)],
+        "B03": [],
+    }
     image = written[1].image_id
     assert mark_of(conn, "Image", image) == {
-        **MARKS, "source_plate": str(source.plate_id), "output": "processed", "well": "A01", "site": "1",
-        "source_image": "5", "derived_plate": f"plate_{source.plate_id}_processed",
-        "derived_well": f"plate_{source.plate_id}_processed/A01"}
+        **MARKS,
+        "source_plate": str(source.plate_id),
+        "output": "processed",
+        "well": "A01",
+        "site": "1",
+        "source_image": "5",
+        "derived_plate": f"plate_{source.plate_id}_processed",
+        "derived_well": f"plate_{source.plate_id}_processed/A01",
+    }
     assert images_in_no_well(conn) == []
 
 
@@ -280,8 +305,10 @@ def test_a_well_is_written_again(conn, derived, first, second):
     assert seed_of(conn, derived, n=second) == 2 and seed_of(conn, derived, "B03", 1) == 7
     more = second - first
     assert count(conn, "Image", "MapAnnotation", "Channel") == {
-        "Image": before["Image"] + more, "MapAnnotation": before["MapAnnotation"] + more,
-        "Channel": before["Channel"] + 2 * more}
+        "Image": before["Image"] + more,
+        "MapAnnotation": before["MapAnnotation"] + more,
+        "Channel": before["Channel"] + 2 * more,
+    }
     assert images_in_no_well(conn) == []
 
 
@@ -301,8 +328,11 @@ def files_of(conn, derived, well="A01"):
     structure = load_plate(conn, derived).wells[well]
     holders = [("Well", None, structure.well_db_id)]
     holders += [("Image", site, image.image_id) for site, image in structure.images.items()]
-    return {(site, file.name): read_text(conn, kind, holder, file.name)
-            for kind, site, holder in holders for file in list_texts(conn, kind, holder)}
+    return {
+        (site, file.name): read_text(conn, kind, holder, file.name)
+        for kind, site, holder in holders
+        for file in list_texts(conn, kind, holder)
+    }
 
 
 def test_files_come_with_the_images(conn, derived):
@@ -335,8 +365,11 @@ def test_sites_that_are_no_well(conn, derived, wrong):
 
 
 def test_places_that_are_not_there(conn, source, derived):
-    for plate, well, problem in ((source.plate_id, "A01", "is no derived plate"), (987654321, "A01", "is not there"),
-                                 (derived, "D01", "has no well D01")):
+    for plate, well, problem in (
+        (source.plate_id, "A01", "is no derived plate"),
+        (987654321, "A01", "is not there"),
+        (derived, "D01", "has no well D01"),
+    ):
         with pytest.raises(PlateError, match=problem):
             write_well(conn, plate, well, sites(1), MARKS)
     assert images_in_no_well(conn) == []
@@ -408,8 +441,11 @@ def test_killed_while_writing(conn, derived, wire):
 
 def test_killed_while_writing_an_empty_well(conn, derived, wire):
     for point in range(60):
-        queries.delete(conn, queries.current_group(conn), WellSample=[
-            image.well_sample_id for _, image in load_plate(conn, derived, require_images=False).images()])
+        queries.delete(
+            conn,
+            queries.current_group(conn),
+            WellSample=[image.well_sample_id for _, image in load_plate(conn, derived, require_images=False).images()],
+        )
         wire.start(dies_at=point)
         try:
             write_well(conn, derived, "A01", sites(point), MARKS)

@@ -13,8 +13,9 @@ import pytest
 from wire import make_plate
 
 ROOT = Path(__file__).parents[2]
-PAGES = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-         for page in (ROOT / "docs").rglob("*.md")}
+PAGES = {
+    page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in (ROOT / "docs").rglob("*.md")
+}
 # these need more: test_instance_manager, test_folders, test_orchestrator, test_zmq
 ELSEWHERE = {"instance", "microscopes", "orchestrator", "zmq"}
 
@@ -31,10 +32,20 @@ def test_a_page(page, omero_server, conn, tmp_path):
     (tmp_path / "page.py").write_text(code)
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("OMERO_")},
-        "OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port), "OMERO_PASSWORD": "pw",
-        "OMERO_USER": conn.getUser().getName(), "OMERO_SESSIONDIR": str(tmp_path / "sessions")}
-    done = subprocess.run([sys.executable, "-W", "ignore", "page.py"], cwd=tmp_path, env=environment, text=True,
-                          capture_output=True, timeout=300)
+        "OMERO_HOST": omero_server.host,
+        "OMERO_PORT": str(omero_server.port),
+        "OMERO_PASSWORD": "pw",
+        "OMERO_USER": conn.getUser().getName(),
+        "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "page.py"],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["".join(found) for found in expected(code)]
     assert not done.stderr

@@ -27,16 +27,24 @@ def plate(conn, tmp_path):
 @pytest.fixture
 def environment(omero_server, conn, tmp_path):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
-    return {**kept, "OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port), "OMERO_PASSWORD": "pw",
-            "OMERO_USER": conn.getUser().getName(), "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
-            "PYTHONWARNINGS": "ignore"}
+    return {
+        **kept,
+        "OMERO_HOST": omero_server.host,
+        "OMERO_PORT": str(omero_server.port),
+        "OMERO_PASSWORD": "pw",
+        "OMERO_USER": conn.getUser().getName(),
+        "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def test_the_script(plate, environment, conn, tmp_path):
     number, truths = plate
     command = [sys.executable, EXAMPLES / "script.py", str(number)]
-    first, second = (subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-                     for _ in range(2))
+    first, second = (
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        for _ in range(2)
+    )
     assert first.returncode == 0, first.stderr
     derived = find_derived(conn, number, "spots")
     printed = first.stdout.splitlines()
@@ -58,6 +66,6 @@ def test_the_notebook(plate, environment, conn, tmp_path, monkeypatch):
     text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert f"derived plate: {find_derived(conn, number, 'notebook')}\n" in text
     per_cell = {int(truth.well[1:]): truth.spots / truth.cells for truth in truths.values()}
-    rows = [line.split() for line in text.strip().splitlines()[-len(per_cell):] if line[0].isdigit()]
+    rows = [line.split() for line in text.strip().splitlines()[-len(per_cell) :] if line[0].isdigit()]
     found = {int(column): float(value) for column, value in rows}
     assert found == pytest.approx(per_cell, rel=0.15, abs=0.1)

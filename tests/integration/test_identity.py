@@ -118,8 +118,9 @@ def test_trust_needs_a_server():
         identity.trust(Server("127.0.0.1", 1))
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    (None, "can't be read"), ("no certificate\n", "no certificate in PEM form")])
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "can't be read"), ("no certificate\n", "no certificate in PEM form")]
+)
 def test_a_file_without_a_certificate(through, tmp_path, content, sentence):
     file = tmp_path / "ca.pem"
     if content is not None:
@@ -148,8 +149,11 @@ def websocket(tmp_path):
     certificate = Certificate(tmp_path, "web", ["127.0.0.1"])
     options = Ice.InitializationData()
     options.properties = Ice.createProperties()
-    for key, value in {"Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.VerifyPeer": "0",
-                       "IceSSL.CertFile": str(certificate.with_key)}.items():
+    for key, value in {
+        "Ice.Plugin.IceSSL": "IceSSL:createIceSSL",
+        "IceSSL.VerifyPeer": "0",
+        "IceSSL.CertFile": str(certificate.with_key),
+    }.items():
         options.properties.setProperty(key, value)
     communicator = Ice.initialize(options)
     adapter = communicator.createObjectAdapterWithEndpoints("router", "wss -h 127.0.0.1 -p 0 -r /omero-ws")

@@ -3,6 +3,7 @@
 The environment is new, and the source tree can't be imported there. Its dependencies are those of the environment that
 runs the tests, found through a .pth file. Building the wheel gets setuptools from the package index.
 """
+
 import os
 import shutil
 import subprocess
@@ -33,8 +34,15 @@ print(find_workflow())
 def run(*command, cwd=None):
     """What a command prints; without the environment's PYTHONPATH, so that only what is installed is found."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "OMERO"))}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -45,8 +53,9 @@ def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
     for name in ("openhcs_omero", "workflow", "profiles", "cluster"):
-        shutil.copytree(ROOT / name, folder / "source" / name, symlinks=True,
-                        ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, folder / "source" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in ("Snakefile", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, folder / "source")
@@ -74,7 +83,17 @@ def measure(image, filemanager, metadata, backend="disk"):
     wells, place = run(environment / "bin" / "python", "program.py", cwd=tmp_path).splitlines()
     assert wells == "['A01', 'B03']" and Path(place) == environment / "share" / "openhcs_omero"
     (tmp_path / "config.yaml").write_text('plates: [day_1]\nsteps: [{call: "own:measure"}]\n')
-    said = run(environment / "bin" / "python", "-m", "snakemake", "--snakefile", Path(place) / "Snakefile", "--cores",
-               "1", "--configfile", "config.yaml", cwd=tmp_path)
+    said = run(
+        environment / "bin" / "python",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        Path(place) / "Snakefile",
+        "--cores",
+        "1",
+        "--configfile",
+        "config.yaml",
+        cwd=tmp_path,
+    )
     assert "profiles/default" in said
     assert len(read_rows(tmp_path / "results" / "plate_day_1_processed" / "wells.csv")) == 2

@@ -58,8 +58,12 @@ def silent():
 @pytest.fixture
 def half_started(tmp_path):
     """The port of a server whose router answers, and opens no session: it hangs."""
-    process = subprocess.Popen([sys.executable, "-c", HALF_STARTED, str(tmp_path / "half")], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALF_STARTED, str(tmp_path / "half")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     yield int(process.stdout.readline().split(" port ")[1].split(":")[0])
     process.kill()
     process.wait()
@@ -77,7 +81,8 @@ def test_the_page(user, omero_server, capsys):
     for code in PAGE:
         exec(code, here)
     assert capsys.readouterr().out == (
-        f"OMERO is running\nConnected to OMERO at {omero_server.host}:{omero_server.port}\n")
+        f"OMERO is running\nConnected to OMERO at {omero_server.host}:{omero_server.port}\n"
+    )
 
 
 def test_as_the_seed_says(omero_server, user):

@@ -70,8 +70,10 @@ def stopped(tmp_path, monkeypatch):
     with process.start(tmp_path / "data") as server:
         monkeypatch.setenv("OMERO_PASSWORD", server.password)
         try:
-            yield (connection.Server(server.host, server.port, "root"),
-                   lambda: os.kill(server.process.pid, signal.SIGSTOP))
+            yield (
+                connection.Server(server.host, server.port, "root"),
+                lambda: os.kill(server.process.pid, signal.SIGSTOP),
+            )
         finally:
             os.kill(server.process.pid, signal.SIGCONT)
             connection.close_all()

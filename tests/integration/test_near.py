@@ -87,13 +87,16 @@ def test_other_types_are_refused(conn, see, data, dtype):
     assert list(ways(conn, [image])) == [f"over the network: pixels of type {dtype} can't be processed"]
 
 
-@pytest.mark.parametrize("what, says", [
-    ("no folder", "no data folder of an OMERO server"),
-    ("nothing", "no file under Pixels/"),
-    ("cut short", "another size"),
-    ("zeros", "not the server's"),
-    ("one byte", "not the server's"),
-])
+@pytest.mark.parametrize(
+    "what, says",
+    [
+        ("no folder", "no data folder of an OMERO server"),
+        ("nothing", "no file under Pixels/"),
+        ("cut short", "another size"),
+        ("zeros", "not the server's"),
+        ("one byte", "not the server's"),
+    ],
+)
 def test_a_wrong_mount_falls_back_with_one_warning(conn, see, data, tmp_path, caplog, what, says):
     plate = load_plate(conn, make_plate(conn, {"A01": 2}))
     images = [plate.image("A01", site) for site in (1, 2)]
@@ -117,6 +120,7 @@ def test_a_wrong_mount_falls_back_with_one_warning(conn, see, data, tmp_path, ca
 
 def failing(real, folder, error):
     """`real`, which fails for what is below `folder`."""
+
     def call(path, *args, **kwargs):
         if str(path).startswith(str(folder)):
             raise OSError(error, os.strerror(error), str(path))
@@ -267,8 +271,14 @@ def write_planes(place, blocks, order, **options):
 
 def write_stack(place, blocks, order, **options):
     (pixels,) = blocks
-    tifffile.imwrite(place / "stack.tif", pixels.reshape(-1, *pixels.shape[3:]), byteorder=order, metadata=None,
-                     photometric="minisblack", **options)
+    tifffile.imwrite(
+        place / "stack.tif",
+        pixels.reshape(-1, *pixels.shape[3:]),
+        byteorder=order,
+        metadata=None,
+        photometric="minisblack",
+        **options,
+    )
     return ["stack.tif"]
 
 
@@ -284,14 +294,17 @@ def imported(conn, folder, write, order="<", shape=SHAPE, sites=2, dtype="uint16
     return [image for _, image in load_plate(conn, plate.plate_id).images()], blocks
 
 
-@pytest.mark.parametrize("write, order, options", [
-    (write_ome, "<", {}),
-    (write_ome, ">", {"compression": "zlib", "dtype": "float32"}),
-    (write_planes, "<", {"compression": "lzw", "dtype": "uint8"}),
-    (write_planes, ">", {}),
-    (write_stack, "<", {"shape": (1, 1, 3, 4, 6), "sites": 1}),
-    (write_stack, ">", {"shape": (1, 1, 1, 4, 6), "sites": 1, "dtype": "int32"}),
-])
+@pytest.mark.parametrize(
+    "write, order, options",
+    [
+        (write_ome, "<", {}),
+        (write_ome, ">", {"compression": "zlib", "dtype": "float32"}),
+        (write_planes, "<", {"compression": "lzw", "dtype": "uint8"}),
+        (write_planes, ">", {}),
+        (write_stack, "<", {"shape": (1, 1, 3, 4, 6), "sites": 1}),
+        (write_stack, ">", {"shape": (1, 1, 1, 4, 6), "sites": 1, "dtype": "int32"}),
+    ],
+)
 def test_original_tiffs_are_read(conn, wire, see, data, tmp_path, write, order, options):
     images, blocks = imported(conn, tmp_path, write, order, **options)
     see(tmp_path)
@@ -347,13 +360,16 @@ def cut(place):
     file.write_bytes(file.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("write, damage, says", [
-    (write_ome, change_a_byte, "don't have the SHA-1"),
-    (write_planes, change_a_byte, "don't have the SHA-1"),
-    (write_planes, swap_two, "don't have the SHA-1"),
-    (write_planes, cut, "another size"),
-    (write_planes, lambda place: max(place.glob("*.tif")).unlink(), "are not under ManagedRepository/"),
-])
+@pytest.mark.parametrize(
+    "write, damage, says",
+    [
+        (write_ome, change_a_byte, "don't have the SHA-1"),
+        (write_planes, change_a_byte, "don't have the SHA-1"),
+        (write_planes, swap_two, "don't have the SHA-1"),
+        (write_planes, cut, "another size"),
+        (write_planes, lambda place: max(place.glob("*.tif")).unlink(), "are not under ManagedRepository/"),
+    ],
+)
 def test_damaged_originals_are_not_read(conn, see, data, tmp_path, caplog, write, damage, says):
     images, blocks = imported(conn, tmp_path, write)
     damage(tmp_path / "ManagedRepository" / REPOSITORY_PATH)
@@ -386,13 +402,16 @@ def write_one_too_few(place, blocks, order):
     return write_planes(place, [pixels[:, :, :2] for pixels in blocks], order)
 
 
-@pytest.mark.parametrize("write, says", [
-    (write_other("plate.czi"), "no TIFFs"),
-    (write_other("plate.tif"), "can't be read"),
-    (write_tiled, "tiled"),
-    (write_colour, "in colour"),
-    (write_one_too_few, "not a file a plane"),
-])
+@pytest.mark.parametrize(
+    "write, says",
+    [
+        (write_other("plate.czi"), "no TIFFs"),
+        (write_other("plate.tif"), "can't be read"),
+        (write_tiled, "tiled"),
+        (write_colour, "in colour"),
+        (write_one_too_few, "not a file a plane"),
+    ],
+)
 def test_what_is_not_certain_goes_over_ice_without_a_word(conn, see, data, tmp_path, caplog, write, says):
     images, blocks = imported(conn, tmp_path, write)
     see(tmp_path)
@@ -412,15 +431,26 @@ def test_a_path_does_not_lead_out_of_the_repository(tmp_path):
 
 def test_info_says_which_way_images_go(conn, omero_server, data, tmp_path):
     images, _ = imported(conn, tmp_path, write_planes)
-    (plate, _), = queries.rows(conn, "select distinct p.id, p.name from WellSample ws join ws.well w join w.plate p "
-                                      "where ws.image.id in (:ids)", ids=[image.image_id for image in images])
+    ((plate, _),) = queries.rows(
+        conn,
+        "select distinct p.id, p.name from WellSample ws join ws.well w join w.plate p where ws.image.id in (:ids)",
+        ids=[image.image_id for image in images],
+    )
     own = pixels_file(tmp_path, images[3].pixels_id)
     own.parent.mkdir(parents=True)
     own.write_bytes(b"cut short")
-    shell = Shell({"OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port), "OMERO_PASSWORD": "pw",
-                   "OMERO_USER": conn.getUser().getName(), "OMERO_SESSIONDIR": str(tmp_path / "sessions")})
+    shell = Shell(
+        {
+            "OMERO_HOST": omero_server.host,
+            "OMERO_PORT": str(omero_server.port),
+            "OMERO_PASSWORD": "pw",
+            "OMERO_USER": conn.getUser().getName(),
+            "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
+        }
+    )
     assert shell("trust", f"{omero_server.host}:{omero_server.port}")[0] == 0
     assert "read            4 images over the network" in shell.lines("info", plate)
     assert [line for line in shell.lines("info", plate, "--data-dir", tmp_path) if line.startswith("read ")] == [
         f"read            3 images from {tmp_path / 'ManagedRepository'}",
-        "read            1 image over the network: its file under Pixels/ has another size than the server's"]
+        "read            1 image over the network: its file under Pixels/ has another size than the server's",
+    ]

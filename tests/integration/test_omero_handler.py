@@ -71,8 +71,11 @@ def test_a_plate_that_was_imaged_several_times(conn):
     """One acquisition is a plate, all of them together are none."""
     plate_id, (before, after) = imaged_twice(conn)
     backend = OMEROLocalBackend(omero_conn=conn)
-    with pytest.raises(PlateError, match=rf"it has the acquisitions {before} \(before wash\), {after} \(after wash\); "
-                                         "choose one by `acquisition`"):
+    with pytest.raises(
+        PlateError,
+        match=rf"it has the acquisitions {before} \(before wash\), {after} \(after wash\); "
+        "choose one by `acquisition`",
+    ):
         OMEROHandler(backend).structure(plate_id)
     whole = backend.plate_structure(plate_id)
     for choice, sites in ((before, [1]), ("before wash", [1]), (str(after), [2, 3]), ("after wash", [2, 3])):
@@ -81,9 +84,12 @@ def test_a_plate_that_was_imaged_several_times(conn):
         for well in ("A01", "B03"):
             images = handler.structure(plate_id).wells[well].images
             assert [images[site].image_id for site in sorted(images)] == [
-                whole.image(well, site).image_id for site in sites]
-            np.testing.assert_array_equal(handler.load_site(plate_id, well, len(sites), FileManager()),
-                                          backend.load(f"/omero/plate_{plate_id}/{well}/{well}_s00{sites[-1]}.tif"))
+                whole.image(well, site).image_id for site in sites
+            ]
+            np.testing.assert_array_equal(
+                handler.load_site(plate_id, well, len(sites), FileManager()),
+                backend.load(f"/omero/plate_{plate_id}/{well}/{well}_s00{sites[-1]}.tif"),
+            )
     with pytest.raises(PlateError, match=rf"has no acquisitions 'third': it has {before} \(before wash\), "):
         OMEROHandler(backend, "third").structure(plate_id)
 

@@ -225,8 +225,10 @@ def test_no_well_is_black(conn, backend, make_plate):
     wells = ["A01", "A02", "B01"]
     plate_id, planes = make_plate(wells, sites=2)
     derived = f"/omero/plate_{plate_id}_processed"
-    results = {path.replace(f"plate_{plate_id}", f"plate_{plate_id}_processed"): plane // 2 + 1
-               for path, plane in planes.items()}
+    results = {
+        path.replace(f"plate_{plate_id}", f"plate_{plate_id}_processed"): plane // 2 + 1
+        for path, plane in planes.items()
+    }
     for done, well in enumerate(wells, start=1):
         of_well = {path: plane for path, plane in results.items() if f"/{well}/" in path}
         backend.save_batch(list(of_well.values()), list(of_well))
@@ -343,8 +345,13 @@ def test_wells_that_the_plate_does_not_have(backend, make_plate):
 def test_a_save_that_is_refused_makes_no_plate(conn, backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     derived, image = f"/omero/plate_{plate_id}_p", np.ones((1, 1, 1, 4, 5), "uint8")
-    for items in ({"A01/A01_s001_x.txt": "x"}, {"H12/x.txt": "x"}, {"H12/H12_s001.tif": image},
-                  {"A01/A01_s002.tif": image}, {"A01/A01_s001.tif": image, "A01/A01_s002_x.txt": "x"}):
+    for items in (
+        {"A01/A01_s001_x.txt": "x"},
+        {"H12/x.txt": "x"},
+        {"H12/H12_s001.tif": image},
+        {"A01/A01_s002.tif": image},
+        {"A01/A01_s001.tif": image, "A01/A01_s002_x.txt": "x"},
+    ):
         with pytest.raises(OpenHCSError):
             backend.save_batch(list(items.values()), [f"{derived}/{name}" for name in items])
         assert find_derived(conn, plate_id, "p") is None
@@ -376,9 +383,11 @@ def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, mak
         return load_plate(conn, find_derived(conn, plate_id, "p")).image("A01", 1).image_id
 
     def beside():
-        return sorted((ann.getFileName(), ann.getNs(), ann.getDescription(), b"".join(ann.getFileInChunks()))
-                      for ann in conn.getObject("Image", shown()).listAnnotations()
-                      if isinstance(ann, FileAnnotationWrapper))
+        return sorted(
+            (ann.getFileName(), ann.getNs(), ann.getDescription(), b"".join(ann.getFileInChunks()))
+            for ann in conn.getObject("Image", shown()).listAnnotations()
+            if isinstance(ann, FileAnnotationWrapper)
+        )
 
     save_text(conn, "Image", shown(), "y.csv", b"1,2", "other", "by hand")
     files = [("x.txt", NAMESPACE, "", b"note"), ("y.csv", "other", "by hand", b"1,2")]

@@ -29,10 +29,17 @@ def plate(conn):
 
 def found(conn, plate_id, object_type="Plate"):
     """(annotation id, file id) of a plate's bulk annotations, as OMERO.web and OMERO.parade ask for them."""
-    return [tuple(row) for row in queries.rows(
-        conn, f"select a.id, f.id from {object_type}AnnotationLink l join l.child a join a.file f "
-              "where l.parent.id = :id and a.ns = :ns and f.mimetype = :type order by f.id",
-        id=plate_id, ns="openmicroscopy.org/omero/bulk_annotations", type="OMERO.tables")]
+    return [
+        tuple(row)
+        for row in queries.rows(
+            conn,
+            f"select a.id, f.id from {object_type}AnnotationLink l join l.child a join a.file f "
+            "where l.parent.id = :id and a.ns = :ns and f.mimetype = :type order by f.id",
+            id=plate_id,
+            ns="openmicroscopy.org/omero/bulk_annotations",
+            type="OMERO.tables",
+        )
+    ]
 
 
 def content(conn, file_id):
@@ -79,7 +86,8 @@ def test_a_row_a_well(conn, plate):
         "Plate": (omero.grid.PlateColumn, [plate.plate_id] * 2),
         "Well": (omero.grid.WellColumn, [plate.wells[name].well_db_id for name in ("A01", "B03")]),
         "Well Name": (omero.grid.StringColumn, ["A01", "B03"]),
-        "spots": (omero.grid.DoubleColumn, [3.5, -5.0])}
+        "spots": (omero.grid.DoubleColumn, [3.5, -5.0]),
+    }
     table = conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(file, False))
     assert table.getWhereList(f"(Well=={plate.wells['B03'].well_db_id})", {}, 0, 2, 1) == [1]  # as OMERO.web asks
     table.close()
@@ -123,9 +131,17 @@ def test_it_is_replaced(conn, plate):
 def test_files_that_are_no_tables_of_features(conn, plate):
     several = SITES + b"7,A01,A,1,1,9,9,x,True,1\n"
     for name, data in (
-            ("objects.csv", several), ("x.csv", b"dose,response\n1,2\n"), ("x.csv", b"well,site\n"), ("x.csv", b""),
-            ("x.csv", b"\xff\xfe\x00"), ("x.csv", b"well,n\nD09,1\n"), ("x.csv", b"well,n\nhere,1\n"),
-            ("x.csv", b"well,n\n,1\n"), ("x.csv", b"well,site,n\nA01,3,1\n"), ("x.csv", b"well,site,n\nA01,one,1\n")):
+        ("objects.csv", several),
+        ("x.csv", b"dose,response\n1,2\n"),
+        ("x.csv", b"well,site\n"),
+        ("x.csv", b""),
+        ("x.csv", b"\xff\xfe\x00"),
+        ("x.csv", b"well,n\nD09,1\n"),
+        ("x.csv", b"well,n\nhere,1\n"),
+        ("x.csv", b"well,n\n,1\n"),
+        ("x.csv", b"well,site,n\nA01,3,1\n"),
+        ("x.csv", b"well,site,n\nA01,one,1\n"),
+    ):
         assert attach_table(conn, plate, name, SITES)
         assert attach_table(conn, plate, name, data) is None, data
         assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
@@ -160,8 +176,9 @@ def test_who_may_not_annotate(make_user):
     plate = load_plate(member, make_plate(owner, {"A01": 2, "B03": 1}))
     with pytest.raises(RightsError, match=rf"^this user may not write a table to plate {plate.plate_id}: [^\n]+$"):
         attach_table(member, plate, "features.csv", SITES)
-    mine = queries.rows(member, "select count(f) from OriginalFile f where f.details.owner.id = :me",
-                         me=member.getUserId())
+    mine = queries.rows(
+        member, "select count(f) from OriginalFile f where f.details.owner.id = :me", me=member.getUserId()
+    )
     assert mine == [[0]]
 
 

@@ -36,7 +36,7 @@ from openhcs_omero.omero.plate import load_plate
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT.parent / "shared" / "seed" / "omero_backend_system.rst"
-STEPS = '''
+STEPS = """
 import signal
 import time
 from pathlib import Path
@@ -62,7 +62,7 @@ def endless(image, filemanager, metadata, backend="disk", gate="gate"):
     while Path(gate).exists():
         time.sleep(0.05)
     return image, {}
-'''
+"""
 
 
 @pytest.fixture
@@ -108,9 +108,14 @@ def test_the_seeds_example(work, conn, where):
     """As it stands, with the steps of the page; in a notebook, cells run on the main thread within an event loop."""
     plate = make_plate(conn, {"A01": 1, "B02": 1}, shape=(1, 2, 1, 40, 40))
     config = f'global_config |= {{"output": "{where}", "heatmaps": []}}'
-    code = "\n".join([CONFIGURED, config, EXAMPLE.replace("[123]", f"[{plate}]"),
-                      "    print(len(storage_registry['omero_local'].plate_structure("
-                      f"{plate}, '{where}').wells['A01'].images))"])
+    code = "\n".join(
+        [
+            CONFIGURED,
+            config,
+            EXAMPLE.replace("[123]", f"[{plate}]"),
+            f"    print(len(storage_registry['omero_local'].plate_structure({plate}, '{where}').wells['A01'].images))",
+        ]
+    )
     if where == "notebook":
         code = f"import asyncio\nasync def cell():\n    exec({code!r}, globals())\nasyncio.run(cell())"
     (work / "example.py").write_text(code)
@@ -143,15 +148,20 @@ def test_a_run_and_what_it_returns(work, omero_server, conn, monkeypatch):
     assert first.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
     assert first.annotations == {
-        plates[0]: attached, first.derived_plate: sorted([*attached, "columns.csv", "run.yaml"])}
+        plates[0]: attached,
+        first.derived_plate: sorted([*attached, "columns.csv", "run.yaml"]),
+    }
     wells = [(e["plate"], e["well"], e["state"]) for e in events if e["event"] == "well"]
-    assert sorted(wells) == sorted((plate, well, state) for plate, well in
-                                   [(plates[0], "A01"), (plates[0], "B03"), (plates[1], "A01")]
-                                   for state in ("running", "done"))
+    assert sorted(wells) == sorted(
+        (plate, well, state)
+        for plate, well in [(plates[0], "A01"), (plates[0], "B03"), (plates[1], "A01")]
+        for state in ("running", "done")
+    )
     done = [e for e in events if e["event"] == "well" and e["state"] == "done"]
     assert done[-1]["counts"] == {"done": 3}
     assert {row["bright"] for e in done if e["plate"] == plates[0] for row in e["results"]} == {
-        str(block(s).max()) for s in (1, 2, 11)}
+        str(block(s).max()) for s in (1, 2, 11)
+    }
     jobs = [(e["done"], e["total"]) for e in events if e["event"] == "jobs"]
     assert jobs[-1][0] == jobs[-1][1]
 
@@ -215,8 +225,14 @@ def test_a_job_that_starts_while_the_run_is_cancelled_does_not_keep_it_going():
         finally:
             ended.set()
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.DEVNULL, timeout=120,
-                           stdout=subprocess.PIPE, text=True, start_new_session=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert (ended.returncode, ended.stdout) == (0, "-9\n")
 
 
@@ -293,9 +309,11 @@ def test_steps_that_jobs_can_not_import(work):
     ]:
         with pytest.raises(StepError, match=reason):
             PipelineOrchestrator([1], [step])
-    program = ("from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator\n"
-               "def own(image, filemanager, metadata, backend='disk'):\n    return image, {}\n"
-               "try:\n    PipelineOrchestrator([1], [own])\nexcept Exception as error:\n    print(error)\n")
+    program = (
+        "from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator\n"
+        "def own(image, filemanager, metadata, backend='disk'):\n    return image, {}\n"
+        "try:\n    PipelineOrchestrator([1], [own])\nexcept Exception as error:\n    print(error)\n"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "step 1 (own) is defined in the script or notebook itself" in done.stdout
 
@@ -304,19 +322,24 @@ def test_steps_are_named(work):
     import inverting
 
     entries = configured([inverting.invert, FunctionStep(inverting.picky, name="second", channels=[0], bad=["A01"])])
-    assert entries == [{"call": "inverting:invert"},
-                       {"call": "inverting:picky", "name": "second", "channels": [0], "params": {"bad": ["A01"]}}]
+    assert entries == [
+        {"call": "inverting:invert"},
+        {"call": "inverting:picky", "name": "second", "channels": [0], "params": {"bad": ["A01"]}},
+    ]
     assert import_folders(entries) == [str(work / "lib")]
     assert import_folders([{"call": "json:dumps"}, {"call": "numpy.linalg:norm"}]) == []
 
 
-@pytest.mark.parametrize(("config", "sentence"), [
-    ({"wels": ["A01"]}, "unknown key 'wels': did you mean 'wells'"),
-    ({"plates": [1]}, "'plates', which is an argument"),
-    ({"cores": 0}, "cores 0, but it must be"),
-    ({"profile": "nowhere"}, "there is no profile 'nowhere'"),
-    ({"output": "a/b"}, "in letters, digits"),
-])
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"wels": ["A01"]}, "unknown key 'wels': did you mean 'wells'"),
+        ({"plates": [1]}, "'plates', which is an argument"),
+        ({"cores": 0}, "cores 0, but it must be"),
+        ({"profile": "nowhere"}, "there is no profile 'nowhere'"),
+        ({"output": "a/b"}, "in letters, digits"),
+    ],
+)
 def test_bad_configurations(work, config, sentence):
     with pytest.raises(ConfigError, match=sentence):
         PipelineOrchestrator([1], ["inverting:invert"], config)

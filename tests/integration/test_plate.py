@@ -103,12 +103,15 @@ def test_pixels_of_all_types(conn, dtype):
     assert plane.dtype == np.dtype(dtype) and np.array_equal(plane, truth[1, 2, 1])
 
 
-@pytest.mark.parametrize(("read_call", "write_call", "max_call", "calls"), [
-    (10**6, 10**6, 10**6, ["getTimepoint"] * 2),
-    (200, 100, 10**6, ["getStack"] * 6),
-    (200, 10**6, 200, ["getStack"] * 6),
-    (100, 70, 10**6, ["getPlane"] * 12),
-])
+@pytest.mark.parametrize(
+    ("read_call", "write_call", "max_call", "calls"),
+    [
+        (10**6, 10**6, 10**6, ["getTimepoint"] * 2),
+        (200, 100, 10**6, ["getStack"] * 6),
+        (200, 10**6, 200, ["getStack"] * 6),
+        (100, 70, 10**6, ["getPlane"] * 12),
+    ],
+)
 def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, read_call, write_call, max_call, calls):
     shape = (2, 3, 2, 5, 7)
     monkeypatch.setattr("openhcs_omero.omero.pixels.READ_CALL", read_call)
@@ -130,15 +133,25 @@ def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch)
     """One save and one query for all rows, three stores for all pixels, each of whose bytes is sent once."""
     sent: list[int] = []
     set_timepoint = omero.api.RawPixelsStorePrx.setTimepoint
-    monkeypatch.setattr(omero.api.RawPixelsStorePrx, "setTimepoint",
-                        lambda self, data, *rest: (sent.append(data.nbytes), set_timepoint(self, data, *rest))[1])
+    monkeypatch.setattr(
+        omero.api.RawPixelsStorePrx,
+        "setTimepoint",
+        lambda self, data, *rest: (sent.append(data.nbytes), set_timepoint(self, data, *rest))[1],
+    )
     images = [NewImage(f"site {site}", block(site), annotations=[("k", "v")]) for site in range(9)]
     group = queries.current_group(conn)
     queries.update(conn), queries.query(conn)  # asked for once a session
     wire.start()
     write_well_images(conn, images, "test", group)
-    assert Counter(wire.stop()) == {"saveAndReturnIds": 1, "projection": 1, "createRawPixelsStore": 3, "close": 3,
-                                    "setPixelsId": 9, "setTimepoint": 9, "save": 9}
+    assert Counter(wire.stop()) == {
+        "saveAndReturnIds": 1,
+        "projection": 1,
+        "createRawPixelsStore": 3,
+        "close": 3,
+        "setPixelsId": 9,
+        "setTimepoint": 9,
+        "save": 9,
+    }
     assert sent == [block(0).nbytes] * 9
 
 
@@ -245,8 +258,11 @@ def test_channels_and_pixel_sizes(conn):
     ]
     written = write_well_images(conn, images, "test", group)
     structures = [
-        dataclasses.replace(load_plate(conn, make_plate(conn)).image("A01", 1), image_id=image.image_id,
-                            pixels_id=conn.getObject("Image", image.image_id).getPixelsId())
+        dataclasses.replace(
+            load_plate(conn, make_plate(conn)).image("A01", 1),
+            image_id=image.image_id,
+            pixels_id=conn.getObject("Image", image.image_id).getPixelsId(),
+        )
         for image in written
     ]
     named, bare = (read_metadata(conn, structures)[image.image_id] for image in written)
@@ -271,8 +287,12 @@ def test_the_gateway_reads_what_is_written(conn):
     assert np.array_equal(image.getPrimaryPixels().getPlane(2, 1, 0), block(5)[0, 1, 2])
     assert image.getPrimaryPixels().getSha1() == written.sha1
     assert [a.getValue() for a in image.listAnnotations(ns="test.ns")] == [[("k", "v")]]
-    ranges = queries.rows(conn, "select s.globalMin, s.globalMax from Pixels px join px.channels c "
-                                 "join c.statsInfo s where px.image.id = :id order by index(c)", id=written.image_id)
+    ranges = queries.rows(
+        conn,
+        "select s.globalMin, s.globalMax from Pixels px join px.channels c "
+        "join c.statsInfo s where px.image.id = :id order by index(c)",
+        id=written.image_id,
+    )
     assert ranges == [[block(5)[:, c].min(), block(5)[:, c].max()] for c in (0, 1)]
 
 

@@ -24,8 +24,7 @@ __all__ = ["workflow"]
 
 TABLES = ("features.csv", "objects.csv", "wells.csv")
 STEPS = [
-    {"call": "openhcs_omero.processing.illumination:correct_illumination", "channels": [0],
-     "params": {"dark": 100}},
+    {"call": "openhcs_omero.processing.illumination:correct_illumination", "channels": [0], "params": {"dark": 100}},
     {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0]},
     {"call": "openhcs_omero.processing.cells:cell_counting_cpu", "channels": [1], "params": {"diameter": 22}},
 ]
@@ -58,11 +57,18 @@ def test_one_plate_three_ways(workflow, conn):
         handler = handler_of(workflow.results(label))
         for well, image in derived.images():
             np.testing.assert_array_equal(
-                handler.load_site(workflow.results(label), well, image.site, FileManager()), read_site(conn, image))
+                handler.load_site(workflow.results(label), well, image.site, FileManager()), read_site(conn, image)
+            )
 
     labels = [f"{plate}_processed", "ixm_processed"]
-    workflow.configure(f"/omero/plate_{plate}_processed", "results/plate_ixm_processed", steps=STEPS[1:2],
-                       output="again", heatmaps=[], materialization_backend="zarr")
+    workflow.configure(
+        f"/omero/plate_{plate}_processed",
+        "results/plate_ixm_processed",
+        steps=STEPS[1:2],
+        output="again",
+        heatmaps=[],
+        materialization_backend="zarr",
+    )
     workflow.succeed()
     first, second = (tables(workflow, label, "again") for label in labels)
     assert first == second and "spots_c0" in first[0]
@@ -95,8 +101,9 @@ def test_reruns_of_a_folder(offline, monkeypatch):
     after = (results / "features.csv").read_text()
     assert after != before and after.splitlines()[:2] == before.splitlines()[:2]
     handler = handler_of(results)
-    np.testing.assert_array_equal(handler.load_site(results, "B03", 1, FileManager())[0, 1, 0],
-                                  changed["B03", 1][0, 1, 0] + 1)
+    np.testing.assert_array_equal(
+        handler.load_site(results, "B03", 1, FileManager())[0, 1, 0], changed["B03", 1][0, 1, 0] + 1
+    )
     kept = json.loads((results / "images" / "B03" / "B03_s001_results.json").read_text())
     assert str(kept["bright"]) == read_rows(results / "features.csv")[1]["bright"]
 
@@ -105,8 +112,9 @@ def test_reruns_of_a_folder(offline, monkeypatch):
     monkeypatch.chdir(offline.folder)
     monkeypatch.syspath_prepend(str(offline.folder))
     events = []
-    found = PipelineOrchestrator([folder.relative_to(offline.folder)], ["my_steps:measure"], {"heatmaps": ["bright"]},
-                                 progress=events.append).run()
+    found = PipelineOrchestrator(
+        [folder.relative_to(offline.folder)], ["my_steps:measure"], {"heatmaps": ["bright"]}, progress=events.append
+    ).run()
     assert any("Nothing to be done" in event.get("line", "") for event in events)
     assert list(found) == ["day_1"] and found["day_1"].derived_plate == "results/plate_day_1_processed"
     assert list(found["day_1"].tables["features"]["well"]) == ["A01", "B03"] and found["day_1"].annotations == {}
@@ -131,7 +139,8 @@ def test_a_folder_without_omero(offline):
     (offline.folder / "blocked").mkdir()
     (offline.folder / "blocked" / "sitecustomize.py").write_text(NO_OMERO)
     offline.environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(offline.folder / "blocked"), os.environ.get("PYTHONPATH")]))
+        filter(None, [str(offline.folder / "blocked"), os.environ.get("PYTHONPATH")])
+    )
     for module in ("omero", "Ice"):
         run = subprocess.run([sys.executable, "-c", f"import {module}"], env=offline.environment, capture_output=True)
         assert run.returncode == 1 and b"is not to be imported" in run.stderr
@@ -141,13 +150,13 @@ def test_a_folder_without_omero(offline):
     assert len(read_rows(offline.results("day_1") / "features.csv")) == 2
 
 
-FILLED = '''
+FILLED = """
 import numpy as np
 
 
 def look(image, filemanager, metadata, backend="disk"):
     return image, {"filled": len(metadata["filled"]), "sum": int(image.sum(dtype=np.int64))}
-'''
+"""
 
 
 def test_incomplete_plates(offline):
@@ -157,14 +166,21 @@ def test_incomplete_plates(offline):
     for name in ("skipped", "filled", "chosen"):
         folder = write_imagexpress(offline.folder / name, images, guids=False)
         (folder / f"{name}_B03_s1_w2.TIF").unlink()
-    plates = [{"path": "skipped", "incomplete": "skip"}, {"path": "filled", "incomplete": "fill"},
-              {"path": "chosen", "wells": ["A01"]}]
+    plates = [
+        {"path": "skipped", "incomplete": "skip"},
+        {"path": "filled", "incomplete": "fill"},
+        {"path": "chosen", "wells": ["A01"]},
+    ]
     offline.configure(*plates, steps=[{"call": "looking:look"}], heatmaps=[])
     run = offline.succeed()
     expected = {(well, site): int(image.sum(dtype=np.int64)) for (well, site), image in images.items()}
-    found = {name: {(row["well"], int(row["site"])): (int(row["filled"]), int(row["sum"]))
-                    for row in read_rows(offline.results(name) / "features.csv")}
-             for name in ("skipped", "filled", "chosen")}
+    found = {
+        name: {
+            (row["well"], int(row["site"])): (int(row["filled"]), int(row["sum"]))
+            for row in read_rows(offline.results(name) / "features.csv")
+        }
+        for name in ("skipped", "filled", "chosen")
+    }
     whole = {place: (0, total) for place, total in expected.items() if place != ("B03", 1)}
     assert found["skipped"] == whole
     assert found["filled"] == {**whole, ("B03", 1): (1, int(images["B03", 1][0, 0].sum(dtype=np.int64)))}
@@ -173,8 +189,9 @@ def test_incomplete_plates(offline):
     assert f"plate skipped: {lacks}; left out" in run.output
     assert f"plate filled: {lacks}; filled with black planes" in run.output
     results = handler_of(offline.results("skipped"))  # which are a plate without that site
-    np.testing.assert_array_equal(results.load_site(offline.results("skipped"), "B03", 2, FileManager()),
-                                  images["B03", 2])
+    np.testing.assert_array_equal(
+        results.load_site(offline.results("skipped"), "B03", 2, FileManager()), images["B03", 2]
+    )
     results.check_complete(offline.results("skipped"), ["A01", "B03"])
     offline.configure("chosen", steps=[{"call": "looking:look"}], heatmaps=[])
     run = offline()
@@ -185,7 +202,8 @@ def test_steps_do_not_get_the_password(offline):
     """Where no plate is in OMERO, no login takes it out of the environment."""
     (offline.folder / "looking.py").write_text(
         "import os\n\ndef look(image, filemanager, metadata, backend='disk'):\n"
-        "    return image, {'password': os.environ.get('OMERO_PASSWORD', 'none')}\n")
+        "    return image, {'password': os.environ.get('OMERO_PASSWORD', 'none')}\n"
+    )
     write_imagexpress(offline.folder / "day_1", images_of(["A01"], sites=1, shape=(1, 1, 1, 8, 8)), guids=False)
     offline.configure("day_1", steps=[{"call": "looking:look"}], heatmaps=[])
     offline.environment["OMERO_PASSWORD"] = "s3cret"
@@ -196,8 +214,10 @@ def test_steps_do_not_get_the_password(offline):
 WRITERS = {
     "ImageXpress": write_imagexpress,
     "Opera Phenix": write_phenix,
-    **{f"OpenHCS {backend}": lambda folder, images, backend=backend: write_openhcs(folder, images, backend)
-       for backend in ("disk", "zarr", "virtual_workspace")},
+    **{
+        f"OpenHCS {backend}": lambda folder, images, backend=backend: write_openhcs(folder, images, backend)
+        for backend in ("disk", "zarr", "virtual_workspace")
+    },
 }
 
 

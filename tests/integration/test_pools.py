@@ -28,7 +28,8 @@ def read(task):
 def open_sessions(root):
     """Sessions that the server has open, but the administrator's own."""
     rows = root.c.sf.getQueryService().projection(
-        "select s.uuid from Session s where s.closed is null", None, {"omero.group": "-1"})
+        "select s.uuid from Session s where s.closed is null", None, {"omero.group": "-1"}
+    )
     return {row[0].val for row in rows} - {root.c.getSessionId()}
 
 
@@ -86,8 +87,9 @@ def test_workers_close_the_sessions_that_they_open(start, root, omero_server, co
 
 
 @pytest.mark.parametrize("start", ["spawn", "fork"])
-def test_a_worker_joins_the_session_that_its_backend_was_made_with(start, root, omero_server, conn, tmp_path,
-                                                                   monkeypatch):
+def test_a_worker_joins_the_session_that_its_backend_was_made_with(
+    start, root, omero_server, conn, tmp_path, monkeypatch
+):
     """Whatever password its environment has, and where there is a newer session of the same user."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     plate = make_plate(conn, {"A01": 1})
@@ -142,8 +144,10 @@ def test_several_processes_write_wells_of_one_derived_plate(omero_server, conn, 
     plate_id = make_plate(conn, dict.fromkeys(wells, 1))
     backend = OMEROLocalBackend(omero_conn=conn)
     context, plate = multiprocessing.get_context("fork"), f"/omero/plate_{plate_id}_p"
-    images = {well: np.full((2, 5, 7), 100 * n, "uint16") + np.arange(35, dtype="uint16").reshape(5, 7)
-              for n, well in enumerate(wells, start=1)}
+    images = {
+        well: np.full((2, 5, 7), 100 * n, "uint16") + np.arange(35, dtype="uint16").reshape(5, 7)
+        for n, well in enumerate(wells, start=1)
+    }
     with context.Pool(3, begin, [context.Barrier(3)]) as pool:
         workers = pool.map(write, [(backend, plate, well, images[well]) for well in wells], chunksize=2)
         pool.close()

@@ -42,7 +42,8 @@ def replace_image(conn, plate_id, well, site, seed):
     old = load_plate(conn, plate_id).image(well, site)
     sample = queries.query(conn).findByQuery(
         "select ws from WellSample ws join fetch ws.well join fetch ws.image where ws.id = :id",
-        queries.parameters(id=old.well_sample_id))
+        queries.parameters(id=old.well_sample_id),
+    )
     sample.image = ImageI(new_image(conn, seed), False)
     queries.update(conn).saveObject(sample)
     queries.delete(conn, queries.current_group(conn), Image=[old.image_id])
@@ -146,9 +147,15 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
 
     [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "wells.csv"]
     tables = list_tables(conn, derived, NAMESPACE)
-    table = max(row[0] for row in queries.rows(
-        conn, "select a.id from PlateAnnotationLink l join l.child a join a.file f "
-              "where l.parent.id = :id and f.mimetype = 'OMERO.tables'", id=derived))
+    table = max(
+        row[0]
+        for row in queries.rows(
+            conn,
+            "select a.id from PlateAnnotationLink l join l.child a join a.file f "
+            "where l.parent.id = :id and f.mimetype = 'OMERO.tables'",
+            id=derived,
+        )
+    )
     queries.delete(conn, group, FileAnnotation=[text.annotation_id, table])
     run = done.succeed()
     assert run.jobs == {"annotate": 1, "all": 1} and done.succeed().nothing_done
@@ -182,8 +189,11 @@ def test_a_step_that_changes(done, conn, plate):
     assert images_in_no_well(conn) == [] and len(derived_state(conn, derived)) == 3
 
 
-@pytest.mark.parametrize("after", [r"Process well", r"Finished jobid: \d+ \(Rule: process_well\)"],
-                         ids=["in the first wells", "after the first well"])
+@pytest.mark.parametrize(
+    "after",
+    [r"Process well", r"Finished jobid: \d+ \(Rule: process_well\)"],
+    ids=["in the first wells", "after the first well"],
+)
 def test_a_run_that_was_killed(workflow, conn, plate, after):
     workflow.configure(plate, output="undisturbed")
     workflow.succeed()
@@ -209,14 +219,18 @@ def test_a_run_that_was_killed(workflow, conn, plate, after):
     assert images_in_no_well(conn) == []
     assert queries.rows(conn, "select count(i) from Image i")[0][0] == 3 * 6
     assert queries.rows(conn, "select count(p) from Plate p")[0][0] == 3
-    linked = {row[0] for kind in ("Plate", "Image", "Well")
-              for row in queries.rows(conn, f"select l.child.id from {kind}AnnotationLink l")}
+    linked = {
+        row[0]
+        for kind in ("Plate", "Image", "Well")
+        for row in queries.rows(conn, f"select l.child.id from {kind}AnnotationLink l")
+    }
     assert {row[0] for row in queries.rows(conn, "select a.id from FileAnnotation a")} <= linked
 
 
 @pytest.mark.parametrize("wells", [2, 6])
 def test_deciding_that_nothing_is_to_be_done_takes_a_handful_of_calls(
-        workflow, omero_server, conn, monkeypatch, wire, wells):
+    workflow, omero_server, conn, monkeypatch, wire, wells
+):
     plate = make_plate(conn, {f"A{i:02d}": 2 for i in range(1, wells + 1)})
     workflow.configure(plate)
     workflow.succeed()

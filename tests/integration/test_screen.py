@@ -61,8 +61,13 @@ def screen(tmp_path):
     (made.folder / "screen_steps.py").write_text(STEP)
     write_plate(made.folder / "day_1")
     write_map(made.folder / "map.csv")
-    made.configure("day_1", steps=[{"call": "screen_steps:measure"}], plate_map="map.csv", analysis=ANALYSIS,
-                   qc={"stop_below": {"z_prime": 0.3}})
+    made.configure(
+        "day_1",
+        steps=[{"call": "screen_steps:measure"}],
+        plate_map="map.csv",
+        analysis=ANALYSIS,
+        qc={"stop_below": {"z_prime": 0.3}},
+    )
     return made
 
 
@@ -70,14 +75,25 @@ def test_the_answers_are_beside_the_tables_and_a_changed_map_reruns_no_well(scre
     run = screen.succeed()
     folder = screen.results("day_1")
     wells = {row["well"]: row for row in read_rows(folder / "wells.csv")}
-    assert list(wells["A01"])[:9] == ["plate", "well", "row", "column", "sites", "compound", "concentration (uM)",
-                                      "control", "barcode"]
+    assert list(wells["A01"])[:9] == [
+        "plate",
+        "well",
+        "row",
+        "column",
+        "sites",
+        "compound",
+        "concentration (uM)",
+        "control",
+        "barcode",
+    ]
     assert wells["C05"]["compound"] == "C16" and wells["C05"]["barcode"] == "007"
     assert wells["A01"]["control"] == "negative"
     assert list(read_rows(folder / "features.csv")[0])[5:9] == list(wells["A01"])[5:9]
     [quality] = read_rows(folder / "quality.csv")
-    values = {kind: [float(row["bright"]) for row in wells.values() if row["control"] == kind]
-              for kind in ("negative", "positive")}
+    values = {
+        kind: [float(row["bright"]) for row in wells.values() if row["control"] == kind]
+        for kind in ("negative", "positive")
+    }
     p, n = (np.array(values[kind]) for kind in ("positive", "negative"))
     expected = 1 - 3 * (p.std(ddof=1) + n.std(ddof=1)) / abs(p.mean() - n.mean())
     assert float(quality["z_prime"]) == pytest.approx(expected) and quality["gate"] == "passed"
@@ -114,8 +130,13 @@ def test_a_changed_map_reruns_the_changed_wells_of_steps_that_read_treatments(sc
 
 
 def test_a_plate_that_fails_the_gate_has_no_hits_and_the_report_shows_it(screen):
-    screen.configure("day_1", steps=[{"call": "screen_steps:measure"}], plate_map="map.csv", analysis=ANALYSIS,
-                     qc={"stop_below": {"z_prime": 0.99}})
+    screen.configure(
+        "day_1",
+        steps=[{"call": "screen_steps:measure"}],
+        plate_map="map.csv",
+        analysis=ANALYSIS,
+        qc={"stop_below": {"z_prime": 0.99}},
+    )
     screen.succeed()
     folder = screen.results("day_1")
     assert (folder / "hits.csv").read_text() == "" and (folder / "dose_response.csv").read_text() == ""
@@ -123,12 +144,18 @@ def test_a_plate_that_fails_the_gate_has_no_hits_and_the_report_shows_it(screen)
     assert "stopped: z_prime" in (screen.folder / "results" / "screen_processed" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("config, message", [
-    ({"plate_map": "nowhere"}, "the plate map nowhere can't be read"),
-    ({"plate_map": "bad.csv"}, "bad.csv, row 2, column well: plate day_1 has no well P01, it has 8 rows and 12 col"),
-    ({"analysis": {"normalise": ["zscore"]}}, "the configuration of analysis.normalise.0 is wrong"),
-    ({"qc": {"stop_below": {"z": 1}}}, "the configuration of qc.stop_below is wrong"),
-])
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"plate_map": "nowhere"}, "the plate map nowhere can't be read"),
+        (
+            {"plate_map": "bad.csv"},
+            "bad.csv, row 2, column well: plate day_1 has no well P01, it has 8 rows and 12 col",
+        ),
+        ({"analysis": {"normalise": ["zscore"]}}, "the configuration of analysis.normalise.0 is wrong"),
+        ({"qc": {"stop_below": {"z": 1}}}, "the configuration of qc.stop_below is wrong"),
+    ],
+)
 def test_what_is_wrong_is_said_before_anything_runs(screen, config, message):
     (screen.folder / "bad.csv").write_text("well,compound\nP01,x\n")
     screen.configure("day_1", steps=[{"call": "screen_steps:measure"}], **config)
@@ -141,8 +168,12 @@ def test_the_answers_are_attached_to_plates_in_omero(workflow, conn):
     folder = write_plate(workflow.folder / "day_1")
     plate = import_folder(conn, folder)
     write_map(workflow.folder / "map.csv")
-    workflow.configure(plate, steps=[{"call": "screen_steps:measure"}], plate_map="map.csv",
-                       analysis={**ANALYSIS, "web": "http://omero.example.org"})
+    workflow.configure(
+        plate,
+        steps=[{"call": "screen_steps:measure"}],
+        plate_map="map.csv",
+        analysis={**ANALYSIS, "web": "http://omero.example.org"},
+    )
     workflow.succeed()
     derived = find_derived(conn, plate, "processed")
     attached = {file.name for file in list_texts(conn, "Plate", derived)}
@@ -159,5 +190,11 @@ def test_without_plate_map_and_analysis_nothing_is_added(screen):
     assert "analyze" not in run.jobs and not (screen.folder / "results" / "screen_processed").exists()
     names = {path.name for path in screen.results("day_1").iterdir()}
     assert not names & {"treatments.json", *TREATMENT_FILES}
-    assert list(read_rows(screen.results("day_1") / "wells.csv")[0])[:6] == \
-        ["plate", "well", "row", "column", "sites", "bright"]
+    assert list(read_rows(screen.results("day_1") / "wells.csv")[0])[:6] == [
+        "plate",
+        "well",
+        "row",
+        "column",
+        "sites",
+        "bright",
+    ]

@@ -1,4 +1,5 @@
 """What openhcs_omero works around in Snakemake: each test fails when Snakemake no longer needs it."""
+
 import inspect
 import io
 import json
@@ -21,19 +22,38 @@ def snakemake(tmp_path):
 
     def run(snakefile, *options):
         (tmp_path / "Snakefile").write_text(textwrap.dedent(snakefile))
-        return subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1", *options], cwd=tmp_path, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "1", *options],
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     return run
 
 
-@pytest.mark.parametrize(("command", "expected"), [
-    ([], Asked.RUN), (["-n"], Asked.PLAN), (["--dry-run"], Asked.PLAN), (["--summary"], Asked.PLAN),
-    (["--touch"], Asked.PLAN), (["--report", "x.html"], Asked.REPORT), (["--report"], Asked.REPORT),
-    (["--report-after-run", "--report", "x.html"], Asked.RUN), (["--rulegraph"], Asked.RECORDS),
-    (["--dag", "mermaid-js"], Asked.RECORDS), (["--list-params-changes"], Asked.RECORDS), (["--lint"], Asked.RULES),
-    (["--list-rules"], Asked.RULES), (["--unlock"], Asked.RULES), (["--containerize"], Asked.RULES),
-])
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ([], Asked.RUN),
+        (["-n"], Asked.PLAN),
+        (["--dry-run"], Asked.PLAN),
+        (["--summary"], Asked.PLAN),
+        (["--touch"], Asked.PLAN),
+        (["--report", "x.html"], Asked.REPORT),
+        (["--report"], Asked.REPORT),
+        (["--report-after-run", "--report", "x.html"], Asked.RUN),
+        (["--rulegraph"], Asked.RECORDS),
+        (["--dag", "mermaid-js"], Asked.RECORDS),
+        (["--list-params-changes"], Asked.RECORDS),
+        (["--lint"], Asked.RULES),
+        (["--list-rules"], Asked.RULES),
+        (["--unlock"], Asked.RULES),
+        (["--containerize"], Asked.RULES),
+    ],
+)
 def test_every_command_is_known(command, expected, monkeypatch):
     def reached(settings):
         raise EOFError
@@ -55,8 +75,12 @@ def test_workflow_does_not_know_what_was_asked_for(snakemake):
         rule all:
             output: touch("done")
     """
-    seen = {line for options in (["-n"], [], ["--unlock"], ["--rulegraph"])
-            for line in snakemake(snakefile, *options).stdout.splitlines() if line.startswith("SEEN")}
+    seen = {
+        line
+        for options in (["-n"], [], ["--unlock"], ["--rulegraph"])
+        for line in snakemake(snakefile, *options).stdout.splitlines()
+        if line.startswith("SEEN")
+    }
     assert seen == {"SEEN " + json.dumps(["None", "None", False])}
 
 
@@ -117,7 +141,13 @@ def test_the_path_of_python_is_not_quoted(tmp_path, quoted):
     head = "from openhcs_omero.core.orchestrator.snakemake_faults import quote_python\nquote_python()\n"
     (folder / "Snakefile").write_text((head if quoted else "") + 'rule a:\n    output: "a"\n    script: "hello.py"\n')
     python = folder / "environment" / "bin" / "python"
-    done = subprocess.run([python, "-m", "snakemake", "--cores", "1"], cwd=folder, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [python, "-m", "snakemake", "--cores", "1"],
+        cwd=folder,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert (done.returncode == 0) is quoted, done.stdout
     assert (folder / "a").exists() is quoted

@@ -24,10 +24,14 @@ def test_wells_with_puncta_come_out_above_the_others(workflow, conn):
     assert len(source.wells) == 24 and sum(len(well.images) for well in source.wells.values()) == 72
     assert (source.rows, source.columns) == (16, 24)
 
-    workflow.configure(plate, heatmaps=["spots_c0"], steps=[
-        {"call": "openhcs_omero.processing.illumination:correct_illumination"},
-        {"call": "openhcs_omero.processing.spots:count_spots"},
-    ])
+    workflow.configure(
+        plate,
+        heatmaps=["spots_c0"],
+        steps=[
+            {"call": "openhcs_omero.processing.illumination:correct_illumination"},
+            {"call": "openhcs_omero.processing.spots:count_spots"},
+        ],
+    )
     run = workflow.succeed()
     assert run.jobs["process_well"] == 24 and run.jobs["estimate"] == 1
 

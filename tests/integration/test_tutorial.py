@@ -15,17 +15,23 @@ from openhcs_omero.processing.synthetic import Screen, write_plate
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
-READY = ("python -c 'from openhcs_omero.runtime.omero_instance_manager import OMEROInstanceManager as M; "
-         "assert M().wait_for_ready(60)'\n")
+READY = (
+    "python -c 'from openhcs_omero.runtime.omero_instance_manager import OMEROInstanceManager as M; "
+    "assert M().wait_for_ready(60)'\n"
+)
 
 
 def commands():
     """The page as a script: files are written, and what is indented is run."""
     script = []
     for title, content, command in re.findall(
-            r"^```\w+ title=\"(.*?)\"\n(.*?)^```|^((?: {4}[^\n]*\n)+)", PAGE, re.MULTILINE | re.DOTALL):
-        script.append(f"cat > {title} <<'END_OF_FILE'\n{content}END_OF_FILE\n" if title
-                      else re.sub(r"^ {4}", "", command, flags=re.MULTILINE))
+        r"^```\w+ title=\"(.*?)\"\n(.*?)^```|^((?: {4}[^\n]*\n)+)", PAGE, re.MULTILINE | re.DOTALL
+    ):
+        script.append(
+            f"cat > {title} <<'END_OF_FILE'\n{content}END_OF_FILE\n"
+            if title
+            else re.sub(r"^ {4}", "", command, flags=re.MULTILINE)
+        )
     return script
 
 
@@ -50,8 +56,12 @@ def test_the_tutorial(clone):
     folder, port = clone
     script = "".join(commands())
     assert script.count("snakemake ") >= 8 and script.count("openhcs-omero ") >= 6
-    for printed, here in (("make demo\n", ""), ("source .venv/bin/activate\n", ""), ("14064", str(port)),
-                          ("openhcs-omero info plate_1\n", f"{READY}openhcs-omero info plate_1\n")):
+    for printed, here in (
+        ("make demo\n", ""),
+        ("source .venv/bin/activate\n", ""),
+        ("14064", str(port)),
+        ("openhcs-omero info plate_1\n", f"{READY}openhcs-omero info plate_1\n"),
+    ):
         assert printed in script
         script = script.replace(printed, here, 1 if printed.startswith("openhcs") else -1)
     [bad] = re.findall(r"^.*percent\".*$", script, re.MULTILINE)
@@ -59,9 +69,19 @@ def test_the_tutorial(clone):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
     script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"  # nor does a failure leave the server
     done = subprocess.run(
-        ["bash", "-eux", "-c", script], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore",
-             "OMERO_SESSIONDIR": str(folder / "sessions")}, timeout=600)
+        ["bash", "-eux", "-c", script],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={
+            **environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONWARNINGS": "ignore",
+            "OMERO_SESSIONDIR": str(folder / "sessions"),
+        },
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in done.stdout
     assert "percent" in done.stdout.split(bad)[-1] and "Traceback" not in done.stdout

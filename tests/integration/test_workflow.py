@@ -101,8 +101,11 @@ def check_provenance(conn, plate, derived, results):
     assert run["versions"]["snakemake"] == version("snakemake") and run["versions"]["omero_server"].startswith("5.")
     assert run["begun"] <= run["finished"] and run["wells"]["failed"] == []
     assert run["wells"]["processed"] == ["A01", "A02", "A03", "B01", "B02", "B03"]
-    [mark] = [annotation for annotation in conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
-              if annotation.OMERO_TYPE is MapAnnotationI]
+    [mark] = [
+        annotation
+        for annotation in conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
+        if annotation.OMERO_TYPE is MapAnnotationI
+    ]
     pairs = dict(mark.getValue())
     assert pairs["run"] == run["run"] and pairs["source_plate"] == str(plate)
     assert pairs["step 3"] == "openhcs_omero.processing.cells:cell_counting_cpu(diameter=22, channels=[1])"
@@ -120,8 +123,11 @@ def check_derived(conn, plate, derived, features):
         ratio = pixels[0, 0, 0].astype(float) / raw[well, image.site][0]
         assert 0.5 < ratio.mean() < 1.5 and ratio.std() > 0.02
     image = made.image("B02", 2)
-    [mark] = [annotation for annotation in conn.getObject("Image", image.image_id).listAnnotations(ns=NAMESPACE)
-              if annotation.OMERO_TYPE is MapAnnotationI]
+    [mark] = [
+        annotation
+        for annotation in conn.getObject("Image", image.image_id).listAnnotations(ns=NAMESPACE)
+        if annotation.OMERO_TYPE is MapAnnotationI
+    ]
     pairs = dict(mark.getValue())
     assert pairs["source_plate"] == str(plate) and pairs["well"] == "B02" and len(pairs["run"]) == 32
     assert pairs["source_image"] == str(source.image("B02", 2).image_id)
@@ -262,10 +268,13 @@ def brightness(image, filemanager, metadata, backend="disk"):
     workflow.succeed()
     results = workflow.results(plate)
     images = {(well, image.site): read_site(conn, image) for well, image in load_plate(conn, plate).images()}
-    assert [(row["well"], row["site"], row["t"], row["time_s"], row["max"]) for row in read_rows(
-        results / "features.csv")] == [
+    assert [
+        (row["well"], row["site"], row["t"], row["time_s"], row["max"]) for row in read_rows(results / "features.csv")
+    ] == [
         (well, str(site), str(t), str(1.5 * t) if (well, site) == ("A01", 1) else "", str(pixels[t].max()))
-        for (well, site), pixels in images.items() for t in range(3)]
+        for (well, site), pixels in images.items()
+        for t in range(3)
+    ]
     wells = read_rows(results / "wells.csv")
     assert [(row["well"], row["t"]) for row in wells] == [(well, str(t)) for well in ("A01", "A02") for t in range(3)]
     assert wells[2]["time_s"] == "3" and wells[0]["shape"] == "(3, 1, 1, 6, 5)"
@@ -295,11 +304,13 @@ def picky(image, filemanager, metadata, backend="disk"):
     results, derived = workflow.results(plate), find_derived(conn, plate, "processed")
     assert run.status == 1 and run.jobs["process_well"] == 3 and run.jobs["annotate"] == 1
     reasons = {"A02": "ValueError: no cells here", "B01": "it called sys.exit(3)"}
-    last = run.output[run.output.index("2 wells failed; the next run"):]
+    last = run.output[run.output.index("2 wells failed; the next run") :]
     assert all(f"{well} of plate {plate}" in last and reason in last for well, reason in reasons.items())
     failed = read_rows(results / "failed.csv")
     assert {row["well"]: (row["site"], row["step"], row["reason"]) for row in failed} == {
-        "A02": ("2", "step 1 (picky:picky)", reasons["A02"]), "B01": ("1", "step 1 (picky:picky)", reasons["B01"])}
+        "A02": ("2", "step 1 (picky:picky)", reasons["A02"]),
+        "B01": ("1", "step 1 (picky:picky)", reasons["B01"]),
+    }
     for row in failed:
         assert "picky.py" in (workflow.folder / row["log"]).read_text()
     assert [row["well"] for row in read_rows(results / "features.csv")] == ["A01", "A01"]

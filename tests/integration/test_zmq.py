@@ -64,10 +64,27 @@ class Tap:
 @pytest.fixture
 def server(work):
     """`openhcs-omero zmq-server` in a folder of its own, which allows the steps of the folder `lib`; its port."""
-    command = [sys.executable, "-m", "openhcs_omero.cli", "zmq-server", "--folder", "beside", "--listen-port", "0",
-               "--allow", "inverting", "--cores", "2"]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(work / "lib")}, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "openhcs_omero.cli",
+        "zmq-server",
+        "--folder",
+        "beside",
+        "--listen-port",
+        "0",
+        "--allow",
+        "inverting",
+        "--cores",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(work / "lib")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     line = process.stdout.readline()
     ready = re.search(r"ready on 127.0.0.1 port (\d+), unencrypted", line)
     assert ready, line + process.stderr.read()
@@ -124,7 +141,9 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
     assert response.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
     assert response.annotations == {
-        plate: attached, response.derived_plate: sorted([*attached, "columns.csv", "run.yaml"])}
+        plate: attached,
+        response.derived_plate: sorted([*attached, "columns.csv", "run.yaml"]),
+    }
     done = {e["well"]: e for e in events if e["event"] == "well" and e["state"] == "done"}
     assert [row["bright"] for row in done["B03"]["results"]] == [str(block(11, SHAPE).max())]
     assert any("Process well A01" in e.get("line", "") for e in events)
@@ -158,8 +177,9 @@ def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
     steps = [FunctionStep(inverting.endless, gate=str(gate)) for gate in gates]
     with ZMQExecutionClient("127.0.0.1", server) as client:  # dies while its run goes on
         first = client.submit(plate, [steps[0]])
-        second, third, fourth = (client.submit(plate, [step], {"heatmaps": []})
-                                 for step in (steps[1], steps[1], inverting.invert))
+        second, third, fourth = (
+            client.submit(plate, [step], {"heatmaps": []}) for step in (steps[1], steps[1], inverting.invert)
+        )
         wait_for(gates[0].exists)
     client = ZMQExecutionClient("127.0.0.1", server)
     assert client.status(first)["wells"] == {"running": 1}
@@ -243,14 +263,22 @@ def answer():
     thread.join(20)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
 VERBS = st.sampled_from(["execute", "events", "result", "cancel", "status"])
 
 
-@given(st.one_of(st.binary(max_size=50), st.fixed_dictionaries(
-    {"do": VERBS, "run": JSON.filter(bool)},
-    optional={"plate_id": JSON, "steps": JSON, "config": JSON, "after": JSON}).map(lambda m: json.dumps(m).encode())))
+@given(
+    st.one_of(
+        st.binary(max_size=50),
+        st.fixed_dictionaries(
+            {"do": VERBS, "run": JSON.filter(bool)},
+            optional={"plate_id": JSON, "steps": JSON, "config": JSON, "after": JSON},
+        ).map(lambda m: json.dumps(m).encode()),
+    )
+)
 def test_any_message_gets_a_sentence(answer, message):
     assert answer(message)["error"]
 
@@ -323,15 +351,24 @@ def test_off_this_machine_there_must_be_keys(tmp_path, monkeypatch):
 
 def execute(**given):
     """A request to run the steps in the box, as it is sent."""
-    request = {"id": 1, "do": "execute", "run": "a", "plate_id": 7, "config": {},
-               "steps": [{"call": "openhcs_omero.processing.spots:count_spots"}], **given}
+    request = {
+        "id": 1,
+        "do": "execute",
+        "run": "a",
+        "plate_id": 7,
+        "config": {},
+        "steps": [{"call": "openhcs_omero.processing.spots:count_spots"}],
+        **given,
+    }
     return json.dumps(request).encode()
 
 
 STEP = {"call": "openhcs_omero.processing.spots:count_spots"}
 LARGE = [
-    ({"steps": [{**STEP, "channels": [{"a": n} for n in range(4000)]}]},
-     "channels is .* must have at most 1000 entries"),
+    (
+        {"steps": [{**STEP, "channels": [{"a": n} for n in range(4000)]}]},
+        "channels is .* must have at most 1000 entries",
+    ),
     ({"steps": [{**STEP, "channels": [{"a": n} for n in range(900)]}]}, r"channels\[0\] is .* must be a whole number"),
     ({"steps": [{**STEP, "params": {"x": list(range(100_000))}}]}, "has more than 10000 values"),
     ({"steps": [STEP] * 101}, "steps is .* must have at most 100 entries"),
@@ -359,8 +396,9 @@ def test_others_are_answered_while_a_pipeline_is_checked(serving, monkeypatch):
     """By a check that lasts until the others have been answered."""
     checked = threading.Event()
     made = zmq_execution_server.PipelineOrchestrator
-    monkeypatch.setattr(zmq_execution_server, "PipelineOrchestrator",
-                        lambda *given: (checked.wait(60), made(*given))[1])
+    monkeypatch.setattr(
+        zmq_execution_server, "PipelineOrchestrator", lambda *given: (checked.wait(60), made(*given))[1]
+    )
     first, second = (raw(port) for port in [serving()] * 2)
     first.send(execute(steps=[{**STEP, "channels": ["a"]}]))
     for number in range(3):
@@ -396,8 +434,10 @@ def test_a_full_disk_is_named(serving, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/configs")
 
     monkeypatch.setattr("openhcs_omero.core.orchestrator.process.write_if_changed", full)
-    with ZMQExecutionClient("127.0.0.1", serving()) as client, \
-            pytest.raises(OpenHCSError, match=r"the disk of the server is full \(results/configs\): make room"):
+    with (
+        ZMQExecutionClient("127.0.0.1", serving()) as client,
+        pytest.raises(OpenHCSError, match=r"the disk of the server is full \(results/configs\): make room"),
+    ):
         client.submit(7, [STEP])
 
 

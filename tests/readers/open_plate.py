@@ -28,9 +28,12 @@ class Complaints(logging.Handler):
 
 def by_ome_zarr(path):
     (node,) = Reader(parse_url(path))()
-    return {"levels": [list(level.shape) for level in node.data], "axes": [axis["name"] for axis in
-            node.metadata["axes"]], "sum": int(node.data[0].sum().compute()),
-            "corner": node.data[0][0, 0, 0, :2, :2].compute().tolist()}
+    return {
+        "levels": [list(level.shape) for level in node.data],
+        "axes": [axis["name"] for axis in node.metadata["axes"]],
+        "sum": int(node.data[0].sum().compute()),
+        "corner": node.data[0][0, 0, 0, :2, :2].compute().tolist(),
+    }
 
 
 def by_napari(path):
@@ -38,8 +41,10 @@ def by_napari(path):
     with contextlib.redirect_stdout(sys.stderr):
         for data, metadata, kind in napari_get_reader(path)():
             getattr(viewer, f"add_{kind}")(data, **metadata)
-    return {"levels": [[list(level.shape) for level in layer.data] for layer in viewer.layers],
-            "sum": sum(int(layer.data[0].sum()) for layer in viewer.layers)}
+    return {
+        "levels": [[list(level.shape) for level in layer.data] for layer in viewer.layers],
+        "sum": sum(int(layer.data[0].sum()) for layer in viewer.layers),
+    }
 
 
 def main(path, image):

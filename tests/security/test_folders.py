@@ -37,12 +37,20 @@ except OpenHCSError as error:
 
 def read(folder) -> str:
     """What a process of its own says that reads a whole plate, in bounded time and memory."""
+
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", READ, str(folder)], timeout=SECONDS, preexec_fn=limit, text=True,
-                          capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(folder)],
+        timeout=SECONDS,
+        preexec_fn=limit,
+        text=True,
+        capture_output=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -79,13 +87,16 @@ def test_devices(plate):
     assert read(plate) == "A01 1 (1, 1, 1, 6, 5)\n"
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace('"YWells", 8', '"YWells", 999999999999'),
-    lambda text: text.replace('"TimePoints", 1', '"TimePoints", 999999999999'),
-    lambda text: text.replace('"NWavelengths", 1', '"NWavelengths", -1'),
-    lambda text: text.replace("made for a test", "x" * 1_000_000),
-    lambda text: text.replace('"XWells", 12', '"XWells", ' + "9" * 5000),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"YWells", 8', '"YWells", 999999999999'),
+        lambda text: text.replace('"TimePoints", 1', '"TimePoints", 999999999999'),
+        lambda text: text.replace('"NWavelengths", 1', '"NWavelengths", -1'),
+        lambda text: text.replace("made for a test", "x" * 1_000_000),
+        lambda text: text.replace('"XWells", 12', '"XWells", ' + "9" * 5000),
+    ],
+)
 def test_absurd_htd_files(plate, change):
     text = (plate / "p.HTD").read_bytes().decode("latin-1")
     assert change(text) != text
@@ -112,8 +123,9 @@ def test_tiffs_that_declare_terabytes(plate, compression):
     tifffile.imwrite(path, np.zeros((6, 5), "uint16"), compression=compression)
     with tifffile.TiffFile(path) as tiff:
         tags = tiff.pages[0].tags
-        places = {name: (tags[name].valueoffset, tags[name].dtype) for name in (
-            "ImageWidth", "ImageLength", "RowsPerStrip")}
+        places = {
+            name: (tags[name].valueoffset, tags[name].dtype) for name in ("ImageWidth", "ImageLength", "RowsPerStrip")
+        }
     data = bytearray(path.read_bytes())
     for offset, kind in places.values():
         form = "<H" if kind == 3 else "<I"

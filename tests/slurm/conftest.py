@@ -1,4 +1,5 @@
 """A Slurm, an OMERO server and a plate for the tests that are marked `slurm`."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,5 @@
 """A real Slurm on this machine alone: munged, slurmctld and slurmd from Debian's packages, without systemd."""
+
 from __future__ import annotations
 
 import ctypes
@@ -19,7 +20,9 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scance
 MARK = "# written for the tests of openhcs_omero"
 # Memory is counted every second and a job over its limit is killed, for want of cgroups. A job sees no CPUs
 # but its own. Priorities need no history.
-TEMPLATE = f"{MARK}\n" """\
+TEMPLATE = (
+    f"{MARK}\n"
+    """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
@@ -56,6 +59,7 @@ SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
+)
 
 
 class Unavailable(Exception):
@@ -166,32 +170,57 @@ class SlurmCluster:
         # a process of its own, which outlives a killed test: it waits for the end of this one's pipe
         restore = f"trap '' INT TERM; cat; mv '{kept}' {CONFIG} 2>/dev/null || rm -f {CONFIG}"
         self._restorer = subprocess.Popen(["sh", "-c", restore], stdin=subprocess.PIPE, start_new_session=True)
-        CONFIG.write_text(TEMPLATE.format(host=self.host, folder=self.folder, cpus=self._cpus, memory=self._memory,
-                                          ctld_port=ctld_port, d_port=d_port))
+        CONFIG.write_text(
+            TEMPLATE.format(
+                host=self.host,
+                folder=self.folder,
+                cpus=self._cpus,
+                memory=self._memory,
+                ctld_port=ctld_port,
+                d_port=d_port,
+            )
+        )
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(128))
         # --force: it warns of folders that others may write to, as those for temporary files are
-        self._spawn("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", f"--key-file={key}",
-                    f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log",
-                    f"--seed-file={self.folder}/munged.seed")
+        self._spawn(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={self.folder}/munge.socket",
+            f"--key-file={key}",
+            f"--pid-file={self.folder}/munged.pid",
+            f"--log-file={self.folder}/munged.log",
+            f"--seed-file={self.folder}/munged.seed",
+        )
         self.wait((self.folder / "munge.socket").exists, 20, "munged")
 
     def _spawn(self, program: str, *arguments: str) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "OMERO_"))}
         with (self.folder / f"{program}.out").open("wb") as out:
-            self._daemons.append(subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=out,
-                                                  stderr=out, env={**env, "PATH": _path()}, start_new_session=True,
-                                                  preexec_fn=_end_with_parent))
+            self._daemons.append(
+                subprocess.Popen(
+                    [program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    env={**env, "PATH": _path()},
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent,
+                )
+            )
 
     def _dead(self) -> bool:
         return any(process.poll() is not None for process in self._daemons)
 
     def _logs(self) -> str:
-        return "\n".join(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-12:])
-                         for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("*.out")]))
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-12:])
+            for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("*.out")])
+        )
 
 
 def _end_with_parent() -> None:

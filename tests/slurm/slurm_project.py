@@ -1,4 +1,5 @@
 """An OMERO server, a plate in it, and folders in which `snakemake --profile cluster` runs as in a clone."""
+
 from __future__ import annotations
 
 import json
@@ -123,8 +124,16 @@ class Omero:
 class Project:
     """A folder that looks to Snakemake as a clone of the repository does, with a configuration of its own."""
 
-    def __init__(self, folder: Path, omero: Omero, plate: int, wells: list[str] | str = "all", per_job: int = 8,
-                 changed: dict | None = None, **params) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        omero: Omero,
+        plate: int,
+        wells: list[str] | str = "all",
+        per_job: int = 8,
+        changed: dict | None = None,
+        **params,
+    ) -> None:
         self.folder, self.omero, self.plate, self.output = folder, omero, plate, folder.name
         self.gate = folder / "gate"
         self.gate.mkdir(parents=True)
@@ -132,15 +141,24 @@ class Project:
             (folder / name).symlink_to(ROOT / name)
         (folder / "steps.py").write_text(STEPS)
         step = {"call": "steps:invert", "params": params}
-        config = {"plates": [plate], "wells": wells, "output": self.output, "steps": [step], "heatmaps": [],
-                  "wells_per_job": per_job}
+        config = {
+            "plates": [plate],
+            "wells": wells,
+            "output": self.output,
+            "steps": [step],
+            "heatmaps": [],
+            "wells_per_job": per_job,
+        }
         (folder / "own.yaml").write_text(json.dumps({**config, **(changed or {})}))
         self.results = folder / "results" / f"plate_{plate}_{self.output}"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("OMERO_", "SLURM_"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "OMERO_HOST": "127.0.0.1", "OMERO_PORT": str(omero.port), "OMERO_USER": "root",
-            "OMERO_SESSIONDIR": str(folder / "sessions")}
+            "OMERO_HOST": "127.0.0.1",
+            "OMERO_PORT": str(omero.port),
+            "OMERO_USER": "root",
+            "OMERO_SESSIONDIR": str(folder / "sessions"),
+        }
         self.profile = "cluster"
         self._began = 0
         self._head: subprocess.Popen | None = None
@@ -162,9 +180,14 @@ class Project:
         self._began = log.stat().st_size if log.exists() else 0
         with log.open("a") as out:
             self._head = subprocess.Popen(
-                [sys.executable, "-c", HEAD, "--configfile", "own.yaml", *how, *options], cwd=self.folder,
-                env={**self.environment, **secret}, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True)
+                [sys.executable, "-c", HEAD, "--configfile", "own.yaml", *how, *options],
+                cwd=self.folder,
+                env={**self.environment, **secret},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         return self._head
 
     def finish(self, head: subprocess.Popen, seconds: float = 600) -> int:

@@ -2,6 +2,7 @@
 
 However it went, the derived plate is in the end that of a run in which nothing did, by the hashes of its pixels.
 """
+
 from __future__ import annotations
 
 import os

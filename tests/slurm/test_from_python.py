@@ -1,4 +1,5 @@
 """The workflow from Python, with the executor that its profile names: to its end, and cancelled."""
+
 from __future__ import annotations
 
 import json
@@ -45,8 +46,15 @@ def test_a_profile_names_slurm(slurm, project, undisturbed):
 
     def start() -> subprocess.Popen[str]:
         own.close_gate()
-        return subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=own.folder, stdin=subprocess.PIPE, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=own.folder,
+            stdin=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
 
     def said() -> str:
         log = own.folder / "results" / "pipeline.log"

@@ -1,4 +1,5 @@
 """The password is with the head process and nowhere else; jobs join its session, and have one while it can be had."""
+
 from __future__ import annotations
 
 import stat
@@ -91,8 +92,10 @@ def test_a_joined_session(slurm, project, omero, undisturbed):
     head = own.start("--retries", "0", password=False)
     own.wait(lambda: len(own.begun()) == 1, "the well in the middle of a step")
     end_session(omero, joined.name)
-    sentence = (f"error: the stored session of root@127.0.0.1:{omero.port} has expired: "
-                f"run `openhcs-omero login root@127.0.0.1:{omero.port}`, or set OMERO_PASSWORD")
+    sentence = (
+        f"error: the stored session of root@127.0.0.1:{omero.port} has expired: "
+        f"run `openhcs-omero login root@127.0.0.1:{omero.port}`, or set OMERO_PASSWORD"
+    )
     own.wait(lambda: sentence in own.said(), "the head to say what is wrong")
     assert own.finish(head) == 1
     assert "Traceback" not in own.said()
@@ -101,8 +104,12 @@ def test_a_joined_session(slurm, project, omero, undisturbed):
 def omero_login(project: Project) -> Path:
     """Log in by the omero command line, whose program refuses to run for root as these tests do; the session's file."""
     program = 'import sys; from omero.cli import argv; sys.exit(argv(["omero", *sys.argv[1:]]))'
-    subprocess.run([sys.executable, "-c", program, "login", f"root@127.0.0.1:{project.omero.port}"], check=True,
-                   env={**project.environment, "OMERO_PASSWORD": project.omero.password}, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", program, "login", f"root@127.0.0.1:{project.omero.port}"],
+        check=True,
+        env={**project.environment, "OMERO_PASSWORD": project.omero.password},
+        capture_output=True,
+    )
     (session,) = stored_sessions(project)
     return session
 

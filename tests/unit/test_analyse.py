@@ -1,4 +1,5 @@
 """The command `openhcs-omero analyse`: a screen with known truth, from its tables to the answers."""
+
 from __future__ import annotations
 
 import base64
@@ -136,8 +137,9 @@ def test_the_result_doesn_t_depend_on_the_order_of_rows_and_is_the_same_again(sc
     for plate in "123":
         table = read(folder, f"plate_{plate}.csv")
         table.sample(frac=1, random_state=1).to_csv(tmp_path / f"plate_{plate}.csv", index=False)
-    result = analyse(*(tmp_path / f"plate_{n}.csv" for n in "123"), "--config", folder / "analysis.yaml",
-                     "--out", tmp_path / "out")
+    result = analyse(
+        *(tmp_path / f"plate_{n}.csv" for n in "123"), "--config", folder / "analysis.yaml", "--out", tmp_path / "out"
+    )
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "quality.csv").read_bytes() == (folder / "quality.csv").read_bytes()
     assert (tmp_path / "out" / "hits.csv").read_bytes() == (folder / "hits.csv").read_bytes()
@@ -165,21 +167,28 @@ def test_names_in_the_tables_can_t_leave_the_data(tmp_path):
     assert "alert(1)</script>" not in page and "alert(1)\\u003c/script>" in page
 
 
-@pytest.mark.parametrize("config, message", [
-    ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is wrong"),
-    ("analysis: {hits: {feature: spots, by: z_score, above: 3}}", "analysis.hits go by z_score, which is not among"),
-    ("analysis: {hits: {feature: spots}}", "hits by spots need a threshold"),
-    ("analysis: {hits: {feature: g, above: 3}, features: [spots]}", "g is not among analysis.features"),
-    ("analysis: {hits: {feature: g, above: 3}}", "hits go by g, which the tables don't have"),
-    ("analysis: {features: [g]}", "the tables have no column g: they have spots, cells"),
-    ("analysis: {controls: {negative: DMSO}}", "names compounds, but neither the tables nor a plate map"),
-    ("analysis: {dose_response: {feature: spots}}", "dose response needs the column"),
-    ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' can't be followed"),
-    ("qc: {exclude: 'dirt > 3'}", "the tables have no column dirt"),
-    ("plate_map: nowhere.csv", "the plate map nowhere.csv can't be read"),
-    ("steps: []", "the configuration is wrong: Additional properties are not allowed"),
-    ("- 1", "has no keys"), ("a: [", "is not a YAML file"),
-])
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is wrong"),
+        (
+            "analysis: {hits: {feature: spots, by: z_score, above: 3}}",
+            "analysis.hits go by z_score, which is not among",
+        ),
+        ("analysis: {hits: {feature: spots}}", "hits by spots need a threshold"),
+        ("analysis: {hits: {feature: g, above: 3}, features: [spots]}", "g is not among analysis.features"),
+        ("analysis: {hits: {feature: g, above: 3}}", "hits go by g, which the tables don't have"),
+        ("analysis: {features: [g]}", "the tables have no column g: they have spots, cells"),
+        ("analysis: {controls: {negative: DMSO}}", "names compounds, but neither the tables nor a plate map"),
+        ("analysis: {dose_response: {feature: spots}}", "dose response needs the column"),
+        ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' can't be followed"),
+        ("qc: {exclude: 'dirt > 3'}", "the tables have no column dirt"),
+        ("plate_map: nowhere.csv", "the plate map nowhere.csv can't be read"),
+        ("steps: []", "the configuration is wrong: Additional properties are not allowed"),
+        ("- 1", "has no keys"),
+        ("a: [", "is not a YAML file"),
+    ],
+)
 def test_a_wrong_configuration_is_one_sentence(screen, tmp_path, config, message):
     (tmp_path / "c.yaml").write_text(config)
     result = analyse(screen[0] / "plate_1.csv", "--config", tmp_path / "c.yaml", "--out", tmp_path / "out")
@@ -189,28 +198,37 @@ def test_a_wrong_configuration_is_one_sentence(screen, tmp_path, config, message
 
 def test_a_control_that_no_well_has_is_refused(screen, tmp_path):
     (tmp_path / "c.yaml").write_text(
-        f"plate_map: {screen[0]}/map.csv\nanalysis: {{controls: {{negative: [DMSO], positive: taxol}}}}")
+        f"plate_map: {screen[0]}/map.csv\nanalysis: {{controls: {{negative: [DMSO], positive: taxol}}}}"
+    )
     result = analyse(screen[0] / "plate_1.csv", "--config", tmp_path / "c.yaml", "--out", tmp_path / "out")
     assert "analysis.controls names taxol as positive control, but no well has that compound" in result.stderr
 
 
-@pytest.mark.parametrize("text, message", [
-    ("plate,x\n1,2\n", "has no column `well`"), ("well,x\n", "has no wells"), ("", "is not a table"),
-    ("well,x\nA01,1\nA1,2\n", "well A01 of plate p is there twice"), ("well,x\n9,1\n", "'9' is not a well"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("plate,x\n1,2\n", "has no column `well`"),
+        ("well,x\n", "has no wells"),
+        ("", "is not a table"),
+        ("well,x\nA01,1\nA1,2\n", "well A01 of plate p is there twice"),
+        ("well,x\n9,1\n", "'9' is not a well"),
+    ],
+)
 def test_a_bad_table_is_one_sentence(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text)
     (tmp_path / "c.yaml").write_text("analysis: {}")
     result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
-    assert (result.exit_code == 1 and message in result.stderr and str(tmp_path / "p.csv") in result.stderr) or \
-        "twice" in result.stderr
+    assert (
+        result.exit_code == 1 and message in result.stderr and str(tmp_path / "p.csv") in result.stderr
+    ) or "twice" in result.stderr
 
 
 def test_tables_of_the_workflow_are_analyzed_by_their_means(tmp_path):
     (tmp_path / "wells.csv").write_text("plate,well,sites,x,x_sd,x_n\n7,A01,2,1,0.5,2\n7,A02,2,3,0.5,2\n")
     (tmp_path / "columns.csv").write_text(
         "table,column,unit,statistic,description\nfeatures.csv,x,,,\nwells.csv,x,,mean over sites,\n"
-        "wells.csv,x_sd,,standard deviation between sites,\nwells.csv,x_n,,number of sites with a value,\n")
+        "wells.csv,x_sd,,standard deviation between sites,\nwells.csv,x_n,,number of sites with a value,\n"
+    )
     (tmp_path / "c.yaml").write_text("analysis: {}")
     result = analyse(tmp_path / "wells.csv", "--config", tmp_path / "c.yaml")
     assert result.exit_code == 0, result.output
@@ -235,40 +253,66 @@ def test_one_of_several_timepoints_is_chosen(tmp_path):
 TABLE = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": ["x", "y", None]})
 
 
-@pytest.mark.parametrize("condition, rows", [
-    ("a > 1", [False, True, False]), ("a < 9", [True, True, False]), ("not a < 9", [False, False, True]),
-    ("a > 1 or b == 'x'", [True, True, False]), ("a >= 1 and b != 'x'", [False, True, False]),
-    ("0 < a <= 1", [True, False, False]), ("a > -1", [True, True, False]), ("1 > 2", [False] * 3),
-])
+@pytest.mark.parametrize(
+    "condition, rows",
+    [
+        ("a > 1", [False, True, False]),
+        ("a < 9", [True, True, False]),
+        ("not a < 9", [False, False, True]),
+        ("a > 1 or b == 'x'", [True, True, False]),
+        ("a >= 1 and b != 'x'", [False, True, False]),
+        ("0 < a <= 1", [True, False, False]),
+        ("a > -1", [True, True, False]),
+        ("1 > 2", [False] * 3),
+    ],
+)
 def test_conditions_are_followed_and_a_missing_value_fulfills_none(condition, rows):
     assert excluded_rows(TABLE, condition).tolist() == rows
 
 
-@pytest.mark.parametrize("condition", ["a", "a + 1 > 2", "__import__('os')", "a > 'x'", "b < 3", "a.b > 1", "a in b",
-                                       ""])
+@pytest.mark.parametrize(
+    "condition", ["a", "a + 1 > 2", "__import__('os')", "a > 'x'", "b < 3", "a.b > 1", "a in b", ""]
+)
 def test_what_is_no_condition_is_refused(condition):
     with pytest.raises(ConfigError, match=r"qc\.exclude .* can't be followed"):
         excluded_rows(TABLE, condition)
 
 
 def test_the_issue_s_configuration_is_read():
-    settings = read_settings({
-        "plate_map": "maps/",
-        "analysis": {"features": ["spots_c0", "cells_c1"], "normalise": ["percent_of_control", "robust_z_score"],
-                     "hits": {"feature": "spots_c0", "by": "robust_z_score", "above": 3},
-                     "dose_response": {"feature": "spots_c0", "dose": "concentration"}},
-        "qc": {"exclude": "saturated > 0.01", "stop_below": {"z_prime": 0.3}}})
+    settings = read_settings(
+        {
+            "plate_map": "maps/",
+            "analysis": {
+                "features": ["spots_c0", "cells_c1"],
+                "normalise": ["percent_of_control", "robust_z_score"],
+                "hits": {"feature": "spots_c0", "by": "robust_z_score", "above": 3},
+                "dose_response": {"feature": "spots_c0", "dose": "concentration"},
+            },
+            "qc": {"exclude": "saturated > 0.01", "stop_below": {"z_prime": 0.3}},
+        }
+    )
     assert [response.column for response in settings.responses] == ["spots_c0_robust_z_score", "spots_c0"]
     assert settings.stop_below == {"z_prime": 0.3}
 
 
-@given(st.lists(st.tuples(st.floats(allow_infinity=False),
-                          st.text(st.characters(exclude_categories=["Cs"]), max_size=5)), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.floats(allow_infinity=False), st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_tables_are_read_as_they_were_written(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("tables") / "p.csv"
     texts = [text if text not in ("nan", "NaN") and "\0" not in text and text.isprintable() else "" for _, text in rows]
-    table = pd.DataFrame({"plate": "7", "well": [well_name(0, n) for n in range(len(rows))],
-                          "compound": texts, "x": [value for value, _ in rows]})
+    table = pd.DataFrame(
+        {
+            "plate": "7",
+            "well": [well_name(0, n) for n in range(len(rows))],
+            "compound": texts,
+            "x": [value for value, _ in rows],
+        }
+    )
     write_table(table, file)
     again = read_tables([file])
     assert again["compound"].fillna("").tolist() == texts
@@ -277,5 +321,7 @@ def test_tables_are_read_as_they_were_written(tmp_path_factory, rows):
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_keeps_10_digits(value):
-    assert round_digits(np.array([value]))[0] == pytest.approx(float(f"{value:.10g}"), rel=1e-15, abs=0) \
+    assert (
+        round_digits(np.array([value]))[0] == pytest.approx(float(f"{value:.10g}"), rel=1e-15, abs=0)
         or abs(value) > 1.797693e308
+    )

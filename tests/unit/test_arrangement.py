@@ -14,8 +14,9 @@ WELLS = ("A01", "B02")
 
 def planes(wells=WELLS, sites=(1, 2), t=(0, 1), c=(1, 2), z=(1, 2, 3), lost=()):
     """The planes of a whole plate, but for those that are lost: well, site, t, c, z."""
-    return [PlaneFile(*place, "-".join(map(str, place))) for place in product(wells, sites, t, c, z)
-            if place not in lost]
+    return [
+        PlaneFile(*place, "-".join(map(str, place))) for place in product(wells, sites, t, c, z) if place not in lost
+    ]
 
 
 def test_a_whole_plate():
@@ -46,8 +47,11 @@ def test_random_holes(lost, incomplete):
         filled = plane in found.filled.get(place, ())
         if (well, site, t, c, z) in lost:
             assert file is None or filled
-            assert {"error": filled or well in found.missing or well not in wells,
-                    "skip": place not in found.files or filled, "fill": filled or well not in wells}[incomplete]
+            assert {
+                "error": filled or well in found.missing or well not in wells,
+                "skip": place not in found.files or filled,
+                "fill": filled or well not in wells,
+            }[incomplete]
         elif incomplete == "skip" and place not in found.files:
             assert any(note.startswith(f"well {well} lacks files of site {site}") for note in found.notes)
         else:
@@ -58,8 +62,9 @@ def test_random_holes(lost, incomplete):
         assert found.notes and not found.missing
 
 
-@pytest.mark.parametrize(("axis", "value", "words"), [
-    ("t", 1, "timepoint 1"), ("c", 2, "channel 2"), ("z", 2, "plane 2")])
+@pytest.mark.parametrize(
+    ("axis", "value", "words"), [("t", 1, "timepoint 1"), ("c", 2, "channel 2"), ("z", 2, "plane 2")]
+)
 def test_what_no_site_has(axis, value, words):
     """Values that the metadata announce count, and the others keep their places."""
     values = {"t": (0, 1, 2), "c": (1, 2, 3), "z": (1, 2, 3)}
@@ -83,7 +88,8 @@ def test_a_single_plane_beside_stacks(incomplete):
     assert [found.files["B02", 1][1, 1, z] for z in range(3)] == ["B02-1-1-2-2"] * 3
     assert found.filled["B02", 1] == {(t, 1, z) for t in (0, 1) for z in (0, 2)}
     assert [note.partition(":")[0] for note in found.notes] == [
-        "channel 2 has 2 of 2 timepoints and 1 of 3 planes of the stack"]
+        "channel 2 has 2 of 2 timepoints and 1 of 3 planes of the stack"
+    ]
 
 
 def test_a_channel_at_every_second_timepoint():
@@ -97,8 +103,12 @@ def test_a_channel_at_every_second_timepoint():
 
 def test_listed_without_a_file():
     """A field of which the index knows, and of which no file was written."""
-    some = [PlaneFile(plane.well, plane.site, plane.t, plane.c, plane.z, None)
-            if (plane.well, plane.site) == ("B02", 2) else plane for plane in planes()]
+    some = [
+        PlaneFile(plane.well, plane.site, plane.t, plane.c, plane.z, None)
+        if (plane.well, plane.site) == ("B02", 2)
+        else plane
+        for plane in planes()
+    ]
     assert arrange(some).missing == {"B02": ("files of site 2: all of it",)}
     assert list(arrange(some, incomplete="skip").files) == [("A01", 1), ("A01", 2), ("B02", 1)]
 
@@ -107,7 +117,9 @@ def test_wells_may_have_fewer_sites():
     some = [plane for plane in planes(sites=(1, 2, 3)) if plane.well == "A01" or plane.site == 1]
     assert not arrange(some).missing
     assert arrange(some, Announced(site=(1, 2, 3))).missing["B02"] == (
-        "files of site 2: all of it", "files of site 3: all of it")
+        "files of site 2: all of it",
+        "files of site 3: all of it",
+    )
     gap = [plane for plane in planes(sites=(1, 2, 3)) if plane.well == "A01" or plane.site == 3]
     assert arrange(gap).missing["B02"] == ("files of site 1: all of it", "files of site 2: all of it")
     listed = arrange(gap, Announced(every_site=True))

@@ -1,4 +1,5 @@
 """What goes to a cluster together, and how much memory it asks for."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,8 +9,10 @@ from openhcs_omero.core.state import LIBRARIES_MB, memory_of
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
 
 
-@pytest.mark.parametrize(("wells", "per_job", "batches"), [
-    (0, 8, []), (1, 8, ["8_1"]), (8, 8, ["8_1"]), (9, 8, ["8_1", "8_2"]), (3, 1, ["1_1", "1_2", "1_3"])])
+@pytest.mark.parametrize(
+    ("wells", "per_job", "batches"),
+    [(0, 8, []), (1, 8, ["8_1"]), (8, 8, ["8_1"]), (9, 8, ["8_1", "8_2"]), (3, 1, ["1_1", "1_2", "1_3"])],
+)
 def test_every_well_has_a_batch(wells, per_job, batches):
     settings = read_config({"plates": [1], "steps": [], "wells_per_job": per_job})
     assert settings.batches(wells) == batches
@@ -18,8 +21,10 @@ def test_every_well_has_a_batch(wells, per_job, batches):
 def plate(sites: dict[str, int], dtype: str = "uint16", side: int = 1000) -> PlateStructure:
     """A plate with so many sites in each well, of one channel, and ids that mean nothing."""
     known = {name: list(range(1, n + 1)) for name, n in sites.items()}
-    wells = {name: WellStructure(name, 0, i, {site: image(site, dtype, side) for site in numbers}, i)
-             for i, (name, numbers) in enumerate(known.items())}
+    wells = {
+        name: WellStructure(name, 0, i, {site: image(site, dtype, side) for site in numbers}, i)
+        for i, (name, numbers) in enumerate(known.items())
+    }
     return make(PlateStructure, wells=wells)
 
 

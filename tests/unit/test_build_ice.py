@@ -58,8 +58,11 @@ def install(place, **environment):
     # -S: the Ice of the Python that runs the tests is not the one that is asked for
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python"], text=True, capture_output=True,
-        env={**kept, "OPENHCS_OMERO_CACHE": str(place / "cache"), **environment})
+        [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python"],
+        text=True,
+        capture_output=True,
+        env={**kept, "OPENHCS_OMERO_CACHE": str(place / "cache"), **environment},
+    )
 
 
 def imports_ice(place):

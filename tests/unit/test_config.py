@@ -1,4 +1,5 @@
 """What the configuration may say, what is answered when it says something else, and how steps are found and run."""
+
 import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +36,11 @@ def test_the_example_is_valid_and_complete():
 def test_every_key_is_explained():
     schema = yaml.safe_load(SCHEMA.read_text())
     readme = (ROOT / "config" / "README.md").read_text()
-    keys = [*schema["properties"], *schema["properties"]["omero"]["properties"],
-            *schema["properties"]["steps"]["items"]["properties"]]
+    keys = [
+        *schema["properties"],
+        *schema["properties"]["omero"]["properties"],
+        *schema["properties"]["steps"]["items"]["properties"],
+    ]
     assert [key for key in keys if f"`{key}`" not in readme] == []
 
 
@@ -48,29 +52,41 @@ def test_defaults():
     assert settings.steps[0] == Step(1, STEP["call"])
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
-    ({"zzz": 1}, "unknown key 'zzz': known are analysis, heatmaps, incomplete, materialization_backend, omero"),
-    ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are ca, data_dir, host"),
-    ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),
-    ({"omero": {"port": 70000}}, "omero.port is 70000, but it must be at most 65535"),
-    ({"plates": 7}, "plates is 7, but it must be a list like"),
-    ({"plates": []}, "plates is [], but it must not be empty"),
-    ({"plates": [7.5]}, "plates[0] is 7.5, but it must be an id, a path in OMERO or a folder"),
-    ({"plates": [""]}, "plates[0] is '', but it must not be empty"),
-    ({"materialization_backend": "tape"}, "materialization_backend is 'tape', but it must be disk or zarr"),
-    ({"steps": [{**STEP, "params": {"sigma": {0: 1.5}}}]}, "the key 0 in {0: 1.5}, and keys must be text: write '0'"),
-    ({"steps": [{**STEP, "params": {"day": datetime.date(2026, 1, 1)}}]}, "numbers, text, lists and dicts: Object of "),
-    ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
-    ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
-    ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),
-    ({"output": "a/b"}, "output is 'a/b', but it must be written in letters, digits, - and _"),
-    ({"steps": [{}]}, "lacks 'call' in steps[0]"),
-    ({"steps": [{"call": "spots.count"}]}, "steps[0].call is 'spots.count', but it must be written module:function"),
-    ({"steps": [{**STEP, "parms": {}}]}, "unknown key 'parms' in steps[0]: did you mean 'params'?"),
-    ({"steps": [{**STEP, "params": None}]}, "steps[0].params is None, but it must be a mapping"),
-    ({"steps": None}, "steps is None, but it must be a list"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
+        ({"zzz": 1}, "unknown key 'zzz': known are analysis, heatmaps, incomplete, materialization_backend, omero"),
+        ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are ca, data_dir, host"),
+        ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),
+        ({"omero": {"port": 70000}}, "omero.port is 70000, but it must be at most 65535"),
+        ({"plates": 7}, "plates is 7, but it must be a list like"),
+        ({"plates": []}, "plates is [], but it must not be empty"),
+        ({"plates": [7.5]}, "plates[0] is 7.5, but it must be an id, a path in OMERO or a folder"),
+        ({"plates": [""]}, "plates[0] is '', but it must not be empty"),
+        ({"materialization_backend": "tape"}, "materialization_backend is 'tape', but it must be disk or zarr"),
+        (
+            {"steps": [{**STEP, "params": {"sigma": {0: 1.5}}}]},
+            "the key 0 in {0: 1.5}, and keys must be text: write '0'",
+        ),
+        (
+            {"steps": [{**STEP, "params": {"day": datetime.date(2026, 1, 1)}}]},
+            "numbers, text, lists and dicts: Object of ",
+        ),
+        ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
+        ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
+        ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),
+        ({"output": "a/b"}, "output is 'a/b', but it must be written in letters, digits, - and _"),
+        ({"steps": [{}]}, "lacks 'call' in steps[0]"),
+        (
+            {"steps": [{"call": "spots.count"}]},
+            "steps[0].call is 'spots.count', but it must be written module:function",
+        ),
+        ({"steps": [{**STEP, "parms": {}}]}, "unknown key 'parms' in steps[0]: did you mean 'params'?"),
+        ({"steps": [{**STEP, "params": None}]}, "steps[0].params is None, but it must be a mapping"),
+        ({"steps": None}, "steps is None, but it must be a list"),
+    ],
+)
 def test_wrong_configurations_get_one_sentence(changes, says):
     with pytest.raises(ConfigError) as error:
         check(**changes)
@@ -89,6 +105,7 @@ def test_what_is_missing_is_named():
 
 
 # steps
+
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
@@ -114,20 +131,23 @@ def test_a_step_of_the_user_s_own(module):
     assert function(np.ones(1), None, {}, gain=3)[1] == {"gain": 3}
 
 
-@pytest.mark.parametrize(("source", "changes", "says"), [
-    ("", {}, "has no function 'f'"),
-    ("f = 3", {}, "has no function 'f'"),
-    ("def f(:\n", {}, "can't be imported: SyntaxError"),
-    ("import no_such_thing_at_all", {}, "No module named 'no_such_thing_at_all'"),
-    ("1 / 0", {}, "ZeroDivisionError: division by zero ("),
-    ("def f(image): pass", {}, "has the signature (image), but a step is f(image, filemanager, metadata"),
-    ("def f(image, filemanager, metadata): pass", {}, "has the signature"),
-    (GOOD, {"params": {"gian": 1}}, "does not take 'gian'; its parameters are: channels, gain"),
-    (GOOD, {"params": {"channels": [0]}}, "write it beside params"),
-    (GOOD, {"params": {"metadata": 1}}, "which the workflow passes itself"),
-    (GOOD.replace("gain=1", "*, gain"), {}, "needs the parameter 'gain'"),
-    (GOOD.replace("channels=None, ", ""), {"channels": (0,)}, "does not take 'channels'"),
-])
+@pytest.mark.parametrize(
+    ("source", "changes", "says"),
+    [
+        ("", {}, "has no function 'f'"),
+        ("f = 3", {}, "has no function 'f'"),
+        ("def f(:\n", {}, "can't be imported: SyntaxError"),
+        ("import no_such_thing_at_all", {}, "No module named 'no_such_thing_at_all'"),
+        ("1 / 0", {}, "ZeroDivisionError: division by zero ("),
+        ("def f(image): pass", {}, "has the signature (image), but a step is f(image, filemanager, metadata"),
+        ("def f(image, filemanager, metadata): pass", {}, "has the signature"),
+        (GOOD, {"params": {"gian": 1}}, "does not take 'gian'; its parameters are: channels, gain"),
+        (GOOD, {"params": {"channels": [0]}}, "write it beside params"),
+        (GOOD, {"params": {"metadata": 1}}, "which the workflow passes itself"),
+        (GOOD.replace("gain=1", "*, gain"), {}, "needs the parameter 'gain'"),
+        (GOOD.replace("channels=None, ", ""), {"channels": (0,)}, "does not take 'channels'"),
+    ],
+)
 def test_wrong_steps_get_one_sentence(module, source, changes, says):
     with pytest.raises(StepError) as error:
         load_step(Step(2, f"{module(source)}:f", **changes))
@@ -164,7 +184,10 @@ def test_a_step_depends_on_the_distributions_that_it_imports(module, tmp_path_fa
     step = Step(1, f"{module(imports + GOOD)}:f", params={"gain": 2})
     function = load_step(step)
     assert distributions(function) == {
-        "cell-segmenter": "1.5", "numpy": version("numpy"), "scikit-image": version("scikit-image")}
+        "cell-segmenter": "1.5",
+        "numpy": version("numpy"),
+        "scikit-image": version("scikit-image"),
+    }
     assert step_record(step, function)["distributions"] == distributions(function)
 
 
@@ -202,17 +225,20 @@ def test_steps_are_told_the_backend_and_their_own_estimate():
     assert results == {"backend": "zarr", "estimate": False, "b_backend": "zarr", "b_estimate": True}
 
 
-@pytest.mark.parametrize(("returned", "says"), [
-    (None, "returned NoneType; a step returns"),
-    ((np.ones((2, 2)), {}), "returned an image (2, 2)"),
-    ((np.ones((1, 1, 1, 2, 2)), [1]), "results of type list"),
-    ((np.ones((1, 1, 1, 2, 2)), {"a": [1]}), "returned 'a' of type list"),
-    ((np.ones((1, 1, 1, 2, 2)), {"well": 1}), "returned the key 'well'"),
-    ((np.ones((1, 1, 1, 2, 2)), {"a/b": 1}), "returned the key 'a/b'"),
-    ((np.ones((1, 1, 1, 2, 2)), {3: 1}), "returned the key 3"),
-    ((np.ones((1, 1, 1, 2, 2)), {"objects": [1]}), "'objects' that are no list of dicts"),
-    ((np.ones((1, 1, 1, 2, 2)), {"objects": [{"site": 1}]}), "returned the key 'site'"),
-])
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (None, "returned NoneType; a step returns"),
+        ((np.ones((2, 2)), {}), "returned an image (2, 2)"),
+        ((np.ones((1, 1, 1, 2, 2)), [1]), "results of type list"),
+        ((np.ones((1, 1, 1, 2, 2)), {"a": [1]}), "returned 'a' of type list"),
+        ((np.ones((1, 1, 1, 2, 2)), {"well": 1}), "returned the key 'well'"),
+        ((np.ones((1, 1, 1, 2, 2)), {"a/b": 1}), "returned the key 'a/b'"),
+        ((np.ones((1, 1, 1, 2, 2)), {3: 1}), "returned the key 3"),
+        ((np.ones((1, 1, 1, 2, 2)), {"objects": [1]}), "'objects' that are no list of dicts"),
+        ((np.ones((1, 1, 1, 2, 2)), {"objects": [{"site": 1}]}), "returned the key 'site'"),
+    ],
+)
 def test_a_step_that_returns_something_else(returned, says):
     def odd(image, filemanager, metadata, backend="disk"):
         return returned
@@ -230,16 +256,23 @@ def test_one_value_per_timepoint():
     assert rows_of({key: results[key] for key in ("one", "each", "array")}, [0.0, 30.0, None]) == [
         {"t": 0, "time_s": 0.0, "one": 7, "each": 1, "array": 0.0},
         {"t": 1, "time_s": 30.0, "one": 7, "each": None, "array": 1.0},
-        {"t": 2, "one": 7, "each": "x", "array": 2.0}]
+        {"t": 2, "one": 7, "each": "x", "array": 2.0},
+    ]
     assert rows_of({"one": 7}, [None]) == [{"one": 7}]
     with pytest.raises(StepError, match=r"'each' as a list; a list has one number or text per timepoint, .* 2 here"):
         run(measure, timepoints=2)
 
 
-@pytest.mark.parametrize(("error", "reason"), [
-    (KeyError("x"), "KeyError: 'x'"), (ZeroDivisionError(), "ZeroDivisionError"), (ValueError("a\nb"), "ValueError: a"),
-    (SystemExit(3), "it called sys.exit(3)"), (ConfigError("no such dye"), "no such dye"),
-])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("x"), "KeyError: 'x'"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (ValueError("a\nb"), "ValueError: a"),
+        (SystemExit(3), "it called sys.exit(3)"),
+        (ConfigError("no such dye"), "no such dye"),
+    ],
+)
 def test_a_step_that_fails(error, reason):
     def broken(image, filemanager, metadata, backend="disk"):
         raise error
@@ -253,6 +286,7 @@ def test_a_step_that_fails(error, reason):
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), ConnectError("no server answers")])
 def test_what_is_not_the_fault_of_a_step(error):
     """Lack of memory, an interrupt and a lost server fail the job, which Snakemake tries again."""
+
     def unlucky(image, filemanager, metadata, backend="disk"):
         try:
             raise error

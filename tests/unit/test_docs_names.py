@@ -11,10 +11,32 @@ import typer
 from openhcs_omero.cli import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in (
-    "README.md", "CONTRIBUTING.md", "SECURITY.md", "config/README.md", "packages/omero-embedded/README.md"))]
-FOLDERS = {"benchmarks", "cluster", "config", "docs", "envs", "examples", "openhcs_omero", "packages", "profiles",
-           "tests", "workflow"}
+PAGES = [
+    *(ROOT / "docs").rglob("*.md"),
+    *(
+        ROOT / name
+        for name in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+            "config/README.md",
+            "packages/omero-embedded/README.md",
+        )
+    ),
+]
+FOLDERS = {
+    "benchmarks",
+    "cluster",
+    "config",
+    "docs",
+    "envs",
+    "examples",
+    "openhcs_omero",
+    "packages",
+    "profiles",
+    "tests",
+    "workflow",
+}
 
 
 def code_of(text):

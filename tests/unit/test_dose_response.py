@@ -1,4 +1,5 @@
 """Dose response: known curves are found again, and what can't be fitted says why."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,8 +22,13 @@ def curve(dose, bottom, top, ec50, slope):
     return bottom + (top - bottom) / (1 + (ec50 / dose) ** slope)
 
 
-@given(ec50=st.floats(0.01, 10), slope=st.floats(0.6, 3), bottom=st.floats(-100, 100), height=st.floats(0.1, 1000),
-       rising=st.booleans())
+@given(
+    ec50=st.floats(0.01, 10),
+    slope=st.floats(0.6, 3),
+    bottom=st.floats(-100, 100),
+    height=st.floats(0.1, 1000),
+    rising=st.booleans(),
+)
 def test_a_curve_without_noise_is_found_again(ec50, slope, bottom, height, rising):
     slope = slope if rising else -slope
     fit = fit_curve(DOSES, curve(DOSES, bottom, bottom + height, ec50, slope))
@@ -72,24 +78,37 @@ def test_dose_0_tells_where_the_curve_starts():
 RNG = np.random.default_rng(4)
 
 
-@pytest.mark.parametrize("dose, response, reason", [
-    (DOSES[:2], [1.0, 2.0], "no fit: 1 dose, 4 are needed"),
-    (DOSES[:6], np.arange(6.0), "no fit: 3 doses, 4 are needed"),
-    (DOSES[::2][:4], np.arange(4.0), "no fit: 4 wells, 5 are needed"),
-    (DOSES, np.full(len(DOSES), 0.1), "no fit: all responses are equal"),
-    (DOSES, RNG.normal(0, 1, len(DOSES)), "no fit: the curve is no better than a flat line"),
-    (DOSES, curve(DOSES, 0, 100, 1000, 1.0) + RNG.normal(0, 0.01, len(DOSES)),
-     "no fit: the EC50 lies above the highest dose"),
-    ([], [], "no fit: 0 doses, 4 are needed"),
-])
+@pytest.mark.parametrize(
+    "dose, response, reason",
+    [
+        (DOSES[:2], [1.0, 2.0], "no fit: 1 dose, 4 are needed"),
+        (DOSES[:6], np.arange(6.0), "no fit: 3 doses, 4 are needed"),
+        (DOSES[::2][:4], np.arange(4.0), "no fit: 4 wells, 5 are needed"),
+        (DOSES, np.full(len(DOSES), 0.1), "no fit: all responses are equal"),
+        (DOSES, RNG.normal(0, 1, len(DOSES)), "no fit: the curve is no better than a flat line"),
+        (
+            DOSES,
+            curve(DOSES, 0, 100, 1000, 1.0) + RNG.normal(0, 0.01, len(DOSES)),
+            "no fit: the EC50 lies above the highest dose",
+        ),
+        ([], [], "no fit: 0 doses, 4 are needed"),
+    ],
+)
 def test_no_fit_is_a_result_with_a_reason(dose, response, reason):
     fit = fit_curve(np.asarray(dose, dtype=float), np.asarray(response, dtype=float))
     assert fit.reason == reason
     assert np.isnan([fit.ec50, fit.ec50_low, fit.ec50_high, fit.slope, fit.top, fit.bottom, fit.r2]).all()
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0, 1e-6]),
-                          st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0]))), max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0, 1e-6]),
+            st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0])),
+        ),
+        max_size=20,
+    )
+)
 def test_any_data_give_a_curve_or_a_reason_and_no_warning(points):
     dose, response = (np.array([point[n] for point in points], dtype=float) for n in (0, 1))
     fit = fit_curve(dose, response)
@@ -98,11 +117,15 @@ def test_any_data_give_a_curve_or_a_reason_and_no_warning(points):
 
 
 def test_a_table_has_a_row_for_each_compound():
-    table = pd.DataFrame({
-        "plate": "7", "well": "A01", "compound": ["x"] * 22 + ["y"] * 3 + [None],
-        "concentration (uM)": [*DOSES, 1, 2, np.nan, 1],
-        "spots": [*curve(DOSES, 10, 90, 0.5, 1.0), 1, 2, 3, 4],
-    })
+    table = pd.DataFrame(
+        {
+            "plate": "7",
+            "well": "A01",
+            "compound": ["x"] * 22 + ["y"] * 3 + [None],
+            "concentration (uM)": [*DOSES, 1, 2, np.nan, 1],
+            "spots": [*curve(DOSES, 10, 90, 0.5, 1.0), 1, 2, 3, 4],
+        }
+    )
     usable = np.ones(len(table), dtype=bool)
     made = fit_dose_responses(table, usable, "spots").set_index("compound")
     assert list(made.index) == ["x", "y"]

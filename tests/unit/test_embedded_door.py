@@ -1,4 +1,5 @@
 """Starting the embedded server where it is not installed, or can't start: one sentence, which names the extra."""
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,5 @@
 """The plate's pictures: what is drawn where."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,10 +48,17 @@ def test_one_outlier_does_not_take_the_colors_from_the_others(tmp_path, drawn):
     assert [float(label.get_text()) for label in bar.get_yticklabels()] == [low, (low + high) / 2, high]
 
 
-@pytest.mark.parametrize(("values", "low", "high"), [
-    ([], 0, 1), ([0.0], -0.5, 0.5), ([200.0, 200.03], 198.015, 202.015), ([1.0, 4.0], 1, 4),
-    ([-5.0] * 30 + [5.0] * 30, -5, 5), ([*range(100), 1e6], 2, 98),
-])
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([], 0, 1),
+        ([0.0], -0.5, 0.5),
+        ([200.0, 200.03], 198.015, 202.015),
+        ([1.0, 4.0], 1, 4),
+        ([-5.0] * 30 + [5.0] * 30, -5, 5),
+        ([*range(100), 1e6], 2, 98),
+    ],
+)
 def test_color_ranges(values, low, high):
     """Noise does not fill a scale, and few wells are drawn as they are."""
     assert color_range(np.array(values, float)) == pytest.approx((low, high), abs=1e-3)
@@ -91,8 +99,10 @@ def test_montage_puts_each_well_in_its_place(tmp_path, drawn):
     assert Image.open(tmp_path / "montage.png").width > 200
 
 
-@pytest.mark.parametrize(("shape", "small"), [((1, 2, 1, 512, 512), (2, 85, 85)), ((2, 1, 3, 20, 30), (1, 20, 30)),
-                                              ((1, 1, 1, 1, 500), (1, 1, 83))])
+@pytest.mark.parametrize(
+    ("shape", "small"),
+    [((1, 2, 1, 512, 512), (2, 85, 85)), ((2, 1, 3, 20, 30), (1, 20, 30)), ((1, 1, 1, 1, 500), (1, 1, 83))],
+)
 def test_thumbnails_keep_bright_spots(shape, small):
     image = np.zeros(shape, np.uint16)
     image[0, -1, -1, 0, 7] = 9
@@ -101,8 +111,12 @@ def test_thumbnails_keep_bright_spots(shape, small):
 
 
 def test_which_features_are_drawn():
-    columns = {"a": {"statistic": "mean over sites"}, "a_sd": {"statistic": "standard deviation between sites"},
-               "b": {"statistic": "mean over objects"}, "kind": {"statistic": "the value that all sites have"}}
+    columns = {
+        "a": {"statistic": "mean over sites"},
+        "a_sd": {"statistic": "standard deviation between sites"},
+        "b": {"statistic": "mean over objects"},
+        "kind": {"statistic": "the value that all sites have"},
+    }
     assert choose_features(columns, None) == ["a", "b"] and choose_features(columns, ["a_sd"]) == ["a_sd"]
     assert choose_features({}, None) == choose_features({}, ["a"]) == []
     with pytest.raises(ConfigError, match="the steps measure a, a_sd, b, kind, but no 'c'"):

@@ -71,26 +71,36 @@ def chosen(plate, **config):
 
 # ---- what plates are called
 
+
 def test_labels():
     plates = [7, "/omero/plate_8", "/omero/plate_7_processed", "day_1", "../x/plate_9/", "/data/my plate (2)", "./2024"]
     settings = read_config({"plates": plates, "steps": []})
     assert dict(settings.plates) == {
-        "7": "/omero/plate_7", "8": "/omero/plate_8", "7_processed": "/omero/plate_7_processed", "day_1": "day_1",
-        "9": "../x/plate_9/", "my plate (2)": "/data/my plate (2)", "2024": "./2024"}
+        "7": "/omero/plate_7",
+        "8": "/omero/plate_8",
+        "7_processed": "/omero/plate_7_processed",
+        "day_1": "day_1",
+        "9": "../x/plate_9/",
+        "my plate (2)": "/data/my plate (2)",
+        "2024": "./2024",
+    }
     assert settings.in_omero and not read_config({"plates": ["day_1"], "steps": []}).in_omero
     assert settings.folder("day_1") == Path("results/plate_day_1_processed")
 
 
-@pytest.mark.parametrize(("plates", "says"), [
-    ([7, "/omero/plate_7"], "plates has 7 and '/omero/plate_7', whose results would both go to plate_7"),
-    (["day_1", "./day_1/"], "plates has 'day_1' and './day_1/', whose results would both go to plate_day_1"),
-    (["/a/x", "/b/plate_x"], "plates has '/a/x' and '/b/plate_x', whose results would both go to plate_x"),
-    (["nowhere"], "there is no folder nowhere; a plate in OMERO is named by its id"),
-    (["empty"], "empty is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS)"),
-    (["{a}"], "plates has '{a}', but no results can be kept under that name: rename the folder"),
-    (["/omero/plate_7/A01"], "is a well and not a plate"),
-    (["/omero/7"], "'/omero/7' is not a virtual path: expected /omero/plate_<id>"),
-])
+@pytest.mark.parametrize(
+    ("plates", "says"),
+    [
+        ([7, "/omero/plate_7"], "plates has 7 and '/omero/plate_7', whose results would both go to plate_7"),
+        (["day_1", "./day_1/"], "plates has 'day_1' and './day_1/', whose results would both go to plate_day_1"),
+        (["/a/x", "/b/plate_x"], "plates has '/a/x' and '/b/plate_x', whose results would both go to plate_x"),
+        (["nowhere"], "there is no folder nowhere; a plate in OMERO is named by its id"),
+        (["empty"], "empty is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS)"),
+        (["{a}"], "plates has '{a}', but no results can be kept under that name: rename the folder"),
+        (["/omero/plate_7/A01"], "is a well and not a plate"),
+        (["/omero/7"], "'/omero/7' is not a virtual path: expected /omero/plate_<id>"),
+    ],
+)
 def test_plates_that_are_refused(plates, says):
     Path("empty").mkdir()
     assert says in refusal(*plates)
@@ -113,11 +123,16 @@ def test_wells_that_are_left_out(folder, capsys):
     """A hole in a well that was not chosen stops nothing; `all` and ranges leave out wells without images."""
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
-    for plate, wells in (("empty wells", "all"), ("empty wells", ["A01-A02"]), ("day_1", ["A01"]),
-                         ({"path": "day_1", "wells": ["A01"]}, "all")):
+    for plate, wells in (
+        ("empty wells", "all"),
+        ("empty wells", ["A01-A02"]),
+        ("day_1", ["A01"]),
+        ({"path": "day_1", "wells": ["A01"]}, "all"),
+    ):
         assert list(chosen(plate, wells=wells).wells) == ["A01"]
-    assert capsys.readouterr().err.splitlines() == [
-        "plate empty wells: 1 wells have no images and are left out (A02)"] * 2
+    assert (
+        capsys.readouterr().err.splitlines() == ["plate empty wells: 1 wells have no images and are left out (A02)"] * 2
+    )
 
 
 @pytest.mark.parametrize(("incomplete", "sites"), [("skip", [2]), ("fill", [1, 2])])
@@ -125,8 +140,9 @@ def test_incomplete_wells(folder, capsys, incomplete, sites):
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
     assert sorted(chosen("day_1", incomplete=incomplete).wells["B03"].images) == sites
     done = "left out" if incomplete == "skip" else "filled with black planes"
-    assert capsys.readouterr().err == ("plate day_1: well B03 lacks files of site 1: timepoint 1, channel 1, "
-                                       f"plane 1; {done}\n")
+    assert capsys.readouterr().err == (
+        f"plate day_1: well B03 lacks files of site 1: timepoint 1, channel 1, plane 1; {done}\n"
+    )
 
 
 def test_planes_of_any_size():
@@ -168,6 +184,7 @@ def test_jobs_read_what_the_head_process_wrote():
 
 # ---- a well's record
 
+
 def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
     images = images_of(["A01", "B03"])
     plates = [write_imagexpress(tmp_path / "ixm", images), write_phenix(tmp_path / "phenix", images)]
@@ -189,6 +206,7 @@ def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
 
 # ---- the results
 
+
 @pytest.fixture(params=["disk", "zarr"])
 def output(request, folder):
     return FolderOutput(storage_registry[request.param], request.param, Path("results/plate_day_1_processed"), "day_1")
@@ -201,8 +219,11 @@ def run(output, images, kept=("results.json",)):
     derived = output.derive(plate, {})
     write(results / "derived.json", to_json(derived))
     for well in plate.wells:
-        new = {site: NewImage(f"{well} site {site}", image, CHANNELS[:image.shape[1]], (), (2.0, 0.5, 0.25))
-               for (w, site), image in images.items() if w == well}
+        new = {
+            site: NewImage(f"{well} site {site}", image, CHANNELS[: image.shape[1]], (), (2.0, 0.5, 0.25))
+            for (w, site), image in images.items()
+            if w == well
+        }
         files = StagedFiles(output.backend, derived.path, well, list(new))
         for name in kept:
             files.save({"n": 1}, f"{derived.path}/{well}/{well}_s001_{name}")
@@ -238,8 +259,11 @@ def test_what_was_there_before_is_replaced(output):
     results, plate = run(output, images)
     listed = output.backend.list_files(results / SUBFOLDERS[output.name])
     assert [Path(path).name for path in listed] == [
-        f"{well}_s00{site}_{name}" for well in ("A01", "B03") for site in (1, 2)
-        for name in (("results.json", "z000_c000.tif") if site == 1 else ("z000_c000.tif",))]
+        f"{well}_s00{site}_{name}"
+        for well in ("A01", "B03")
+        for site in (1, 2)
+        for name in (("results.json", "z000_c000.tif") if site == 1 else ("z000_c000.tif",))
+    ]
     handler = handler_of(results)
     assert handler.get_site_values(results) == [1, 2]
     np.testing.assert_array_equal(handler.load_site(results, "B03", 2, FileManager()), images["B03", 2])

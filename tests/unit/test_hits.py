@@ -1,4 +1,5 @@
 """Hits, false discovery rate and replicates."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -27,11 +28,14 @@ def everywhere(table):
 TABLE = table_of(z=[0.0, 5.0, -6.0, 3.0, np.nan, 9.0, 4.0], y=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
 
 
-@pytest.mark.parametrize("criterion, wells, directions", [
-    (Criterion("z", above=3), ["A06", "A02", "A07"], ["above"] * 3),
-    (Criterion("z", below=-3), ["A03"], ["below"]),
-    (Criterion("z", above=3, below=-3), ["A06", "A03", "A02", "A07"], ["above", "below", "above", "above"]),
-])
+@pytest.mark.parametrize(
+    "criterion, wells, directions",
+    [
+        (Criterion("z", above=3), ["A06", "A02", "A07"], ["above"] * 3),
+        (Criterion("z", below=-3), ["A03"], ["below"]),
+        (Criterion("z", above=3, below=-3), ["A06", "A03", "A02", "A07"], ["above", "below", "above", "above"]),
+    ],
+)
 def test_hits_are_beyond_the_threshold_and_ranked(criterion, wells, directions):
     made = find_hits(TABLE, everywhere(TABLE), [criterion])
     assert made["well"].tolist() == wells and made["direction"].tolist() == directions
@@ -58,7 +62,25 @@ def test_p_and_q_values_are_those_of_scipy():
 
 def test_benjamini_hochberg_s_own_example():
     """Benjamini and Hochberg 1995, section 4: 4 of these 15 p-values are significant at 0.05."""
-    p = np.array([.0001, .0004, .0019, .0095, .0201, .0278, .0298, .0344, .0459, .3240, .4262, .5719, .6528, .7590, 1])
+    p = np.array(
+        [
+            0.0001,
+            0.0004,
+            0.0019,
+            0.0095,
+            0.0201,
+            0.0278,
+            0.0298,
+            0.0344,
+            0.0459,
+            0.3240,
+            0.4262,
+            0.5719,
+            0.6528,
+            0.7590,
+            1,
+        ]
+    )
     assert (adjust_p_values(p) <= 0.05).sum() == 4
     assert np.isnan(adjust_p_values(np.array([np.nan, 0.01]))).tolist() == [True, False]
     assert np.isnan(adjust_p_values(np.array([np.nan]))).all()
@@ -81,8 +103,9 @@ def test_no_hit_is_an_empty_table_with_its_columns():
     assert len(made) == 0 and {"rank", "plate", "well", "p_value", "q_value", "n_replicates"} <= set(made.columns)
 
 
-@given(st.lists(st.one_of(st.floats(-9, 9), st.just(np.nan)), min_size=1, max_size=20),
-       st.randoms(use_true_random=False))
+@given(
+    st.lists(st.one_of(st.floats(-9, 9), st.just(np.nan)), min_size=1, max_size=20), st.randoms(use_true_random=False)
+)
 def test_which_wells_are_hits_doesn_t_depend_on_the_order_of_rows(values, random):
     table = table_of(z=np.array(values))
     order = list(range(len(values)))
@@ -92,13 +115,15 @@ def test_which_wells_are_hits_doesn_t_depend_on_the_order_of_rows(values, random
     assert set(before["well"]) == set(after["well"]) and before["q_value"].tolist() == after["q_value"].tolist()
 
 
-REPLICATES = pd.DataFrame({
-    "plate": ["1", "1", "1", "1", "1", "2", "2", "2", "2", "2"],
-    "well": ["A01", "A02", "A03", "A04", "A05"] * 2,
-    "compound": ["a", "a", "b", "c", None, "a", "b", "c", "d", "d"],
-    "concentration (uM)": [1.0, 1.0, 1.0, 1.0, np.nan, 1.0, 1.0, 1.0, 1.0, 2.0],
-    "z": [5.0, 4.0, 0.0, 1.0, 7.0, 6.0, 1.0, 0.0, np.nan, 8.0],
-})
+REPLICATES = pd.DataFrame(
+    {
+        "plate": ["1", "1", "1", "1", "1", "2", "2", "2", "2", "2"],
+        "well": ["A01", "A02", "A03", "A04", "A05"] * 2,
+        "compound": ["a", "a", "b", "c", None, "a", "b", "c", "d", "d"],
+        "concentration (uM)": [1.0, 1.0, 1.0, 1.0, np.nan, 1.0, 1.0, 1.0, 1.0, 2.0],
+        "z": [5.0, 4.0, 0.0, 1.0, 7.0, 6.0, 1.0, 0.0, np.nan, 8.0],
+    }
+)
 
 
 def test_replicates_are_summarized_and_hits_among_them_counted():

@@ -24,8 +24,20 @@ MAY_IMPORT = {
     "core": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "analysis"},
     "runtime": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "core"},
     "demo": {"errors", "plates", "omero", "io", "microscopes", "processing", "core", "runtime"},
-    "cli": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "analysis", "core",
-            "runtime", "demo"},
+    "cli": {
+        "version",
+        "errors",
+        "password",
+        "plates",
+        "omero",
+        "io",
+        "microscopes",
+        "processing",
+        "analysis",
+        "core",
+        "runtime",
+        "demo",
+    },
 }
 SPEAKS_TO_OMERO = {"omero"}
 OMERO_PY = {"omero", "Ice", "IcePy", "Glacier2", "omero_model"}
@@ -86,21 +98,29 @@ def test_no_circles():
     """No module imports, at whatever place and over whatever others, itself."""
     modules = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
     graph = {
-        name: {found if found in modules else found.rpartition(".")[0]
-               for found in imports_of(file.read_text(), ".".join(file.relative_to(ROOT).parent.parts))} & set(modules)
+        name: {
+            found if found in modules else found.rpartition(".")[0]
+            for found in imports_of(file.read_text(), ".".join(file.relative_to(ROOT).parent.parts))
+        }
+        & set(modules)
         for name, file in modules.items()
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a circle
 
+
 def test_the_embedded_server_is_only_started():
     """It is another product, which is started as a process by one module; the workflow works without it."""
-    found = {str(file.relative_to(ROOT)): {name for name in names if name.startswith("omero_embedded")}
-             for file in [*FILES, *SCRIPTS] if (names := imports_of(file.read_text(), "openhcs_omero"))}
+    found = {
+        str(file.relative_to(ROOT)): {name for name in names if name.startswith("omero_embedded")}
+        for file in [*FILES, *SCRIPTS]
+        if (names := imports_of(file.read_text(), "openhcs_omero"))
+    }
     found = {file: names for file, names in found.items() if names}
     manager, door = "openhcs_omero/runtime/omero_instance_manager.py", "openhcs_omero/runtime/embedded.py"
     assert found.keys() == {manager, door}
-    assert set.union(*found.values()) == {f"omero_embedded.process.{name}"
-                                          for name in ("CannotStart", "EmbeddedServer", "start")}
+    assert set.union(*found.values()) == {
+        f"omero_embedded.process.{name}" for name in ("CannotStart", "EmbeddedServer", "start")
+    }
 
 
 def test_imports_are_seen():

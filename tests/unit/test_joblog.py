@@ -1,4 +1,5 @@
 """What a job leaves in its log, however it ends."""
+
 import signal
 import subprocess
 import sys
@@ -18,17 +19,25 @@ with logged(sys.argv[1]):
 def start(folder, body, *options):
     """A job with these lines, and its log."""
     log = folder / "logs" / "job.log"
-    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(body=body), str(log)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True), log
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(body=body), str(log)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ), log
 
 
-@pytest.mark.parametrize(("body", "status", "reason"), [
-    ("print('done')", 0, "done"),
-    ("raise KeyError('x')", 1, "KeyError: 'x'"),
-    ("sys.exit(3)", 1, "SystemExit: 3"),
-    ("sys.exit('no licence')", 1, "SystemExit: no licence"),
-    ("signal.raise_signal(signal.SIGTERM); time.sleep(60)", 1, "the process got SIGTERM"),
-])
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ("print('done')", 0, "done"),
+        ("raise KeyError('x')", 1, "KeyError: 'x'"),
+        ("sys.exit(3)", 1, "SystemExit: 3"),
+        ("sys.exit('no licence')", 1, "SystemExit: no licence"),
+        ("signal.raise_signal(signal.SIGTERM); time.sleep(60)", 1, "the process got SIGTERM"),
+    ],
+)
 def test_the_reason_is_in_the_log(tmp_path, body, status, reason):
     process, log = start(tmp_path, body)
     out, err = process.communicate(timeout=60)

@@ -19,13 +19,17 @@ def test_omero_is_read_and_written_whatever_is_configured(configured):
 
 
 @pytest.mark.parametrize("configured", ["disk", "zarr"])
-@pytest.mark.parametrize(("write", "read"), [
-    (write_imagexpress, "disk"),
-    (write_phenix, "disk"),
-    (lambda folder, images: write_openhcs(folder, images, "disk"), "disk"),
-    (lambda folder, images: write_openhcs(folder, images, "zarr"), "zarr"),
-    (lambda folder, images: write_openhcs(folder, images, "virtual_workspace"), "virtual_workspace"),
-], ids=["ImageXpress", "Phenix", "OpenHCS disk", "OpenHCS zarr", "OpenHCS workspace"])
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (write_imagexpress, "disk"),
+        (write_phenix, "disk"),
+        (lambda folder, images: write_openhcs(folder, images, "disk"), "disk"),
+        (lambda folder, images: write_openhcs(folder, images, "zarr"), "zarr"),
+        (lambda folder, images: write_openhcs(folder, images, "virtual_workspace"), "virtual_workspace"),
+    ],
+    ids=["ImageXpress", "Phenix", "OpenHCS disk", "OpenHCS zarr", "OpenHCS workspace"],
+)
 def test_folders_are_written_as_configured(tmp_path, write, read, configured):
     folder = write(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 4, 4)))
     planner = MaterializationFlagPlanner(FileManager(), configured)

@@ -43,8 +43,13 @@ FORMATS = {
     "openhcs in zarr": lambda folder, images: write_openhcs(folder, images, "zarr"),
     "openhcs workspace": lambda folder, images: write_openhcs(folder, images, "virtual_workspace"),
 }
-TYPES = {"cellvoyager": "CellVoyager", "incell": "InCell", "imagexpress": "ImageXpress",
-         "phenix": "OperaPhenix", "openhcs": "OpenHCS"}
+TYPES = {
+    "cellvoyager": "CellVoyager",
+    "incell": "InCell",
+    "imagexpress": "ImageXpress",
+    "phenix": "OperaPhenix",
+    "openhcs": "OpenHCS",
+}
 
 
 @pytest.fixture(params=FORMATS)
@@ -128,9 +133,16 @@ def test_an_image_of_another_size(kind, tmp_path):
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if "zarr" not in kind])
 def test_a_missing_file(kind, tmp_path):
     folder = FORMATS[kind](tmp_path / "p", images_of(["A01", "A02"]))
-    files = sorted(path for path in folder.rglob("*") if re.search(
-        r"A02.*s0*2.*w2(?!_thumb)|r01c02f02p03-ch2sk2|A02_T0002F002L01A02Z03|A - 2\(fld 2 wv FITC - FITC z 3 time 2",
-        path.name) and "ZStep_0" not in str(path))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if re.search(
+            r"A02.*s0*2.*w2(?!_thumb)|r01c02f02p03-ch2sk2|A02_T0002F002L01A02Z03"
+            r"|A - 2\(fld 2 wv FITC - FITC z 3 time 2",
+            path.name,
+        )
+        and "ZStep_0" not in str(path)
+    )
     stacks = [path for path in files if path.parent.name.startswith("ZStep") or not path.name.endswith(".TIF")]
     stacks[-1].unlink()
     listing = handler_of(folder).parse(folder)
@@ -145,28 +157,38 @@ def test_a_missing_file(kind, tmp_path):
 
 # ---- ImageXpress
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("plate_A01_s1_w1E94C24BD-45E4-450A-9919-257C714278F7.TIF", ("A01", 1, 1)),
-    ("plate_A01_s12_w22B90625C-6EA7-4E54-8289-C539EB75263E.tif", ("A01", 12, 2)),
-    ("MIP-2P-2sub_C05_s1_w1046C9B2CD-0BB3-4B8A-9187-2805F4C90506.tif", ("C05", 1, 10)),
-    ("9987_B02_s2_w4.TIF", ("B02", 2, 4)),
-    ("a_b_AF48_w1.tiff", ("AF48", 1, 1)),
-    ("idr_A01_s1_[6F0BA473-D18A-4A31-8DB8-E2087BC78145].tif", ("A01", 1, 1)),
-    ("A01_s1_w1.tif", ("A01", 1, 1)),
-    ("plate_P24.tif", ("P24", 1, 1)),
-    ("plate_A01_s1_w1_thumb4BFD4018-E675-475E-B5AB-2E959E6B6DA1.tif", None),
-    ("plate_A01_s1_w1_thumb.tif", None),
-    ("plate_A1_s1_w1.tif", None),
-    ("plate_A01_s1_w1.png", None),
-    ("A01_s001_z000_c000.tif", None),
-    ("r01c01f01p01-ch1sk1fk1fl1.tiff", None),
-])
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("plate_A01_s1_w1E94C24BD-45E4-450A-9919-257C714278F7.TIF", ("A01", 1, 1)),
+        ("plate_A01_s12_w22B90625C-6EA7-4E54-8289-C539EB75263E.tif", ("A01", 12, 2)),
+        ("MIP-2P-2sub_C05_s1_w1046C9B2CD-0BB3-4B8A-9187-2805F4C90506.tif", ("C05", 1, 10)),
+        ("9987_B02_s2_w4.TIF", ("B02", 2, 4)),
+        ("a_b_AF48_w1.tiff", ("AF48", 1, 1)),
+        ("idr_A01_s1_[6F0BA473-D18A-4A31-8DB8-E2087BC78145].tif", ("A01", 1, 1)),
+        ("A01_s1_w1.tif", ("A01", 1, 1)),
+        ("plate_P24.tif", ("P24", 1, 1)),
+        ("plate_A01_s1_w1_thumb4BFD4018-E675-475E-B5AB-2E959E6B6DA1.tif", None),
+        ("plate_A01_s1_w1_thumb.tif", None),
+        ("plate_A1_s1_w1.tif", None),
+        ("plate_A01_s1_w1.png", None),
+        ("A01_s001_z000_c000.tif", None),
+        ("r01c01f01p01-ch1sk1fk1fl1.tiff", None),
+    ],
+)
 def test_imagexpress_names(name, expected):
     assert imagexpress.parse_name(name) == expected
 
 
-@given(prefix=st.text("abcXYZ0123456789_- ", max_size=12), row=st.sampled_from("ABHP"), column=st.integers(1, 48),
-       site=st.integers(1, 150), wave=st.integers(1, 12), guid=st.one_of(st.none(), st.uuids()))
+@given(
+    prefix=st.text("abcXYZ0123456789_- ", max_size=12),
+    row=st.sampled_from("ABHP"),
+    column=st.integers(1, 48),
+    site=st.integers(1, 150),
+    wave=st.integers(1, 12),
+    guid=st.one_of(st.none(), st.uuids()),
+)
 def test_imagexpress_names_of_any_plate(prefix, row, column, site, wave, guid):
     name = f"{prefix}_{row}{column:02d}_s{site}_w{wave}{'' if guid is None else str(guid).upper()}.TIF"
     assert imagexpress.parse_name(name) == (f"{row}{column:02d}", site, wave)
@@ -239,8 +261,10 @@ def test_htd(tmp_path):
     assert htd.wave_names == dict(enumerate(CHANNELS, 1))
 
 
-@pytest.mark.parametrize("text", ["", "XWells,12\n", '"HTSInfoFile", Version 1.0\n"XWells", twelve\n',
-                                  '"HTSInfoFile", Version 1.0\n"XWells"\n'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "XWells,12\n", '"HTSInfoFile", Version 1.0\n"XWells", twelve\n', '"HTSInfoFile", Version 1.0\n"XWells"\n'],
+)
 def test_broken_htd(tmp_path, text):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(1, 1, 1, 4, 4)), htd=False)
     (folder / "p.HTD").write_text(text)
@@ -252,6 +276,7 @@ def test_broken_htd(tmp_path, text):
 
 
 # ---- Opera Phenix
+
 
 @given(*[st.integers(1, 9)] * 6)
 def test_phenix_names(row, column, site, plane, channel, t):
@@ -297,14 +322,20 @@ def test_phenix_urls_from_elsewhere(tmp_path):
         np.testing.assert_array_equal(handler.load_site(folder, "A01", 2, FileManager()), images["A01", 2])
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda text: text[:-30], "can't be read as an index of an Opera Phenix plate"),
-    (lambda text: text.replace("EvaluationInputData", "Measurement"), "its root is <Measurement>"),
-    (lambda text: text.replace("<Col>1</Col>", "<Col>one</Col>"), "can't be read as an index"),
-    (lambda text: text.replace("<Row>1</Row>", "<Row>0</Row>"), "can't be read as an index"),
-    (lambda text: re.sub("<Images>.*</Images>", "<Images />", text), "there is no plane of an Opera Phenix plate in"),
-    (lambda text: text.replace("ch1sk1", "ch9sk9"), "lacks files of site 1: timepoint 0, channel 1, plane 1"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-30], "can't be read as an index of an Opera Phenix plate"),
+        (lambda text: text.replace("EvaluationInputData", "Measurement"), "its root is <Measurement>"),
+        (lambda text: text.replace("<Col>1</Col>", "<Col>one</Col>"), "can't be read as an index"),
+        (lambda text: text.replace("<Row>1</Row>", "<Row>0</Row>"), "can't be read as an index"),
+        (
+            lambda text: re.sub("<Images>.*</Images>", "<Images />", text),
+            "there is no plane of an Opera Phenix plate in",
+        ),
+        (lambda text: text.replace("ch1sk1", "ch9sk9"), "lacks files of site 1: timepoint 0, channel 1, plane 1"),
+    ],
+)
 def test_broken_indexes(tmp_path, change, message):
     folder = write_phenix(tmp_path / "p", images_of(["A01"]))
     index = folder / "Images" / "Index.idx.xml"
@@ -315,6 +346,7 @@ def test_broken_indexes(tmp_path, change, message):
 
 
 # ---- CellVoyager and IN Cell
+
 
 @pytest.mark.parametrize("write", [write_cellvoyager, write_incell])
 def test_by_names_alone(tmp_path, write):
@@ -346,18 +378,25 @@ def test_cellvoyager_errors_are_missing_planes(tmp_path):
         handler_of(folder).parse(folder).check_complete()
 
 
-@pytest.mark.parametrize(("write", "name", "change"), [
-    (write_cellvoyager, "MeasurementData.mlf", lambda text: text[:-30]),
-    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="one"')),
-    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="0"')),
-    (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace("IMG", "NON")),
-    (write_cellvoyager, "MeasurementDetail.mrf", lambda text: text.replace('RowCount="8"', 'RowCount="999999999999"')),
-    (write_incell, "p.XDCE", lambda text: text[:-30]),
-    (write_incell, "p.XDCE", lambda text: text.replace('Row number="1"', 'Row number="one"')),
-    (write_incell, "p.XDCE", lambda text: text.replace("<Identifier", "<Identity")),
-    (write_incell, "p.XDCE", lambda text: text.replace('rows="8"', 'rows="999999999999"')),
-    (write_incell, "p.XDCE", lambda text: text.replace("filename=", "file=")),
-])
+@pytest.mark.parametrize(
+    ("write", "name", "change"),
+    [
+        (write_cellvoyager, "MeasurementData.mlf", lambda text: text[:-30]),
+        (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="one"')),
+        (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace('bts:Row="1"', 'bts:Row="0"')),
+        (write_cellvoyager, "MeasurementData.mlf", lambda text: text.replace("IMG", "NON")),
+        (
+            write_cellvoyager,
+            "MeasurementDetail.mrf",
+            lambda text: text.replace('RowCount="8"', 'RowCount="999999999999"'),
+        ),
+        (write_incell, "p.XDCE", lambda text: text[:-30]),
+        (write_incell, "p.XDCE", lambda text: text.replace('Row number="1"', 'Row number="one"')),
+        (write_incell, "p.XDCE", lambda text: text.replace("<Identifier", "<Identity")),
+        (write_incell, "p.XDCE", lambda text: text.replace('rows="8"', 'rows="999999999999"')),
+        (write_incell, "p.XDCE", lambda text: text.replace("filename=", "file=")),
+    ],
+)
 def test_broken_descriptions(tmp_path, write, name, change):
     folder = write(tmp_path / "p", images_of(["A01"]))
     text = (folder / name).read_text()
@@ -369,6 +408,7 @@ def test_broken_descriptions(tmp_path, write, name, change):
 
 
 # ---- OpenHCS
+
 
 def change_metadata(folder, **values):
     path = folder / "openhcs_metadata.json"
@@ -385,14 +425,25 @@ def test_openhcs_backend_is_detected_where_nothing_is_marked(tmp_path):
         assert handler_of(folder).get_primary_backend(folder, FileManager()) == backend
 
 
-@pytest.mark.parametrize(("backend", "values", "message"), [
-    ("disk", {"source_filename_parser_name": "Cellomics"}, "names for 'Cellomics', which is not known; known are"),
-    ("disk", {"source_filename_parser_name": "OperaPhenixFilenameParser"}, "is not named as OperaPhenixFilenameParser"),
-    ("disk", {"image_files": []}, "names no image"),
-    ("disk", {"image_files": ["images/A09_s001_w1.tif"]}, "none of the 1 files that its metadata list"),
-    ("disk", {"available_backends": {"zarr": True}}, "says that 'images' is in Zarr, but there is no"),
-    ("virtual_workspace", {"workspace_mapping": {"A01_s001_w1.tif": {"reader": "bioformats"}}}, "only the names of"),
-])
+@pytest.mark.parametrize(
+    ("backend", "values", "message"),
+    [
+        ("disk", {"source_filename_parser_name": "Cellomics"}, "names for 'Cellomics', which is not known; known are"),
+        (
+            "disk",
+            {"source_filename_parser_name": "OperaPhenixFilenameParser"},
+            "is not named as OperaPhenixFilenameParser",
+        ),
+        ("disk", {"image_files": []}, "names no image"),
+        ("disk", {"image_files": ["images/A09_s001_w1.tif"]}, "none of the 1 files that its metadata list"),
+        ("disk", {"available_backends": {"zarr": True}}, "says that 'images' is in Zarr, but there is no"),
+        (
+            "virtual_workspace",
+            {"workspace_mapping": {"A01_s001_w1.tif": {"reader": "bioformats"}}},
+            "only the names of",
+        ),
+    ],
+)
 def test_openhcs_metadata_that_do_not_fit(tmp_path, backend, values, message):
     folder = write_openhcs(tmp_path / "p", images_of(["A01"], sites=1), backend)
     change_metadata(folder, **values)
@@ -400,8 +451,9 @@ def test_openhcs_metadata_that_do_not_fit(tmp_path, backend, values, message):
         handler_of(folder).parse(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"subdirectories": []}', '{"subdirectories": {}}',
-                                  '{"subdirectories": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"subdirectories": []}', '{"subdirectories": {}}', '{"subdirectories": {"a": 1}}']
+)
 def test_openhcs_metadata_that_are_none(tmp_path, text):
     (tmp_path / "openhcs_metadata.json").write_text(text)
     with pytest.raises(OpenHCSError, match=r"openhcs_metadata\.json"):
@@ -412,8 +464,19 @@ def test_openhcs_with_names_of_phenix(tmp_path):
     images = images_of(["B02"], sites=1)
     folder = write_phenix(tmp_path / "p", images)
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.tiff"))]
-    (folder / "openhcs_metadata.json").write_text(json.dumps({"subdirectories": {"Images": {
-        "source_filename_parser_name": "OperaPhenixFilenameParser", "image_files": names, "channels": {"2": "x"}}}}))
+    (folder / "openhcs_metadata.json").write_text(
+        json.dumps(
+            {
+                "subdirectories": {
+                    "Images": {
+                        "source_filename_parser_name": "OperaPhenixFilenameParser",
+                        "image_files": names,
+                        "channels": {"2": "x"},
+                    }
+                }
+            }
+        )
+    )
     handler = handler_of(folder)
     assert handler.microscope_type == "OpenHCS"
     assert handler.get_channel_values(folder) == {0: None, 1: "x"}
@@ -445,6 +508,7 @@ def test_virtual_workspaces_are_read(tmp_path):
 
 # ---- which handler
 
+
 def test_what_is_no_plate(tmp_path):
     with pytest.raises(PlateError, match=r"no plate of a known microscope: expected openhcs_metadata\.json"):
         handler_of(tmp_path)
@@ -467,7 +531,9 @@ def test_a_strange_file_among_tiffs_is_named(tmp_path):
 
 def test_plates_in_omero_are_named_by_id_or_path():
     assert [str(plate_of(name)) for name in (7, "7", "/omero/plate_7", "/omero/plate_7_processed")] == [
-        *["/omero/plate_7"] * 3, "/omero/plate_7_processed"]
+        *["/omero/plate_7"] * 3,
+        "/omero/plate_7_processed",
+    ]
     for name in ("0", "/omero/plate_x", "/omero/plate_7/A01", "/omero", "/omero/"):
         with pytest.raises(PlateError):
             plate_of(name)

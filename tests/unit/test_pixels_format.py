@@ -15,10 +15,22 @@ from openhcs_omero.omero.writing import _graph
 from openhcs_omero.plates.image import NewImage, _planes, objects, storable
 
 
-@pytest.mark.parametrize(("given", "stored"), [
-    ("bool", "uint8"), ("uint8", "uint8"), ("int8", "int8"), ("uint16", "uint16"), (">i2", "int16"),
-    ("int32", "int32"), ("int64", "uint32"), ("uint64", "uint32"), ("float16", "float32"), ("float32", "float32"),
-    ("float64", "float64")])
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("bool", "uint8"),
+        ("uint8", "uint8"),
+        ("int8", "int8"),
+        ("uint16", "uint16"),
+        (">i2", "int16"),
+        ("int32", "int32"),
+        ("int64", "uint32"),
+        ("uint64", "uint32"),
+        ("float16", "float32"),
+        ("float32", "float32"),
+        ("float64", "float64"),
+    ],
+)
 def test_types(given, stored):
     block = (np.arange(24).reshape(1, 2, 1, 3, 4) % 2).astype(given)
     made = storable(block, "x")
@@ -29,12 +41,18 @@ def test_negative_large_integers():
     assert storable(np.full((1, 1, 1, 2, 2), -5), "x").dtype.name == "int32"
 
 
-@pytest.mark.parametrize(("pixels", "problem"), [
-    (np.zeros((2, 2)), "five axes"), (np.zeros((1, 1, 0, 2, 2)), "five axes"),
-    (np.full((1, 1, 1, 2, 2), 2**32), "up to 32 bits"), (np.full((1, 1, 1, 2, 2), -2**31 - 1), "up to 32 bits"),
-    (np.zeros((1, 1, 1, 2, 2), complex), "type complex128"), (np.zeros((1, 1, 1, 2, 2), "U3"), "type str"),
-    (np.broadcast_to(np.uint8(0), (1, 1, 1, 4000, 4000)), "3192"),
-])
+@pytest.mark.parametrize(
+    ("pixels", "problem"),
+    [
+        (np.zeros((2, 2)), "five axes"),
+        (np.zeros((1, 1, 0, 2, 2)), "five axes"),
+        (np.full((1, 1, 1, 2, 2), 2**32), "up to 32 bits"),
+        (np.full((1, 1, 1, 2, 2), -(2**31) - 1), "up to 32 bits"),
+        (np.zeros((1, 1, 1, 2, 2), complex), "type complex128"),
+        (np.zeros((1, 1, 1, 2, 2), "U3"), "type str"),
+        (np.broadcast_to(np.uint8(0), (1, 1, 1, 4000, 4000)), "3192"),
+    ],
+)
 def test_what_omero_does_not_keep(pixels, problem):
     with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
         storable(pixels, "x")
@@ -50,10 +68,15 @@ def test_planes_from_many_places_are_as_one_block(given):
         assert one.dtype.name == other.dtype.name and np.array_equal(one, other)
 
 
-@pytest.mark.parametrize(("pixels", "problem"), [
-    (objects([np.zeros((2, 2), complex)], (1, 1, 1)), "type complex128"), (np.empty((0, 1, 1), object), "five axes"),
-    (objects([np.full((2, 2), 1), np.full((2, 2), 2**32)], (1, 2, 1)), "up to 32 bits"),
-    (objects([np.zeros((4000, 4000), "uint8")], (1, 1, 1)), "3192")])
+@pytest.mark.parametrize(
+    ("pixels", "problem"),
+    [
+        (objects([np.zeros((2, 2), complex)], (1, 1, 1)), "type complex128"),
+        (np.empty((0, 1, 1), object), "five axes"),
+        (objects([np.full((2, 2), 1), np.full((2, 2), 2**32)], (1, 2, 1)), "up to 32 bits"),
+        (objects([np.zeros((4000, 4000), "uint8")], (1, 1, 1)), "3192"),
+    ],
+)
 def test_planes_that_omero_does_not_keep(pixels, problem):
     with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
         _planes(NewImage("x", pixels))
@@ -61,8 +84,14 @@ def test_planes_that_omero_does_not_keep(pixels, problem):
 
 def test_graph():
     block = np.arange(2 * 3 * 4 * 5).reshape(1, 2, 3, 4, 5).astype("uint16")
-    image = NewImage("site", block, channel_names=["DAPI", None], colors=[(0, 0, 255), None],
-                     pixel_size=(None, 0.65, 0.65), annotations=[("k", "v")])
+    image = NewImage(
+        "site",
+        block,
+        channel_names=["DAPI", None],
+        colors=[(0, 0, 255), None],
+        pixel_size=(None, 0.65, 0.65),
+        annotations=[("k", "v")],
+    )
     made = _graph(image, _planes(image), "ns")
     pixels = made.getPrimaryPixels()
     assert [getattr(pixels, f"size{axis}").val for axis in "TCZYX"] == [1, 2, 3, 4, 5]
@@ -87,9 +116,16 @@ def test_not_a_number_is_no_range():
     assert _graph(image, _planes(image), "n").getPrimaryPixels().getChannel(0).statsInfo is None
 
 
-@pytest.mark.parametrize(("pixels_id", "path"), [
-    (7, "Pixels/7"), (999, "Pixels/999"), (1000, "Pixels/Dir-001/1000"), (123456, "Pixels/Dir-123/123456"),
-    (1234567, "Pixels/Dir-001/Dir-234/1234567")])
+@pytest.mark.parametrize(
+    ("pixels_id", "path"),
+    [
+        (7, "Pixels/7"),
+        (999, "Pixels/999"),
+        (1000, "Pixels/Dir-001/1000"),
+        (123456, "Pixels/Dir-123/123456"),
+        (1234567, "Pixels/Dir-001/Dir-234/1234567"),
+    ],
+)
 def test_files_of_pixels(pixels_id, path):
     assert pixels_file(Path("/OMERO"), pixels_id) == Path("/OMERO", path)
 
@@ -116,14 +152,17 @@ def shown(well):
     return [s and (s.id and s.id.val, s.image and s.image.id.val) for s in well.copyWellSamples()]
 
 
-@pytest.mark.parametrize(("before", "images", "after"), [
-    ([], {1: 5, 2: 6}, [(None, 5), (None, 6)]),
-    ([1, 2], {1: 5, 2: 6}, [(1, 5), (2, 6)]),
-    ([1], {1: 5, 2: 6}, [(1, 5), (None, 6)]),
-    ([1, 2, 3], {1: 5}, [(1, 5)]),
-    ([None, 2], {1: 5, 2: 6}, [(None, 5), (2, 6)]),
-    ([None, 2], {1: 5}, [(None, 5)]),
-])
+@pytest.mark.parametrize(
+    ("before", "images", "after"),
+    [
+        ([], {1: 5, 2: 6}, [(None, 5), (None, 6)]),
+        ([1, 2], {1: 5, 2: 6}, [(1, 5), (2, 6)]),
+        ([1], {1: 5, 2: 6}, [(1, 5), (None, 6)]),
+        ([1, 2, 3], {1: 5}, [(1, 5)]),
+        ([None, 2], {1: 5, 2: 6}, [(None, 5), (2, 6)]),
+        ([None, 2], {1: 5}, [(None, 5)]),
+    ],
+)
 def test_a_whole_well_is_shown(before, images, after):
     well = well_of(*before)
     _show(well, images, whole=True)
@@ -131,12 +170,15 @@ def test_a_whole_well_is_shown(before, images, after):
     assert all(sample.well is well for sample in well.copyWellSamples() if sample.id is None)
 
 
-@pytest.mark.parametrize(("before", "images", "after"), [
-    ([1, 2], {2: 6}, [(1, None), (2, 6)]),
-    ([1, 2], {3: 6}, [(1, None), (2, None), (None, 6)]),
-    ([None, 2], {1: 6}, [None, (2, 6)]),
-    ([], {1: 5, 2: 6}, [(None, 5), (None, 6)]),
-])
+@pytest.mark.parametrize(
+    ("before", "images", "after"),
+    [
+        ([1, 2], {2: 6}, [(1, None), (2, 6)]),
+        ([1, 2], {3: 6}, [(1, None), (2, None), (None, 6)]),
+        ([None, 2], {1: 6}, [None, (2, 6)]),
+        ([], {1: 5, 2: 6}, [(None, 5), (None, 6)]),
+    ],
+)
 def test_some_sites_are_shown(before, images, after):
     well = well_of(*before)
     _show(well, images, whole=False)

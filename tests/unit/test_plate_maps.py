@@ -1,4 +1,5 @@
 """Plate maps: both forms, several files, and a sentence with file, row and column for each fault."""
+
 from __future__ import annotations
 
 import openpyxl
@@ -29,8 +30,9 @@ def cells(made: PlateMap, *columns):
 
 
 def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
-    path = written(tmp_path, "m.csv", "Well,Compound,Concentration (uM),Control,Note\nA1,aspirin,0.5,,x\n"
-                   "b02,DMSO,,Negative,\n")
+    path = written(
+        tmp_path, "m.csv", "Well,Compound,Concentration (uM),Control,Note\nA1,aspirin,0.5,,x\nb02,DMSO,,Negative,\n"
+    )
     made = read_plate_map(path, ONE)
     assert made.columns == ["compound", "concentration (uM)", "control", "Note"]
     assert made.table["concentration (uM)"].dtype == "float64"
@@ -41,12 +43,15 @@ def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
     assert find_column(made.columns, "concentration") == "concentration (uM)"
 
 
-@pytest.mark.parametrize("name, text", [
-    ("m.csv", "row,column,compound\nA,1,x\nB,12,y\n"),
-    ("m.csv", "row;column;compound\n1;1;x\n2;12;y\n"),
-    ("m.tsv", "row\tcolumn\tcompound\nA\t1\tx\n\nB\t12\ty\n"),
-    ("m.csv", "# plate of Monday,,\n\nwell,compound,\nA01,x,\nB12,y,\n"),
-])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("m.csv", "row,column,compound\nA,1,x\nB,12,y\n"),
+        ("m.csv", "row;column;compound\n1;1;x\n2;12;y\n"),
+        ("m.tsv", "row\tcolumn\tcompound\nA\t1\tx\n\nB\t12\ty\n"),
+        ("m.csv", "# plate of Monday,,\n\nwell,compound,\nA01,x,\nB12,y,\n"),
+    ],
+)
 def test_lists_are_read_however_they_are_written(tmp_path, name, text):
     made = read_plate_map(written(tmp_path, name, text), ONE)
     assert cells(made, "compound") == [("7", "A01", "x"), ("7", "B12", "y")]
@@ -62,8 +67,12 @@ def grid(values, rows, columns, corner=""):
 @pytest.mark.parametrize("rows, columns", [(8, 12), (16, 24), (32, 48)])
 def test_grids_of_all_sizes_are_read(tmp_path, rows, columns):
     last = (rows - 1, columns - 1)
-    text = "compound\n" + grid({(0, 0): "a", last: "z"}, rows, columns) + "\n" + \
-        grid({(0, 1): "0.1"}, rows, columns, "concentration (nM)")
+    text = (
+        "compound\n"
+        + grid({(0, 0): "a", last: "z"}, rows, columns)
+        + "\n"
+        + grid({(0, 1): "0.1"}, rows, columns, "concentration (nM)")
+    )
     plates = {"7": Plate(("7",), rows, columns)}
     table = read_plate_map(written(tmp_path, "m.csv", text), plates).table.set_index("well")
     assert len(table) == rows * columns
@@ -88,8 +97,10 @@ def test_excel_sheets_are_properties_or_plates(tmp_path):
     book.create_sheet("empty")
     book.save(tmp_path / "m.xlsx")
     table = read_plate_map(tmp_path / "m.xlsx", TWO).table
-    assert table.loc[table["compound"].notna(), ["plate", "well", "dose"]].values.tolist() == \
-        [["7", "A01", 1.0], ["7", "A02", 2.5]]
+    assert table.loc[table["compound"].notna(), ["plate", "well", "dose"]].values.tolist() == [
+        ["7", "A01", 1.0],
+        ["7", "A02", 2.5],
+    ]
     assert (table["cell_line"] == "HeLa").sum() == 2 * 96
 
 
@@ -100,8 +111,13 @@ def test_maps_of_a_folder_are_joined(tmp_path):
     written(tmp_path, "BC0009.csv", "well,compound\nA03,z\n")
     made = read_plate_map(tmp_path, TWO)
     assert cells(made.table.fillna("-").pipe(PlateMap), "compound", "control") == [
-        ("7", "A01", "p", "positive"), ("7", "A02", "-", "negative"), ("7", "A03", "x", "-"),
-        ("8", "A01", "-", "positive"), ("8", "A02", "-", "negative"), ("8", "A03", "y", "-")]
+        ("7", "A01", "p", "positive"),
+        ("7", "A02", "-", "negative"),
+        ("7", "A03", "x", "-"),
+        ("8", "A01", "-", "positive"),
+        ("8", "A02", "-", "negative"),
+        ("8", "A03", "y", "-"),
+    ]
     assert made.notes == [f"{tmp_path / 'BC0009.csv'} is not used: it is named for no plate of this run"]
 
 
@@ -124,23 +140,26 @@ def test_what_excel_writes_on_windows_is_read(tmp_path):
     assert made.columns == ["concentration (µM)"]
 
 
-@pytest.mark.parametrize("text, message", [
-    ("well,x\nA01,1\nZ01,2\n", "row 3, column well: plate 7 has no well Z01, it has 8 rows and 12 columns"),
-    ("well,x\nA01,1\nA1,2\n", "row 3, column well: well A01 of plate 7 is there already, in row 2"),
-    ("well,concentration (uM)\nA01,ten\n", "row 2, column concentration (uM): 'ten' is not a number from 0 up"),
-    ("well,concentration\nA01,-1\n", "row 2, column concentration: '-1' is not a number from 0 up"),
-    ("well,control\nA01,blank\n", "row 2, column control: 'blank' is not one of positive, negative, empty, none"),
-    ("well,x\nAA,1\n", "row 2: 'AA' is not a well"),
-    ("well,x\n,1\n", "row 2: no well is named"),
-    ("well,x\nA01,1,2\n", "row 2: a value stands in a column without a header"),
-    ("well,x,x\nA01,1,2\n", "row 1: the column x is there twice"),
-    ("well,row,column\nA01,B,2\n", "row 2: the well is A01, but its row and column are those of B02"),
-    ("a,b\n1,2\n", "is not a plate map: expected a column `well`"),
-    ("well,concentration (uM),concentration (nM)\nA01,1,2\n", "write all concentrations in one unit"),
-    ("concentration\n" + grid({(1, 2): "ten"}, 8, 12), "row 4, column D: 'ten' is not a number from 0 up"),
-    (grid({}, 8, 12) + "\n" + grid({}, 8, 12), "row 1: this grid has no name"),
-    (grid({(15, 0): "x"}, 16, 24, "compound"), "plate 7 has no well P01, it has 8 rows and 12 columns"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("well,x\nA01,1\nZ01,2\n", "row 3, column well: plate 7 has no well Z01, it has 8 rows and 12 columns"),
+        ("well,x\nA01,1\nA1,2\n", "row 3, column well: well A01 of plate 7 is there already, in row 2"),
+        ("well,concentration (uM)\nA01,ten\n", "row 2, column concentration (uM): 'ten' is not a number from 0 up"),
+        ("well,concentration\nA01,-1\n", "row 2, column concentration: '-1' is not a number from 0 up"),
+        ("well,control\nA01,blank\n", "row 2, column control: 'blank' is not one of positive, negative, empty, none"),
+        ("well,x\nAA,1\n", "row 2: 'AA' is not a well"),
+        ("well,x\n,1\n", "row 2: no well is named"),
+        ("well,x\nA01,1,2\n", "row 2: a value stands in a column without a header"),
+        ("well,x,x\nA01,1,2\n", "row 1: the column x is there twice"),
+        ("well,row,column\nA01,B,2\n", "row 2: the well is A01, but its row and column are those of B02"),
+        ("a,b\n1,2\n", "is not a plate map: expected a column `well`"),
+        ("well,concentration (uM),concentration (nM)\nA01,1,2\n", "write all concentrations in one unit"),
+        ("concentration\n" + grid({(1, 2): "ten"}, 8, 12), "row 4, column D: 'ten' is not a number from 0 up"),
+        (grid({}, 8, 12) + "\n" + grid({}, 8, 12), "row 1: this grid has no name"),
+        (grid({(15, 0): "x"}, 16, 24, "compound"), "plate 7 has no well P01, it has 8 rows and 12 columns"),
+    ],
+)
 def test_a_fault_is_one_sentence_with_its_place(tmp_path, text, message):
     path = written(tmp_path, "m.csv", text)
     with pytest.raises(PlateMapError) as caught:
@@ -153,8 +172,11 @@ def test_a_fault_is_one_sentence_with_its_place(tmp_path, text, message):
 def test_maps_that_contradict_each_other_are_refused(tmp_path):
     written(tmp_path, "a.csv", "well,compound\nA01,x\n")
     written(tmp_path, "b.csv", "well,compound\nA01,y\nA02,z\n")
-    with pytest.raises(PlateMapError, match=r"b\.csv, row 2, column compound: compound of well A01 of plate 7 "
-                                            r"is 'y' here and 'x' in .*a\.csv, row 2"):
+    with pytest.raises(
+        PlateMapError,
+        match=r"b\.csv, row 2, column compound: compound of well A01 of plate 7 "
+        r"is 'y' here and 'x' in .*a\.csv, row 2",
+    ):
         read_plate_map(tmp_path, ONE)
 
 
@@ -180,13 +202,20 @@ def test_joining_keeps_every_well_and_refuses_a_column_that_is_there():
         join_plate_map(table, PlateMap(made.table.rename(columns={"compound": "spots"})))
 
 
-@given(st.dictionaries(st.tuples(st.integers(0, 7), st.integers(0, 11)),
-                       st.text("abcXYZ019 .-", min_size=1, max_size=6).map(str.strip).filter(bool), min_size=1))
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 7), st.integers(0, 11)),
+        st.text("abcXYZ019 .-", min_size=1, max_size=6).map(str.strip).filter(bool),
+        min_size=1,
+    )
+)
 def test_a_list_and_a_grid_of_the_same_wells_say_the_same(values):
     """Property: both forms hold the same information."""
     as_list = [["well", "compound"], *([well_name(*place), value] for place, value in values.items())]
-    as_grid = [["compound", *(str(n + 1) for n in range(12))],
-               *([letter, *(values.get((row, n), "") for n in range(12))] for row, letter in enumerate("ABCDEFGH"))]
+    as_grid = [
+        ["compound", *(str(n + 1) for n in range(12))],
+        *([letter, *(values.get((row, n), "") for n in range(12))] for row, letter in enumerate("ABCDEFGH")),
+    ]
     found = []
     for sheet in (as_list, as_grid):
         (part,) = parse_sheet(Sheet("m", ("m",), sheet))

@@ -11,8 +11,25 @@ from openhcs_omero.plates.paths import PlatePath
 
 def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70, run=None):
     """What the query gives for a site: well first, then sample, image and pixels."""
-    return [0, column, 10 + column, index, 20 + image, image, f"image {image}", event,
-            30 + image, x, 4, z, c, t, pixel_type, f"{image:040x}", *(run or (None, None))]
+    return [
+        0,
+        column,
+        10 + column,
+        index,
+        20 + image,
+        image,
+        f"image {image}",
+        event,
+        30 + image,
+        x,
+        4,
+        z,
+        c,
+        t,
+        pixel_type,
+        f"{image:040x}",
+        *(run or (None, None)),
+    ]
 
 
 EMPTY_WELL = [0, 2, 12] + [None] * 15
@@ -118,8 +135,9 @@ def test_wells_and_sites_that_are_not_there():
 def test_acquisitions():
     """Images of several acquisitions are no plate together; those of one are counted from 1."""
     runs = [(5, "first"), (6, "second"), (6, "second")]
-    made = plate(*(row(column, index, 10 * column + index, run=run)
-                   for column in (0, 1) for index, run in enumerate(runs)))
+    made = plate(
+        *(row(column, index, 10 * column + index, run=run) for column in (0, 1) for index, run in enumerate(runs))
+    )
     assert made.acquisitions() == [(5, "first"), (6, "second")]
     with pytest.raises(PlateError, match=r"it has the acquisitions 5 \(first\), 6 \(second\); choose one"):
         made.of_acquisition()

@@ -44,11 +44,15 @@ def metadata(folder, incomplete, well="A01"):
 
 # ---- what the metadata announce, and what there is
 
-@pytest.mark.parametrize(("lost", "words", "axis", "index"), [
-    ("**/*_w2*.TIF", "channel 2", 1, 1),
-    ("TimePoint_2/**/*.TIF", "timepoint 2", 0, 1),
-    ("**/ZStep_3/*.TIF", "plane 3", 2, 2),
-])
+
+@pytest.mark.parametrize(
+    ("lost", "words", "axis", "index"),
+    [
+        ("**/*_w2*.TIF", "channel 2", 1, 1),
+        ("TimePoint_2/**/*.TIF", "timepoint 2", 0, 1),
+        ("**/ZStep_3/*.TIF", "plane 3", 2, 2),
+    ],
+)
 def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
     """A channel, timepoint or plane of which no file was copied: what comes after it keeps its place."""
     images = images_of(["A01", "B02"], sites=1, shape=SHAPE)
@@ -72,7 +76,10 @@ def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
 
 
 FORMATS = {
-    "imagexpress": write_imagexpress, "phenix": write_phenix, "cellvoyager": write_cellvoyager, "incell": write_incell,
+    "imagexpress": write_imagexpress,
+    "phenix": write_phenix,
+    "cellvoyager": write_cellvoyager,
+    "incell": write_incell,
     "openhcs": lambda folder, images: write_openhcs(folder, images, "disk"),
 }
 
@@ -135,10 +142,12 @@ def outcome(folder):
     for incomplete in ("error", "skip", "fill"):
         handler = handler_of(folder, incomplete=incomplete)
         listing = handler.listing(folder)
-        sites = {(well, image.site): (image.shape, listing.filled.get((well, image.site), frozenset()),
-                                      pixels.tobytes())
-                 for well in listing.structure.wells_with_images() if well not in listing.missing
-                 for image, pixels in handler.read_sites(listing, well, FileManager())}
+        sites = {
+            (well, image.site): (image.shape, listing.filled.get((well, image.site), frozenset()), pixels.tobytes())
+            for well in listing.structure.wells_with_images()
+            if well not in listing.missing
+            for image, pixels in handler.read_sites(listing, well, FileManager())
+        }
         made[incomplete] = (set(listing.missing), sites)
     return made
 
@@ -156,7 +165,8 @@ def test_a_stack_beside_a_projection_and_a_single_plane(tmp_path):
     for c in (1, 2):
         np.testing.assert_array_equal(pixels[0, c], [images["B02", 1][0, c].max(axis=0)] * 3)
     assert [note.split(":")[0] for note in notes] == [
-        f"channel {c} has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (2, 3)]
+        f"channel {c} has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (2, 3)
+    ]
     assert metadata(folder, "error", "B02")[1].filled == ((0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2))
     next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is one all the same
     with pytest.raises(PlateError, match="well B03 lacks files of site 1: timepoint 1, channel 1, plane 2"):
@@ -180,6 +190,7 @@ def test_a_field_that_the_index_lists_without_files(tmp_path):
 
 
 # ---- files of every origin
+
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "openhcs"])
 def test_files_that_are_of_no_plate(tmp_path, kind):
@@ -216,9 +227,20 @@ def test_encodings_of_htd_files(tmp_path, encoding):
 
 # ---- TIFFs of all kinds
 
-@pytest.mark.parametrize(("dtype", "read"), [
-    ("int8", "int8"), ("uint32", "uint32"), ("float16", "float32"), ("float32", "float32"), ("float64", "float64"),
-    ("int64", "float64"), ("uint64", "float64"), (">u2", "uint16")])
+
+@pytest.mark.parametrize(
+    ("dtype", "read"),
+    [
+        ("int8", "int8"),
+        ("uint32", "uint32"),
+        ("float16", "float32"),
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("int64", "float64"),
+        ("uint64", "float64"),
+        (">u2", "uint16"),
+    ],
+)
 def test_pixel_types(tmp_path, dtype, read):
     """Types that a plate does not have are read as one that holds their values, whatever the values are."""
     plane = np.arange(30).reshape(5, 6).astype(dtype)
@@ -237,12 +259,15 @@ def test_integers_that_no_type_holds(tmp_path):
 GREY = np.tile(np.linspace(0, 65535, 256, dtype="uint16"), (3, 1))
 
 
-@pytest.mark.parametrize(("options", "problem"), [
-    ({"photometric": "miniswhite"}, "0 as white or a palette"),
-    ({"photometric": "palette", "colormap": GREY[:, ::-1]}, "0 as white or a palette"),
-    ({"photometric": "palette", "colormap": GREY * np.array([[1], [0], [1]], "uint16")}, "0 as white or a palette"),
-    ({"photometric": "palette", "colormap": GREY}, None),
-])
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"photometric": "miniswhite"}, "0 as white or a palette"),
+        ({"photometric": "palette", "colormap": GREY[:, ::-1]}, "0 as white or a palette"),
+        ({"photometric": "palette", "colormap": GREY * np.array([[1], [0], [1]], "uint16")}, "0 as white or a palette"),
+        ({"photometric": "palette", "colormap": GREY}, None),
+    ],
+)
 def test_what_0_means(tmp_path, options, problem):
     plane = np.arange(30, dtype="uint8").reshape(5, 6)
     tifffile.imwrite(tmp_path / "A01_s1_w1.tif", plane, **options)
@@ -254,6 +279,7 @@ def test_what_0_means(tmp_path, options, problem):
 
 
 # ---- saying what was understood
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -272,8 +298,9 @@ def test_info_of_a_folder(tmp_path):
     found = json.loads(run("info", folder, "--json", "--incomplete", "skip").output)
     assert found["wells"] == ["A01", "B02"] and found["empty_wells"] == ["C03"]
     assert found["sites"] == {"A01": [1, 2], "B02": [1]} and found["channels"] == ["DAPI", "FITC"]
-    assert found["images"] == [{"count": 3, "timepoints": 1, "channels": 2, "planes": 1, "height": 6, "width": 5,
-                                "type": "uint16"}]
+    assert found["images"] == [
+        {"count": 3, "timepoints": 1, "channels": 2, "planes": 1, "height": 6, "width": 5, "type": "uint16"}
+    ]
     assert not found["missing"] and len(found["notes"]) == 3
 
 

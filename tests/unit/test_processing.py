@@ -1,4 +1,5 @@
 """The steps against known truth: a synthetic plate, hand-made planes, and real images where they are there."""
+
 import re
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def rms(values):
 
 # illumination
 
+
 @pytest.mark.parametrize("channel", [0, 1])
 def test_the_estimate_is_near_the_true_light(estimate, channel):
     light = illumination(512, channel)
@@ -79,6 +81,7 @@ def test_an_estimate_of_dark_planes_is_flat_and_of_none_an_error():
 
 # spots
 
+
 def test_spots_are_found_where_they_are():
     rng = np.random.default_rng(3)
     places = [(10, 12), (10, 40), (30, 31), (50, 9), (2, 60)]
@@ -87,8 +90,14 @@ def test_spots_are_found_where_they_are():
     assert heights.min() > 20
 
 
-@pytest.mark.parametrize("plane", [np.zeros((32, 32), np.uint8), np.full((32, 32), 4000, np.uint16),
-                                   np.arange(64.0) + np.random.default_rng(5).normal(100, 1, (64, 64))])
+@pytest.mark.parametrize(
+    "plane",
+    [
+        np.zeros((32, 32), np.uint8),
+        np.full((32, 32), 4000, np.uint16),
+        np.arange(64.0) + np.random.default_rng(5).normal(100, 1, (64, 64)),
+    ],
+)
 def test_no_spot_without_spots(plane):
     assert len(find_spots(plane)[0]) == 0
 
@@ -121,8 +130,10 @@ def test_counts_are_near_the_truth(screen, estimate):
 def test_real_wells_with_puncta_stand_out():
     import tifffile
 
-    planes = {tuple(map(int, re.search(r"_O(\d+)f(\d+)", path.name).groups())): tifffile.imread(path)
-              for path in sorted(TRANSFLUOR.glob("*.TIF"))}
+    planes = {
+        tuple(map(int, re.search(r"_O(\d+)f(\d+)", path.name).groups())): tifffile.imread(path)
+        for path in sorted(TRANSFLUOR.glob("*.TIF"))
+    }
     light = {"plate_estimate": {0: estimate_illumination(iter(planes.values()))}}
     counts: dict[int, int] = dict.fromkeys(range(1, 25), 0)
     for (well, _), plane in planes.items():
@@ -133,6 +144,7 @@ def test_real_wells_with_puncta_stand_out():
 
 
 # cells
+
 
 def test_touching_nuclei_are_parted_and_small_things_left_out():
     y, x = np.mgrid[0:96, 0:96]
@@ -178,8 +190,14 @@ def test_cells_are_counted_to_the_truth(screen, estimate):
 def test_what_nothing_measures_is_missing():
     """No cells are counted as 0, and have no area; no spots have no height."""
     _, results = cell_counting_cpu(np.zeros((1, 1, 1, 32, 32), np.uint8), Saved(), METADATA)
-    assert results == {"cells_c0": 0, "cell_area_c0": None, "cell_area_c0_sd": None, "cell_intensity_c0": None,
-                       "cell_intensity_c0_sd": None, "objects": []}
+    assert results == {
+        "cells_c0": 0,
+        "cell_area_c0": None,
+        "cell_area_c0_sd": None,
+        "cell_intensity_c0": None,
+        "cell_intensity_c0_sd": None,
+        "objects": [],
+    }
     _, results = count_spots(np.zeros((1, 1, 1, 32, 32), np.uint8), None, METADATA)
     assert results == {"spots_c0": 0, "spot_height_c0": None, "spot_height_c0_sd": None}
 

@@ -1,4 +1,5 @@
 """Profiles, and our robust z scores beside pycytominer's."""
+
 from __future__ import annotations
 
 import warnings
@@ -46,6 +47,11 @@ def test_features_that_say_nothing_new_are_left_out_and_every_well_stays(tmp_pat
 def test_robust_z_scores_are_those_of_pycytominer():
     table = wells_of()
     ours = normalize(read_wells(table, ["a", "b"]), ["robust_z_score"]).values
-    theirs = pycytominer.normalize(table[["plate", "a", "b"]], features=["a", "b"], meta_features=["plate"],
-                                   method="mad_robustize", mad_robustize_epsilon=0)
+    theirs = pycytominer.normalize(
+        table[["plate", "a", "b"]],
+        features=["a", "b"],
+        meta_features=["plate"],
+        method="mad_robustize",
+        mad_robustize_epsilon=0,
+    )
     assert ours == pytest.approx(theirs[["a", "b"]].to_numpy(), rel=1e-4)

@@ -1,4 +1,5 @@
 """Quality and normalization: values worked out by hand, R's values, invariances, and bad input."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -19,14 +20,13 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 def table_of(values, controls=None, plate="7", rows=8, columns=12):
     """A plate whose wells are filled row by row."""
-    places = [well_name(row, column) for row in range(rows) for column in range(columns)][:len(values)]
+    places = [well_name(row, column) for row in range(rows) for column in range(columns)][: len(values)]
     table = pd.DataFrame({"plate": plate, "well": places, "f": np.asarray(values, dtype=float)})
     return table if controls is None else table.assign(control=controls)
 
 
 # 3 negative (mean 10, SD 2), 3 positive (mean 40, SD 3) controls, 6 samples
-HAND = table_of([8, 10, 12, 37, 40, 43, 10, 20, 30, 40, 50, 60],
-                ["negative"] * 3 + ["positive"] * 3 + ["none"] * 6)
+HAND = table_of([8, 10, 12, 37, 40, 43, 10, 20, 30, 40, 50, 60], ["negative"] * 3 + ["positive"] * 3 + ["none"] * 6)
 
 
 def quality_of(table, **keywords):
@@ -43,12 +43,15 @@ def test_quality_is_as_worked_out_by_hand():
     assert list(row[["n_negative", "n_positive", "n_samples", "n_missing", "n_excluded"]]) == [3, 3, 6, 0, 0]
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("percent_of_control", [80, 100, 120, 370, 400, 430, 100, 200, 300, 400, 500, 600]),
-    ("percent_inhibition", [100 * (10 - x) / (10 - 40) for x in HAND["f"]]),
-    ("z_score", [(x - 35) / np.sqrt(350) for x in HAND["f"]]),  # of 10, 20, ..., 60
-    ("robust_z_score", [(x - 35) / (1.4826 * 15) for x in HAND["f"]]),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("percent_of_control", [80, 100, 120, 370, 400, 430, 100, 200, 300, 400, 500, 600]),
+        ("percent_inhibition", [100 * (10 - x) / (10 - 40) for x in HAND["f"]]),
+        ("z_score", [(x - 35) / np.sqrt(350) for x in HAND["f"]]),  # of 10, 20, ..., 60
+        ("robust_z_score", [(x - 35) / (1.4826 * 15) for x in HAND["f"]]),
+    ],
+)
 def test_normalized_values_are_as_worked_out_by_hand(name, expected):
     made = normalize(read_wells(HAND, ["f"]), [name])
     assert made.values[:, 0] == pytest.approx(expected)
@@ -72,16 +75,19 @@ def test_the_median_polish_is_that_of_r():
     assert made.rows == pytest.approx(np.array([[-1.125, 1, 0], [-1, 1, 0]]))
     assert made.columns == pytest.approx(np.array([[-5.5, 1.5, -1.5, 5.625], [-5.5, 1.5, -1.5, 7.5]]))
     assert made.residuals[0] == pytest.approx(
-        np.array([[0.125, 0.125, -0.875, 0], [0, -5, 0, 5.875], [0, 0, 0, -2.125]]))
+        np.array([[0.125, 0.125, -0.875, 0], [0, -5, 0, 5.875], [0, 0, 0, -2.125]])
+    )
     assert made.residuals[1] == pytest.approx(
-        np.array([[0, 0, -1, np.nan], [0, np.nan, 0, 4], [0, 0, 0, -4]]), nan_ok=True)
+        np.array([[0, 0, -1, np.nan], [0, np.nan, 0, 4], [0, 0, 0, -4]]), nan_ok=True
+    )
 
 
 def test_b_scores_are_the_residuals_by_r_s_mad():
     table = table_of(M.ravel(), rows=3, columns=4)
     made = normalize(read_wells(table, ["f"]), ["b_score"]).values.reshape(3, 4)
     assert made == pytest.approx(  # R 4.2: medpolish(m)$residuals / mad(medpolish(m)$residuals), mad 0.0926625
-        np.array([[0.125, 0.125, -0.875, 0], [0, -5, 0, 5.875], [0, 0, 0, -2.125]]) / 0.0926625)
+        np.array([[0.125, 0.125, -0.875, 0], [0, -5, 0, 5.875], [0, 0, 0, -2.125]]) / 0.0926625
+    )
 
 
 def test_robust_z_scores_are_those_of_r():
@@ -114,8 +120,10 @@ def test_a_plate_s_place_effects_are_found():
     rim = flat.copy()
     rim[[0, -1]] += 8
     rim[:, [0, -1]] += 8
-    made = {name: quality_of(table_of(values.ravel(), rows=16, columns=24)).loc["7"]
-            for name, values in {"flat": flat, "bent": bent, "column": column, "rim": rim}.items()}
+    made = {
+        name: quality_of(table_of(values.ravel(), rows=16, columns=24)).loc["7"]
+        for name, values in {"flat": flat, "bent": bent, "column": column, "rim": rim}.items()
+    }
     names = ["edge_effect", "row_effect", "column_effect", "row_trend", "column_trend"]
     assert made["flat"][names].astype(float).abs().max() < 1
     assert made["bent"]["row_trend"] == pytest.approx(20, rel=0.15) and abs(made["bent"]["column_trend"]) < 1
@@ -127,7 +135,7 @@ def test_a_plate_s_place_effects_are_found():
 
 floats = st.floats(-1000, 1000).map(lambda value: round(value, 2))
 plates = st.lists(floats, min_size=18, max_size=18)
-CONTROLS = (["negative"] * 4 + ["positive"] * 4 + ["none"] * 10)
+CONTROLS = ["negative"] * 4 + ["positive"] * 4 + ["none"] * 10
 
 
 @given(plates, floats, st.floats(0.01, 100), st.randoms(use_true_random=False))
@@ -155,11 +163,13 @@ def test_the_median_without_missing_values_is_numpy_s(values):
     assert nanmedian(np.array(values)) == pytest.approx(expected, nan_ok=True)
 
 
-@given(st.lists(st.one_of(floats, st.sampled_from([np.nan, np.inf, -np.inf, 0.0])), min_size=1, max_size=30),
-       st.data())
+@given(st.lists(st.one_of(floats, st.sampled_from([np.nan, np.inf, -np.inf, 0.0])), min_size=1, max_size=30), st.data())
 def test_any_table_gives_a_number_or_a_reason_and_no_warning(values, data):
-    roles = data.draw(st.lists(st.sampled_from(["negative", "positive", "empty", "none", None]),
-                               min_size=len(values), max_size=len(values)))
+    roles = data.draw(
+        st.lists(
+            st.sampled_from(["negative", "positive", "empty", "none", None]), min_size=len(values), max_size=len(values)
+        )
+    )
     excluded = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
     wells = read_wells(table_of(values, pd.Series(roles, dtype=object)), ["f"], excluded)
     row = compute_quality(wells).iloc[0]
@@ -175,20 +185,31 @@ def test_any_table_gives_a_number_or_a_reason_and_no_warning(values, data):
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
+
 def reason_of(values, controls, **keywords):
     return quality_of(table_of(values, controls), **keywords).loc["7", "reason"]
 
 
-@pytest.mark.parametrize("controls, values, reason", [
-    (["positive"] * 2 + ["none"] * 4, [1, 2, 3, 4, 5, 6], "no negative controls"),
-    (["negative"] * 2 + ["none"] * 4, [1, 2, 3, 4, 5, 6], "no positive controls"),
-    (["negative", "positive"] + ["none"] * 4, [1, 2, 3, 4, 5, 6],
-     "only one negative control; only one positive control"),
-    (["negative"] * 2 + ["positive"] * 2 + ["none"] * 2, [1, 1, 4, 4, 5, 6], "the controls are all alike"),
-    (["negative"] * 2 + ["positive"] * 2 + ["none"] * 2, [.1, .1, .1, .1, 5, 6], "have the same mean"),
-    (["negative"] * 2 + ["positive"] * 2 + ["none"] * 2, [-1, 1, 4, 5, 5, 6], "the mean of the negative controls is 0"),
-    (["negative"] * 3 + ["positive"] * 3, [1, 2, 3, 4, 5, 6], "no sample wells"),
-])
+@pytest.mark.parametrize(
+    "controls, values, reason",
+    [
+        (["positive"] * 2 + ["none"] * 4, [1, 2, 3, 4, 5, 6], "no negative controls"),
+        (["negative"] * 2 + ["none"] * 4, [1, 2, 3, 4, 5, 6], "no positive controls"),
+        (
+            ["negative", "positive"] + ["none"] * 4,
+            [1, 2, 3, 4, 5, 6],
+            "only one negative control; only one positive control",
+        ),
+        (["negative"] * 2 + ["positive"] * 2 + ["none"] * 2, [1, 1, 4, 4, 5, 6], "the controls are all alike"),
+        (["negative"] * 2 + ["positive"] * 2 + ["none"] * 2, [0.1, 0.1, 0.1, 0.1, 5, 6], "have the same mean"),
+        (
+            ["negative"] * 2 + ["positive"] * 2 + ["none"] * 2,
+            [-1, 1, 4, 5, 5, 6],
+            "the mean of the negative controls is 0",
+        ),
+        (["negative"] * 3 + ["positive"] * 3, [1, 2, 3, 4, 5, 6], "no sample wells"),
+    ],
+)
 def test_what_is_not_computed_has_its_reason(controls, values, reason):
     assert reason in reason_of(values, controls)
 

@@ -1,4 +1,5 @@
 """The workflow's own files: what is written is read back as it was, and nothing else is."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ IDS = {name: st.none() | st.integers() for name in ("image_id", "pixels_id", "we
 RECORDS = st.one_of(
     st.builds(WellRecord, pixel_size=SIZES, images=st.lists(st.builds(ImageStructure, **IDS), max_size=3).map(tuple)),
     st.builds(FolderWell, pixel_size=SIZES),
-    *(st.builds(kind) for kind in (DerivedPlate, OMEROWell, OMEROPublished, FailedWell, PlateState)))
+    *(st.builds(kind) for kind in (DerivedPlate, OMEROWell, OMEROPublished, FailedWell, PlateState)),
+)
 
 
 @given(RECORDS)
@@ -27,8 +29,20 @@ def test_records_come_back_as_they_were(tmp_path_factory, record):
     assert read_record(path, type(record)) == record
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"derived_plate": 7}', '{"path": "/omero/plate_7_p"}',
-                                  '{"derived_plate": [7], "path": "x"}', to_json(FailedWell(FAILURE)), "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"derived_plate": 7}',
+        '{"path": "/omero/plate_7_p"}',
+        '{"derived_plate": [7], "path": "x"}',
+        to_json(FailedWell(FAILURE)),
+        "\udcff",
+    ],
+)
 def test_what_is_no_record_is_none(tmp_path, text):
     path = tmp_path / "derived.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
@@ -43,5 +57,6 @@ def test_failures_are_told(tmp_path):
     assert [has_results(tmp_path, well) for well in ("A01", "A02", "A03")] == [False, True, False]
     assert told([FAILURE]).splitlines() == [
         "1 well failed; the next run processes them again.",
-        "A01 of plate 7, site 2: step 1 (m:f): ValueError: no cells here (logs/process_well_A01.log)"]
+        "A01 of plate 7, site 2: step 1 (m:f): ValueError: no cells here (logs/process_well_A01.log)",
+    ]
     assert told([FAILURE] * 7).splitlines()[-1] == "... and 2 more, listed in failed.csv" and told([]) == ""

@@ -34,14 +34,17 @@ def put(folder, *names, value=0, shape=(4, 6), dtype="uint16"):
         tifffile.imwrite(folder / name, np.full(shape, value, dtype))
 
 
-@pytest.mark.parametrize(("names", "channels", "shape"), [
-    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif"], ("channel 000",), (1, 1, 2, 4, 6)),
-    (["B02_s001_z000_c000_t000.tif", "B02_s001_z000_c000_t001.tif"], ("channel 000",), (2, 1, 1, 4, 6)),
-    (["A01_s1_w1.tif", "A01_s1_w2.TIF"], ("channel 1", "channel 2"), (1, 2, 1, 4, 6)),
-    (["run_A01_s1_w1DE95A3B2-1D94-4C8A-9F0B-6E3C5A2B1C0D.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
-    (["A01_w1.tif", "A02_w1.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
-    (["AS_09047_O01f00d2.TIF", "AS_09047_O01f01d2.TIF"], ("channel 2",), (1, 1, 1, 4, 6)),
-])
+@pytest.mark.parametrize(
+    ("names", "channels", "shape"),
+    [
+        (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif"], ("channel 000",), (1, 1, 2, 4, 6)),
+        (["B02_s001_z000_c000_t000.tif", "B02_s001_z000_c000_t001.tif"], ("channel 000",), (2, 1, 1, 4, 6)),
+        (["A01_s1_w1.tif", "A01_s1_w2.TIF"], ("channel 1", "channel 2"), (1, 2, 1, 4, 6)),
+        (["run_A01_s1_w1DE95A3B2-1D94-4C8A-9F0B-6E3C5A2B1C0D.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
+        (["A01_w1.tif", "A02_w1.tif"], ("channel 1",), (1, 1, 1, 4, 6)),
+        (["AS_09047_O01f00d2.TIF", "AS_09047_O01f01d2.TIF"], ("channel 2",), (1, 1, 1, 4, 6)),
+    ],
+)
 def test_names(tmp_path, names, channels, shape):
     put(tmp_path, *names)
     found = scan(tmp_path)
@@ -54,13 +57,19 @@ def test_what_lies_where(tmp_path):
     (tmp_path / "deeper").mkdir()
     found = scan(tmp_path)
     assert {place: Path(planes[0, 0, 0]).name for place, planes in found.files.items()} == {
-        ("A12", 1): "A12_s1_w1.tif", ("B03", 1): "B03_s1_w1.tif", ("B03", 2): "B03_s2_w1.tif"}
+        ("A12", 1): "A12_s1_w1.tif",
+        ("B03", 1): "B03_s1_w1.tif",
+        ("B03", 2): "B03_s2_w1.tif",
+    }
 
 
-@pytest.mark.parametrize("pattern", [
-    r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)",
-    r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)\.tiff",
-])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)",
+        r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)\.tiff",
+    ],
+)
 def test_a_pattern_of_ones_own(tmp_path, pattern):
     put(tmp_path, *(f"r02c11f{f:02d}p{z:02d}-ch{c}sk1.tiff" for f in (1, 2, 10) for z in (1, 2) for c in (1, 3)))
     found = scan(tmp_path, pattern)
@@ -99,9 +108,14 @@ def test_names_that_do_not_match(tmp_path):
     refused(tmp_path, r"2 of 2 file names don't match the pattern", r"(?P<well>\w\d)x")
 
 
-@pytest.mark.parametrize(("pattern", "problem"), [
-    ("(", "no regular expression"), (r"(?P<row>\w)", "neither a group"),
-    (r"(?P<well>\w\d)(?P<wave>\d)", "mean nothing: wave")])
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("(", "no regular expression"),
+        (r"(?P<row>\w)", "neither a group"),
+        (r"(?P<well>\w\d)(?P<wave>\d)", "mean nothing: wave"),
+    ],
+)
 def test_patterns_that_are_none(tmp_path, pattern, problem):
     put(tmp_path, "A01_s1_w1.tif")
     refused(tmp_path, problem, pattern)
@@ -117,12 +131,17 @@ def test_duplicates(tmp_path):
     refused(tmp_path, r"A01_s0?1_w1\.tif and .*/A01_s0?1_w1\.tif are the same plane")
 
 
-@pytest.mark.parametrize(("names", "problem"), [
-    (["A01_s1_w1.tif", "A01_s1_w2.tif", "A02_s1_w1.tif"],
-     "well A02 lacks files of site 1: timepoint 0, channel 2, plane 0"),
-    (["A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s2_w1.tif"], "well A02 lacks files of site 1: all of it"),
-    (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif", "A01_s002_z000_c000.tif"], "site 2: .*plane 1"),
-])
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (
+            ["A01_s1_w1.tif", "A01_s1_w2.tif", "A02_s1_w1.tif"],
+            "well A02 lacks files of site 1: timepoint 0, channel 2, plane 0",
+        ),
+        (["A01_s1_w1.tif", "A01_s2_w1.tif", "A02_s2_w1.tif"], "well A02 lacks files of site 1: all of it"),
+        (["A01_s001_z000_c000.tif", "A01_s001_z001_c000.tif", "A01_s002_z000_c000.tif"], "site 2: .*plane 1"),
+    ],
+)
 def test_holes(tmp_path, names, problem):
     put(tmp_path, *names)
     refused(tmp_path, problem)
@@ -144,8 +163,11 @@ def test_files_that_are_no_planes(tmp_path):
     put(tmp_path, "A01_s1_w1.tif")
     whole = (tmp_path / "A01_s1_w1.tif").read_bytes()
     second = tmp_path / "A01_s2_w1.tif"
-    for content, problem in ((whole[:-10], "A01_s2_w1.tif is cut short"), (b"", "can't be read as a TIFF"),
-                             (b"not a TIFF at all", "A01_s2_w1.tif can't be read as a TIFF")):
+    for content, problem in (
+        (whole[:-10], "A01_s2_w1.tif is cut short"),
+        (b"", "can't be read as a TIFF"),
+        (b"not a TIFF at all", "A01_s2_w1.tif can't be read as a TIFF"),
+    ):
         second.write_bytes(content)
         refused(tmp_path, problem)
     tifffile.imwrite(second, np.zeros((3, 4, 6), "uint16"), photometric="minisblack")
@@ -158,19 +180,36 @@ def test_files_that_are_no_planes(tmp_path):
     refused(tmp_path, "type complex64")
 
 
-@given(row=st.integers(0, 31), column=st.integers(0, 47), site=st.integers(1, 999), channel=st.integers(0, 9),
-       prefix=st.sampled_from(["", "x_", "plate 1_B02_", "µ_"]))
+@given(
+    row=st.integers(0, 31),
+    column=st.integers(0, 47),
+    site=st.integers(1, 999),
+    channel=st.integers(0, 9),
+    prefix=st.sampled_from(["", "x_", "plate 1_B02_", "µ_"]),
+)
 def test_names_are_read_back(row, column, site, channel, prefix):
     from openhcs_omero.plates.paths import well_name
+
     well = well_name(row, column)
     own, imagexpress, field = PATTERNS.values()
     assert parse_name(f"{prefix}{well}_s{site}_w{channel}.TIF", imagexpress) == {
-        "well": well, "site": str(site), "channel": str(channel)}
+        "well": well,
+        "site": str(site),
+        "channel": str(channel),
+    }
     assert parse_name(f"{well}_s{site:03d}_z000_c{channel:03d}.tif", own) == {
-        "well": well, "site": f"{site:03d}", "z": "000", "channel": f"{channel:03d}"}
+        "well": well,
+        "site": f"{site:03d}",
+        "z": "000",
+        "channel": f"{channel:03d}",
+    }
     letters = well.rstrip("0123456789")
     assert parse_name(f"{prefix or 'x_'}{well}f{site}d{channel}.tif", field) == {
-        "row": letters, "column": well[len(letters):], "site": str(site), "channel": str(channel)}
+        "row": letters,
+        "column": well[len(letters) :],
+        "site": str(site),
+        "channel": str(channel),
+    }
 
 
 @given(st.text(max_size=40))

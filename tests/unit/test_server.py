@@ -106,9 +106,26 @@ def test_something_else_listens(serve):
 
 def test_a_silent_server_behind_tls(tmp_path):
     import subprocess
+
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key,
-                    "-out", certificate], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=x",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
+        check=True,
+        capture_output=True,
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
@@ -121,14 +138,17 @@ def test_a_silent_server_behind_tls(tmp_path):
     assert "is not an OMERO server" in message and seconds < 3
 
 
-@pytest.mark.parametrize(("text", "host", "port", "user"), [
-    (None, "usual", 14064, "ada"),
-    ("omero.example.org", "omero.example.org", 14064, "ada"),
-    ("bob@omero.example.org", "omero.example.org", 14064, "bob"),
-    ("bob@example.org@omero.example.org:4065", "omero.example.org", 4065, "bob@example.org"),
-    ("wss://omero.example.org/omero-ws", "wss://omero.example.org/omero-ws", 14064, "ada"),
-    ("bob@wss://omero.example.org:8443/ws", "wss://omero.example.org:8443/ws", 14064, "bob"),
-])
+@pytest.mark.parametrize(
+    ("text", "host", "port", "user"),
+    [
+        (None, "usual", 14064, "ada"),
+        ("omero.example.org", "omero.example.org", 14064, "ada"),
+        ("bob@omero.example.org", "omero.example.org", 14064, "bob"),
+        ("bob@example.org@omero.example.org:4065", "omero.example.org", 4065, "bob@example.org"),
+        ("wss://omero.example.org/omero-ws", "wss://omero.example.org/omero-ws", 14064, "ada"),
+        ("bob@wss://omero.example.org:8443/ws", "wss://omero.example.org:8443/ws", 14064, "bob"),
+    ],
+)
 def test_a_server_as_a_command_names_it(text, host, port, user):
     found = server_from(text, Server("usual", 14064, "ada"))
     assert (found.host, found.port, found.user) == (host, port, user)
@@ -140,11 +160,14 @@ def test_a_command_that_names_no_server(text):
         server_from(text, Server("usual"))
 
 
-@pytest.mark.parametrize(("server", "endpoint", "who"), [
-    (Server("h"), "ssl -h h -p 4064", "<user>@h"),
-    (Server("h", 14064, "ada"), "ssl -h h -p 14064", "ada@h:14064"),
-    (Server("wss://h/omero-ws"), "wss -h h -p 443 -r /omero-ws", "<user>@wss://h/omero-ws"),
-    (Server("wss://h:8443"), "wss -h h -p 8443", "<user>@wss://h:8443"),
-])
+@pytest.mark.parametrize(
+    ("server", "endpoint", "who"),
+    [
+        (Server("h"), "ssl -h h -p 4064", "<user>@h"),
+        (Server("h", 14064, "ada"), "ssl -h h -p 14064", "ada@h:14064"),
+        (Server("wss://h/omero-ws"), "wss -h h -p 443 -r /omero-ws", "<user>@wss://h/omero-ws"),
+        (Server("wss://h:8443"), "wss -h h -p 8443", "<user>@wss://h:8443"),
+    ],
+)
 def test_where_a_server_is(server, endpoint, who):
     assert (server.endpoint, server.who) == (endpoint, who)

@@ -20,11 +20,16 @@ def test_files_of_the_well_and_its_sites_are_kept(files):
         assert files.load(path) == {"cells": 3} and files.exists(path)
 
 
-@pytest.mark.parametrize("path", [
-    "/omero/plate_7/A01/A01_s001_results.json", "/omero/plate_7_processed/B02/B02_s001_results.json",
-    f"{WELL}/A01_s003_results.json", "/omero/plate_8_processed/A01/A01_s001_results.json",
-    "/omero/plate_7_processed/results.json",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/omero/plate_7/A01/A01_s001_results.json",
+        "/omero/plate_7_processed/B02/B02_s001_results.json",
+        f"{WELL}/A01_s003_results.json",
+        "/omero/plate_8_processed/A01/A01_s001_results.json",
+        "/omero/plate_7_processed/results.json",
+    ],
+)
 def test_files_of_anything_else_are_refused(files, path):
     with pytest.raises(BadData, match="it works on /omero/plate_7_processed/A01, which has the sites 1, 2"):
         files.save({}, path)

@@ -1,4 +1,5 @@
 """The synthetic screen: the same seed gives the same plate, and the truth is what is in the images."""
+
 import numpy as np
 import tifffile
 

@@ -1,4 +1,5 @@
 """The tables of all wells, put together: what a number in wells.csv is, and what becomes of missing ones."""
+
 import math
 
 import numpy as np
@@ -14,19 +15,31 @@ from openhcs_omero.processing.cells import cell_counting_cpu
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.spots import count_spots
 
-SPOTS = Features({"spots_c{channel}": Feature("count", description="number of spots"),
-                  "height_c{channel}": Feature("objects", "counts", "height of the spots", "spots_c{channel}")})
+SPOTS = Features(
+    {
+        "spots_c{channel}": Feature("count", description="number of spots"),
+        "height_c{channel}": Feature("objects", "counts", "height of the spots", "spots_c{channel}"),
+    }
+)
 
 
 def aggregated(folder, rows, declared=None, objects=()):
     """The tables of wells whose sites have these features; a well's name is the key."""
     places = {"A02": (0, 1), "AB03": (27, 2)}
     wells = folder / "wells.tsv"
-    write_rows(wells, [{"well": well, "row": places[well][0], "column": places[well][1], "sites": len(sites)}
-                       for well, sites in rows.items()], delimiter="\t")
+    write_rows(
+        wells,
+        [
+            {"well": well, "row": places[well][0], "column": places[well][1], "sites": len(sites)}
+            for well, sites in rows.items()
+        ],
+        delimiter="\t",
+    )
     for well, sites in rows.items():
-        write_rows(folder / f"{well}.features.csv", [{"plate": 7, "well": well, "site": 1 + number, **site}
-                                                     for number, site in enumerate(sites)])
+        write_rows(
+            folder / f"{well}.features.csv",
+            [{"plate": 7, "well": well, "site": 1 + number, **site} for number, site in enumerate(sites)],
+        )
         write_rows(folder / f"{well}.objects.csv", [row for row in objects if row["well"] == well])
     tables = {name: folder / f"{name}.csv" for name in ("features", "wells", "objects", "columns")}
     aggregate(wells, folder, tables, declared or Features())
@@ -34,18 +47,56 @@ def aggregated(folder, rows, declared=None, objects=()):
 
 
 def test_aggregate(tmp_path):
-    tables = aggregated(tmp_path, {
-        "A02": [{"spots": 3, "note": "x,y"}, {"spots": 4, "note": "", "extra": 0.5}], "AB03": [{"spots": 10}],
-    }, objects=[{"plate": 7, "well": "A02", "site": 1, "label": 1}])
+    tables = aggregated(
+        tmp_path,
+        {
+            "A02": [{"spots": 3, "note": "x,y"}, {"spots": 4, "note": "", "extra": 0.5}],
+            "AB03": [{"spots": 10}],
+        },
+        objects=[{"plate": 7, "well": "A02", "site": 1, "label": 1}],
+    )
     features = tables["features"]
-    assert features[0] == {"plate": "7", "well": "A02", "row": "A", "column": "2", "site": "1", "spots": "3",
-                           "note": "x,y", "extra": ""}
+    assert features[0] == {
+        "plate": "7",
+        "well": "A02",
+        "row": "A",
+        "column": "2",
+        "site": "1",
+        "spots": "3",
+        "note": "x,y",
+        "extra": "",
+    }
     assert [row["well"] for row in features] == ["A02", "A02", "AB03"] and features[2]["row"] == "AB"
     assert tables["wells"] == [
-        {"plate": "7", "well": "A02", "row": "A", "column": "2", "sites": "2", "spots": "3.5",
-         "spots_sd": "0.7071067812", "spots_n": "2", "note": "x,y", "extra": "0.5", "extra_sd": "", "extra_n": "1"},
-        {"plate": "7", "well": "AB03", "row": "AB", "column": "3", "sites": "1", "spots": "10", "spots_sd": "",
-         "spots_n": "1", "note": "", "extra": "", "extra_sd": "", "extra_n": "0"}]
+        {
+            "plate": "7",
+            "well": "A02",
+            "row": "A",
+            "column": "2",
+            "sites": "2",
+            "spots": "3.5",
+            "spots_sd": "0.7071067812",
+            "spots_n": "2",
+            "note": "x,y",
+            "extra": "0.5",
+            "extra_sd": "",
+            "extra_n": "1",
+        },
+        {
+            "plate": "7",
+            "well": "AB03",
+            "row": "AB",
+            "column": "3",
+            "sites": "1",
+            "spots": "10",
+            "spots_sd": "",
+            "spots_n": "1",
+            "note": "",
+            "extra": "",
+            "extra_sd": "",
+            "extra_n": "0",
+        },
+    ]
     assert tables["objects"] == [{"plate": "7", "well": "A02", "row": "A", "column": "2", "site": "1", "label": "1"}]
     assert read_places(tmp_path / "wells.tsv") == {"A02": (0, 1), "AB03": (27, 2)}
 
@@ -55,16 +106,29 @@ def test_no_rows_make_an_empty_file(tmp_path):
     assert (tmp_path / "none.csv").read_bytes() == b"" and read_rows(tmp_path / "none.csv") == []
 
 
-@pytest.mark.parametrize(("declared", "with_objects", "without", "mean"), [
-    (Features.of([(Step(1, "spots:count_spots"), count_spots)]),
-     {"spots_c0": 1, **mean_and_sd("spot_height_c0", [445.04])},
-     {"spots_c0": 0, **mean_and_sd("spot_height_c0", [])},
-     {"spots_c0": "0.5", "spots_c0_sum": "1", "spot_height_c0": "445.04", "spot_height_c0_n": "1"}),
-    (Features.of([(Step(1, "cells:cell_counting_cpu", name="dapi"), cell_counting_cpu)]),
-     {"dapi_cells_c1": 3, **mean_and_sd("dapi_cell_area_c1", [484, 486, 488])},
-     {"dapi_cells_c1": 0, **mean_and_sd("dapi_cell_area_c1", [])},
-     {"dapi_cells_c1": "1.5", "dapi_cell_area_c1": "486", "dapi_cell_area_c1_sd": "2", "dapi_cell_area_c1_n": "3"}),
-], ids=["spots", "cells"])
+@pytest.mark.parametrize(
+    ("declared", "with_objects", "without", "mean"),
+    [
+        (
+            Features.of([(Step(1, "spots:count_spots"), count_spots)]),
+            {"spots_c0": 1, **mean_and_sd("spot_height_c0", [445.04])},
+            {"spots_c0": 0, **mean_and_sd("spot_height_c0", [])},
+            {"spots_c0": "0.5", "spots_c0_sum": "1", "spot_height_c0": "445.04", "spot_height_c0_n": "1"},
+        ),
+        (
+            Features.of([(Step(1, "cells:cell_counting_cpu", name="dapi"), cell_counting_cpu)]),
+            {"dapi_cells_c1": 3, **mean_and_sd("dapi_cell_area_c1", [484, 486, 488])},
+            {"dapi_cells_c1": 0, **mean_and_sd("dapi_cell_area_c1", [])},
+            {
+                "dapi_cells_c1": "1.5",
+                "dapi_cell_area_c1": "486",
+                "dapi_cell_area_c1_sd": "2",
+                "dapi_cell_area_c1_n": "3",
+            },
+        ),
+    ],
+    ids=["spots", "cells"],
+)
 def test_a_mean_over_nothing_is_missing(tmp_path, declared, with_objects, without, mean):
     """A site without objects counts as one where objects are counted, and not at all where they are measured."""
     tables = aggregated(tmp_path, {"A02": [with_objects, without], "AB03": [without]}, declared)
@@ -82,8 +146,10 @@ def test_objects_are_averaged_over_the_well(tmp_path_factory, sites):
     [well] = aggregated(tmp_path_factory.mktemp("well"), {"A02": rows}, SPOTS)["wells"]
     heights = np.concatenate([np.array(site, float) for site in sites])
     assert well["height_c1_n"] == str(len(heights)) and well["spots_c1_sum"] == str(len(heights))
-    for column, expected in (("height_c1", heights.mean() if len(heights) else None),
-                             ("height_c1_sd", heights.std(ddof=1) if len(heights) > 1 else None)):
+    for column, expected in (
+        ("height_c1", heights.mean() if len(heights) else None),
+        ("height_c1_sd", heights.std(ddof=1) if len(heights) > 1 else None),
+    ):
         if expected is None:
             assert well[column] == ""
         else:
@@ -98,16 +164,22 @@ def test_missing_values_are_left_out(tmp_path, nothing):
 
 
 def test_a_deviation_that_a_site_does_not_give_is_not_made_up(tmp_path):
-    rows = [{"spots_c0": 2, "height_c0": 1.0, "height_c0_sd": None},
-            {"spots_c0": 2, "height_c0": 2.0, "height_c0_sd": 1}]
+    rows = [
+        {"spots_c0": 2, "height_c0": 1.0, "height_c0_sd": None},
+        {"spots_c0": 2, "height_c0": 2.0, "height_c0_sd": 1},
+    ]
     [well] = aggregated(tmp_path, {"A02": rows}, SPOTS)["wells"]
     assert well["height_c0"] == "1.5" and well["height_c0_sd"] == ""
 
 
 def test_text_and_truth_that_all_sites_share(tmp_path):
-    tables = aggregated(tmp_path, {
-        "A02": [{"kind": "a", "ok": True, "other": "x"}, {"kind": "a", "ok": True, "other": "y"}],
-        "AB03": [{"kind": "b", "ok": True}, {"kind": "", "ok": np.bool_(False)}]})
+    tables = aggregated(
+        tmp_path,
+        {
+            "A02": [{"kind": "a", "ok": True, "other": "x"}, {"kind": "a", "ok": True, "other": "y"}],
+            "AB03": [{"kind": "b", "ok": True}, {"kind": "", "ok": np.bool_(False)}],
+        },
+    )
     assert [(row["kind"], row["ok"], row["other"]) for row in tables["wells"]] == [("a", "True", ""), ("b", "", "")]
 
 
@@ -115,9 +187,13 @@ def test_timepoints_are_rows(tmp_path):
     rows = [{"site": site, "t": t, "time_s": 60.0 * t, "spots_c0": 10 * site + t} for site in (1, 2) for t in range(3)]
     tables = aggregated(tmp_path, {"A02": rows}, SPOTS)
     assert [(row["site"], row["t"], row["time_s"]) for row in tables["features"]] == [
-        (str(site), str(t), str(60.0 * t)) for site in (1, 2) for t in range(3)]
+        (str(site), str(t), str(60.0 * t)) for site in (1, 2) for t in range(3)
+    ]
     assert [(row["t"], row["time_s"], row["sites"], row["spots_c0"]) for row in tables["wells"]] == [
-        ("0", "0", "2", "15"), ("1", "60", "2", "16"), ("2", "120", "2", "17")]
+        ("0", "0", "2", "15"),
+        ("1", "60", "2", "16"),
+        ("2", "120", "2", "17"),
+    ]
 
 
 def test_wells_without_rows_are_left_out(tmp_path):
@@ -137,13 +213,16 @@ def test_what_the_columns_are(tmp_path):
     assert about["wells.csv", "n"] == ("mean over sites", "", "")
 
 
-@pytest.mark.parametrize(("about", "problem"), [
-    ({"statistic": "median"}, "the statistic 'median' of 'x': it must be one of mean, count, objects"),
-    ({"statistic": "objects"}, "a mean over objects, and no other, needs `count`"),
-    ({"count": "n"}, "a mean over objects, and no other, needs `count`"),
-    ({"units": "px"}, "expected a dict of text with any of the keys statistic, unit, description, count"),
-    ("px", "expected a dict of text"),
-])
+@pytest.mark.parametrize(
+    ("about", "problem"),
+    [
+        ({"statistic": "median"}, "the statistic 'median' of 'x': it must be one of mean, count, objects"),
+        ({"statistic": "objects"}, "a mean over objects, and no other, needs `count`"),
+        ({"count": "n"}, "a mean over objects, and no other, needs `count`"),
+        ({"units": "px"}, "expected a dict of text with any of the keys statistic, unit, description, count"),
+        ("px", "expected a dict of text"),
+    ],
+)
 def test_declarations_that_are_refused(about, problem):
     def step():
         """Stands for a step's function."""

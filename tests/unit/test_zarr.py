@@ -82,7 +82,11 @@ def test_the_layout(backend, plate):
     assert [row.name for row in described.rows] == ["A", "C", "AA"]
     assert [column.name for column in described.columns] == ["1", "2", "11"]
     assert [(well.path, well.rowIndex, well.columnIndex) for well in described.wells] == [
-        ("A/1", 0, 0), ("A/2", 0, 1), ("C/11", 1, 2), ("AA/1", 2, 0)]
+        ("A/1", 0, 0),
+        ("A/2", 0, 1),
+        ("C/11", 1, 2),
+        ("AA/1", 2, 0),
+    ]
     assert (described.field_count, described.name, described.version) == (2, "plate_7", "0.5")
     assert fields(plate) == {well: ["0", "1"] for well in ("A/1", "A/2", "C/11", "AA/1")}
     array = zarr.open_array(plate / STORE / "C/11/1/0", mode="r")
@@ -98,9 +102,15 @@ def test_smaller_levels_are_means(backend, plate):
     group = zarr.open_group(plate / STORE / "A/1/0", mode="r")
     datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
     assert [level["coordinateTransformations"][0]["scale"] for level in datasets] == [
-        [1, 1, 1, 1, 1], [1, 1, 1, 2, 2], [1, 1, 1, 4, 4]]
+        [1, 1, 1, 1, 1],
+        [1, 1, 1, 2, 2],
+        [1, 1, 1, 4, 4],
+    ]
     assert [group[level["path"]].shape for level in datasets] == [
-        (1, 1, 2, 301, 600), (1, 1, 2, 151, 300), (1, 1, 2, 76, 150)]
+        (1, 1, 2, 301, 600),
+        (1, 1, 2, 151, 300),
+        (1, 1, 2, 76, 150),
+    ]
     for z in (0, 1):
         plane = image[0, 0, 1]
         expected = np.rint(plane[:300].reshape(150, 2, 300, 2).mean(axis=(1, 3)))
@@ -128,12 +138,19 @@ def test_a_hole_is_no_black_plane(backend, plate):
 @settings(max_examples=20)
 @given(
     planes=st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=6, unique=True),
-    named=st.booleans(), dtype=st.sampled_from(PIXEL_TYPES), batched=st.booleans(), number=st.integers(1, 1200),
+    named=st.booleans(),
+    dtype=st.sampled_from(PIXEL_TYPES),
+    batched=st.booleans(),
+    number=st.integers(1, 1200),
 )
 def test_planes_in_any_order(tmp_path_factory, planes, named, dtype, batched, number):
     plate, backend = tmp_path_factory.mktemp("plates") / "p", ZarrBackend()
-    data = {path_of(plate, "B02", number, f"_z{z:03d}_c{c:03d}" + (f"_t{t:03d}" if named else "")):
-            site((1, 1, 1, 3, 4), dtype)[0, 0, 0] for t, c, z in planes}
+    data = {
+        path_of(plate, "B02", number, f"_z{z:03d}_c{c:03d}" + (f"_t{t:03d}" if named else "")): site(
+            (1, 1, 1, 3, 4), dtype
+        )[0, 0, 0]
+        for t, c, z in planes
+    }
     if batched:
         backend.save_batch(list(data.values()), list(data))
     else:
@@ -166,8 +183,10 @@ def test_planes_of_another_size_or_type(backend, plate):
     assert backend.list_files(plate) == [first]
 
 
-@pytest.mark.parametrize("name", ["A01/A02_s001.tif", "A01/A01_s000.tif", "A01/A01_s1.tif", "image.tif", "A01/x.tif",
-                                  "A01/A01_s001_z0_c0.tif", "x"])
+@pytest.mark.parametrize(
+    "name",
+    ["A01/A02_s001.tif", "A01/A01_s000.tif", "A01/A01_s1.tif", "image.tif", "A01/x.tif", "A01/A01_s001_z0_c0.tif", "x"],
+)
 def test_what_is_no_path(backend, plate, name):
     for what in (backend.load, backend.delete, lambda path: backend.save(site(), path)):
         with pytest.raises(BadData, match="is no file of a plate: expected"):
@@ -307,7 +326,8 @@ def test_what_viewers_look_for(backend, plate):
         assert [axis.unit for axis in scale.axes] == [None, None, *units]
         known = [length or 1 for length in size]
         assert [level.coordinateTransformations[0].scale for level in scale.datasets] == [
-            [1, 1, known[0], known[1] * 2**level, known[2] * 2**level] for level in (0, 1)]
+            [1, 1, known[0], known[1] * 2**level, known[2] * 2**level] for level in (0, 1)
+        ]
         told = zarr.open_group(place, mode="r").attrs["ome"]["omero"]["channels"]
         assert [channel["label"] for channel in told] == ["DAPI" if names else "channel 0", "channel 1"]
         assert [channel["color"] for channel in told] == ["0000FF" if colors else "FFFFFF", "FFFFFF"]

@@ -64,4 +64,6 @@ def test_a_plate_opens_without_complaint(reader_python, tmp_path):
     assert opened["image"]["levels"] == [[2, 2, 3, 300, 520], [2, 2, 3, 150, 260], [2, 2, 3, 75, 130]]
     assert opened["image"]["sum"] == first["A01"]
     assert opened["napari"] == {
-        "levels": [[[2, 3, 600, 1560], [2, 3, 300, 780], [2, 3, 150, 390]]] * 2, "sum": sum(first.values())}
+        "levels": [[[2, 3, 600, 1560], [2, 3, 300, 780], [2, 3, 150, 390]]] * 2,
+        "sum": sum(first.values()),
+    }

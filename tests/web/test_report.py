@@ -2,6 +2,7 @@
 
 The environment of the browser has no pandas: the report is written by the Python of `make setup`.
 """
+
 from __future__ import annotations
 
 import csv
@@ -63,11 +64,13 @@ def write_screen(folder: Path) -> None:
                 if (letter, column) == ("C", 3):
                     level = 150.0
                 cells = 10 if (letter, column) == ("D", 4) else 1000 + rng.gauss(0, 20)
-                rows.append([f"P{number:02}", f"{letter}{column:02}", control, compound, dose,
-                             level + rng.gauss(0, 5), cells])
+                rows.append(
+                    [f"P{number:02}", f"{letter}{column:02}", control, compound, dose, level + rng.gauss(0, 5), cells]
+                )
     with (folder / "wells.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
-            [["plate", "well", "control", "compound", "concentration (uM)", "spots", "cells"], *rows])
+            [["plate", "well", "control", "compound", "concentration (uM)", "spots", "cells"], *rows]
+        )
     (folder / "analysis.yaml").write_text(CONFIG)
 
 
@@ -90,13 +93,18 @@ def page(report):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(report.as_uri())
-        page.wait_for_function("window.report && ['heat', 'controls', 'trend', 'replicates', 'curves']"
-                               ".every(name => window.report.views[name])")
+        page.wait_for_function(
+            "window.report && ['heat', 'controls', 'trend', 'replicates', 'curves']"
+            ".every(name => window.report.views[name])"
+        )
         yield page
         browser.close()
         assert errors == []
-        assert [url for url in asked if not url.startswith("file:") and "/render_thumbnail/" not in url
-                and not url.startswith("data:")] == []
+        assert [
+            url
+            for url in asked
+            if not url.startswith("file:") and "/render_thumbnail/" not in url and not url.startswith("data:")
+        ] == []
 
 
 def rows_of(page, chart: str) -> list[dict]:
@@ -171,8 +179,9 @@ def test_hits_are_searched_sorted_and_linked(page):
     page.fill("#hits-search", "c2-3")
     assert page.locator("#hits tbody tr").count() == PLATES - 1  # plate P03 was stopped
     page.click("#hits th:text-is('plate')")
-    assert page.locator("#hits tbody tr td:nth-child(2)").all_text_contents() == \
-        [f"P{n:02}" for n in range(1, PLATES + 1) if n != 3]
+    assert page.locator("#hits tbody tr td:nth-child(2)").all_text_contents() == [
+        f"P{n:02}" for n in range(1, PLATES + 1) if n != 3
+    ]
     page.click("#hits th:text-is('plate')")
     assert page.locator("#hits tbody tr td:nth-child(2)").first.text_content() == "P14"
     link = page.locator("#hits tbody tr:last-child a")

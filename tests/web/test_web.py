@@ -3,6 +3,7 @@
 Run by `make test-web` with the environment of envs/web.txt. It works on a copy of the demo's data, so that nothing it
 saves stays. The screenshots are kept in the folder that OPENHCS_OMERO_SCREENSHOTS names, where it is set.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -22,8 +23,15 @@ pytestmark = pytest.mark.web
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / ".demo"
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 VIEW = {"width": 1280, "height": 800}
 PICTURE = "#viewport-img, #weblitz-viewport-img"  # of the preview, of the full viewer
 
@@ -124,8 +132,11 @@ def bright(image) -> list[int]:
 
 def wait_for_picture(page, other_than: str = "") -> None:
     """Until the viewer shows a picture, from another address than the last one."""
-    page.wait_for_function("([where, old]) => { const i = document.querySelector(where); return i && i.complete"
-                           " && i.naturalWidth > 0 && i.getAttribute('src') != old; }", arg=[PICTURE, other_than])
+    page.wait_for_function(
+        "([where, old]) => { const i = document.querySelector(where); return i && i.complete"
+        " && i.naturalWidth > 0 && i.getAttribute('src') != old; }",
+        arg=[PICTURE, other_than],
+    )
 
 
 def test_tree_shows_source_and_derived_plate(page):
@@ -156,8 +167,10 @@ def test_attachments_download_byte_for_byte(page, address, plates):
     open_plate(page, "Demo screen [processed]")
     page.click("h1[data-name=attachments]")
     page.wait_for_selector("#fileanns_container li.file_ann_wrapper a.tooltip")
-    links = {re.split(r"\s", link.inner_text().strip())[0]: link
-             for link in page.locator("#fileanns_container li.file_ann_wrapper > a.tooltip").all()}
+    links = {
+        re.split(r"\s", link.inner_text().strip())[0]: link
+        for link in page.locator("#fileanns_container li.file_ann_wrapper > a.tooltip").all()
+    }
     assert set(links) == {"features.csv", "wells.csv", "objects.csv", "columns.csv", "run.yaml"}
     for name, link in links.items():
         with page.expect_download() as download:
@@ -262,8 +275,13 @@ def test_a_user_is_made_and_logs_in(page, browser, address):
     with page.expect_navigation():
         page.click("input[type=submit][value=Save]")
     page.goto(f"{address}/webadmin/experimenter/new/")
-    for field, value in {"omename": "ada", "first_name": "Ada", "last_name": "Lovelace", "password": "notes 1842",
-                         "confirmation": "notes 1842"}.items():
+    for field, value in {
+        "omename": "ada",
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "password": "notes 1842",
+        "confirmation": "notes 1842",
+    }.items():
         page.fill(f"#id_{field}", value)
     page.click("#id_other_groups_chosen input")
     page.click("#id_other_groups_chosen li.active-result >> text=biologists")  # and so her default group
@@ -281,8 +299,13 @@ def test_a_user_is_made_and_logs_in(page, browser, address):
     other.click("input[type=submit]")
     other.wait_for_selector("#dataTree li .jstree-anchor >> text=Ada Lovelace")
     assert other.locator("text=Demo screen").count() == 0  # it is root's alone
-    for path in ("webclient/search/?search_query=site", "webclient/public/", "webclient/history/", "webadmin/stats/",
-                 "webadmin/myaccount/"):
+    for path in (
+        "webclient/search/?search_query=site",
+        "webclient/public/",
+        "webclient/history/",
+        "webadmin/stats/",
+        "webadmin/myaccount/",
+    ):
         other.goto(f"{address}/{path}")
         other.wait_for_load_state("networkidle")
     assert other.input_value("#id_last_name") == "Lovelace"

@@ -4,6 +4,11 @@ from openhcs_omero.core.joblog import logged
 from openhcs_omero.core.rules import annotate
 
 with logged(snakemake.log[0]):
-    annotate(snakemake.config, snakemake.wildcards.plate, Path(snakemake.input.derived),
-             [Path(path) for path in snakemake.input.tables], [Path(path) for path in snakemake.input.about],
-             {name: Path(path) for name, path in snakemake.output.items()})
+    annotate(
+        snakemake.config,
+        snakemake.wildcards.plate,
+        Path(snakemake.input.derived),
+        [Path(path) for path in snakemake.input.tables],
+        [Path(path) for path in snakemake.input.about],
+        {name: Path(path) for name, path in snakemake.output.items()},
+    )

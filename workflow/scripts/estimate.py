@@ -6,5 +6,10 @@ from openhcs_omero.core.rules import estimate
 
 with logged(snakemake.log[0]):
     wildcards = snakemake.wildcards
-    estimate(read_config(snakemake.config), wildcards.plate, int(wildcards.position), int(wildcards.channel),
-             Path(snakemake.output[0]))
+    estimate(
+        read_config(snakemake.config),
+        wildcards.plate,
+        int(wildcards.position),
+        int(wildcards.channel),
+        Path(snakemake.output[0]),
+    )

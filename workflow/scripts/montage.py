@@ -4,5 +4,9 @@ from openhcs_omero.core.joblog import logged
 from openhcs_omero.core.rules import draw_montage
 
 with logged(snakemake.log[0]):
-    draw_montage(Path(snakemake.input.table).parent, snakemake.wildcards.plate,
-                 [Path(path) for path in snakemake.input.thumbnails], Path(snakemake.output[0]))
+    draw_montage(
+        Path(snakemake.input.table).parent,
+        snakemake.wildcards.plate,
+        [Path(path) for path in snakemake.input.thumbnails],
+        Path(snakemake.output[0]),
+    )

@@ -1,4 +1,5 @@
 """The report: one HTML file to decide by, with its data and its JavaScript inside."""
+
 from __future__ import annotations
 
 import json
@@ -15,8 +16,13 @@ from openhcs_omero.analysis.settings import Settings
 __all__ = ["Links", "write_report"]
 
 
-def write_report(answers: Answers, settings: Settings, path: Path, links: Links | None = None,
-                 thumbnails: Mapping[tuple[str, str], bytes] | None = None) -> None:
+def write_report(
+    answers: Answers,
+    settings: Settings,
+    path: Path,
+    links: Links | None = None,
+    thumbnails: Mapping[tuple[str, str], bytes] | None = None,
+) -> None:
     """Write the report.
 
     Parameters

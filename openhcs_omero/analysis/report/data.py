@@ -1,4 +1,5 @@
 """The data of the report, small enough for a file of 30 MB: columns of numbers in base64, names once."""
+
 from __future__ import annotations
 
 import base64
@@ -41,32 +42,50 @@ class Links:
     images: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def report_data(answers: Answers, settings: Settings, links: Links | None,
-                thumbnails: Mapping[tuple[str, str], bytes]) -> dict[str, Any]:
+def report_data(
+    answers: Answers, settings: Settings, links: Links | None, thumbnails: Mapping[tuple[str, str], bytes]
+) -> dict[str, Any]:
     """All that the page shows, as JSON: numbers are finite or None, columns of wells are base64 of float32."""
     table = answers.normalized
     plate, plates = pd.factorize(table["plate"])
     places = {well: parse_well(well) for well in table["well"].unique()}
     row, column = np.array([places[well] for well in table["well"]]).T
-    shapes = [plate_format(int(row[plate == n].max()) + 1, int(column[plate == n].max()) + 1)
-              for n in range(len(plates))]
+    shapes = [
+        plate_format(int(row[plate == n].max()) + 1, int(column[plate == n].max()) + 1) for n in range(len(plates))
+    ]
     features, notes = _features(answers, settings, len(table))
     treatment, labels, compound, compounds, dose = _treatments(table, settings)
     return {
-        "plates": [str(name) for name in plates], "shapes": shapes, "notes": [*answers.notes, *notes],
-        "features": features, "kinds": [RAW, *settings.normalizations],
+        "plates": [str(name) for name in plates],
+        "shapes": shapes,
+        "notes": [*answers.notes, *notes],
+        "features": features,
+        "kinds": [RAW, *settings.normalizations],
         "wells": {
-            "plate": _numbers(plate), "row": _numbers(row), "column": _numbers(column),
-            "role": _numbers(_roles(table)), "hit": _numbers(_hit_wells(answers, table)),
-            "treatment": _numbers(treatment), "compound": _numbers(compound), "dose": _numbers(dose),
-            "image": None if links is None else _numbers(
-                [links.images.get(key, -1) for key in zip(table["plate"], table["well"])]),
+            "plate": _numbers(plate),
+            "row": _numbers(row),
+            "column": _numbers(column),
+            "role": _numbers(_roles(table)),
+            "hit": _numbers(_hit_wells(answers, table)),
+            "treatment": _numbers(treatment),
+            "compound": _numbers(compound),
+            "dose": _numbers(dose),
+            "image": None
+            if links is None
+            else _numbers([links.images.get(key, -1) for key in zip(table["plate"], table["well"])]),
         },
-        "roles": ROLES, "treatments": labels, "compounds": compounds,
-        "values": {name: _numbers(table[name]) for feature in features for name in
-                   [feature, *(normalized_name(feature, kind) for kind in settings.normalizations)]},
-        "thumbnails": {"\t".join(key): f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-                       for key, png in thumbnails.items()},
+        "roles": ROLES,
+        "treatments": labels,
+        "compounds": compounds,
+        "values": {
+            name: _numbers(table[name])
+            for feature in features
+            for name in [feature, *(normalized_name(feature, kind) for kind in settings.normalizations)]
+        },
+        "thumbnails": {
+            "\t".join(key): f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+            for key, png in thumbnails.items()
+        },
         "web": (links.web if links else settings.web or "").rstrip("/"),
         "quality": _records(answers.quality[answers.quality["feature"].isin(features)]),
         "metrics": [name for name in answers.quality.columns if name not in ("plate", "feature", "reason", "gate")],
@@ -109,8 +128,11 @@ def _treatments(
     """Of each well the number of its treatment and of its compound, -1 for none, with their names; and its dose."""
     none = np.full(len(table), -1)
     doses = find_column(table.columns, settings.dose)
-    dose = table[doses].to_numpy(dtype=float) if doses and pd.api.types.is_numeric_dtype(table[doses]) \
+    dose = (
+        table[doses].to_numpy(dtype=float)
+        if doses and pd.api.types.is_numeric_dtype(table[doses])
         else np.full(len(table), np.nan)
+    )
     keys = treatment_columns(table)
     if not keys:
         return none, [], none, [], dose
@@ -120,8 +142,9 @@ def _treatments(
     treatment = none.copy()
     treatment[table["compound"].notna()] = groups.ngroup()
     first = known[~groups.ngroup().duplicated()]
-    labels = [" ".join(_label(value) for value in values if pd.notna(value))
-              for values in first[keys].itertuples(index=False)]
+    labels = [
+        " ".join(_label(value) for value in values if pd.notna(value)) for values in first[keys].itertuples(index=False)
+    ]
     return treatment, labels, compound, [str(name) for name in compounds], dose
 
 

@@ -1,12 +1,13 @@
 """A Snakemake logger plugin that says as JSON, a line an event, how far a run of the workflow is.
 
-    {"event": "log", "line": ...}                       what Snakemake prints
-    {"event": "jobs", "done": 3, "total": 11}           jobs of all rules; the total grows when the wells are known
-    {"event": "well", "plate": 7, "well": "A01", "state": "running", "done" or "failed", "counts": {state: wells},
-     "results": [a dict a site], "reason": ...}         results where it is done, the reason where it failed
-    {"event": "job", "rule": ..., "plate": 7, "state": "failed", "reason": ...}     another rule
-    {"event": "error", "message": ...}                  the run ended by this
+{"event": "log", "line": ...}                       what Snakemake prints
+{"event": "jobs", "done": 3, "total": 11}           jobs of all rules; the total grows when the wells are known
+{"event": "well", "plate": 7, "well": "A01", "state": "running", "done" or "failed", "counts": {state: wells},
+ "results": [a dict a site], "reason": ...}         results where it is done, the reason where it failed
+{"event": "job", "rule": ..., "plate": 7, "state": "failed", "reason": ...}     another rule
+{"event": "error", "message": ...}                  the run ended by this
 """
+
 from __future__ import annotations
 
 import csv
@@ -99,8 +100,10 @@ def _sentence(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+( in file .*)?:$", line)]
     if said and "cannot be locked" in said[0]:
-        return (f"another run is at work in {Path.cwd()}, or was killed there: wait for it, or, where it was, take "
-                "its lock away by PipelineOrchestrator.unlock() or `snakemake --unlock`")
+        return (
+            f"another run is at work in {Path.cwd()}, or was killed there: wait for it, or, where it was, take "
+            "its lock away by PipelineOrchestrator.unlock() or `snakemake --unlock`"
+        )
     return (said or lines or [""])[0]
 
 

@@ -4,6 +4,7 @@ A process of its own, since Snakemake wants the main thread, an event loop that 
 for itself, which a notebook or a server can't give. EVENTS is the file descriptor that events are written to. When
 stdin ends, the run is cancelled: whoever started it is gone, or wants it so.
 """
+
 from __future__ import annotations
 
 import contextlib

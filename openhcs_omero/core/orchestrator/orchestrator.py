@@ -1,4 +1,5 @@
 """The workflow as a Python call."""
+
 from __future__ import annotations
 
 import json
@@ -100,8 +101,13 @@ class PipelineOrchestrator:
         Called with each event (see events.py) while the run goes on.
     """
 
-    def __init__(self, plate_paths: Iterable[PlatePath], steps: Iterable[StepLike | FunctionStep],
-                 global_config: Mapping[str, Any] | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        plate_paths: Iterable[PlatePath],
+        steps: Iterable[StepLike | FunctionStep],
+        global_config: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         given = dict(global_config or {})
         for key in ("plates", "steps"):
             if key in given:
@@ -109,8 +115,11 @@ class PipelineOrchestrator:
         cores, profile = given.pop("cores", None), given.pop("profile", None)
         if cores is not None and (not isinstance(cores, int) or isinstance(cores, bool) or cores < 1):
             raise ConfigError(f"global_config has cores {cores!r}, but it must be a whole number from 1 on")
-        config = {**given, "plates": [path if isinstance(path, int) else str(path) for path in plate_paths],
-                  "steps": configured(steps)}
+        config = {
+            **given,
+            "plates": [path if isinstance(path, int) else str(path) for path in plate_paths],
+            "steps": configured(steps),
+        }
         check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
         if read_config(config).in_omero:
             config["omero"] = _described(given)
@@ -165,21 +174,25 @@ class PipelineOrchestrator:
 
     def _error(self, failures: _Failures) -> PipelineError:
         # of a group of wells that failed as one job of a cluster, some are done
-        wells = {(plate, well): reason for (plate, well), reason in failures.wells.items()
-                 if not has_results(self.settings.folder(plate), well)}
+        wells = {
+            (plate, well): reason
+            for (plate, well), reason in failures.wells.items()
+            if not has_results(self.settings.folder(plate), well)
+        }
         if wells:
             named = [f"{well} of plate {plate} ({reason})" for (plate, well), reason in wells.items()]
             more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
             count = f"{len(named)} well{'s' if len(named) > 1 else ''} failed"
-            return PipelineError(f"{count}: {', '.join(named[:NAMED])}{more}; the logs are in "
-                                 f"{self.settings.results}/plate_*/logs", wells)
+            return PipelineError(
+                f"{count}: {', '.join(named[:NAMED])}{more}; the logs are in {self.settings.results}/plate_*/logs",
+                wells,
+            )
         if failures.jobs:
             (plate, rule), reason = next(iter(failures.jobs.items()))
             return PipelineError(f"{rule} of plate {plate} failed: {reason}")
         status = self._process.status or 0
         silent = f"the run was killed by signal {-status}" if status < 0 else "the run ended without a word"
-        return PipelineError(f"{failures.error or silent} (all that was said is in "
-                             f"{self._process.log})")
+        return PipelineError(f"{failures.error or silent} (all that was said is in {self._process.log})")
 
 
 def read_result(settings: Settings, label: str) -> PlateResult:

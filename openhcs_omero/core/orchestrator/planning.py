@@ -1,4 +1,5 @@
 """The plan that a Snakefile works with, by what Snakemake was asked for."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """A run of the workflow as a process that is listened to, and can be cancelled."""
+
 from __future__ import annotations
 
 import contextlib
@@ -36,20 +37,33 @@ class WorkflowProcess:
         Where jobs look for the modules of steps, besides where Python does.
     """
 
-    def __init__(self, config: Mapping[str, Any], cores: int | None, profile: str | None,
-                 folders: Sequence[str]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], cores: int | None, profile: str | None, folders: Sequence[str]
+    ) -> None:
         text = json.dumps(config, indent=1)
         results = Path(config.get("results", "results"))
         configfile = results / "configs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self.log = results / "pipeline.log"
-        self.command = ["--snakefile", str(find_workflow() / "Snakefile"), "--nocolor", "--replace-workflow-config",
-                        "--configfile", str(configfile.resolve())]
+        self.command = [
+            "--snakefile",
+            str(find_workflow() / "Snakefile"),
+            "--nocolor",
+            "--replace-workflow-config",
+            "--configfile",
+            str(configfile.resolve()),
+        ]
         if cores is not None or profile is None:
             self.command += ["--cores", str(cores or "all")]
         if profile is not None:
             # the workflow's own profile, for the local machine, would go before this one
-            self.command += ["--profile", str(find_profile(profile)), "--workflow-profile", "none", "--keep-going",
-                             "--rerun-incomplete"]
+            self.command += [
+                "--profile",
+                str(find_profile(profile)),
+                "--workflow-profile",
+                "none",
+                "--keep-going",
+                "--rerun-incomplete",
+            ]
         write_if_changed(configfile, text)
         self._paths = [*folders, os.environ.get("PYTHONPATH", "")]
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,8 +72,12 @@ class WorkflowProcess:
     def unlock(self) -> None:
         """Take away the lock of a run that was killed; to be called by whoever knows that none is running here."""
         if any(Path(".snakemake", "locks").glob("*")):
-            subprocess.run([sys.executable, "-m", "snakemake", *self.command, "--unlock"], env=self._environment(),
-                           stdin=subprocess.DEVNULL, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "snakemake", *self.command, "--unlock"],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
 
     def events(self) -> Generator[Event, None, None]:
         """Run to the end, and give what the run says (see events.py) while it does; then `status` is known."""
@@ -70,8 +88,13 @@ class WorkflowProcess:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", __name__.rpartition(".")[0] + ".head", str(writing), *self.command],
-                    stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[writing], env=self._environment(),
-                    start_new_session=True)
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[writing],
+                    env=self._environment(),
+                    start_new_session=True,
+                )
         finally:
             os.close(writing)
         if self.cancelled:  # meanwhile

@@ -1,4 +1,5 @@
 """A progress bar that draws the events of a run."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,8 +11,13 @@ class ProgressBar:
     def __init__(self, console: Any = None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                             TextColumn("{task.fields[wells]}"), console=console)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[wells]}"),
+            console=console,
+        )
         self._task = self._bar.add_task("jobs", total=None, wells="")
 
     def __call__(self, event: dict[str, Any]) -> None:

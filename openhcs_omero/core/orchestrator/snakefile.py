@@ -1,4 +1,5 @@
 """Where the workflow is: in the clone that this package is in, else where the package's installation put it."""
+
 from __future__ import annotations
 
 import sysconfig

@@ -2,6 +2,7 @@
 
 Each has a test in tests/integration/test_snakemake_faults.py that fails when Snakemake no longer needs it.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -34,11 +35,33 @@ class Asked(Enum):
     JOB = "one of the jobs of a run"
 
 
-_RULES = ("lint", "list_rules", "list_target_rules", "print_compilation", "unlock", "cleanup_metadata",
-          "cleanup_shadow", "conda_cleanup_envs", "conda_create_envs_only", "list_conda_envs",
-          "container_cleanup_images")
-_RECORDS = ("dag", "rulegraph", "filegraph", "d3dag", "generate_unit_tests", "list_changes", "list_input_changes",
-            "list_params_changes", "list_untracked", "archive", "delete_all_output", "delete_temp_output")
+_RULES = (
+    "lint",
+    "list_rules",
+    "list_target_rules",
+    "print_compilation",
+    "unlock",
+    "cleanup_metadata",
+    "cleanup_shadow",
+    "conda_cleanup_envs",
+    "conda_create_envs_only",
+    "list_conda_envs",
+    "container_cleanup_images",
+)
+_RECORDS = (
+    "dag",
+    "rulegraph",
+    "filegraph",
+    "d3dag",
+    "generate_unit_tests",
+    "list_changes",
+    "list_input_changes",
+    "list_params_changes",
+    "list_untracked",
+    "archive",
+    "delete_all_output",
+    "delete_temp_output",
+)
 _PLAN = ("dryrun", "touch", "summary", "detailed_summary")
 
 

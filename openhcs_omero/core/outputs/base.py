@@ -1,4 +1,5 @@
 """What the workflow asks of every place that results go to."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -57,13 +58,25 @@ class Output(ABC, Generic[WellT, PublishedT]):
         """Make the derived plate with the wells of `plate`, or bring it up to date."""
 
     @abstractmethod
-    def write_well(self, derived: DerivedPlate, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
-                   marks: Mapping[str, str]) -> WellT:
+    def write_well(
+        self,
+        derived: DerivedPlate,
+        well: str,
+        images: Mapping[int, NewImage],
+        files: Sequence[WellFile],
+        marks: Mapping[str, str],
+    ) -> WellT:
         """Replace a well's images, and write the files that the steps saved."""
 
     @abstractmethod
-    def publish(self, derived: DerivedPlate, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[WellT],
-                marks: Mapping[str, str]) -> PublishedT:
+    def publish(
+        self,
+        derived: DerivedPlate,
+        tables: Sequence[Path],
+        about: Sequence[Path],
+        wells: Sequence[WellT],
+        marks: Mapping[str, str],
+    ) -> PublishedT:
         """Put the tables where people look for them, when the wells are written.
 
         Parameters

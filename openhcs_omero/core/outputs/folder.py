@@ -1,9 +1,10 @@
 """Results in a folder, which is a plate that OpenHCS and this software read.
 
-    results/plate_day_1_processed/openhcs_metadata.json               makes it a plate, as OpenHCS has them
-    results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   on disk
-    results/plate_day_1_processed/zarr/plate.zarr/A/1/0               in Zarr
+results/plate_day_1_processed/openhcs_metadata.json               makes it a plate, as OpenHCS has them
+results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   on disk
+results/plate_day_1_processed/zarr/plate.zarr/A/1/0               in Zarr
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -88,11 +89,20 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
                 self.backend.delete(path)
         return self._derived
 
-    def write_well(self, derived: DerivedPlate, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
-                   marks: Mapping[str, str]) -> FolderWell:
+    def write_well(
+        self,
+        derived: DerivedPlate,
+        well: str,
+        images: Mapping[int, NewImage],
+        files: Sequence[WellFile],
+        marks: Mapping[str, str],
+    ) -> FolderWell:
         folder = f"{self._images}/{well}"
-        planes = [path for site, image in images.items()
-                  for path in self.backend.save_site(image, f"{folder}/{well}_s{site:03d}.tif")]
+        planes = [
+            path
+            for site, image in images.items()
+            for path in self.backend.save_site(image, f"{folder}/{well}_s{site:03d}.tif")
+        ]
         beside = []
         for file in files:  # next to the images, files are files on every backend
             start = "" if file.site is None else f"{well}_s{file.site:03d}_"
@@ -102,31 +112,46 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         for path in set(self.backend.list_files(folder)) - set(written):
             self.backend.delete(path)
         first = images[min(images)]
-        return FolderWell(tuple(map(self._relative, planes)),
-                          {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
-                          tuple(first.channel_names), first.pixel_size)
+        return FolderWell(
+            tuple(map(self._relative, planes)),
+            {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
+            tuple(first.channel_names),
+            first.pixel_size,
+        )
 
-    def publish(self, derived: DerivedPlate, tables: Sequence[Path], about: Sequence[Path],
-                wells: Sequence[FolderWell], marks: Mapping[str, str]) -> FolderPublished:
+    def publish(
+        self,
+        derived: DerivedPlate,
+        tables: Sequence[Path],
+        about: Sequence[Path],
+        wells: Sequence[FolderWell],
+        marks: Mapping[str, str],
+    ) -> FolderPublished:
         """Write the metadata that make the folder a plate; the tables are in it already."""
         if not wells:
             (self._folder / METADATA).unlink(missing_ok=True)
             return FolderPublished(None)
         first = wells[0]
         metadata = {
-            "microscope_handler_name": "openhcs_omero", "source_filename_parser_name": "OpenHCSFilenameParser",
-            "pixel_size": first.pixel_size[2], "z_step": first.pixel_size[0],
+            "microscope_handler_name": "openhcs_omero",
+            "source_filename_parser_name": "OpenHCSFilenameParser",
+            "pixel_size": first.pixel_size[2],
+            "z_step": first.pixel_size[0],
             "channels": {str(c): name for c, name in enumerate(first.channels)},
             "image_files": [path for well in wells for path in well.planes],
-            "available_backends": {self.name: True}, "main": True,
+            "available_backends": {self.name: True},
+            "main": True,
             "openhcs_omero": {"source_plate": self._source, **marks},
         }
         write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
         return FolderPublished(self._metadata_hash())
 
     def standing(self, plate: PlateStructure, records: Mapping[str, FolderWell]) -> Standing:
-        intact = [well for well, record in records.items()
-                  if all(_state(self._folder / file) == state for file, state in record.files.items())]
+        intact = [
+            well
+            for well, record in records.items()
+            if all(_state(self._folder / file) == state for file, state in record.files.items())
+        ]
         return Standing(self._derived if self._images.is_dir() else None, True, intact)
 
     def is_published(self, record: FolderPublished) -> bool:

@@ -1,4 +1,5 @@
 """Results in a derived plate in OMERO, with the tables attached to it and to the source plate."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -73,14 +74,26 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         made = derive_plate(self.backend.conn, plate, self._output, marks, list(plate.wells))
         return self._record(plate.plate_id, made)
 
-    def write_well(self, derived: DerivedPlate, well: str, images: Mapping[int, NewImage], files: Sequence[WellFile],
-                   marks: Mapping[str, str]) -> OMEROWell:
+    def write_well(
+        self,
+        derived: DerivedPlate,
+        well: str,
+        images: Mapping[int, NewImage],
+        files: Sequence[WellFile],
+        marks: Mapping[str, str],
+    ) -> OMEROWell:
         derived_id = int(derived.derived_plate)
         written = write_well(self.backend.conn, derived_id, well, images, marks, files)
         return OMEROWell(derived_id, tuple((written[site].image_id, written[site].sha1) for site in sorted(written)))
 
-    def publish(self, derived: DerivedPlate, tables: Sequence[Path], about: Sequence[Path], wells: Sequence[OMEROWell],
-                marks: Mapping[str, str]) -> OMEROPublished:
+    def publish(
+        self,
+        derived: DerivedPlate,
+        tables: Sequence[Path],
+        about: Sequence[Path],
+        wells: Sequence[OMEROWell],
+        marks: Mapping[str, str],
+    ) -> OMEROPublished:
         """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
 
         An empty table is not attached, and an attached one is removed. If the user may read the source plate and not
@@ -130,8 +143,10 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
 
     def _files(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
         """The files that OMERO has on the plates, by plate id and namespace: name -> SHA-1."""
-        return {plate: {file.name: file.sha1 for file in list_texts(self.backend.conn, "Plate", int(plate), ns)}
-                for plate, ns in namespaces.items()}
+        return {
+            plate: {file.name: file.sha1 for file in list_texts(self.backend.conn, "Plate", int(plate), ns)}
+            for plate, ns in namespaces.items()
+        }
 
     def _tables(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """The OMERO.tables of these files: the file's name -> what is noted of the table."""

@@ -1,4 +1,5 @@
 """What can be known to be wrong with steps before any of them runs."""
+
 from __future__ import annotations
 
 import collections.abc
@@ -37,8 +38,10 @@ def check_workers(steps: Iterable[Step]) -> None:
     for step, name in modules:
         if name in missing:
             place = getattr(sys.modules.get(name), "__file__", name)
-            raise StepError(f"{step} can be imported here, from {place}, but not by worker processes: move the module "
-                            "to the working directory, install it, or add its folder to PYTHONPATH")
+            raise StepError(
+                f"{step} can be imported here, from {place}, but not by worker processes: move the module "
+                "to the working directory, install it, or add its folder to PYTHONPATH"
+            )
 
 
 def check_params(step: Step, function: Callable[..., Any]) -> None:
@@ -97,8 +100,9 @@ def check_columns(steps: Steps, channels: int, heatmaps: Sequence[str] | None) -
     for step, function in steps:
         for column in _columns(step, function, channels):
             if column in given:
-                raise StepError(f"{given[column]} and {step} both give the column {column!r}: give one of them a "
-                                "`name:`")
+                raise StepError(
+                    f"{given[column]} and {step} both give the column {column!r}: give one of them a `name:`"
+                )
             given[column] = step
     if all(hasattr(function, "features") for _, function in steps):
         for name in heatmaps or ():

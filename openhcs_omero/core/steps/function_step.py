@@ -1,4 +1,5 @@
 """Steps as Python names them: functions, in the form that the configuration has them, by name."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -29,8 +30,9 @@ class FunctionStep:
         Passed as keywords.
     """
 
-    def __init__(self, func: Callable[..., Any], *, name: str | None = None, channels: Sequence[int] | None = None,
-                 **params: Any) -> None:
+    def __init__(
+        self, func: Callable[..., Any], *, name: str | None = None, channels: Sequence[int] | None = None, **params: Any
+    ) -> None:
         self.func, self.name, self.channels, self.params = func, name, channels, params
 
     def __repr__(self) -> str:
@@ -73,7 +75,7 @@ def _entry(which: str, step: StepLike | FunctionStep) -> dict[str, Any]:
 
 
 def _call(which: str, function: Any) -> str:
-    """"module:function" of a function that another process can import."""
+    """ "module:function" of a function that another process can import."""
     mend = "write it as a function at the top level of a module (a .py file) and import it"
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not callable(function) or not module or not name:
@@ -81,11 +83,14 @@ def _call(which: str, function: Any) -> str:
     if name.endswith("<lambda>"):
         raise StepError(f"{which} is a lambda ({_place(function)}), which jobs can't import: {mend}")
     if "." in name:
-        raise StepError(f"{which} ({name}, {_place(function)}) stands inside another function or a class, from where "
-                        f"jobs can't import it: {mend}")
+        raise StepError(
+            f"{which} ({name}, {_place(function)}) stands inside another function or a class, from where "
+            f"jobs can't import it: {mend}"
+        )
     if module == "__main__":
-        raise StepError(f"{which} ({name}) is defined in the script or notebook itself, from where jobs can't import "
-                        f"it: {mend}")
+        raise StepError(
+            f"{which} ({name}) is defined in the script or notebook itself, from where jobs can't import it: {mend}"
+        )
     if getattr(sys.modules.get(module), name, None) is not function:
         raise StepError(f"{which} ({module}:{name}) is not what {module} has under that name: {mend}")
     return f"{module}:{name}"

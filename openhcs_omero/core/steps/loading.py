@@ -2,6 +2,7 @@
 
 A step is `f(image, filemanager, metadata, backend='disk', **params) -> (image, results)`; image is (T, C, Z, Y, X).
 """
+
 from __future__ import annotations
 
 import importlib

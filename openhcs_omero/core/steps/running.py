@@ -1,4 +1,5 @@
 """Running the steps on a site, and checking what they return."""
+
 from __future__ import annotations
 
 import itertools
@@ -29,9 +30,14 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def run_steps(steps: Sequence[tuple[Step, Callable[..., Any]]], image: np.ndarray, filemanager: Any,
-              metadata: Mapping[str, Any], estimates: Mapping[int, Mapping[int, np.ndarray]], backend: str,
-              ) -> tuple[np.ndarray, dict[str, Any], list[dict[str, Any]]]:
+def run_steps(
+    steps: Sequence[tuple[Step, Callable[..., Any]]],
+    image: np.ndarray,
+    filemanager: Any,
+    metadata: Mapping[str, Any],
+    estimates: Mapping[int, Mapping[int, np.ndarray]],
+    backend: str,
+) -> tuple[np.ndarray, dict[str, Any], list[dict[str, Any]]]:
     """Run all steps on one site.
 
     Parameters
@@ -115,14 +121,17 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
         _check_key(step, key, (*PLACE, "sites"))
     for key in itertools.chain(*rows):
         _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have a timepoint of their own
-    return image, {key: value if key == "objects" else _value(step, key, value, timepoints)
-                   for key, value in results.items()}
+    return image, {
+        key: value if key == "objects" else _value(step, key, value, timepoints) for key, value in results.items()
+    }
 
 
 def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
     if not isinstance(key, str) or not key or "/" in key or key in taken:
-        raise StepError(f"{step} returned the key {key!r}; a key is text without '/', and none of "
-                        f"{', '.join(taken[:-1])} and sites, which the tables have already")
+        raise StepError(
+            f"{step} returned the key {key!r}; a key is text without '/', and none of "
+            f"{', '.join(taken[:-1])} and sites, which the tables have already"
+        )
 
 
 def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
@@ -133,6 +142,8 @@ def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
     if timepoints == 1 or not isinstance(values, list | tuple):
         raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
     if len(values) != timepoints or not all(item is None or np.isscalar(item) for item in values):
-        raise StepError(f"{step} returned {key!r} as a list; a list has one number or text per timepoint, which makes "
-                        f"{timepoints} here")
+        raise StepError(
+            f"{step} returned {key!r} as a list; a list has one number or text per timepoint, which makes "
+            f"{timepoints} here"
+        )
     return list(values)

@@ -1,4 +1,5 @@
 """What a step is made of: what a well depends on besides its images."""
+
 from __future__ import annotations
 
 import ast
@@ -19,8 +20,14 @@ from openhcs_omero.core.config import Step
 
 def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
     """What a step is made of: its place in the configuration, its source, and the distributions that it imports."""
-    return {"call": step.call, "name": step.name, "channels": step.channels, "params": step.params,
-            "source": source_hash(function), "distributions": distributions(function)}
+    return {
+        "call": step.call,
+        "name": step.name,
+        "channels": step.channels,
+        "params": step.params,
+        "source": source_hash(function),
+        "distributions": distributions(function),
+    }
 
 
 def source_hash(function: Callable[..., Any]) -> str:
@@ -36,8 +43,11 @@ def distributions(function: Callable[..., Any]) -> dict[str, str]:
     own = _own_modules(function)
     imported = {name.partition(".")[0] for spec, source in own.values() for name in _imports(spec, source)}
     inside = {name.partition(".")[0] for name in own}
-    found = {name: version for top in imported - inside - sys.stdlib_module_names
-             for name, version in _distributions_with(top).items()}
+    found = {
+        name: version
+        for top in imported - inside - sys.stdlib_module_names
+        for name, version in _distributions_with(top).items()
+    }
     return dict(sorted(found.items()))
 
 

@@ -9,6 +9,7 @@ Examples
 >>> with start(Path("folder")) as server:  # doctest: +SKIP
 ...     print(server.host, server.port, server.password)
 """
+
 from __future__ import annotations
 
 import importlib
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from omero_embedded.testing import OmeroServer, OmeroUser
 
 __all__ = ["CannotStart", "EmbeddedServer", "OmeroServer", "OmeroUser", "site_pixels", "start"]
-_MODULES = {"CannotStart": "errors", "EmbeddedServer": "process", "OmeroServer": "testing", "OmeroUser": "testing",
-            "site_pixels": "plates", "start": "process"}
+_MODULES = {
+    "CannotStart": "errors",
+    "EmbeddedServer": "process",
+    "OmeroServer": "testing",
+    "OmeroUser": "testing",
+    "site_pixels": "plates",
+    "start": "process",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,5 @@
 """The command line: `omero-embedded serve` and `omero-embedded missing`."""
+
 from __future__ import annotations
 
 import argparse
@@ -14,17 +15,28 @@ def main() -> None:
     commands.add_parser("missing", help="list what OMERO has and this server has not")
     serve = commands.add_parser("serve", help="run the server")
     serve.add_argument("--data", type=Path, default=Path("~/.omero-embedded"), help="folder that keeps everything")
-    serve.add_argument("--host", default="127.0.0.1",
-                       help="address to listen on (127.0.0.1: this machine only); 0.0.0.0 for all")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only); 0.0.0.0 for all"
+    )
     serve.add_argument("--port", type=int, default=4064, help="port to listen on")
     serve.add_argument("--root-password-file", type=Path, help="file whose first line is root's password")
-    serve.add_argument("--insecure-port", type=int, metavar="PORT",
-                       help="also listen without TLS, for clients that switch to it after the login; 0 for any port")
-    serve.add_argument("--websocket-port", type=int, metavar="PORT",
-                       help="also listen on wss://HOST:PORT/omero-ws; 0 for any port")
+    serve.add_argument(
+        "--insecure-port",
+        type=int,
+        metavar="PORT",
+        help="also listen without TLS, for clients that switch to it after the login; 0 for any port",
+    )
+    serve.add_argument(
+        "--websocket-port", type=int, metavar="PORT", help="also listen on wss://HOST:PORT/omero-ws; 0 for any port"
+    )
     serve.add_argument("--guest", action="store_true", help='let "guest" log in with the password "guest"')
-    serve.add_argument("--query-timeout", type=float, default=60, metavar="SECONDS",
-                       help="end the queries of a call after this time (60)")
+    serve.add_argument(
+        "--query-timeout",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="end the queries of a call after this time (60)",
+    )
     options = parser.parse_args()
     if options.command == "missing":
         from omero_embedded.ice.missing import markdown

@@ -1,4 +1,5 @@
 """The errors of the server: those that go over the wire, and those that keep it from starting."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,5 @@
 """What every servant and service is given."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """What one call may take: bytes, cells, pixels and seconds. A client can ask for no more than that."""
+
 from __future__ import annotations
 
 import threading
@@ -30,8 +31,9 @@ def check(asked: int, most: int, what: str) -> None:
         If `asked` is more than `most`.
     """
     if asked > most:
-        raise refuse(omero.OverUsageException, f"{asked} {what} are asked for, and {most} are the most: ask for less "
-                                               "at once.")
+        raise refuse(
+            omero.OverUsageException, f"{asked} {what} are asked for, and {most} are the most: ask for less at once."
+        )
 
 
 def check_bytes(asked: int) -> None:

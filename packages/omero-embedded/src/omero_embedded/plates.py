@@ -1,4 +1,5 @@
 """Plates for tests, made over the wire as any client makes them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -40,8 +41,9 @@ def site_pixels(row: int, column: int, site: int, shape: Shape, dtype: DTypeLike
     return np.arange(first, first + int(np.prod(shape))).reshape(shape).astype(dtype)
 
 
-def make_plate(conn: BlitzGateway, rows: int, columns: int, sites: int, shape: Shape, dtype: DTypeLike,
-               name: str) -> int:
+def make_plate(
+    conn: BlitzGateway, rows: int, columns: int, sites: int, shape: Shape, dtype: DTypeLike, name: str
+) -> int:
     """Make a plate with an image for each site, owned by the user of `conn`; see `OmeroServer.make_plate`.
 
     Raises
@@ -50,15 +52,19 @@ def make_plate(conn: BlitzGateway, rows: int, columns: int, sites: int, shape: S
         If there would be no well or no pixel, or OMERO has no such pixel type.
     """
     if min(rows, columns, sites, *shape) < 1 or len(shape) != 5:
-        raise ValueError("a plate needs at least one row, one column and one site, and a shape (T, C, Z, Y, X) of "
-                         f"positive numbers, not {rows} rows, {columns} columns, {sites} sites and the shape {shape}")
+        raise ValueError(
+            "a plate needs at least one row, one column and one site, and a shape (T, C, Z, Y, X) of "
+            f"positive numbers, not {rows} rows, {columns} columns, {sites} sites and the shape {shape}"
+        )
     pixel_type = _pixel_type(np.dtype(dtype))
     update, context = conn.getUpdateService(), conn.SERVICE_OPTS
     plate_id = update.saveAndReturnObject(_plate(name, rows, columns), context).id.val
     places = list(product(range(rows), range(columns)))
     for start in range(0, len(places), WELLS_AT_ONCE):
-        wells = [_well(plate_id, row, column, sites, shape, pixel_type)
-                 for row, column in places[start:start + WELLS_AT_ONCE]]
+        wells = [
+            _well(plate_id, row, column, sites, shape, pixel_type)
+            for row, column in places[start : start + WELLS_AT_ONCE]
+        ]
         update.saveArray(wells, context)
     _write_pixels(conn, plate_id, shape, np.dtype(dtype))
     return plate_id
@@ -122,10 +128,14 @@ def _sites(conn: BlitzGateway, plate_id: int) -> Iterator[tuple[int, int, int, i
     import omero
     from omero.rtypes import unwrap
 
-    found = unwrap(conn.getQueryService().projection(
-        "select w.id, w.row, w.column, p.id from WellSample s join s.well w join s.image i join i.pixels p"
-        " where w.plate.id = :plate order by w.id, s.id", omero.sys.ParametersI().addLong("plate", plate_id),
-        conn.SERVICE_OPTS))
+    found = unwrap(
+        conn.getQueryService().projection(
+            "select w.id, w.row, w.column, p.id from WellSample s join s.well w join s.image i join i.pixels p"
+            " where w.plate.id = :plate order by w.id, s.id",
+            omero.sys.ParametersI().addLong("plate", plate_id),
+            conn.SERVICE_OPTS,
+        )
+    )
     last, site = None, 0
     for well, row, column, pixels in found:
         site = site + 1 if well == last else 0

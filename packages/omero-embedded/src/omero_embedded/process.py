@@ -68,8 +68,14 @@ class EmbeddedServer:
         self.stop()
 
 
-def start(data: Path, port: int = 0, password_file: Path | None = None, python: str | Path = sys.executable,
-          detached: bool = False, options: Sequence[str] = ()) -> EmbeddedServer:
+def start(
+    data: Path,
+    port: int = 0,
+    password_file: Path | None = None,
+    python: str | Path = sys.executable,
+    detached: bool = False,
+    options: Sequence[str] = (),
+) -> EmbeddedServer:
     """Start a server on this machine, and return once it accepts logins.
 
     Parameters
@@ -97,16 +103,30 @@ def start(data: Path, port: int = 0, password_file: Path | None = None, python: 
         command += ["--root-password-file", password_file]
     environment = {key: value for key, value in os.environ.items() if key != "OMERO_PASSWORD"}
     stderr = tempfile.TemporaryFile("a+")  # noqa: SIM115  (closed by stop)
-    process = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=detached)
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=detached,
+    )
     assert process.stdout is not None
     with process.stdout as stdout:  # the server writes one line, once it is ready
         line = stdout.readline() if select.select([stdout], [], [], START_TIMEOUT)[0] else ""
     ready = re.search(r"ready on (\S+) port (\d+)", line)
     secret = password_file or data / "root-password"
     password = secret.read_text().split("\n")[0].strip() if ready and secret.exists() else None
-    server = EmbeddedServer(ready[1] if ready else "", int(ready[2]) if ready else 0, password, data, process, stderr,
-                            found[0] if (found := re.search(r"wss://\S+[^:\s]", line)) else None)
+    server = EmbeddedServer(
+        ready[1] if ready else "",
+        int(ready[2]) if ready else 0,
+        password,
+        data,
+        process,
+        stderr,
+        found[0] if (found := re.search(r"wss://\S+[^:\s]", line)) else None,
+    )
     if ready:
         return server
     said = server.errors().strip() or f"no message within {START_TIMEOUT} seconds"

@@ -35,10 +35,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--omero-host", help="host of a running server to test against; without it, one is started")
     group.addoption("--omero-port", type=int, default=4064, help="its port (4064)")
     group.addoption("--omero-user", default="root", help="an administrator of it (root)")
-    group.addoption("--omero-data", type=Path, metavar="FOLDER",
-                    help="start the server on this folder, and keep it after the tests (default: a temporary folder)")
-    group.addoption("--omero-scope", choices=SCOPES, default="session",
-                    help="start one server for each of these (session)")
+    group.addoption(
+        "--omero-data",
+        type=Path,
+        metavar="FOLDER",
+        help="start the server on this folder, and keep it after the tests (default: a temporary folder)",
+    )
+    group.addoption(
+        "--omero-scope", choices=SCOPES, default="session", help="start one server for each of these (session)"
+    )
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Any:
@@ -52,8 +57,13 @@ def omero_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathF
     if host:
         if "OMERO_PASSWORD" not in os.environ:
             pytest.exit(f"--omero-host {host} needs the password in the environment variable OMERO_PASSWORD")
-        other = OmeroServer(host, pytestconfig.getoption("--omero-port"), pytestconfig.getoption("--omero-user"),
-                            os.environ["OMERO_PASSWORD"], None)
+        other = OmeroServer(
+            host,
+            pytestconfig.getoption("--omero-port"),
+            pytestconfig.getoption("--omero-user"),
+            os.environ["OMERO_PASSWORD"],
+            None,
+        )
         yield other
         other.close()
         return

@@ -4,6 +4,7 @@ The generated modules pass these tables to IcePy, which does not give them back.
 wrapped functions of IcePy, which note what they are called with. That works once per interpreter, and only before
 anything else has imported omero-py.
 """
+
 from __future__ import annotations
 
 import json
@@ -18,15 +19,23 @@ class _Recorder:
         import IcePy
 
         self.icepy = IcePy
-        self.names: dict[int, str] = {id(getattr(IcePy, "_t_" + kind)): kind for kind in (
-            "bool", "byte", "short", "int", "long", "float", "double", "string")}
+        self.names: dict[int, str] = {
+            id(getattr(IcePy, "_t_" + kind)): kind
+            for kind in ("bool", "byte", "short", "int", "long", "float", "double", "string")
+        }
         self.classes: dict[str, tuple] = {}
         self.sequences: dict[str, object] = {}
         self.operations: dict[int, tuple] = {}
         self._alive: list = []  # an id is only a name as long as its object lives
         self._originals: dict[str, Callable] = {}
-        for definer in ("declareClass", "declareProxy", "defineProxy", "defineDictionary", "defineEnum",
-                        "defineStruct"):
+        for definer in (
+            "declareClass",
+            "declareProxy",
+            "defineProxy",
+            "defineDictionary",
+            "defineEnum",
+            "defineStruct",
+        ):
             self._wrap(definer, lambda args: None)
         self._wrap("defineClass", lambda args: self.classes.__setitem__(args[0], args))
         self._wrap("defineSequence", lambda args: self.sequences.__setitem__(args[0], args[2]))
@@ -55,8 +64,11 @@ class _Recorder:
 
     def described(self, args: tuple) -> dict:
         """A class by the arguments that defined it."""
-        own = {key[4:]: self.operations[id(value)] for key, value in vars(args[1]).items()
-               if key.startswith("_op_") and id(value) in self.operations}
+        own = {
+            key[4:]: self.operations[id(value)]
+            for key, value in vars(args[1]).items()
+            if key.startswith("_op_") and id(value) in self.operations
+        }
         return {
             "base": self.names.get(id(args[6])),
             "interfaces": [self.names.get(id(interface), "?") for interface in args[7]],
@@ -72,8 +84,10 @@ def record() -> dict:
     import omero.all  # noqa: F401
 
     recorder.stop()
-    return {"classes": {name: recorder.described(args) for name, args in recorder.classes.items()},
-            "sequences": {name: recorder.names.get(id(element), "?") for name, element in recorder.sequences.items()}}
+    return {
+        "classes": {name: recorder.described(args) for name, args in recorder.classes.items()},
+        "sequences": {name: recorder.names.get(id(element), "?") for name, element in recorder.sequences.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """The OMERO server that tests use: users, plates and logins in one line each."""
+
 from __future__ import annotations
 
 import secrets
@@ -75,8 +76,13 @@ class OmeroServer:
         """
         from omero.gateway import BlitzGateway
 
-        conn = BlitzGateway(user or self.user, password if user else self.password, host=self.host, port=self.port,
-                            **{"secure": True, **options})
+        conn = BlitzGateway(
+            user or self.user,
+            password if user else self.password,
+            host=self.host,
+            port=self.port,
+            **{"secure": True, **options},
+        )
         if not conn.connect():
             reason = conn.getLastError()
             conn.close()
@@ -88,8 +94,9 @@ class OmeroServer:
         """A gateway of the administrator, shared by all tests. Don't close it or change its group."""
         return self.login()
 
-    def make_user(self, permissions: str = "rw----", group: int | None = None,
-                  password: str | None = None) -> OmeroUser:
+    def make_user(
+        self, permissions: str = "rw----", group: int | None = None, password: str | None = None
+    ) -> OmeroUser:
         """Create a user.
 
         Parameters
@@ -116,8 +123,11 @@ class OmeroServer:
         user.firstName, user.lastName = rstring("First"), rstring("Last")
         password = password or secrets.token_urlsafe(12)
         oid = admin.createExperimenterWithPassword(
-            user, rstring(password), omero.model.ExperimenterGroupI(group, False),
-            [omero.model.ExperimenterGroupI(admin.getSecurityRoles().userGroupId, False)])
+            user,
+            rstring(password),
+            omero.model.ExperimenterGroupI(group, False),
+            [omero.model.ExperimenterGroupI(admin.getSecurityRoles().userGroupId, False)],
+        )
         return OmeroUser(oid, user.omeName.val, password, group)
 
     def delete_data_of(self, user: OmeroUser) -> None:
@@ -130,9 +140,17 @@ class OmeroServer:
                     handle = conn.deleteObjects(kind, ids, deleteAnns=True, deleteChildren=True)
                     conn.c.waitOnCmd(handle, loops=6000, ms=50, failontimeout=True, closehandle=True).close(True)
 
-    def make_plate(self, conn: BlitzGateway | None = None, *, rows: int = 1, columns: int = 1, sites: int = 1,
-                   shape: tuple[int, int, int, int, int] = (1, 1, 1, 16, 16), dtype: DTypeLike = "uint16",
-                   name: str = "plate") -> int:
+    def make_plate(
+        self,
+        conn: BlitzGateway | None = None,
+        *,
+        rows: int = 1,
+        columns: int = 1,
+        sites: int = 1,
+        shape: tuple[int, int, int, int, int] = (1, 1, 1, 16, 16),
+        dtype: DTypeLike = "uint16",
+        name: str = "plate",
+    ) -> int:
         """Make a plate: `rows` x `columns` wells, with an image for each of `sites` sites per well.
 
         Parameters

@@ -1,4 +1,5 @@
 """The `omero` command line, each command a process of its own, for a user who has logged in by it."""
+
 from __future__ import annotations
 
 import csv
@@ -36,12 +37,21 @@ class Said:
 def run(conn, omero_server, tmp_path_factory) -> Callable[..., Said]:
     """`run("hql", ...)`: the command of a user who is logged in; it must end with this status (None: a failure)."""
     home = tmp_path_factory.mktemp("home")
-    environment = {**{key: value for key, value in os.environ.items() if not key.startswith("OMERO_")},
-                   "HOME": str(home), "OMERO_USERDIR": str(home)}
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("OMERO_")},
+        "HOME": str(home),
+        "OMERO_USERDIR": str(home),
+    }
 
     def run(*words: object, status: int | None = 0, **secrets: str) -> Said:
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, *map(str, words)], cwd=home, text=True,
-                              capture_output=True, stdin=subprocess.DEVNULL, env={**environment, **secrets})
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", RUN, *map(str, words)],
+            cwd=home,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={**environment, **secrets},
+        )
         said = Said(done.returncode, done.stdout, done.stderr)
         assert (said.status == status) if status is not None else said.status, said
         return said

@@ -1,4 +1,5 @@
 """OMERO.tables through ezomero and omero2pandas, as they come from the package index."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,9 +22,14 @@ def plate(conn) -> int:
 
 @pytest.fixture
 def frame():
-    return pandas.DataFrame({
-        "label": ["nucleus", "zwei", "é", ""], "cells": np.array([1, -2, 3, 1 << 40]),
-        "area": [1.5, -0.25, np.inf, 1e-9], "good": [True, False, True, True]})
+    return pandas.DataFrame(
+        {
+            "label": ["nucleus", "zwei", "é", ""],
+            "cells": np.array([1, -2, 3, 1 << 40]),
+            "area": [1.5, -0.25, np.inf, 1e-9],
+            "good": [True, False, True, True],
+        }
+    )
 
 
 def test_ezomero_posts_and_gets_a_table(conn, plate, frame):
@@ -35,23 +41,26 @@ def test_ezomero_posts_and_gets_a_table(conn, plate, frame):
 
 
 def test_omero2pandas_both_ways(conn, plate, frame):
-    annotation = omero2pandas.upload_table(frame, "features", parent_id=plate, parent_type="Plate",
-                                           omero_connector=conn)
+    annotation = omero2pandas.upload_table(
+        frame, "features", parent_id=plate, parent_type="Plate", omero_connector=conn
+    )
     names = omero2pandas.get_table_columns(annotation_id=annotation, omero_connector=conn)
     assert list(names) == list(frame.columns)
     assert omero2pandas.get_table_size(annotation_id=annotation, omero_connector=conn) == (4, 4)
     got = omero2pandas.read_table(annotation_id=annotation, omero_connector=conn)
     pandas.testing.assert_frame_equal(got.reset_index(drop=True), frame, check_dtype=False)
-    part = omero2pandas.read_table(annotation_id=annotation, column_names=("cells", "good"), rows=[1, 3],
-                                   omero_connector=conn)
+    part = omero2pandas.read_table(
+        annotation_id=annotation, column_names=("cells", "good"), rows=[1, 3], omero_connector=conn
+    )
     assert part["cells"].tolist() == [-2, 1 << 40] and part["good"].tolist() == [False, True]
     some = omero2pandas.read_table(annotation_id=annotation, query="(cells > 0) & (area < 2)", omero_connector=conn)
     assert some["label"].tolist() == ["nucleus"]  # it asks for the rows up to -1, which leaves the last one out
 
 
 def test_omero2pandas_downloads(conn, plate, frame, tmp_path):
-    annotation = omero2pandas.upload_table(frame, "features", parent_id=plate, parent_type="Plate",
-                                           omero_connector=conn)
+    annotation = omero2pandas.upload_table(
+        frame, "features", parent_id=plate, parent_type="Plate", omero_connector=conn
+    )
     target = tmp_path / "features.csv"
     omero2pandas.download_table(str(target), annotation_id=annotation, omero_connector=conn)
     got = pandas.read_csv(target, keep_default_na=False)

@@ -1,4 +1,5 @@
 """The `omero` command line, as it comes with omero-py from the package index, each command a process of its own."""
+
 from __future__ import annotations
 
 import os
@@ -11,6 +12,7 @@ import tifffile
 from omero.rtypes import rint, rstring
 
 pytestmark = pytest.mark.clients
+
 
 @pytest.fixture
 def image(conn) -> int:
@@ -128,9 +130,11 @@ def test_tags(run, conn, image):
 
 def test_search(run, conn, image):
     other = conn.createImageFromNumpySeq(iter([np.zeros((2, 2), np.uint8)]), "something else").getId()
+
     def found(*words):
         rows = run("search", "--style", "csv", "--ids-only", "Image", *words).rows()
         return [int(row[-1].removeprefix("ImageI:")) for row in rows]
+
     assert found("planes") == [image]
     assert sorted(found("four OR else")) == [image, other]
     assert found("some*") == [other]

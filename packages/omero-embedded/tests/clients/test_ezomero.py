@@ -1,4 +1,5 @@
 """ezomero, as it comes from the package index, against the server of this run."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,8 +37,9 @@ def test_images_come_back(conn):
     image = ezomero.post_image(conn, values, "image", dataset_id=dataset, dim_order="xyzct")
     wrapper, got = ezomero.get_image(conn, image, dim_order="xyzct")
     assert wrapper.getName() == "image" and got.dtype == np.uint16 and (got == values).all()
-    _, part = ezomero.get_image(conn, image, start_coords=(1, 1, 1, 0, 0), axis_lengths=(2, 3, 1, 1, 1),
-                                dim_order="xyzct")
+    _, part = ezomero.get_image(
+        conn, image, start_coords=(1, 1, 1, 0, 0), axis_lengths=(2, 3, 1, 1, 1), dim_order="xyzct"
+    )
     assert (part == values[1:3, 1:4, 1:2, :1, :1]).all()
     assert ezomero.get_image_ids(conn, dataset=dataset) == [image] == ezomero.get_image_ids(conn, project=project)
     assert ezomero.get_dataset_ids(conn, project=project) == [dataset]
@@ -50,9 +52,11 @@ def test_plates_and_wells(conn, plate):
     assert ezomero.get_plate_ids(conn) == []  # those in no screen
     (well,) = ezomero.get_well_ids(conn, plate=plate["plate"])
     assert ezomero.get_well_id(conn, plate["plate"], 1, 2) == well and ezomero.get_well_ids(
-        conn, screen=plate["screen"]) == [well]
-    assert ezomero.get_image_ids(conn, plate=plate["plate"]) == [plate["image"]] == ezomero.get_image_ids(
-        conn, well=well)
+        conn, screen=plate["screen"]
+    ) == [well]
+    assert (
+        ezomero.get_image_ids(conn, plate=plate["plate"]) == [plate["image"]] == ezomero.get_image_ids(conn, well=well)
+    )
     assert ezomero.get_plate_acquisition_ids(conn, plate=plate["plate"]) == []
 
 
@@ -92,8 +96,12 @@ def test_filters_by_key_and_tag(conn, plate):
 
 
 def test_regions_of_interest(conn, plate):
-    shapes = [ezomero.rois.Point(1.5, 2.5, z=1, label="p"), ezomero.rois.Rectangle(0.0, 1.0, 2.0, 3.0),
-              ezomero.rois.Ellipse(2.0, 2.0, 1.0, 0.5), ezomero.rois.Polygon([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])]
+    shapes = [
+        ezomero.rois.Point(1.5, 2.5, z=1, label="p"),
+        ezomero.rois.Rectangle(0.0, 1.0, 2.0, 3.0),
+        ezomero.rois.Ellipse(2.0, 2.0, 1.0, 0.5),
+        ezomero.rois.Polygon([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]),
+    ]
     roi = ezomero.post_roi(conn, plate["image"], shapes, name="cells", description="two")
     assert ezomero.get_roi_ids(conn, plate["image"]) == [roi]
     ids = ezomero.get_shape_ids(conn, roi)
@@ -105,7 +113,8 @@ def test_regions_of_interest(conn, plate):
 def test_users_and_groups(conn, omero_server):
     assert ezomero.get_group_id(conn, conn.getGroupFromContext().getName()) == conn.getGroupFromContext().getId()
     assert ezomero.get_user_id(conn, conn.getUser().getName()) == conn.getUserId()
-    mine = ezomero.connect(conn.getUser().getName(), "pw", "", host=omero_server.host, port=omero_server.port,
-                           secure=True)
+    mine = ezomero.connect(
+        conn.getUser().getName(), "pw", "", host=omero_server.host, port=omero_server.port, secure=True
+    )
     assert mine.getUserId() == conn.getUserId()
     mine.close()

@@ -1,4 +1,5 @@
 """napari-omero, as it comes from the package index: what it gives to napari's layers and takes from them; no window."""
+
 from __future__ import annotations
 
 import os

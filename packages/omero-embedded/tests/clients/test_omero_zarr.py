@@ -1,4 +1,5 @@
 """omero-cli-zarr, as it comes from the package index: plates and images as OME-Zarr."""
+
 from __future__ import annotations
 
 import numpy as np

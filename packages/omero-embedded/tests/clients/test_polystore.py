@@ -1,4 +1,5 @@
 """polystore's OMEROLocalBackend, as it comes from the package index, against the server of this run."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,8 +27,9 @@ def names(well: str, site: int, channels: int) -> list[str]:
 
 def test_a_plate_written_is_read_again(conn, backend):
     source = "/omero/plate_1_outputs/images"
-    written = dict(zip([f"{source}/{name}" for name in (*names("A01", 1, 2), *names("A01", 2, 2), *names("B03", 1, 2))],
-                       planes(6)))
+    written = dict(
+        zip([f"{source}/{name}" for name in (*names("A01", 1, 2), *names("A01", 2, 2), *names("B03", 1, 2))], planes(6))
+    )
     backend.save_batch(list(written.values()), list(written))
     (plate,) = conn.getObjects("Plate", attributes={"name": "plate_1_outputs_images"})
     assert sorted(well.getWellPos() for well in plate.listChildren()) == ["A1", "B3"]
@@ -51,8 +53,9 @@ def test_more_wells_are_added_to_a_plate(conn, backend):
 def test_a_text_is_attached(conn, backend):
     backend.save_batch(planes(1), [f"/omero/plate_3_outputs/images/{names('A01', 1, 1)[0]}"])
     (plate,) = conn.getObjects("Plate", attributes={"name": "plate_3_outputs_images"})
-    backend.save('{"cells": 7}', "/omero/plate_3_outputs/images_results/A01.json",
-                 images_dir="/omero/plate_3_outputs/images")
+    backend.save(
+        '{"cells": 7}', "/omero/plate_3_outputs/images_results/A01.json", images_dir="/omero/plate_3_outputs/images"
+    )
     plate = conn.getObject("Plate", plate.getId())
     (attached,) = (ann for ann in plate.listAnnotations() if ann.OMERO_TYPE.__name__ == "FileAnnotationI")
     assert b"".join(attached.getFileInChunks()) == b'{"cells": 7}'

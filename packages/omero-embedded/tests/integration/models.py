@@ -25,8 +25,17 @@ def ref(cls, oid):
 
 def image(name="image", channels=2):
     """An image with pixels and channels, nothing of it saved."""
-    pixels = new("Pixels", sizeX=3, sizeY=2, sizeZ=1, sizeC=channels, sizeT=1, sha1="Pending...",
-                 pixelsType=new("PixelsType", value="uint16"), dimensionOrder=new("DimensionOrder", value="XYCZT"))
+    pixels = new(
+        "Pixels",
+        sizeX=3,
+        sizeY=2,
+        sizeZ=1,
+        sizeC=channels,
+        sizeT=1,
+        sha1="Pending...",
+        pixelsType=new("PixelsType", value="uint16"),
+        dimensionOrder=new("DimensionOrder", value="XYCZT"),
+    )
     for number in range(channels):
         pixels.addChannel(new("Channel", logicalChannel=new("LogicalChannel", name=f"channel {number}")))
     made = new("Image", name=name)

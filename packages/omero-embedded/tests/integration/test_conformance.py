@@ -1,4 +1,5 @@
 """The questions of the shared conformance suite, asked of the server of this run: a real OMERO's answers are known."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,8 +35,11 @@ run, CASES = _load_suite()
 @pytest.mark.parametrize("name", CASES)  # those of the command line start it 30 times, in 40 seconds
 def test_case(name, omero_server, monkeypatch):
     monkeypatch.syspath_prepend(str(SUITE))
-    session = run.Session(Namespace(host=omero_server.host, port=omero_server.port, user=omero_server.user,
-                                    password=omero_server.password))
+    session = run.Session(
+        Namespace(
+            host=omero_server.host, port=omero_server.port, user=omero_server.user, password=omero_server.password
+        )
+    )
     with contextlib.closing(session):
         session.conn = session.fresh_user()
         got = json.loads(json.dumps(CASES[name](session), sort_keys=True))

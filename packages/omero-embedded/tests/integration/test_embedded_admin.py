@@ -1,4 +1,5 @@
 """Who may change users, groups and settings on the embedded server, by whichever way."""
+
 from __future__ import annotations
 
 import uuid
@@ -25,13 +26,21 @@ def test_an_ordinary_user_changes_no_users_and_groups(conn, admin):
     group, me = ref("ExperimenterGroup", conn.getGroupFromContext().getId()), ref("Experimenter", conn.getUserId())
     system, root = ref("ExperimenterGroup", 0), ref("Experimenter", 0)
     for name, *args in (
-            ("createGroup", new("ExperimenterGroup", name="mine", ldap=rbool(False))),
-            ("createUser", user(), "user"), ("createSystemUser", user()),
-            ("createExperimenterWithPassword", user(), rstring("pw"), group, []),
-            ("addGroups", me, [system]), ("removeGroups", root, [system]), ("setGroupOwner", system, me),
-            ("addGroupOwners", group, [me]), ("setDefaultGroup", root, system), ("deleteExperimenter", root),
-            ("deleteGroup", group), ("updateExperimenter", root), ("changeUserPassword", "root", rstring("mine")),
-            ("changePermissions", group, omero.model.PermissionsI("rwrw--"))):
+        ("createGroup", new("ExperimenterGroup", name="mine", ldap=rbool(False))),
+        ("createUser", user(), "user"),
+        ("createSystemUser", user()),
+        ("createExperimenterWithPassword", user(), rstring("pw"), group, []),
+        ("addGroups", me, [system]),
+        ("removeGroups", root, [system]),
+        ("setGroupOwner", system, me),
+        ("addGroupOwners", group, [me]),
+        ("setDefaultGroup", root, system),
+        ("deleteExperimenter", root),
+        ("deleteGroup", group),
+        ("updateExperimenter", root),
+        ("changeUserPassword", "root", rstring("mine")),
+        ("changePermissions", group, omero.model.PermissionsI("rwrw--")),
+    ):
         with pytest.raises(REFUSED):
             getattr(admin, name)(*args)
     assert admin.getMemberOfGroupIds(me) == [group.id.val, 1]
@@ -41,11 +50,22 @@ def test_nor_does_saving_rows_make_an_administrator(conn, admin):
     me = conn.getUserId()
     session = conn.getQueryService().get("Session", conn.getEventContext().sessionId)
     session.owner = ref("Experimenter", 0)
-    for row in (new("GroupExperimenterMap", parent=ref("ExperimenterGroup", 0), child=ref("Experimenter", me),
-                    owner=rbool(True)),
-                user(), new("ExperimenterGroup", name="mine", ldap=rbool(False)), session,
-                new("Event", time=rtime(0), experimenter=ref("Experimenter", 0), type=ref("EventType", 1),
-                    experimenterGroup=ref("ExperimenterGroup", 0), session=ref("Session", 0))):
+    for row in (
+        new(
+            "GroupExperimenterMap", parent=ref("ExperimenterGroup", 0), child=ref("Experimenter", me), owner=rbool(True)
+        ),
+        user(),
+        new("ExperimenterGroup", name="mine", ldap=rbool(False)),
+        session,
+        new(
+            "Event",
+            time=rtime(0),
+            experimenter=ref("Experimenter", 0),
+            type=ref("EventType", 1),
+            experimenterGroup=ref("ExperimenterGroup", 0),
+            session=ref("Session", 0),
+        ),
+    ):
         with pytest.raises(omero.ServerError):
             save(conn, row)
     assert admin.getMemberOfGroupIds(ref("Experimenter", me)) == [conn.getGroupFromContext().getId(), 1]
@@ -68,8 +88,9 @@ def test_a_group_owner_changes_the_own_group_alone(make_user, root, omero_server
     admin.addGroupOwners(ref("ExperimenterGroup", group), [ref("Experimenter", member.getUserId())])
     assert admin.getLeaderOfGroupIds(ref("Experimenter", member.getUserId())) == [group]
     with pytest.raises(REFUSED):
-        admin.changePermissions(ref("ExperimenterGroup", stranger.getGroupFromContext().getId()),
-                                omero.model.PermissionsI("rwrw--"))
+        admin.changePermissions(
+            ref("ExperimenterGroup", stranger.getGroupFromContext().getId()), omero.model.PermissionsI("rwrw--")
+        )
     again.close()
 
 
@@ -110,16 +131,20 @@ def test_a_group_that_is_left_is_closed_to_an_open_session(make_user, root):
     assert conn.c.sf.getQueryService().findAll("Plate", None) == []
 
 
-@pytest.mark.parametrize(("change", "kind"), [
-    ({"omeName": None}, omero.ValidationException), ({"firstName": None}, omero.ValidationException),
-    ({"omeName": rstring("root")}, omero.ValidationException)])
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"omeName": None}, omero.ValidationException),
+        ({"firstName": None}, omero.ValidationException),
+        ({"omeName": rstring("root")}, omero.ValidationException),
+    ],
+)
 def test_a_user_without_a_name_or_with_anothers_is_refused(root, change, kind):
     made = user("not made")
     for name, value in change.items():
         setattr(made, name, value)
     with pytest.raises(kind):
-        root.c.sf.getAdminService().createExperimenterWithPassword(
-            made, rstring("pw"), ref("ExperimenterGroup", 1), [])
+        root.c.sf.getAdminService().createExperimenterWithPassword(made, rstring("pw"), ref("ExperimenterGroup", 1), [])
 
 
 def test_a_session_is_open_to_those_who_know_its_uuid_alone(conn, make_user):
@@ -197,17 +222,24 @@ def test_privileges_are_taken_from_open_sessions(make_admin, root):
 def test_without_their_privileges_an_administrator_changes_no_users_and_groups(make_admin, make_user):
     conn = make_admin()
     admin, other = conn.c.sf.getAdminService(), make_user()
-    group, them = (ref("ExperimenterGroup", other.getGroupFromContext().getId()),
-                   ref("Experimenter", other.getUserId()))
+    group, them = (
+        ref("ExperimenterGroup", other.getGroupFromContext().getId()),
+        ref("Experimenter", other.getUserId()),
+    )
     changed = admin.getExperimenter(them.id.val)
     for name, *args in (
-            ("createGroup", new("ExperimenterGroup", name="mine", ldap=rbool(False))),
-            ("createSystemUser", user()), ("createUser", user(), other.getGroupFromContext().getName()),
-            ("addGroups", them, [ref("ExperimenterGroup", 0)]), ("setGroupOwner", group, them),
-            ("updateExperimenter", changed), ("deleteExperimenter", them), ("deleteGroup", group),
-            ("changeUserPassword", changed.omeName.val, rstring("mine")),
-            ("setAdminPrivileges", ref("Experimenter", conn.getUserId()), privileges_of(conn, "Sudo")),
-            ("setDefaultGroup", them, group)):
+        ("createGroup", new("ExperimenterGroup", name="mine", ldap=rbool(False))),
+        ("createSystemUser", user()),
+        ("createUser", user(), other.getGroupFromContext().getName()),
+        ("addGroups", them, [ref("ExperimenterGroup", 0)]),
+        ("setGroupOwner", group, them),
+        ("updateExperimenter", changed),
+        ("deleteExperimenter", them),
+        ("deleteGroup", group),
+        ("changeUserPassword", changed.omeName.val, rstring("mine")),
+        ("setAdminPrivileges", ref("Experimenter", conn.getUserId()), privileges_of(conn, "Sudo")),
+        ("setDefaultGroup", them, group),
+    ):
         with pytest.raises(omero.SecurityViolation):
             getattr(admin, name)(*args)
     with pytest.raises(omero.SecurityViolation):
@@ -221,16 +253,21 @@ def test_nobody_gives_privileges_that_they_lack(make_admin, make_user):
     mine = conn.getQueryService().get("Experimenter", conn.getUserId())
     mine.config = []
     promoted = conn.getQueryService().findByQuery(
-        f"select e from Experimenter e join fetch e.groupExperimenterMap where e.id = {them.id.val}", None)
+        f"select e from Experimenter e join fetch e.groupExperimenterMap where e.id = {them.id.val}", None
+    )
     promoted.addGroupExperimenterMap(new("GroupExperimenterMap", parent=system, owner=rbool(False)))
     update = conn.getUpdateService()
     for call, *args in (
-            (admin.setAdminPrivileges, me, full(conn, "Sudo", "ModifyUser")), (admin.createSystemUser, user()),
-            (admin.addGroups, them, [system]), (admin.setGroupOwner, system, them),
-            (admin.createRestrictedSystemUser, user(), full(conn, "Sudo")),
-            (admin.changeUserPassword, "root", rstring("mine")), (update.saveObject, mine),
-            (admin.updateExperimenterWithPassword, admin.getExperimenter(0), rstring("mine")),
-            (update.saveObject, promoted)):
+        (admin.setAdminPrivileges, me, full(conn, "Sudo", "ModifyUser")),
+        (admin.createSystemUser, user()),
+        (admin.addGroups, them, [system]),
+        (admin.setGroupOwner, system, them),
+        (admin.createRestrictedSystemUser, user(), full(conn, "Sudo")),
+        (admin.changeUserPassword, "root", rstring("mine")),
+        (update.saveObject, mine),
+        (admin.updateExperimenterWithPassword, admin.getExperimenter(0), rstring("mine")),
+        (update.saveObject, promoted),
+    ):
         with pytest.raises((omero.SecurityViolation, omero.ValidationException)):
             call(*args)
     assert len(admin.getCurrentAdminPrivileges()) == 3
@@ -262,8 +299,11 @@ def test_fellows_of_a_group_see_none_of_each_others_sessions(make_user):
     """A session's uuid opens it."""
     one = make_user("rwrw--")
     other = make_user(group=one.getGroupFromContext().getId())
-    for query in ("select s.uuid from Session s", "select s.uuid from Event e join e.session s",
-                  "select e.session.uuid from Event e"):
+    for query in (
+        "select s.uuid from Session s",
+        "select s.uuid from Event e join e.session s",
+        "select e.session.uuid from Event e",
+    ):
         seen = {row[0].val for row in other.getQueryService().projection(query, None)}
         assert other.c.getSessionId() in seen or "Event" in query
         assert one.c.getSessionId() not in seen
@@ -283,9 +323,11 @@ def test_the_guest_makes_nothing(tmp_path):
 
 def _makes_nothing(conn):
     byte = conn.getQueryService().findByString("PixelsType", "value", "uint8")
-    for call, *args in ((conn.getUpdateService().saveObject, new("Dataset", name="mine")),
-                        (conn.getPixelsService().createImage, 1, 1, 1, 1, [0], byte, "mine", ""),
-                        (conn.c.sf.sharedResources().newTable, 0, "mine")):
+    for call, *args in (
+        (conn.getUpdateService().saveObject, new("Dataset", name="mine")),
+        (conn.getPixelsService().createImage, 1, 1, 1, 1, [0], byte, "mine", ""),
+        (conn.c.sf.sharedResources().newTable, 0, "mine"),
+    ):
         with pytest.raises(omero.SecurityViolation):
             call(*args)
 
@@ -300,13 +342,17 @@ def test_a_group_owner_brings_users_into_the_own_group_alone(omero_server, make_
     admin.addGroups(them, [ref("ExperimenterGroup", group)])
     assert group in admin.getMemberOfGroupIds(them)
     admin.removeGroups(them, [ref("ExperimenterGroup", group)])
-    admin.createExperimenterWithPassword(user(name), rstring("pw"), ref("ExperimenterGroup", group),
-                                         [ref("ExperimenterGroup", 1)])
+    admin.createExperimenterWithPassword(
+        user(name), rstring("pw"), ref("ExperimenterGroup", group), [ref("ExperimenterGroup", 1)]
+    )
     omero_server.login(name, "pw").close()
-    for call, *args in ((admin.addGroups, them, [ref("ExperimenterGroup", group), other]),
-                        (admin.addGroups, them, [ref("ExperimenterGroup", 0)]), (admin.removeGroups, them, [other]),
-                        (admin.createExperimenterWithPassword, user(), rstring("pw"), other, []),
-                        (admin.changeUserPassword, name, rstring("mine"))):
+    for call, *args in (
+        (admin.addGroups, them, [ref("ExperimenterGroup", group), other]),
+        (admin.addGroups, them, [ref("ExperimenterGroup", 0)]),
+        (admin.removeGroups, them, [other]),
+        (admin.createExperimenterWithPassword, user(), rstring("pw"), other, []),
+        (admin.changeUserPassword, name, rstring("mine")),
+    ):
         with pytest.raises(omero.SecurityViolation):
             call(*args)
     again.close()
@@ -318,7 +364,8 @@ def test_a_fellow_puts_nothing_into_anothers_lists_or_paths(make_user):
     fellow = make_user(group=owner.getGroupFromContext().getId())
     theirs, mine = save(owner, plate(wells=1, sites=1)), save(fellow, plate(wells=1, sites=1))
     well = fellow.getQueryService().findByQuery(
-        f"select w from Well w left join fetch w.wellSamples where w.plate.id = {theirs.id.val}", None)
+        f"select w from Well w left join fetch w.wellSamples where w.plate.id = {theirs.id.val}", None
+    )
     well._wellSamplesSeq.append(ref("WellSample", mine.copyWells()[0].copyWellSamples()[0].id.val))
     with pytest.raises(omero.SecurityViolation):
         save(fellow, well)

@@ -13,16 +13,41 @@ from models import annotated, count, image, new, plate, ref, rows, run, save
 from omero.cmd import ERR, Chgrp2, Delete2, DoAll, GraphException, SkipHead
 from omero.cmd.graphs import ChildOption
 
-ALL = ("Screen", "Plate", "Well", "WellSample", "Dataset", "Image", "Pixels", "Channel", "LogicalChannel", "StatsInfo",
-       "Annotation", "PlateAnnotationLink", "ImageAnnotationLink", "ScreenPlateLink", "DatasetImageLink",
-       "OriginalFile", "Roi", "Shape", "RoiAnnotationLink", "PlateAcquisition", "Instrument", "Objective",
-       "ObjectiveSettings")
+ALL = (
+    "Screen",
+    "Plate",
+    "Well",
+    "WellSample",
+    "Dataset",
+    "Image",
+    "Pixels",
+    "Channel",
+    "LogicalChannel",
+    "StatsInfo",
+    "Annotation",
+    "PlateAnnotationLink",
+    "ImageAnnotationLink",
+    "ScreenPlateLink",
+    "DatasetImageLink",
+    "OriginalFile",
+    "Roi",
+    "Shape",
+    "RoiAnnotationLink",
+    "PlateAcquisition",
+    "Instrument",
+    "Objective",
+    "ObjectiveSettings",
+)
 
 
 def delete(conn, options=(), dry=False, **targets):
     """How many objects of each class were deleted, by its short name; or the error's name."""
-    answer = run(conn, Delete2(targetObjects={cls: [obj.id.val] for cls, obj in targets.items()},
-                               childOptions=list(options), dryRun=dry))
+    answer = run(
+        conn,
+        Delete2(
+            targetObjects={cls: [obj.id.val] for cls, obj in targets.items()}, childOptions=list(options), dryRun=dry
+        ),
+    )
     if isinstance(answer, ERR):
         return answer.name
     return {name.rpartition(".")[2]: len(ids) for name, ids in answer.deletedObjects.items()}
@@ -50,9 +75,22 @@ def test_nothing_of_a_plate_is_left(conn, omero_server):
     saved = save(conn, whole)
     assert rows(conn, "select count(*) from Objective o")[0][0] == 1
     assert delete(conn, Plate=saved) == {
-        "Plate": 1, "PlateAcquisition": 1, "Well": 1, "WellSample": 2, "Image": 2, "Pixels": 2, "Channel": 4,
-        "LogicalChannel": 4, "Instrument": 1, "Objective": 1, "ObjectiveSettings": 1, "Roi": 1, "Rectangle": 1,
-        "RoiAnnotationLink": 1, "TagAnnotation": 1}
+        "Plate": 1,
+        "PlateAcquisition": 1,
+        "Well": 1,
+        "WellSample": 2,
+        "Image": 2,
+        "Pixels": 2,
+        "Channel": 4,
+        "LogicalChannel": 4,
+        "Instrument": 1,
+        "Objective": 1,
+        "ObjectiveSettings": 1,
+        "Roi": 1,
+        "Rectangle": 1,
+        "RoiAnnotationLink": 1,
+        "TagAnnotation": 1,
+    }
     assert count(conn, *ALL) == {}
 
 
@@ -126,7 +164,11 @@ def test_a_projects_contents(conn):
     below = SkipHead(targetObjects={"Project": [project.id.val]}, startFrom=["Image"], request=Delete2(), dryRun=True)
     assert len(run(conn, below).deletedObjects["ome.model.core.Image"]) == 1
     assert delete(conn, [ChildOption(excludeType=["Image"])], Project=project) == {
-        "Project": 1, "ProjectDatasetLink": 1, "Dataset": 1, "DatasetImageLink": 1}
+        "Project": 1,
+        "ProjectDatasetLink": 1,
+        "Dataset": 1,
+        "DatasetImageLink": 1,
+    }
     assert count(conn, "Image", "Dataset") == {"Image": 1}
 
 
@@ -134,8 +176,10 @@ def test_what_fails_leaves_everything(conn):
     first, second = save(conn, plate()), save(conn, plate())
     inside = second.copyWells()[0].getWellSample(0).image
     before = count(conn, *ALL)
-    failed = run(conn, DoAll([Delete2(targetObjects={"Plate": [first.id.val]}),
-                              Delete2(targetObjects={"Image": [inside.id.val]})]))
+    failed = run(
+        conn,
+        DoAll([Delete2(targetObjects={"Plate": [first.id.val]}), Delete2(targetObjects={"Image": [inside.id.val]})]),
+    )
     assert isinstance(failed, GraphException) and "WellSample" in failed.message
     assert delete(conn, Plate=first, Image=inside) == "graph-fail"
     assert delete(conn, Plate=ref("Plate", 987654321)) == "graph-fail"
@@ -199,7 +243,9 @@ def _check_move(conn, root, there):
     assert isinstance(refused, GraphException) and "WellSample" in refused.message
     answer = run(conn, Chgrp2(targetObjects={"Plate": [moving.id.val]}, groupId=there))
     assert {name.rpartition(".")[2]: len(ids) for name, ids in answer.deletedObjects.items()} == {
-        "ScreenPlateLink": 1, "PlateAnnotationLink": 1}
+        "ScreenPlateLink": 1,
+        "PlateAnnotationLink": 1,
+    }
     conn.SERVICE_OPTS.setOmeroGroup(there)
     assert rows(conn, "select p.id from Plate p") == [[moving.id.val]]
     assert rows(conn, "select s.image.id from WellSample s") == [[inside.id.val]]

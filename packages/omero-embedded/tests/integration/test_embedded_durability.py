@@ -1,4 +1,5 @@
 """The embedded server is killed while eight clients write: what it acknowledged is there, nothing is there by half."""
+
 from __future__ import annotations
 
 import hashlib
@@ -28,9 +29,15 @@ SEED = 20261123
 def writers(folder: Path) -> Iterator[list[subprocess.Popen]]:
     """Eight processes of writer.py, each with a journal in the folder."""
     script = Path(__file__).with_name("writer.py")
-    processes = [subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(script), str(folder / f"journal {number}"), str(SEED + number)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for number in range(CLIENTS)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), str(folder / f"journal {number}"), str(SEED + number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(CLIENTS)
+    ]
     try:
         yield processes
     finally:
@@ -118,8 +125,9 @@ def numbered(folder: Path) -> dict[int, Path]:
 
 
 def check_pixels(data: Path, db: sqlite3.Connection, said: Acknowledged) -> None:
-    rows = {row[0]: row[1:] for row in db.execute(
-        "select id, sha1, sizeX * sizeY * sizeZ * sizeC * sizeT * 2 from pixels")}
+    rows = {
+        row[0]: row[1:] for row in db.execute("select id, sha1, sizeX * sizeY * sizeZ * sizeC * sizeT * 2 from pixels")
+    }
     there = numbered(data / "Pixels")
     assert set(there) <= set(rows), "pixels' files without rows"
     for oid, (sha1, size) in rows.items():
@@ -152,17 +160,22 @@ def check_files(data: Path, db: sqlite3.Connection, said: Acknowledged) -> None:
 
 def check_plates(db: sqlite3.Connection, said: Acknowledged) -> None:
     names = dict(db.execute("select id, name from plate").fetchall())
-    found = {oid: (wells, sites, channels) for oid, wells, sites, channels in db.execute("""
+    found = {
+        oid: (wells, sites, channels)
+        for oid, wells, sites, channels in db.execute("""
         select p.id, count(distinct w.id), count(distinct s.id), count(distinct c.id) from plate p
         join well w on w.plate = p.id join wellsample s on s.well = w.id join image i on s.image = i.id
         join pixels x on x.image = i.id join channel c on c.pixels = x.id
-        join logicalchannel l on c.logicalChannel = l.id group by p.id""")}
+        join logicalchannel l on c.logicalChannel = l.id group by p.id""")
+    }
     for oid, name in names.items():
         wells, sites = map(int, name.split()[1:])
         assert found.get(oid) == (wells, wells * sites, 2 * wells * sites), f"plate {oid} is there by half"
     assert said.plates <= set(names), "acknowledged plates are missing"
-    loose = db.execute("select count(*) from image i where name != 'single' and not exists "
-                       "(select 1 from wellsample s where s.image = i.id)").fetchone()
+    loose = db.execute(
+        "select count(*) from image i where name != 'single' and not exists "
+        "(select 1 from wellsample s where s.image = i.id)"
+    ).fetchone()
     assert loose == (0,), "images of plates that are gone"
 
 
@@ -214,9 +227,11 @@ def test_fifty_kills_under_eight_writing_clients(tmp_path):
     finally:
         server.stop()
     assert min(map(len, (said.plates, said.pixels, said.files, said.tables, said.deleted))) >= CLIENTS
-    print(f"{KILLS} kills; {len(said.plates)} plates, {len(said.pixels)} pixels, {len(said.files)} files, "
-          f"{len(said.tables)} tables and {len(said.deleted)} deletions were acknowledged and kept; "
-          f"a start took {min(restarts):.2f} to {max(restarts):.2f} s")
+    print(
+        f"{KILLS} kills; {len(said.plates)} plates, {len(said.pixels)} pixels, {len(said.files)} files, "
+        f"{len(said.tables)} tables and {len(said.deleted)} deletions were acknowledged and kept; "
+        f"a start took {min(restarts):.2f} to {max(restarts):.2f} s"
+    )
 
 
 def seconds_to_start(data: Path) -> float:

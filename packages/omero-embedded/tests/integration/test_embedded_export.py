@@ -1,4 +1,5 @@
 """The export of images as OME-TIFF."""
+
 from __future__ import annotations
 
 import io

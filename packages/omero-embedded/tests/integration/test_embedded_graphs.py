@@ -1,4 +1,5 @@
 """Finding, giving and copying graphs, and the requests about sessions: what goes beyond the conformance cases."""
+
 import io
 
 import omero
@@ -41,14 +42,21 @@ def in_containers(conn):
     roi = new("Roi", image=made.proxy())
     roi.addShape(new("Point", x=1.0))
     tag = save(conn, annotated(made, "t", "Tag")).child
-    return {"project": project.id.val, "dataset": dataset.id.val, "image": made.id.val,
-            "roi": save(conn, roi).id.val, "tag": tag.id.val}
+    return {
+        "project": project.id.val,
+        "dataset": dataset.id.val,
+        "image": made.id.val,
+        "roi": save(conn, roi).id.val,
+        "tag": tag.id.val,
+    }
 
 
 def test_what_is_above(conn, in_containers):
     ids = in_containers
     assert up(conn, ["Project", "Dataset"], Image=ids["image"]) == {
-        "Project": [ids["project"]], "Dataset": [ids["dataset"]]}
+        "Project": [ids["project"]],
+        "Dataset": [ids["dataset"]],
+    }
     assert up(conn, ["Image"], TagAnnotation=ids["tag"]) == {"Image": [ids["image"]]}
     assert up(conn, ["Dataset"], Roi=ids["roi"]) == {"Dataset": [ids["dataset"]]}
     assert up(conn, ["Project"], ["Dataset"], Image=ids["image"]) == {}
@@ -75,8 +83,14 @@ def test_a_copy_has_what_the_original_has(conn):
     pairs.mapValue = [omero.model.NamedValue("b", "1"), omero.model.NamedValue("a", "2")]
     save(conn, new("PlateAnnotationLink", parent=original.proxy(), child=pairs))
     file = conn.createOriginalFileFromFileObj(io.BytesIO(b"12345"), "/", "x.txt", 5)
-    save(conn, new("PlateAnnotationLink", parent=original.proxy(), child=new(
-        "FileAnnotation", file=omero.model.OriginalFileI(file.getId(), False))))
+    save(
+        conn,
+        new(
+            "PlateAnnotationLink",
+            parent=original.proxy(),
+            child=new("FileAnnotation", file=omero.model.OriginalFileI(file.getId(), False)),
+        ),
+    )
     roi = new("Roi", image=inside.proxy())
     roi.addShape(new("Rectangle", x=1.0, textValue="r"))
     save(conn, roi)
@@ -88,7 +102,9 @@ def test_a_copy_has_what_the_original_has(conn):
     attached = annotations["FileAnnotationWrapper"].getFile()
     assert attached.getId() != file.getId() and b"".join(attached.getFileInChunks()) == b"12345"
     assert rows(conn, "select s.textValue, s.roi.image.id from Rectangle s order by s.id") == [
-        ["r", inside.id.val], ["r", short(answer.duplicates)["Image"][0]]]
+        ["r", inside.id.val],
+        ["r", short(answer.duplicates)["Image"][0]],
+    ]
     run(conn, Delete2({"Plate": [original.id.val]}))
     assert rows(conn, "select p.id from Plate p") == [[copy]]
     assert b"".join(attached.getFileInChunks()) == b"12345"
@@ -98,13 +114,22 @@ def test_the_nearest_class_decides_what_is_copied(conn):
     original = save(conn, new("Plate", name="p"))
     for kind in ("Tag", "Comment"):
         save(conn, annotated(original, kind, kind))
-    answer = run(conn, Duplicate({"Plate": [original.id.val]}, typesToIgnore=["CommentAnnotation"],
-                                 typesToReference=["TextAnnotation"]))
+    answer = run(
+        conn,
+        Duplicate(
+            {"Plate": [original.id.val]}, typesToIgnore=["CommentAnnotation"], typesToReference=["TextAnnotation"]
+        ),
+    )
     assert isinstance(answer, ERR)  # a link can't be without its comment
-    answer = run(conn, Duplicate({"Plate": [original.id.val]}, typesToDuplicate=["TagAnnotation"],
-                                 typesToReference=["Annotation"]))
+    answer = run(
+        conn,
+        Duplicate({"Plate": [original.id.val]}, typesToDuplicate=["TagAnnotation"], typesToReference=["Annotation"]),
+    )
     assert {name: len(ids) for name, ids in short(answer.duplicates).items()} == {
-        "Plate": 1, "PlateAnnotationLink": 2, "TagAnnotation": 1}
+        "Plate": 1,
+        "PlateAnnotationLink": 2,
+        "TagAnnotation": 1,
+    }
     both = Duplicate({"Plate": [original.id.val]}, typesToIgnore=["Annotation"], typesToReference=["Annotation"])
     assert run(conn, both).name == "bad-class"
 

@@ -1,4 +1,5 @@
 """What a client can't do to the server: take all memory, keep it busy, guess passwords, or come in by an open door."""
+
 from __future__ import annotations
 
 import re
@@ -55,8 +56,17 @@ def conn(server):
 @pytest.fixture(scope="module")
 def large(conn):
     """The id of pixels of two gigabytes that nobody has written: 1000 sections of 1000 x 1000."""
-    pixels = new("Pixels", sizeX=1000, sizeY=1000, sizeZ=1000, sizeC=1, sizeT=1, sha1="Pending...",
-                 pixelsType=new("PixelsType", value="uint16"), dimensionOrder=new("DimensionOrder", value="XYZCT"))
+    pixels = new(
+        "Pixels",
+        sizeX=1000,
+        sizeY=1000,
+        sizeZ=1000,
+        sizeC=1,
+        sizeT=1,
+        sha1="Pending...",
+        pixelsType=new("PixelsType", value="uint16"),
+        dimensionOrder=new("DimensionOrder", value="XYZCT"),
+    )
     pixels.addChannel(new("Channel", logicalChannel=new("LogicalChannel", name="channel")))
     image = new("Image", name="large")
     image.addPixels(pixels)
@@ -84,6 +94,7 @@ def pixels(call):
         store = conn.c.sf.createRawPixelsStore()
         store.setPixelsId(large, False)
         return lambda: call(store)
+
     return opened
 
 
@@ -93,7 +104,8 @@ def rendering(conn, large):
     engine.resetDefaultSettings(True)
     engine.lookupRenderingDef(large)
     return lambda: engine.renderProjectedCompressed(
-        omero.constants.projection.ProjectionType.MAXIMUMINTENSITY, 0, 1, 0, 999)
+        omero.constants.projection.ProjectionType.MAXIMUMINTENSITY, 0, 1, 0, 999
+    )
 
 
 def thumbnail(conn, large):
@@ -108,12 +120,21 @@ def table(conn, _):
     return lambda: made.read([0], 0, 2_000_000_000)
 
 
-@pytest.mark.parametrize("prepare", [
-    raw_file, rendering, thumbnail, table, pixels(lambda store: store.getStack(0, 0)),
-    pixels(lambda store: store.getTimepoint(0)), pixels(lambda store: store.getRegion(2_000_000_000, 0)),
-    pixels(lambda store: store.getHypercube([0] * 5, [1000, 1000, 1000, 1, 1], [1] * 5)),
-    pixels(lambda store: store.getHistogram([0], 2_000_000_000, False, None))],
-    ids=["file", "projection", "thumbnail", "table", "stack", "timepoint", "region", "hypercube", "histogram"])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        raw_file,
+        rendering,
+        thumbnail,
+        table,
+        pixels(lambda store: store.getStack(0, 0)),
+        pixels(lambda store: store.getTimepoint(0)),
+        pixels(lambda store: store.getRegion(2_000_000_000, 0)),
+        pixels(lambda store: store.getHypercube([0] * 5, [1000, 1000, 1000, 1, 1], [1] * 5)),
+        pixels(lambda store: store.getHistogram([0], 2_000_000_000, False, None)),
+    ],
+    ids=["file", "projection", "thumbnail", "table", "stack", "timepoint", "region", "hypercube", "histogram"],
+)
 def test_a_call_that_asks_for_gigabytes_is_refused_before_memory_is_taken(server, conn, large, prepare):
     call = prepare(conn, large)
     before = psutil.Process(server[0].process.pid).memory_info().rss
@@ -156,8 +177,12 @@ def test_a_query_ends_at_a_row_limit(conn):
 def test_a_query_ends_when_its_client_is_killed(server):
     process, served = server
     watched = psutil.Process(process.process.pid)
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", ASKS_FOR_EVER, served.host, str(served.port), ENDLESS],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", ASKS_FOR_EVER, served.host, str(served.port), ENDLESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as client:
         client.stdin.write(served.password + "\n")
         client.stdin.flush()
         assert client.stdout.readline() == "asking\n"
@@ -173,8 +198,11 @@ def test_a_query_ends_when_its_client_is_killed(server):
 
 def test_it_listens_with_tls_on_this_machine_only(server, conn):
     process, _ = server
-    listening = [one.laddr for one in psutil.Process(process.process.pid).net_connections("inet")
-                 if one.status == psutil.CONN_LISTEN]
+    listening = [
+        one.laddr
+        for one in psutil.Process(process.process.pid).net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    ]
     assert listening == [("127.0.0.1", process.port)] and process.errors() == ""
     assert conn.getConfigService().getConfigValue("omero.router.insecure") == ""
 

@@ -65,7 +65,9 @@ def test_images_of_containers(conn, dataset):
     assert [i.id.val for i in service.getImages("Dataset", [dataset_id], ParametersI().page(1, 1))] == image_ids[1:]
     assert len(service.getUserImages(ParametersI().exp(conn.getUserId()))) == 2
     assert service.getCollectionCount("Dataset", "imageLinks", [dataset_id, 987654321], None) == {
-        dataset_id: 2, 987654321: 0}
+        dataset_id: 2,
+        987654321: 0,
+    }
     assert conn.getObject("Dataset", dataset_id).countChildren() == 2
     links = service.retrieveCollection(ref("Dataset", dataset_id), "imageLinks", None)
     service.unlink(links[:1], None)

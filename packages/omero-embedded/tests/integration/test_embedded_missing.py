@@ -1,4 +1,5 @@
 """Calls that OMERO has and this server has not."""
+
 import omero
 import omero.cmd
 import pytest
@@ -8,9 +9,15 @@ from omero_embedded.ice.missing import calls, markdown, requests
 pytestmark = pytest.mark.embedded_only  # a real server has them
 
 
-@pytest.mark.parametrize(("service", "call", "arguments"), [
-    ("omero.api.ILdap", "searchAll", ()), ("omero.api.IScript", "runScript", (1, {}, None)),
-    ("omero.api.IShare", "createShare", ("s", None, [], [], [], True)), ("omero.api.JobHandle", "jobStatus", ())])
+@pytest.mark.parametrize(
+    ("service", "call", "arguments"),
+    [
+        ("omero.api.ILdap", "searchAll", ()),
+        ("omero.api.IScript", "runScript", (1, {}, None)),
+        ("omero.api.IShare", "createShare", ("s", None, [], [], [], True)),
+        ("omero.api.JobHandle", "jobStatus", ()),
+    ],
+)
 def test_a_missing_call_is_named(conn, service, call, arguments):
     assert call in calls()[service]
     kind = service.rpartition(".")[2]

@@ -1,4 +1,5 @@
 """What the test suites of other projects ask, each with the answer that a real server gives."""
+
 import numpy as np
 import omero
 import pytest
@@ -29,8 +30,9 @@ def test_the_region_of_a_queried_shape(conn):
     roi = new("Roi", name="named", image=save(conn, image()).proxy())
     roi.addShape(new("Point", x=1.0))
     roi = save(conn, roi)
-    (shape,) = conn.getQueryService().findAllByQuery("select s from Shape s where s.roi.id = :id",
-                                                     ParametersI().addId(roi.id.val))
+    (shape,) = conn.getQueryService().findAllByQuery(
+        "select s from Shape s where s.roi.id = :id", ParametersI().addId(roi.id.val)
+    )
     assert shape.roi.isLoaded() and shape.roi.name.val == "named"
 
 
@@ -50,7 +52,8 @@ def test_the_child_of_a_queried_link(conn):
     link = save(conn, annotated(save(conn, new("Dataset", name="d")), "text"))
     found = conn.getQueryService().get("DatasetAnnotationLink", link.id.val)
     (queried,) = conn.getQueryService().findAllByQuery(
-        "select l from DatasetAnnotationLink l where l.id = :id", ParametersI().addId(link.id.val))
+        "select l from DatasetAnnotationLink l where l.id = :id", ParametersI().addId(link.id.val)
+    )
     for one in (found, queried):
         assert not one.child.isLoaded() and one.child.id.val == link.child.id.val
 
@@ -106,8 +109,7 @@ def test_searches_that_are_no_texts(conn):
     link = save(conn, annotated(first, "wanted", "Tag"))
     save(conn, annotated(second, "unwanted", "Tag"))
     search = conn.c.sf.createSearchService()
-    search.byHqlQuery("select d from Dataset d where d.name = :name",
-                      ParametersI({"name": rstring("second")}))
+    search.byHqlQuery("select d from Dataset d where d.name = :name", ParametersI({"name": rstring("second")}))
     assert ids(search.results()) == [second.id.val]
     search.onlyType("Dataset")
     example = new("TagAnnotation", textValue="wanted")

@@ -1,4 +1,5 @@
 """Who may do what to another user's data: each kind of group, each kind of user, each way to read and to change."""
+
 from __future__ import annotations
 
 import uuid
@@ -65,9 +66,14 @@ change_group            SSSS   SSSS    ++++    ++++  SSSS        SSSS
 add_member              SSSS   SSSS    ++++    ++++  SSSS        SSSS
 make_owner              SSSS   SSSS    ++++    ++++  SSSS        SSSS
 """
-SIGNS = {omero.SecurityViolation: "S", omero.ReadOnlyGroupSecurityViolation: "R", omero.ValidationException: "V",
-         omero.ResourceError: "M",
-         omero.cmd.GraphException: "G", omero.cmd.ERR: "E"}
+SIGNS = {
+    omero.SecurityViolation: "S",
+    omero.ReadOnlyGroupSecurityViolation: "R",
+    omero.ValidationException: "V",
+    omero.ResourceError: "M",
+    omero.cmd.GraphException: "G",
+    omero.cmd.ERR: "E",
+}
 
 
 def rows_of_table():
@@ -106,8 +112,11 @@ def worlds(omero_server, root) -> Iterator[dict[str, World]]:
         user = new("Experimenter", omeName=names[name], firstName="A", lastName="B", ldap=rbool(False))
         if groups:
             admin.createExperimenterWithPassword(
-                user, rstring("pw"), ref("ExperimenterGroup", groups[0]),
-                [ref("ExperimenterGroup", group) for group in [*groups[1:], 1]])
+                user,
+                rstring("pw"),
+                ref("ExperimenterGroup", groups[0]),
+                [ref("ExperimenterGroup", group) for group in [*groups[1:], 1]],
+            )
         else:
             admin.createRestrictedSystemUserWithPassword(user, [], rstring("pw"))
 
@@ -130,7 +139,8 @@ def worlds(omero_server, root) -> Iterator[dict[str, World]]:
     for group in [*groups.values(), other]:
         for kind in ("Screen", "Plate", "Dataset", "Image", "Annotation", "OriginalFile"):
             found = root.getQueryService().projection(
-                f"select x.id from {kind} x where x.details.group.id = {group}", None, root.SERVICE_OPTS)
+                f"select x.id from {kind} x where x.details.group.id = {group}", None, root.SERVICE_OPTS
+            )
             if found:
                 root.deleteObjects(kind, [row[0].val for row in found], deleteAnns=True, deleteChildren=True, wait=True)
     root.SERVICE_OPTS.setOmeroGroup(None)
@@ -200,8 +210,9 @@ def make_table(world: World) -> int:
 
 def make_seen(world: World) -> None:
     """What everybody tries to read: a plate with a map annotation, an image with a region, a file and a table."""
-    link = new("PlateAnnotationLink", parent=save(world.owner, plate(wells=1, sites=1)).proxy(),
-               child=new("MapAnnotation"))
+    link = new(
+        "PlateAnnotationLink", parent=save(world.owner, plate(wells=1, sites=1)).proxy(), child=new("MapAnnotation")
+    )
     link.child.mapValue = [omero.model.NamedValue("key", "secret")]
     link = save(world.owner, link)
     oid = world.owner.createImageFromNumpySeq(iter([np.arange(6, dtype="uint8").reshape(2, 3)]), "seen").getId()
@@ -209,8 +220,14 @@ def make_seen(world: World) -> None:
     roi.addShape(new("Point", x=1.0, y=1.0))
     save(world.owner, roi)
     pixels = hql(world.owner, "select p.id from Pixels p where p.image.id = :id", oid)[0][0]
-    world.seen.update(plate=link.parent.id.val, map=link.child.id.val, image=oid, pixels=pixels,
-                      file=make_file(world), table=make_table(world))
+    world.seen.update(
+        plate=link.parent.id.val,
+        map=link.child.id.val,
+        image=oid,
+        pixels=pixels,
+        file=make_file(world),
+        table=make_table(world),
+    )
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -233,8 +250,7 @@ def get(world, conn):
 
 
 def part(world, conn):
-    return hql(conn, "select i.name from WellSample s join s.image i where s.well.plate.id = :id",
-               world.seen["plate"])
+    return hql(conn, "select i.name from WellSample s join s.image i where s.well.plate.id = :id", world.seen["plate"])
 
 
 def subquery(world, conn):
@@ -242,18 +258,19 @@ def subquery(world, conn):
 
 
 def fetched_collection(world, conn):
-    return find_all(conn, "select w from Well w join fetch w.wellSamples s where w.plate.id = :id",
-                    world.seen["plate"])
+    return find_all(conn, "select w from Well w join fetch w.wellSamples s where w.plate.id = :id", world.seen["plate"])
 
 
 def annotation_by_link(world, conn):
-    return hql(conn, "select a.id from PlateAnnotationLink l join l.child a where l.parent.id = :id",
-               world.seen["plate"])
+    return hql(
+        conn, "select a.id from PlateAnnotationLink l join l.child a where l.parent.id = :id", world.seen["plate"]
+    )
 
 
 def map_values(world, conn):
-    return hql(conn, "select v.name, v.value from MapAnnotation a join a.mapValue v where a.id = :id",
-               world.seen["map"])
+    return hql(
+        conn, "select v.name, v.value from MapAnnotation a join a.mapValue v where a.id = :id", world.seen["map"]
+    )
 
 
 def load_annotations(world, conn):
@@ -262,8 +279,7 @@ def load_annotations(world, conn):
 
 
 def container(world, conn):
-    return conn.getContainerService().loadContainerHierarchy(
-        "Plate", [world.seen["plate"]], None, conn.SERVICE_OPTS)
+    return conn.getContainerService().loadContainerHierarchy("Plate", [world.seen["plate"]], None, conn.SERVICE_OPTS)
 
 
 def rois(world, conn):
@@ -378,8 +394,10 @@ def keep_settings(world, conn):
 
 def relink(world, conn):
     """Another image into the place of the one that the owner put into a dataset."""
-    link = save(world.owner, new("DatasetImageLink", parent=new("Dataset", name="a dataset"),
-                                 child=ref("Image", make_image(world))))
+    link = save(
+        world.owner,
+        new("DatasetImageLink", parent=new("Dataset", name="a dataset"), child=ref("Image", make_image(world))),
+    )
     stored = world.owner.getQueryService().get("DatasetImageLink", link.id.val, world.owner.SERVICE_OPTS)
     stored.child = ref("Image", make_image(world))
     return save(conn, stored)
@@ -412,8 +430,10 @@ def save_for_owner(world, conn):
 
 
 def unlink(world, conn):
-    link = save(world.owner, new("DatasetImageLink", parent=new("Dataset", name="a dataset"),
-                                 child=ref("Image", make_image(world))))
+    link = save(
+        world.owner,
+        new("DatasetImageLink", parent=new("Dataset", name="a dataset"), child=ref("Image", make_image(world))),
+    )
     return delete_object(conn, ref("DatasetImageLink", link.id.val))
 
 
@@ -430,8 +450,9 @@ def chgrp(world, conn):
 
 
 def chmod(world, conn):
-    return run(conn, omero.cmd.Chmod2(targetObjects={"ExperimenterGroup": [world.group]},
-                                         permissions=KINDS[world.kind]))
+    return run(
+        conn, omero.cmd.Chmod2(targetObjects={"ExperimenterGroup": [world.group]}, permissions=KINDS[world.kind])
+    )
 
 
 def write_pixels(world, conn):
@@ -469,7 +490,8 @@ def add_rows(world, conn):
 
 def change_group(world, conn):
     conn.c.sf.getAdminService().changePermissions(
-        ref("ExperimenterGroup", world.group), omero.model.PermissionsI(KINDS[world.kind]))
+        ref("ExperimenterGroup", world.group), omero.model.PermissionsI(KINDS[world.kind])
+    )
     return True
 
 
@@ -490,13 +512,28 @@ def make_owner(world, conn):
 
 # What a real server answers in another way: it lets subqueries see everything, wants settings of one's own before it
 # renders, names another kind of SecurityViolation, or lets root move by saving. See the page of the embedded server.
-IN_ANOTHER_WAY = {"subquery", "thumbnail", "thumbnail_set", "rendering", "rename", "rename_unread", "annotate",
-                  "put_into_screen", "keep_settings", "move_by_saving", "chmod"}
+IN_ANOTHER_WAY = {
+    "subquery",
+    "thumbnail",
+    "thumbnail_set",
+    "rendering",
+    "rename",
+    "rename_unread",
+    "annotate",
+    "put_into_screen",
+    "keep_settings",
+    "move_by_saving",
+    "chmod",
+}
 
 
-@pytest.mark.parametrize(("what", "expected"), [
-    pytest.param(*row, id=row[0], marks=[pytest.mark.embedded_only] if row[0] in IN_ANOTHER_WAY else [])
-    for row in rows_of_table()])
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        pytest.param(*row, id=row[0], marks=[pytest.mark.embedded_only] if row[0] in IN_ANOTHER_WAY else [])
+        for row in rows_of_table()
+    ],
+)
 def test_who_may(worlds, what, expected):
     action = globals()["delete_object_" if what == "delete_object" else what]
     found = dict.fromkeys(USERS, "")

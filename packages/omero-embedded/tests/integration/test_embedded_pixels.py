@@ -1,4 +1,5 @@
 """Pixels and files of the embedded server beyond what the conformance suite asks."""
+
 from __future__ import annotations
 
 import hashlib
@@ -57,7 +58,7 @@ def test_a_tile_is_the_part_of_the_plane(block, data):
     values, store = block
     x, y = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 3))
     w, h = data.draw(st.integers(1, 5 - x)), data.draw(st.integers(1, 4 - y))
-    assert store.getTile(2, 1, 1, x, y, w, h) == values[1, 1, 2, y:y + h, x:x + w].tobytes()
+    assert store.getTile(2, 1, 1, x, y, w, h) == values[1, 1, 2, y : y + h, x : x + w].tobytes()
 
 
 def test_planes_of_more_pixels_than_omero_keeps_plain_are_written_by_tiles(conn):
@@ -79,7 +80,7 @@ def test_planes_of_more_pixels_than_omero_keeps_plain_are_written_by_tiles(conn)
     tile_w, tile_h = store.getTileSize()
     for y in range(0, height, tile_h):
         for x in range(0, width, tile_w):
-            part = plane[y:y + tile_h, x:x + tile_w]
+            part = plane[y : y + tile_h, x : x + tile_w]
             store.setTile(part.tobytes(), 0, 0, 0, x, y, part.shape[1], part.shape[0])
     store.close()
     back = conn.getObject("Image", image).getPrimaryPixels()
@@ -100,8 +101,11 @@ def check_levels(conn, pixels, plane):
     squares = plane[200:240, 100:150].reshape(20, 2, 25, 2).transpose(0, 2, 1, 3).reshape(20, 25, 4)
     tile = np.frombuffer(store.getTile(0, 0, 0, 50, 100, 25, 20), "uint8").reshape(20, 25)
     assert (squares == tile[..., None]).any(axis=2).all()
-    for refused in (lambda: store.getStack(0, 0), lambda: store.getRegion(4, 0), lambda: store.getTile(
-            0, 0, 0, 1990, 0, 20, 20)):
+    for refused in (
+        lambda: store.getStack(0, 0),
+        lambda: store.getRegion(4, 0),
+        lambda: store.getTile(0, 0, 0, 1990, 0, 20, 20),
+    ):
         with pytest.raises(omero.InternalException):
             refused()
     store.close()
@@ -157,8 +161,13 @@ def test_a_histogram_is_of_a_plane_or_a_region(conn):
 PLANE = 6 * 4 * 2  # bytes
 
 
-@given(writes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 3), st.integers(0, 2 * PLANE), st.booleans()),
-                       min_size=1, max_size=8))
+@given(
+    writes=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 3), st.integers(0, 2 * PLANE), st.booleans()),
+        min_size=1,
+        max_size=8,
+    )
+)
 @example([(0, 0, 0, False), (0, 1, 0, False), (0, 2, 0, False), (0, 3, 0, True)])  # in order
 @example([(0, 3, 0, False), (0, 1, 0, True), (0, 0, 0, False)])  # backwards
 @example([(0, 0, 9, False), (0, 0, 5, True), (0, 0, 0, False), (0, 1, 0, True)])  # overlapping, again and again
@@ -177,7 +186,7 @@ def test_the_hash_is_that_of_the_bytes_however_they_are_written(conn, writes):
         else:
             stores[writer].setPlane(data, z, 0, 0)
         start = offset or z * PLANE
-        truth[start:start + PLANE] = data
+        truth[start : start + PLANE] = data
         if save_it:
             assert stores[writer].save().sha1.val == hashlib.sha1(truth).hexdigest()
     for store in (*stores, open_store(conn, pixels)):
@@ -217,8 +226,10 @@ def test_bytes_go_with_their_rows(conn, omero_server):
     raw.setFileId(file)
     raw.write(b"abc", 0, 3)
     raw.close()
-    paths = [next(path for path in (omero_server.data / folder).rglob(str(oid)) if path.is_file())
-             for folder, oid in (("Pixels", pixels), ("Files", file))]
+    paths = [
+        next(path for path in (omero_server.data / folder).rglob(str(oid)) if path.is_file())
+        for folder, oid in (("Pixels", pixels), ("Files", file))
+    ]
     assert [path.stat().st_size for path in paths] == [48, 3]
     conn.deleteObjects("Image", [image], wait=True)
     conn.deleteObjects("OriginalFile", [file], wait=True)
@@ -235,8 +246,9 @@ def test_unwritten_pixels_of_another_member_stay_unwritten(make_user):
     open_store(owner, pixels).setPlane(bytes(48), 0, 0, 0)
 
 
-@pytest.mark.parametrize(("method", "args"), [
-    ("write", (b"abc", -1, 3)), ("write", (b"abc", 0, 4)), ("read", (-1, 3)), ("truncate", (-1,))])
+@pytest.mark.parametrize(
+    ("method", "args"), [("write", (b"abc", -1, 3)), ("write", (b"abc", 0, 4)), ("read", (-1, 3)), ("truncate", (-1,))]
+)
 def test_what_a_file_cannot_do_is_refused(conn, method, args):
     raw = conn.c.sf.createRawFileStore()
     raw.setFileId(save(conn, new("OriginalFile", name="name", path="path")).id.val)

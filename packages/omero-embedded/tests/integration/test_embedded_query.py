@@ -1,4 +1,5 @@
 """IQuery over the wire, as clients use it: the gateway's own queries, a plate's structure, what is refused."""
+
 from __future__ import annotations
 
 import time
@@ -32,8 +33,10 @@ def new_image(query, name):
 def make_plate(conn, name, rows, columns, sites):
     """A plate with every well filled; its id."""
     query = conn.c.sf.getQueryService()
-    kinds = (query.findByString("PixelsType", "value", "uint16"),
-             query.findByString("DimensionOrder", "value", "XYZCT"))
+    kinds = (
+        query.findByString("PixelsType", "value", "uint16"),
+        query.findByString("DimensionOrder", "value", "XYZCT"),
+    )
     update = conn.c.sf.getUpdateService()
     plate = PlateI()
     plate.name = rstring(name)
@@ -61,15 +64,29 @@ def test_structure(conn, plate):
     query = conn.c.sf.getQueryService()
     found = query.projection(STRUCTURE, ParametersI().addId(plate))
     assert [unwrap(row[0:2] + row[3:4]) for row in found] == [
-        [row, column, site] for row in range(2) for column in range(3) for site in range(2)]
+        [row, column, site] for row in range(2) for column in range(3) for site in range(2)
+    ]
     kinds = [type(cell).__name__ for cell in found[0]]
-    assert kinds == ["RIntI", "RIntI", "RLongI", "RIntI", *["RLongI"] * 3, *["RIntI"] * 5, "RStringI", "RStringI",
-                     "RLongI", "RTimeI", "NoneType"]
+    assert kinds == [
+        "RIntI",
+        "RIntI",
+        "RLongI",
+        "RIntI",
+        *["RLongI"] * 3,
+        *["RIntI"] * 5,
+        "RStringI",
+        "RStringI",
+        "RLongI",
+        "RTimeI",
+        "NoneType",
+    ]
 
 
 def test_fetched_graph(conn, plate):
-    hql = ("select w from Well w join fetch w.plate join fetch w.wellSamples ws join fetch ws.image i "
-           "join fetch i.pixels p join fetch p.pixelsType where w.plate.id = :id")
+    hql = (
+        "select w from Well w join fetch w.plate join fetch w.wellSamples ws join fetch ws.image i "
+        "join fetch i.pixels p join fetch p.pixelsType where w.plate.id = :id"
+    )
     wells = conn.c.sf.getQueryService().findAllByQuery(hql, ParametersI().addId(plate))
     assert len(wells) == 6 and {id(well.plate) for well in wells} == {id(wells[0].plate)}
     for well in wells:
@@ -84,14 +101,46 @@ def test_every_wrapper_finds_its_objects(conn, plate):
     make_plate(conn, "other", 1, 1, 1)
     wells = {well.getId(): well for well in conn.getObject("Plate", plate).listChildren()}
     images = {sample.getImage().getId() for well in wells.values() for sample in well.listChildren()}
-    opts = {"limit": 5, "owner": 0, "order_by": "obj.id", "load_images": True, "load_channels": True,
-            "load_shapes": True, "load_experimenters": False, "load_experimentergroups": False, "experimenter": 0,
-            "experimentergroup": 0, "dataset": 1, "project": 1, "image": 1, "plate": plate, "well": min(wells),
-            "screen": 1, "plateacquisition": 1, "orphaned": True}
+    opts = {
+        "limit": 5,
+        "owner": 0,
+        "order_by": "obj.id",
+        "load_images": True,
+        "load_channels": True,
+        "load_shapes": True,
+        "load_experimenters": False,
+        "load_experimentergroups": False,
+        "experimenter": 0,
+        "experimentergroup": 0,
+        "dataset": 1,
+        "project": 1,
+        "image": 1,
+        "plate": plate,
+        "well": min(wells),
+        "screen": 1,
+        "plateacquisition": 1,
+        "orphaned": True,
+    }
     found = {}
-    for kind in ("Project", "Dataset", "Image", "Screen", "Plate", "PlateAcquisition", "Well", "Experimenter",
-                 "ExperimenterGroup", "OriginalFile", "Fileset", "Annotation", "TagAnnotation", "FileAnnotation",
-                 "MapAnnotation", "Roi", "Shape"):
+    for kind in (
+        "Project",
+        "Dataset",
+        "Image",
+        "Screen",
+        "Plate",
+        "PlateAcquisition",
+        "Well",
+        "Experimenter",
+        "ExperimenterGroup",
+        "OriginalFile",
+        "Fileset",
+        "Annotation",
+        "TagAnnotation",
+        "FileAnnotation",
+        "MapAnnotation",
+        "Roi",
+        "Shape",
+    ):
         list(conn.getObjects(kind, [1, 2]))
         for name, value in opts.items():
             found[kind, name] = [wrapper.getId() for wrapper in conn.getObjects(kind, opts={name: value})]
@@ -128,10 +177,19 @@ def test_another_group(conn, root, plate):
         query.get("Plate", plate)
 
 
-@pytest.mark.parametrize(("function", "value"), [
-    ("ascii(p.name)", ord("p")), ("octet_length(p.name)", 5), ("bit_length(p.name)", 40),
-    ("degrees(radians(p.id))", None), ("trunc(2.7)", 2.0), ("chr(65)", "A"), ("char_length(p.name)", 5),
-    ("year(now()) - year(p.details.creationEvent.time)", 0)])
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        ("ascii(p.name)", ord("p")),
+        ("octet_length(p.name)", 5),
+        ("bit_length(p.name)", 40),
+        ("degrees(radians(p.id))", None),
+        ("trunc(2.7)", 2.0),
+        ("chr(65)", "A"),
+        ("char_length(p.name)", 5),
+        ("year(now()) - year(p.details.creationEvent.time)", 0),
+    ],
+)
 def test_functions_of_the_database(conn, plate, function, value):
     hql = f"select {function} from Plate p where p.id = :id"
     ((found,),) = unwrap(conn.getQueryService().projection(hql, ParametersI().addId(plate)))
@@ -144,18 +202,27 @@ def test_spread_of_values(conn, plate):
     for name in ("stddev", "variance", "count"):
         ((found[name],),) = unwrap(conn.getQueryService().projection(hql % name, ParametersI().addId(plate)))
     assert found["stddev"] ** 2 == pytest.approx(found["variance"]) and found["variance"] == pytest.approx(0.8)
-    one = unwrap(conn.getQueryService().projection(
-        "select stddev(p.id) from Plate p where p.id = :id", ParametersI().addId(plate)))
+    one = unwrap(
+        conn.getQueryService().projection(
+            "select stddev(p.id) from Plate p where p.id = :id", ParametersI().addId(plate)
+        )
+    )
     assert one == [[]]  # of one value there is no spread
 
 
-@pytest.mark.parametrize(("hql", "kind"), [
-    ("select p from Plait p", omero.QueryException), ("select p.nome from Plate p", omero.QueryException),
-    ("select p from Plate p where", omero.QueryException), ("delete from Plate", omero.ApiUsageException),
-    ("select nosuch(p.id) from Plate p", omero.ApiUsageException),
-    ("select p from Plate p where p.id = :i", omero.InternalException),
-    ("select p from Plate p where p.id = :missing", omero.ApiUsageException),
-    ("select p from Plate p where p.name = :id", omero.InternalException)])
+@pytest.mark.parametrize(
+    ("hql", "kind"),
+    [
+        ("select p from Plait p", omero.QueryException),
+        ("select p.nome from Plate p", omero.QueryException),
+        ("select p from Plate p where", omero.QueryException),
+        ("delete from Plate", omero.ApiUsageException),
+        ("select nosuch(p.id) from Plate p", omero.ApiUsageException),
+        ("select p from Plate p where p.id = :i", omero.InternalException),
+        ("select p from Plate p where p.id = :missing", omero.ApiUsageException),
+        ("select p from Plate p where p.name = :id", omero.InternalException),
+    ],
+)
 def test_refusals(conn, hql, kind):
     with pytest.raises(kind) as error:
         conn.c.sf.getQueryService().projection(hql, ParametersI({"i": rint(1), "id": rlong(1)}))
@@ -173,6 +240,7 @@ def test_a_large_plate(conn):
     assert time.monotonic() - start < 1
     start = time.monotonic()
     wells = query.findAllByQuery(
-        "select w from Well w join fetch w.wellSamples ws join fetch ws.image where w.plate.id = :id", params)
+        "select w from Well w join fetch w.wellSamples ws join fetch ws.image where w.plate.id = :id", params
+    )
     assert len(wells) == 384 and sum(well.sizeOfWellSamples() for well in wells) == 3456
     assert time.monotonic() - start < 10

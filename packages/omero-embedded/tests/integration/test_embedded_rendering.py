@@ -1,4 +1,5 @@
 """Rendering over the wire: default settings, whose settings are shown, thumbnails, projections, copies."""
+
 from __future__ import annotations
 
 import io

@@ -1,4 +1,5 @@
 """How much room objects take, as `omero fs usage` asks it, and what is known of the files that images came from."""
+
 from __future__ import annotations
 
 import io
@@ -12,6 +13,7 @@ from models import new, ref, run, save
 @pytest.fixture
 def usage(conn):
     """`usage(Plate=[1])`: bytes by what has them, and the number of files."""
+
     def ask(*classes: str, **targets) -> tuple[dict, int]:
         handle = conn.c.sf.submit(omero.cmd.DiskUsage2(targetObjects=targets, targetClasses=list(classes)))
         answer = conn._waitOnCmd(handle, failontimeout=True).getResponse()
@@ -22,12 +24,15 @@ def usage(conn):
         (sizes,) = answer.bytesUsedByReferer.values() if whose else [{}]
         assert sum(sizes.values()) == sum(answer.totalBytesUsed.values())
         return sizes, sum(answer.totalFileCount.values())
+
     return ask
 
 
 def test_disk_usage(conn, make_user, usage, tmp_path):
-    images = [conn.createImageFromNumpySeq(iter([np.zeros((5, 7), np.uint16)] * 2), f"image {number}", sizeZ=2)
-              for number in range(2)]
+    images = [
+        conn.createImageFromNumpySeq(iter([np.zeros((5, 7), np.uint16)] * 2), f"image {number}", sizeZ=2)
+        for number in range(2)
+    ]
     sample = new("WellSample", image=ref("Image", images[0].getId()))
     well = new("Well", row=0, column=0)
     well.addWellSample(sample)
@@ -60,8 +65,13 @@ def test_images_have_no_original_metadata(conn, make_user):
 def test_files_of_an_image(conn, make_user):
     image = conn.createImageFromNumpySeq(iter([np.zeros((2, 2), np.uint8)]), "image").getId()
     companion = conn.createOriginalFileFromFileObj(io.BytesIO(b"x"), "/", "companion.txt", 1)
-    link = new("ImageAnnotationLink", parent=ref("Image", image), child=new(
-        "FileAnnotation", ns=omero.constants.namespaces.NSCOMPANIONFILE, file=ref("OriginalFile", companion.getId())))
+    link = new(
+        "ImageAnnotationLink",
+        parent=ref("Image", image),
+        child=new(
+            "FileAnnotation", ns=omero.constants.namespaces.NSCOMPANIONFILE, file=ref("OriginalFile", companion.getId())
+        ),
+    )
     save(conn, link)
     answer = run(conn, omero.cmd.UsedFilesRequest(image))
     assert (answer.companionFiles, answer.archivedFiles) == ([companion.getId()], [])

@@ -1,4 +1,5 @@
 """Regions: which pixels shapes cover, what their values are, and what was measured."""
+
 import numpy as np
 import omero
 import pytest
@@ -37,13 +38,18 @@ def pixels_of(conn, image):
 def test_pixels_of_shapes(conn, stack):
     mask = new("Mask", x=2.0, y=1.0, width=4.0, height=2.0)
     mask.bytes = bytes([0b10010110])  # two rows of four
-    _, (rectangle, dot, bits) = stored(conn, stack[0], new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0),
-                                       new("Point", x=5.0, y=4.0), mask)
+    _, (rectangle, dot, bits) = stored(
+        conn, stack[0], new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0), new("Point", x=5.0, y=4.0), mask
+    )
     assert points(conn, rectangle) >= {(x, y) for x in (1, 2, 3) for y in (2, 3)}
     assert points(conn, dot) == {(5, 4)}
     assert points(conn, bits) == {(2, 1), (5, 1), (3, 2), (4, 2)}
-    _, (vast, far) = stored(conn, stack[0], new("Mask", x=0.0, y=0.0, width=1e9, height=1e9),
-                            new("Rectangle", x=0.0, y=0.0, width=1e9, height=1e9))
+    _, (vast, far) = stored(
+        conn,
+        stack[0],
+        new("Mask", x=0.0, y=0.0, width=1e9, height=1e9),
+        new("Rectangle", x=0.0, y=0.0, width=1e9, height=1e9),
+    )
     for refused in (-1, vast, far):
         with pytest.raises(omero.ApiUsageException):
             points(conn, refused)
@@ -51,8 +57,12 @@ def test_pixels_of_shapes(conn, stack):
 
 def test_values_of_shapes(conn, stack):
     image, planes = stack
-    roi, ids = stored(conn, image, new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0, theZ=1, theT=0),
-                      new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0))
+    roi, ids = stored(
+        conn,
+        image,
+        new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0, theZ=1, theT=0),
+        new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0),
+    )
     service = conn.getRoiService()
     under = planes[:, :, 2:4, 1:4].astype(float)
     (section, found) = service.getShapeStatsRestricted(ids, 2, 0, [1, 0], conn.SERVICE_OPTS)
@@ -88,10 +98,14 @@ def test_measurements(conn):
     assert [one.id.val for one in measured[found.id.val].rois] == [roi]
 
 
-@pytest.mark.parametrize(("how", "calculate"), [
-    (ProjectionType.MAXIMUMINTENSITY, lambda stack: stack.max(axis=0)),
-    (ProjectionType.SUMINTENSITY, lambda stack: stack[:2].astype(int).sum(axis=0)),  # the last section is left out
-    (ProjectionType.MEANINTENSITY, lambda stack: stack[:2].mean(axis=0))])
+@pytest.mark.parametrize(
+    ("how", "calculate"),
+    [
+        (ProjectionType.MAXIMUMINTENSITY, lambda stack: stack.max(axis=0)),
+        (ProjectionType.SUMINTENSITY, lambda stack: stack[:2].astype(int).sum(axis=0)),  # the last section is left out
+        (ProjectionType.MEANINTENSITY, lambda stack: stack[:2].mean(axis=0)),
+    ],
+)
 def test_projected_stacks(conn, stack, how, calculate):
     image, planes = stack
     service = conn.c.sf.getProjectionService()
@@ -106,7 +120,8 @@ def test_projected_stacks(conn, stack, how, calculate):
 def test_projected_image(conn, stack):
     image, planes = stack
     oid = conn.c.sf.getProjectionService().projectPixels(
-        pixels_of(conn, image), None, ProjectionType.MAXIMUMINTENSITY, 0, 0, [1], 1, 0, 2, "flat", conn.SERVICE_OPTS)
+        pixels_of(conn, image), None, ProjectionType.MAXIMUMINTENSITY, 0, 0, [1], 1, 0, 2, "flat", conn.SERVICE_OPTS
+    )
     made = conn.getObject("Image", oid)
     assert (made.getName(), made.getSizeZ(), made.getSizeC(), made.getPixelsType()) == ("flat", 1, 1, "uint8")
     assert (made.getPrimaryPixels().getPlane() == planes[1].max(axis=0)).all()
@@ -115,10 +130,19 @@ def test_projected_image(conn, stack):
 
 def test_more_pixels_of_an_image(conn, stack):
     image, _ = stack
-    made = conn.getPixelsService().copyAndResizePixels(
-        pixels_of(conn, image), rint(5), None, None, None, [1], "by hand", False, conn.SERVICE_OPTS).val
-    assert rows(conn, "select p.image.id, p.sizeX, p.sizeY, p.sizeZ, p.sizeC, p.methodology, p.relatedTo.id "
-                "from Pixels p where p.id = :id", id=made) == [[image, 5, 6, 3, 1, "by hand", pixels_of(conn, image)]]
+    made = (
+        conn.getPixelsService()
+        .copyAndResizePixels(
+            pixels_of(conn, image), rint(5), None, None, None, [1], "by hand", False, conn.SERVICE_OPTS
+        )
+        .val
+    )
+    assert rows(
+        conn,
+        "select p.image.id, p.sizeX, p.sizeY, p.sizeZ, p.sizeC, p.methodology, p.relatedTo.id "
+        "from Pixels p where p.id = :id",
+        id=made,
+    ) == [[image, 5, 6, 3, 1, "by hand", pixels_of(conn, image)]]
     assert pixels_of(conn, image) != made
     with pytest.raises(omero.ApiUsageException):
         conn.getPixelsService().copyAndResizePixels(made, None, None, None, None, [3], "", False, conn.SERVICE_OPTS)

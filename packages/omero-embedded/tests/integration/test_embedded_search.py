@@ -1,4 +1,5 @@
 """Search by words, as clients ask for it: in texts, tags, files' names and key-value pairs that the user may see."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,8 +19,10 @@ def embedded(omero_server):
 @pytest.fixture
 def image(conn):
     """`image(name, description)`: the id of a new image."""
+
     def make(name: str, description: str = "") -> int:
         return conn.createImageFromNumpySeq(iter([np.zeros((2, 2), np.uint8)]), name, description=description).getId()
+
     return make
 
 
@@ -33,11 +36,26 @@ def annotate(conn, kind, oid: int, **values):
     conn.getObject("Image", oid).linkAnnotation(made)
 
 
-@pytest.mark.parametrize(("query", "expected"), [
-    ("nuclei", [0]), ("NUCLEI", [0]), ("nuclei actin", [0, 1]), ("nuclei AND actin", []), ("stained NOT actin", [0]),
-    ("+stained -nuclei", [1]), ('"stained nuclei"', [0]), ('"nuclei stained"', []), ("act*", [1]), ("nucle?", [0]),
-    ("name:stained", []), ("description:stained", [0, 1]), ("A01", [0]), ("(nuclei OR actin) AND B02", [1]),
-    ("nowhere", [])])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("nuclei", [0]),
+        ("NUCLEI", [0]),
+        ("nuclei actin", [0, 1]),
+        ("nuclei AND actin", []),
+        ("stained NOT actin", [0]),
+        ("+stained -nuclei", [1]),
+        ('"stained nuclei"', [0]),
+        ('"nuclei stained"', []),
+        ("act*", [1]),
+        ("nucle?", [0]),
+        ("name:stained", []),
+        ("description:stained", [0, 1]),
+        ("A01", [0]),
+        ("(nuclei OR actin) AND B02", [1]),
+        ("nowhere", []),
+    ],
+)
 def test_words_in_names_and_descriptions(conn, image, query, expected):
     made = [image("plate_A01.tif", "stained nuclei"), image("plate_B02.tif", "stained for actin")]
     assert ids(conn.searchObjects(["Image"], query)) == [made[number] for number in expected]
@@ -51,8 +69,14 @@ def test_words_in_annotations(conn, image, tmp_path):
     annotate(conn, "map", dosed, value=[["compound", "Taxol"], ["dose", "1.5"]])
     (tmp_path / "focus.csv").write_text("x")
     conn.getObject("Image", attached).linkAnnotation(conn.createFileAnnfromLocalFile(str(tmp_path / "focus.csv")))
-    for query, expected in (("focus", [tagged, told, attached]), ("tag:focus", [tagged]), ("taxol", [dosed]),
-                            ("compound:taxol", [dosed]), ("dose:taxol", []), ("file.name:focus", [attached])):
+    for query, expected in (
+        ("focus", [tagged, told, attached]),
+        ("tag:focus", [tagged]),
+        ("taxol", [dosed]),
+        ("compound:taxol", [dosed]),
+        ("dose:taxol", []),
+        ("file.name:focus", [attached]),
+    ):
         assert ids(conn.searchObjects(["Image"], query)) == expected, query
     assert ids(conn.searchObjects(["Image"], "focus", fields=("annotation",), rawQuery=False)) == [tagged, told]
 

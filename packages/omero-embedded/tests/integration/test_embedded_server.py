@@ -1,4 +1,5 @@
 """The embedded server as a process: starting, stopping, being killed, and who gets in."""
+
 from __future__ import annotations
 
 import os
@@ -287,7 +288,10 @@ sys.stdin.readline()
 """
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", script, omero_server.host, str(omero_server.port), omero_server.user],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     child.stdin.write(omero_server.password + "\n")
     child.stdin.flush()
     uuid = child.stdout.readline().strip()

@@ -1,4 +1,5 @@
 """OMERO.tables over the wire: what outlives a handle, a client and the server, and what conditions say."""
+
 from __future__ import annotations
 
 import math
@@ -13,8 +14,11 @@ from omero.rtypes import rlong, rstring
 
 
 def columns(numbers=(), values=(), texts=()) -> list:
-    return [omero.grid.LongColumn("n", "", list(numbers)), omero.grid.DoubleColumn("x", "", list(values)),
-            omero.grid.StringColumn("t", "", 8, list(texts))]
+    return [
+        omero.grid.LongColumn("n", "", list(numbers)),
+        omero.grid.DoubleColumn("x", "", list(values)),
+        omero.grid.StringColumn("t", "", 8, list(texts)),
+    ]
 
 
 def new_table(conn, *rows):
@@ -65,13 +69,21 @@ def test_reads_go_by_the_rows_asked_for(conn):
             refused()
 
 
-@pytest.mark.parametrize(("kind", "name", "fits"), [
-    (omero.grid.DoubleColumn, "n", 1092), (omero.grid.LongColumn, "n", 1260), (omero.grid.StringColumn, "n", 1365),
-    (omero.grid.DoubleColumn, "n" * 40, 655)])
+@pytest.mark.parametrize(
+    ("kind", "name", "fits"),
+    [
+        (omero.grid.DoubleColumn, "n", 1092),
+        (omero.grid.LongColumn, "n", 1260),
+        (omero.grid.StringColumn, "n", 1365),
+        (omero.grid.DoubleColumn, "n" * 40, 655),
+    ],
+)
 def test_a_header_takes_64_kilobytes(conn, kind, name, fits):
     def table_of(count):
-        made = [kind(f"{name}{number:04}", "", *([8] if kind is omero.grid.StringColumn else []), [])
-                for number in range(count)]
+        made = [
+            kind(f"{name}{number:04}", "", *([8] if kind is omero.grid.StringColumn else []), [])
+            for number in range(count)
+        ]
         table = conn.c.sf.sharedResources().newTable(1, "table")
         table.initialize(made)
         return table
@@ -144,8 +156,10 @@ def test_conditions_have_functions(conn):
         where(table, "t == 1")
 
 
-@pytest.mark.parametrize("condition", ["__import__('os')", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3",
-                                       "lambda: n", "n + 1", "(n > 0", "t + 1 == 2"])
+@pytest.mark.parametrize(
+    "condition",
+    ["__import__('os')", "[1][0] == n", "n > 0 and n > 1", "0 < n < 3", "lambda: n", "n + 1", "(n > 0", "t + 1 == 2"],
+)
 def test_conditions_are_columns_values_and_operators_only(conn, condition):
     with pytest.raises(omero.ApiUsageException):
         where(new_table(conn, (1, 1.0, "a")), condition)
@@ -163,6 +177,9 @@ def numbers(root):
 def test_conditions_are_what_python_says(numbers, low, high, operator, both):
     join = "&" if both else "|"
     got = where(numbers, f"(n {operator} low) {join} ~(x * 2 {operator} {high})", low=rlong(low))
-    wanted = [row for row, n in enumerate(range(-10, 11))
-              if eval(f"(n {operator} {low}) {join} (not n {operator} {high})", {"n": n})]
+    wanted = [
+        row
+        for row, n in enumerate(range(-10, 11))
+        if eval(f"(n {operator} {low}) {join} (not n {operator} {high})", {"n": n})
+    ]
     assert got == wanted

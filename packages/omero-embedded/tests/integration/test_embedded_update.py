@@ -12,7 +12,8 @@ SAMPLES = "select index(s), s.image.name from Well w join w.wellSamples s where 
 
 def well_with_samples(conn, well_id):
     return conn.getQueryService().findByQuery(
-        "select w from Well w join fetch w.wellSamples where w.id = :id", ParametersI().addId(well_id))
+        "select w from Well w join fetch w.wellSamples where w.id = :id", ParametersI().addId(well_id)
+    )
 
 
 @pytest.fixture
@@ -28,12 +29,17 @@ def well_id(conn):
 
 def test_a_plate_with_images_and_channels_is_one_save(conn):
     saved = save(conn, plate(wells=3, sites=2))
-    found = rows(conn, "select w.column, index(s), i.name, index(p), index(c), c.logicalChannel.name, "
-                       "p.pixelsType.value from Plate x join x.wells w join w.wellSamples s join s.image i "
-                       "join i.pixels p "
-                       "join p.channels c where x.id = :id order by w.column, index(s), index(c)", id=saved.id.val)
-    assert found == [[w, s, f"{w} {s}", 0, c, f"channel {c}", "uint16"]
-                     for w in range(3) for s in range(2) for c in range(2)]
+    found = rows(
+        conn,
+        "select w.column, index(s), i.name, index(p), index(c), c.logicalChannel.name, "
+        "p.pixelsType.value from Plate x join x.wells w join w.wellSamples s join s.image i "
+        "join i.pixels p "
+        "join p.channels c where x.id = :id order by w.column, index(s), index(c)",
+        id=saved.id.val,
+    )
+    assert found == [
+        [w, s, f"{w} {s}", 0, c, f"channel {c}", "uint16"] for w in range(3) for s in range(2) for c in range(2)
+    ]
     pixels = saved.copyWells()[0].getWellSample(0).image.getPrimaryPixels()
     assert pixels.pixelsType.isLoaded() and pixels.getChannel(1).pixels is pixels
 
@@ -56,8 +62,10 @@ def test_one_bad_object_and_nothing_is_saved(conn, update):
 
 def test_ids_come_in_the_order_of_the_objects(conn, update):
     ids = update.saveAndReturnIds([new("Plate", name="a"), new("Screen", name="b"), new("Plate", name="c")])
-    assert [rows(conn, f"select x.name from {cls} x where x.id = :id", id=oid)
-            for cls, oid in zip(("Plate", "Screen", "Plate"), ids)] == [[["a"]], [["b"]], [["c"]]]
+    assert [
+        rows(conn, f"select x.name from {cls} x where x.id = :id", id=oid)
+        for cls, oid in zip(("Plate", "Screen", "Plate"), ids)
+    ] == [[["a"]], [["b"]], [["c"]]]
     assert update.saveAndReturnArray([]) == []
     with pytest.raises(omero.ApiUsageException):
         update.saveObject(None)
@@ -78,7 +86,8 @@ def test_loaded_references_are_saved_too(conn, update):
     sample.image.name = rstring("renamed through the sample")
     update.saveObject(sample)
     assert rows(conn, "select i.name from Image i where i.id = :id", id=sample.image.id.val) == [
-        ["renamed through the sample"]]
+        ["renamed through the sample"]
+    ]
 
 
 def test_stale_through_a_reference(conn, update):
@@ -124,8 +133,7 @@ def test_an_image_is_swapped_in_place(conn, update, well_id):
     assert count(conn, "WellSample", "Image") == {"WellSample": 3, "Image": 3}
 
 
-@pytest.mark.parametrize("part, owner, collection", [
-    ("Channel", "Pixels", "channels"), ("Rectangle", "Roi", "shapes")])
+@pytest.mark.parametrize("part, owner, collection", [("Channel", "Pixels", "channels"), ("Rectangle", "Roi", "shapes")])
 def test_an_element_of_a_list_needs_the_list(conn, update, part, owner, collection):
     stored = save(conn, image()).getPrimaryPixels() if owner == "Pixels" else save(conn, new("Roi"))
     made = new(part)
@@ -136,7 +144,8 @@ def test_an_element_of_a_list_needs_the_list(conn, update, part, owner, collecti
         update.saveObject(made)
     fetched = conn.getQueryService().findByQuery(
         f"select x from {owner} x left outer join fetch x.{collection} where x.id = :id",
-        ParametersI().addId(stored.id.val))
+        ParametersI().addId(stored.id.val),
+    )
     before = len(getattr(fetched, f"_{collection}Seq"))
     setattr(made, owner.lower(), None)
     getattr(fetched, f"add{'Shape' if owner == 'Roi' else part}")(made)
@@ -174,8 +183,9 @@ def test_another_kind_of_object_with_that_id(conn, update):
     with pytest.raises(omero.ValidationException):
         update.saveObject(new("CommentAnnotation", id=tag.id, textValue="c"))
     with pytest.raises(omero.ValidationException):
-        update.saveObject(new("PlateAnnotationLink", parent=new("Plate", name="p"),
-                              child=ref("CommentAnnotation", tag.id)))
+        update.saveObject(
+            new("PlateAnnotationLink", parent=new("Plate", name="p"), child=ref("CommentAnnotation", tag.id))
+        )
 
 
 def test_others_may_annotate_but_not_change(make_user):
@@ -184,8 +194,11 @@ def test_others_may_annotate_but_not_change(make_user):
     theirs = save(owner, plate(wells=1, sites=1))
     mine = other.getQueryService().get("Plate", theirs.id.val)
     mine.name = rstring("mine now")
-    for bad in (mine, new("Well", row=3, column=3, plate=ref("Plate", theirs.id.val)),
-                new("ScreenPlateLink", parent=new("Screen", name="s"), child=ref("Plate", theirs.id.val))):
+    for bad in (
+        mine,
+        new("Well", row=3, column=3, plate=ref("Plate", theirs.id.val)),
+        new("ScreenPlateLink", parent=new("Screen", name="s"), child=ref("Plate", theirs.id.val)),
+    ):
         with pytest.raises(omero.SecurityViolation):
             other.getUpdateService().saveObject(bad)
     link = save(other, annotated(theirs, "by the other"))
@@ -198,8 +211,11 @@ def test_others_may_annotate_but_not_change(make_user):
 def test_system_types_are_for_administrators(conn, root, update):
     kind = conn.getQueryService().findByString("PixelsType", "value", "uint8")
     kind.bitSize = rint(9)
-    for bad in (kind, new("PixelsType", value="uint9", bitSize=9), new("Experimenter", omeName="x", firstName="x",
-                                                                       lastName="x", ldap=omero.rtypes.rbool(False))):
+    for bad in (
+        kind,
+        new("PixelsType", value="uint9", bitSize=9),
+        new("Experimenter", omeName="x", firstName="x", lastName="x", ldap=omero.rtypes.rbool(False)),
+    ):
         with pytest.raises(omero.SecurityViolation):
             update.saveObject(bad)
 

@@ -1,4 +1,5 @@
 """The pytest plugin as another project has it: its own folder, its own conftest, pytest in a process of its own."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +14,7 @@ import pytest
 from omero_embedded import site_pixels
 
 PACKAGE = Path(__file__).resolve().parents[2]
-TESTS = '''
+TESTS = """
 import sys
 
 import pytest
@@ -69,16 +70,16 @@ def test_the_server_serves_all_tests(omero_server, plate):
     with pytest.raises(ConnectionError):
         omero_server.login("root", "wrong")
     print("it was on port", omero_server.port)
-'''
+"""
 
 
-KEPT = '''
+KEPT = """
 def test_the_plates_of_earlier_runs(omero_server):
     found = len(list(omero_server.admin.getObjects("Plate")))
     omero_server.make_plate()
     print("found", found)
 
-'''
+"""
 
 
 def pytest_elsewhere(tmp_path, *options):
@@ -86,9 +87,21 @@ def pytest_elsewhere(tmp_path, *options):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "OMERO_"))}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here imports what it likes
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "omero_embedded.pytest_plugin", "-s", f"--basetemp={tmp_path / 'own'}",
-         *options], cwd=tmp_path, env={**environment, "PYTHONPATH": str(PACKAGE / "src")}, capture_output=True,
-        text=True)
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "omero_embedded.pytest_plugin",
+            "-s",
+            f"--basetemp={tmp_path / 'own'}",
+            *options,
+        ],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(PACKAGE / "src")},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_another_projects_tests(tmp_path):
@@ -111,17 +124,21 @@ def test_data_are_kept_between_runs(tmp_path):
 
 def test_a_server_for_each_test(tmp_path):
     (tmp_path / "test_scope.py").write_text(
-        "".join(f"def test_{name}(omero_server):\n    print('folder', omero_server.data)\n\n\n" for name in "abc"))
-    folders = {scope: set(re.findall(r"folder (.*)", pytest_elsewhere(tmp_path, "--omero-scope", scope).stdout))
-               for scope in ("module", "function")}
+        "".join(f"def test_{name}(omero_server):\n    print('folder', omero_server.data)\n\n\n" for name in "abc")
+    )
+    folders = {
+        scope: set(re.findall(r"folder (.*)", pytest_elsewhere(tmp_path, "--omero-scope", scope).stdout))
+        for scope in ("module", "function")
+    }
     assert {scope: len(found) for scope, found in folders.items()} == {"module": 1, "function": 3}
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"])
 def test_a_plate_in_one_line(omero_server, conn, dtype):
     shape = (2, 2, 3, 4, 5)
-    plate = conn.getObject("Plate", omero_server.make_plate(
-        conn, rows=2, columns=3, sites=2, shape=shape, dtype=dtype, name="mine"))
+    plate = conn.getObject(
+        "Plate", omero_server.make_plate(conn, rows=2, columns=3, sites=2, shape=shape, dtype=dtype, name="mine")
+    )
     assert plate.getName() == "mine" and (plate.getRows(), plate.getColumns()) == (2, 3)
     wells = {(well.row, well.column): well for well in plate.listChildren()}
     assert sorted(wells) == [(row, column) for row in range(2) for column in range(3)]
@@ -149,8 +166,10 @@ def test_a_large_plate_keeps_the_order_of_its_sites(omero_server, conn):
             assert value == site_pixels(well.row, well.column, site, (1, 1, 1, 1, 1)).item()
 
 
-@pytest.mark.parametrize("wrong", [{"rows": 0}, {"sites": -1}, {"shape": (1, 1, 0, 4, 4)}, {"shape": (4, 4)},
-                                   {"dtype": "int64"}, {"dtype": "U4"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 0}, {"sites": -1}, {"shape": (1, 1, 0, 4, 4)}, {"shape": (4, 4)}, {"dtype": "int64"}, {"dtype": "U4"}],
+)
 def test_a_plate_that_omero_can_not_hold_is_refused(omero_server, wrong):
     with pytest.raises(ValueError, match=r"at least one row|no pixel type"):
         omero_server.make_plate(**wrong)

@@ -5,6 +5,7 @@ of the environment that runs the tests, found through a .pth file, so that Ice i
 requires all of them is checked by comparing its metadata with its imports. Building the wheel gets setuptools from the
 package index.
 """
+
 from __future__ import annotations
 
 import ast
@@ -22,8 +23,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = {"omero": "omero-py", "Ice": "omero-py", "IcePy": "omero-py", "Glacier2": "omero-py",
-                 "PIL": "pillow"}  # modules that are not named as their distribution; omero-py requires Ice
+DISTRIBUTIONS = {
+    "omero": "omero-py",
+    "Ice": "omero-py",
+    "IcePy": "omero-py",
+    "Glacier2": "omero-py",
+    "PIL": "pillow",
+}  # modules that are not named as their distribution; omero-py requires Ice
 pytestmark = pytest.mark.slow
 
 
@@ -53,8 +59,10 @@ def environment(wheel, tmp_path_factory) -> Path:
     shared = Path(sysconfig.get_path("purelib"))
     borrowed = tmp_path_factory.mktemp("borrowed")
     for entry in shared.iterdir():  # all but these products, and the .pth files that lead to their source
-        if not entry.name.lower().replace("-", "_").startswith(("omero_embedded", "openhcs_omero", "__editable__")) \
-                and entry.suffix != ".pth":
+        if (
+            not entry.name.lower().replace("-", "_").startswith(("omero_embedded", "openhcs_omero", "__editable__"))
+            and entry.suffix != ".pth"
+        ):
             (borrowed / entry.name).symlink_to(entry)
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
     run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)

@@ -4,6 +4,7 @@
 says "working" after its first acknowledged save and "gone" at the end. The journal has a JSON list a line: what was
 acknowledged, and, beforehand, ["begins", ...] where a call changes what was acknowledged earlier.
 """
+
 import hashlib
 import json
 import logging
@@ -49,7 +50,7 @@ class Writer:
         store = self.conn.c.sf.createRawPixelsStore()
         store.setPixelsId(oid, False)
         for c in range(2):
-            store.setPlane(data[c * 12:c * 12 + 12], 0, c, 0)
+            store.setPlane(data[c * 12 : c * 12 + 12], 0, c, 0)
         store.save()
         self.note("pixels", oid, hashlib.sha1(data).hexdigest())
         if self.chance.random() < 0.3:  # goes on after the save
@@ -67,7 +68,7 @@ class Writer:
             data = np.random.default_rng(self.chance.randrange(1 << 30)).bytes(self.chance.randint(1, 5) * CHUNK)
             self.note("begins", "file", made.id.val)
             for start in range(0, len(data), CHUNK):
-                store.write(data[start:start + CHUNK], start, CHUNK)
+                store.write(data[start : start + CHUNK], start, CHUNK)
             store.truncate(len(data))
             store.save()
             self.note("file", made.id.val, hashlib.sha1(data).hexdigest())

@@ -1,4 +1,5 @@
 """What the unit tests share."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """Parts of the embedded server that need no server: checksums, the layout of pixels, passwords."""
+
 from __future__ import annotations
 
 import hashlib
@@ -32,18 +33,25 @@ def test_checksums_are_those_of_their_algorithms(tmp_path_factory, data):
     assert int.from_bytes(bytes.fromhex(file_checksum("File-Size-64", path)), "little") == len(data)
 
 
-@pytest.mark.parametrize(("data", "expected"), [  # published vectors of MurmurHash3, seed 0
-    (b"", 0x00000000), (b"test", 0xBA6BD213), (b"Hello, world!", 0xC0363E43),
-    (b"The quick brown fox jumps over the lazy dog", 0x2E4FF723)])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [  # published vectors of MurmurHash3, seed 0
+        (b"", 0x00000000),
+        (b"test", 0xBA6BD213),
+        (b"Hello, world!", 0xC0363E43),
+        (b"The quick brown fox jumps over the lazy dog", 0x2E4FF723),
+    ],
+)
 def test_murmur3_of_32_bits(tmp_path, data, expected):
     path = tmp_path / "bytes"
     path.write_bytes(data)
     assert int.from_bytes(bytes.fromhex(file_checksum("Murmur3-32", path)), "little") == expected
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (b"", "00" * 16),
-    (b"The quick brown fox jumps over the lazy dog", "6c1b07bc7bbc4be347939ac4a93c437a")])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"", "00" * 16), (b"The quick brown fox jumps over the lazy dog", "6c1b07bc7bbc4be347939ac4a93c437a")],
+)
 def test_murmur3_of_128_bits(tmp_path, data, expected):
     path = tmp_path / "bytes"
     path.write_bytes(data)

@@ -1,4 +1,5 @@
 """How long guesses of a password have to wait."""
+
 from __future__ import annotations
 
 from omero_embedded.people import guesses

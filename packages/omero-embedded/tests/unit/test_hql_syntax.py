@@ -37,9 +37,10 @@ def test_precedence():
             Binary("+", Literal(1, "int"), Binary("*", Literal(2, "int"), syntax.Negative(Literal(3, "int")))),
         )
     )
-    assert parse("select 8 - 2 - 3, 8 / 2 * 3 from Plate").select.items == parse(
-        "select (8 - 2) - 3, (8 / 2) * 3 from Plate"
-    ).select.items
+    assert (
+        parse("select 8 - 2 - 3, 8 / 2 * 3 from Plate").select.items
+        == parse("select (8 - 2) - 3, (8 / 2) * 3 from Plate").select.items
+    )
     assert [type(part) for part in conjunction.parts] == [syntax.In, syntax.Between, syntax.IsNull]
 
 

@@ -1,4 +1,5 @@
 """Imports go one way, without circles: ice -> requests, services -> people, rendering, hql -> files -> model."""
+
 from __future__ import annotations
 
 import ast
@@ -70,8 +71,11 @@ def room_of(module: str) -> str:
 def test_rooms(module):
     room = room_of(module)
     assert room in MAY_IMPORT, f"{room} is new: say in this test what it may import"
-    wrong = {room_of(name) for name in modules_imported(MODULES[module])} - MAY_IMPORT[room] - {
-        room, "errors", "limits", "omeropy", "__init__"}
+    wrong = (
+        {room_of(name) for name in modules_imported(MODULES[module])}
+        - MAY_IMPORT[room]
+        - {room, "errors", "limits", "omeropy", "__init__"}
+    )
     assert not wrong, f"{room} imports {wrong}"
 
 
@@ -93,8 +97,13 @@ def test_the_rooms_are_ordered():
 def test_starting_a_server_needs_no_omero_py(module):
     """These modules may name OMERO's types, and import it inside functions only."""
     file = SRC / "omero_embedded" / f"{module}.py"
-    imported = imports_of("\n".join(ast.unparse(node) for node in ast.parse(file.read_text()).body
-                                    if isinstance(node, ast.Import | ast.ImportFrom)))
+    imported = imports_of(
+        "\n".join(
+            ast.unparse(node)
+            for node in ast.parse(file.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        )
+    )
     assert not {name for name in imported if name.split(".")[0] in OMERO_PY}
 
 

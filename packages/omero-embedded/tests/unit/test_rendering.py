@@ -1,4 +1,5 @@
 """Pictures of planes: windows, curves, colours and the two models."""
+
 from __future__ import annotations
 
 import io
@@ -75,7 +76,8 @@ def test_packed_ints_and_jpeg():
         assert image.format == "JPEG" and image.size == (3, 2)
 
 
-@pytest.mark.parametrize("kind,ends", [("uint8", (0, 255)), ("int16", (-32768, 32767)), ("float", (0, 1)),
-                                       ("bit", (0, 1))])
+@pytest.mark.parametrize(
+    "kind,ends", [("uint8", (0, 255)), ("int16", (-32768, 32767)), ("float", (0, 1)), ("bit", (0, 1))]
+)
 def test_ranges_of_types(kind, ends):
     assert pictures.type_range(kind) == ends

@@ -1,4 +1,5 @@
 """Saving without the wire: every class of the model, and the number of SQL statements."""
+
 from __future__ import annotations
 
 import math
@@ -22,16 +23,25 @@ from omero_embedded.model.schema import schema  # noqa: E402
 from omero_embedded.people.bootstrap import bootstrap  # noqa: E402
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
-LONGS = st.integers(-2**63, 2**63 - 1)
+LONGS = st.integers(-(2**63), 2**63 - 1)
 VALUES = {
-    "text": TEXTS.map(rstring), "int": st.integers(-2**31, 2**31 - 1).map(rint), "long": LONGS.map(rlong),
-    "double": st.floats(allow_nan=False).map(rdouble), "bool": st.booleans().map(rbool), "time": LONGS.map(rtime),
+    "text": TEXTS.map(rstring),
+    "int": st.integers(-(2**31), 2**31 - 1).map(rint),
+    "long": LONGS.map(rlong),
+    "double": st.floats(allow_nan=False).map(rdouble),
+    "bool": st.booleans().map(rbool),
+    "time": LONGS.map(rtime),
     "map": st.lists(st.builds(omero.model.NamedValue, TEXTS, TEXTS), max_size=5),
-    "strings": st.lists(TEXTS, max_size=3), "bytes": st.binary(max_size=20),
+    "strings": st.lists(TEXTS, max_size=3),
+    "bytes": st.binary(max_size=20),
 }
 # What stands alone: classes that need nothing else but enumerations.
-ALONE = [entity.name for entity in schema().entities.values() if not (entity.abstract or entity.is_enum) and all(
-    one.nullable or schema()[one.target].is_enum for one in entity.fields.values() if one.kind == "ref")]
+ALONE = [
+    entity.name
+    for entity in schema().entities.values()
+    if not (entity.abstract or entity.is_enum)
+    and all(one.nullable or schema()[one.target].is_enum for one in entity.fields.values() if one.kind == "ref")
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +54,9 @@ def store(tmp_path_factory):
 
 def root():
     """What a call of the administrator runs as; one for every call."""
-    return Context(0, "root", 0, True, frozenset({0, 1}), frozenset(), {0: "rw----", 1: "rwr-r-"},
-                   privileges=PRIVILEGES)
+    return Context(
+        0, "root", 0, True, frozenset({0, 1}), frozenset(), {0: "rw----", 1: "rwr-r-"}, privileges=PRIVILEGES
+    )
 
 
 def enumeration(name):
@@ -84,8 +95,10 @@ def content(obj):
     """Everything that an object says of itself."""
     entity = schema().of(obj)
     maps = {one.name: rows.pairs_of(obj, one) for one in rows.fields_of(entity.name, "map")}
-    row = {key: value or None if isinstance(value, (list, bytes)) else value
-           for key, value in rows.row_of(entity, obj).items()}
+    row = {
+        key: value or None if isinstance(value, (list, bytes)) else value
+        for key, value in rows.row_of(entity, obj).items()
+    }
     return entity.name, row, maps
 
 
@@ -170,8 +183,10 @@ def test_a_large_plate_takes_as_many_statements_as_a_small_one(store, how):
 def test_a_failed_save_leaves_no_trace(store):
     def counted():
         with store.read() as connection:
-            return {table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar()
-                    for table in store.schema.metadata.sorted_tables}
+            return {
+                table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar()
+                for table in store.schema.metadata.sorted_tables
+            }
 
     before = counted()
     nameless = omero.model.PlateI()

@@ -2,6 +2,7 @@
 
 OMERO computes them with Guava, whose hash codes list their bytes from the lowest to the highest.
 """
+
 from __future__ import annotations
 
 import hashlib

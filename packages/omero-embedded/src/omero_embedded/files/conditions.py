@@ -1,4 +1,5 @@
 """Conditions on a table's rows, as PyTables takes them: numexpr's expressions of columns, variables and values."""
+
 from __future__ import annotations
 
 import re
@@ -15,8 +16,9 @@ WITHOUT_CONDITIONS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn"
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-def true_for(condition: str, headers: Sequence, variables: dict, values: Callable[[int], np.ndarray],
-             count: int) -> np.ndarray:
+def true_for(
+    condition: str, headers: Sequence, variables: dict, values: Callable[[int], np.ndarray], count: int
+) -> np.ndarray:
     """Whether the condition is true, for each of `count` rows.
 
     Parameters

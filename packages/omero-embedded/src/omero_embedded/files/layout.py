@@ -1,4 +1,5 @@
 """The offsets of planes, rows and values in a file of pixels."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace

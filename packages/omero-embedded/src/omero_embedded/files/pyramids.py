@@ -1,4 +1,5 @@
 """Pixels with large planes, which OMERO stores as pyramids: written by tiles, read at several resolutions."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,8 +19,9 @@ def is_pyramid(width: int, height: int) -> bool:
 
 def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
     """The (width, height) of a pyramid's levels, the whole plane first; each is half of the previous one, rounded."""
-    return [((width + half) >> level, (height + half) >> level)
-            for level in range(LEVELS) for half in [(1 << level) >> 1]]
+    return [
+        ((width + half) >> level, (height + half) >> level) for level in range(LEVELS) for half in [(1 << level) >> 1]
+    ]
 
 
 def choose_level(number: int, levels: int) -> int:
@@ -35,6 +37,8 @@ def choose_level(number: int, levels: int) -> int:
 def level_part(plane: np.ndarray, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
     """A part of a level of a plane (Y, X); one pixel stands for each square of the plane."""
     step = 1 << level
-    rows, columns = (np.minimum(np.arange(start, start + length) * step + step // 2, whole - 1)
-                     for start, length, whole in ((y, height, plane.shape[0]), (x, width, plane.shape[1])))
+    rows, columns = (
+        np.minimum(np.arange(start, start + length) * step + step // 2, whole - 1)
+        for start, length, whole in ((y, height, plane.shape[0]), (x, width, plane.shape[1]))
+    )
     return plane[rows][:, columns]

@@ -3,6 +3,7 @@
 A save makes size and hash of the row agree with the file. A client may write more after a save, and never save again.
 Its writes were acknowledged, so they stay, and the row is corrected.
 """
+
 from __future__ import annotations
 
 import sqlite3

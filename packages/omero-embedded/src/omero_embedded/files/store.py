@@ -1,4 +1,5 @@
 """The data folder: a SQLite database, `Pixels/` and `Files/`, locked against other servers."""
+
 from __future__ import annotations
 
 import fcntl
@@ -25,9 +26,13 @@ log = logging.getLogger(__name__)
 # What has to be done about files after a kill: "remove" those whose rows are deleted, and "settle" those that were
 # written and not saved. Each entry is made in the transaction that it is about, or before the write.
 PENDING = sa.Table(
-    "pending_file", sa.MetaData(), sa.Column("task", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, primary_key=True), sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("writer", sa.Integer, primary_key=True))  # the number of the open store that is writing; 0 for a removal
+    "pending_file",
+    sa.MetaData(),
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("writer", sa.Integer, primary_key=True),
+)  # the number of the open store that is writing; 0 for a removal
 RESERVED = 512  # descriptors that are not used for files that stay open
 BLOCK = 1 << 20  # bytes that are read at once for a hash
 PYRAMID = "_pyramid"  # OMERO appends this to the name of a pyramid's file
@@ -68,8 +73,12 @@ class Store:
             raise BlockingIOError(f"another server is using {folder}") from None
         for private in ("omero.db", "server.log"):  # they contain hashes of passwords and ids of sessions
             (folder / private).touch(mode=0o600)
-        self.engine = sa.create_engine(f"sqlite:///{folder / 'omero.db'}", pool_size=32, max_overflow=32,
-                                       connect_args={"check_same_thread": False, "timeout": 60})
+        self.engine = sa.create_engine(
+            f"sqlite:///{folder / 'omero.db'}",
+            pool_size=32,
+            max_overflow=32,
+            connect_args={"check_same_thread": False, "timeout": 60},
+        )
         sa.event.listen(self.engine, "connect", _on_connect)
         sa.event.listen(self.engine, "begin", _on_begin)
         self._writer = threading.RLock()
@@ -180,8 +189,11 @@ class Store:
     def pending(self, task: str) -> list[tuple[str, int]]:
         """The files, as (table, id), for which something has to be done."""
         with self.read() as connection:
-            return list(connection.execute(sa.select(PENDING.c.name, PENDING.c.id).distinct().where(
-                PENDING.c.task == task)).tuples())
+            return list(
+                connection.execute(
+                    sa.select(PENDING.c.name, PENDING.c.id).distinct().where(PENDING.c.task == task)
+                ).tuples()
+            )
 
     def note_unsaved(self, name: str, oid: int) -> int:
         """Note, until `forget`, that a file has unsaved changes; return the number of this writer."""
@@ -214,14 +226,18 @@ class Store:
 
 
 def _note(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int = 0) -> None:
-    connection.execute(PENDING.insert(), [
-        {"task": task, "name": name, "id": oid, "writer": writer} for name, oid in files])
+    connection.execute(
+        PENDING.insert(), [{"task": task, "name": name, "id": oid, "writer": writer} for name, oid in files]
+    )
 
 
 def forget(connection: sa.Connection, task: str, files: list[tuple[str, int]], writer: int | None = None) -> None:
     """Delete the note about a file, of one writer or of all, in this transaction."""
-    wanted = [PENDING.c.task == task, PENDING.c.name == sa.bindparam("its_name"),
-              PENDING.c.id == sa.bindparam("its_id")]
+    wanted = [
+        PENDING.c.task == task,
+        PENDING.c.name == sa.bindparam("its_name"),
+        PENDING.c.id == sa.bindparam("its_id"),
+    ]
     if writer is not None:
         wanted.append(PENDING.c.writer == writer)
     connection.execute(PENDING.delete().where(*wanted), [{"its_name": name, "its_id": oid} for name, oid in files])
@@ -239,8 +255,14 @@ def _numbered(root: Path, oid: int) -> Path:
 
 def _on_connect(connection, _record) -> None:
     connection.isolation_level = None  # _on_begin starts the transactions
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "case_sensitive_like = ON",
-                   "cache_size = -16384", "temp_store = MEMORY"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        "case_sensitive_like = ON",
+        "cache_size = -16384",
+        "temp_store = MEMORY",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     connection.set_progress_handler(limits.must_stop, limits.STEPS)
     for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own functions handle ASCII only

@@ -3,6 +3,7 @@
 Every call is one transaction, so that a table may be open several times, and all see the same rows. OMERO's own tables
 are HDF5 files; a table that is downloaded from this server is a SQLite file.
 """
+
 from __future__ import annotations
 
 import copy
@@ -29,8 +30,14 @@ METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": 
 RESERVED = "__"  # the prefix of names that the server uses itself
 # Bytes of a column's description in the HDF5 header, without its name. OMERO's header has 64 KB at most.
 HEADER_BYTES = 65_527
-DESCRIPTION_BYTES = {"DoubleColumn": 52, "StringColumn": 40, "MaskColumn": 424, "LongArrayColumn": 64,
-                     "FloatArrayColumn": 72, "DoubleArrayColumn": 72}
+DESCRIPTION_BYTES = {
+    "DoubleColumn": 52,
+    "StringColumn": 40,
+    "MaskColumn": 424,
+    "LongArrayColumn": 64,
+    "FloatArrayColumn": 72,
+    "DoubleArrayColumn": 72,
+}
 NUMBER = 8  # bytes of a number in an answer
 NUMBER_BYTES = 44  # of a column of integers, ids or booleans
 
@@ -45,8 +52,9 @@ class TableFile:
     def _open(self, write: bool = False):
         if not self.path.exists():
             raise refuse(omero.ValidationException, f"The table {self.id} was deleted.")
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=60,
-                                     isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
+        ) as connection:
             try:
                 connection.execute("PRAGMA trusted_schema = OFF")  # a client may have uploaded the file
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -72,8 +80,9 @@ class TableFile:
         found = []
         if self.path.exists() and self.path.stat().st_size:
             with self._open() as connection:
-                found = connection.execute("select kind, name, description, size from header order by position"
-                                           ).fetchall()
+                found = connection.execute(
+                    "select kind, name, description, size from header order by position"
+                ).fetchall()
         if not found:
             raise refuse(omero.ApiUsageException, "The table is not initialized.")
         return [_column(*one) for one in found]
@@ -92,11 +101,17 @@ class TableFile:
             connection.execute("create table header (position integer primary key, kind, name, description, size)")
             connection.execute("create table metadata (key text primary key, kind, value)")
             connection.execute(f"create table data (row integer primary key, {', '.join(_places(columns))})")
-            connection.executemany("insert into header values (?, ?, ?, ?, ?)", [
-                (position, type(one).__name__, one.name, one.description, getattr(one, "size", None))
-                for position, one in enumerate(columns)])
-            connection.executemany("insert into metadata values (?, ?, ?)", [
-                ("__version", "RStringI", "2"), ("__initialized", "RFloatI", time.time())])
+            connection.executemany(
+                "insert into header values (?, ?, ?, ?, ?)",
+                [
+                    (position, type(one).__name__, one.name, one.description, getattr(one, "size", None))
+                    for position, one in enumerate(columns)
+                ],
+            )
+            connection.executemany(
+                "insert into metadata values (?, ?, ?)",
+                [("__version", "RStringI", "2"), ("__initialized", "RFloatI", time.time())],
+            )
 
     def count(self) -> int:
         self.headers()
@@ -114,8 +129,9 @@ class TableFile:
         with self._open(write=True) as connection:
             first = connection.execute("select count(*) from data").fetchone()[0]
             marks = ", ".join("?" * (len(values) + 1))
-            connection.executemany(f"insert into data values ({marks})",
-                                   ((first + index, *row) for index, row in enumerate(zip(*values))))
+            connection.executemany(
+                f"insert into data values ({marks})", ((first + index, *row) for index, row in enumerate(zip(*values)))
+            )
 
     def update(self, rows: Sequence[int], columns: Sequence) -> None:
         """Overwrite some rows of the columns with these names, value by value.
@@ -130,8 +146,10 @@ class TableFile:
             try:
                 for number, row in enumerate(rows):
                     for one in columns:
-                        connection.execute(f"update data set c{places[one.name]} = ? where row = ?",
-                                           (_cell(headers[places[one.name]], one, number), row))
+                        connection.execute(
+                            f"update data set c{places[one.name]} = ? where row = ?",
+                            (_cell(headers[places[one.name]], one, number), row),
+                        )
             except (KeyError, IndexError, AttributeError, UnicodeError, ValueError) as wrong:
                 refused = refuse(omero.InternalException, f"Row {row} of {one.name} can't be updated: {wrong}")
         if refused is not None:
@@ -149,8 +167,9 @@ class TableFile:
         check_bytes(len(asked) * NUMBER + len(there) * sum(_cell_bytes(headers[place]) for place in columns))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
-            found = connection.execute(f"select {wanted} from data where row >= ? and row < ? order by row",
-                                       (there.start, there.stop)).fetchall()
+            found = connection.execute(
+                f"select {wanted} from data where row >= ? and row < ? order by row", (there.start, there.stop)
+            ).fetchall()
         return _data([headers[place] for place in columns], found, asked)
 
     def read_rows(self, columns: Sequence[int], rows: Sequence[int]):
@@ -161,9 +180,13 @@ class TableFile:
         check_bytes(len(rows) * (NUMBER + sum(_cell_bytes(headers[place]) for place in columns)))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
-            by_row = {row: values for row, *values in connection.execute(
-                f"select row, {wanted} from data where row in (select value from json_each(?))",
-                (json.dumps(list(rows)),))}
+            by_row = {
+                row: values
+                for row, *values in connection.execute(
+                    f"select row, {wanted} from data where row in (select value from json_each(?))",
+                    (json.dumps(list(rows)),),
+                )
+            }
         if missing := set(rows) - set(by_row):
             raise refuse(omero.InternalException, f"There is no row {min(missing)}.")
         return _data([headers[place] for place in columns], [by_row[row] for row in rows], rows)
@@ -210,8 +233,10 @@ class TableFile:
     def metadata(self) -> dict:
         self.headers()
         with self._open() as connection:
-            return {key: METADATA[kind](value)
-                    for key, kind, value in connection.execute("select key, kind, value from metadata")}
+            return {
+                key: METADATA[kind](value)
+                for key, kind, value in connection.execute("select key, kind, value from metadata")
+            }
 
     def set_metadata(self, values: dict, replace: bool = False) -> None:
         """Save metadata. With `replace`, they replace all earlier ones except the server's own."""
@@ -220,13 +245,17 @@ class TableFile:
             if key.startswith(RESERVED):
                 raise refuse(omero.ApiUsageException, f"The name {key} is reserved.")
             if type(value).__name__ not in METADATA:
-                raise refuse(omero.ValidationException, f"{key} is a {type(value).__name__}: metadata are strings, "
-                                                        "longs, ints and floats.")
+                raise refuse(
+                    omero.ValidationException,
+                    f"{key} is a {type(value).__name__}: metadata are strings, longs, ints and floats.",
+                )
         with self._open(write=True) as connection:
             if replace:
                 connection.execute("delete from metadata where substr(key, 1, 2) <> ?", (RESERVED,))
-            connection.executemany("replace into metadata values (?, ?, ?)", [
-                (key, type(value).__name__, value.val) for key, value in values.items()])
+            connection.executemany(
+                "replace into metadata values (?, ?, ?)",
+                [(key, type(value).__name__, value.val) for key, value in values.items()],
+            )
 
 
 def _column(kind: str, name: str, description: str, size: int | None):
@@ -279,7 +308,7 @@ def _cell(header, given, number: int):
     """One value of a column in the form in which an update stores it."""
     value = given.values[number]
     if isinstance(header, omero.grid.StringColumn):
-        return value.encode("ascii")[:header.size].decode()
+        return value.encode("ascii")[: header.size].decode()
     (stored,) = _encoded(header, _with_values(header, [value]))
     return stored
 

@@ -1,4 +1,5 @@
 """Compiling HQL's syntax tree to one SQL select over the schema's tables, and a description of its columns."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -169,15 +170,20 @@ class _Compiler:
 
     def _nodes(self, columns: list[Column], sql: list[sa.ColumnElement]) -> list[Node]:
         """Find the selected and the fetched entities; the ids of fetched ones are selected too."""
-        starts = {column.value.source: column.start for column in columns if column.value.source is not None
-                  and column.value.kind == "entity"}
+        starts = {
+            column.value.source: column.start
+            for column in columns
+            if column.value.source is not None and column.value.kind == "entity"
+        }
         nodes = [Node(source, start) for source, start in starts.items()]
         for source in self.scope.explicit:
             if not source.fetched or source.entity is None:
                 continue
             if source.owner not in starts:
-                raise query_error("query specified join fetching, but the owner of the fetched association was not "
-                                  f"present in the select list [{source.name()}]")
+                raise query_error(
+                    "query specified join fetching, but the owner of the fetched association was not "
+                    f"present in the select list [{source.name()}]"
+                )
             assert source.field is not None and source.owner is not None
             starts[source] = len(sql)
             sql.append(source.table.c.id)
@@ -186,8 +192,15 @@ class _Compiler:
             if source.index is not None:
                 index = len(sql)
                 sql.append(source.index)
-            nodes.append(Node(source, starts[source], starts[source.owner] if collection else None,
-                              source.field if collection else None, index))
+            nodes.append(
+                Node(
+                    source,
+                    starts[source],
+                    starts[source.owner] if collection else None,
+                    source.field if collection else None,
+                    index,
+                )
+            )
         return nodes
 
     def _maps(self, nodes: list[Node], sql: list[sa.ColumnElement]) -> list[FetchedMap]:
@@ -299,8 +312,14 @@ class _Compiler:
             if other.kind == "unknown" and expr.op in ("=", "<>"):
                 return one.sql.is_(None) if expr.op == "=" else one.sql.is_not(None)
         _check_comparable(left, right, expr)
-        made = {"=": left.sql.__eq__, "<>": left.sql.__ne__, "<": left.sql.__lt__, "<=": left.sql.__le__,
-                ">": left.sql.__gt__, ">=": left.sql.__ge__}[expr.op]
+        made = {
+            "=": left.sql.__eq__,
+            "<>": left.sql.__ne__,
+            "<": left.sql.__lt__,
+            "<=": left.sql.__le__,
+            ">": left.sql.__gt__,
+            ">=": left.sql.__ge__,
+        }[expr.op]
         return made(right.sql)
 
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
@@ -347,8 +366,9 @@ class _Compiler:
 
     def _like(self, expr: syntax.Like) -> sa.ColumnElement[bool]:
         value, pattern = self.value(expr.value), self.value(expr.pattern, "text")
-        escape: sa.ColumnElement = sa.literal_column("'\\'") if expr.escape is None \
-            else self.value(expr.escape, "text").sql
+        escape: sa.ColumnElement = (
+            sa.literal_column("'\\'") if expr.escape is None else self.value(expr.escape, "text").sql
+        )
         return sa.func.like(pattern.sql, value.sql, escape, type_=sa.Boolean)
 
     def _arithmetic(self, expr: syntax.Binary) -> Value:
@@ -356,13 +376,23 @@ class _Compiler:
         for one in (left, right):
             if one.kind not in (*NUMBERS, "time", "unit", "unknown", "float"):
                 raise usage_error(f"no {expr.op} for a {one.kind}")
-        kind = "double" if {"double", "unit", "float"} & {left.kind, right.kind} else \
-            "long" if {"long", "time"} & {left.kind, right.kind} else "int"
+        kind = (
+            "double"
+            if {"double", "unit", "float"} & {left.kind, right.kind}
+            else "long"
+            if {"long", "time"} & {left.kind, right.kind}
+            else "int"
+        )
         sql_type = SQL_TYPES[kind]
         first: sa.ColumnElement = sa.type_coerce(left.sql, sql_type)
         second: sa.ColumnElement = sa.type_coerce(right.sql, sql_type)
-        made = {"+": lambda: first + second, "-": lambda: first - second, "*": lambda: first * second,
-                "/": lambda: first / second if kind == "double" else first // second, "%": lambda: first % second}
+        made = {
+            "+": lambda: first + second,
+            "-": lambda: first - second,
+            "*": lambda: first * second,
+            "/": lambda: first / second if kind == "double" else first // second,
+            "%": lambda: first % second,
+        }
         return Value(made[expr.op](), kind)
 
     def _case(self, expr: syntax.Case) -> Value:
@@ -370,8 +400,9 @@ class _Compiler:
         values = [self.value(then) for _, then in expr.whens]
         otherwise = self.value(expr.otherwise) if expr.otherwise is not None else constant(None, "null")
         like = common_kind([*values, otherwise])
-        made = sa.case(*((when, value.sql) for when, value in zip(conditions, values, strict=True)),
-                       else_=otherwise.sql)
+        made = sa.case(
+            *((when, value.sql) for when, value in zip(conditions, values, strict=True)), else_=otherwise.sql
+        )
         return Value(made, like.kind, like.entity)
 
     def _call(self, expr: syntax.Call) -> Value:

@@ -1,4 +1,5 @@
 """The functions of HQL, in terms of SQLite."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,10 +9,18 @@ import sqlalchemy as sa
 from omero_embedded.hql.values import NUMBERS, Value, common_kind, query_error, usage_error
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev", "variance")
-CASTS = {"string": ("text", sa.Text), "text": ("text", sa.Text), "varchar": ("text", sa.Text),
-         "int": ("int", sa.Integer), "integer": ("int", sa.Integer), "long": ("long", sa.BigInteger),
-         "bigint": ("long", sa.BigInteger), "double": ("double", sa.Float), "float": ("double", sa.Float),
-         "boolean": ("bool", sa.Boolean)}
+CASTS = {
+    "string": ("text", sa.Text),
+    "text": ("text", sa.Text),
+    "varchar": ("text", sa.Text),
+    "int": ("int", sa.Integer),
+    "integer": ("int", sa.Integer),
+    "long": ("long", sa.BigInteger),
+    "bigint": ("long", sa.BigInteger),
+    "double": ("double", sa.Float),
+    "float": ("double", sa.Float),
+    "boolean": ("bool", sa.Boolean),
+}
 
 
 def cast(value: Value, name: str) -> Value:
@@ -85,6 +94,7 @@ def concat(*values: Value) -> Value:
 
 def _plain(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[..., Value]:
     """A function that SQLite has too, with results of one kind."""
+
     def made(*args: Value) -> Value:
         if not least <= len(args) <= most:
             raise TypeError
@@ -143,6 +153,7 @@ def _greatest(function: str) -> Callable[..., Value]:
 
 def _extract(form: str) -> Callable[..., Value]:
     """Compile `extract(year from x)`: a part of a time in UTC, as an integer."""
+
     def made(value: Value) -> Value:
         if value.kind != "time":
             raise usage_error("extract() takes a time, as in extract(year from x.time)")
@@ -161,26 +172,96 @@ def _now() -> Value:
 
 _PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}
 # The functions that HQL itself knows for PostgreSQL, and so the type of their values.
-TYPED = frozenset((
-    "abs", "acos", "ascii", "asin", "atan", "bit_length", "ceil", "char_length", "chr", "coalesce", "concat", "cos",
-    "current_timestamp", "day", "degrees", "exp", "floor", "hour", "length", "ln", "locate", "log", "lower", "minute",
-    "mod", "month", "now", "nullif", "octet_length", "radians", "round", "second", "sign", "sin", "sqrt", "str",
-    "substr", "substring", "tan", "trim", "trunc", "type", "upper", "year"))
+TYPED = frozenset(
+    (
+        "abs",
+        "acos",
+        "ascii",
+        "asin",
+        "atan",
+        "bit_length",
+        "ceil",
+        "char_length",
+        "chr",
+        "coalesce",
+        "concat",
+        "cos",
+        "current_timestamp",
+        "day",
+        "degrees",
+        "exp",
+        "floor",
+        "hour",
+        "length",
+        "ln",
+        "locate",
+        "log",
+        "lower",
+        "minute",
+        "mod",
+        "month",
+        "now",
+        "nullif",
+        "octet_length",
+        "radians",
+        "round",
+        "second",
+        "sign",
+        "sin",
+        "sqrt",
+        "str",
+        "substr",
+        "substring",
+        "tan",
+        "trim",
+        "trunc",
+        "type",
+        "upper",
+        "year",
+    )
+)
 _FUNCTIONS: dict[str, Callable[..., Value]] = {
-    "lower": _plain("lower", "text"), "upper": _plain("upper", "text"), "trim": _plain("trim", "text", 1, 2),
-    "ltrim": _plain("ltrim", "text", 1, 2), "rtrim": _plain("rtrim", "text", 1, 2),
-    "substring": _plain("substr", "text", 2, 3), "substr": _plain("substr", "text", 2, 3),
-    "replace": _plain("replace", "text", 3, 3), "length": _plain("length", "int"),
-    "char_length": _plain("length", "int"), "character_length": _plain("length", "int"), "locate": _locate,
-    "concat": concat, "str": lambda value: cast(value, "string"), "coalesce": _coalesce, "nullif": _nullif,
-    "mod": _mod, "abs": _same("abs"), "round": _round, "floor": _same("floor"), "ceil": _same("ceil"),
-    "ceiling": _same("ceil"), "sign": _same("sign"), "sqrt": _plain("sqrt", "double"), "exp": _plain("exp", "double"),
-    "ln": _plain("ln", "double"), "log": _plain("log", "double", 1, 2), "power": _plain("power", "double", 2, 2),
+    "lower": _plain("lower", "text"),
+    "upper": _plain("upper", "text"),
+    "trim": _plain("trim", "text", 1, 2),
+    "ltrim": _plain("ltrim", "text", 1, 2),
+    "rtrim": _plain("rtrim", "text", 1, 2),
+    "substring": _plain("substr", "text", 2, 3),
+    "substr": _plain("substr", "text", 2, 3),
+    "replace": _plain("replace", "text", 3, 3),
+    "length": _plain("length", "int"),
+    "char_length": _plain("length", "int"),
+    "character_length": _plain("length", "int"),
+    "locate": _locate,
+    "concat": concat,
+    "str": lambda value: cast(value, "string"),
+    "coalesce": _coalesce,
+    "nullif": _nullif,
+    "mod": _mod,
+    "abs": _same("abs"),
+    "round": _round,
+    "floor": _same("floor"),
+    "ceil": _same("ceil"),
+    "ceiling": _same("ceil"),
+    "sign": _same("sign"),
+    "sqrt": _plain("sqrt", "double"),
+    "exp": _plain("exp", "double"),
+    "ln": _plain("ln", "double"),
+    "log": _plain("log", "double", 1, 2),
+    "power": _plain("power", "double", 2, 2),
     **{name: _plain(name, "double") for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
-    "radians": _plain("radians", "double"), "degrees": _plain("degrees", "double"), "trunc": _same("trunc"),
-    "ascii": _plain("unicode", "int"), "chr": _plain("char", "text"), "octet_length": _octets,
-    "bit_length": lambda value: _octets(value, 8), "now": _now, "current_timestamp": _now,
-    "greatest": _greatest("max"), "least": _greatest("min"), "type": _type,
+    "radians": _plain("radians", "double"),
+    "degrees": _plain("degrees", "double"),
+    "trunc": _same("trunc"),
+    "ascii": _plain("unicode", "int"),
+    "chr": _plain("char", "text"),
+    "octet_length": _octets,
+    "bit_length": lambda value: _octets(value, 8),
+    "now": _now,
+    "current_timestamp": _now,
+    "greatest": _greatest("max"),
+    "least": _greatest("min"),
+    "type": _type,
     **{f"extract {part} from": _extract(form) for part, form in _PARTS.items()},
     **{part: _extract(form) for part, form in _PARTS.items() if part != "epoch"},
 }

@@ -1,4 +1,5 @@
 """Aggregates and `distinct` that SQLite accepts and PostgreSQL refuses."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,8 +10,9 @@ from omero_embedded.hql.functions import AGGREGATES
 from omero_embedded.hql.values import usage_error
 
 
-def check_grouping(shown: Sequence[sa.ColumnElement], groups: Sequence[sa.ColumnElement],
-                   tables: Iterable[sa.FromClause]) -> None:
+def check_grouping(
+    shown: Sequence[sa.ColumnElement], groups: Sequence[sa.ColumnElement], tables: Iterable[sa.FromClause]
+) -> None:
     """Check that a query with aggregates or groups selects nothing that its groups don't determine.
 
     Parameters
@@ -36,8 +38,9 @@ def check_grouping(shown: Sequence[sa.ColumnElement], groups: Sequence[sa.Column
                 raise usage_error(f"column {column.name} must appear in the GROUP BY clause or be used in an aggregate")
 
 
-def check_distinct(order: Iterable[sa.ColumnElement], selected: Sequence[sa.ColumnElement],
-                   entities: Iterable[sa.FromClause]) -> None:
+def check_distinct(
+    order: Iterable[sa.ColumnElement], selected: Sequence[sa.ColumnElement], entities: Iterable[sa.FromClause]
+) -> None:
     """Check that `select distinct` is ordered only by what it selects. An entity selects all of its columns.
 
     Raises

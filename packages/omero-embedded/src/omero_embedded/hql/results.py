@@ -1,4 +1,5 @@
 """The rows of a query as OMERO returns them: objects for the find methods of IQuery, rtypes for projections."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,7 @@ class Results:
     A page counts roots. If a collection is fetched, the page is cut after the roots have been made unique.
     """
 
-    def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None,
-                 page: Page = (0, None)):
+    def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page = (0, None)):
         self.plan = compile_query(parse(text), schema(), ctx, params)
         self.text = text
         self.loader = Loader(connection, ctx)
@@ -117,7 +117,7 @@ class Results:
         """Set a fetched map to the pairs in the rows, which a condition may have left out some of."""
         pairs: dict[int, dict[int, omero.model.NamedValue]] = {}
         for row in self.rows:
-            position, name, value = row[fetched.start:fetched.start + 3]
+            position, name, value = row[fetched.start : fetched.start + 3]
             found = pairs.setdefault(row[fetched.owner], {})
             if position is not None:
                 found[position] = omero.model.NamedValue(name, value)
@@ -138,7 +138,7 @@ class Results:
             symbols = getattr(omero.model, (value.field.target or "") + "I").SYMBOLS if value.field else {}
             return _unit_reader(start, symbols)
         if kind == "permissions":
-            return lambda row: _permissions_map(self._permissions(*row[start:start + 4]))
+            return lambda row: _permissions_map(self._permissions(*row[start : start + 4]))
         converted = self._converted(kind)
 
         def read(row: Sequence):
@@ -150,8 +150,14 @@ class Results:
     def _converted(self, kind: str) -> Mapping:
         """Return a function from the values of a kind to what the answer holds."""
         own: dict[str, Callable] = {
-            "class": _discriminator, "java": _java, "symbol": rstring, "double": lambda x: rdouble(float(x)),
-            "bool": lambda x: rbool(bool(x)), "strings": _text_list, "bytes": lambda x: rstring(x.hex())}
+            "class": _discriminator,
+            "java": _java,
+            "symbol": rstring,
+            "double": lambda x: rdouble(float(x)),
+            "bool": lambda x: rbool(bool(x)),
+            "strings": _text_list,
+            "bytes": lambda x: rstring(x.hex()),
+        }
         if kind in own:
             return _Converted(own[kind])
         return self.loader.rtypes[kind] if kind in RTYPES else _Converted(_guess)
@@ -160,6 +166,7 @@ class Results:
         source, start = column.value.source, column.start
         known = next((self._objects[node] for node in self.plan.nodes if node.source is source), {})
         if column.name.endswith("_details_permissions") and self.plan.as_map:
+
             def read_permissions(row: Sequence):
                 found = known.get(row[start])
                 return None if found is None else _permissions_map(found.details.permissions)
@@ -202,11 +209,11 @@ def _bounded(result: sa.CursorResult) -> Sequence:
 def _cut(rows: Sequence, root: int | None, offset: int, limit: int | None) -> Sequence:
     """The rows of a page of roots."""
     if root is None:
-        return rows[offset:] if limit is None else rows[offset:offset + limit]
+        return rows[offset:] if limit is None else rows[offset : offset + limit]
     if limit is None and not offset:
         return rows
     roots = list(dict.fromkeys(row[root] for row in rows))
-    wanted = set(roots[offset:] if limit is None else roots[offset:offset + limit])
+    wanted = set(roots[offset:] if limit is None else roots[offset : offset + limit])
     return [row for row in rows if row[root] in wanted]
 
 
@@ -243,7 +250,5 @@ def _guess(value) -> omero.RType:
     if isinstance(value, bool):
         return rbool(value)
     if isinstance(value, int):
-        return rint(value) if abs(value) < 2 ** 31 else rlong(value)
+        return rint(value) if abs(value) < 2**31 else rlong(value)
     return rdouble(value) if isinstance(value, float) else rstring(str(value))
-
-

@@ -1,4 +1,5 @@
 """The from clause of a query: its aliases, its joins, and the implicit joins of dotted paths."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,5 @@
 """The syntax tree of HQL, and the parser that makes it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -269,8 +270,9 @@ class _ToSyntax(Transformer):
         clauses = {part[0]: part[1:] for part in parts}
         where = clauses.get("where", (None,))[0]
         group, having = clauses.get("group", ((), None))
-        return Query(clauses.get("select", (None,))[0], clauses["from"][0], where, group, having,
-                     clauses.get("order", ((),))[0])
+        return Query(
+            clauses.get("select", (None,))[0], clauses["from"][0], where, group, having, clauses.get("order", ((),))[0]
+        )
 
     def select(self, *parts):
         return _Where(("select", Select(parts[-1], len(parts) == 2)))
@@ -347,7 +349,7 @@ class _ToSyntax(Transformer):
 
     def like(self, value, *rest):
         negated = rest[:1] if isinstance(rest[0], _Word) else ()
-        pattern, *escape = rest[len(negated):]
+        pattern, *escape = rest[len(negated) :]
         return _negate(Like(value, pattern, escape[0] if escape else None), negated)
 
     def member(self, value, *rest):
@@ -407,8 +409,9 @@ class _ToSyntax(Transformer):
         return _case(parts)
 
     def simple_case(self, value, *parts):
-        return _case(tuple((Binary("=", value, part[0]), part[1]) if isinstance(part, tuple) else part
-                           for part in parts))
+        return _case(
+            tuple((Binary("=", value, part[0]), part[1]) if isinstance(part, tuple) else part for part in parts)
+        )
 
     def when(self, condition, value):
         return condition, value
@@ -435,7 +438,7 @@ class _ToSyntax(Transformer):
             return Literal(text[1:-1].replace("''", "'"), "text")
         if token.type == "INTEGER":
             digits = text.rstrip("lL")
-            return Literal(int(digits), "int" if digits == text and int(digits) < 2 ** 31 else "long")
+            return Literal(int(digits), "int" if digits == text and int(digits) < 2**31 else "long")
         return Literal(float(text.rstrip("fFdD")), "double")
 
     def null(self):

@@ -1,4 +1,5 @@
 """Compiled HQL expressions: their SQL, and the kind that decides which rtype a value becomes."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,19 +15,43 @@ from omero_embedded.model.rows import among
 from omero_embedded.model.schema import SQL_TYPES, Entity, Field, schema
 
 NUMBERS = ("int", "long", "double")
-PARAM_KINDS = {omero.rtypes.RIntI: "int", omero.rtypes.RLongI: "long", omero.rtypes.RDoubleI: "double",
-               omero.rtypes.RStringI: "text", omero.rtypes.RBoolI: "bool", omero.rtypes.RTimeI: "time",
-               omero.rtypes.RFloatI: "float", omero.rtypes.RObjectI: "entity"}
+PARAM_KINDS = {
+    omero.rtypes.RIntI: "int",
+    omero.rtypes.RLongI: "long",
+    omero.rtypes.RDoubleI: "double",
+    omero.rtypes.RStringI: "text",
+    omero.rtypes.RBoolI: "bool",
+    omero.rtypes.RTimeI: "time",
+    omero.rtypes.RFloatI: "float",
+    omero.rtypes.RObjectI: "entity",
+}
 # The discriminators of OMERO's mapping; `x.class` of other classes is their Java name.
 DISCRIMINATORS = {
-    "BasicAnnotation": "/basic/", "BooleanAnnotation": "/basic/bool/", "NumericAnnotation": "/basic/num/",
-    "DoubleAnnotation": "/basic/num/double/", "LongAnnotation": "/basic/num/long/", "TermAnnotation": "/basic/term/",
-    "TimestampAnnotation": "/basic/time/", "TextAnnotation": "/basic/text/",
-    "CommentAnnotation": "/basic/text/comment/", "TagAnnotation": "/basic/text/tag/",
-    "XmlAnnotation": "/basic/text/xml/", "TypeAnnotation": "/type/",
-    "FileAnnotation": "/type/OriginalFile/", "ListAnnotation": "/list/", "MapAnnotation": "/map/", "Ellipse": "ellipse",
-    "Label": "text", "Line": "line", "Mask": "mask", "Path": "path", "Point": "point", "Polygon": "polygon",
-    "Polyline": "polyline", "Rectangle": "rect"}
+    "BasicAnnotation": "/basic/",
+    "BooleanAnnotation": "/basic/bool/",
+    "NumericAnnotation": "/basic/num/",
+    "DoubleAnnotation": "/basic/num/double/",
+    "LongAnnotation": "/basic/num/long/",
+    "TermAnnotation": "/basic/term/",
+    "TimestampAnnotation": "/basic/time/",
+    "TextAnnotation": "/basic/text/",
+    "CommentAnnotation": "/basic/text/comment/",
+    "TagAnnotation": "/basic/text/tag/",
+    "XmlAnnotation": "/basic/text/xml/",
+    "TypeAnnotation": "/type/",
+    "FileAnnotation": "/type/OriginalFile/",
+    "ListAnnotation": "/list/",
+    "MapAnnotation": "/map/",
+    "Ellipse": "ellipse",
+    "Label": "text",
+    "Line": "line",
+    "Mask": "mask",
+    "Path": "path",
+    "Point": "point",
+    "Polygon": "polygon",
+    "Polyline": "polyline",
+    "Rectangle": "rect",
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 """What the servants of all kinds need for a call."""
+
 from __future__ import annotations
 
 import logging

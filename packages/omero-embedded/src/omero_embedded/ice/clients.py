@@ -1,4 +1,5 @@
 """Who is connected: the clients of each session, and what is served for each of them."""
+
 from __future__ import annotations
 
 import logging
@@ -118,8 +119,9 @@ class Client:
             if self._left:
                 raise Ice.ObjectNotExistException()
             if len(self.services) >= MOST_SERVICES:
-                log.warning("refused a service to user %s, whose client has %d already", self.session.user_name,
-                            MOST_SERVICES)
+                log.warning(
+                    "refused a service to user %s, whose client has %d already", self.session.user_name, MOST_SERVICES
+                )
                 raise refuse(omero.OverUsageException, f"A client can have {MOST_SERVICES} services: close some.")
             self.services[name] = service
             self.clients.adapter.add(servant, self._identity(name))

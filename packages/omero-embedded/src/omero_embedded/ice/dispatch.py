@@ -1,4 +1,5 @@
 """Ice servants made of services."""
+
 from __future__ import annotations
 
 import importlib
@@ -47,7 +48,8 @@ def is_stateful(interface: str) -> bool:
     """Whether every client that asks for the service gets a new one."""
     parents = slice_tables.tables().classes[interface].interfaces
     return f"{API}StatefulServiceInterface" in parents or any(
-        is_stateful(parent) for parent in parents if parent in slice_tables.tables().classes)
+        is_stateful(parent) for parent in parents if parent in slice_tables.tables().classes
+    )
 
 
 @cache
@@ -73,17 +75,20 @@ def _amd(name: str, void: bool) -> Callable:
             cb.ice_exception(refused)
         except Exception as broken:  # an answer that can't be sent
             cb.ice_exception(internal(broken, f"The answer of {name} can't be sent"))
+
     return method
 
 
 def _plain(name: str) -> Callable:
     def method(self, *args):
         return self.answer(name, args[:-1], args[-1])
+
     return method
 
 
-def make_servant(kernel: Kernel, session: Session, interface: str, service: object,
-                 has_left: Callable[[], bool]) -> Ice.Object:
+def make_servant(
+    kernel: Kernel, session: Session, interface: str, service: object, has_left: Callable[[], bool]
+) -> Ice.Object:
     """Make the servant that passes a session's calls to a service.
 
     Parameters

@@ -1,4 +1,5 @@
 """Where the server listens: its certificate, its log, and its ports."""
+
 from __future__ import annotations
 
 import logging
@@ -43,8 +44,9 @@ class Endpoint:
         If the address can't be listened on.
     """
 
-    def __init__(self, folder: Path, host: str, port: int, insecure_port: int | None = None,
-                 websocket_port: int | None = None):
+    def __init__(
+        self, folder: Path, host: str, port: int, insecure_port: int | None = None, websocket_port: int | None = None
+    ):
         self._communicator = _communicator(_certificate(folder))
         endpoints = f"ssl -h {host} -p {port}"
         if insecure_port is not None:
@@ -57,8 +59,9 @@ class Endpoint:
         except Ice.SocketException as broken:
             self._communicator.destroy()
             reason = os.strerror(broken.error).lower()
-            raise CannotStart(f"Can't listen on {host} port {asked} ({reason}): choose another port with --port."
-                              ) from None
+            raise CannotStart(
+                f"Can't listen on {host} port {asked} ({reason}): choose another port with --port."
+            ) from None
         except Ice.Exception as broken:
             self._communicator.destroy()
             raise CannotStart(f"Can't listen on {host} port {asked}: {type(broken).__name__}.") from None
@@ -87,24 +90,38 @@ def _self_signed() -> bytes:
     """A new key and its certificate, valid for ten years, in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "omero")])
-    names = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname()),
-             x509.IPAddress(ip_address("127.0.0.1")), x509.IPAddress(ip_address("::1"))]
+    names = [
+        x509.DNSName("localhost"),
+        x509.DNSName(socket.gethostname()),
+        x509.IPAddress(ip_address("127.0.0.1")),
+        x509.IPAddress(ip_address("::1")),
+    ]
     now = datetime.now(UTC)
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=3650))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256()))
-    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 REMOTE, REASON = r"remote address = (\S+)", r": Ice(?:SSL)?::(\w+Exception):(.*)"
 # How connections end in good order, or because the other end is gone.
-EXPECTED = {"CloseConnectionException", "ConnectionLostException", "ConnectionTimeoutException",
-            "ForcedCloseConnectionException", "ObjectAdapterDeactivatedException", "CommunicatorDestroyedException"}
+EXPECTED = {
+    "CloseConnectionException",
+    "ConnectionLostException",
+    "ConnectionTimeoutException",
+    "ForcedCloseConnectionException",
+    "ObjectAdapterDeactivatedException",
+    "CommunicatorDestroyedException",
+}
 
 
 class _Log(Ice.Logger):
@@ -117,8 +134,12 @@ class _Log(Ice.Logger):
         """Log connections that ended because of bad data; Ice reports them among all events of the network."""
         remote, reason = (re.search(pattern, message, re.S) for pattern in (REMOTE, REASON))
         if reason and reason[1] not in EXPECTED:
-            log.warning("refused a connection from %s: %s: %s", remote[1] if remote else "?", reason[1],
-                        " ".join(reason[2].split()))
+            log.warning(
+                "refused a connection from %s: %s: %s",
+                remote[1] if remote else "?",
+                reason[1],
+                " ".join(reason[2].split()),
+            )
 
     def warning(self, message):
         log.warning(message)
@@ -136,13 +157,20 @@ class _Log(Ice.Logger):
 def _communicator(certificate: Path) -> Ice.Communicator:
     properties = Ice.createProperties()
     for key, value in {
-            "Ice.Plugin.IceSSL": "IceSSL:createIceSSL", "IceSSL.CertFile": str(certificate), "IceSSL.VerifyPeer": "0",
-            "Ice.MessageSizeMax": str(omero.constants.MESSAGESIZEMAX),  # KB, the same as for clients
-            "Ice.ThreadPool.Server.Size": "8", "Ice.ThreadPool.Server.SizeMax": "128",
-            "Ice.ThreadPool.Server.SizeWarn": "0", "Ice.ACM.Server.Timeout": str(CONNECTION_TIMEOUT),
-            "Ice.ACM.Server.Close": "4",  # close connections without a sign of life, even during a call
-            "Ice.CacheMessageBuffers": "0", "Ice.Warn.Connections": "0", "Ice.Warn.Dispatch": "1",
-            "Ice.Trace.Network": "2"}.items():  # see _Log.trace
+        "Ice.Plugin.IceSSL": "IceSSL:createIceSSL",
+        "IceSSL.CertFile": str(certificate),
+        "IceSSL.VerifyPeer": "0",
+        "Ice.MessageSizeMax": str(omero.constants.MESSAGESIZEMAX),  # KB, the same as for clients
+        "Ice.ThreadPool.Server.Size": "8",
+        "Ice.ThreadPool.Server.SizeMax": "128",
+        "Ice.ThreadPool.Server.SizeWarn": "0",
+        "Ice.ACM.Server.Timeout": str(CONNECTION_TIMEOUT),
+        "Ice.ACM.Server.Close": "4",  # close connections without a sign of life, even during a call
+        "Ice.CacheMessageBuffers": "0",
+        "Ice.Warn.Connections": "0",
+        "Ice.Warn.Dispatch": "1",
+        "Ice.Trace.Network": "2",
+    }.items():  # see _Log.trace
         properties.setProperty(key, value)
     data = Ice.InitializationData()
     data.properties, data.logger = properties, _Log()

@@ -1,4 +1,5 @@
 """A client's session: the servant that hands out the services, and starts requests."""
+
 from __future__ import annotations
 
 import re
@@ -86,8 +87,11 @@ class ServiceFactory(omero.api.ServiceFactory):
         if not isinstance(context, omero.model.ExperimenterGroup) or context.id is None:
             raise refuse(omero.ApiUsageException, "A session's context can be set to a group only.")
         group = context.id.val
-        if any(isinstance(service, StatefulService) for client in self.clients.of(self.session)
-               for service in client.services.values()):
+        if any(
+            isinstance(service, StatefulService)
+            for client in self.clients.of(self.session)
+            for service in client.services.values()
+        ):
             raise refuse(omero.SecurityViolation, "Close all stateful services before changing the group.")
         try:
             self.kernel.sessions.context(self.session, {"omero.group": str(group)})
@@ -128,14 +132,18 @@ def make_factory(client: Client) -> ServiceFactory:
 @cache
 def _factory_class() -> type[ServiceFactory]:
     """ServiceFactory with an accessor for every service, such as `getQueryService` and `createRawPixelsStore`."""
-    return type("ServiceFactoryServant", (ServiceFactory,), {
-        name: _accessor(interface) for name, interface in _accessors().items()})
+    return type(
+        "ServiceFactoryServant",
+        (ServiceFactory,),
+        {name: _accessor(interface) for name, interface in _accessors().items()},
+    )
 
 
 def _accessor(interface: str) -> Callable:
     def method(self, current=None):
         self.session.touch()
         return self.client.service(interface, is_stateful(interface))
+
     return method
 
 

@@ -1,4 +1,5 @@
 """A request that runs in the background, as clients follow it."""
+
 from __future__ import annotations
 
 import logging
@@ -25,8 +26,17 @@ class Handle(omero.cmd.Handle):
         self._lock = threading.Lock()
         self._response: omero.cmd.Response | None = None
         self._status = omero.cmd.Status(
-            category=request.ice_id(), name="", flags=[], parameters={}, currentStep=0, steps=1,
-            startTime=int(time.time() * 1000), stepStartTimes=[], stepStopTimes=[], stopTime=0)
+            category=request.ice_id(),
+            name="",
+            flags=[],
+            parameters={},
+            currentStep=0,
+            steps=1,
+            startTime=int(time.time() * 1000),
+            stepStartTimes=[],
+            stepStopTimes=[],
+            stopTime=0,
+        )
         self.forget: Callable[[], None] = lambda: None  # set by the session factory: takes the servant away
 
     def start(self, work: Callable[[], omero.cmd.Response]) -> None:
@@ -49,7 +59,8 @@ class Handle(omero.cmd.Handle):
     def addCallback(self, callback, current=None):
         with self._lock:
             self._callbacks[callback.ice_getIdentity()] = omero.cmd.CmdCallbackPrx.uncheckedCast(
-                over_connection(callback, current))
+                over_connection(callback, current)
+            )
 
     def removeCallback(self, callback, current=None):
         with self._lock:

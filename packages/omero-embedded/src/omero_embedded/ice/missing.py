@@ -1,4 +1,5 @@
 """What OMERO has and this server has not: the one list, for the errors' tests and for the documentation."""
+
 from __future__ import annotations
 
 import omero.cmd
@@ -10,8 +11,15 @@ from omero_embedded.model import slice_tables
 from omero_embedded.requests.work import WORK
 
 # Requests that OMERO has no answer to either: bases of others, and what its own processes send each other.
-NO_REQUESTS = {"omero.cmd.FindHandles", "omero.cmd.GraphModify2", "omero.cmd.GraphQuery", "omero.cmd.ListRequests",
-               "omero.cmd.PopStatus", "omero.cmd.Timing", "omero.cmd.Request"}
+NO_REQUESTS = {
+    "omero.cmd.FindHandles",
+    "omero.cmd.GraphModify2",
+    "omero.cmd.GraphQuery",
+    "omero.cmd.ListRequests",
+    "omero.cmd.PopStatus",
+    "omero.cmd.Timing",
+    "omero.cmd.Request",
+}
 # What omero.api.StatefulServiceInterface has: of a service that is missing itself, nobody asks for these.
 COMMON = set(operations("::omero::api::StatefulServiceInterface"))
 
@@ -30,8 +38,9 @@ def calls() -> dict[str, list[str]]:
 
 def requests() -> list[str]:
     """The requests that are refused."""
-    found = {name[2:].replace("::", ".") for name in slice_tables.tables().classes
-             if name not in WORK and _is_request(name)}
+    found = {
+        name[2:].replace("::", ".") for name in slice_tables.tables().classes if name not in WORK and _is_request(name)
+    }
     return sorted(found - NO_REQUESTS)
 
 

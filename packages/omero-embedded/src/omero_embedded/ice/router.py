@@ -1,4 +1,5 @@
 """The Glacier2 router that clients connect to: it logs them in, and notices when they disappear."""
+
 from __future__ import annotations
 
 import logging
@@ -64,8 +65,14 @@ class Router(Glacier2.Router):
     def _login(self, key: str, name: str, password: str, current: Ice.Current) -> Ice.ObjectPrx:
         asked = current.ctx
         session = self.sessions.login(
-            name, password, _address(current), group=asked.get("omero.group", ""),
-            event_type=asked.get("omero.event", "User"), agent=asked.get("omero.agent"), ip=asked.get("omero.ip"))
+            name,
+            password,
+            _address(current),
+            group=asked.get("omero.group", ""),
+            event_type=asked.get("omero.event", "User"),
+            agent=asked.get("omero.agent"),
+            ip=asked.get("omero.ip"),
+        )
         self.sessions.attach(session)
         client = Client(self.clients, session, asked.get("omero.client.uuid") or str(uuids.uuid4()))
         proxy = self.clients.enter(client, make_factory(client))

@@ -1,4 +1,5 @@
 """The server's process: starting and stopping it, and root's password."""
+
 from __future__ import annotations
 
 import gc
@@ -46,8 +47,9 @@ class Server:
         try:
             self.store = Store(data)
         except BlockingIOError:
-            raise CannotStart(f"The folder {data} is in use by another server: stop that one, or choose another folder "
-                              "with --data.") from None
+            raise CannotStart(
+                f"The folder {data} is in use by another server: stop that one, or choose another folder with --data."
+            ) from None
         except FileExistsError:
             raise CannotStart(f"{data} is a file: name a folder with --data.") from None
         except OSError as broken:
@@ -59,8 +61,9 @@ class Server:
         self._endpoint: Endpoint | None = None
         self._stopped = threading.Event()
 
-    def start(self, host: str, port: int, insecure_port: int | None = None,
-              websocket_port: int | None = None) -> tuple[int, int]:
+    def start(
+        self, host: str, port: int, insecure_port: int | None = None, websocket_port: int | None = None
+    ) -> tuple[int, int]:
         """Listen with TLS on a port, 0 for any free one, and on those of `Allowed`.
 
         Returns
@@ -122,8 +125,7 @@ class Allowed:
 DEFAULTS = Allowed()
 
 
-def serve(data: Path, host: str, port: int, password_file: Path | None,
-          allowed: Allowed = DEFAULTS) -> int:
+def serve(data: Path, host: str, port: int, password_file: Path | None, allowed: Allowed = DEFAULTS) -> int:
     """Run a server until SIGTERM or Ctrl-C.
 
     Parameters
@@ -150,8 +152,9 @@ def serve(data: Path, host: str, port: int, password_file: Path | None,
     server = None
     try:
         server = Server(data)
-        logging.basicConfig(filename=data / "server.log", level=logging.INFO,
-                            format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(
+            filename=data / "server.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
         where = _root_password(server.store, password_file)
         server.kernel.query_seconds = allowed.query_seconds
         with server.store.write() as connection:
@@ -163,8 +166,11 @@ def serve(data: Path, host: str, port: int, password_file: Path | None,
             server.stop()
         return 1
     if not _is_loopback(host):
-        print(f"Note: on {host}, everybody whose machine reaches port {port} can try passwords, and nobody has audited "
-              "this server; without --host only this machine can reach it", file=sys.stderr)
+        print(
+            f"Note: on {host}, everybody whose machine reaches port {port} can try passwords, and nobody has audited "
+            "this server; without --host only this machine can reach it",
+            file=sys.stderr,
+        )
     gc.freeze()
     gc.enable()
     also = f" and wss://{host}:{websocket}{WEBSOCKET_PATH}" if websocket else ""

@@ -1,2 +1,3 @@
 """OMERO's data model: its classes and tables, and loading, saving, deleting and moving objects."""
+
 from omero_embedded import omeropy  # noqa: F401

@@ -4,6 +4,7 @@ The kinds are private rw----, read-only rwr---, read-annotate rwra-- and read-wr
 everything; what else they may do depends on their privileges, of which restricted administrators lack some. See
 "Groups and permissions" in OMERO's documentation.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -25,8 +26,11 @@ ALL_GROUPS = -1
 PERMISSIONS = ("rw----", "rwr---", "rwra--", "rwrw--")  # the permissions that a group can have
 PRIVILEGES = frozenset(VALUES["AdminPrivilege"].split())
 # Objects without an owner, which only administrators with a privilege may create, change and delete.
-TO_CHANGE = {"Experimenter": "ModifyUser", "ExperimenterGroup": "ModifyGroup",
-             "GroupExperimenterMap": "ModifyGroupMembership"}
+TO_CHANGE = {
+    "Experimenter": "ModifyUser",
+    "ExperimenterGroup": "ModifyGroup",
+    "GroupExperimenterMap": "ModifyGroupMembership",
+}
 # Fields of users that are hidden from those who share no group with them.
 HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "institution", "email"})
 
@@ -90,8 +94,9 @@ class Context:
             return None
         members = schema()["GroupExperimenterMap"].table.alias()
         shared = self.member_of - {USER_GROUP}
-        return sa.or_(user.in_([self.user, ROOT, GUEST]),
-                      user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared))))
+        return sa.or_(
+            user.in_([self.user, ROOT, GUEST]), user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared)))
+        )
 
     def may_see(self, owner: int | None, group: int | None) -> bool:
         """Like `visible`, for one row that was read."""
@@ -142,8 +147,11 @@ class Context:
         kind = self.kinds.get(group, "rw----") if group is not None else "rw----"
         if kind[2] != "r":
             return False
-        return "WriteOwned" in self.privileges or group in self.leader_of or (
-            kind[3] in granted and group in self.member_of)
+        return (
+            "WriteOwned" in self.privileges
+            or group in self.leader_of
+            or (kind[3] in granted and group in self.member_of)
+        )
 
     def is_critical(self, owner: int | None, group: int | None) -> bool:
         """Whether a row belongs to somebody else in a private group, and this user sees it nevertheless."""
@@ -160,9 +168,14 @@ class Context:
     def permissions(self, owner: int | None, group: int | None, kind: str = "") -> PermissionsI:
         """The permissions of a row of a class, with this user's flags, as the row's details have them."""
         made = PermissionsI(self.kinds.get(group, "rwr---") if group is not None else "rw----")
-        may = (self.may_link(owner, group), self.may_edit(owner, group, kind), self.may_delete(owner, group, kind),
-               self.may_annotate(owner, group), self.may_move(owner, group),
-               "Chown" in self.privileges or group in self.leader_of)
+        may = (
+            self.may_link(owner, group),
+            self.may_edit(owner, group, kind),
+            self.may_delete(owner, group, kind),
+            self.may_annotate(owner, group),
+            self.may_move(owner, group),
+            "Chown" in self.privileges or group in self.leader_of,
+        )
         made._restrictions = [not allowed for allowed in may]
         return made
 
@@ -175,8 +188,9 @@ def _unindexed(column: sa.ColumnElement) -> sa.ColumnElement:
 def checked_permissions(permissions: str) -> str:
     """Return a group's permissions if they are of one of the four kinds; raise a ValidationException otherwise."""
     if permissions not in PERMISSIONS:
-        raise refuse(omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, "
-                                                f"not {permissions}.")
+        raise refuse(
+            omero.ValidationException, f"A group's permissions are one of {', '.join(PERMISSIONS)}, not {permissions}."
+        )
     return permissions
 
 

@@ -1,4 +1,5 @@
 """Deleting: single objects with their parts, and graphs of objects by OMERO's rules."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -14,10 +15,27 @@ from omero_embedded.model.schema import Entity, Field, schema
 from omero_embedded.model.targets import LEGAL, is_one_of
 
 # What is deleted along, whoever owns it (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
-FREE = frozenset((
-    "RenderingDef", "QuantumDef", "ProjectionDef", "ChannelBinding", "CodomainMapContext", "Thumbnail", "OriginalFile",
-    "ExternalInfo", "FileAnnotation", "BasicAnnotation", "CommentAnnotation", "BooleanAnnotation", "DoubleAnnotation",
-    "LongAnnotation", "NumericAnnotation", "TermAnnotation", "TimestampAnnotation"))
+FREE = frozenset(
+    (
+        "RenderingDef",
+        "QuantumDef",
+        "ProjectionDef",
+        "ChannelBinding",
+        "CodomainMapContext",
+        "Thumbnail",
+        "OriginalFile",
+        "ExternalInfo",
+        "FileAnnotation",
+        "BasicAnnotation",
+        "CommentAnnotation",
+        "BooleanAnnotation",
+        "DoubleAnnotation",
+        "LongAnnotation",
+        "NumericAnnotation",
+        "TermAnnotation",
+        "TimestampAnnotation",
+    )
+)
 
 
 def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int]) -> Ids:
@@ -56,8 +74,9 @@ def delete_parts(connection: sa.Connection, ctx: Context, entity: Entity, ids: I
 
 def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, ids: set[int]) -> None:
     table = entity.table
-    for oid, owner, group in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
-            rows.among(table.c.id, ids))):
+    for oid, owner, group in connection.execute(
+        sa.select(table.c.id, table.c._owner, table.c._group).where(rows.among(table.c.id, ids))
+    ):
         if not ctx.may_delete(owner, group, entity.name):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not delete {entity.name} {oid}.")
 
@@ -69,12 +88,14 @@ def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed
         found = set(connection.execute(sa.select(other.table.c.id).where(rows.among(column, ids))).scalars())
         left = found - doomed.get(other.root.name, set())
         if left:
-            raise refuse(omero.ValidationException, f"{other.name} {min(left)} refers to a {entity.name} that would be "
-                         f"deleted.")
+            raise refuse(
+                omero.ValidationException, f"{other.name} {min(left)} refers to a {entity.name} that would be deleted."
+            )
 
 
-def delete(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], options: ChildOptions,
-           dry_run: bool = False) -> dict[str, list[int]]:
+def delete(
+    connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], options: ChildOptions, dry_run: bool = False
+) -> dict[str, list[int]]:
     """Delete graphs, as omero.cmd.Delete2 does.
 
     Parameters
@@ -128,8 +149,9 @@ def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
         if name in FREE or schema()[name].is_link or not ids:
             continue
         kind = table.c["class"] if "class" in table.c else sa.literal(name)
-        for oid, owner, group, its_class in connection.execute(sa.select(
-                table.c.id, table.c._owner, table.c._group, kind).where(rows.among(table.c.id, ids))):
+        for oid, owner, group, its_class in connection.execute(
+            sa.select(table.c.id, table.c._owner, table.c._group, kind).where(rows.among(table.c.id, ids))
+        ):
             if its_class not in FREE and not ctx.may_delete(owner, group, name):
                 raise GraphError(f"{ctx.user_name} may not delete {its_class} {oid}.")
 
@@ -142,10 +164,14 @@ def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
         parent, annotation = schema()[link.fields["parent"].target or ""].root, schema()["Annotation"].table
         columns = link.table.c
         whose = parent.table.alias()
-        for tag, oid, owner, group in connection.execute(sa.select(
-                columns.child, whose.c.id, whose.c._owner, whose.c._group).where(
-                rows.among(columns.child, going["Annotation"]), columns.child == annotation.c.id,
-                annotation.c["class"] == "TagAnnotation", columns.parent == whose.c.id)):
+        for tag, oid, owner, group in connection.execute(
+            sa.select(columns.child, whose.c.id, whose.c._owner, whose.c._group).where(
+                rows.among(columns.child, going["Annotation"]),
+                columns.child == annotation.c.id,
+                annotation.c["class"] == "TagAnnotation",
+                columns.parent == whose.c.id,
+            )
+        ):
             if oid not in going.get(parent.name, set()) and not ctx.may_delete(owner, group, parent.name):
                 raise GraphError(f"TagAnnotation {tag} can't be deleted while it is on {parent.name} {oid}.")
 
@@ -153,14 +179,16 @@ def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
 def _check_unlinkable(connection: sa.Connection, ctx: Context, entity: Entity, one: Field, ids: Iterable[int]) -> None:
     """Refuse to remove a reference from objects that the user may not change."""
     columns = entity.root.table.c
-    for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
-            rows.among(columns.id, ids))):
+    for oid, owner, group in connection.execute(
+        sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, ids))
+    ):
         if not ctx.may_edit(owner, group, entity.root.name):
             raise GraphError(f"{entity.name} {oid} of another user has a {one.name} that would be deleted.")
 
 
-def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], allowed: Allowed,
-                 request: str) -> Iterator[tuple[Entity, set[int]]]:
+def find_targets(
+    connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], allowed: Allowed, request: str
+) -> Iterator[tuple[Entity, set[int]]]:
     """The targets of a request; the user sees each, and is allowed to do it to a row of that owner, group and class."""
     for name, listed in targets.items():
         entity = schema().find(name)
@@ -169,8 +197,14 @@ def find_targets(connection: sa.Connection, ctx: Context, targets: dict[str, lis
         if entity.is_global or not is_one_of(entity, LEGAL[request]):
             raise GraphError(f"A {name} can't be the target of this request.", name="bad-target", detailed=False)
         table = entity.table
-        found = {row.id: row for row in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
-            rows.among(table.c.id, of_class(connection, entity, listed))))}
+        found = {
+            row.id: row
+            for row in connection.execute(
+                sa.select(table.c.id, table.c._owner, table.c._group).where(
+                    rows.among(table.c.id, of_class(connection, entity, listed))
+                )
+            )
+        }
         for oid in listed:
             if oid not in found or not ctx.may_see(found[oid]._owner, found[oid]._group):
                 raise GraphError(f"There is no {name} {oid}.")
@@ -203,8 +237,11 @@ def by_java_name(connection: sa.Connection, ids: Ids) -> dict[str, list[int]]:
         if "class" not in table.c:
             found: Iterable[tuple[int, str]] = [(oid, name) for oid in some]
         else:
-            found = connection.execute(sa.select(table.c.id, table.c["class"]).where(
-                rows.among(table.c.id, some))).tuples().all()
+            found = (
+                connection.execute(sa.select(table.c.id, table.c["class"]).where(rows.among(table.c.id, some)))
+                .tuples()
+                .all()
+            )
         for oid, kind in sorted(found):
             named.setdefault(known[kind].java, []).append(oid)
     return named

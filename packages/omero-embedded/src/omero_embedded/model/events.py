@@ -1,4 +1,5 @@
 """The event of a call, and single rows that are written under it."""
+
 from __future__ import annotations
 
 import time
@@ -17,13 +18,21 @@ def new_event(connection: sa.Connection, ctx: Context) -> int:
         known = schema()
         session = known["Session"].table
         kinds = known["EventType"].table
-        found = connection.execute(sa.select(session.c.id, session.c.defaultEventType).where(
-            session.c.uuid == ctx.session_uuid)).first()
-        kind = connection.execute(sa.select(kinds.c.id).where(
-            kinds.c.value == (found.defaultEventType if found else "Internal"))).scalar()
-        (ctx.event["id"],) = connection.execute(sa.insert(known["Event"].table).values(
-            time=int(time.time() * 1000), experimenter=ctx.user, experimenterGroup=max(ctx.group, 0), type=kind,
-            session=found.id if found else None)).inserted_primary_key or (0,)
+        found = connection.execute(
+            sa.select(session.c.id, session.c.defaultEventType).where(session.c.uuid == ctx.session_uuid)
+        ).first()
+        kind = connection.execute(
+            sa.select(kinds.c.id).where(kinds.c.value == (found.defaultEventType if found else "Internal"))
+        ).scalar()
+        (ctx.event["id"],) = connection.execute(
+            sa.insert(known["Event"].table).values(
+                time=int(time.time() * 1000),
+                experimenter=ctx.user,
+                experimenterGroup=max(ctx.group, 0),
+                type=kind,
+                session=found.id if found else None,
+            )
+        ).inserted_primary_key or (0,)
     return ctx.event["id"]
 
 

@@ -1,4 +1,5 @@
 """What is above and below objects in the graph: omero.cmd.FindParents and FindChildren."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -55,8 +56,14 @@ def _leads_down(holder: Entity, one: Field, target: Entity) -> bool | None:
     return True if is_had(target.root.name) or holder.name.endswith("Settings") else None
 
 
-def find(connection: sa.Connection, ctx: Context, targets: Iterable[tuple[Entity, set[int]]], wanted: list[str],
-         stop_before: list[str], up: bool) -> Ids:
+def find(
+    connection: sa.Connection,
+    ctx: Context,
+    targets: Iterable[tuple[Entity, set[int]]],
+    wanted: list[str],
+    stop_before: list[str],
+    up: bool,
+) -> Ids:
     """Find the objects of some classes that contain the targets (`up`) or that the targets contain.
 
     Parameters
@@ -78,8 +85,11 @@ def find(connection: sa.Connection, ctx: Context, targets: Iterable[tuple[Entity
         if fresh:
             seen.setdefault(entity.name, set()).update(fresh)
             todo += _next(connection, entity, fresh, up)
-    return {name: found for name, ids in seen.items()
-            if (found := _of_classes(connection, schema()[name], ids, wanted, True))}
+    return {
+        name: found
+        for name, ids in seen.items()
+        if (found := _of_classes(connection, schema()[name], ids, wanted, True))
+    }
 
 
 def _check_names(wanted: list[str], stop_before: list[str]) -> None:
@@ -92,19 +102,24 @@ def _check_names(wanted: list[str], stop_before: list[str]) -> None:
         raise GraphError(f"A {unknown[0]} contains nothing and is in nothing.", name="bad-options", detailed=False)
 
 
-def _passable(connection: sa.Connection, ctx: Context, entity: Entity, ids: set[int],
-              stop_before: list[str]) -> set[int]:
+def _passable(
+    connection: sa.Connection, ctx: Context, entity: Entity, ids: set[int], stop_before: list[str]
+) -> set[int]:
     """Those of some ids that the user sees and that are not to be stopped before."""
     if not ids:
         return set()
     columns = entity.table.c
-    there = set(connection.execute(sa.select(columns.id).where(
-        rows.among(columns.id, ids), *rows.visible(ctx, entity))).scalars())
+    there = set(
+        connection.execute(
+            sa.select(columns.id).where(rows.among(columns.id, ids), *rows.visible(ctx, entity))
+        ).scalars()
+    )
     return _of_classes(connection, entity, there, stop_before, False)
 
 
-def _of_classes(connection: sa.Connection, entity: Entity, ids: set[int], names: list[str],
-                among_them: bool) -> set[int]:
+def _of_classes(
+    connection: sa.Connection, entity: Entity, ids: set[int], names: list[str], among_them: bool
+) -> set[int]:
     """Those of some ids whose class is one of those named, or is none of them."""
     kinds = [one for one in entity.family() if is_one_of(one, names) == among_them]
     if len(kinds) == len(list(entity.family())):
@@ -112,8 +127,11 @@ def _of_classes(connection: sa.Connection, entity: Entity, ids: set[int], names:
     if not kinds:
         return set()
     columns = entity.table.c
-    return set(connection.execute(sa.select(columns.id).where(
-        rows.among(columns.id, ids), columns["class"].in_([one.name for one in kinds]))).scalars())
+    return set(
+        connection.execute(
+            sa.select(columns.id).where(rows.among(columns.id, ids), columns["class"].in_([one.name for one in kinds]))
+        ).scalars()
+    )
 
 
 def _next(connection: sa.Connection, entity: Entity, ids: set[int], up: bool) -> Iterator[tuple[Entity, set[int]]]:
@@ -121,8 +139,9 @@ def _next(connection: sa.Connection, entity: Entity, ids: set[int], up: bool) ->
     for edge in edges():
         column = edge.holder.table.c[edge.field.name]
         if edge.down != up and edge.holder.root is entity:
-            found = connection.execute(sa.select(column).where(
-                rows.among(entity.table.c.id, ids), column.is_not(None))).scalars()
+            found = connection.execute(
+                sa.select(column).where(rows.among(entity.table.c.id, ids), column.is_not(None))
+            ).scalars()
             yield edge.target.root, set(found)
         if edge.down == up and edge.target.root is entity:
             found = connection.execute(sa.select(edge.holder.table.c.id).where(rows.among(column, ids))).scalars()

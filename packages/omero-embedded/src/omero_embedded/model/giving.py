@@ -1,4 +1,5 @@
 """Giving graphs of objects to another user."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,8 +18,15 @@ MEMBERS = frozenset(("Project", "Dataset", "Image", "Plate", "Screen", "Folder")
 NOT_A_USER = "There is no Experimenter {}."
 
 
-def give(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], users: Iterable[int], receiver: int,
-         options: ChildOptions, dry_run: bool = False) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def give(
+    connection: sa.Connection,
+    ctx: Context,
+    targets: dict[str, list[int]],
+    users: Iterable[int],
+    receiver: int,
+    options: ChildOptions,
+    dry_run: bool = False,
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Give graphs to another user, as omero.cmd.Chown2 does.
 
     Parameters
@@ -49,8 +57,10 @@ def give(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]],
     _check_givable(connection, ctx, closure.ids, receiver)
     _check_together(connection, ctx, closure.ids)
     cut = _cut_links(connection, ctx, closure.ids)
-    given = {name: ids - cut.get(name, set()) - _half(connection, schema()[name], ids, closure.ids)
-             for name, ids in closure.ids.items()}
+    given = {
+        name: ids - cut.get(name, set()) - _half(connection, schema()[name], ids, closure.ids)
+        for name, ids in closure.ids.items()
+    }
     answer = by_java_name(connection, given), by_java_name(connection, cut)
     if not dry_run:
         delete_rows(connection, cut)
@@ -102,10 +112,13 @@ def _check_together(connection: sa.Connection, ctx: Context, given: Ids) -> None
     columns = schema()["WellSample"].table.c
     private = [group for group, kind in ctx.kinds.items() if kind[2] != "r"]
     samples, images = given.get("WellSample", set()), given.get("Image", set())
-    for one, other, near, far in ((columns.id, columns.image, samples, images),
-                                  (columns.image, columns.id, images, samples)):
-        for oid in connection.execute(sa.select(other).where(
-                rows.among(one, near), columns._group.in_(private))).scalars():
+    for one, other, near, far in (
+        (columns.id, columns.image, samples, images),
+        (columns.image, columns.id, images, samples),
+    ):
+        for oid in connection.execute(
+            sa.select(other).where(rows.among(one, near), columns._group.in_(private))
+        ).scalars():
             if oid not in far:
                 what = "Image" if other is columns.image else "WellSample"
                 raise GraphError(f"{what} {oid} can't stay another user's in a private group.")
@@ -116,8 +129,9 @@ def _half(connection: sa.Connection, link: Entity, ids: set[int], given: Ids) ->
     if not link.is_link or not ids:
         return set()
     ends = [given.get(schema()[link.fields[end].target or ""].root.name, set()) for end in ("parent", "child")]
-    found = connection.execute(sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(
-        rows.among(link.table.c.id, ids)))
+    found = connection.execute(
+        sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(rows.among(link.table.c.id, ids))
+    )
     return {oid for oid, parent, child in found if parent not in ends[0] or child not in ends[1]}
 
 
@@ -131,6 +145,9 @@ def _cut_links(connection: sa.Connection, ctx: Context, given: Ids) -> Ids:
             continue
         kept = ("r-", "ra", "rw") if link.name.endswith("AnnotationLink") else ("rw",)
         groups = [group for group, kind in ctx.kinds.items() if kind[2:4] not in kept]
-        cut[name] = set(connection.execute(sa.select(link.table.c.id).where(
-            rows.among(link.table.c.id, half), link.table.c._group.in_(groups))).scalars())
+        cut[name] = set(
+            connection.execute(
+                sa.select(link.table.c.id).where(rows.among(link.table.c.id, half), link.table.c._group.in_(groups))
+            ).scalars()
+        )
     return cut

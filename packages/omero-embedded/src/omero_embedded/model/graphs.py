@@ -4,6 +4,7 @@ Parts, such as the wells of a plate and the pixels of an image, always go with t
 its ends. What an object owns, such as its annotations, the images of a dataset or the statistics of a channel, goes
 along unless another object owns it too. The operation is refused if something that stays needs something that goes.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
@@ -72,10 +73,16 @@ def relations(name: str) -> Relations:
             parts.append((other, one))
         elif (other.name, one.name) in HAD_BY_TARGET:
             holders_had.append((other, one))
-    had = [(known[one.target or ""].root, one) for member in entity.family() for one in member.fields.values()
-           if one.kind == "ref" and not (member.parent and one.name in member.parent.fields)
-           and not (entity.is_link and not _takes_along(entity, one)) and not is_part(member, one)
-           and (member.name, one.name) not in HAD_BY_TARGET]
+    had = [
+        (known[one.target or ""].root, one)
+        for member in entity.family()
+        for one in member.fields.values()
+        if one.kind == "ref"
+        and not (member.parent and one.name in member.parent.fields)
+        and not (entity.is_link and not _takes_along(entity, one))
+        and not is_part(member, one)
+        and (member.name, one.name) not in HAD_BY_TARGET
+    ]
     return Relations(parts, links, [(target, one) for target, one in had if is_had(target.name)], holders_had)
 
 
@@ -88,8 +95,12 @@ def _takes_along(link: Entity, one: Field) -> bool:
 def _part_fields(name: str) -> frozenset[str]:
     """The references of a class whose targets own its objects."""
     entity = schema()[name]
-    owners = {one.inverse: one for other in schema().entities.values() for one in other.fields.values()
-              if one.kind == "collection" and entity.is_a(one.target or "") and not entity.is_link}
+    owners = {
+        one.inverse: one
+        for other in schema().entities.values()
+        for one in other.fields.values()
+        if one.kind == "collection" and entity.is_a(one.target or "") and not entity.is_link
+    }
     required = {back for back in owners if back and not entity.fields[back].nullable}
     lists = {back for back in required if owners[back].index}
     return frozenset(lists or required) | {back for cls, back in OPTIONAL_PARTS if entity.is_a(cls)}
@@ -134,9 +145,18 @@ def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, id
         return set()
     annotation = schema()["Annotation"].table
     kept, left = own.alias(), link.table.c
-    found = connection.execute(sa.select(left.child, kept.c._owner == annotation.c._owner).where(
-        rows.among(left.parent, ids), kept.c.id == left.parent, annotation.c.id == left.child,
-        annotation.c["class"].in_(OF_ONE_OWNER))).tuples().all()
+    found = (
+        connection.execute(
+            sa.select(left.child, kept.c._owner == annotation.c._owner).where(
+                rows.among(left.parent, ids),
+                kept.c.id == left.parent,
+                annotation.c.id == left.child,
+                annotation.c["class"].in_(OF_ONE_OWNER),
+            )
+        )
+        .tuples()
+        .all()
+    )
     return {child for child, _ in found} - {child for child, same in found if same}
 
 
@@ -151,8 +171,9 @@ def near_end(link: Entity) -> str:
     return "child" if link.name in REVERSED_LINKS else "parent"
 
 
-def find_below(connection: sa.Connection, targets: Iterable[tuple[Entity, set[int]]],
-               names: list[str]) -> dict[str, list[int]]:
+def find_below(
+    connection: sa.Connection, targets: Iterable[tuple[Entity, set[int]]], names: list[str]
+) -> dict[str, list[int]]:
     """Find the nearest objects of some classes below the targets, as ids by class name."""
     wanted = [entity for name in names if (entity := schema().find(name))]
     found: Ids = {}
@@ -196,8 +217,9 @@ class ChildOptions:
         """True: it goes along even if another object owns it. False: it stays. None: it goes if no other owns it."""
         for option in self.options:
             if entity.is_a("Annotation") and (
-                    (option.includeNs and namespace not in option.includeNs)
-                    or (option.excludeNs and namespace in option.excludeNs)):
+                (option.includeNs and namespace not in option.includeNs)
+                or (option.excludeNs and namespace in option.excludeNs)
+            ):
                 continue
             if _named(entity, option.excludeType):
                 return False
@@ -227,8 +249,9 @@ class Closure:
         What goes, including links with only one end in it.
     """
 
-    def __init__(self, connection: sa.Connection, options: ChildOptions, allowed: Allowed,
-                 free: frozenset[str] = frozenset()):
+    def __init__(
+        self, connection: sa.Connection, options: ChildOptions, allowed: Allowed, free: frozenset[str] = frozenset()
+    ):
         self.connection, self.options, self.allowed, self.free = connection, options, allowed, free
         self.schema = schema()
         self.ids: Ids = {}
@@ -273,8 +296,11 @@ class Closure:
         columns = self.schema["Image"].table.c
         going = images | self.ids.get("Image", set())
         filesets = sa.select(columns.fileset).where(rows.among(columns.id, images), columns.fileset.is_not(None))
-        found = self.connection.execute(sa.select(columns.id, columns.fileset).where(
-            columns.fileset.in_(filesets))).tuples().all()
+        found = (
+            self.connection.execute(sa.select(columns.id, columns.fileset).where(columns.fileset.in_(filesets)))
+            .tuples()
+            .all()
+        )
         split = {fileset for oid, fileset in found if oid not in going}
         return {oid for oid, fileset in found if fileset in split}
 
@@ -283,22 +309,31 @@ class Closure:
         columns = entity.table.c
         kind = columns["class"] if "class" in columns else sa.literal(entity.name)
         namespace = columns.ns if entity.name == "Annotation" else sa.null()
-        found = self.connection.execute(sa.select(
-            columns.id, kind, namespace, columns._owner, columns._group).where(rows.among(columns.id, ids)))
-        return {oid: self.options.decide(self.schema[kind], ns)
-                if kind in self.free or self.allowed(owner, group, entity.name) else False
-                for oid, kind, ns, owner, group in found}
+        found = self.connection.execute(
+            sa.select(columns.id, kind, namespace, columns._owner, columns._group).where(rows.among(columns.id, ids))
+        )
+        return {
+            oid: self.options.decide(self.schema[kind], ns)
+            if kind in self.free or self.allowed(owner, group, entity.name)
+            else False
+            for oid, kind, ns, owner, group in found
+        }
 
     def _held_elsewhere(self, entity: Entity, ids: set[int]) -> set[int]:
         """Select the objects that are also owned by one that stays."""
         held: set[int] = set()
         for other, one in self.schema.references_to(entity):
-            if other.is_global or is_part(other, one) or (other.name, one.name) in HAD_BY_TARGET or (
-                    other.is_link and one.name == near_end(other)):
+            if (
+                other.is_global
+                or is_part(other, one)
+                or (other.name, one.name) in HAD_BY_TARGET
+                or (other.is_link and one.name == near_end(other))
+            ):
                 continue
             columns = other.table.c
-            found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
-                rows.among(columns[one.name], ids)))
+            found = self.connection.execute(
+                sa.select(columns.id, columns[one.name]).where(rows.among(columns[one.name], ids))
+            )
             going = self.ids.get(other.root.name, set())
             held |= {target for holder, target in found if holder not in going}
         for name, reference in HAD_BY_TARGET:
@@ -309,8 +344,9 @@ class Closure:
     def _in_what_stays(self, entity: Entity, one: Field, ids: set[int]) -> set[int]:
         """Select the objects that refer by a field to one that stays."""
         columns = entity.table.c
-        found = self.connection.execute(sa.select(columns.id, columns[one.name]).where(
-            rows.among(columns.id, ids), columns[one.name].is_not(None)))
+        found = self.connection.execute(
+            sa.select(columns.id, columns[one.name]).where(rows.among(columns.id, ids), columns[one.name].is_not(None))
+        )
         going = self.ids.get(self.schema[one.target or ""].root.name, set())
         return {oid for oid, target in found if target not in going}
 

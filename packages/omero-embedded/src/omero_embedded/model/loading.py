@@ -3,6 +3,7 @@
 References are unloaded proxies, collections are not loaded, maps are. Of the details, only the group is loaded. A
 loader works on one snapshot: an id stands for one object, and a proxy is replaced when its object is loaded.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +18,14 @@ from omero_embedded.model.access import HIDDEN, Context
 from omero_embedded.model.rows import among, select_pairs
 from omero_embedded.model.schema import DETAILS, Entity, Field, schema
 
-RTYPES: dict[str, Callable] = {"text": rstring, "int": rint, "long": rlong, "double": rdouble, "bool": rbool,
-                               "time": rtime}
+RTYPES: dict[str, Callable] = {
+    "text": rstring,
+    "int": rint,
+    "long": rlong,
+    "double": rdouble,
+    "bool": rbool,
+    "time": rtime,
+}
 # OMERO always returns images with their well samples.
 ALWAYS_FETCHED = {"Image": "wellSamples", "Shape": "roi"}
 
@@ -68,8 +75,9 @@ class Loader:
         if missing:
             self._load(entity, missing)
         found = ((oid, self._objects.get((entity.root.name, oid))) for oid in wanted)
-        return {oid: obj for oid, obj in found if obj is not None and obj._loaded
-                and self.schema.of(obj).is_a(entity.name)}
+        return {
+            oid: obj for oid, obj in found if obj is not None and obj._loaded and self.schema.of(obj).is_a(entity.name)
+        }
 
     def fetch(self, objects: Iterable[IObject], field: Field) -> list[IObject]:
         """Load one association of all these objects, as `join fetch` does, and return what was loaded.
@@ -88,7 +96,8 @@ class Loader:
         inverse = columns[field.inverse or ""]
         statement = sa.select(inverse, columns.id, columns[field.index] if field.index else sa.null())
         found = self.connection.execute(
-            statement.where(among(inverse, [obj._id._val for obj in owners])).order_by(columns.id)).all()
+            statement.where(among(inverse, [obj._id._val for obj in owners])).order_by(columns.id)
+        ).all()
         elements = self.get(target, [row[1] for row in found])
         collections: dict[int, dict[int, int | None]] = {obj._id._val: {} for obj in owners}
         for owner, oid, index in found:
@@ -107,8 +116,12 @@ class Loader:
                 by_class: dict[str, list[IObject]] = {}
                 for obj in reached:
                     by_class.setdefault(self.schema.of(obj).name, []).append(obj)
-                reached = [end for cls, some in by_class.items() if (field := self.schema[cls].fields.get(name))
-                           for end in self.fetch(some, field)]
+                reached = [
+                    end
+                    for cls, some in by_class.items()
+                    if (field := self.schema[cls].fields.get(name))
+                    for end in self.fetch(some, field)
+                ]
 
     def load_events(self, objects: Iterable[IObject], *names: str) -> None:
         """Load events in the details of objects: `creationEvent`, `updateEvent`."""
@@ -257,14 +270,20 @@ def _scalars(name: str) -> list[tuple[str, str, str]]:
 
 @cache
 def _references(name: str) -> list[tuple[str, str, Entity]]:
-    return [("_" + one.name, one.name, schema()[one.target or ""]) for one in schema()[name].fields.values()
-            if one.kind == "ref"]
+    return [
+        ("_" + one.name, one.name, schema()[one.target or ""])
+        for one in schema()[name].fields.values()
+        if one.kind == "ref"
+    ]
 
 
 @cache
 def _units(name: str) -> list[tuple[str, str, Callable]]:
-    return [("_" + one.name, one.name, _unit_maker(one.target or "")) for one in schema()[name].fields.values()
-            if one.kind == "unit"]
+    return [
+        ("_" + one.name, one.name, _unit_maker(one.target or ""))
+        for one in schema()[name].fields.values()
+        if one.kind == "unit"
+    ]
 
 
 @cache

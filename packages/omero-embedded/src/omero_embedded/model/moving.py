@@ -1,4 +1,5 @@
 """Moving graphs of objects into another group."""
+
 from __future__ import annotations
 
 import sqlalchemy as sa
@@ -10,8 +11,14 @@ from omero_embedded.model.graphs import ChildOptions, Closure, GraphError, Ids
 from omero_embedded.model.schema import schema
 
 
-def move(connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], group: int, options: ChildOptions,
-         dry_run: bool = False) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def move(
+    connection: sa.Connection,
+    ctx: Context,
+    targets: dict[str, list[int]],
+    group: int,
+    options: ChildOptions,
+    dry_run: bool = False,
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Move graphs into another group, as omero.cmd.Chgrp2 does.
 
     Returns
@@ -57,8 +64,9 @@ def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
         if not link.is_link or not ids:
             continue
         ends = [going.get(schema()[link.fields[end].target or ""].root.name, set()) for end in ("parent", "child")]
-        found = connection.execute(sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(
-            rows.among(link.table.c.id, ids)))
+        found = connection.execute(
+            sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(rows.among(link.table.c.id, ids))
+        )
         left[name] = {oid for oid, parent, child in found if parent not in ends[0] or child not in ends[1]}
     return left
 
@@ -67,8 +75,9 @@ def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
     """Refuse to move objects of other users."""
     for name, ids in moved.items():
         columns = schema()[name].table.c
-        for oid, owner, group in connection.execute(sa.select(columns.id, columns._owner, columns._group).where(
-                rows.among(columns.id, ids))):
+        for oid, owner, group in connection.execute(
+            sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, ids))
+        ):
             if name not in FREE and not ctx.may_move(owner, group):
                 raise GraphError(f"{ctx.user_name} may not move {name} {oid}.")
 
@@ -82,8 +91,11 @@ def _check_references(connection: sa.Connection, moved: Ids, group: int) -> None
             if target.is_global or not ids:
                 continue
             column = known[name].table.c[one.name]
-            stays = connection.execute(sa.select(target.table.c.id).where(
-                target.table.c.id.in_(sa.select(column).where(rows.among(known[name].table.c.id, ids))),
-                target.table.c._group.not_in([group, USER_GROUP]))).scalars()
+            stays = connection.execute(
+                sa.select(target.table.c.id).where(
+                    target.table.c.id.in_(sa.select(column).where(rows.among(known[name].table.c.id, ids))),
+                    target.table.c._group.not_in([group, USER_GROUP]),
+                )
+            ).scalars()
             if others := set(stays) - moved.get(target.name, set()):
                 raise GraphError(f"A {name} has {one.name} {min(others)}, which stays in another group.")

@@ -1,4 +1,5 @@
 """Model objects as rows of tables, and the statements that saving and deleting share."""
+
 from __future__ import annotations
 
 import json
@@ -48,8 +49,12 @@ def ordered_collections(entity_name: str) -> tuple[Field, ...]:
 @cache
 def list_memberships(entity_name: str) -> tuple[Field, ...]:
     """The lists, of any entity, whose elements are of this entity."""
-    return tuple(one for other in schema().entities.values() for one in ordered_collections(other.name)
-                 if schema()[entity_name].is_a(one.target or "") and one.name not in _inherited(other))
+    return tuple(
+        one
+        for other in schema().entities.values()
+        for one in ordered_collections(other.name)
+        if schema()[entity_name].is_a(one.target or "") and one.name not in _inherited(other)
+    )
 
 
 def _inherited(entity: Entity) -> dict[str, Field]:
@@ -108,8 +113,11 @@ def select_rows(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) 
 
 def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
     """Read the pairs of a map field in order, by the id of the object that has them."""
-    found = connection.execute(sa.select(table.c.parent, table.c.name, table.c.value).where(
-        among(table.c.parent, ids)).order_by(table.c.parent, table.c.position))
+    found = connection.execute(
+        sa.select(table.c.parent, table.c.name, table.c.value)
+        .where(among(table.c.parent, ids))
+        .order_by(table.c.parent, table.c.position)
+    )
     pairs: dict[int, list[tuple[str, str]]] = {}
     for parent, name, value in found:
         pairs.setdefault(parent, []).append((name, value))
@@ -127,4 +135,3 @@ class Ids:
         name = entity.table.name
         self._last[name] = self._last.get(name, 0) + 1
         return self._last[name]
-

@@ -3,6 +3,7 @@
 The classes of a hierarchy (Annotation, Shape, Job, ...) share the table of the topmost one, with the name of the
 class in the column `class`. A query for a superclass can therefore use the fields of its subclasses, as OMERO allows.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -16,8 +17,16 @@ import sqlalchemy as sa
 from omero_embedded.model import slice_tables
 
 MODEL = "::omero::model::"
-SCALARS = {"::omero::RString": "text", "::omero::RInt": "int", "::omero::RLong": "long", "::omero::RDouble": "double",
-           "::omero::RBool": "bool", "::omero::RTime": "time"}
+SCALARS = {
+    "::omero::RString": "text",
+    "::omero::RInt": "int",
+    "::omero::RLong": "long",
+    "::omero::RDouble": "double",
+    "::omero::RBool": "bool",
+    "::omero::RTime": "time",
+}
+
+
 class Double(sa.Float):
     """A number that may be no number: SQLite would make null of that, so it is kept as a text, above all numbers."""
 
@@ -28,12 +37,25 @@ class Double(sa.Float):
         return lambda value: float(value) if isinstance(value, str) else value
 
 
-SQL_TYPES = {"text": sa.Text, "int": sa.Integer, "long": sa.BigInteger, "double": Double, "bool": sa.Boolean,
-             "time": sa.BigInteger, "strings": sa.JSON, "bytes": sa.LargeBinary}
+SQL_TYPES = {
+    "text": sa.Text,
+    "int": sa.Integer,
+    "long": sa.BigInteger,
+    "double": Double,
+    "bool": sa.Boolean,
+    "time": sa.BigInteger,
+    "strings": sa.JSON,
+    "bytes": sa.LargeBinary,
+}
 ARRAYS = {"::omero::api::StringArray": "strings", "::Ice::ByteSeq": "bytes"}
 UNITS = ("ElectricPotential", "Frequency", "Length", "Power", "Pressure", "Temperature", "Time")
-DETAILS = {"owner": "Experimenter", "group": "ExperimenterGroup", "creationEvent": "Event", "updateEvent": "Event",
-           "externalInfo": "ExternalInfo"}
+DETAILS = {
+    "owner": "Experimenter",
+    "group": "ExperimenterGroup",
+    "creationEvent": "Event",
+    "updateEvent": "Event",
+    "externalInfo": "ExternalInfo",
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +111,7 @@ class Entity:
 
     def find_field(self, name: str) -> Field | None:
         """Find a field by name. As HQL allows for the alias of a superclass, it may be a field of a subclass."""
-        return self.fields.get(name) or next(
-            (e.fields[name] for e in self.family() if name in e.fields), None)
+        return self.fields.get(name) or next((e.fields[name] for e in self.family() if name in e.fields), None)
 
     def new(self, oid: int | None = None, loaded: bool = True):
         """Make an omero.model object of this class."""
@@ -170,10 +191,16 @@ def _entity(tables: slice_tables.SliceTables, name: str, entities: dict[str, Ent
     sample = concrete() if concrete else _first_concrete(tables, name)()
     own = {one.name: one for one in _fields(tables, name, sample)}
     entity = Entity(
-        name=short, java=f"{_package(sample)}.{short}", parent=parent, abstract=concrete is None,
-        is_global=sample.isGlobal(), is_link=sample.isLink(), is_mutable=sample.isMutable(),
+        name=short,
+        java=f"{_package(sample)}.{short}",
+        parent=parent,
+        abstract=concrete is None,
+        is_global=sample.isGlobal(),
+        is_link=sample.isLink(),
+        is_mutable=sample.isMutable(),
         is_enum=sample.isGlobal() and not sample.isMutable() and "value" in own,
-        fields={**(parent.fields if parent else {}), **own})
+        fields={**(parent.fields if parent else {}), **own},
+    )
     if parent:
         parent.subclasses.append(entity)
     return entity
@@ -191,8 +218,11 @@ def _first_concrete(tables: slice_tables.SliceTables, name: str):
 
 def _package(sample) -> str:
     """The Java package, out of the constants that every generated class carries (`ome.model.screen.Plate_rows`)."""
-    found = next(value for key, value in vars(type(sample)).items()
-                 if key.isupper() and isinstance(value, str) and value.startswith("ome.model."))
+    found = next(
+        value
+        for key, value in vars(type(sample)).items()
+        if key.isupper() and isinstance(value, str) and value.startswith("ome.model.")
+    )
     return found.rpartition(".")[0]
 
 
@@ -273,8 +303,9 @@ def _columns(entities: dict[str, Entity], one: Field) -> Iterator[sa.Column]:
         yield sa.Column(f"{one.name}_unit", sa.Text)
     elif one.kind == "ref":
         target = entities[one.target or ""].root.name.lower()
-        yield sa.Column(one.name, sa.Integer, sa.ForeignKey(f"{target}.id", deferrable=True, initially="DEFERRED"),
-                        index=True)
+        yield sa.Column(
+            one.name, sa.Integer, sa.ForeignKey(f"{target}.id", deferrable=True, initially="DEFERRED"), index=True
+        )
 
 
 def _map_table(metadata: sa.MetaData, root: Entity, one: Field) -> sa.Table:
@@ -282,7 +313,10 @@ def _map_table(metadata: sa.MetaData, root: Entity, one: Field) -> sa.Table:
     if name in metadata.tables:
         return metadata.tables[name]
     return sa.Table(
-        name, metadata,
+        name,
+        metadata,
         sa.Column("parent", sa.Integer, sa.ForeignKey(f"{root.name.lower()}.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("position", sa.Integer, primary_key=True),
-        sa.Column("name", sa.Text), sa.Column("value", sa.Text))
+        sa.Column("name", sa.Text),
+        sa.Column("value", sa.Text),
+    )

@@ -1,4 +1,5 @@
 """omero-py's type tables: every class with its fields and operations."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ class SliceTables:
 def tables() -> SliceTables:
     """Return the tables of the omero-py that is installed."""
     raw = omeropy.type_tables()
-    classes = {name: SliceClass(c["base"], tuple(c["interfaces"]), tuple(map(tuple, c["fields"])), c["operations"],
-                                frozenset(c["void"]))
-               for name, c in raw["classes"].items()}
+    classes = {
+        name: SliceClass(
+            c["base"], tuple(c["interfaces"]), tuple(map(tuple, c["fields"])), c["operations"], frozenset(c["void"])
+        )
+        for name, c in raw["classes"].items()
+    }
     return SliceTables(classes, raw["sequences"])

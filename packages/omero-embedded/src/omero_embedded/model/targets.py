@@ -1,4 +1,5 @@
 """Which classes of objects each graph request takes as its targets."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -12,26 +13,29 @@ _FINDING = f"""Instrument {_LINKED} Channel Image LogicalChannel OriginalFile Pi
     ChannelBinding CodomainMapContext ProjectionDef QuantumDef RenderingDef Thumbnail Experiment MicrobeamManipulation
     Fileset FilesetEntry FilesetJobLink Link Job JobOriginalFileLink ExternalInfo AffineTransform Roi Shape Plate
     PlateAcquisition Reagent Screen ScreenPlateLink Well WellReagentLink WellSample StatsInfo"""
-LEGAL: dict[str, tuple[str, ...]] = {name: tuple(listed.split()) for name, listed in {
-    "Chgrp2": """Instrument Annotation Dataset Project Folder Image OriginalFile RenderingDef Thumbnail Experiment
+LEGAL: dict[str, tuple[str, ...]] = {
+    name: tuple(listed.split())
+    for name, listed in {
+        "Chgrp2": """Instrument Annotation Dataset Project Folder Image OriginalFile RenderingDef Thumbnail Experiment
         Fileset Link Job Roi Plate Screen""",
-    "Chmod2": "ExperimenterGroup",
-    "Chown2": f"""Instrument {_LINKED} Image OriginalFile RenderingDef Thumbnail Experiment Fileset Link Job
+        "Chmod2": "ExperimenterGroup",
+        "Chown2": f"""Instrument {_LINKED} Image OriginalFile RenderingDef Thumbnail Experiment Fileset Link Job
         JobOriginalFileLink Roi Plate Reagent Screen ScreenPlateLink WellReagentLink""",
-    "Delete2": f"""DetectorSettings FilterSetEmissionFilterLink FilterSetExcitationFilterLink ImagingEnvironment
+        "Delete2": f"""DetectorSettings FilterSetEmissionFilterLink FilterSetExcitationFilterLink ImagingEnvironment
         Instrument LightPathEmissionFilterLink LightPathExcitationFilterLink LightSettings Microscope ObjectiveSettings
         StageLabel TransmittanceRange {_LINKED} Channel Image LogicalChannel OriginalFile PixelsOriginalFileMap
         ProjectionDef RenderingDef Thumbnail Experiment MicrobeamManipulation Fileset FilesetJobLink Link Job
         JobOriginalFileLink ExternalInfo GroupExperimenterMap Namespace ShareMember AffineTransform Roi Shape Plate
         PlateAcquisition Reagent Screen ScreenPlateLink Well WellReagentLink WellSample StatsInfo""",
-    "DiskUsage2": f"{_FINDING} Experimenter ExperimenterGroup",
-    "Duplicate": f"""Instrument {_LINKED} Channel Image LogicalChannel OriginalFile Pixels PlaneInfo ChannelBinding
+        "DiskUsage2": f"{_FINDING} Experimenter ExperimenterGroup",
+        "Duplicate": f"""Instrument {_LINKED} Channel Image LogicalChannel OriginalFile Pixels PlaneInfo ChannelBinding
         CodomainMapContext QuantumDef RenderingDef Thumbnail Experiment MicrobeamManipulation Fileset FilesetJobLink
         Link Job JobOriginalFileLink ExternalInfo AffineTransform Roi Shape Plate PlateAcquisition Reagent Screen
         ScreenPlateLink Well WellReagentLink WellSample StatsInfo""",
-    "FindChildren": _FINDING,
-    "FindParents": _FINDING,
-}.items()}
+        "FindChildren": _FINDING,
+        "FindParents": _FINDING,
+    }.items()
+}
 ANY_ANNOTATION_LINK, ANY_LINK = "IAnnotationLink", ("Link", "ILink")
 _JAVA = {ANY_ANNOTATION_LINK: "ome.model.IAnnotationLink", "Link": "ome.model.internal.Link"}
 

@@ -1,4 +1,5 @@
 """Users and their groups, and the context that a call runs in."""
+
 from __future__ import annotations
 
 import re
@@ -66,16 +67,19 @@ class Accounts:
         with self._store.read() as connection:
             name = connection.execute(sa.select(self._user.c.omeName).where(self._user.c.id == user)).scalar_one()
             maps = connection.execute(
-                sa.select(self._map.c.parent, self._map.c.owner).where(self._map.c.child == user)
-                .order_by(self._map.c.child_index, self._map.c.id)).all()
+                sa.select(self._map.c.parent, self._map.c.owner)
+                .where(self._map.c.child == user)
+                .order_by(self._map.c.child_index, self._map.c.id)
+            ).all()
             groups = tuple(row.parent for row in maps)
             wanted = sa.select(self._group.c.id, self._group.c._permissions)
             if SYSTEM_GROUP not in groups:
                 wanted = wanted.where(self._group.c.id.in_(groups))
             kinds = {row.id: row._permissions for row in connection.execute(wanted)}
             withheld = _withheld(self._store, connection, user) if SYSTEM_GROUP in groups else PRIVILEGES
-        return Account(user, name, groups, frozenset(row.parent for row in maps if row.owner), kinds,
-                       PRIVILEGES - withheld)
+        return Account(
+            user, name, groups, frozenset(row.parent for row in maps if row.owner), kinds, PRIVILEGES - withheld
+        )
 
     def withheld(self, user: int) -> set[str]:
         """Return the privileges that a user's configuration takes away."""
@@ -90,8 +94,9 @@ class Accounts:
                 found = connection.execute(sa.select(self._group.c.id).where(self._group.c.id == int(name))).scalar()
         return found
 
-    def context(self, user: int, group: int, uuid: str, asked: Mapping[str, str],
-                acting_for: int | None = None) -> Context:
+    def context(
+        self, user: int, group: int, uuid: str, asked: Mapping[str, str], acting_for: int | None = None
+    ) -> Context:
         """Return what a call of a session runs as.
 
         Parameters
@@ -123,9 +128,17 @@ class Accounts:
         if acting_for is not None and privileges:
             privileges &= self.get(acting_for).privileges
         return Context(
-            user=user, user_name=account.name, group=group, is_admin=account.is_admin,
-            member_of=frozenset(account.groups), leader_of=account.leader_of, kinds=account.kinds,
-            session_uuid=uuid, privileges=privileges, acting_for=acting_for)
+            user=user,
+            user_name=account.name,
+            group=group,
+            is_admin=account.is_admin,
+            member_of=frozenset(account.groups),
+            leader_of=account.leader_of,
+            kinds=account.kinds,
+            session_uuid=uuid,
+            privileges=privileges,
+            acting_for=acting_for,
+        )
 
     def _asked_group(self, account: Account, wanted: int) -> int:
         if wanted < 0:
@@ -141,5 +154,8 @@ def _withheld(store: Store, connection: sa.Connection, user: int) -> set[str]:
     """Read the privileges that an administrator's configuration takes away; root keeps all."""
     config = store.schema["Experimenter"].maps["config"]
     found = connection.execute(sa.select(config.c.name, config.c.value).where(config.c.parent == user))
-    return {name.removeprefix(WITHHELD) for name, value in found
-            if name.startswith(WITHHELD) and (value or "").lower() != "true" and user != ROOT}
+    return {
+        name.removeprefix(WITHHELD)
+        for name, value in found
+        if name.startswith(WITHHELD) and (value or "").lower() != "true" and user != ROOT
+    }

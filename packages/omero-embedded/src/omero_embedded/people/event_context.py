@@ -1,4 +1,5 @@
 """The description of a session that clients ask for."""
+
 from __future__ import annotations
 
 import omero
@@ -19,7 +20,8 @@ def event_context(store: Store, accounts: Accounts, session: Session, ctx: Conte
     group = session.group if ctx.group == ALL_GROUPS else ctx.group
     with store.read() as connection:
         name, permissions = connection.execute(
-            sa.select(groups.c.name, groups.c._permissions).where(groups.c.id == group)).one()
+            sa.select(groups.c.name, groups.c._permissions).where(groups.c.id == group)
+        ).one()
     made = omero.sys.EventContext()
     made.shareId, made.sessionId, made.sessionUuid = -1, session.id, session.uuid
     made.userId, made.userName = session.user, account.name

@@ -1,4 +1,5 @@
 """Wrong passwords: after a few of them, the next attempts have to wait."""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """Creating and changing users, groups and memberships, within one write transaction."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -38,8 +39,11 @@ class Members:
         """Add a group from an ExperimenterGroup object, and return its id."""
         if not unwrap(group.name):
             raise refuse(omero.ValidationException, "A group needs a name.")
-        values = {**row_of(self.groups, group), "ldap": bool(unwrap(group.ldap)),
-                  "_permissions": asked_permissions(group) or "rw----"}
+        values = {
+            **row_of(self.groups, group),
+            "ldap": bool(unwrap(group.ldap)),
+            "_permissions": asked_permissions(group) or "rw----",
+        }
         return insert(self.connection, self.ctx, self.groups, values, new_event(self.connection, self.ctx))
 
     def add_user(self, user, groups: Iterable[int]) -> int:
@@ -56,14 +60,20 @@ class Members:
     def change_user(self, user) -> None:
         """Update a user with the names and addresses of an Experimenter object."""
         self._keep_name(self.users, user.id.val, "omeName", unwrap(user.omeName), (ROOT, GUEST))
-        values = {name: value for name, value in row_of(self.users, user).items()
-                  if name in HIDDEN and (value is not None or self.users.fields[name].nullable)}
+        values = {
+            name: value
+            for name, value in row_of(self.users, user).items()
+            if name in HIDDEN and (value is not None or self.users.fields[name].nullable)
+        }
         self._update(self.users.table, user.id.val, values)
 
     def change_group(self, group) -> None:
         """Update a group with the values of an ExperimenterGroup object, including its permissions."""
-        values = {name: value for name, value in row_of(self.groups, group).items()
-                  if value is not None or self.groups.fields[name].nullable}
+        values = {
+            name: value
+            for name, value in row_of(self.groups, group).items()
+            if value is not None or self.groups.fields[name].nullable
+        }
         self._keep_name(self.groups, group.id.val, "name", unwrap(group.name), (SYSTEM_GROUP, USER_GROUP, GUEST_GROUP))
         wanted = asked_permissions(group)
         self._update(self.groups.table, group.id.val, {**values, "_permissions": wanted} if wanted else values)
@@ -72,15 +82,23 @@ class Members:
         """Restrict an administrator to these privileges; the user's configuration takes away the others."""
         config = self.users.maps["config"]
         self._update(self.users.table, user, {})
-        kept = [(name, value) for name, value in self.connection.execute(
-            sa.select(config.c.name, config.c.value).where(config.c.parent == user).order_by(config.c.position))
-            if not name.startswith(WITHHELD)]
+        kept = [
+            (name, value)
+            for name, value in self.connection.execute(
+                sa.select(config.c.name, config.c.value).where(config.c.parent == user).order_by(config.c.position)
+            )
+            if not name.startswith(WITHHELD)
+        ]
         pairs = kept + [(WITHHELD + name, "false") for name in sorted(PRIVILEGES - privileges)]
         self.connection.execute(config.delete().where(config.c.parent == user))
         if pairs:
-            self.connection.execute(config.insert(), [
-                {"parent": user, "position": place, "name": name, "value": value}
-                for place, (name, value) in enumerate(pairs)])
+            self.connection.execute(
+                config.insert(),
+                [
+                    {"parent": user, "position": place, "name": name, "value": value}
+                    for place, (name, value) in enumerate(pairs)
+                ],
+            )
 
     def set_permissions(self, group: int, permissions: str) -> None:
         self._update(self.groups.table, group, {"_permissions": checked_permissions(permissions)})
@@ -94,12 +112,17 @@ class Members:
             self._must_exist(self.users, user)
             indexes = sa.select(sa.func.max(table.c.child_index)).where(table.c.child == user)
             last = self.connection.execute(indexes).scalar()
-            insert(self.connection, self.ctx, self.maps, {
-                "parent": group, "child": user, "owner": bool(owner), "child_index": 0 if last is None else last + 1},
-                new_event(self.connection, self.ctx))
+            insert(
+                self.connection,
+                self.ctx,
+                self.maps,
+                {"parent": group, "child": user, "owner": bool(owner), "child_index": 0 if last is None else last + 1},
+                new_event(self.connection, self.ctx),
+            )
         elif owner is not None:
-            self.connection.execute(table.update().where(mine).values(
-                owner=owner, _updateEvent=new_event(self.connection, self.ctx)))
+            self.connection.execute(
+                table.update().where(mine).values(owner=owner, _updateEvent=new_event(self.connection, self.ctx))
+            )
 
     def quit(self, user: int, groups: Iterable[int]) -> None:
         """Remove a user from groups; a membership in a group other than `user` must remain."""
@@ -119,14 +142,18 @@ class Members:
 
     def _groups_of(self, user: int) -> list[int]:
         table = self.maps.table
-        return list(self.connection.execute(
-            sa.select(table.c.parent).where(table.c.child == user).order_by(table.c.child_index, table.c.id)).scalars())
+        return list(
+            self.connection.execute(
+                sa.select(table.c.parent).where(table.c.child == user).order_by(table.c.child_index, table.c.id)
+            ).scalars()
+        )
 
     def _renumber(self, user: int, groups: Iterable[int]) -> None:
         table = self.maps.table
         for position, group in enumerate(groups):
-            self.connection.execute(table.update().where(
-                (table.c.child == user) & (table.c.parent == group)).values(child_index=position))
+            self.connection.execute(
+                table.update().where((table.c.child == user) & (table.c.parent == group)).values(child_index=position)
+            )
 
     def _update(self, table: sa.Table, oid: int, values: dict) -> None:
         values = {**values, "_updateEvent": new_event(self.connection, self.ctx)}

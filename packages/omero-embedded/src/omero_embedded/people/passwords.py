@@ -1,4 +1,5 @@
 """Passwords, stored as salted scrypt hashes in a table of their own and compared in constant time."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,10 +10,12 @@ import sqlalchemy as sa
 
 SIDE = sa.MetaData()  # tables that are not part of OMERO's model
 PASSWORD = sa.Table(
-    "password", SIDE,
+    "password",
+    SIDE,
     sa.Column("experimenter", sa.Integer, primary_key=True),
     sa.Column("salt", sa.LargeBinary, nullable=False),
-    sa.Column("hash", sa.LargeBinary, nullable=False))
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
 _COST = {"n": 1 << 14, "r": 8, "p": 1}  # 16 MB and tens of milliseconds for each guess
 _NOBODY = (secrets.token_bytes(16), secrets.token_bytes(64))
 

@@ -1,4 +1,5 @@
 """Open sessions: how clients open, share and end them, and how they time out."""
+
 from __future__ import annotations
 
 import math
@@ -66,8 +67,10 @@ class Session:
         self.hits += 1
 
     def is_over(self, now: float) -> bool:
-        return bool((self.time_to_idle and (now - self.last_used) * 1000 > self.time_to_idle)
-                    or (self.time_to_live and (now - self.started) * 1000 > self.time_to_live))
+        return bool(
+            (self.time_to_idle and (now - self.last_used) * 1000 > self.time_to_idle)
+            or (self.time_to_live and (now - self.started) * 1000 > self.time_to_live)
+        )
 
 
 class Sessions:
@@ -133,9 +136,18 @@ class Sessions:
         self._guesses.right(name, guesser)
         return user
 
-    def open(self, user: int, group: str = "", event_type: str = "User", agent: str | None = None,
-             ip: str | None = None, sudoer: Session | None = None, by_password: bool = False,
-             time_to_idle: int = TIME_TO_IDLE, time_to_live: int = TIME_TO_LIVE) -> Session:
+    def open(
+        self,
+        user: int,
+        group: str = "",
+        event_type: str = "User",
+        agent: str | None = None,
+        ip: str | None = None,
+        sudoer: Session | None = None,
+        by_password: bool = False,
+        time_to_idle: int = TIME_TO_IDLE,
+        time_to_live: int = TIME_TO_LIVE,
+    ) -> Session:
         """Open a session.
 
         Parameters
@@ -154,14 +166,37 @@ class Sessions:
             raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {group or 'any'}.")
         uuid, now = str(uuids.uuid4()), time.time()
         behind, behind_name = sudoer.real_owner if sudoer else (None, None)
-        values = {"class": "Session", "uuid": uuid, "node": NODE, "owner": user, "timeToIdle": time_to_idle,
-                  "timeToLive": time_to_live, "started": int(now * 1000), "defaultEventType": event_type or "User",
-                  "userAgent": agent, "userIP": ip, "sudoer": behind}
+        values = {
+            "class": "Session",
+            "uuid": uuid,
+            "node": NODE,
+            "owner": user,
+            "timeToIdle": time_to_idle,
+            "timeToLive": time_to_live,
+            "started": int(now * 1000),
+            "defaultEventType": event_type or "User",
+            "userAgent": agent,
+            "userIP": ip,
+            "sudoer": behind,
+        }
         with self._store.write() as connection:
             (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
         session = Session(
-            oid, uuid, user, account.name, current, event_type or "User", current, behind, behind_name,
-            by_password, time_to_idle, time_to_live, now, now)
+            oid,
+            uuid,
+            user,
+            account.name,
+            current,
+            event_type or "User",
+            current,
+            behind,
+            behind_name,
+            by_password,
+            time_to_idle,
+            time_to_live,
+            now,
+            now,
+        )
         with self._lock:
             self._open[uuid] = session
         return session

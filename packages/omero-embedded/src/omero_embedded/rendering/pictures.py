@@ -5,6 +5,7 @@ x = (v - s) / (e - s) clipped to [0, 1] and f the channel's family (linear: x; p
 logarithmic: log(1 + 255 x)), reversed if the channel is inverted. The rgb model adds q * colour of the active channels
 up, the greyscale model shows q of the first active one.
 """
+
 from __future__ import annotations
 
 import io
@@ -16,8 +17,17 @@ from PIL import Image
 
 RGB, GREYSCALE = "rgb", "greyscale"
 DEPTH = 255  # of the codomain: one byte per color
-DTYPES = {"bit": ">u1", "int8": ">i1", "int16": ">i2", "int32": ">i4", "uint8": ">u1", "uint16": ">u2",
-          "uint32": ">u4", "float": ">f4", "double": ">f8"}  # in the byte order of the files
+DTYPES = {
+    "bit": ">u1",
+    "int8": ">i1",
+    "int16": ">i2",
+    "int32": ">i4",
+    "uint8": ">u1",
+    "uint16": ">u2",
+    "uint32": ">u4",
+    "float": ">f4",
+    "double": ">f8",
+}  # in the byte order of the files
 RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
 ACTIVE_AT_FIRST = 3  # the number of channels that are active by default
 MAX_COLOURED = 10  # an image with this many channels or more is gray by default
@@ -111,7 +121,7 @@ def project(stack: np.ndarray, how: str) -> np.ndarray:
 
 def project_sections(stack: np.ndarray, how: str, start: int, end: int, step: int) -> np.ndarray:
     """Project sections of (Z, Y, X) to (Y, X). As in OMERO, the last one counts for the maximum alone."""
-    sections = stack[start:end + 1 if how == "maximum" else end:step]
+    sections = stack[start : end + 1 if how == "maximum" else end : step]
     return project(sections, how) if len(sections) else np.zeros(stack.shape[1:])
 
 
@@ -148,8 +158,9 @@ def emission_colour(wavelength: float) -> tuple[int, int, int, int]:
     return BLUE if wavelength <= 500 else GREEN if wavelength <= 600 else RED
 
 
-def default_colours(stored: Sequence[tuple[int, int, int, int] | None],
-                    wavelengths: Sequence[float | None]) -> list[tuple[int, int, int, int]]:
+def default_colours(
+    stored: Sequence[tuple[int, int, int, int] | None], wavelengths: Sequence[float | None]
+) -> list[tuple[int, int, int, int]]:
     """The colors of channels: their own, that of their emission, or red, green and blue in turn.
 
     If the emission of some channels is known, channels of which nothing is known are white (transmitted light).
@@ -158,5 +169,7 @@ def default_colours(stored: Sequence[tuple[int, int, int, int] | None],
     open_ones = [colour is None for colour in stored]
     mixed = any(unknown) and sum(unknown) != sum(open_ones)
     turn = (RED, GREEN, BLUE)
-    return [colour or (emission_colour(wave) if wave is not None else WHITE if mixed else turn[index % 3])
-            for index, (colour, wave) in enumerate(zip(stored, wavelengths))]
+    return [
+        colour or (emission_colour(wave) if wave is not None else WHITE if mixed else turn[index % 3])
+        for index, (colour, wave) in enumerate(zip(stored, wavelengths))
+    ]

@@ -1,4 +1,5 @@
 """Rendering settings in the database: each user's for some pixels, as a RenderingDef with its ChannelBindings."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Source:
         found = np.zeros(count * height * width, dtype)
         if self.path.exists():
             read = np.fromfile(self.path, dtype, found.size, offset=skip)
-            found[:read.size] = read
+            found[: read.size] = read
         return found.reshape(count, height, width)
 
     def picture(self, settings: Settings, z: int, t: int, level: int = 0) -> np.ndarray:
@@ -96,8 +97,9 @@ class Source:
         channels = []
         for c in range(count):
             start, end = self.statistics[c] or self._range(z, c)
-            channels.append(ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colours[c],
-                                            lookup_table=self.tables[c]))
+            channels.append(
+                ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colours[c], lookup_table=self.tables[c])
+            )
         return Settings(z, 0, RGB if 1 < count < MAX_COLOURED else GREYSCALE, channels)
 
     def _range(self, z: int, c: int) -> tuple[float, float]:
@@ -111,33 +113,62 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
     """Load pixels that the caller may see; raise a ValidationException if there are none."""
     known = schema()
     table, kinds = known["Pixels"].table, known["PixelsType"].table
-    row = connection.execute(sa.select(table, kinds.c.value.label("kind")).join(
-        kinds, table.c.pixelsType == kinds.c.id).where(table.c.id == pixels)).mappings().first()
+    row = (
+        connection.execute(
+            sa.select(table, kinds.c.value.label("kind"))
+            .join(kinds, table.c.pixelsType == kinds.c.id)
+            .where(table.c.id == pixels)
+        )
+        .mappings()
+        .first()
+    )
     if row is None or not ctx.may_see(row["_owner"], row["_group"]):
         raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
     channel, logical, stats = (known[name].table for name in ("Channel", "LogicalChannel", "StatsInfo"))
     found = connection.execute(
-        sa.select(channel.c.red, channel.c.green, channel.c.blue, channel.c.alpha, channel.c.lookupTable,
-                  logical.c.emissionWave, logical.c.emissionWave_unit, stats.c.globalMin, stats.c.globalMax)
+        sa.select(
+            channel.c.red,
+            channel.c.green,
+            channel.c.blue,
+            channel.c.alpha,
+            channel.c.lookupTable,
+            logical.c.emissionWave,
+            logical.c.emissionWave_unit,
+            stats.c.globalMin,
+            stats.c.globalMax,
+        )
         .outerjoin(logical, channel.c.logicalChannel == logical.c.id)
         .outerjoin(stats, channel.c.statsInfo == stats.c.id)
-        .where(channel.c.pixels == pixels).order_by(channel.c.pixels_index)).all()
+        .where(channel.c.pixels == pixels)
+        .order_by(channel.c.pixels_index)
+    ).all()
     missing = row["sizeC"] - len(found)
     stored: list = [None if None in one[:4] else tuple(one[:4]) for one in found] + [None] * missing
     waves = [None if one[5] is None else one[5] * NANOMETRES.get(one[6], 1.0) for one in found] + [None] * missing
     statistics = [None if None in one[7:] else (one[7], one[8]) for one in found] + [None] * missing
     path_of = store.pyramid_path if is_pyramid(row["sizeX"], row["sizeY"]) else store.pixels_path
-    return Source(pixels, path_of(pixels), row["kind"],
-                  tuple(row["size" + axis] for axis in "TCZYX"), row["_owner"], row["_group"],  # type: ignore[arg-type]
-                  default_colours(stored, waves), [one[4] for one in found] + [None] * missing, statistics)
+    return Source(
+        pixels,
+        path_of(pixels),
+        row["kind"],
+        tuple(row["size" + axis] for axis in "TCZYX"),
+        row["_owner"],
+        row["_group"],  # type: ignore[arg-type]
+        default_colours(stored, waves),
+        [one[4] for one in found] + [None] * missing,
+        statistics,
+    )
 
 
 def find_settings(connection: sa.Connection, source: Source, user: int) -> Settings | None:
     """Load the newest settings of a user for pixels, or else those of the pixels' owner."""
     table = schema()["RenderingDef"].table
     for owner in dict.fromkeys((user, source.owner)):
-        oid = connection.execute(sa.select(table.c.id).where(
-            (table.c.pixels == source.id) & (table.c._owner == owner)).order_by(table.c.id.desc())).scalar()
+        oid = connection.execute(
+            sa.select(table.c.id)
+            .where((table.c.pixels == source.id) & (table.c._owner == owner))
+            .order_by(table.c.id.desc())
+        ).scalar()
         if oid is not None:
             return load_settings(connection, oid)
     return None
@@ -146,25 +177,69 @@ def find_settings(connection: sa.Connection, source: Source, user: int) -> Setti
 def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
     known = schema()
     table, model, quantum = (known[name].table for name in ("RenderingDef", "RenderingModel", "QuantumDef"))
-    row = connection.execute(sa.select(
-        table.c.id, table.c.defaultZ, table.c.defaultT, table.c.compression, table.c._owner, model.c.value,
-        quantum.c.cdStart, quantum.c.cdEnd, quantum.c.bitResolution).join(model, table.c.model == model.c.id).join(
-        quantum, table.c.quantization == quantum.c.id).where(table.c.id == oid)).first()
+    row = connection.execute(
+        sa.select(
+            table.c.id,
+            table.c.defaultZ,
+            table.c.defaultT,
+            table.c.compression,
+            table.c._owner,
+            model.c.value,
+            quantum.c.cdStart,
+            quantum.c.cdEnd,
+            quantum.c.bitResolution,
+        )
+        .join(model, table.c.model == model.c.id)
+        .join(quantum, table.c.quantization == quantum.c.id)
+        .where(table.c.id == oid)
+    ).first()
     if row is None:
         return None
     binding, family, map_context = (known[name].table for name in ("ChannelBinding", "Family", "CodomainMapContext"))
-    found = connection.execute(sa.select(binding, family.c.value.label("curve")).join(
-        family, binding.c.family == family.c.id).where(binding.c.renderingDef == oid).order_by(
-        binding.c.renderingDef_index)).mappings().all()
-    inverted = set(connection.execute(sa.select(map_context.c.channelBinding).where(
-        map_context.c["class"] == "ReverseIntensityContext",
-        map_context.c.channelBinding.in_([one["id"] for one in found]))).scalars())
-    channels = [ChannelSettings(
-        one["inputStart"], one["inputEnd"], bool(one["active"]),
-        (one["red"], one["green"], one["blue"], one["alpha"]), one["curve"], one["coefficient"],
-        bool(one["noiseReduction"]), one["id"] in inverted, one["lookupTable"]) for one in found]
-    return Settings(row.defaultZ, row.defaultT, row.value, channels, row.cdStart, row.cdEnd, row.bitResolution,
-                    1.0 if row.compression is None else row.compression, row._owner, row.id)
+    found = (
+        connection.execute(
+            sa.select(binding, family.c.value.label("curve"))
+            .join(family, binding.c.family == family.c.id)
+            .where(binding.c.renderingDef == oid)
+            .order_by(binding.c.renderingDef_index)
+        )
+        .mappings()
+        .all()
+    )
+    inverted = set(
+        connection.execute(
+            sa.select(map_context.c.channelBinding).where(
+                map_context.c["class"] == "ReverseIntensityContext",
+                map_context.c.channelBinding.in_([one["id"] for one in found]),
+            )
+        ).scalars()
+    )
+    channels = [
+        ChannelSettings(
+            one["inputStart"],
+            one["inputEnd"],
+            bool(one["active"]),
+            (one["red"], one["green"], one["blue"], one["alpha"]),
+            one["curve"],
+            one["coefficient"],
+            bool(one["noiseReduction"]),
+            one["id"] in inverted,
+            one["lookupTable"],
+        )
+        for one in found
+    ]
+    return Settings(
+        row.defaultZ,
+        row.defaultT,
+        row.value,
+        channels,
+        row.cdStart,
+        row.cdEnd,
+        row.bitResolution,
+        1.0 if row.compression is None else row.compression,
+        row._owner,
+        row.id,
+    )
 
 
 def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
@@ -179,29 +254,42 @@ def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oi
 def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:
     """Save settings as the caller's own. They replace those with the same id if these are the caller's."""
     if ctx.is_critical(source.owner, source.group):
-        raise refuse(omero.ReadOnlyGroupSecurityViolation, f"The pixels {source.id} are another user's in a private "
-                     f"group: {ctx.user_name} may not keep settings for them.")
+        raise refuse(
+            omero.ReadOnlyGroupSecurityViolation,
+            f"The pixels {source.id} are another user's in a private "
+            f"group: {ctx.user_name} may not keep settings for them.",
+        )
     if not ctx.may_display(source.owner, source.group):
         raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not save settings for the pixels {source.id}.")
     known = schema()
     event = new_event(connection, ctx)
     place = {"_owner": ctx.user, "_group": source.group}
-    values = {"defaultZ": settings.z, "defaultT": settings.t, "compression": settings.compression,
-              "model": _value_id(connection, "RenderingModel", settings.model)}
+    values = {
+        "defaultZ": settings.z,
+        "defaultT": settings.t,
+        "compression": settings.compression,
+        "model": _value_id(connection, "RenderingModel", settings.model),
+    }
     quantum = {"cdStart": settings.cd_start, "cdEnd": settings.cd_end, "bitResolution": settings.resolution}
     table = known["RenderingDef"].table
     if settings.id is not None and settings.owner == ctx.user:
         oid = settings.id
         row = connection.execute(sa.select(table.c.quantization, table.c.version).where(table.c.id == oid)).one()
-        connection.execute(table.update().where(table.c.id == oid).values(
-            **values, version=(row.version or 0) + 1, _updateEvent=event))
+        connection.execute(
+            table.update().where(table.c.id == oid).values(**values, version=(row.version or 0) + 1, _updateEvent=event)
+        )
         stored = known["QuantumDef"].table
         connection.execute(stored.update().where(stored.c.id == row.quantization).values(**quantum))
         _remove_bindings(connection, oid)
     else:
         made = insert(connection, ctx, known["QuantumDef"], {**quantum, **place}, event)
-        oid = insert(connection, ctx, known["RenderingDef"], {
-            **values, **place, "pixels": source.id, "quantization": made, "version": 0}, event)
+        oid = insert(
+            connection,
+            ctx,
+            known["RenderingDef"],
+            {**values, **place, "pixels": source.id, "quantization": made, "version": 0},
+            event,
+        )
     for index, channel in enumerate(settings.channels):
         _insert_binding(connection, ctx, channel, {**place, "renderingDef": oid, "renderingDef_index": index}, event)
     settings.id, settings.owner = oid, ctx.user
@@ -210,15 +298,40 @@ def save_settings(connection: sa.Connection, ctx: Context, source: Source, setti
 
 def _insert_binding(connection: sa.Connection, ctx: Context, channel: ChannelSettings, place: dict, event: int) -> None:
     red, green, blue, alpha = channel.colour
-    oid = insert(connection, ctx, schema()["ChannelBinding"], {
-        **place, "family": _value_id(connection, "Family", channel.family), "coefficient": channel.coefficient,
-        "inputStart": channel.start, "inputEnd": channel.end, "active": channel.active,
-        "noiseReduction": channel.noise_reduction, "red": red, "green": green, "blue": blue, "alpha": alpha,
-        "lookupTable": channel.lookup_table}, event)
+    oid = insert(
+        connection,
+        ctx,
+        schema()["ChannelBinding"],
+        {
+            **place,
+            "family": _value_id(connection, "Family", channel.family),
+            "coefficient": channel.coefficient,
+            "inputStart": channel.start,
+            "inputEnd": channel.end,
+            "active": channel.active,
+            "noiseReduction": channel.noise_reduction,
+            "red": red,
+            "green": green,
+            "blue": blue,
+            "alpha": alpha,
+            "lookupTable": channel.lookup_table,
+        },
+        event,
+    )
     if channel.inverted:
-        insert(connection, ctx, schema()["ReverseIntensityContext"], {
-            "_owner": place["_owner"], "_group": place["_group"], "channelBinding": oid, "channelBinding_index": 0,
-            "reverse": True}, event)
+        insert(
+            connection,
+            ctx,
+            schema()["ReverseIntensityContext"],
+            {
+                "_owner": place["_owner"],
+                "_group": place["_group"],
+                "channelBinding": oid,
+                "channelBinding_index": 0,
+                "reverse": True,
+            },
+            event,
+        )
 
 
 def _remove_bindings(connection: sa.Connection, oid: int) -> None:

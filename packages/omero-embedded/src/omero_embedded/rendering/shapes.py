@@ -1,4 +1,5 @@
 """Which pixels a shape covers, and what is known of their values."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def covered(shape) -> np.ndarray:
     corners = np.array([(box[i], box[j], 1.0) for i in (0, 2) for j in (1, 3)]) @ matrix.T
     (left, top), (right, bottom) = np.floor(corners[:, :2].min(0)), np.ceil(corners[:, :2].max(0))
     _check_size(right - left + 1, bottom - top + 1)
-    y, x = np.mgrid[int(top):int(bottom) + 1, int(left):int(right) + 1]
+    y, x = np.mgrid[int(top) : int(bottom) + 1, int(left) : int(right) + 1]
     back = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(matrix).T
     inside = covers(back[..., 0], back[..., 1])
     return np.stack([x[inside], y[inside]], axis=-1)
@@ -43,12 +44,15 @@ def _matrix(shape) -> np.ndarray:
     one = shape.transform
     if one is None:
         return np.eye(3)
-    return np.array([[unwrap(getattr(one, f"a{row}{column}")) or 0.0 for column in range(3)] for row in range(2)]
-                    + [[0.0, 0.0, 1.0]])
+    return np.array(
+        [[unwrap(getattr(one, f"a{row}{column}")) or 0.0 for column in range(3)] for row in range(2)]
+        + [[0.0, 0.0, 1.0]]
+    )
 
 
 def _outline(shape) -> tuple[Box, Covers]:
     """The box around a shape, without its transformation, and whether points are in the shape."""
+
     def number(name: str) -> float:
         return float(unwrap(getattr(shape, name)) or 0.0)
 
@@ -60,8 +64,10 @@ def _outline(shape) -> tuple[Box, Covers]:
         return (x, y, x + width, y + height), lambda a, b: (a >= x) & (a < x + width) & (b >= y) & (b < y + height)
     if isinstance(shape, omero.model.Ellipse):
         x, y, radius_x, radius_y = map(number, ("x", "y", "radiusX", "radiusY"))
-        return ((x - radius_x, y - radius_y, x + radius_x, y + radius_y),
-                lambda a, b: ((a - x) / (radius_x or 1)) ** 2 + ((b - y) / (radius_y or 1)) ** 2 < 1)
+        return (
+            (x - radius_x, y - radius_y, x + radius_x, y + radius_y),
+            lambda a, b: ((a - x) / (radius_x or 1)) ** 2 + ((b - y) / (radius_y or 1)) ** 2 < 1,
+        )
     if isinstance(shape, omero.model.Point | omero.model.Label):
         x, y = np.floor(number("x")), np.floor(number("y"))
         return (x, y, x, y), lambda a, b: (np.floor(a) == x) & (np.floor(b) == y)
@@ -75,8 +81,9 @@ def _outline(shape) -> tuple[Box, Covers]:
 def _points(text: str) -> np.ndarray:
     """(N, 2) of `x,y x,y ...`."""
     try:
-        return np.array([[float(part) for part in pair.split(",")] for pair in text.replace(", ", ",").split()]
-                        ).reshape(-1, 2)
+        return np.array(
+            [[float(part) for part in pair.split(",")] for pair in text.replace(", ", ",").split()]
+        ).reshape(-1, 2)
     except ValueError:
         raise refuse(omero.ApiUsageException, f"The points {text[:40]!r} are not understood.") from None
 
@@ -99,9 +106,9 @@ def _polygon(points: np.ndarray) -> tuple[Box, Covers]:
 
 def _bits(data: bytes, x: float, y: float, width: int, height: int) -> Covers:
     """A mask: a bit a pixel, row after row, the highest bit of a byte first."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))[:width * height]
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))[: width * height]
     flat = np.zeros(width * height, bool)
-    flat[:len(bits)] = bits
+    flat[: len(bits)] = bits
     mask = flat.reshape(height, width)
 
     def covers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -118,8 +125,12 @@ def statistics(shape_id: int, channels: list[int], values: list[np.ndarray]) -> 
     """Describe the values (N,) under a shape, of each channel; the deviation is that of a sample."""
     some = [one.astype(np.float64) for one in values]
     return omero.api.ShapeStats(
-        shapeId=shape_id, channelIds=channels, pointsCount=[len(one) for one in some],
+        shapeId=shape_id,
+        channelIds=channels,
+        pointsCount=[len(one) for one in some],
         min=[float(one.min()) if len(one) else float(np.finfo(np.float64).max) for one in some],
-        max=[float(one.max()) if len(one) else 0.0 for one in some], sum=[float(one.sum()) for one in some],
+        max=[float(one.max()) if len(one) else 0.0 for one in some],
+        sum=[float(one.sum()) for one in some],
         mean=[float(one.mean()) if len(one) else 0.0 for one in some],
-        stdDev=[float(one.std(ddof=1)) if len(one) > 1 else 0.0 for one in some])
+        stdDev=[float(one.std(ddof=1)) if len(one) > 1 else 0.0 for one in some],
+    )

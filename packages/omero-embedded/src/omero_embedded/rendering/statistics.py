@@ -1,4 +1,5 @@
 """Histograms and ranges of the values in planes."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -45,4 +46,4 @@ def _region(values: np.ndarray, plane) -> np.ndarray:
     x, y = max(0, region.x), max(0, region.y)
     width = region.width if region.width > 0 else values.shape[1]
     height = region.height if region.height > 0 else values.shape[0]
-    return values[y:y + height, x:x + width]
+    return values[y : y + height, x : x + width]

@@ -1,4 +1,5 @@
 """Copying graphs of objects."""
+
 from __future__ import annotations
 
 import shutil
@@ -51,8 +52,14 @@ class Choice:
         return next((what for name, what in self._named.items() if is_one_of(entity, [name])), COPY)
 
 
-def duplicate(store: Store, connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], choice: Choice,
-              dry_run: bool = False) -> dict[str, list[int]]:
+def duplicate(
+    store: Store,
+    connection: sa.Connection,
+    ctx: Context,
+    targets: dict[str, list[int]],
+    choice: Choice,
+    dry_run: bool = False,
+) -> dict[str, list[int]]:
     """Copy graphs with the bytes of their pixels and files, as omero.cmd.Duplicate does.
 
     Returns
@@ -122,8 +129,13 @@ class _Originals:
 
     def _referred(self, edge: Edge, ids: set[int]) -> set[int]:
         columns = edge.holder.table.c
-        return set(self.connection.execute(sa.select(columns[edge.field.name]).where(
-            rows.among(columns.id, ids), columns[edge.field.name].is_not(None))).scalars())
+        return set(
+            self.connection.execute(
+                sa.select(columns[edge.field.name]).where(
+                    rows.among(columns.id, ids), columns[edge.field.name].is_not(None)
+                )
+            ).scalars()
+        )
 
     def _holders(self, edge: Edge, ids: set[int]) -> set[int]:
         columns = edge.holder.table.c
@@ -131,7 +143,8 @@ class _Originals:
         if edge.holder.name in OF_THE_OWNER:
             target = edge.target.table
             wanted = wanted.join(target, target.c.id == columns[edge.field.name]).where(
-                target.c._owner == columns._owner)
+                target.c._owner == columns._owner
+            )
         return set(self.connection.execute(wanted).scalars())
 
     def _add_shared(self) -> None:
@@ -139,20 +152,28 @@ class _Originals:
         for name, (holder, field) in SHARED.items():
             columns = schema()[holder].table.c
             copied = self.ids.get(holder, set())
-            had = set(self.connection.execute(sa.select(columns[field]).where(
-                rows.among(columns.id, copied), columns[field].is_not(None))).scalars())
-            others = self.connection.execute(sa.select(columns.id, columns[field]).where(
-                rows.among(columns[field], had))).tuples()
+            had = set(
+                self.connection.execute(
+                    sa.select(columns[field]).where(rows.among(columns.id, copied), columns[field].is_not(None))
+                ).scalars()
+            )
+            others = self.connection.execute(
+                sa.select(columns.id, columns[field]).where(rows.among(columns[field], had))
+            ).tuples()
             self.add(schema()[name], had - {target for oid, target in others if oid not in copied})
 
     def _add_filesets(self) -> None:
         columns = schema()["Image"].table.c
         copied = self.ids.get("Image", set())
-        filesets = set(self.connection.execute(sa.select(columns.fileset).where(
-            rows.among(columns.id, copied), columns.fileset.is_not(None))).scalars())
+        filesets = set(
+            self.connection.execute(
+                sa.select(columns.fileset).where(rows.among(columns.id, copied), columns.fileset.is_not(None))
+            ).scalars()
+        )
         filesets = self._copied(schema()["Fileset"], filesets)
-        for oid, fileset in self.connection.execute(sa.select(columns.id, columns.fileset).where(
-                rows.among(columns.fileset, filesets))):
+        for oid, fileset in self.connection.execute(
+            sa.select(columns.id, columns.fileset).where(rows.among(columns.fileset, filesets))
+        ):
             if oid not in copied:
                 raise GraphError(f"Fileset {fileset} can't be copied without its Image {oid}.")
         self.add(schema()["Fileset"], filesets)
@@ -171,16 +192,21 @@ class _Copies:
         self.connection, self.ctx, self.choice = connection, ctx, choice
         fresh = rows.Ids(connection)
         self.ids = {name: {oid: fresh.next(schema()[name]) for oid in sorted(ids)} for name, ids in originals.items()}
-        self._ignored = [entity.root.name for entity in schema().entities.values()
-                         if choice.of(entity) == IGNORE and not entity.is_global]
+        self._ignored = [
+            entity.root.name
+            for entity in schema().entities.values()
+            if choice.of(entity) == IGNORE and not entity.is_global
+        ]
 
     def write(self) -> None:
         event = new_event(self.connection, self.ctx)
         for name, known in self.ids.items():
             entity = schema()[name]
             found = rows.select_rows(self.connection, entity.table, known)
-            self.connection.execute(sa.insert(entity.table), [
-                self._copy(entity, found[oid], event) | {"id": new} for oid, new in known.items()])
+            self.connection.execute(
+                sa.insert(entity.table),
+                [self._copy(entity, found[oid], event) | {"id": new} for oid, new in known.items()],
+            )
             self._copy_pairs(entity, known)
 
     def _copy(self, entity: Entity, row: dict, event: int) -> dict:
@@ -189,11 +215,11 @@ class _Copies:
         for one in rows.fields_of(kind.name, "ref"):
             target = schema()[one.target or ""].root
             made[one.name] = self.ids.get(target.name, {}).get(
-                row[one.name], None if target.name in self._ignored else row[one.name])
+                row[one.name], None if target.name in self._ignored else row[one.name]
+            )
             if made[one.name] is None and not one.nullable:
                 raise GraphError(f"A {kind.name} can't be copied without its {one.name}.")
-        made |= {"_owner": self.ctx.user, "_creationEvent": event,
-                 "_updateEvent": event if entity.is_mutable else None}
+        made |= {"_owner": self.ctx.user, "_creationEvent": event, "_updateEvent": event if entity.is_mutable else None}
         if row["_externalInfo"] is not None:
             made["_externalInfo"] = self._copy_external(row["_externalInfo"], event)
         return made
@@ -202,16 +228,18 @@ class _Copies:
         entity = schema()["ExternalInfo"]
         row = rows.select_rows(self.connection, entity.table, [oid])[oid]
         values = {name: value for name, value in row.items() if name != "id"}
-        (made,) = self.connection.execute(sa.insert(entity.table).values(
-            **values | {"_owner": self.ctx.user, "_creationEvent": event})).inserted_primary_key or (0,)
+        (made,) = self.connection.execute(
+            sa.insert(entity.table).values(**values | {"_owner": self.ctx.user, "_creationEvent": event})
+        ).inserted_primary_key or (0,)
         return made
 
     def _copy_pairs(self, entity: Entity, known: dict[int, int]) -> None:
         for table in {table.name: table for one in entity.family() for table in one.maps.values()}.values():
             found = self.connection.execute(sa.select(table).where(rows.among(table.c.parent, known))).mappings().all()
             if found:
-                self.connection.execute(sa.insert(table), [
-                    dict(row) | {"parent": known[row["parent"]]} for row in found])
+                self.connection.execute(
+                    sa.insert(table), [dict(row) | {"parent": known[row["parent"]]} for row in found]
+                )
 
     def copy_files(self, store: Store) -> None:
         """Copy the bytes of pixels and files; they are removed again if the transaction fails."""

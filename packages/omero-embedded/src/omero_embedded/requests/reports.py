@@ -1,4 +1,5 @@
 """Requests that only read: disk usage, used files, pyramids, and original metadata."""
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -19,15 +20,21 @@ from omero_embedded.model.graphs import GraphError, find_below
 from omero_embedded.model.schema import Entity, schema
 
 # The references to original files, and what each link stands for.
-REFERERS = (("FileAnnotation", "file"), ("FilesetEntry", "originalFile"), ("JobOriginalFileLink", "child"),
-            ("PixelsOriginalFileMap", "parent"), ("Roi", "source"))
+REFERERS = (
+    ("FileAnnotation", "file"),
+    ("FilesetEntry", "originalFile"),
+    ("JobOriginalFileLink", "child"),
+    ("PixelsOriginalFileMap", "parent"),
+    ("Roi", "source"),
+)
 ATTRIBUTED = {"JobOriginalFileLink": "Job", "PixelsOriginalFileMap": "Pixels"}
 COMPANION, ORIGINAL_METADATA = "openmicroscopy.org/omero/import/companionFile", "original_metadata.txt"
 PEOPLE = {"Experimenter": "_owner", "ExperimenterGroup": "_group"}  # the column that names the owner of data
 
 
-def disk_usage(store: Store, connection: sa.Connection, ctx: Context,
-               request: omero.cmd.DiskUsage2) -> omero.cmd.DiskUsage2Response:
+def disk_usage(
+    store: Store, connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsage2
+) -> omero.cmd.DiskUsage2Response:
     """Count bytes and files by owner and group, and by Pixels, FileAnnotation or OriginalFile as their holder."""
     wanted = _wanted(connection, ctx, request)
     size: dict = defaultdict(lambda: defaultdict(int))
@@ -81,14 +88,18 @@ def _visible(connection: sa.Connection, ctx: Context, entity: Entity, conditions
     return set(connection.execute(sa.select(columns.id).where(*conditions, *rows.visible(ctx, entity))).scalars())
 
 
-def _files(store: Store, connection: sa.Connection, ctx: Context,
-           wanted: dict[str, set[int]]) -> Iterator[tuple[list[str], int, int, Path]]:
+def _files(
+    store: Store, connection: sa.Connection, ctx: Context, wanted: dict[str, set[int]]
+) -> Iterator[tuple[list[str], int, int, Path]]:
     """Find (classes that refer to it, owner, group, path) for each visible file."""
     referers = _referers(connection, wanted["OriginalFile"])
     for name, path_of in (("Pixels", store.pixels_path), ("OriginalFile", store.file_path)):
         table = schema()[name].table
-        for oid, owner, group in connection.execute(sa.select(table.c.id, table.c._owner, table.c._group).where(
-                rows.among(table.c.id, wanted[name]), *rows.visible(ctx, schema()[name]))):
+        for oid, owner, group in connection.execute(
+            sa.select(table.c.id, table.c._owner, table.c._group).where(
+                rows.among(table.c.id, wanted[name]), *rows.visible(ctx, schema()[name])
+            )
+        ):
             kinds = referers.get(oid, ["OriginalFile"]) if name == "OriginalFile" else [name]
             pyramid = store.pyramid_path(oid)
             yield kinds, owner, group, pyramid if name == "Pixels" and pyramid.exists() else path_of(oid)
@@ -115,33 +126,54 @@ def used_files(connection: sa.Connection, ctx: Context, request: omero.cmd.UsedF
     if connection.execute(sa.select(pixels.c.id).where(pixels.c.image == request.imageId)).first() is None:
         raise GraphError(f"Image {request.imageId} has no pixels.", name="bad-image", detailed=False)
     links, annotations, files = (schema()[name].table for name in ("ImageAnnotationLink", "Annotation", "OriginalFile"))
-    archived = connection.execute(sa.select(maps.c.parent).join(pixels, pixels.c.id == maps.c.child).where(
-        pixels.c.image == request.imageId)).scalars().all()
-    attached = connection.execute(sa.select(files.c.id, files.c.name).join(
-        annotations, annotations.c.file == files.c.id).join(links, links.c.child == annotations.c.id).where(
-        links.c.parent == request.imageId, annotations.c.ns == COMPANION)).tuples().all()
+    archived = (
+        connection.execute(
+            sa.select(maps.c.parent).join(pixels, pixels.c.id == maps.c.child).where(pixels.c.image == request.imageId)
+        )
+        .scalars()
+        .all()
+    )
+    attached = (
+        connection.execute(
+            sa.select(files.c.id, files.c.name)
+            .join(annotations, annotations.c.file == files.c.id)
+            .join(links, links.c.child == annotations.c.id)
+            .where(links.c.parent == request.imageId, annotations.c.ns == COMPANION)
+        )
+        .tuples()
+        .all()
+    )
     metadata = [oid for oid, name in attached if name == ORIGINAL_METADATA]
     companions = [oid for oid, name in attached if name != ORIGINAL_METADATA]
     return omero.cmd.UsedFilesResponsePreFs(list(archived), companions, metadata)
 
 
-def find_pyramids(store: Store, connection: sa.Connection, ctx: Context,
-                  request: omero.cmd.FindPyramids) -> omero.cmd.FindPyramidsResponse:
+def find_pyramids(
+    store: Store, connection: sa.Connection, ctx: Context, request: omero.cmd.FindPyramids
+) -> omero.cmd.FindPyramidsResponse:
     """Find images whose pixels are pyramids, `limit` of them at most."""
     pixels, events = schema()["Pixels"].table, schema()["Event"].table
     image = schema()["Image"].table
     after = unwrap(request.importedAfter)
-    found = connection.execute(sa.select(pixels.c.id, image.c.id).join(image, image.c.id == pixels.c.image).join(
-        events, events.c.id == image.c._creationEvent).where(
-        pixels.c.sizeX * pixels.c.sizeY > MAX_PLANE * MAX_PLANE, events.c.time > (-1 if after is None else after),
-        *rows.visible(ctx, schema()["Pixels"])).order_by(pixels.c.id)).tuples()
+    found = connection.execute(
+        sa.select(pixels.c.id, image.c.id)
+        .join(image, image.c.id == pixels.c.image)
+        .join(events, events.c.id == image.c._creationEvent)
+        .where(
+            pixels.c.sizeX * pixels.c.sizeY > MAX_PLANE * MAX_PLANE,
+            events.c.time > (-1 if after is None else after),
+            *rows.visible(ctx, schema()["Pixels"]),
+        )
+        .order_by(pixels.c.id)
+    ).tuples()
     little = unwrap(request.littleEndian)  # all of them are big-endian
     images = [oid for pixel_id, oid in found if not little and store.pixels_path(pixel_id).exists()]
-    return omero.cmd.FindPyramidsResponse(images[:max(0, request.limit)])
+    return omero.cmd.FindPyramidsResponse(images[: max(0, request.limit)])
 
 
-def original_metadata(connection: sa.Connection, ctx: Context,
-                      request: omero.cmd.OriginalMetadataRequest) -> omero.cmd.OriginalMetadataResponse:
+def original_metadata(
+    connection: sa.Connection, ctx: Context, request: omero.cmd.OriginalMetadataRequest
+) -> omero.cmd.OriginalMetadataResponse:
     """None, also of an image that isn't there: no files are read here, images come as pixels."""
     image = schema()["Image"]
     if _visible(connection, ctx, image, [image.table.c.id == request.imageId, image.table.c.fileset.is_not(None)]):

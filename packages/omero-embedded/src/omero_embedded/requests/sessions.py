@@ -1,4 +1,5 @@
 """The requests about open sessions: CurrentSessionsRequest and UpdateSessionTimeoutRequest."""
+
 from __future__ import annotations
 
 import omero
@@ -28,8 +29,12 @@ def sessions(kernel: Kernel, connection: sa.Connection, ctx: Context) -> omero.c
             if ctx.user == GUEST:
                 continue
             its_context = omero.sys.EventContext(
-                userId=its_context.userId, userName=its_context.userName, groupId=its_context.groupId,
-                groupName=its_context.groupName, isAdmin=its_context.isAdmin)
+                userId=its_context.userId,
+                userName=its_context.userName,
+                groupId=its_context.groupId,
+                groupName=its_context.groupName,
+                isAdmin=its_context.isAdmin,
+            )
         answer.sessions.append(loaded.get(session.id))
         answer.contexts.append(its_context)
         answer.data.append(_data(session) if session.id in loaded else {})
@@ -37,12 +42,17 @@ def sessions(kernel: Kernel, connection: sa.Connection, ctx: Context) -> omero.c
 
 
 def _data(session: Session) -> dict:
-    return {"sessionUuid": rstring(session.uuid), "hitCount": rlong(session.hits),
-            "lastAccessTime": rtime(int(session.last_used * 1000)), "startTime": rtime(int(session.started * 1000))}
+    return {
+        "sessionUuid": rstring(session.uuid),
+        "hitCount": rlong(session.hits),
+        "lastAccessTime": rtime(int(session.last_used * 1000)),
+        "startTime": rtime(int(session.started * 1000)),
+    }
 
 
-def change_timeouts(opened: Sessions, connection: sa.Connection, ctx: Context,
-                    request: omero.cmd.UpdateSessionTimeoutRequest) -> omero.cmd.Response:
+def change_timeouts(
+    opened: Sessions, connection: sa.Connection, ctx: Context, request: omero.cmd.UpdateSessionTimeoutRequest
+) -> omero.cmd.Response:
     """Change how long a session may live or idle; only administrators may make it last forever."""
     session = opened.find(request.session)
     if session is None or not (session.user == ctx.user or "ReadSession" in ctx.privileges):
@@ -53,11 +63,15 @@ def change_timeouts(opened: Sessions, connection: sa.Connection, ctx: Context,
         raise GraphError("Give a time to live or a time to idle.", name="no-update-performed", detailed=False)
     for name, value in wanted.items():
         if not ctx.is_admin and value <= 0 and value != getattr(session, name):
-            raise GraphError("Only administrators may let a session last forever.", name="non-admin-disabling",
-                             detailed=False)
+            raise GraphError(
+                "Only administrators may let a session last forever.", name="non-admin-disabling", detailed=False
+            )
         longest = MOST_IDLE if name == "time_to_idle" and not ctx.is_admin else value
         setattr(session, name, min(value, longest))
     table = schema()["Session"].table
-    connection.execute(table.update().where(table.c.id == session.id).values(
-        timeToLive=session.time_to_live, timeToIdle=session.time_to_idle))
+    connection.execute(
+        table.update()
+        .where(table.c.id == session.id)
+        .values(timeToLive=session.time_to_live, timeToIdle=session.time_to_idle)
+    )
     return omero.cmd.OK()

@@ -1,4 +1,5 @@
 """The work of each request, in one transaction."""
+
 from __future__ import annotations
 
 import logging
@@ -63,9 +64,11 @@ WORK: dict[str, Callable] = {}  # by the request's Slice class
 
 def answers(request: type[omero.cmd.Request]) -> Callable[[Callable], Callable]:
     """Register the decorated method as what a request does."""
+
     def register(method: Callable) -> Callable:
         WORK[request.ice_staticId()] = method
         return method
+
     return register
 
 
@@ -94,27 +97,40 @@ class _Run:
     def delete(self, ctx: Context, request: omero.cmd.Delete2) -> omero.cmd.Response:
         if request.typesToIgnore:
             raise GraphError(partly("Delete2.typesToIgnore"), detailed=False)
-        return omero.cmd.Delete2Response(deleting.delete(
-            self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun))
+        return omero.cmd.Delete2Response(
+            deleting.delete(self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun)
+        )
 
     @answers(omero.cmd.Chgrp2)
     def move(self, ctx: Context, request: omero.cmd.Chgrp2) -> omero.cmd.Response:
-        moved, deleted = moving.move(self.connection, ctx, request.targetObjects or {}, request.groupId,
-                                     _options(request), request.dryRun)
+        moved, deleted = moving.move(
+            self.connection, ctx, request.targetObjects or {}, request.groupId, _options(request), request.dryRun
+        )
         return omero.cmd.Chgrp2Response(moved, deleted)
 
     @answers(omero.cmd.Chown2)
     def give(self, ctx: Context, request: omero.cmd.Chown2) -> omero.cmd.Response:
-        given, deleted = giving.give(self.connection, ctx, request.targetObjects or {}, request.targetUsers or [],
-                                     request.userId, _options(request), request.dryRun)
+        given, deleted = giving.give(
+            self.connection,
+            ctx,
+            request.targetObjects or {},
+            request.targetUsers or [],
+            request.userId,
+            _options(request),
+            request.dryRun,
+        )
         return omero.cmd.Chown2Response(given, deleted)
 
     @answers(omero.cmd.Duplicate)
     def duplicate(self, ctx: Context, request: omero.cmd.Duplicate) -> omero.cmd.Response:
-        choice = copying.Choice(request.typesToDuplicate or (), request.typesToReference or (),
-                                request.typesToIgnore or ())
-        return omero.cmd.DuplicateResponse(copying.duplicate(
-            self.kernel.store, self.connection, ctx, request.targetObjects or {}, choice, request.dryRun))
+        choice = copying.Choice(
+            request.typesToDuplicate or (), request.typesToReference or (), request.typesToIgnore or ()
+        )
+        return omero.cmd.DuplicateResponse(
+            copying.duplicate(
+                self.kernel.store, self.connection, ctx, request.targetObjects or {}, choice, request.dryRun
+            )
+        )
 
     @answers(omero.cmd.FindParents)
     def find_parents(self, ctx: Context, request: omero.cmd.FindParents) -> omero.cmd.Response:
@@ -125,10 +141,13 @@ class _Run:
         return omero.cmd.FoundChildren(self._found(ctx, request, request.typesOfChildren, up=False))
 
     def _found(self, ctx: Context, request: omero.cmd.GraphQuery, wanted, up: bool) -> dict[str, list[int]]:
-        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, lambda *_: True,
-                                        type(request).__name__)
-        return deleting.by_java_name(self.connection, finding.find(
-            self.connection, ctx, targets, list(wanted or ()), list(request.stopBefore or ()), up))
+        targets = deleting.find_targets(
+            self.connection, ctx, request.targetObjects or {}, lambda *_: True, type(request).__name__
+        )
+        return deleting.by_java_name(
+            self.connection,
+            finding.find(self.connection, ctx, targets, list(wanted or ()), list(request.stopBefore or ()), up),
+        )
 
     @answers(omero.cmd.LegalGraphTargets)
     def legal_targets(self, ctx: Context, request: omero.cmd.LegalGraphTargets) -> omero.cmd.Response:
@@ -155,8 +174,9 @@ class _Run:
     @answers(omero.cmd.SkipHead)
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
         inner = request.request
-        targets = deleting.find_targets(self.connection, ctx, request.targetObjects or {}, ctx.may_edit,
-                                        type(inner).__name__)
+        targets = deleting.find_targets(
+            self.connection, ctx, request.targetObjects or {}, ctx.may_edit, type(inner).__name__
+        )
         inner.targetObjects = find_below(self.connection, targets, request.startFrom or [])
         inner.childOptions = inner.childOptions or request.childOptions
         inner.dryRun = inner.dryRun or request.dryRun
@@ -182,10 +202,12 @@ class _Run:
     @answers(omero.cmd.DiskUsage)
     def disk_usage_of_old(self, ctx: Context, request: omero.cmd.DiskUsage) -> omero.cmd.Response:
         """Answer the request that DiskUsage2 has replaced."""
-        found = reports.disk_usage(self.kernel.store, self.connection, ctx, omero.cmd.DiskUsage2(
-            request.objects or {}, request.classes or []))
-        return omero.cmd.DiskUsageResponse(found.fileCountByReferer, found.bytesUsedByReferer, found.totalFileCount,
-                                           found.totalBytesUsed)
+        found = reports.disk_usage(
+            self.kernel.store, self.connection, ctx, omero.cmd.DiskUsage2(request.objects or {}, request.classes or [])
+        )
+        return omero.cmd.DiskUsageResponse(
+            found.fileCountByReferer, found.bytesUsedByReferer, found.totalFileCount, found.totalBytesUsed
+        )
 
     @answers(omero.cmd.UsedFilesRequest)
     def used_files(self, ctx: Context, request: omero.cmd.UsedFilesRequest) -> omero.cmd.Response:

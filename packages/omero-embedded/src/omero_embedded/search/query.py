@@ -1,4 +1,5 @@
 """A search query as a tree, and whether the texts of an object match it."""
+
 from __future__ import annotations
 
 import re
@@ -38,8 +39,7 @@ class Phrase:
         if not self.is_word:
             return [re.compile(re.escape(word)) for word in words(self.text)]
         plain = re.sub(r"\\(.)", lambda found: " " if found[1] in "*?" else found[1], self.text.lower())
-        return [_pattern(word)
-                for word in re.findall(r"[^\W_*?]*[*?][\w*?]*|[^\W_]+", plain)]
+        return [_pattern(word) for word in re.findall(r"[^\W_*?]*[*?][\w*?]*|[^\W_]+", plain)]
 
     def within(self, name: str) -> Phrase:
         """The same phrase in a field, unless it names one itself."""
@@ -51,12 +51,15 @@ class Phrase:
     def matches(self, texts: Texts, fields: Collection[str]) -> bool:
         wanted = [self.field] if self.field else fields or texts
         return bool(self._patterns) and any(
-            self._stands_in(words(text)) for name in wanted for text in texts.get(name, ()))
+            self._stands_in(words(text)) for name in wanted for text in texts.get(name, ())
+        )
 
     def _stands_in(self, found: list[str]) -> bool:
         length = len(self._patterns)
-        return any(all(pattern.fullmatch(word) for pattern, word in zip(self._patterns, found[start:start + length]))
-                   for start in range(len(found) - length + 1))
+        return any(
+            all(pattern.fullmatch(word) for pattern, word in zip(self._patterns, found[start : start + length]))
+            for start in range(len(found) - length + 1)
+        )
 
 
 def _pattern(word: str) -> re.Pattern[str]:
@@ -102,6 +105,7 @@ class Query:
         fields
             Where phrases without a field are looked for; all fields if it is empty.
         """
+
         def those(parts: Iterable[Phrase | Query]) -> Iterable[bool]:
             return (part.matches(texts, fields) for part in parts)
 

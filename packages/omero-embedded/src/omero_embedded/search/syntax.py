@@ -1,4 +1,5 @@
 """The parser of search queries: Lucene's classic syntax, without ranges, boosts and fuzzy words."""
+
 from __future__ import annotations
 
 import re
@@ -37,7 +38,7 @@ def parse(query: str, leading_wildcards: bool = False) -> Query:
     try:
         read = cast(Query, _parser().parse(query))  # made by _Builder
     except UnexpectedCharacters as error:
-        raise BadQuery(f"{query[error.pos_in_stream or 0:].strip()[:20]} is not understood") from None
+        raise BadQuery(f"{query[error.pos_in_stream or 0 :].strip()[:20]} is not understood") from None
     except UnexpectedToken as error:
         place = f"{error.token[:20]} is in an unexpected place"
         raise BadQuery(place if error.token else "it ends too early") from None

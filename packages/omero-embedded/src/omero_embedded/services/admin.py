@@ -1,4 +1,5 @@
 """IAdmin: users, groups, memberships and passwords."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -35,8 +36,17 @@ class AdminService:
 
     def getSecurityRoles(self, ctx: Context):
         return omero.sys.Roles(
-            rootId=ROOT, rootName="root", systemGroupId=SYSTEM_GROUP, systemGroupName="system", userGroupId=USER_GROUP,
-            userGroupName="user", guestId=GUEST, guestName="guest", guestGroupId=GUEST_GROUP, guestGroupName="guest")
+            rootId=ROOT,
+            rootName="root",
+            systemGroupId=SYSTEM_GROUP,
+            systemGroupName="system",
+            userGroupId=USER_GROUP,
+            userGroupName="user",
+            guestId=GUEST,
+            guestName="guest",
+            guestGroupId=GUEST_GROUP,
+            guestGroupName="guest",
+        )
 
     def canUpdate(self, ctx: Context, obj):
         table = self.kernel.schema.of(obj).table
@@ -57,8 +67,9 @@ class AdminService:
         """Find the administrators who have all of some privileges."""
         wanted = _known(privileges)
         maps = self.maps.table
-        admins = self._load(ctx, self.users, self.users.table.c.id.in_(
-            sa.select(maps.c.child).where(maps.c.parent == SYSTEM_GROUP)))
+        admins = self._load(
+            ctx, self.users, self.users.table.c.id.in_(sa.select(maps.c.child).where(maps.c.parent == SYSTEM_GROUP))
+        )
         return [one for one in admins if wanted <= self._account(one.id.val).privileges]
 
     def setAdminPrivileges(self, ctx: Context, user, privileges):
@@ -198,8 +209,7 @@ class AdminService:
         """Add an administrator with only some privileges, and return the id."""
         return self._create(ctx, user, password, [SYSTEM_GROUP, USER_GROUP], _known(privileges))
 
-    def _create(self, ctx: Context, user, password, groups: list[int],
-                privileges: frozenset[str] = PRIVILEGES) -> int:
+    def _create(self, ctx: Context, user, password, groups: list[int], privileges: frozenset[str] = PRIVILEGES) -> int:
         if SYSTEM_GROUP in groups:
             self._no_elevation(ctx, privileges)
         with self._changes(ctx, "ModifyUser", [group for group in groups if group != USER_GROUP]) as members:
@@ -268,8 +278,10 @@ class AdminService:
         left = {group.id.val for group in groups}
         with self._memberships(ctx, groups) as members:
             if left & {SYSTEM_GROUP, USER_GROUP} and user.id.val in (ROOT, ctx.user):
-                raise refuse(omero.ValidationException, "Root stays in the groups 'system' and 'user', and nobody "
-                                                        "leaves these by themselves.")
+                raise refuse(
+                    omero.ValidationException,
+                    "Root stays in the groups 'system' and 'user', and nobody leaves these by themselves.",
+                )
             members.quit(user.id.val, left)
 
     def setDefaultGroup(self, ctx: Context, user, group):
@@ -323,8 +335,10 @@ class AdminService:
 
     def changeUserPassword(self, ctx: Context, name, new):
         if "ModifyUser" not in ctx.privileges:
-            raise refuse(omero.SecurityViolation, "Only administrators may change another user's password, if that is "
-                                                  "among their privileges.")
+            raise refuse(
+                omero.SecurityViolation,
+                "Only administrators may change another user's password, if that is among their privileges.",
+            )
         user = self.kernel.accounts.find(name)
         if user is None:
             raise refuse(omero.ApiUsageException, f"There is no user {name}.")

@@ -1,4 +1,5 @@
 """IConfig: the version and the settings of the server."""
+
 from __future__ import annotations
 
 import re
@@ -80,8 +81,7 @@ class ConfigService:
             wanted = re.compile(pattern)
         except re.error as broken:
             raise refuse(omero.ApiUsageException, f"{pattern!r} is not a regular expression: {broken}.") from None
-        return {key: value for key, value in self._all().items()
-                if wanted.fullmatch(key) and self._may_read(ctx, key)}
+        return {key: value for key, value in self._all().items() if wanted.fullmatch(key) and self._may_read(ctx, key)}
 
     def getConfigDefaults(self, ctx: Context):
         self._admins_only(ctx)

@@ -1,4 +1,5 @@
 """IContainer: projects, datasets, screens and plates, and the images in them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -18,21 +19,37 @@ from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 
 # Container classes, and what their hierarchies show of what is in them.
-HIERARCHIES = {"Project": ("datasetLinks.child",), "Dataset": (), "Screen": ("plateLinks.child.plateAcquisitions",),
-               "Plate": ("plateAcquisitions",)}
-LEAVES = {"Project": "datasetLinks.child.imageLinks.child", "Dataset": "imageLinks.child",
-          "Screen": "plateLinks.child.plateAcquisitions.wellSample.image",
-          "Plate": "plateAcquisitions.wellSample.image"}
+HIERARCHIES = {
+    "Project": ("datasetLinks.child",),
+    "Dataset": (),
+    "Screen": ("plateLinks.child.plateAcquisitions",),
+    "Plate": ("plateAcquisitions",),
+}
+LEAVES = {
+    "Project": "datasetLinks.child.imageLinks.child",
+    "Dataset": "imageLinks.child",
+    "Screen": "plateLinks.child.plateAcquisitions.wellSample.image",
+    "Plate": "plateAcquisitions.wellSample.image",
+}
 MEMBERS = {"Project": "Dataset", "Screen": "Plate"}  # what may be in none of these
 OF_IMAGES = ("pixels.pixelsType", "format")
-OF_ACQUISITION = ("stageLabel", "imagingEnvironment", "objectiveSettings.medium",
-                  "objectiveSettings.objective.immersion", "objectiveSettings.objective.correction")
+OF_ACQUISITION = (
+    "stageLabel",
+    "imagingEnvironment",
+    "objectiveSettings.medium",
+    "objectiveSettings.objective.immersion",
+    "objectiveSettings.objective.correction",
+)
 # How containers lead to what is in them: link class, or class and its reference to the container.
-INSIDE = {"Project": ("ProjectDatasetLink", "parent", "child", "Dataset"),
-          "Dataset": ("DatasetImageLink", "parent", "child", "Image"),
-          "Screen": ("ScreenPlateLink", "parent", "child", "Plate"), "Plate": ("Well", "plate", "id", "Well"),
-          "Well": ("WellSample", "well", "image", "Image"), "Fileset": ("Image", "fileset", "id", "Image"),
-          "Folder": ("FolderImageLink", "parent", "child", "Image")}
+INSIDE = {
+    "Project": ("ProjectDatasetLink", "parent", "child", "Dataset"),
+    "Dataset": ("DatasetImageLink", "parent", "child", "Image"),
+    "Screen": ("ScreenPlateLink", "parent", "child", "Plate"),
+    "Plate": ("Well", "plate", "id", "Well"),
+    "Well": ("WellSample", "well", "image", "Image"),
+    "Fileset": ("Image", "fileset", "id", "Image"),
+    "Folder": ("FolderImageLink", "parent", "child", "Image"),
+}
 
 
 @service("::omero::api::IContainer")
@@ -49,8 +66,9 @@ class ContainerService:
         """Load containers with their content; with images and their pixels if the options ask for leaves."""
         entity = self._entity(rootType)
         if entity.name not in HIERARCHIES:
-            raise refuse(omero.ApiUsageException, f"{rootType} is no container: ask for one of "
-                                                  f"{', '.join(HIERARCHIES)}.")
+            raise refuse(
+                omero.ApiUsageException, f"{rootType} is no container: ask for one of {', '.join(HIERARCHIES)}."
+            )
         wanted = rootIds or None  # Ice turns null into an empty list
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
@@ -64,8 +82,13 @@ class ContainerService:
         """The members of a class that no container has."""
         entity, links = self.schema[name], self.schema[link]
         ids = self._ids(connection, loader.ctx, entity, None, options)
-        linked = set(connection.execute(sa.select(links.table.c.child).where(
-            rows.among(links.table.c.child, ids), *rows.visible(loader.ctx, links))).scalars())
+        linked = set(
+            connection.execute(
+                sa.select(links.table.c.child).where(
+                    rows.among(links.table.c.child, ids), *rows.visible(loader.ctx, links)
+                )
+            ).scalars()
+        )
         return list(loader.get(entity, [oid for oid in ids if oid not in linked]).values())
 
     def _load_hierarchy(self, loader: Loader, containers: list[IObject], options) -> None:
@@ -90,14 +113,19 @@ class ContainerService:
             projects, lone = self._above(connection, loader, datasets, "ProjectDatasetLink", "datasetLinks", options)
         return projects + lone + alone
 
-    def _above(self, connection: sa.Connection, loader: Loader, members: list[IObject], link: str, collection: str,
-               options) -> tuple[list[IObject], list[IObject]]:
+    def _above(
+        self, connection: sa.Connection, loader: Loader, members: list[IObject], link: str, collection: str, options
+    ) -> tuple[list[IObject], list[IObject]]:
         """The containers of some objects, holding these alone; and the objects that are in none."""
         links = self.schema[link]
         columns = links.table.c
-        found = connection.execute(sa.select(columns.id, columns.parent, columns.child).where(
-            rows.among(columns.child, [one.id.val for one in members]), *rows.visible(loader.ctx, links),
-            *_filters(links, options))).all()
+        found = connection.execute(
+            sa.select(columns.id, columns.parent, columns.child).where(
+                rows.among(columns.child, [one.id.val for one in members]),
+                *rows.visible(loader.ctx, links),
+                *_filters(links, options),
+            )
+        ).all()
         loaded = loader.get(links, [row.id for row in found])
         parent = self.schema[links.fields["parent"].target or ""]
         containers = loader.get(parent, [row.parent for row in found])
@@ -145,12 +173,17 @@ class ContainerService:
         """Find filesets with only a part of their images among some images or containers: that part, and the rest."""
         columns = self.schema["Image"].table.c
         with self.store.read() as connection:
-            inside = self._image_ids(connection, ctx, {
-                self._entity(name).name: ids for name, ids in included.items()})
+            inside = self._image_ids(connection, ctx, {self._entity(name).name: ids for name, ids in included.items()})
             filesets = sa.select(columns.fileset).where(rows.among(columns.id, inside), columns.fileset.is_not(None))
-            found = connection.execute(sa.select(columns.fileset, columns.id).where(
-                columns.fileset.in_(filesets), *rows.visible(ctx, self.schema["Image"])).order_by(columns.id)
-            ).tuples().all()
+            found = (
+                connection.execute(
+                    sa.select(columns.fileset, columns.id)
+                    .where(columns.fileset.in_(filesets), *rows.visible(ctx, self.schema["Image"]))
+                    .order_by(columns.id)
+                )
+                .tuples()
+                .all()
+            )
         answer: dict[int, dict[bool, list[int]]] = {}
         for fileset, image in found:
             answer.setdefault(fileset, {True: [], False: []})[image in inside].append(image)
@@ -161,8 +194,9 @@ class ContainerService:
         one = self._collection(self._entity(type), property)
         element = self.schema[one.target or ""]
         owner = element.table.c[one.inverse or ""]
-        statement = sa.select(owner, sa.func.count()).where(
-            rows.among(owner, ids), *rows.visible(ctx, element)).group_by(owner)
+        statement = (
+            sa.select(owner, sa.func.count()).where(rows.among(owner, ids), *rows.visible(ctx, element)).group_by(owner)
+        )
         with self.store.read() as connection:
             return dict.fromkeys(ids, 0) | dict(connection.execute(statement).tuples().all())
 
@@ -209,8 +243,9 @@ class ContainerService:
             raise refuse(omero.ApiUsageException, f"A {entity.name} has no collection {name}.")
         return one
 
-    def _ids(self, connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int] | None,
-             options) -> list[int]:
+    def _ids(
+        self, connection: sa.Connection, ctx: Context, entity: Entity, ids: Iterable[int] | None, options
+    ) -> list[int]:
         columns = entity.table.c
         wanted = [*rows.visible(ctx, entity), *_filters(entity, options)]
         if ids is not None:
@@ -228,9 +263,15 @@ class ContainerService:
             if known.get(name):
                 entity = self.schema[holder]
                 columns = entity.table.c
-                known.setdefault(inside, set()).update(connection.execute(sa.select(columns[member]).where(
-                    rows.among(columns[container], known[name]), columns[member].is_not(None),
-                    *rows.visible(ctx, entity))).scalars())
+                known.setdefault(inside, set()).update(
+                    connection.execute(
+                        sa.select(columns[member]).where(
+                            rows.among(columns[container], known[name]),
+                            columns[member].is_not(None),
+                            *rows.visible(ctx, entity),
+                        )
+                    ).scalars()
+                )
         return known.get("Image", set())
 
     def _load_images(self, loader: Loader, images: list[IObject], options) -> None:
@@ -250,8 +291,11 @@ def _filters(entity: Entity, options) -> list[sa.ColumnElement[bool]]:
     if asked is None:
         return []
     columns = entity.table.c
-    found = [column == value.val for column, value in (
-        (columns._owner, asked.ownerId), (columns._group, asked.groupId)) if value is not None]
+    found = [
+        column == value.val
+        for column, value in ((columns._owner, asked.ownerId), (columns._group, asked.groupId))
+        if value is not None
+    ]
     if asked.startTime is not None or asked.endTime is not None:
         events = schema()["Event"].table
         times = [events.c.time > asked.startTime.val] if asked.startTime is not None else []

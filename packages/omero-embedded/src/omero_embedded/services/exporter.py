@@ -1,4 +1,5 @@
 """Exporter: an image as OME-TIFF, or only its OME-XML, made by tifffile."""
+
 from __future__ import annotations
 
 import os
@@ -46,8 +47,15 @@ class ExporterService(StatefulService):
             raise refuse(omero.ApiUsageException, f"The image {self._image} is too large to be exported as OME-TIFF.")
         file = self._new_file()
         dtype = source.plane(0, 0, 0).dtype.newbyteorder("=")
-        tifffile.imwrite(file, _planes(source, dtype), shape=source.shape, dtype=dtype, ome=True,
-                         photometric="minisblack", metadata={"axes": AXES, **about})
+        tifffile.imwrite(
+            file,
+            _planes(source, dtype),
+            shape=source.shape,
+            dtype=dtype,
+            ome=True,
+            photometric="minisblack",
+            metadata={"axes": AXES, **about},
+        )
         return file.seek(0, 2)
 
     def generateXml(self, ctx: Context):
@@ -55,8 +63,13 @@ class ExporterService(StatefulService):
         source, about = self._source(ctx)
         planes, (height, width) = int(np.prod(source.shape[:3])), source.shape[3:]
         xml = tifffile.OmeXml()
-        xml.addimage(source.plane(0, 0, 0).dtype.newbyteorder("="), source.shape, (planes, 1, 1, height, width, 1),
-                     axes=AXES, **about)
+        xml.addimage(
+            source.plane(0, 0, 0).dtype.newbyteorder("="),
+            source.shape,
+            (planes, 1, 1, height, width, 1),
+            axes=AXES,
+            **about,
+        )
         file = self._new_file()
         file.write(xml.tostring(declaration=True).encode())
         return file.tell()
@@ -88,14 +101,21 @@ class ExporterService(StatefulService):
             raise refuse(omero.ApiUsageException, "There is no image to export: call addImage first.")
         images, pixels = schema()["Image"].table, schema()["Pixels"].table
         with self.kernel.store.read() as connection:
-            row = connection.execute(
-                sa.select(pixels, images.c.name, images.c.description).join(images, pixels.c.image == images.c.id)
-                .where(images.c.id == self._image).order_by(pixels.c.image_index)).mappings().first()
+            row = (
+                connection.execute(
+                    sa.select(pixels, images.c.name, images.c.description)
+                    .join(images, pixels.c.image == images.c.id)
+                    .where(images.c.id == self._image)
+                    .order_by(pixels.c.image_index)
+                )
+                .mappings()
+                .first()
+            )
             if row is None:
                 raise refuse(omero.ValidationException, f"There is no image {self._image}.")
             source = settings.load_source(self.kernel.store, connection, ctx, row["id"])
             names = _channel_names(connection, row["id"])
-        about: dict = {"Name": row["name"], "Channel": {"Name": names[:source.shape[1]]}}
+        about: dict = {"Name": row["name"], "Channel": {"Name": names[: source.shape[1]]}}
         if row["description"]:
             about["Description"] = row["description"]
         for axis in "XYZ":
@@ -108,9 +128,12 @@ class ExporterService(StatefulService):
 def _channel_names(connection: sa.Connection, pixels: int) -> list[str]:
     """The names of the channels; a channel without one gets its number."""
     channel, logical = schema()["Channel"].table, schema()["LogicalChannel"].table
-    found = connection.execute(sa.select(logical.c.name).select_from(channel.outerjoin(
-        logical, channel.c.logicalChannel == logical.c.id)).where(channel.c.pixels == pixels)
-        .order_by(channel.c.pixels_index)).scalars()
+    found = connection.execute(
+        sa.select(logical.c.name)
+        .select_from(channel.outerjoin(logical, channel.c.logicalChannel == logical.c.id))
+        .where(channel.c.pixels == pixels)
+        .order_by(channel.c.pixels_index)
+    ).scalars()
     return [name or str(number) for number, name in enumerate(found)]
 
 

@@ -1,4 +1,5 @@
 """IMetadata: annotations of many objects at once, channels and instruments."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -23,16 +24,39 @@ LOG = "application/omero-log-file"  # the mimetype of the logs of imports
 TAGGED = ("Image", "Dataset", "Project", "Screen", "Plate")
 # What is loaded of light sources, objectives, filters.
 _LIGHT = ("type", "laserMedium", "pulse", "pump.type")
-_FILTERS = ("dichroic", "emissionFilterLink.child.type", "emissionFilterLink.child.transmittanceRange",
-            "excitationFilterLink.child.type", "excitationFilterLink.child.transmittanceRange")
+_FILTERS = (
+    "dichroic",
+    "emissionFilterLink.child.type",
+    "emissionFilterLink.child.transmittanceRange",
+    "excitationFilterLink.child.type",
+    "excitationFilterLink.child.transmittanceRange",
+)
 _OTF = ("pixelsType", "objective.immersion", "objective.correction", "filterSet.dichroic")
-OF_INSTRUMENTS = ("microscope.type", "objective.immersion", "objective.correction", "detector.type", "filter.type",
-                  "filter.transmittanceRange", "filterSet.dichroic", "dichroic",
-                  *(f"otf.{one}" for one in _OTF), *(f"lightSource.{one}" for one in _LIGHT))
-OF_CHANNELS = ("mode", "illumination", "contrastMethod", "detectorSettings.detector.type", "detectorSettings.binning",
-               "lightSourceSettings.microbeamManipulation", "lightSourceSettings.lightSource.instrument",
-               *(f"lightSourceSettings.lightSource.{one}" for one in _LIGHT), *(f"otf.{one}" for one in _OTF),
-               *(f"filterSet.{one}" for one in _FILTERS), *(f"lightPath.{one}" for one in _FILTERS))
+OF_INSTRUMENTS = (
+    "microscope.type",
+    "objective.immersion",
+    "objective.correction",
+    "detector.type",
+    "filter.type",
+    "filter.transmittanceRange",
+    "filterSet.dichroic",
+    "dichroic",
+    *(f"otf.{one}" for one in _OTF),
+    *(f"lightSource.{one}" for one in _LIGHT),
+)
+OF_CHANNELS = (
+    "mode",
+    "illumination",
+    "contrastMethod",
+    "detectorSettings.detector.type",
+    "detectorSettings.binning",
+    "lightSourceSettings.microbeamManipulation",
+    "lightSourceSettings.lightSource.instrument",
+    *(f"lightSourceSettings.lightSource.{one}" for one in _LIGHT),
+    *(f"otf.{one}" for one in _OTF),
+    *(f"filterSet.{one}" for one in _FILTERS),
+    *(f"lightPath.{one}" for one in _FILTERS),
+)
 
 
 @service("::omero::api::IMetadata")
@@ -45,8 +69,9 @@ class MetadataService:
 
     # -- annotations of objects ----------------------------------------------------------------------------------
 
-    def loadAnnotations(self, ctx: Context, rootType, rootIds, annotationTypes, annotatorIds,
-                        options) -> dict[int, list[IObject]]:
+    def loadAnnotations(
+        self, ctx: Context, rootType, rootIds, annotationTypes, annotatorIds, options
+    ) -> dict[int, list[IObject]]:
         """Load annotations by the id of their object, [] for objects without any; missing ids are left out."""
         entity = self._entity(rootType)
         kinds = [self._annotation(name) for name in annotationTypes or ()] or [self.schema["Annotation"]]
@@ -61,8 +86,9 @@ class MetadataService:
                 answer[parent].append(found[child])
         return answer
 
-    def loadSpecifiedAnnotationsLinkedTo(self, ctx: Context, annotationType, include, exclude, rootNodeType,
-                                         rootNodeIds, options) -> dict[int, list[IObject]]:
+    def loadSpecifiedAnnotationsLinkedTo(
+        self, ctx: Context, annotationType, include, exclude, rootNodeType, rootNodeIds, options
+    ) -> dict[int, list[IObject]]:
         """Load annotations of one kind by the id of their object; objects without any are left out."""
         entity, kind = self._entity(rootNodeType), self._annotation(annotationType)
         answer: dict[int, list[IObject]] = {}
@@ -120,8 +146,9 @@ class MetadataService:
 
     def _tagged(self, connection: sa.Connection, loader: Loader, name: str, tag: int) -> list[IObject]:
         link = self.schema[f"{name}AnnotationLink"]
-        parents = connection.execute(sa.select(link.table.c.parent).where(
-            link.table.c.child == tag, *rows.visible(loader.ctx, link))).scalars()
+        parents = connection.execute(
+            sa.select(link.table.c.parent).where(link.table.c.child == tag, *rows.visible(loader.ctx, link))
+        ).scalars()
         found = list(loader.get(self.schema[name], parents).values())
         if name in ("Project", "Screen"):
             loader.fetch_paths(found, "datasetLinks.child", "plateLinks.child")
@@ -135,24 +162,37 @@ class MetadataService:
         mine = "" if owner is None else " and t.details.owner.id = :owner"
         params = {"ns": rstring(TAG_SET), **({} if owner is None else {"owner": rlong(owner)})}
         with self.store.read() as connection:
-            sets = Results(connection, ctx, "select t from TagAnnotation t left outer join fetch t.annotationLinks l "
-                           "left outer join fetch l.child c left outer join fetch c.details.owner "
-                           "join fetch t.details.owner where t.ns = :ns and (l.id is null or c.class = TagAnnotation)"
-                           + mine, params).objects()
+            sets = Results(
+                connection,
+                ctx,
+                "select t from TagAnnotation t left outer join fetch t.annotationLinks l "
+                "left outer join fetch l.child c left outer join fetch c.details.owner "
+                "join fetch t.details.owner where t.ns = :ns and (l.id is null or c.class = TagAnnotation)" + mine,
+                params,
+            ).objects()
             if not (options is not None and options.theOptions is not None and unwrap(options.theOptions.orphan)):
                 return sets
             inside = {link.child.id.val for one in sets for link in one.copyAnnotationLinks()}
-            others = Results(connection, ctx, "select t from TagAnnotation t where (t.ns is null or t.ns != :ns)"
-                             + mine, params).objects()
+            others = Results(
+                connection, ctx, "select t from TagAnnotation t where (t.ns is null or t.ns != :ns)" + mine, params
+            ).objects()
         return sets + [one for one in others if one.id.val not in inside]
 
     def loadAnnotationsUsedNotOwned(self, ctx: Context, annotationType, userId) -> list[IObject]:
         """The annotations of others that a user has linked to images or containers."""
         kind = self._annotation(annotationType)
         with self.store.read() as connection:
-            found = {one.id.val: one for name in TAGGED for one in Results(
-                connection, ctx, f"select c from {name}AnnotationLink l join l.child c join fetch c.details.owner o "
-                "where o.id != :user and l.details.owner.id = :user", {"user": rlong(userId)}).objects()}
+            found = {
+                one.id.val: one
+                for name in TAGGED
+                for one in Results(
+                    connection,
+                    ctx,
+                    f"select c from {name}AnnotationLink l join l.child c join fetch c.details.owner o "
+                    "where o.id != :user and l.details.owner.id = :user",
+                    {"user": rlong(userId)},
+                ).objects()
+            }
         return [one for one in found.values() if self.schema.of(one).is_a(kind.name)]
 
     def countAnnotationsUsedNotOwned(self, ctx: Context, annotationType, userId):
@@ -166,9 +206,11 @@ class MetadataService:
         if not ids:
             return {}
         whose = "i.id" if entity.name == "Image" else "f.id"
-        hql = (f"select distinct {whose}, o from Fileset f left outer join f.images i join f.jobLinks fl, "
-               "JobOriginalFileLink jl join jl.child o "
-               f"where jl.parent.id = fl.child.id and o.mimetype = :log and {whose} in (:ids)")
+        hql = (
+            f"select distinct {whose}, o from Fileset f left outer join f.images i join f.jobLinks fl, "
+            "JobOriginalFileLink jl join jl.child o "
+            f"where jl.parent.id = fl.child.id and o.mimetype = :log and {whose} in (:ids)"
+        )
         params = {"log": rstring(LOG), "ids": rlist([rlong(oid) for oid in ids])}
         answer: dict[int, list[IObject]] = {}
         with self.store.read() as connection:
@@ -213,8 +255,9 @@ class MetadataService:
 class _Asked:
     """What one call reads: what the user sees, restricted to the owner and group of the call's options."""
 
-    def __init__(self, connection: sa.Connection, ctx: Context, known: Schema, options,
-                 owners: Iterable[int] | None = None):
+    def __init__(
+        self, connection: sa.Connection, ctx: Context, known: Schema, options, owners: Iterable[int] | None = None
+    ):
         self.connection, self.ctx, self.schema = connection, ctx, known
         asked = options.theFilter if options is not None else None
         self.group = asked.groupId.val if asked is not None and asked.groupId is not None else None
@@ -231,12 +274,18 @@ class _Asked:
         """Find (object, annotation) of the links that the user sees."""
         link = self.schema[f"{entity.root.name}AnnotationLink"]
         columns = link.table.c
-        return [(parent, child) for parent, child in self.connection.execute(
-            sa.select(columns.parent, columns.child).where(
-                rows.among(columns.parent, ids), *rows.visible(self.ctx, link)).order_by(columns.id))]
+        return [
+            (parent, child)
+            for parent, child in self.connection.execute(
+                sa.select(columns.parent, columns.child)
+                .where(rows.among(columns.parent, ids), *rows.visible(self.ctx, link))
+                .order_by(columns.id)
+            )
+        ]
 
-    def annotation_ids(self, ids: Iterable[int] | None, kinds: list[Entity],
-                       *conditions: sa.ColumnElement[bool]) -> list[int]:
+    def annotation_ids(
+        self, ids: Iterable[int] | None, kinds: list[Entity], *conditions: sa.ColumnElement[bool]
+    ) -> list[int]:
         columns = self.schema["Annotation"].table.c
         wanted = [*conditions, columns["class"].in_({one.name for kind in kinds for one in kind.family()})]
         if ids is not None:
@@ -247,8 +296,9 @@ class _Asked:
             wanted.append(columns._group == self.group)
         return self.visible_ids(self.schema["Annotation"], *wanted)
 
-    def annotations(self, ids: Iterable[int] | None, kinds: list[Entity],
-                    *conditions: sa.ColumnElement[bool]) -> dict[int, IObject]:
+    def annotations(
+        self, ids: Iterable[int] | None, kinds: list[Entity], *conditions: sa.ColumnElement[bool]
+    ) -> dict[int, IObject]:
         """Load annotations with owner, events and files."""
         loader = Loader(self.connection, self.ctx)
         entity = self.schema["Annotation"]

@@ -1,4 +1,5 @@
 """IPixels: creating images with pixels, channel statistics, enumerations, and rendering settings."""
+
 from __future__ import annotations
 
 import omero
@@ -16,8 +17,15 @@ from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 
 # The fields that a copy of an image keeps.
-_OF_IMAGE = ("acquisitionDate", "experiment", "imagingEnvironment", "instrument", "objectiveSettings", "series",
-             "stageLabel")
+_OF_IMAGE = (
+    "acquisitionDate",
+    "experiment",
+    "imagingEnvironment",
+    "instrument",
+    "objectiveSettings",
+    "series",
+    "stageLabel",
+)
 
 
 @service("::omero::api::IPixels")
@@ -39,10 +47,19 @@ class PixelsService:
                 return insert(connection, ctx, self.schema[kind], values, event)
 
             image = add("Image", name=name, description=description, series=0)
-            pixels = add("Pixels", image=image, image_index=0, sizeX=size_x, sizeY=size_y, sizeZ=size_z,
-                         sizeC=len(channels), sizeT=size_t, sha1="Pending...",
-                         pixelsType=self._enumeration(connection, "PixelsType", pixels_type),
-                         dimensionOrder=self._value_id(connection, "DimensionOrder", "XYZCT"))
+            pixels = add(
+                "Pixels",
+                image=image,
+                image_index=0,
+                sizeX=size_x,
+                sizeY=size_y,
+                sizeZ=size_z,
+                sizeC=len(channels),
+                sizeT=size_t,
+                sha1="Pending...",
+                pixelsType=self._enumeration(connection, "PixelsType", pixels_type),
+                dimensionOrder=self._value_id(connection, "DimensionOrder", "XYZCT"),
+            )
             for index in range(len(channels)):
                 add("Channel", pixels=pixels, pixels_index=index, logicalChannel=add("LogicalChannel"))
         return rlong(image)
@@ -53,49 +70,104 @@ class PixelsService:
         table = self.schema["Pixels"].table
         with self.kernel.store.write() as connection:
             source = self._row(connection, ctx, "Image", image)
-            found = connection.execute(sa.select(table.c.id).where(table.c.image == image).order_by(
-                table.c.image_index)).scalar()
-            new = insert(connection, ctx, self.schema["Image"], {
-                **{column: source[column] for column in _OF_IMAGE}, "name": name}, new_event(connection, ctx))
-            self._copy_pixels(connection, ctx, found or -1, (size_x, size_y, size_z, size_t), channels, copy_stats,
-                              {"image": new, "image_index": 0})
+            found = connection.execute(
+                sa.select(table.c.id).where(table.c.image == image).order_by(table.c.image_index)
+            ).scalar()
+            new = insert(
+                connection,
+                ctx,
+                self.schema["Image"],
+                {**{column: source[column] for column in _OF_IMAGE}, "name": name},
+                new_event(connection, ctx),
+            )
+            self._copy_pixels(
+                connection,
+                ctx,
+                found or -1,
+                (size_x, size_y, size_z, size_t),
+                channels,
+                copy_stats,
+                {"image": new, "image_index": 0},
+            )
         return rlong(new)
 
-    def copyAndResizePixels(self, ctx: Context, pixels, size_x, size_y, size_z, size_t, channels, methodology,
-                            copy_stats):
+    def copyAndResizePixels(
+        self, ctx: Context, pixels, size_x, size_y, size_z, size_t, channels, methodology, copy_stats
+    ):
         """Create further pixels of an image like others of it, without pixel data, and return their id."""
         check_place(ctx, "Pixels")
         table = self.schema["Pixels"].table
         with self.kernel.store.write() as connection:
             source = self._row(connection, ctx, "Pixels", pixels)
-            last = connection.execute(sa.select(sa.func.max(table.c.image_index)).where(
-                table.c.image == source["image"])).scalar()
-            made = self._copy_pixels(connection, ctx, pixels, (size_x, size_y, size_z, size_t), channels, copy_stats,
-                                     {"image_index": (last or 0) + 1, "methodology": methodology})
+            last = connection.execute(
+                sa.select(sa.func.max(table.c.image_index)).where(table.c.image == source["image"])
+            ).scalar()
+            made = self._copy_pixels(
+                connection,
+                ctx,
+                pixels,
+                (size_x, size_y, size_z, size_t),
+                channels,
+                copy_stats,
+                {"image_index": (last or 0) + 1, "methodology": methodology},
+            )
         return rlong(made)
 
-    def _copy_pixels(self, connection: sa.Connection, ctx: Context, source: int, asked: tuple, channels,
-                     copy_stats: bool, changes: dict) -> int:
+    def _copy_pixels(
+        self,
+        connection: sa.Connection,
+        ctx: Context,
+        source: int,
+        asked: tuple,
+        channels,
+        copy_stats: bool,
+        changes: dict,
+    ) -> int:
         """Insert pixels like others, with other sizes (X, Y, Z, T) where they are given, and return their id."""
         pixels = self._row(connection, ctx, "Pixels", source)
         sizes = {f"size{axis}": size.val for axis, size in zip("XYZT", asked) if size is not None}
         if not channels or min([1, *sizes.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
             raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
-        made = self._copy(connection, ctx, "Pixels", source, {
-            **sizes, **changes, "sizeC": len(channels), "sha1": "Pending...", "relatedTo": source})
+        made = self._copy(
+            connection,
+            ctx,
+            "Pixels",
+            source,
+            {**sizes, **changes, "sizeC": len(channels), "sha1": "Pending...", "relatedTo": source},
+        )
         for index, channel in enumerate(channels):
             self._copy_channel(connection, ctx, source, channel, made, index, copy_stats)
         return made
 
-    def _copy_channel(self, connection: sa.Connection, ctx: Context, source: int, channel: int, pixels: int, index: int,
-                      copy_stats: bool) -> None:
+    def _copy_channel(
+        self,
+        connection: sa.Connection,
+        ctx: Context,
+        source: int,
+        channel: int,
+        pixels: int,
+        index: int,
+        copy_stats: bool,
+    ) -> None:
         table = self.schema["Channel"].table
-        row = connection.execute(sa.select(table.c.id, table.c.logicalChannel, table.c.statsInfo).where(
-            (table.c.pixels == source) & (table.c.pixels_index == channel))).one()
+        row = connection.execute(
+            sa.select(table.c.id, table.c.logicalChannel, table.c.statsInfo).where(
+                (table.c.pixels == source) & (table.c.pixels_index == channel)
+            )
+        ).one()
         stats = self._copy(connection, ctx, "StatsInfo", row.statsInfo) if copy_stats and row.statsInfo else None
-        self._copy(connection, ctx, "Channel", row.id, {
-            "pixels": pixels, "pixels_index": index, "statsInfo": stats,
-            "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel)})
+        self._copy(
+            connection,
+            ctx,
+            "Channel",
+            row.id,
+            {
+                "pixels": pixels,
+                "pixels_index": index,
+                "statsInfo": stats,
+                "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel),
+            },
+        )
 
     def _row(self, connection: sa.Connection, ctx: Context, kind: str, oid: int) -> dict:
         """Read a row that the caller may see."""
@@ -107,16 +179,22 @@ class PixelsService:
 
     def _copy(self, connection: sa.Connection, ctx: Context, kind: str, oid: int, changes: dict | None = None) -> int:
         """Insert a copy of a row with some changes, and return its id."""
-        values = {column: value for column, value in self._row(connection, ctx, kind, oid).items()
-                  if column != "id" and not column.startswith("_")}
+        values = {
+            column: value
+            for column, value in self._row(connection, ctx, kind, oid).items()
+            if column != "id" and not column.startswith("_")
+        }
         return insert(connection, ctx, self.schema[kind], {**values, **(changes or {})}, new_event(connection, ctx))
 
     def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
         """Save the smallest and the largest value of a channel."""
         table, stats = self.schema["Channel"].table, self.schema["StatsInfo"]
         with self.kernel.store.write() as connection:
-            row = connection.execute(sa.select(table.c.id, table.c.statsInfo, table.c._owner, table.c._group).where(
-                (table.c.pixels == pixels) & (table.c.pixels_index == channel))).first()
+            row = connection.execute(
+                sa.select(table.c.id, table.c.statsInfo, table.c._owner, table.c._group).where(
+                    (table.c.pixels == pixels) & (table.c.pixels_index == channel)
+                )
+            ).first()
             if row is None or not ctx.may_see(row._owner, row._group):
                 raise refuse(omero.InternalException, f"There is no channel {channel} in the pixels {pixels}.")
             if not ctx.may_edit(row._owner, row._group):
@@ -125,11 +203,13 @@ class PixelsService:
             event = new_event(connection, ctx)
             if row.statsInfo is None:
                 made = insert(connection, ctx, stats, {**values, "_owner": row._owner, "_group": row._group}, event)
-                connection.execute(table.update().where(table.c.id == row.id).values(
-                    statsInfo=made, _updateEvent=event))
+                connection.execute(
+                    table.update().where(table.c.id == row.id).values(statsInfo=made, _updateEvent=event)
+                )
             else:
-                connection.execute(stats.table.update().where(stats.table.c.id == row.statsInfo).values(
-                    **values, _updateEvent=event))
+                connection.execute(
+                    stats.table.update().where(stats.table.c.id == row.statsInfo).values(**values, _updateEvent=event)
+                )
 
     def retrievePixDescription(self, ctx: Context, pixels):
         """Load pixels with type, channels, and the parts of the channels; None if the caller sees none."""

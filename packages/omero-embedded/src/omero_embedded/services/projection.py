@@ -1,4 +1,5 @@
 """IProjection: the sections of a stack as one plane."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,8 +21,11 @@ from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import service
 
 METHODS = {"MAXIMUMINTENSITY": "maximum", "MEANINTENSITY": "mean", "SUMINTENSITY": "sum"}
-METHODOLOGIES = {"maximum": "MAXIMUM_INTENSITY_PROJECTION", "mean": "MEAN_INTENSITY_PROJECTION",
-                 "sum": "SUM_INTENSITY_PROJECTION"}
+METHODOLOGIES = {
+    "maximum": "MAXIMUM_INTENSITY_PROJECTION",
+    "mean": "MEAN_INTENSITY_PROJECTION",
+    "sum": "SUM_INTENSITY_PROJECTION",
+}
 
 
 @service("::omero::api::IProjection")
@@ -38,8 +42,9 @@ class ProjectionService:
         kind, _ = self._kind(source, pixels_type)
         return _plane(source, kind, METHODS[str(algorithm)], c, t, step, start, end).tobytes()
 
-    def projectPixels(self, ctx: Context, pixels, pixels_type, algorithm, first, last, channels, step, start, end,
-                      name):
+    def projectPixels(
+        self, ctx: Context, pixels, pixels_type, algorithm, first, last, channels, step, start, end, name
+    ):
         """Create an image of projected stacks, and return its id."""
         source = self._source(ctx, pixels, step, start, end)
         if not 0 <= first <= last < source.shape[0]:
@@ -53,9 +58,11 @@ class ProjectionService:
             images = self.schema["Image"].table
             label = connection.execute(sa.select(images.c.name).where(images.c.id == row)).scalar()
         made = self._pixels.copyAndResizeImage(
-            ctx, row, None, None, rint(1), rint(last - first + 1), channels, name or f"{label} Projection", False).val
-        planes = np.stack([[_plane(source, kind, how, c, t, step, start, end) for c in channels]
-                           for t in range(first, last + 1)])  # (T, C, Y, X)
+            ctx, row, None, None, rint(1), rint(last - first + 1), channels, name or f"{label} Projection", False
+        ).val
+        planes = np.stack(
+            [[_plane(source, kind, how, c, t, step, start, end) for c in channels] for t in range(first, last + 1)]
+        )  # (T, C, Y, X)
         self._write(ctx, made, kind_id, METHODOLOGIES[how], planes)
         return made
 
@@ -72,13 +79,24 @@ class ProjectionService:
                 self.kernel.store.close_file(file)
         with self.kernel.store.write() as connection:
             event = new_event(connection, ctx)
-            connection.execute(pixels.update().where(pixels.c.id == oid).values(
-                pixelsType=kind, methodology=methodology, _updateEvent=event))
+            connection.execute(
+                pixels.update()
+                .where(pixels.c.id == oid)
+                .values(pixelsType=kind, methodology=methodology, _updateEvent=event)
+            )
             for index in range(planes.shape[1]):
-                stats = insert(connection, ctx, self.schema["StatsInfo"], {
-                    "globalMin": float(planes[:, index].min()), "globalMax": float(planes[:, index].max())}, event)
-                connection.execute(channel.update().where(
-                    channel.c.pixels == oid, channel.c.pixels_index == index).values(statsInfo=stats))
+                stats = insert(
+                    connection,
+                    ctx,
+                    self.schema["StatsInfo"],
+                    {"globalMin": float(planes[:, index].min()), "globalMax": float(planes[:, index].max())},
+                    event,
+                )
+                connection.execute(
+                    channel.update()
+                    .where(channel.c.pixels == oid, channel.c.pixels_index == index)
+                    .values(statsInfo=stats)
+                )
 
     def _source(self, ctx: Context, pixels: int, step: int, start: int, end: int) -> Source:
         with self.kernel.store.read() as connection:

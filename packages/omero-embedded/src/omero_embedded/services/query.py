@@ -1,4 +1,5 @@
 """IQuery: HQL, and simple queries for objects."""
+
 from __future__ import annotations
 
 import omero
@@ -82,15 +83,26 @@ class QueryService:
 
     def findByString(self, ctx: Context, klass, field, value) -> IObject | None:
         self._text_field(klass, field)
-        return _single(self._objects(ctx, f"select x from {self._entity(klass).java} x where x.{field} = :value",
-                                     {"value": omero.rtypes.rstring(value)}, (0, None)), field)
+        return _single(
+            self._objects(
+                ctx,
+                f"select x from {self._entity(klass).java} x where x.{field} = :value",
+                {"value": omero.rtypes.rstring(value)},
+                (0, None),
+            ),
+            field,
+        )
 
     def findAllByString(self, ctx: Context, klass, field, value, caseSensitive, filter) -> list[IObject]:
         """Find objects with a field that contains a text; `%` and `_` are wildcards."""
         self._text_field(klass, field)
         where = f"x.{field} like :value" if caseSensitive else f"lower(x.{field}) like lower(:value)"
-        return self._objects(ctx, f"select x from {self._entity(klass).java} x where {where}",
-                             {"value": omero.rtypes.rstring(f"%{value}%")}, _page(filter))
+        return self._objects(
+            ctx,
+            f"select x from {self._entity(klass).java} x where {where}",
+            {"value": omero.rtypes.rstring(f"%{value}%")},
+            _page(filter),
+        )
 
     def _text_field(self, klass: str, name: str) -> None:
         found = self._entity(klass).fields.get(name)
@@ -105,8 +117,11 @@ class QueryService:
         entity = self.schema.of(example)
         columns = entity.table.c
         plain = {one.name for one in entity.fields.values() if one.kind in SCALARS.values()}
-        wanted = [columns[name] == value for name, value in row_of(entity, example).items()
-                  if name in plain and value is not None]
+        wanted = [
+            columns[name] == value
+            for name, value in row_of(entity, example).items()
+            if name in plain and value is not None
+        ]
         offset, limit = _page(filter)
         statement = _of_class(entity).where(*wanted)
         visible = ctx.visible(entity, entity.table)

@@ -1,4 +1,5 @@
 """RawFileStore: the bytes of original files, one file for each. Like pixels, they survive when the server is killed."""
+
 from __future__ import annotations
 
 import os
@@ -39,7 +40,9 @@ class RawFileService(StatefulService):
         with self.kernel.store.read() as connection:
             row = connection.execute(
                 sa.select(files.c._owner, files.c._group, hashers.c.value)
-                .join(hashers, files.c.hasher == hashers.c.id, isouter=True).where(files.c.id == oid)).first()
+                .join(hashers, files.c.hasher == hashers.c.id, isouter=True)
+                .where(files.c.id == oid)
+            ).first()
         if row is None:
             raise refuse(omero.ValidationException, f"There is no original file {oid}.")
         if not ctx.may_see(row._owner, row._group):
@@ -106,8 +109,11 @@ class RawFileService(StatefulService):
             values["hash"] = file_checksum(self._hasher, self.path)
         entity = self.kernel.schema["OriginalFile"]
         with self.kernel.store.write() as connection:
-            if not connection.execute(entity.table.update().where(entity.table.c.id == self._id).values(
-                    **values, _updateEvent=new_event(connection, ctx))).rowcount:
+            if not connection.execute(
+                entity.table.update()
+                .where(entity.table.c.id == self._id)
+                .values(**values, _updateEvent=new_event(connection, ctx))
+            ).rowcount:
                 raise refuse(omero.ValidationException, f"The original file {self._id} was deleted.")
             forget(connection, "settle", [("originalfile", self._id)], self._writer)
             saved = Loader(connection, ctx).get(entity, [self._id]).get(self._id)

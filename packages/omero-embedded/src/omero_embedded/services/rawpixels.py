@@ -3,6 +3,7 @@
 A write is in the file when the call returns, so it survives when the server is killed. It is not flushed to disk: if
 the machine goes down, the last seconds may be lost.
 """
+
 from __future__ import annotations
 
 import math
@@ -53,9 +54,21 @@ class RawPixelsService(StatefulService):
         table, kinds = schema["Pixels"].table, schema["PixelsType"].table
         with self.kernel.store.read() as connection:
             row = connection.execute(
-                sa.select(table.c.sizeX, table.c.sizeY, table.c.sizeZ, table.c.sizeC, table.c.sizeT, table.c._owner,
-                          table.c._group, table.c.sha1, kinds.c.value, kinds.c.bitSize)
-                .join(kinds, table.c.pixelsType == kinds.c.id).where(table.c.id == pixels)).first()
+                sa.select(
+                    table.c.sizeX,
+                    table.c.sizeY,
+                    table.c.sizeZ,
+                    table.c.sizeC,
+                    table.c.sizeT,
+                    table.c._owner,
+                    table.c._group,
+                    table.c.sha1,
+                    kinds.c.value,
+                    kinds.c.bitSize,
+                )
+                .join(kinds, table.c.pixelsType == kinds.c.id)
+                .where(table.c.id == pixels)
+            ).first()
         if row is None or not ctx.may_see(row._owner, row._group):
             raise refuse(omero.ValidationException, f"There are no pixels {pixels}.")
         self._close_file()
@@ -79,8 +92,11 @@ class RawPixelsService(StatefulService):
         digest = self._digest()
         pixels = self.kernel.schema["Pixels"]
         with self.kernel.store.write() as connection:
-            if not connection.execute(pixels.table.update().where(pixels.table.c.id == self._id).values(
-                    sha1=digest.hex(), _updateEvent=new_event(connection, ctx))).rowcount:
+            if not connection.execute(
+                pixels.table.update()
+                .where(pixels.table.c.id == self._id)
+                .values(sha1=digest.hex(), _updateEvent=new_event(connection, ctx))
+            ).rowcount:
                 raise refuse(omero.ValidationException, f"The pixels {self._id} were deleted.")
             forget(connection, "settle", [("pixels", self._id)], self._writer)
             saved = Loader(connection, ctx).get(pixels, [self._id]).get(self._id)
@@ -209,7 +225,7 @@ class RawPixelsService(StatefulService):
         if shape.row > TILE_BYTES // 16:
             return b"".join(self._read(offset + row * shape.row + x * shape.width, w * shape.width) for row in range(h))
         rows = np.frombuffer(self._read(offset, h * shape.row), f"V{shape.width}").reshape(h, shape.x)
-        return rows[:, x:x + w].tobytes()
+        return rows[:, x : x + w].tobytes()
 
     def _part_of_level(self, z: int, c: int, t: int, x: int, y: int, w: int, h: int) -> bytes:
         whole = self._whole()
@@ -295,14 +311,16 @@ class RawPixelsService(StatefulService):
             raise refuse(omero.InternalException, f"{len(data)} bytes are not a tile of {w} x {h} pixels.")
         length = w * shape.width
         for row in range(h):
-            self._write(memoryview(data)[row * length:(row + 1) * length], offset + row * shape.row)
+            self._write(memoryview(data)[row * length : (row + 1) * length], offset + row * shape.row)
 
     def _place(self, ctx: Context, y: int = 0, z: int = 0, c: int = 0, t: int = 0) -> int:
         """Return where to write; refuse pixels that may not be written, and pyramids."""
         self._must_be_writable(ctx)
         if self._pyramid:
-            raise refuse(omero.InternalException, "Non-tile based writing unsupported: planes of this size are written "
-                                                  "by setTile.")
+            raise refuse(
+                omero.InternalException,
+                "Non-tile based writing unsupported: planes of this size are written by setTile.",
+            )
         return self.layout.offset(y, z, c, t)
 
     def _must_be_writable(self, ctx: Context) -> None:
@@ -324,7 +342,7 @@ class RawPixelsService(StatefulService):
             self._writer = self.kernel.store.note_unsaved("pixels", self._id or 0)
         self._written = True
         self._hashed = self._hashed or self.kernel.store.hashed_file(file)
-        self._hashed.write(file, memoryview(data)[:max(0, self._whole().total - offset)], offset)
+        self._hashed.write(file, memoryview(data)[: max(0, self._whole().total - offset)], offset)
 
     # -- sizes and offsets ---------------------------------------------------------------------------------------
 
@@ -402,5 +420,5 @@ class RawPixelsService(StatefulService):
 
     def getResolutionDescriptions(self, ctx: Context):
         shape = self._whole()
-        sizes = level_sizes(shape.x, shape.y)[:self._levels()]
+        sizes = level_sizes(shape.x, shape.y)[: self._levels()]
         return [omero.api.ResolutionDescription(width, height) for width, height in sizes]

@@ -4,6 +4,7 @@ A service class implements one Slice interface. Its methods have the names of th
 Context of the call before the arguments of the operation. A call to an operation without a method is refused as
 unsupported.
 """
+
 from __future__ import annotations
 
 import threading
@@ -24,10 +25,12 @@ Class = TypeVar("Class", bound=type)
 
 def service(interface: str) -> Callable[[Class], Class]:
     """Register the decorated class as the service of an interface."""
+
     def register(cls: Class) -> Class:
         SERVICES[interface] = cls
         cls.interface = interface  # type: ignore[attr-defined]
         return cls
+
     return register
 
 

@@ -1,4 +1,5 @@
 """RenderingEngine: the settings of one image, and pictures of its planes."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -90,8 +91,9 @@ class RenderingService(StatefulService):
 
     def render(self, ctx: Context, plane):
         picture = self._picture(plane)
-        return omero.romio.RGBBuffer([picture[..., band].tobytes() for band in range(3)], picture.shape[1],
-                                     picture.shape[0])
+        return omero.romio.RGBBuffer(
+            [picture[..., band].tobytes() for band in range(3)], picture.shape[1], picture.shape[0]
+        )
 
     def renderProjectedCompressed(self, ctx: Context, method, t, step, start, end):
         return pictures.jpeg(self._projection(method, t, step, start, end), self._quality)
@@ -108,9 +110,11 @@ class RenderingService(StatefulService):
         if region is None:
             return picture
         if min(region.x, region.y) < 0 or min(region.width, region.height) < 1:
-            raise refuse(omero.ApiUsageException, f"There is no region of {region.width} x {region.height} at "
-                                                  f"{region.x}, {region.y}.")
-        part = picture[region.y:region.y + region.height, region.x:region.x + region.width]
+            raise refuse(
+                omero.ApiUsageException,
+                f"There is no region of {region.width} x {region.height} at {region.x}, {region.y}.",
+            )
+        part = picture[region.y : region.y + region.height, region.x : region.x + region.width]
         if not part.size:
             raise refuse(omero.InternalException, f"The region at {region.x}, {region.y} is not within the plane.")
         return np.ascontiguousarray(part)
@@ -289,7 +293,7 @@ class RenderingService(StatefulService):
         self._level = choose_level(level, self.getResolutionLevels(ctx))
 
     def getResolutionDescriptions(self, ctx: Context):
-        sizes = level_sizes(*self.source.shape[:2:-1])[:self.getResolutionLevels(ctx)]
+        sizes = level_sizes(*self.source.shape[:2:-1])[: self.getResolutionLevels(ctx)]
         return [omero.api.ResolutionDescription(width, height) for width, height in sizes]
 
     def getTileSize(self, ctx: Context):
@@ -312,6 +316,7 @@ class RenderingService(StatefulService):
         if given is not None:
             for one in self._enumerations(ctx, name):
                 if one.id.val == (given.id.val if given.id is not None else None) or (
-                        given.isLoaded() and given.value is not None and given.value.val == one.value.val):
+                    given.isLoaded() and given.value is not None and given.value.val == one.value.val
+                ):
                     return one.value.val
         raise refuse(omero.ApiUsageException, f"That is not a {name}.")

@@ -1,4 +1,5 @@
 """IRenderingSettings: creating, resetting and copying rendering settings."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -22,9 +23,13 @@ _SAMPLES = ("WellSample", "well", "image")
 _DATASET = (("DatasetImageLink", "parent", "child"), _PIXELS)
 _PLATE = (("Well", "plate", "id"), _SAMPLES, _PIXELS)
 WAYS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "Pixels": (), "Image": (_PIXELS,), "Dataset": _DATASET,
-    "Project": (("ProjectDatasetLink", "parent", "child"), *_DATASET), "Plate": _PLATE,
-    "PlateAcquisition": (("WellSample", "plateAcquisition", "image"), _PIXELS), "Well": (_SAMPLES, _PIXELS),
+    "Pixels": (),
+    "Image": (_PIXELS,),
+    "Dataset": _DATASET,
+    "Project": (("ProjectDatasetLink", "parent", "child"), *_DATASET),
+    "Plate": _PLATE,
+    "PlateAcquisition": (("WellSample", "plateAcquisition", "image"), _PIXELS),
+    "Well": (_SAMPLES, _PIXELS),
     "Screen": (("ScreenPlateLink", "parent", "child"), *_PLATE),
 }
 
@@ -37,8 +42,10 @@ class RenderingSettingsService:
     def sanityCheckPixels(self, ctx: Context, source, target):
         """Whether the settings of some pixels fit others: those with as many channels and the same type."""
         with self.store.read() as connection:
-            one, other = (settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
-                          for pixels in (source, target))
+            one, other = (
+                settings.load_source(self.store, connection, ctx, rows.id_of(pixels) or 0)
+                for pixels in (source, target)
+            )
         return _fit(one, other)
 
     def getRenderingSettings(self, ctx: Context, pixels):
@@ -77,8 +84,9 @@ class RenderingSettingsService:
 
     def resetDefaultsByOwnerInSet(self, ctx: Context, kind, ids):
         """Replace the caller's settings with those of the images' owners."""
-        return self._change(ctx, kind, ids, lambda connection, source: settings.find_settings(
-            connection, source, source.owner))
+        return self._change(
+            ctx, kind, ids, lambda connection, source: settings.find_settings(connection, source, source.owner)
+        )
 
     # -- copies --------------------------------------------------------------------------------------------------
 
@@ -92,8 +100,9 @@ class RenderingSettingsService:
         def copied(_connection: sa.Connection, target: settings.Source) -> settings.Settings | None:
             if not _fit(origin, target):
                 return None
-            return replace(given, id=None, owner=None, z=min(given.z, target.shape[2] - 1),
-                           t=min(given.t, target.shape[0] - 1))
+            return replace(
+                given, id=None, owner=None, z=min(given.z, target.shape[2] - 1), t=min(given.t, target.shape[0] - 1)
+            )
 
         done = self._change(ctx, kind, ids, copied)
         return {True: done, False: [image for image in images if image not in done]}
@@ -115,8 +124,13 @@ class RenderingSettingsService:
 
     # -- inner ---------------------------------------------------------------------------------------------------
 
-    def _change(self, ctx: Context, kind: str, ids: list[int],
-                make: Callable[[sa.Connection, settings.Source], settings.Settings | None]) -> list[int]:
+    def _change(
+        self,
+        ctx: Context,
+        kind: str,
+        ids: list[int],
+        make: Callable[[sa.Connection, settings.Source], settings.Settings | None],
+    ) -> list[int]:
         """Save new settings for all pixels in containers, and return the ids of the images that got settings."""
         with self.store.write() as connection:
             done = []
@@ -134,12 +148,16 @@ class RenderingSettingsService:
     def _pixels(self, connection: sa.Connection, kind: str, ids: list[int]) -> list[int]:
         entity = self.schema.find(kind or "")
         if entity is None or entity.name not in WAYS:
-            raise refuse(omero.ApiUsageException, f"{kind} contains no rendering settings: use one of "
-                                                  f"{', '.join(WAYS)}.")
+            raise refuse(
+                omero.ApiUsageException, f"{kind} contains no rendering settings: use one of {', '.join(WAYS)}."
+            )
         for name, known, wanted in WAYS[entity.name]:
             columns = self.schema[name].table.c
-            ids = list(connection.execute(sa.select(columns[wanted]).where(
-                rows.among(columns[known], ids)).order_by(columns.id)).scalars())
+            ids = list(
+                connection.execute(
+                    sa.select(columns[wanted]).where(rows.among(columns[known], ids)).order_by(columns.id)
+                ).scalars()
+            )
         return list(dict.fromkeys(ids))
 
     def _images(self, connection: sa.Connection, pixels: list[int]) -> list[int]:

@@ -1,4 +1,5 @@
 """IRepositoryInfo: disk space."""
+
 from __future__ import annotations
 
 import shutil

@@ -1,4 +1,5 @@
 """SharedResources: opens tables."""
+
 from __future__ import annotations
 
 import omero
@@ -36,8 +37,13 @@ class ResourcesService:
         """Create an original file for a table, and return the open table, which the client has to initialize."""
         check_place(ctx, "OriginalFile")
         with self.kernel.store.write() as connection:
-            oid = insert(connection, ctx, self.kernel.schema["OriginalFile"],
-                         {"name": path, "path": path, "mimetype": MIMETYPE}, new_event(connection, ctx))
+            oid = insert(
+                connection,
+                ctx,
+                self.kernel.schema["OriginalFile"],
+                {"name": path, "path": path, "mimetype": MIMETYPE},
+                new_event(connection, ctx),
+            )
         return self._table(ctx, oid)
 
     def openTable(self, ctx: Context, file):
@@ -49,8 +55,11 @@ class ResourcesService:
             uuid = connection.execute(sa.select(CONFIG.c.value).where(CONFIG.c.key == DATABASE_UUID)).scalar_one()
         place = omero.model.OriginalFileI(REPOSITORY)
         place.hash = rstring(uuid)
-        place.name, place.path, place.mimetype = rstring(self.kernel.store.folder.name), rstring("/"), rstring(
-            "Repository")
+        place.name, place.path, place.mimetype = (
+            rstring(self.kernel.store.folder.name),
+            rstring("/"),
+            rstring("Repository"),
+        )
         return omero.grid.RepositoryMap([place], [None])
 
     def _table(self, ctx: Context, oid: int):

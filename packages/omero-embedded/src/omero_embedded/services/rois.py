@@ -1,4 +1,5 @@
 """IRoi: regions of interest with their shapes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -38,13 +39,19 @@ class RoiService:
 
     def findByPlane(self, ctx: Context, image, z, t, options):
         """Those with a shape on a plane, or with one that is on all planes; other shapes are left out of them."""
+
         def is_there(shape) -> bool:
             return unwrap(shape.theZ) in (None, z) and unwrap(shape.theT) in (None, t)
 
         return self._found(ctx, self.schema["Roi"].table.c.image == image, options, is_there)
 
-    def _found(self, ctx: Context, wanted: sa.ColumnElement[bool], options,
-               is_there: Callable[[IObject], bool] = lambda shape: True):
+    def _found(
+        self,
+        ctx: Context,
+        wanted: sa.ColumnElement[bool],
+        options,
+        is_there: Callable[[IObject], bool] = lambda shape: True,
+    ):
         """Regions with their shapes and folders; none without a shape."""
         entity = self.schema["Roi"]
         columns = entity.table.c
@@ -67,19 +74,27 @@ class RoiService:
     def getRoiMeasurements(self, ctx: Context, image, options) -> list[IObject]:
         """Find the measurements of an image's plate that regions of the image have too."""
         with self.store.read() as connection:
-            return Results(connection, ctx, "select distinct a from Roi r join r.annotationLinks rl join rl.child a "
-                           "where a.ns = :ns and r.image.id = :id and a.id in (select pl.child.id from WellSample ws "
-                           "join ws.well w join w.plate p join p.annotationLinks pl where ws.image.id = :id)",
-                           {"ns": rstring(MEASUREMENT), "id": rlong(image)}).objects()
+            return Results(
+                connection,
+                ctx,
+                "select distinct a from Roi r join r.annotationLinks rl join rl.child a "
+                "where a.ns = :ns and r.image.id = :id and a.id in (select pl.child.id from WellSample ws "
+                "join ws.well w join w.plate p join p.annotationLinks pl where ws.image.id = :id)",
+                {"ns": rstring(MEASUREMENT), "id": rlong(image)},
+            ).objects()
 
     def getMeasuredRois(self, ctx: Context, image, annotation, options):
         """Find the regions of an image whose plate has an annotation."""
         measured = "select p.id from Plate p join p.annotationLinks l where l.child.id = :annotation"
         with self.store.read() as connection:
-            found = Results(connection, ctx, "select r from Roi r join fetch r.shapes where r.image.id = :image and "
-                            "r.image.id in (select ws.image.id from WellSample ws where ws.well.plate.id in "
-                            f"({measured})) order by r.id",
-                            {"image": rlong(image), "annotation": rlong(annotation)}).objects()
+            found = Results(
+                connection,
+                ctx,
+                "select r from Roi r join fetch r.shapes where r.image.id = :image and "
+                "r.image.id in (select ws.image.id from WellSample ws where ws.well.plate.id in "
+                f"({measured})) order by r.id",
+                {"image": rlong(image), "annotation": rlong(annotation)},
+            ).objects()
         return _result(found, options)
 
     def getMeasuredRoisMap(self, ctx: Context, image, annotations, options):
@@ -103,8 +118,11 @@ class RoiService:
     def getRoiStats(self, ctx: Context, roi):
         with self.store.read() as connection:
             table = self.schema["Shape"].table
-            ids = connection.execute(sa.select(table.c.id).where(table.c.roi == roi).order_by(
-                table.c.roi_index)).scalars().all()
+            ids = (
+                connection.execute(sa.select(table.c.id).where(table.c.roi == roi).order_by(table.c.roi_index))
+                .scalars()
+                .all()
+            )
             found = self._shapes(connection, ctx, ids)
             described = [self._described(connection, ctx, shape) for shape in found]
             if not found:
@@ -142,11 +160,14 @@ class RoiService:
         points = shapes.covered(shape)
         if len(points) and not ((points >= 0).all() and (points < (width, height)).all()):
             raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is not within the image.")
-        z, t = (range(size) if place is None else [place.val] for place, size in (
-            (shape.theZ, size_z), (shape.theT, size_t)))
+        z, t = (
+            range(size) if place is None else [place.val]
+            for place, size in ((shape.theZ, size_z), (shape.theT, size_t))
+        )
         chosen = range(size_c) if shape.theC is None else [shape.theC.val]
-        values = [np.concatenate([source.plane(k, c, i)[points[:, 1], points[:, 0]] for k in z for i in t])
-                  for c in chosen]
+        values = [
+            np.concatenate([source.plane(k, c, i)[points[:, 1], points[:, 0]] for k in z for i in t]) for c in chosen
+        ]
         logical = self._logical(connection, source.id)
         return shapes.statistics(shape.id.val, [logical[c] for c in chosen], values)
 
@@ -160,16 +181,24 @@ class RoiService:
 
     def _source(self, connection: sa.Connection, ctx: Context, shape) -> Source:
         table, image = self.schema["Pixels"].table, shape.roi.image
-        pixels = None if image is None else connection.execute(sa.select(table.c.id).where(
-            table.c.image == image.id.val).order_by(table.c.image_index)).scalar()
+        pixels = (
+            None
+            if image is None
+            else connection.execute(
+                sa.select(table.c.id).where(table.c.image == image.id.val).order_by(table.c.image_index)
+            ).scalar()
+        )
         if pixels is None:
             raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is on no image with pixels.")
         return load_source(self.store, connection, ctx, pixels)
 
     def _logical(self, connection: sa.Connection, pixels: int) -> list[int]:
         table = self.schema["Channel"].table
-        return list(connection.execute(sa.select(table.c.logicalChannel).where(
-            table.c.pixels == pixels).order_by(table.c.pixels_index)).scalars())
+        return list(
+            connection.execute(
+                sa.select(table.c.logicalChannel).where(table.c.pixels == pixels).order_by(table.c.pixels_index)
+            ).scalars()
+        )
 
 
 def _result(rois: list[IObject], options=None) -> omero.api.RoiResult:
@@ -195,4 +224,4 @@ def _page(rois: list[IObject], options) -> list[IObject]:
     if options is None or options.limit is None:
         return rois
     start = unwrap(options.offset) or 0
-    return rois[start:start + options.limit.val]
+    return rois[start : start + options.limit.val]

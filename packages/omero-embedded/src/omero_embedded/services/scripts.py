@@ -1,4 +1,5 @@
 """IScript: this server has no scripts and can't run any."""
+
 from __future__ import annotations
 
 import omero

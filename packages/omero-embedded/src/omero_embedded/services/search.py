@@ -1,4 +1,5 @@
 """Search: objects by the words in their texts and annotations. There is no index: every search reads the texts."""
+
 from __future__ import annotations
 
 import time
@@ -149,8 +150,9 @@ class SearchService(StatefulService):
 
     def _ask(self, ctx: Context, text: str, fields: list[str], wanted: Wanted) -> None:
         if wanted.kind is None:
-            raise refuse(omero.ApiUsageException,
-                         "Searches by full text are limited to a single type: call onlyType first.")
+            raise refuse(
+                omero.ApiUsageException, "Searches by full text are limited to a single type: call onlyType first."
+            )
         try:
             query = parse(text, wanted.leading_wildcards)
         except BadQuery as reason:
@@ -169,14 +171,19 @@ class SearchService(StatefulService):
         """Find objects with annotations that have the values of the examples; an example without one is any."""
         kind = self._wanted.kind
         if kind is None or not examples:
-            raise refuse(omero.ApiUsageException, "Searches by annotations are limited to a single type, and need one "
-                                                  "annotation: call onlyType first.")
+            raise refuse(
+                omero.ApiUsageException,
+                "Searches by annotations are limited to a single type, and need one annotation: call onlyType first.",
+            )
         links = schema().find(f"{kind.root.name}AnnotationLink")
         if links is None:
             raise refuse(omero.ApiUsageException, f"A {kind.name} has no annotations.")
         with self.store.read() as connection:
-            statement = sa.select(kind.table.c.id).where(
-                *_conditions(self._wanted), *rows.visible(ctx, kind)).order_by(kind.table.c.id)
+            statement = (
+                sa.select(kind.table.c.id)
+                .where(*_conditions(self._wanted), *rows.visible(ctx, kind))
+                .order_by(kind.table.c.id)
+            )
             for example in examples:
                 statement = statement.where(kind.table.c.id.in_(_annotated_with(ctx, links, example)))
             self._add([(kind, oid) for oid in connection.execute(statement).scalars()])
@@ -190,11 +197,14 @@ class SearchService(StatefulService):
         self._by_tags(ctx, tag, "child", "parent")
 
     def _by_tags(self, ctx: Context, text: str, wanted: str, given: str) -> None:
-        hql = (f"select t.textValue from AnnotationAnnotationLink l join l.{wanted} t join l.{given} s "
-               "where t.class = TagAnnotation and s.class = TagAnnotation")
+        hql = (
+            f"select t.textValue from AnnotationAnnotationLink l join l.{wanted} t join l.{given} s "
+            "where t.class = TagAnnotation and s.class = TagAnnotation"
+        )
         with self.store.read() as connection:
-            found = Results(connection, ctx, hql + (" and s.textValue = :text" if text else ""),
-                            {"text": rstring(text)}).projected()
+            found = Results(
+                connection, ctx, hql + (" and s.textValue = :text" if text else ""), {"text": rstring(text)}
+            ).projected()
         tags = []
         for row in found:
             tags.append(omero.model.TagAnnotationI())
@@ -236,19 +246,24 @@ class SearchService(StatefulService):
             for entity in {one[0].root.name: one[0].root for one in found[:count] if isinstance(one, tuple)}.values():
                 ids = [one[1] for one in found[:count] if isinstance(one, tuple) and one[0].root is entity]
                 loader.load_stamps(loader.get(entity, ids).values())
-            loaded = [loader.get(one[0], [one[1]]).get(one[1]) if isinstance(one, tuple) else one
-                      for one in found[:count]]
+            loaded = [
+                loader.get(one[0], [one[1]]).get(one[1]) if isinstance(one, tuple) else one for one in found[:count]
+            ]
         return [one for one in loaded if one is not None]
 
 
-def matching(store: Store, ctx: Context, entity: Entity, conditions: list, query: Query,
-             fields: list[str]) -> list[int]:
+def matching(
+    store: Store, ctx: Context, entity: Entity, conditions: list, query: Query, fields: list[str]
+) -> list[int]:
     """Find the ids of the objects of a class whose texts match a query."""
     table = entity.table
     names = [one.name for one in entity.fields.values() if one.kind == "text"]
     with store.read() as connection:
-        found = connection.execute(sa.select(table.c.id, *(table.c[name] for name in names)).where(
-            *conditions, *rows.visible(ctx, entity)).order_by(table.c.id)).all()
+        found = connection.execute(
+            sa.select(table.c.id, *(table.c[name] for name in names))
+            .where(*conditions, *rows.visible(ctx, entity))
+            .order_by(table.c.id)
+        ).all()
         annotated = _annotations(connection, ctx, entity, [row[0] for row in found])
     found_ids = []
     for oid, *values in found:
@@ -277,8 +292,11 @@ def _annotated_with(ctx: Context, links: Entity, example) -> sa.Select:
     wanted = [table.c["class"].in_([one.name for one in entity.family()])]
     values = rows.row_of(entity, example)
     wanted += [table.c[name] == values[name] for name in VALUES if values.get(name) is not None]
-    return sa.select(columns.parent).join(table, table.c.id == columns.child).where(
-        *wanted, *rows.visible(ctx, links), *rows.visible(ctx, entity))
+    return (
+        sa.select(columns.parent)
+        .join(table, table.c.id == columns.child)
+        .where(*wanted, *rows.visible(ctx, links), *rows.visible(ctx, entity))
+    )
 
 
 def _whose(details) -> Whose:
@@ -296,8 +314,12 @@ def _milliseconds(day: str | None, days: int = 0) -> int | None:
     if not day:
         return None
     try:
-        begin = time.mktime(time.strptime(day, DAY)) if days == 0 else time.mktime(
-            (*time.strptime(day, DAY)[:2], time.strptime(day, DAY)[2] + days, 0, 0, 0, 0, 0, -1)) - 0.001
+        begin = (
+            time.mktime(time.strptime(day, DAY))
+            if days == 0
+            else time.mktime((*time.strptime(day, DAY)[:2], time.strptime(day, DAY)[2] + days, 0, 0, 0, 0, 0, -1))
+            - 0.001
+        )
     except ValueError:
         raise refuse(omero.ApiUsageException, f"{day} is not a day such as 20261123.") from None
     return int(begin * 1000)
@@ -367,8 +389,10 @@ def _annotations(connection: sa.Connection, ctx: Context, entity: Entity, ids: l
     which = [rows.among(link.c.parent, ids), *rows.visible(ctx, annotation)]
     joined = link.join(table, link.c.child == table.c.id)
     for parent, kind, text, name in connection.execute(
-            sa.select(link.c.parent, table.c["class"], table.c.textValue, file.c.name)
-            .select_from(joined.outerjoin(file, table.c.file == file.c.id)).where(*which)):
+        sa.select(link.c.parent, table.c["class"], table.c.textValue, file.c.name)
+        .select_from(joined.outerjoin(file, table.c.file == file.c.id))
+        .where(*which)
+    ):
         if text:
             found[parent]["annotation"].append(text)
             if kind == "TagAnnotation":
@@ -377,8 +401,10 @@ def _annotations(connection: sa.Connection, ctx: Context, entity: Entity, ids: l
             found[parent]["file.name"].append(name)
     pairs = schema()["MapAnnotation"].maps["mapValue"]
     for parent, key, value in connection.execute(
-            sa.select(link.c.parent, pairs.c.name, pairs.c.value)
-            .select_from(joined.join(pairs, pairs.c.parent == table.c.id)).where(*which)):
+        sa.select(link.c.parent, pairs.c.name, pairs.c.value)
+        .select_from(joined.join(pairs, pairs.c.parent == table.c.id))
+        .where(*which)
+    ):
         found[parent]["annotation"] += [key, value]
         found[parent][key].append(value)
     return found

@@ -1,4 +1,5 @@
 """ISession: finding, opening and ending sessions, and the values that clients store in them."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -50,8 +51,14 @@ class SessionService:
         return left if left else -2
 
     def getMyOpenSessions(self, ctx: Context):
-        return self._loaded(ctx, [session for session in self.kernel.sessions.of_user(ctx.user)
-                                  if session.real_owner == self.session.real_owner or "ReadSession" in ctx.privileges])
+        return self._loaded(
+            ctx,
+            [
+                session
+                for session in self.kernel.sessions.of_user(ctx.user)
+                if session.real_owner == self.session.real_owner or "ReadSession" in ctx.privileges
+            ],
+        )
 
     def getMyOpenAgentSessions(self, ctx: Context, agent):
         return [one for one in self.getMyOpenSessions(ctx) if one.userAgent and one.userAgent.val == agent]
@@ -73,10 +80,16 @@ class SessionService:
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
         """Open one more session of the caller, with time limits."""
         if not self.session.by_password:
-            raise refuse(omero.SecurityViolation, "This session was not opened with a password: see "
-                                                  "setSecurityPassword.")
-        made = self.kernel.sessions.open(self.session.user, group or "", self.session.event_type,
-                                         time_to_live=time_to_live, time_to_idle=time_to_idle)
+            raise refuse(
+                omero.SecurityViolation, "This session was not opened with a password: see setSecurityPassword."
+            )
+        made = self.kernel.sessions.open(
+            self.session.user,
+            group or "",
+            self.session.event_type,
+            time_to_live=time_to_live,
+            time_to_idle=time_to_idle,
+        )
         return self._loaded(ctx, [made])[0]
 
     def createSessionWithTimeout(self, ctx: Context, principal, time_to_live):
@@ -85,15 +98,18 @@ class SessionService:
     def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
         """Open a session as another user; only administrators may."""
         if "Sudo" not in ctx.privileges:
-            raise refuse(omero.SecurityViolation, "Only administrators may open sessions for others, if that is among "
-                                                  "their privileges.")
+            raise refuse(
+                omero.SecurityViolation,
+                "Only administrators may open sessions for others, if that is among their privileges.",
+            )
         user = self.kernel.accounts.find(principal.name)
         if user is None:
             raise omero.AuthenticationException(f"There is no user {principal.name}.")
         if (principal.eventType or "User") not in VALUES["EventType"].split():
             raise omero.AuthenticationException(f"There is no event type {principal.eventType}.")
-        return self._open(ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle,
-                          sudoer=self.session)
+        return self._open(
+            ctx, user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle, sudoer=self.session
+        )
 
     def _open(self, ctx: Context, user: int, principal, **how):
         made = self.kernel.sessions.open(user, principal.group or "", principal.eventType or "User", **how)

@@ -1,4 +1,5 @@
 """IShare: images shared between groups, which OMERO has given up. This server has no shares, and makes none."""
+
 from __future__ import annotations
 
 import omero

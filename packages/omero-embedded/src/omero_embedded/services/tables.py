@@ -1,4 +1,5 @@
 """Table: an open OMERO.table."""
+
 from __future__ import annotations
 
 import omero

@@ -1,4 +1,5 @@
 """ThumbnailStore: small pictures of images. They are rendered for each call, and not stored."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

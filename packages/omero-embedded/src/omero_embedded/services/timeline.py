@@ -1,4 +1,5 @@
 """ITimeline: objects by the time of their last change."""
+
 from __future__ import annotations
 
 import omero
@@ -34,9 +35,15 @@ class TimelineService:
 
     def countByPeriod(self, ctx: Context, kinds, start, end, parameters) -> dict[str, int]:
         with self.store.read() as connection:
-            return {name: connection.execute(sa.select(sa.func.count()).select_from(self._changed(
-                ctx, entity, (start.val, end.val), parameters).subquery())).scalar() or 0
-                for name, entity in self._entities(kinds).items()}
+            return {
+                name: connection.execute(
+                    sa.select(sa.func.count()).select_from(
+                        self._changed(ctx, entity, (start.val, end.val), parameters).subquery()
+                    )
+                ).scalar()
+                or 0
+                for name, entity in self._entities(kinds).items()
+            }
 
     def getEventLogsByPeriod(self, ctx: Context, start, end, parameters) -> list[IObject]:
         return []
@@ -67,8 +74,11 @@ class TimelineService:
 
     def _links(self, ctx: Context, link: Entity, kinds: list, namespaces, asked) -> sa.Select:
         columns, annotations = link.table.c, self.schema["Annotation"].table
-        statement = sa.select(columns.id, columns._updateEvent).join(
-            annotations, annotations.c.id == columns.child).where(*rows.visible(ctx, link))
+        statement = (
+            sa.select(columns.id, columns._updateEvent)
+            .join(annotations, annotations.c.id == columns.child)
+            .where(*rows.visible(ctx, link))
+        )
         if kinds:
             statement = statement.where(annotations.c["class"] == kinds[0].name)
         if namespaces:
@@ -80,15 +90,18 @@ class TimelineService:
     def getMostRecentShareCommentLinks(self, ctx: Context, parameters) -> list[IObject]:
         return []
 
-    def _newest(self, ctx: Context, kinds, period: tuple[int, int] | None, parameters,
-                merge: bool) -> dict[str, list[IObject]]:
+    def _newest(
+        self, ctx: Context, kinds, period: tuple[int, int] | None, parameters, merge: bool
+    ) -> dict[str, list[IObject]]:
         asked = parameters.theFilter if parameters is not None else None
         limit, offset = (unwrap(asked.limit), unwrap(asked.offset) or 0) if asked is not None else (None, 0)
         with self.store.read() as connection:
             found: list[tuple[int, str, int]] = []
             for name, entity in self._entities(kinds).items():
-                of_kind = [(time, name, oid) for oid, time in connection.execute(
-                    self._changed(ctx, entity, period, parameters))]
+                of_kind = [
+                    (time, name, oid)
+                    for oid, time in connection.execute(self._changed(ctx, entity, period, parameters))
+                ]
                 found += of_kind if merge else _page(of_kind, limit, offset)
             if merge:
                 found = _page(sorted(found, reverse=True), limit, offset)
@@ -114,8 +127,12 @@ class TimelineService:
         columns, events = entity.table.c, self.schema["Event"].table
         by_date = entity.name == "Image" and period is not None
         time = columns.acquisitionDate if by_date else events.c.time
-        statement = sa.select(columns.id, time).join(events, columns._updateEvent == events.c.id).where(
-            *rows.visible(ctx, entity)).order_by(time.desc(), columns.id.desc())
+        statement = (
+            sa.select(columns.id, time)
+            .join(events, columns._updateEvent == events.c.id)
+            .where(*rows.visible(ctx, entity))
+            .order_by(time.desc(), columns.id.desc())
+        )
         if "class" in columns:
             statement = statement.where(columns["class"].in_([one.name for one in (entity, *entity.family())]))
         if period is not None:
@@ -129,4 +146,4 @@ class TimelineService:
 
 
 def _page(found: list, limit: int | None, offset: int) -> list:
-    return found[offset:] if limit is None else found[offset:offset + limit]
+    return found[offset:] if limit is None else found[offset : offset + limit]

@@ -1,4 +1,5 @@
 """ITypes: enumerations."""
+
 from __future__ import annotations
 
 import omero

@@ -1,4 +1,5 @@
 """IUpdate: saving and deleting model objects."""
+
 from __future__ import annotations
 
 import omero

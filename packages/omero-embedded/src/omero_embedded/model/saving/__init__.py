@@ -3,6 +3,7 @@
 Everything that can be reached through loaded references and collections is saved. New objects are written with few
 statements, however large the graph is. Stored objects are compared with their rows, and written if they differ.
 """
+
 from __future__ import annotations
 
 import sqlalchemy as sa

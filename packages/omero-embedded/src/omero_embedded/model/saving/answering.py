@@ -1,4 +1,5 @@
 """The graph as the client gets it back: with ids, details, and what it refers to loaded."""
+
 from __future__ import annotations
 
 from omero.model import DetailsI, IObject, PermissionsI
@@ -13,8 +14,12 @@ def complete(graph: Graph, written: Written) -> list[IObject]:
     """Load every reference and the details of every object of a saved graph, and return its roots."""
     loader = Loader(graph.connection, graph.ctx)
     _load_references(graph, loader)
-    details = [(_row(graph, written, name, obj), obj) for name, objects in graph.loaded()
-               if not graph.schema[name].is_global for obj in objects]
+    details = [
+        (_row(graph, written, name, obj), obj)
+        for name, objects in graph.loaded()
+        if not graph.schema[name].is_global
+        for obj in objects
+    ]
 
     def load(kind: str, *columns: str) -> dict[int, IObject]:
         return loader.get(graph.schema[kind], {row[column] for row, _ in details for column in columns} - {None})
@@ -42,8 +47,7 @@ def _row(graph: Graph, written: Written, name: str, obj: IObject) -> dict:
 
 def _load_references(graph: Graph, loader: Loader) -> None:
     """Replace references with loaded objects, with those of the graph itself where it has them."""
-    own = {(graph.schema[name].table.name, rows.id_of(obj)): obj
-           for name, objects in graph.loaded() for obj in objects}
+    own = {(graph.schema[name].table.name, rows.id_of(obj)): obj for name, objects in graph.loaded() for obj in objects}
     wanted: dict[str, set[int]] = {}
     for holder, key in graph.references:
         wanted.setdefault(graph.schema.of(holder[key]).root.name, set()).add(rows.id_of(holder[key]) or 0)

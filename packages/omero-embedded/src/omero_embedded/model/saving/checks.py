@@ -1,4 +1,5 @@
 """What clients may not save. OMERO has the same rules and answers with the same errors."""
+
 from __future__ import annotations
 
 import omero
@@ -22,15 +23,19 @@ def check_place(ctx: Context, kind: str) -> None:
 def check_new(ctx: Context, entity: Entity, obj: IObject, row: dict) -> None:
     """Refuse a new object with details that the client may not choose."""
     if not ctx.may_create(row["_owner"], ctx.group, entity.name):
-        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not save a new {entity.name} of user "
-                     f"{row['_owner']} in group {ctx.group}.")
+        raise refuse(
+            omero.SecurityViolation,
+            f"{ctx.user_name} may not save a new {entity.name} of user {row['_owner']} in group {ctx.group}.",
+        )
     if row.get("repo") is not None:
         raise refuse(omero.SecurityViolation, "An original file can't be put into a repository by saving it.")
     sent = obj._details or DetailsI()
     group = rows.id_of(sent._group)
     if group is not None and group != ctx.group:
-        raise refuse(omero.SecurityViolation, f"A new {entity.name} goes into the current group "
-                     f"{ctx.group}, not into group {group}.")
+        raise refuse(
+            omero.SecurityViolation,
+            f"A new {entity.name} goes into the current group {ctx.group}, not into group {group}.",
+        )
     kind = ctx.kinds.get(ctx.group)
     if sent._permissions is not None and str(sent._permissions) != kind:
         raise refuse(omero.GroupSecurityViolation, f"The permissions of a {entity.name} are those of its group.")
@@ -41,8 +46,11 @@ def check_link(ctx: Context, entity: Entity, target: Entity, found: dict, new_ow
     oid, owner, group = found["id"], found["_owner"], found["_group"]
     if ctx.is_critical(owner, group):  # it would tie users' private data together
         if owner != new_owner:
-            raise refuse(omero.ReadOnlyGroupSecurityViolation, f"{target.name} {oid} is another user's in a "
-                         f"private group: {ctx.user_name} may not link a {entity.name} to it.")
+            raise refuse(
+                omero.ReadOnlyGroupSecurityViolation,
+                f"{target.name} {oid} is another user's in a "
+                f"private group: {ctx.user_name} may not link a {entity.name} to it.",
+            )
         if ctx.may_edit(owner, group):
             return
     allowed = ctx.may_link
@@ -51,8 +59,7 @@ def check_link(ctx: Context, entity: Entity, target: Entity, found: dict, new_ow
     elif entity.name.endswith("AnnotationLink") or (entity.name, target.name) == ("Roi", "Image"):
         allowed = ctx.may_annotate
     if not allowed(owner, group):
-        raise refuse(omero.SecurityViolation,
-                     f"{ctx.user_name} may not link a {entity.name} to {target.name} {oid}.")
+        raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not link a {entity.name} to {target.name} {oid}.")
 
 
 def check_details(entity: Entity, before: dict, sent: DetailsI | None) -> None:
@@ -90,7 +97,8 @@ def check_links(graph: Graph, entity: Entity, row: dict, before: dict) -> None:
 def check_promotion(graph: Graph, entity: Entity, obj: IObject, row: dict) -> None:
     """Refuse restricted administrators who would give privileges by saving; IAdmin knows which they may give."""
     gives = (entity.name == "GroupExperimenterMap" and row["parent"] == SYSTEM_GROUP) or (
-        entity.name == "Experimenter" and graph.pairs_differ(entity, obj))
+        entity.name == "Experimenter" and graph.pairs_differ(entity, obj)
+    )
     if gives and graph.ctx.privileges != PRIVILEGES:
         raise refuse(omero.SecurityViolation, f"{graph.ctx.user_name} may not give privileges of administrators.")
 

@@ -1,4 +1,5 @@
 """The graph that a client saves, sorted into what is new, what is stored, and references to what is stored."""
+
 from __future__ import annotations
 
 import omero
@@ -96,7 +97,8 @@ class Graph:
             value = obj._value._val if obj._value else None
             if (entity.name, value) not in ids:
                 ids[entity.name, value] = self.connection.execute(
-                    sa.select(entity.table.c.id).where(entity.table.c.value == value)).scalar()
+                    sa.select(entity.table.c.id).where(entity.table.c.value == value)
+                ).scalar()
             if (oid := ids[entity.name, value]) is not None:
                 holder[key] = entity.new(oid, loaded=False)
                 self.references.append((holder, key))
@@ -110,8 +112,10 @@ class Graph:
                 row = self.row_of(self.schema[name], rows.id_of(obj) or 0)
                 sent = rows.id_of(obj._details._updateEvent) if obj._details else None
                 if sent is not None and row["_updateEvent"] is not None and sent != row["_updateEvent"]:
-                    raise refuse(omero.OptimisticLockException,
-                                 f"{name} {row['id']} was changed since it was read; reload it before saving it.")
+                    raise refuse(
+                        omero.OptimisticLockException,
+                        f"{name} {row['id']} was changed since it was read; reload it before saving it.",
+                    )
 
     def _find_places(self) -> None:
         """Note the place of every element of a loaded list, and refuse new elements without a place."""
@@ -133,8 +137,11 @@ class Graph:
         if owner is None or any(field is one for _, field, _, _ in self.places.get(id(obj), ())):
             return
         kind = omero.ValidationException if owner._loaded else omero.InternalException
-        raise refuse(kind, f"A new {name} has no place in the {one.name} of its {one.inverse}: "
-                     f"load the {one.inverse} with its {one.name}, add to them, and save the {one.inverse}.")
+        raise refuse(
+            kind,
+            f"A new {name} has no place in the {one.name} of its {one.inverse}: "
+            f"load the {one.inverse} with its {one.name}, add to them, and save the {one.inverse}.",
+        )
 
     def loaded(self) -> list[tuple[str, list[IObject]]]:
         """New and stored objects by class name."""
@@ -158,8 +165,9 @@ class Graph:
 def _slots(entity: Entity, obj: IObject) -> list[Slot]:
     """Where an object refers to others: its references, its loaded collections, its external information."""
     values = vars(obj)
-    slots: list[Slot] = [(values, "_" + one.name) for one in rows.fields_of(entity.name, "ref")
-                         if values["_" + one.name] is not None]
+    slots: list[Slot] = [
+        (values, "_" + one.name) for one in rows.fields_of(entity.name, "ref") if values["_" + one.name] is not None
+    ]
     if values["_details"] is not None and values["_details"]._externalInfo is not None:
         slots.append((vars(values["_details"]), "_externalInfo"))
     for one in rows.fields_of(entity.name, "collection"):

@@ -1,4 +1,5 @@
 """Writing a graph: new rows with few statements, changed rows, and the places of elements in lists."""
+
 from __future__ import annotations
 
 import omero
@@ -83,8 +84,11 @@ class _Writer:
             return {"_externalInfo": None, **own}
         sent = obj._details or DetailsI()
         owner = rows.id_of(sent._owner)
-        return {"_owner": self.ctx.user if owner is None else owner, "_group": self.ctx.group,
-                "_externalInfo": rows.id_of(sent._externalInfo)}
+        return {
+            "_owner": self.ctx.user if owner is None else owner,
+            "_group": self.ctx.group,
+            "_externalInfo": rows.id_of(sent._externalInfo),
+        }
 
     def _write_pairs(self, entity: Entity, objects: list[IObject], replace: bool) -> None:
         """Write the map fields of objects."""
@@ -93,8 +97,11 @@ class _Writer:
             if replace:
                 parents = [obj._id._val for obj in objects]
                 self.connection.execute(sa.delete(table).where(rows.among(table.c.parent, parents)))
-            made = [{"parent": rows.id_of(obj), "position": position, "name": name, "value": value}
-                    for obj in objects for position, (name, value) in enumerate(rows.pairs_of(obj, one))]
+            made = [
+                {"parent": rows.id_of(obj), "position": position, "name": name, "value": value}
+                for obj in objects
+                for position, (name, value) in enumerate(rows.pairs_of(obj, one))
+            ]
             if made:
                 self.connection.execute(sa.insert(table), made)
 
@@ -112,8 +119,9 @@ class _Writer:
                 if entity.is_mutable:
                     row["_updateEvent"] = event
                 self.written[entity.table.name, row["b_id"]] = self.graph.row_of(entity, row["b_id"]) | row
-            self.connection.execute(sa.update(entity.table).where(entity.table.c.id == sa.bindparam("b_id")),
-                                    [row for _, row in changed])
+            self.connection.execute(
+                sa.update(entity.table).where(entity.table.c.id == sa.bindparam("b_id")), [row for _, row in changed]
+            )
             self._write_pairs(entity, [obj for obj, _ in changed], replace=True)
 
     def _changed_row(self, entity: Entity, obj: IObject) -> dict | None:
@@ -126,8 +134,11 @@ class _Writer:
         owner = rows.id_of(sent._owner) if sent else None
         row["_owner"] = before["_owner"] if owner is None else owner
         made_by_client = not entity.is_global and entity.is_mutable and (sent is None or sent._updateEvent is None)
-        if not made_by_client and all(before[name] == value for name, value in row.items()) \
-                and not self.graph.pairs_differ(entity, obj):
+        if (
+            not made_by_client
+            and all(before[name] == value for name, value in row.items())
+            and not self.graph.pairs_differ(entity, obj)
+        ):
             return None
         if not self.ctx.may_edit(before["_owner"], before["_group"], entity.name):
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not change {entity.name} {oid}.")
@@ -172,8 +183,9 @@ class _Writer:
                 if not owners:
                     continue
                 target = self.schema[one.target or ""]
-                found = self.connection.execute(sa.select(target.table.c.id).where(
-                    rows.among(target.table.c[one.inverse or ""], owners))).scalars()
+                found = self.connection.execute(
+                    sa.select(target.table.c.id).where(rows.among(target.table.c[one.inverse or ""], owners))
+                ).scalars()
                 orphans = set(found) - kept.get(one, set()) - self._written_ids(target)
                 if orphans:
                     delete_parts(self.connection, self.ctx, target, orphans)
