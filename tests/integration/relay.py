@@ -1,4 +1,4 @@
-"""A relay between a client and an OMERO server, with a certificate of its own, and certificates for it."""
+"""A relay between a client and an OMERO server, and the certificates it presents."""
 
 import contextlib
 import datetime
@@ -16,7 +16,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Certificate:
-    """A certificate with its key: self-signed, or signed by an `authority`; for names and addresses of a host."""
+    """A certificate and its key, self-signed or signed by an `authority`, for the names and addresses of a host."""
 
     def __init__(self, folder: Path, name: str, hosts=(), authority=None) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -53,14 +53,14 @@ def _general(host):
 
 
 class Relay:
-    """Passes on what clients and the server at `port` say, over TLS on both sides, and keeps what clients say.
+    """Relays TLS traffic between clients and the server at `port`, and keeps what the clients send.
 
     Attributes
     ----------
     certificate
-        What it presents; may be changed.
+        The certificate that the relay presents; it may be replaced.
     heard
-        What clients said.
+        What the clients sent.
     """
 
     def __init__(self, port: int, certificate: Certificate) -> None:
@@ -95,6 +95,6 @@ class Relay:
             while data := source.recv(65536):
                 heard += data
                 sink.sendall(data)
-        for end in (source, sink):  # wakes the thread of the other direction, too
+        for end in (source, sink):  # also wakes the thread of the other direction
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The workflow as a user of an OMERO server runs it, in a folder of its own, and what it did."""
+"""Run the workflow in a folder as a user of an OMERO server does, and look at what it did."""
 
 import os
 import re
@@ -36,14 +36,14 @@ measure.plate_estimate = lambda planes, level=1: np.mean([plane.mean() for plane
 
 @dataclass
 class Run:
-    """A run that has ended.
+    """A finished run.
 
     Attributes
     ----------
     jobs
-        How many jobs of each rule were done.
+        Number of finished jobs per rule.
     wells
-        The wells that were begun, in order of their names.
+        The wells that were started, sorted by name.
     """
 
     status: int
@@ -64,7 +64,7 @@ class Run:
 
 
 class Workflow:
-    """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`); without, as no user."""
+    """Runs Snakemake in `folder` as the user of `conn`, whose password is "pw" (`make_user`), or without a user."""
 
     def __init__(self, server, conn, folder: Path):
         self.folder, self.snakefile = folder, ROOT / "Snakefile"
@@ -83,7 +83,7 @@ class Workflow:
             }
 
     def configure(self, *plates, **config):
-        """Write the configuration; what it leaves out is all wells and the step of `STEPS`."""
+        """Write the configuration; the defaults are all wells and the step in `STEPS`."""
         whole = {"plates": list(plates), "steps": [{"call": "my_steps:measure"}], **config}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(whole))
 
@@ -91,7 +91,7 @@ class Workflow:
         return self.folder / "results" / f"plate_{plate}_{output}"
 
     def start(self, *options, **environment):
-        """The running Snakemake, in a process group of its own."""
+        """Start Snakemake in a new process group."""
         command = [
             sys.executable,
             "-m",
@@ -138,7 +138,7 @@ class Workflow:
 
 
 def kill(process) -> None:
-    """Kill a run with all that it started, and wait until it is gone."""
+    """Kill a run and everything it started, and wait until all of it is gone."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 20
@@ -152,7 +152,7 @@ def kill(process) -> None:
 
 
 def wait_for(what, seconds=300):
-    """Wait until something is so."""
+    """Wait until `what()` is true."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

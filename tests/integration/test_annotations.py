@@ -20,7 +20,7 @@ def plate(conn):
 
 @pytest.fixture(params=["Plate", "Well", "Image"])
 def target(request, plate):
-    """Kind and id of something that files are attached to."""
+    """The kind and id of an object that files are attached to."""
     well = plate.wells["A01"]
     return request.param, {"Plate": plate.plate_id, "Well": well.well_db_id, "Image": well.images[1].image_id}[
         request.param
@@ -43,7 +43,7 @@ def test_a_file_is_attached(conn, target):
     assert b"".join(annotation.getFileInChunks()) == CSV
 
 
-def test_it_is_replaced(conn, target):
+def test_an_attached_file_is_replaced(conn, target):
     first = save_text(conn, *target, "x.csv", CSV)
     save_text(conn, *target, "y.csv", CSV)
     save_text(conn, *target, "x.csv", b"elsewhere", ns="mine")
@@ -79,7 +79,7 @@ def test_mimetypes(conn, plate, name, mimetype):
     assert next(iter(conn.getObject("Plate", plate.plate_id).listAnnotations())).getFile().getMimetype() == mimetype
 
 
-def test_a_file_of_somebody_else_is_read_too(conn, plate, tmp_path):
+def test_a_file_of_another_user_is_read(conn, plate, tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"by hand")
     annotation = conn.createFileAnnfromLocalFile(str(tmp_path / "notes.txt"), ns="by.hand")
     conn.getObject("Plate", plate.plate_id).linkAnnotation(annotation)
@@ -88,8 +88,8 @@ def test_a_file_of_somebody_else_is_read_too(conn, plate, tmp_path):
     assert read_text(conn, "Plate", plate.plate_id, "notes.txt") == b"ours"
 
 
-def test_files_of_more_objects_than_a_query_takes(conn, target, monkeypatch):
-    """However many objects and files, no call has more parameters than PostgreSQL takes."""
+def test_files_of_more_objects_than_a_query_takes_are_found(conn, target, monkeypatch):
+    """However many objects and files there are, no call has more parameters than PostgreSQL allows."""
     for name in ("x.csv", "y.csv"):
         save_text(conn, *target, name, CSV)
     save_text(conn, *target, "x.csv", b"other", "mine")
@@ -110,7 +110,7 @@ def test_files_of_more_objects_than_a_query_takes(conn, target, monkeypatch):
     assert texts_of(conn, kind, []) == {}
 
 
-def test_it_is_deleted(conn, target):
+def test_an_attached_file_is_deleted(conn, target):
     for ns in (NAMESPACE, "mine"):
         save_text(conn, *target, "x.csv", CSV, ns)
     save_text(conn, *target, "y.csv", CSV)
@@ -122,7 +122,7 @@ def test_it_is_deleted(conn, target):
             ask(conn, *target, "x.csv")
 
 
-def test_what_is_not_there(conn, make_user):
+def test_missing_objects_and_files(conn, make_user):
     hidden = make_plate(make_user(), {"A01": 1})
     for plate_id in (987654321, hidden):
         with pytest.raises(PlateError, match=f"there is no plate {plate_id}, or this user may not see it"):
@@ -131,7 +131,7 @@ def test_what_is_not_there(conn, make_user):
     assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 0, "FileAnnotation": 0}
 
 
-def test_who_may_not_annotate(make_user):
+def test_a_user_without_permission_can_not_annotate(make_user):
     owner = make_user("rwr---")
     member = make_user(group=owner.getEventContext().groupId)
     plate_id = make_plate(owner, {"A01": 1})
@@ -144,7 +144,7 @@ def test_who_may_not_annotate(make_user):
 
 
 def test_killed_while_saving(conn, plate, wire):
-    """Before whichever call a process dies, a reader finds the old file or the new one, and no rest stays."""
+    """Whenever the process dies, readers find the old file or the new one, and nothing is left over."""
     target, seen = ("Plate", plate.plate_id), []
     save_text(conn, *target, "x.csv", b"warm")
     for point in range(40):

@@ -1,4 +1,4 @@
-"""What bad input gets: one clear sentence and exit status 1, at once, and nothing changed in OMERO."""
+"""Bad input gets one clear sentence and exit status 1, at once, and changes nothing in OMERO."""
 
 import contextlib
 import resource
@@ -28,7 +28,7 @@ STEP = {"call": "my_steps:measure"}
 
 @pytest.fixture(scope="session")
 def start_up():
-    """Seconds of processor time that Snakemake and omero-py take before they do anything."""
+    """Processor time in seconds that Snakemake and omero-py need to start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for words in (["-m", "snakemake", "--version"], ["-c", "import omero.gateway"]):
         subprocess.run([sys.executable, *words], check=True, capture_output=True)
@@ -38,7 +38,7 @@ def start_up():
 
 @pytest.fixture
 def refusal(workflow, conn, start_up):
-    """Run the workflow, which has to refuse; what it says."""
+    """Run the workflow, which must refuse, and return its message."""
 
     def refuse(**environment):
         before = count(conn, *KINDS)
@@ -89,7 +89,7 @@ def test_configurations(workflow, plate, refusal, config, says):
     assert says in said and "hush" not in said
 
 
-def test_a_plate_of_somebody_else(workflow, make_user, refusal):
+def test_a_plate_of_another_user(workflow, make_user, refusal):
     workflow.configure(make_plate(make_user()))
     assert "or this user may not see it" in refusal()
 
@@ -120,7 +120,7 @@ def test_an_unknown_host(workflow, plate, refusal):
 
 
 @pytest.mark.parametrize("answer", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silent", "http"])
-def test_something_else_listens(workflow, plate, refusal, answer):
+def test_another_program_listens_on_the_port(workflow, plate, refusal, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept = []
 
@@ -164,7 +164,7 @@ def test_images_of_mixed_size(workflow, conn, plate, refusal):
     group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 2, 3, 5, 6)))], "test", group)
     add_well(conn, plate, "D04", image.image_id)
-    workflow.configure(plate)  # the step estimates something of the whole plate
+    workflow.configure(plate)  # the step makes an estimate over the whole plate
     said = refusal()
     assert "images of mixed size or type: A01 site 1 is 6 x 4 pixels" in said and "D04 site 1 is 6 x 5" in said
     (workflow.folder / "looking.py").write_text(

@@ -1,4 +1,4 @@
-"""That the benchmarks run; those that need no peer of their own environment. What they find is not judged here."""
+"""The benchmarks that need no extra environment run to their end. Their results are not judged here."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_benchmarks_write_what_they_found(tmp_path):
+def test_benchmarks_write_their_results(tmp_path):
     command = [
         sys.executable,
         "-W",

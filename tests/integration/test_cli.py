@@ -1,4 +1,4 @@
-"""The command line, as it is typed: what it prints where, its exit status, and what it says when it can't."""
+"""The command line as a user types it: its output, its exit status and its error messages."""
 
 import os
 import select
@@ -45,19 +45,19 @@ class Shell:
         )
 
     def __call__(self, *args, **env):
-        """(exit status, stdout, stderr)"""
+        """Run the command; return (exit status, stdout, stderr)."""
         process = self.start(*args, **env)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
     def lines(self, *args):
-        """What a command that has to go well prints."""
+        """Run a command that must succeed; return the lines it prints."""
         status, out, err = self(*args)
         assert (status, err) == (0, "")
         return out.splitlines()
 
     def refusal(self, *args, **env):
-        """The one sentence of a command that has to fail, on stderr and nowhere else."""
+        """Run a command that must fail; return the one sentence it prints, on stderr only."""
         status, out, err = self(*args, **env)
         assert (status, out) == (1, "")
         assert err.startswith("error: ") and err.count("\n") == 1, err
@@ -81,7 +81,7 @@ def shell(conn, omero_server, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two wells with two sites of two channels each."""
+    """Two wells with two sites each, and two channels per site."""
     for well in ("A01", "B02"):
         for site in (1, 2):
             for c in range(2):
@@ -99,7 +99,7 @@ def plate(shell, folder):
 # ---- import, ls, info, get
 
 
-def test_import_prints_the_id_alone(conn, shell, folder):
+def test_import_prints_only_the_id(conn, shell, folder):
     status, out, err = shell("import", folder, "--name", "My plate")
     assert (status, out) == (0, f"{int(out)}\n")
     assert "4/4" in err
@@ -107,7 +107,7 @@ def test_import_prints_the_id_alone(conn, shell, folder):
     assert (structure.name, list(structure.wells), structure.max_sites) == ("My plate", ["A01", "B02"], 2)
 
 
-def test_import_by_a_pattern(conn, shell, tmp_path):
+def test_import_with_a_pattern(conn, shell, tmp_path):
     planes = {
         f"plate{c}-{column}-B.tif": np.full((4, 5), c * 10 + column, "uint8") for c in (0, 1) for column in (3, 4)
     }
@@ -121,7 +121,7 @@ def test_import_by_a_pattern(conn, shell, tmp_path):
     np.testing.assert_array_equal(DiskBackend().load(tmp_path / "x.tif"), planes["plate1-4-B.tif"])
 
 
-def test_import_of_a_microscope_s_folder(conn, shell, tmp_path):
+def test_import_of_a_microscope_folder(conn, shell, tmp_path):
     folder = write_phenix(tmp_path / "day_1", images_of(["A01"]))
     (plate_id,) = shell("import", folder)[1].split()
     told = {line[:16].strip(): line[16:] for line in shell.lines("info", plate_id)}
@@ -172,10 +172,10 @@ def test_get(conn, shell, plate, folder, tmp_path):
     assert (out / "x.json").read_bytes() == b'{"a" :1}'
 
 
-# ---- what can't be done
+# ---- errors
 
 
-def test_paths_that_are_none(shell, plate, tmp_path):
+def test_invalid_paths(shell, plate, tmp_path):
     path = f"/omero/plate_{plate}"
     assert "expected /omero/plate_<id>" in shell.refusal("ls", "/data/plate")
     assert "no plate 999999999" in shell.refusal("ls", "/omero/plate_999999999")
@@ -193,7 +193,7 @@ def test_paths_that_are_none(shell, plate, tmp_path):
     assert sorted(file.name for file in tmp_path.glob("x.*")) == []
 
 
-def test_imports_that_are_refused_create_nothing(conn, shell, folder, tmp_path):
+def test_refused_imports_create_nothing(conn, shell, folder, tmp_path):
     def count():
         return [queries.rows(conn, f"select count(o.id) from {kind} o") for kind in ("Plate", "Image", "Well")]
 
@@ -214,7 +214,7 @@ def test_imports_that_are_refused_create_nothing(conn, shell, folder, tmp_path):
     assert count() == before
 
 
-def test_servers_that_are_not_there(shell):
+def test_unreachable_servers(shell):
     assert "wrong user name or password" in shell.refusal("ls", "1", OMERO_PASSWORD="wrong")
     assert "wrong user name or password" in shell.refusal("ls", "1", "--user", "no such user")
     assert "no session" in shell.refusal("ls", "1", OMERO_PASSWORD="")
@@ -227,7 +227,7 @@ def test_servers_that_are_not_there(shell):
     assert "nothing listens at 127.0.0.1" in shell.refusal("ls", "1", "--host", "127.0.0.1", "--port", port)
 
 
-def test_options_go_before_the_environment(shell, plate):
+def test_options_override_the_environment(shell, plate):
     given = dict(shell.env)
     host, port, user = (given.pop(f"OMERO_{name}") for name in ("HOST", "PORT", "USER"))
     wrong = {"OMERO_HOST": "no-such-host.invalid", "OMERO_PORT": "1", "OMERO_USER": "nobody"}
@@ -236,13 +236,13 @@ def test_options_go_before_the_environment(shell, plate):
     assert elsewhere.lines("info", plate, "--host", host, "--port", port, "--user", user) == shell.lines("info", plate)
 
 
-def test_the_session_is_closed_and_taken_out_of_the_store(conn, shell, plate, tmp_path):
+def test_the_session_is_closed_and_removed_from_the_store(conn, shell, plate, tmp_path):
     shell.lines("info", plate)
     assert [file for file in (tmp_path / "sessions").rglob("*") if file.is_file()] == []
 
 
-def test_ctrl_c_in_an_import(conn, shell, folder):
-    """One line, status 130, and nothing is left in OMERO."""
+def test_ctrl_c_during_an_import(conn, shell, folder):
+    """Prints one line, exits with status 130, and leaves nothing in OMERO."""
     for number in range(1, 60):
         for file in list(folder.glob("A01_*")):
             os.link(file, file.with_name(f"C{number:02d}{file.name[3:]}"))
@@ -251,7 +251,7 @@ def test_ctrl_c_in_an_import(conn, shell, folder):
     begun = False
     while not begun and time.monotonic() < deadline:
         time.sleep(0.01)
-        process.send_signal(signal.SIGSTOP)  # it does not come to its end while OMERO is asked how far it is
+        process.send_signal(signal.SIGSTOP)  # keeps it from finishing while the test asks OMERO how far it is
         begun = bool(queries.rows(conn, "select i.id from Image i"))
         if begun:
             process.send_signal(signal.SIGINT)
@@ -268,7 +268,7 @@ def test_ctrl_c_in_an_import(conn, shell, folder):
 
 
 def test_help_is_quick():
-    """No heavy package is imported for the sake of a help text."""
+    """Showing a help text imports no heavy package."""
     code = "import sys, openhcs_omero.cli; print([m for m in ('omero', 'Ice', 'numpy', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
     status, out, _ = Shell()("--help")
@@ -281,7 +281,7 @@ def test_help_is_quick():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve(tmp_path, number):
-    """One line when it is ready, a client can work with it, and it stops cleanly."""
+    """Prints one line when ready, serves a client, and stops cleanly."""
     (tmp_path / "password").write_text("secret\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -320,7 +320,7 @@ def test_login_and_logout(shell, conn, omero_server, tmp_path):
     files = [path for path in (tmp_path / "sessions").rglob("*-*-*") if path.is_file()]
     assert len(files) == 1 and files[0].stat().st_mode & 0o077 == 0
     here = {**nobody, "OMERO_HOST": omero_server.host, "OMERO_PORT": str(omero_server.port)}
-    assert "no plate" in shell.refusal("info", "987654321", **here)  # the session is joined, also without a user's name
+    assert "no plate" in shell.refusal("info", "987654321", **here)  # the session is joined even without a user name
     assert "wrong user name or password" in shell.refusal("login", where, OMERO_PASSWORD="wrong")
     assert "set OMERO_PASSWORD" in shell.refusal("login", where, OMERO_PASSWORD="")
     assert "write user@host" in shell.refusal("login", "a@b:c", **nobody)
@@ -328,7 +328,7 @@ def test_login_and_logout(shell, conn, omero_server, tmp_path):
     assert said == f"logged out of {omero_server.host}:{omero_server.port}: {conn.getUser().getName()}"
     assert not files[0].exists()
     client = omero.client(omero_server.host, omero_server.port)
-    with pytest.raises(Glacier2.PermissionDeniedException):  # it has ended, and not only been forgotten
+    with pytest.raises(Glacier2.PermissionDeniedException):  # it was closed on the server, not just forgotten
         client.joinSession(files[0].name)
     client.__del__()
     assert "there is no stored session of" in shell.refusal("logout", where)
@@ -337,14 +337,14 @@ def test_login_and_logout(shell, conn, omero_server, tmp_path):
 
 def test_trust(shell, omero_server, tmp_path):
     where = f"{omero_server.host}:{omero_server.port}"
-    fingerprint, again = shell.lines("trust", where)  # once more: the fixture did it before
+    fingerprint, again = shell.lines("trust", where)  # a second time: the fixture has already done it once
     assert fingerprint.startswith(f"SHA-256 fingerprint of the certificate of {where}: ") and "before" in again
     other = {"OMERO_SESSIONDIR": str(tmp_path / "another")}
     assert "warning: the identity of" in shell("info", "1", **other)[2]
     assert "can't be read" in shell.refusal("info", "1", OMERO_CA="nothing.pem")
 
 
-def test_a_home_that_cannot_be_written(shell, tmp_path):
+def test_a_home_folder_that_is_not_writable(shell, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (
         {"OMERO_SESSIONDIR": str(tmp_path / "file" / "sessions")},

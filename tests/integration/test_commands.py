@@ -1,4 +1,4 @@
-"""Snakemake's other commands: what they show, and that they change nothing; on plates in folders, without any OMERO."""
+"""Snakemake's other commands, on plates in folders and without OMERO: their output, and that they change nothing."""
 
 import re
 
@@ -28,13 +28,13 @@ def project(tmp_path):
 
 
 def tree(project):
-    """Every file with its time, but for Snakemake's own."""
+    """All files with their modification times, except Snakemake's own."""
     files = (path for path in project.folder.rglob("*") if not {".snakemake", "__pycache__"} & set(path.parts))
     return {path: path.stat().st_mtime_ns for path in files}
 
 
 def planned(said):
-    """The wells that a dry run names, with the reason."""
+    """The wells that a dry run lists, each with its reason."""
     found = re.findall(r"Process well (\w+) of plate \w+\n +Reason: (.*)", said)
     return dict(sorted(found))
 
@@ -56,7 +56,7 @@ def test_a_dry_run_names_each_well_and_why_and_changes_nothing(project):
 
     project.configure("day_1", steps=[{"call": "own:measure", "params": {"factor": 2}}])
     assert list(planned(project.succeed("-n").output)) == WELLS
-    (project.results("day_1") / "wells.json").unlink()  # its loss costs nothing, and no well keeps its earlier values
+    (project.results("day_1") / "wells.json").unlink()  # losing it costs nothing, and no well keeps its old values
     assert project.succeed().wells == WELLS
     assert project.succeed().nothing_done
     rows = read_rows(project.results("day_1") / "features.csv")
@@ -78,7 +78,7 @@ def test_parts_of_a_run(project):
     assert project.succeed().nothing_done
 
 
-def test_a_plate_that_can_not_be_read_stops_itself_alone(project):
+def test_an_unreadable_plate_stops_only_itself(project):
     project.configure("nowhere", "day_1", "day_2", steps=[{"call": "own:measure"}])
     dry = project.succeed("-n")
     assert dry.output.count("Process well") == 6
@@ -90,8 +90,8 @@ def test_a_plate_that_can_not_be_read_stops_itself_alone(project):
     assert project.succeed().wells == WELLS
 
 
-def test_what_needs_no_plate(project):
-    """Plates and a server that are not there don't matter."""
+def test_commands_that_need_no_plate(project):
+    """They work although the plates and the server don't exist."""
     project.configure(7, omero={"host": "no-such-host.invalid"})
     assert {"wells", "process_well", "all"} <= set(project.succeed("--list-rules").output.splitlines())
     for command in ("--containerize", "--unlock"):
@@ -100,8 +100,8 @@ def test_what_needs_no_plate(project):
     assert found == {"Specify a conda environment or container for each rule."}, "workflow/Snakefile says why"
 
 
-def test_later_commands_go_by_the_configuration_of_the_run(project):
-    """README's recipe: the file names another plate, and is changed after the run."""
+def test_later_commands_use_the_configuration_of_the_run(project):
+    """README's recipe: the configuration file names another plate and changes after the run."""
     steps = [{"call": "own:measure", "params": {"factor": 2}}]
     project.configure(7, steps=steps, omero={"host": "no-such-host.invalid"})
     project.succeed("--config", "plates=[day_1]")
@@ -124,7 +124,7 @@ def test_later_commands_go_by_the_configuration_of_the_run(project):
         ([{"call": "beside:measure"}], None, "but not by worker processes: move the module to the working directory"),
     ],
 )
-def test_what_can_be_known_is_said_before_anything_runs(project, steps, heatmaps, says):
+def test_errors_that_can_be_known_are_reported_before_anything_runs(project, steps, heatmaps, says):
     declared = STEP.replace("factor=1", "factor: int = 1") + '\n\nmeasure.features = {"bright": {}}\n'
     (project.folder / "own.py").write_text(declared)
     (project.folder / "there").mkdir()

@@ -1,4 +1,4 @@
-"""Logging in, joining and leaving, each in a process of its own, as programs do."""
+"""Logging in, joining a session and leaving it, each in a separate process as in real programs."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from openhcs_omero.omero.server import Server
 
 @pytest.fixture
 def user(conn):
-    """A user's name; the password is pw."""
+    """The name of a user whose password is "pw"."""
     return conn.getUser().getName()
 
 
 @pytest.fixture
 def run(omero_server, user, tmp_path):
-    """`run(code, password=None, user=..., **server)`: runs code that has a `Server` in `server`.
+    """`run(code, password=None, user=..., **server)` runs code in which `server` is a `Server`.
 
-    Returns what it printed as JSON, or the sentence of its ConnectError.
+    Returns what the code printed as JSON, or the message of its ConnectError.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
     environment["OMERO_SESSIONDIR"] = str(tmp_path / "sessions")
@@ -65,11 +65,11 @@ WHO = "print(json.dumps(connect(server).getEventContext().userName))"
 
 
 def stored(run):
-    """Session files in the store."""
+    """Number of session files in the store."""
     return [path for path in run.sessions.rglob("*") if path.is_file() and not path.name.startswith("._")]
 
 
-def test_by_password(run, user):
+def test_login_with_a_password(run, user):
     found = run(
         """
         conn = connect(server)
@@ -86,7 +86,7 @@ def test_by_password(run, user):
     [[path, mode, text]] = [file for file in found["files"] if not os.path.basename(file[0]).startswith("._")]
     assert stat.S_IMODE(mode) == 0o600 and os.path.basename(path) == found["session"]
     assert "pw" not in text.replace("omero.", "").split("=")
-    assert stored(run) == []  # taken out at the end
+    assert stored(run) == []  # removed at the end
 
 
 def test_the_session_ends_with_its_process(run, omero_server, user):
@@ -100,8 +100,8 @@ def test_the_session_ends_with_its_process(run, omero_server, user):
     client.__del__()
 
 
-def test_jobs_join_the_session(run, user):
-    """As the jobs of a workflow do: no password, and the session outlives them."""
+def test_jobs_join_the_session_of_the_head_process(run, user):
+    """The jobs of a workflow have no password, and the session outlives them."""
     found = run(
         """
         conn = connect(server)
@@ -119,8 +119,8 @@ def test_jobs_join_the_session(run, user):
     assert jobs == [[session, False]] * 2
 
 
-def test_jobs_do_not_log_in_by_a_password(run, user):
-    """Which a node may have from its shell's start-up files."""
+def test_jobs_do_not_log_in_with_a_password(run, user):
+    """A cluster node may get a password from its shell's start-up files."""
     found = run(
         """
         conn = connect(server)
@@ -145,7 +145,7 @@ def test_a_wrong_password_is_refused(run, user, omero_server):
     assert stored(run) == []
 
 
-def test_a_wrong_password_is_refused_where_a_session_is_stored(run, user, omero_server):
+def test_a_wrong_password_is_refused_although_a_session_is_stored(run, user, omero_server):
     login(run, omero_server, user)
     assert "wrong user name or password" in run(WHO, "wrong")
     assert run(WHO) == user and len(stored(run)) == 1
@@ -156,7 +156,7 @@ def test_no_user(run):
 
 
 def login(run, omero_server, user):
-    """What `omero login` does; the command itself refuses to run as the machine's root."""
+    """Do what `omero login` does; that command refuses to run as root."""
     code = """if 1:
         import sys
         from omero.util.sessions import SessionsStore
@@ -171,12 +171,12 @@ def login(run, omero_server, user):
     )
 
 
-def test_a_session_of_the_command_line(run, user, omero_server):
+def test_a_session_of_omero_login(run, user, omero_server):
     who = f"{user}@{omero_server.host}" + ("" if omero_server.port == 4064 else f":{omero_server.port}")
     assert run(WHO) == f"there is no session of {who} to join: run `openhcs-omero login {who}`, or set OMERO_PASSWORD"
     login(run, omero_server, user)
     [before] = stored(run)
-    for name in (user, ""):  # twice: it is left as it was
+    for name in (user, ""):  # twice, because joining leaves the session as it was
         assert run(WHO, user=name) == user
     assert stored(run) == [before]
     assert "there is no session" in run(WHO, port=omero_server.port, user="another")
@@ -192,7 +192,7 @@ def test_an_expired_session(run, user, omero_server):
     assert "has expired: run `openhcs-omero login" in message and stored(run) == []
 
 
-def test_the_newest_living_session_is_joined(run, user, omero_server):
+def test_the_newest_open_session_is_joined(run, user, omero_server):
     login(run, omero_server, user)
     [living] = stored(run)
     dead = living.with_name("00000000-0000-0000-0000-000000000000")
@@ -202,7 +202,7 @@ def test_the_newest_living_session_is_joined(run, user, omero_server):
     assert run(WHO) == user and stored(run) == [living]
 
 
-def test_a_dead_connection_is_opened_anew(run, user, omero_server):
+def test_a_dead_connection_is_reopened(run, user, omero_server):
     login(run, omero_server, user)
     found = run("""
         first = connect(server)
@@ -213,7 +213,7 @@ def test_a_dead_connection_is_opened_anew(run, user, omero_server):
     assert found == [False, user]
 
 
-def test_a_forked_child_opens_its_own(run, user, omero_server):
+def test_a_forked_child_opens_its_own_connection(run, user, omero_server):
     login(run, omero_server, user)
     found = run("""
         import multiprocessing
@@ -258,7 +258,7 @@ def _reads_unencrypted(run, server, user):
 
 
 def test_a_websocket(run, tmp_path):
-    """Many sites let clients in by `wss://host/omero-ws` alone."""
+    """Many sites accept clients only at `wss://host/omero-ws`."""
     with start(tmp_path / "data", options=["--websocket-port", "0"]) as process:
         server = OmeroServer(process.host, process.port, "root", process.password, process.data)
         user = server.make_user(password="pw").name
@@ -286,13 +286,13 @@ def test_a_websocket(run, tmp_path):
         server.close()
 
 
-def test_the_other_errors(run, omero_server):
+def test_other_connection_errors(run, omero_server):
     assert "is not an OMERO server" in run(WHO, "pw", port=_http_port())
     assert Server(omero_server.host, omero_server.port).address == f"{omero_server.host}:{omero_server.port}"
 
 
 def _http_port():
-    """A port on which something else listens as long as the tests run."""
+    """A port on which another program listens until the tests end."""
     import http.server
     import threading
 
@@ -301,7 +301,7 @@ def _http_port():
     return server.server_address[1]
 
 
-def test_a_prompt_on_a_terminal(run, user, omero_server):
+def test_the_password_prompt_on_a_terminal(run, user, omero_server):
     import pty
 
     code = (
@@ -323,7 +323,7 @@ def test_a_prompt_on_a_terminal(run, user, omero_server):
     assert b"pw" not in said.split() and stored(run) == []
 
 
-def test_a_session_store_that_another_process_makes_at_the_same_time(tmp_path, monkeypatch):
+def test_another_process_creates_the_session_store_at_the_same_time(tmp_path, monkeypatch):
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
     looks = iter([False])
     monkeypatch.setattr("omero_ext.path.path.exists", lambda self: next(looks, True))

@@ -1,4 +1,4 @@
-"""The workflow as Snakemake users take it over: deployed by snakedeploy, or used as a module."""
+"""The workflow as Snakemake users adopt it: deployed with snakedeploy, or used as a module."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def run(folder, *command, status=0):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A repository with the workflow as it is in this one."""
+    """A repository with this repository's current workflow."""
     folder = tmp_path_factory.mktemp("there") / "openhcs_omero"
     for name in ("workflow", "config", "profiles", "cluster"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -73,9 +73,9 @@ def test_snakedeploy(clone, project):
     run(project, "snakedeploy.client", "deploy-workflow", str(clone), ".", "--branch", "main")
     snakefile = project / "workflow" / "Snakefile"
     written = snakefile.read_text()
-    declared = 'snakefile: \n        "workflow/Snakefile"'  # of a local clone, snakedeploy names no place
+    declared = 'snakefile: \n        "workflow/Snakefile"'  # snakedeploy names no location for a local clone
     assert declared in written
-    # nor can it be Snakemake's `gitfile`: 9.27 joins the path of a script to one as if both were text
+    # Snakemake's `gitfile` is no option either: 9.27 joins the path of a script to it as if both were text
     snakefile.write_text(written.replace(declared, f'snakefile: "{clone}/workflow/Snakefile"'))
     assert (project / "profiles" / "cluster" / "config.yaml").read_text() == (ROOT / "cluster/config.yaml").read_text()
     example = yaml.safe_load((project / "config" / "config.yaml").read_text())
@@ -88,7 +88,7 @@ def test_snakedeploy(clone, project):
 
 
 def test_a_module_among_other_rules(project):
-    """With a part of the configuration, a prefix for its rules, and a rule that goes on from its results."""
+    """With part of the configuration, a prefix for its rules, and a rule that uses its results."""
     (project / "config.yaml").write_text(yaml.safe_dump({"screen": CONFIG, "other": 1}))
     (project / "Snakefile").write_text(f"""
 configfile: "config.yaml"

@@ -1,4 +1,4 @@
-"""Derived plates: what they hold after all that can happen to the one who writes them."""
+"""Derived plates: what they contain after anything that can happen to the process that writes them."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ MARKS = {"run": "r1", "version": "0.1.0"}
 
 
 def sites(seed, n=2):
-    """New images of n sites, told apart by the seed."""
+    """New images of n sites, identified by the seed."""
     return {
         site: NewImage(
             f"site {site} of {seed}", block(1000 * seed + site, dtype="uint32"), annotations=[("source_image", "5")]
@@ -34,7 +34,7 @@ def sites(seed, n=2):
 
 
 def seed_of(conn, derived_id, well="A01", n=2):
-    """The seed of the `sites` that a well shows; asserts that they are all of one, whole and in order."""
+    """The seed of the `sites` that a well shows; asserts that they share the seed, are complete and are in order."""
     plate = load_plate(conn, derived_id, require_images=False)
     images = plate.wells[well].images
     if not images:
@@ -65,7 +65,7 @@ def mark_of(conn, kind, object_id):
 
 
 def at_once(work, items):
-    """What `work` returns for items begun at one time, and the sentences it refuses by; other errors are raised."""
+    """Run `work` on all items at the same time; return the results and the messages of refusals, raise other errors."""
     start = threading.Barrier(len(items))
 
     def begin(item):
@@ -102,7 +102,7 @@ def test_a_new_derived_plate(conn, source, derived):
     assert derived_state(conn, derived) == {"A01": [], "B03": []}
 
 
-def test_it_is_not_found_by_its_name(conn, source, derived):
+def test_a_derived_plate_is_not_found_by_its_name(conn, source, derived):
     plate = queries.query(conn).get("Plate", derived)
     plate.name = rstring("renamed")
     queries.update(conn).saveObject(plate)
@@ -120,13 +120,13 @@ def test_deriving_again_keeps_the_images(conn, source, derived):
     assert derive_plate(conn, source, "other", MARKS) != derived
 
 
-def test_deriving_again_is_a_handful_of_calls(conn, source, derived, wire):
+def test_deriving_again_takes_a_handful_of_calls(conn, source, derived, wire):
     wire.start()
     derive_plate(conn, source, "processed", MARKS)
     assert len(wire.stop()) <= 8
 
 
-def test_wells_come_and_go(conn, source, derived):
+def test_wells_are_added_and_removed(conn, source, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
     write_well(conn, derived, "B03", sites(2), MARKS)
     before = count(conn, "Image", "Annotation")
@@ -140,16 +140,16 @@ def test_wells_come_and_go(conn, source, derived):
         derive_plate(conn, source, "processed", MARKS, wells=["D01"])
 
 
-def test_a_derived_plate_that_was_deleted_is_made_again(conn, source, derived):
+def test_a_deleted_derived_plate_is_created_again(conn, source, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
-    conn.deleteObjects("Plate", [derived], wait=True)  # which leaves the images
+    conn.deleteObjects("Plate", [derived], wait=True)  # leaves the images
     assert find_derived(conn, source.plate_id, "processed") is None and derived_state(conn, derived) == {}
     assert len(images_in_no_well(conn)) == 2
     again = derive_plate(conn, source, "processed", MARKS)
     assert again != derived and images_in_no_well(conn) == []
 
 
-def test_it_goes_to_the_screens_of_its_source(conn):
+def test_a_derived_plate_is_put_into_the_screens_of_its_source(conn):
     screen = omero.model.ScreenI()
     screen.name = rstring("screen")
     screen = queries.update(conn).saveAndReturnObject(screen)
@@ -164,7 +164,7 @@ def test_it_goes_to_the_screens_of_its_source(conn):
     ]
 
 
-def test_two_processes_derive_one_plate(omero_server, conn, source):
+def test_two_processes_derive_the_same_plate(omero_server, conn, source):
     conns = [omero_server.login(conn.getUser().getName(), "pw") for _ in range(4)]
     made, told = at_once(lambda mine: derive_plate(mine, source, "processed", MARKS), conns)
     for mine in conns:
@@ -176,7 +176,7 @@ def test_two_processes_derive_one_plate(omero_server, conn, source):
 
 
 def test_another_process_derives_the_plate_in_between(omero_server, conn, source, wire):
-    """Whatever call of one process the other's whole work comes before, there is one plate in the end."""
+    """Wherever another process does all its work between two calls of the first, one plate exists in the end."""
     other = omero_server.login(conn.getUser().getName(), "pw")
     for point in range(40):
         theirs = []
@@ -199,8 +199,8 @@ def test_another_process_derives_the_plate_in_between(omero_server, conn, source
     assert theirs == [] and point > 5
 
 
-def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_server, conn, source, wire):
-    """Between any two calls of one process another one may make the plate and write the pixels of a well."""
+def test_deriving_leaves_alone_what_another_process_is_about_to_link(omero_server, conn, source, wire):
+    """Between any two calls of one process, another may create the plate and write the pixels of a well."""
     other = omero_server.login(conn.getUser().getName(), "pw")
     for point in range(40):
         queries.delete(
@@ -211,7 +211,7 @@ def test_deriving_leaves_alone_what_another_process_is_about_to_show(omero_serve
         theirs, shown = [], []
 
         def begin(number, point=point, theirs=theirs, shown=shown):
-            if number == point:  # all but the save that shows them
+            if number == point:  # everything except the save that links them
                 wire.on = False
                 plate = derive_plate(other, source, "p", MARKS)
                 with pytest.MonkeyPatch.context() as patch:
@@ -251,8 +251,8 @@ def test_killed_while_deriving(conn, source, wire):
     assert point > 5
 
 
-def test_who_may_derive(omero_server, root, make_user):
-    """In a read-only group another's plate is derived from; the derived plate is one's own."""
+def test_who_may_derive_a_plate(omero_server, root, make_user):
+    """In a read-only group, users can derive from another user's plate and own the derived plate."""
     owner, other = make_user("rwr---"), make_user()
     group = owner.getEventContext().groupId
     source = load_plate(owner, make_plate(owner))
@@ -312,7 +312,7 @@ def test_a_well_is_written_again(conn, derived, first, second):
     assert images_in_no_well(conn) == []
 
 
-def test_only_some_sites(conn, derived):
+def test_only_some_sites_are_written(conn, derived):
     write_well(conn, derived, "A01", sites(1, 2), MARKS)
     write_well(conn, derived, "A01", {2: sites(5, 3)[2], 3: sites(5, 3)[3]}, MARKS, whole=False)
     images = load_plate(conn, derived).wells["A01"].images
@@ -324,7 +324,7 @@ def test_only_some_sites(conn, derived):
 
 
 def files_of(conn, derived, well="A01"):
-    """(kind, site, name) -> content of the files beside a well's images and of the well."""
+    """Map (kind, site, name) to the content of the files of a well and of its images."""
     structure = load_plate(conn, derived).wells[well]
     holders = [("Well", None, structure.well_db_id)]
     holders += [("Image", site, image.image_id) for site, image in structure.images.items()]
@@ -335,8 +335,8 @@ def files_of(conn, derived, well="A01"):
     }
 
 
-def test_files_come_with_the_images(conn, derived):
-    """They replace those of the same name; a site's files go with its image, the well's stay."""
+def test_files_are_written_with_the_images(conn, derived):
+    """They replace files of the same name. A site's files are deleted with its image; the well's files stay."""
     write_well(conn, derived, "A01", sites(1), MARKS, [WellFile(1, "x.json", b"{}"), WellFile(None, "w.txt", b"1")])
     assert files_of(conn, derived) == {(1, "x.json"): b"{}", (None, "w.txt"): b"1"}
     before = count(conn, "FileAnnotation", "OriginalFile")
@@ -349,7 +349,7 @@ def test_files_come_with_the_images(conn, derived):
     assert count(conn, "FileAnnotation", "OriginalFile") == before
 
 
-def test_a_well_that_can_not_be_shown_leaves_no_file(conn, derived):
+def test_a_well_that_can_not_be_linked_leaves_no_file(conn, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
     before = count(conn, "Image", "FileAnnotation", "OriginalFile")
     with pytest.raises(PlateError, match="site 5 can't be written before site 3"):
@@ -358,13 +358,13 @@ def test_a_well_that_can_not_be_shown_leaves_no_file(conn, derived):
 
 
 @pytest.mark.parametrize("wrong", [{}, {2: None}, {0: None, 1: None}, {1: None, 3: None}])
-def test_sites_that_are_no_well(conn, derived, wrong):
+def test_invalid_sites_of_a_well(conn, derived, wrong):
     images = {site: NewImage("x", block(1)) for site in wrong}
     with pytest.raises(PlateError, match="count from 1 without a gap"):
         write_well(conn, derived, "A01", images, MARKS)
 
 
-def test_places_that_are_not_there(conn, source, derived):
+def test_wells_and_plates_that_do_not_exist(conn, source, derived):
     for plate, well, problem in (
         (source.plate_id, "A01", "is no derived plate"),
         (987654321, "A01", "is not there"),
@@ -375,7 +375,7 @@ def test_places_that_are_not_there(conn, source, derived):
     assert images_in_no_well(conn) == []
 
 
-def test_images_that_do_not_go(conn, derived):
+def test_invalid_images(conn, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
     wrong = {1: sites(2)[1], 2: NewImage("complex", np.zeros((1, 1, 1, 2, 2), complex))}
     with pytest.raises(PlateError, match="complex128"):
@@ -384,8 +384,8 @@ def test_images_that_do_not_go(conn, derived):
 
 
 @pytest.mark.parametrize("deleted", [1, 2])
-def test_a_deleted_sample_is_filled(conn, derived, deleted):
-    """Where a user deleted an image of the well, no hole stays."""
+def test_a_deleted_well_sample_is_filled(conn, derived, deleted):
+    """If a user deleted an image of the well, no hole remains."""
     write_well(conn, derived, "A01", sites(1), MARKS)
     sample = load_plate(conn, derived).image("A01", deleted).well_sample_id
     queries.delete(conn, queries.current_group(conn), WellSample=[sample])
@@ -394,7 +394,7 @@ def test_a_deleted_sample_is_filled(conn, derived, deleted):
     assert seed_of(conn, derived) == 2 and images_in_no_well(conn) == []
 
 
-def test_an_image_that_someone_put_into_the_well_is_not_deleted(conn, derived):
+def test_an_image_that_a_user_put_into_the_well_is_not_deleted(conn, derived):
     write_well(conn, derived, "A01", sites(1), MARKS)
     own = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
     sample = queries.query(conn).get("WellSample", load_plate(conn, derived).image("A01", 1).well_sample_id)
@@ -405,7 +405,7 @@ def test_an_image_that_someone_put_into_the_well_is_not_deleted(conn, derived):
     assert conn.getObject("Image", own.image_id) is not None and images_in_no_well(conn) == []
 
 
-def test_a_derived_image_that_someone_put_into_a_dataset_stays(conn, derived):
+def test_a_derived_image_that_a_user_put_into_a_dataset_stays(conn, derived):
     written = write_well(conn, derived, "A01", sites(1), MARKS)
     dataset = omero.model.DatasetI()
     dataset.name = rstring("kept")
@@ -416,7 +416,7 @@ def test_a_derived_image_that_someone_put_into_a_dataset_stays(conn, derived):
 
 
 def test_killed_while_writing(conn, derived, wire):
-    """Before whichever call a process dies: the well shows its old images or its new ones, and no rest stays."""
+    """Whenever the process dies, the well shows its old images or its new ones, and nothing is left over."""
     write_well(conn, derived, "A01", sites(0), MARKS)
     committed = []
     for point in range(60):
@@ -435,7 +435,7 @@ def test_killed_while_writing(conn, derived, wire):
         assert seed_of(conn, derived) == last and images_in_no_well(conn) == []
         assert count(conn, "Image", "MapAnnotation") == {"Image": 6, "MapAnnotation": 7}
     wire.stop()
-    # once and for all: there is one point of commitment, with work before and after it
+    # there is exactly one commit point, with work before and after it
     assert committed == sorted(committed) and {False, True} == set(committed)
 
 
@@ -458,7 +458,7 @@ def test_killed_while_writing_an_empty_well(conn, derived, wire):
 
 
 def test_killed_while_a_file_is_attached_to_an_image(conn, derived, wire):
-    """The file goes with the image, also where it was not linked yet."""
+    """The file is deleted with the image, even if it was not linked yet."""
     for point in range(30):
         write_well(conn, derived, "A01", sites(2 * point), MARKS)
         wire.start(dies_at=point)
@@ -473,8 +473,8 @@ def test_killed_while_a_file_is_attached_to_an_image(conn, derived, wire):
     assert point > 5
 
 
-def test_more_images_were_left_behind_than_a_query_takes(conn, derived, monkeypatch):
-    """A deleted derived plate leaves all its images; the next one finds and deletes them in parts."""
+def test_more_leftover_images_than_a_query_takes(conn, derived, monkeypatch):
+    """A deleted derived plate leaves all its images behind; the next one finds and deletes them in batches."""
     write_well(conn, derived, "A01", sites(1, 5), MARKS)
     write_well(conn, derived, "B03", sites(2, 4), MARKS)
     source = int(mark_of(conn, "Plate", derived)["source_plate"])
@@ -493,7 +493,7 @@ def test_more_images_were_left_behind_than_a_query_takes(conn, derived, monkeypa
 
 
 def test_another_process_writes_in_between(omero_server, conn, derived, wire):
-    """Whichever call of one process the other's whole work comes before: the well is whole, and no rest stays."""
+    """Wherever another process does all its work between two calls, the well is complete and nothing is left over."""
     other = omero_server.login(conn.getUser().getName(), "pw")
     outcomes = set()
     for point in range(60):
@@ -518,14 +518,14 @@ def test_another_process_writes_in_between(omero_server, conn, derived, wire):
             break
         shown = seed_of(conn, derived)
         outcomes.add(shown == mine)
-        # after the commit the other one replaces what was just written
+        # after the commit, the other process replaces what was just written
         assert shown in (expected, theirs)
         assert images_in_no_well(conn) == []
     other.close()
     assert outcomes == {True, False}
 
 
-def test_two_processes_write_one_well(omero_server, conn, derived):
+def test_two_processes_write_the_same_well(omero_server, conn, derived):
     name = conn.getUser().getName()
     conns = [omero_server.login(name, "pw") for _ in range(3)]
     written, told = at_once(lambda seed: write_well(conns[seed], derived, "A01", sites(seed), MARKS), range(len(conns)))

@@ -1,6 +1,6 @@
-"""The pages of docs/: their Python runs, block after block, and prints what they say it does.
+"""The Python blocks of docs/ run one after the other, and print what the pages say.
 
-What is printed stands beside the `print`, or in comments of whole lines below it. Plate 123 is one of two wells.
+The expected output stands beside the `print` or in whole-line comments below it. Plate 123 has two wells.
 """
 
 import os
@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in (ROOT / "docs").rglob("*.md")
 }
-# these need more: test_instance_manager, test_folders, test_orchestrator, test_zmq
+# these pages need more: test_instance_manager, test_folders, test_orchestrator, test_zmq
 ELSEWHERE = {"instance", "microscopes", "orchestrator", "zmq"}
 
 
 def expected(code: str) -> list[str]:
-    """What the code says that it prints."""
+    """The output that the code says it prints."""
     return re.findall(r"^ *print\(.*\)  # (.*)$|^# (.*)$", code, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", sorted(page for page, blocks in PAGES.items() if blocks and page not in ELSEWHERE))
-def test_a_page(page, omero_server, conn, tmp_path):
+def test_the_code_of_a_page(page, omero_server, conn, tmp_path):
     plate = make_plate(conn, {"A01": 2, "B03": 1}, shape=(1, 2, 1, 64, 48))
     code = re.sub(r"\b123\b|(?<=plate_)123", str(plate), "\n".join(PAGES[page]))
     (tmp_path / "page.py").write_text(code)

@@ -1,4 +1,4 @@
-"""The examples run as they stand, on a small synthetic plate, and find what is in it."""
+"""The examples run unchanged on a small synthetic plate, and find what is in it."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ SCREEN = Screen(rows=1, columns=2, sites=1)
 
 @pytest.fixture
 def plate(conn, tmp_path):
-    """The OMERO id of a synthetic plate, and what is true of its wells."""
+    """The OMERO id of a synthetic plate, and the truth about its wells."""
     truths = write_plate(tmp_path / "images", SCREEN)
     return import_folder(conn, tmp_path / "images"), {truth.well: truth for truth in truths}
 

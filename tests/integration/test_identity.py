@@ -1,4 +1,4 @@
-"""Who a server is: what a relay between client and server gets to hear, with its certificate checked and without."""
+"""The server's identity: what a relay between client and server hears, with and without certificate checks."""
 
 import os
 from dataclasses import replace
@@ -17,7 +17,7 @@ from openhcs_omero.omero.server import Server
 from openhcs_omero.runtime.omero_instance_manager import OMEROInstanceManager
 
 SECRET = "pw"
-SPOKEN = b"\x02pw"  # a string in Ice's encoding: its length, and its bytes
+SPOKEN = b"\x02pw"  # a string in Ice's encoding: its length, then its bytes
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +40,12 @@ def relay(omero_server, tmp_path):
 
 @pytest.fixture
 def through(conn, relay):
-    """The server as the relay offers it."""
+    """The server as seen through the relay."""
     return Server("127.0.0.1", relay.port, conn.getUser().getName())
 
 
 def refused(server, relay, sentence):
-    """The sentence with which connecting ends, before the relay hears the password."""
+    """Connect, which must fail before the relay hears the password; return the error message."""
     before = len(relay.heard)
     with pytest.raises(WrongIdentity, match=sentence) as caught:
         connect(server)
@@ -64,8 +64,8 @@ def test_without_a_check_a_relay_reads_the_password_and_one_warning_says_so(thro
     assert f"`openhcs-omero trust 127.0.0.1:{relay.port}`" in said
 
 
-def test_the_servers_own_certificate(omero_server, through, relay, conn, tmp_path, capfd, monkeypatch):
-    """Whatever name is in it; named in the configuration, or in OMERO_CA."""
+def test_the_certificate_of_the_server_itself(omero_server, through, relay, conn, tmp_path, capfd, monkeypatch):
+    """Any name in it is accepted; the configuration or OMERO_CA names the file."""
     direct = Server(omero_server.host, omero_server.port, through.user)
     identity.trust(direct)
     own = tmp_path / "own.pem"
@@ -82,7 +82,7 @@ def test_the_servers_own_certificate(omero_server, through, relay, conn, tmp_pat
     assert "warning" not in capfd.readouterr().err
 
 
-def test_an_authority(through, relay, tmp_path):
+def test_a_certificate_authority(through, relay, tmp_path):
     authority = Certificate(tmp_path, "authority")
     server = replace(through, ca=str(authority.file))
     refused(server, relay, "nor signed by an authority there")
@@ -94,7 +94,7 @@ def test_an_authority(through, relay, tmp_path):
         identity.trust(through)
 
 
-def test_the_certificate_of_the_first_use_is_kept(through, relay, tmp_path, capfd):
+def test_the_certificate_of_first_use_is_kept(through, relay, tmp_path, capfd):
     first = relay.certificate
     assert identity.trust(through) == (first.fingerprint, True)
     assert identity.trust(through) == (first.fingerprint, False)
@@ -103,7 +103,7 @@ def test_the_certificate_of_the_first_use_is_kept(through, relay, tmp_path, capf
     close_all()
     os.environ["OMERO_PASSWORD"] = SECRET
     (tmp_path / "new").mkdir()
-    relay.certificate = changed = Certificate(tmp_path / "new", "relay", ["127.0.0.1"])  # of the same name
+    relay.certificate = changed = Certificate(tmp_path / "new", "relay", ["127.0.0.1"])  # with the same name
     said = refused(through, relay, "is not the one that was trusted")
     assert changed.fingerprint in said and str(identity.stored_certificate(through)) in said
     with pytest.raises(WrongIdentity, match="is not the one that was trusted"):
@@ -130,7 +130,7 @@ def test_a_file_without_a_certificate(through, tmp_path, content, sentence):
 
 
 class Router(Glacier2.Router):
-    """Of OMERO's router, what is needed to hear a password."""
+    """The parts of OMERO's router that are needed to receive a password."""
 
     def __init__(self):
         self.heard = []
@@ -145,7 +145,7 @@ class Router(Glacier2.Router):
 
 @pytest.fixture
 def websocket(tmp_path):
-    """A router behind wss, its certificate and its URL."""
+    """A router behind wss, with its certificate and URL."""
     certificate = Certificate(tmp_path, "web", ["127.0.0.1"])
     options = Ice.InitializationData()
     options.properties = Ice.createProperties()

@@ -1,4 +1,4 @@
-"""Folders of TIFFs that become plates."""
+"""Importing folders of TIFFs as plates."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def pixels(well, site, channel, dtype="uint16"):
 
 
 def fill(folder, wells=("A01", "A02", "P24"), sites=2, channels=2):
-    """ImageXpress files whose pixels tell where they belong."""
+    """Write ImageXpress files whose pixels identify well, site and channel."""
     for well in wells:
         for site in range(1, sites + 1):
             for channel in range(1, channels + 1):
@@ -61,7 +61,7 @@ def test_importing_twice_gives_two_plates(conn, tmp_path):
 
 
 @pytest.mark.skipif(not TRANSFLUOR.is_dir(), reason="the real images are not there")
-def test_the_real_plate(conn):
+def test_the_real_plate_is_imported(conn):
     plate = load_plate(conn, import_folder(conn, TRANSFLUOR))
     assert (plate.name, plate.rows, plate.columns) == ("transfluor", 16, 24)
     assert list(plate.wells) == [f"O{column:02d}" for column in range(1, 25)]
@@ -71,7 +71,7 @@ def test_the_real_plate(conn):
 
 
 @pytest.mark.parametrize("spoil", ["name", "size", "broken"])
-def test_nothing_is_created_of_a_bad_folder(conn, wire, tmp_path, spoil):
+def test_a_bad_folder_creates_nothing(conn, wire, tmp_path, spoil):
     fill(tmp_path)
     bad = tmp_path / ("overview.tif" if spoil == "name" else "run_P24_s2_w2.tif")
     if spoil == "broken":
@@ -84,7 +84,7 @@ def test_nothing_is_created_of_a_bad_folder(conn, wire, tmp_path, spoil):
     assert wire.stop() == []
 
 
-def test_a_file_that_breaks_meanwhile(conn, tmp_path):
+def test_a_file_that_breaks_during_the_import(conn, tmp_path):
     fill(tmp_path)
 
     def break_it(done, of):
@@ -107,14 +107,14 @@ def test_killed_while_importing(conn, wire, tmp_path):
             break
         except Killed:
             wire.stop()
-        assert count(conn, "Plate") == {"Plate": 1 + point}  # no half plate
+        assert count(conn, "Plate") == {"Plate": 1 + point}  # no partial plate
         plate = load_plate(conn, import_folder(conn, tmp_path))
         assert list(plate.wells) == ["A01", "A02"] and images_in_no_well(conn) == []
     wire.stop()
     assert point > 10
 
 
-def test_who_may_not_import(root, make_user, tmp_path):
+def test_a_user_without_permission_can_not_import(root, make_user, tmp_path):
     owner = make_user("rwr---")
     conn = make_user()
     conn.SERVICE_OPTS.setOmeroGroup(str(owner.getEventContext().groupId))

@@ -1,7 +1,7 @@
-"""The wheel, installed on its own, brings the workflow along and runs it.
+"""The installed wheel includes the workflow and runs it.
 
-The environment is new, and the source tree can't be imported there. Its dependencies are those of the environment that
-runs the tests, found through a .pth file. Building the wheel gets setuptools from the package index.
+The environment is new and can't import the source tree. A .pth file gives it the dependencies of the environment that
+runs the tests. Building the wheel gets setuptools from the package index.
 """
 
 import os
@@ -32,7 +32,7 @@ print(find_workflow())
 
 
 def run(*command, cwd=None):
-    """What a command prints; without the environment's PYTHONPATH, so that only what is installed is found."""
+    """Run a command without PYTHONPATH, so that it finds only what is installed; return what it prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "OMERO"))}
     done = subprocess.run(
         list(map(str, command)),
@@ -49,7 +49,7 @@ def run(*command, cwd=None):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """The folder of an environment with the wheel."""
+    """The folder of an environment with the wheel installed."""
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
     for name in ("openhcs_omero", "workflow", "profiles", "cluster"):
@@ -72,8 +72,8 @@ def environment(tmp_path_factory):
     return made
 
 
-def test_the_workflow_of_an_installation_runs(environment, tmp_path):
-    """From Python, and by the Snakefile and the profile that it brings."""
+def test_the_installed_workflow_runs(environment, tmp_path):
+    """From Python, and with the Snakefile and the profile in the package."""
     write_imagexpress(tmp_path / "day_1", images_of(["A01", "B03"], sites=1, shape=(1, 1, 1, 6, 5)))
     (tmp_path / "own.py").write_text("""
 def measure(image, filemanager, metadata, backend="disk"):

@@ -1,4 +1,4 @@
-"""Finding and starting OMERO servers, among them such as hang."""
+"""Finding and starting OMERO servers, including servers that hang."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def own_environment(tmp_path, monkeypatch):
     for key in [key for key in os.environ if key.startswith("OMERO_")]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
-    monkeypatch.setenv("OMERO_PASSWORD", "")  # put back whatever `connect` does to it
+    monkeypatch.setenv("OMERO_PASSWORD", "")  # restores the variable that `connect` removes
     monkeypatch.setenv("OMERO_USER", "")
     yield
     close_all()
@@ -40,7 +40,7 @@ def own_environment(tmp_path, monkeypatch):
 
 @pytest.fixture
 def user(omero_server, conn, monkeypatch):
-    """The environment names the server, and a user of it."""
+    """Set the environment variables to the server and one of its users."""
     monkeypatch.setenv("OMERO_HOST", omero_server.host)
     monkeypatch.setenv("OMERO_PORT", str(omero_server.port))
     monkeypatch.setenv("OMERO_USER", conn.getUser().getName())
@@ -50,14 +50,14 @@ def user(omero_server, conn, monkeypatch):
 
 @pytest.fixture
 def silent():
-    """The port of something that takes connections and says nothing."""
+    """The port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def half_started(tmp_path):
-    """The port of a server whose router answers, and opens no session: it hangs."""
+    """The port of a hanging server: its router answers but opens no session."""
     process = subprocess.Popen(
         [sys.executable, "-c", HALF_STARTED, str(tmp_path / "half")],
         stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ def test_the_page_has_the_seeds_examples():
     assert all(code in seed for code in PAGE)
 
 
-def test_the_page(user, omero_server, capsys):
+def test_the_code_of_the_page(user, omero_server, capsys):
     here = {}
     for code in PAGE:
         exec(code, here)
@@ -85,7 +85,7 @@ def test_the_page(user, omero_server, capsys):
     )
 
 
-def test_as_the_seed_says(omero_server, user):
+def test_the_seeds_example_works(omero_server, user):
     manager = OMEROInstanceManager()
     assert manager.is_running()
     assert manager.connect(timeout=10)
@@ -96,8 +96,8 @@ def test_as_the_seed_says(omero_server, user):
     manager.close()
 
 
-def test_one_manager_after_the_other(user, root, monkeypatch, tmp_path):
-    """Both use the password that the first one read; nothing puts it back into the environment."""
+def test_two_managers_one_after_the_other(user, root, monkeypatch, tmp_path):
+    """Both use the password that the first one read; nothing restores it in the environment."""
     sessions = set()
     for _ in range(2):
         with OMEROInstanceManager() as manager:
@@ -122,7 +122,7 @@ def test_the_session_ends_with_the_context(user, root):
         root.c.sf.getSessionService().getSession(session)
 
 
-def test_a_wrong_password_is_not_waited_with(user, monkeypatch):
+def test_a_wrong_password_is_not_retried(user, monkeypatch):
     monkeypatch.setenv("OMERO_PASSWORD", "wrong")
     began = time.monotonic()
     with pytest.raises(ConnectError, match="wrong user name or password"):
@@ -130,7 +130,7 @@ def test_a_wrong_password_is_not_waited_with(user, monkeypatch):
     assert time.monotonic() - began < 10
 
 
-def test_nothing_there():
+def test_no_server():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     manager = OMEROInstanceManager("127.0.0.1", port)
@@ -142,7 +142,7 @@ def test_nothing_there():
 
 
 @pytest.mark.parametrize("kind", ["silent", "half_started"])
-def test_a_server_that_hangs_ends_in_the_timeout(kind, request, monkeypatch):
+def test_a_hanging_server_ends_in_the_timeout(kind, request, monkeypatch):
     port = request.getfixturevalue(kind)
     monkeypatch.setenv("OMERO_PASSWORD", "pw")
     manager = OMEROInstanceManager("127.0.0.1", port, "root")
@@ -153,8 +153,8 @@ def test_a_server_that_hangs_ends_in_the_timeout(kind, request, monkeypatch):
         assert time.monotonic() - began < 8
 
 
-def test_a_server_that_comes_up_late_is_waited_for(tmp_path, monkeypatch):
-    """The password outlasts the attempts that failed."""
+def test_a_server_that_starts_late_is_awaited(tmp_path, monkeypatch):
+    """The password is kept through the failed attempts."""
     with start(tmp_path / "late") as server:
         server.process.send_signal(signal.SIGSTOP)
         try:
@@ -188,7 +188,7 @@ def test_without_docker(monkeypatch, tmp_path):
 
 
 def test_docker_compose(monkeypatch, tmp_path):
-    """What Docker is told: the password is in its environment, and not among its arguments."""
+    """Docker gets the password through its environment, not through its arguments."""
     docker = tmp_path / "docker"
     docker.write_text(f'#!/bin/sh\n(echo "$@"; echo "$OMERO_PASSWORD") > {tmp_path}/said\nexit $STATUS\n')
     docker.chmod(0o755)
