@@ -1,4 +1,4 @@
-"""The configuration: checked against its schema once, and from then on plain dataclasses."""
+"""The configuration: checked once against its schema, then turned into plain dataclasses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
 
 
-LOOKED_AT = 50  # errors of a configuration, the first of which is told
+LOOKED_AT = 50  # collect at most this many errors; the first one, by its place, is reported
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Step:
     Parameters
     ----------
     position
-        Its place in the list, from 1.
+        Position in the list, starting at 1.
     call
         "module:function".
     name
-        Put before the keys of its results where given.
+        Prefix for the keys of the step's results; None for no prefix.
     channels
-        The channels that it works on; None for all.
+        The channels to process; None for all.
     params
-        Passed as keywords.
+        Keyword arguments of the function.
     """
 
     position: int
@@ -55,7 +55,7 @@ class Step:
         return f"step {self.position} ({self.call})"
 
     def keywords(self) -> dict[str, Any]:
-        """What the function gets besides image, filemanager, metadata and backend."""
+        """The arguments of the function besides image, filemanager, metadata and backend."""
         chosen = {} if self.channels is None else {"channels": list(self.channels)}
         return {**self.params, **chosen}
 
@@ -67,15 +67,15 @@ class PlateOptions:
     Parameters
     ----------
     wells
-        "all", or wells and ranges.
+        "all", or wells and ranges of wells.
     pattern
-        What the names of the files in a folder mean; None reads the microscope's metadata.
+        Pattern for the file names in a folder; None reads the microscope's metadata.
     incomplete
-        "error", "skip" or "fill": what to do about planes that a folder lacks.
+        "error", "skip" or "fill": what to do about planes that are missing from a folder.
     follow_links
-        Whether symbolic links in a folder may lead out of it.
+        Whether symbolic links in a folder may point outside it.
     acquisition
-        Id or name of the acquisition to process, of a plate in OMERO that was imaged several times.
+        Id or name of the acquisition to process, for a plate in OMERO that was imaged several times.
     """
 
     wells: str | tuple[str, ...] = "all"
@@ -87,11 +87,11 @@ class PlateOptions:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration, see config/README.md.
+    """The whole configuration; config/README.md explains its keys.
 
-    `plates` has what the rules and tables call each plate, and its path: ``{"7": "/omero/plate_7", "day_1":
-    "/data/day_1"}``; `options` has what else is said about each plate. `plate_map` is a file or folder; `analysis` has
-    the keys `analysis` and `qc` as they are, and is None without them.
+    `plates` maps the label of each plate, as used in rules and tables, to its path: ``{"7": "/omero/plate_7", "day_1":
+    "/data/day_1"}``. `options` maps each label to the plate's other settings. `plate_map` is a file or a folder.
+    `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the configuration has neither.
     """
 
     omero: Mapping[str, Any]
@@ -108,23 +108,23 @@ class Settings:
     analysis: Mapping[str, Any] | None = None
 
     def server(self) -> Server:
-        """The OMERO server that `omero:` and the environment name."""
+        """The OMERO server given by `omero:` and the environment."""
         from openhcs_omero.omero.server import Server
 
         return Server.from_config(self.omero)
 
     def folder(self, plate: str | int) -> Path:
-        """Where the workflow keeps its files about a plate."""
+        """The folder where the workflow keeps its files about a plate."""
         return self.results / f"plate_{plate}_{self.output}"
 
     @property
     def in_omero(self) -> bool:
-        """Whether one of the plates is in OMERO."""
+        """Whether any of the plates is in OMERO."""
         return any(plate_of(path) for path in self.plates.values())
 
     @property
     def plate_answers(self) -> list[str]:
-        """The files that the analysis writes into the folder of each plate; none without an analysis."""
+        """The files that the analysis writes to the folder of each plate; empty without an analysis."""
         if self.analysis is None:
             return []
         wanted = self.analysis.get("analysis") or {}
@@ -140,17 +140,17 @@ class Settings:
         return names + (["profiles.parquet"] if "profiles" in wanted else [])
 
     def batches(self, wells: int) -> list[str]:
-        """Names of the batches that so many wells are split into, each a job of a cluster."""
+        """Names of the batches that this number of wells is split into; each batch is one cluster job."""
         return [f"{self.wells_per_job}_{number + 1}" for number in range(-(-wells // self.wells_per_job))]
 
 
 def read_config(config: Mapping[str, Any]) -> Settings:
-    """The settings that a valid configuration means, with defaults for what it leaves out.
+    """Turn a valid configuration into settings, with defaults for missing keys.
 
     Raises
     ------
     OpenHCSError
-        If a plate's path is none, or two plates would be written to one place.
+        If the path of a plate is invalid, or two plates would be written to the same place.
     """
     wells = _wells(config.get("wells", "all"))
     plates = [(entry["path"], entry) if isinstance(entry, Mapping) else (entry, {}) for entry in config["plates"]]
@@ -186,7 +186,7 @@ def _wells(wells: str | Iterable[str]) -> str | tuple[str, ...]:
 
 
 def _plates(entries: Iterable[int | str]) -> dict[str, str]:
-    """Path by label; the label is the path's last part, without the "plate_" that it may begin with."""
+    """Map labels to paths; the label is the last part of the path, without a leading "plate_"."""
     plates: dict[str, str] = {}
     given: dict[str, int | str] = {}
     for entry in entries:
@@ -223,7 +223,7 @@ def _step(position: int, step: Mapping[str, Any]) -> Step:
 
 
 def retype(config: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Give the values that came from `--config` into a configuration the types that YAML gives them."""
+    """Convert the values in a configuration that came from `--config` to the types that YAML gives them."""
     for key, value in given.items():
         if isinstance(value, Mapping) and isinstance(config.get(key), MutableMapping):
             retype(config[key], value)
@@ -232,7 +232,7 @@ def retype(config: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def typed(value: Any) -> Any:
-    """A value of `--config` as YAML means it: Snakemake takes the 7 of plates=[7] for text."""
+    """Convert a value of `--config` to its YAML type: Snakemake reads the 7 in plates=[7] as text."""
     import yaml
 
     if isinstance(value, Mapping):
@@ -252,7 +252,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     Raises
     ------
     ConfigError
-        One sentence about the first thing that is wrong: where it is, what it is and what is expected.
+        One sentence about the first error: where it is, what the value is and what is expected.
     """
     import yaml
 
@@ -270,7 +270,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
-    """A JSON schema's validator for which a pattern means the whole text, and uniqueness costs linear time."""
+    """A JSON schema validator that matches patterns against whole texts and checks uniqueness in linear time."""
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
@@ -279,7 +279,7 @@ def _validator(schema: Mapping[str, Any]) -> Any:
             yield ValidationError(f"{value!r} does not match {pattern!r}")
 
     def unique(_validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterator[Any]:
-        if wanted and isinstance(items, list):  # items of other types than these are refused for their type
+        if wanted and isinstance(items, list):  # the type check rejects items of other types
             plain = [(isinstance(item, bool), item) for item in items if isinstance(item, str | int | float)]
             if len(set(plain)) < len(plain):
                 yield ValidationError("the items are not unique")
@@ -288,7 +288,13 @@ def _validator(schema: Mapping[str, Any]) -> Any:
 
 
 def check_keys(value: Any) -> None:
-    """Refuse keys of dicts that are no text, by a ConfigError: a value gets to its step as JSON, which has no other."""
+    """Check that all keys of nested dicts are text: values reach their steps as JSON, which allows no other keys.
+
+    Raises
+    ------
+    ConfigError
+        For the first key that is not text.
+    """
     for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
         check_keys(part)
     for key in value if isinstance(value, Mapping) else ():
@@ -300,7 +306,7 @@ def check_keys(value: Any) -> None:
 
 
 def _sentence(error: Any) -> str:
-    """A jsonschema ValidationError as people would say it."""
+    """A jsonschema ValidationError as one plain sentence."""
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path).lstrip(".")
     if error.validator == "additionalProperties":
         known = sorted(error.schema["properties"])

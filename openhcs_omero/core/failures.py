@@ -1,4 +1,4 @@
-"""Wells that failed: noted in their records, listed in failed.csv, and told at the end of a run."""
+"""Failed wells: stored in their records, listed in failed.csv, and reported at the end of a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Failure:
     plate, well
         The plate's label and the well's name.
     site
-        The site at which it happened; None if it was none in particular.
+        The site that failed; None if the failure belongs to no particular site.
     step
-        "step 2 (module:function)", or what else was being done.
+        "step 2 (module:function)", or the operation that failed.
     reason
         One sentence.
     log
-        The log with the traceback.
+        Path of the log with the traceback.
     """
 
     plate: str
@@ -50,19 +50,19 @@ class FailedWell:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """The wells of a plate that failed in the last run, by the records in the plate's folder."""
+    """Read the failed wells of the last run from the records in the plate's folder."""
     found = (read_record(path, FailedWell) for path in sorted((folder / "processed").glob("*.json")))
     return [record.failed for record in found if record is not None]
 
 
 def has_results(folder: Path, well: str) -> bool:
-    """Whether a well of a plate has been processed, and did not fail."""
+    """Whether a well of a plate was processed without failing."""
     path = folder / "processed" / f"{well}.json"
     return path.exists() and read_record(path, FailedWell) is None
 
 
 def lost_server(error: BaseException) -> str:
-    """The sentence for an OMERO server that went away; "" for other errors, and in runs over folders, without Ice."""
+    """The message for a lost OMERO server; "" for other errors and for runs over folders, which do not load Ice."""
     if "Ice" not in sys.modules:
         return ""
     from openhcs_omero.omero.lost import went_away
@@ -71,7 +71,7 @@ def lost_server(error: BaseException) -> str:
 
 
 def told(failures: Iterable[Failure]) -> str:
-    """What to tell at the end of a run: how many wells failed, and the first of them, one per line; "" for none."""
+    """The report at the end of a run: the number of failed wells and the first few, one per line; "" if none failed."""
     failures = list(failures)
     if not failures:
         return ""

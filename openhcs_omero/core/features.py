@@ -1,13 +1,13 @@
-"""What the columns of the tables are: the unit, the description and the statistic that a step declares of a feature.
+"""What the columns of the tables mean: the unit, description and statistic that a step declares for each feature.
 
-A step declares its features in an attribute, beside what it returns:
+A step declares the features that it returns in an attribute of its function:
 
     count_spots.features = {
         "spots_c{channel}": {"statistic": "count", "description": "number of bright spots"},
         "spot_height_c{channel}": {"statistic": "objects", "count": "spots_c{channel}", "unit": "counts"},
     }
 
-`{channel}` stands for any number. What is not declared is a mean over sites.
+`{channel}` stands for any number. A feature that is not declared is averaged over sites.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Feature:
     Parameters
     ----------
     statistic
-        What becomes of it in the table of wells: "mean", the mean over sites; "count", the mean over sites and the sum;
-        "objects", the mean over all objects of the well, where the value of a site is the mean over its objects.
+        How the table of wells summarizes it. "mean": the mean over sites. "count": the mean over sites, and the sum.
+        "objects": the mean over all objects of the well, where the value of a site is the mean over its objects.
     unit, description
-        For people.
+        Text shown to people.
     count
-        For "objects": the feature that says how many objects a site has.
+        For "objects": the feature that holds the number of objects of a site.
     """
 
     statistic: str = "mean"
@@ -58,12 +58,12 @@ class Features:
 
     @classmethod
     def of(cls, steps: Iterable[tuple[Step, Callable[..., Any]]]) -> Features:
-        """What the steps declare, under the names that their results have in the tables.
+        """Collect the declarations of the steps, under the names that their results have in the tables.
 
         Raises
         ------
         StepError
-            If a declaration is not one.
+            If a declaration is not valid.
         """
         declared = {}
         for step, function in steps:
@@ -74,7 +74,7 @@ class Features:
         return cls(declared)
 
     def __getitem__(self, column: str) -> Feature:
-        """The feature of that column; a mean over sites if it is not declared."""
+        """The feature of a column; if it is not declared, a mean over sites."""
         for pattern, feature in self._patterns.items():
             if match := pattern.fullmatch(column):
                 return replace(feature, count=feature.count and feature.count.format(**match.groupdict()))

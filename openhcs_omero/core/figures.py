@@ -20,17 +20,19 @@ DEFAULT_HEATMAPS = 8
 
 
 def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None) -> list[str]:
-    """The columns of `wells.csv` to draw: the wanted ones, or the first eight features.
+    """Choose the columns of `wells.csv` to draw: the requested ones, or the first eight features.
 
     Parameters
     ----------
     columns
-        What columns.csv says of the columns of wells.csv; nothing if no well has results.
+        What columns.csv says about the columns of wells.csv; empty if no well has results.
+    wanted
+        The requested columns; None for the first eight features.
 
     Raises
     ------
     ConfigError
-        If a wanted one is not there.
+        If a requested column does not exist.
     """
     if wanted is None or not columns:
         return [name for name, about in columns.items() if about["statistic"].startswith("mean")][:DEFAULT_HEATMAPS]
@@ -40,27 +42,27 @@ def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[s
 
 
 def plate_grid(places: Sequence[tuple[int, int]]) -> tuple[range, range]:
-    """Rows and columns (from 0) to draw: from the first to the last that is used."""
+    """Rows and columns (from 0) to draw: from the first to the last one in use."""
     rows, columns = zip(*places)
     return range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1)
 
 
 def color_range(values: np.ndarray) -> tuple[float, float]:
-    """The values at the ends of a color scale.
+    """The values at the two ends of a color scale.
 
-    From eight values on, the 2nd and the 98th percentile: a single outlier must not leave one color for all others. The
-    scale spans at least 2 % of the values, so that noise does not look like a difference.
+    With eight or more values, these are the 2nd and 98th percentiles: a single outlier must not give all other values
+    the same color. The scale spans at least 2 % of the values, so that noise does not look like a difference.
 
     Parameters
     ----------
     values
-        Without missing ones; any shape.
+        Array of any shape, without missing values.
     """
     if values.size == 0:
         return 0.0, 1.0
     if values.size < 8:
         low, high = float(values.min()), float(values.max())
-    else:  # of the values themselves: between two of them there may be a gap
+    else:  # choose actual values: interpolating could fall into a gap between two of them
         low = float(np.percentile(values, 2, method="higher"))
         high = float(np.percentile(values, 98, method="lower"))
     least = 0.02 * max(abs(low), abs(high)) or 1.0
@@ -80,16 +82,20 @@ def heatmap(
 ) -> None:
     """Draw a feature over the plate's layout.
 
-    A well that failed, a well without a value and a place without a well look different.
+    Failed wells, wells without a value and positions without a well look different.
 
     Parameters
     ----------
     places
         Well -> (row, column), from 0.
     values
-        Well -> value, text; "" if there is none.
+        Well -> value, as text; "" if it is missing.
+    title
+        Title of the figure.
+    path
+        The file to write.
     label
-        What the values are, and their unit.
+        What the values are, with their unit.
     failed
         The wells that failed.
     """
@@ -115,7 +121,7 @@ def heatmap(
 
 
 def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarray, failed: Collection[str]) -> None:
-    """Mark wells without a value: hatched if they failed, gray otherwise; and say which is which."""
+    """Mark wells without a value, hatched if they failed and gray otherwise, and add a legend."""
     from matplotlib.patches import Rectangle
 
     looks: dict[str, dict[str, Any]] = {
@@ -135,7 +141,7 @@ def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarr
 
 
 def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label: str) -> None:
-    """A color bar with plain numbers, which says if values lie beyond its ends, and how far."""
+    """Draw a color bar with plain numbers, which shows whether and how far values lie beyond its ends."""
     low, high = drawn.get_clim()
     below, above = bool((known < low).any()), bool((known > high).any())
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
@@ -149,16 +155,16 @@ def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label:
 
 @dataclass(frozen=True)
 class Channel:
-    """How a channel of a montage is drawn.
+    """How to draw a channel of a montage.
 
     Parameters
     ----------
     name
-        Its name; None if it has none.
+        Name of the channel, or None.
     color
-        (red, green, blue), 0 to 255; None draws it in gray.
+        (red, green, blue), each 0 to 255; None for gray.
     labels
-        Whether its values are numbers of objects, of which each gets a color of its own.
+        Whether the channel is a label image; each object then gets a different color.
     """
 
     name: str | None = None
@@ -167,12 +173,22 @@ class Channel:
 
 
 def save_thumbnail(path: Path, picture: np.ndarray, channels: Sequence[Channel]) -> None:
-    """Write a well's thumbnail, (C, Y, X), to an .npz file, with the looks of its channels."""
+    """Write the thumbnail of a well and the appearance of its channels to an .npz file.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    picture
+        (C, Y, X).
+    channels
+        One per channel of `picture`.
+    """
     np.savez(path, picture=picture, channels=json.dumps([asdict(channel) for channel in channels]))
 
 
 def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
-    """Read what `save_thumbnail` wrote."""
+    """Read the thumbnail, (C, Y, X), and the channels that `save_thumbnail` wrote."""
     with np.load(path) as file:
         return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
 
@@ -185,7 +201,7 @@ def montage(
     channels: Sequence[Channel] = (),
     failed: Collection[str] = (),
 ) -> None:
-    """Draw the thumbnails of all wells on the plate's layout: one panel per channel, each with one scale.
+    """Draw the thumbnails of all wells on the plate's layout: one panel with one scale per channel.
 
     Parameters
     ----------
@@ -193,8 +209,12 @@ def montage(
         Well -> (row, column), from 0.
     thumbnails
         Well -> (C, Y, X).
+    title
+        Title of the figure.
+    path
+        The file to write.
     channels
-        By number; those that are missing are drawn in gray.
+        By channel number; channels beyond the end of the list are drawn in gray.
     failed
         The wells that failed.
     """
@@ -242,7 +262,7 @@ def _look(channel: Channel, sheet: np.ndarray) -> dict[str, Any]:
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap, hsv_to_rgb
 
     if channel.labels:
-        # hues that are the golden ratio apart: objects with neighboring numbers differ most
+        # hues a golden ratio apart give objects with neighboring numbers very different colors
         count = int(np.nanmax(sheet)) if np.isfinite(sheet).any() else 0
         hues = (np.arange(count) * 0.618034) % 1
         colors = hsv_to_rgb(np.stack([hues, np.full(count, 0.65), np.full(count, 1.0)], axis=1))
@@ -267,14 +287,14 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _colormap(name: str, bad: str = "#e8e8e8") -> Any:
-    """A color map, with the color for places without a value."""
+    """A color map with a color for positions without a value."""
     from matplotlib import colormaps
 
     return colormaps[name].with_extremes(bad=bad)
 
 
 def _label(axes: Any, rows: range, columns: range) -> None:
-    """Letters and numbers of the wells at the axes: every one, or as many as can be read."""
+    """Label the axes with row letters and column numbers: all of them, or as many as stay readable."""
     from openhcs_omero.plates.paths import well_name
 
     every = 1 if len(columns) <= 24 else 4
@@ -288,7 +308,7 @@ def _label(axes: Any, rows: range, columns: range) -> None:
 
 
 def _write_values(axes: Any, grid: np.ndarray, drawn: Any) -> None:
-    """The numbers themselves, dark on light colors and light on dark ones."""
+    """Write the numbers into the wells, dark on light colors and light on dark ones."""
     for (row, column), value in np.ndenumerate(grid):
         if np.isfinite(value):
             light = np.dot(drawn.to_rgba(value)[:3], (0.299, 0.587, 0.114)) > 0.5

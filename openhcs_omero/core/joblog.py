@@ -1,4 +1,4 @@
-"""A job's log: all that it prints, and why it failed."""
+"""A job's log: everything the job prints, and why it failed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from openhcs_omero.core.failures import lost_server
 
 
 class _Ended(BaseException):
-    """The process was asked to end, by a signal."""
+    """A signal asked the process to end."""
 
 
 @contextlib.contextmanager
 def logged(path: str) -> Iterator[None]:
-    """Keep what a job prints in its log, and why it ended: the traceback of an error, `sys.exit`, or a signal.
+    """Write a job's output to its log, and why it ended: an error with its traceback, `sys.exit`, or a signal.
 
-    Of an error, stderr and Snakemake get one sentence.
+    Only one sentence about an error goes to stderr and to Snakemake.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as log, _ended_by(signal.SIGTERM):
@@ -39,14 +39,14 @@ def logged(path: str) -> Iterator[None]:
         except (Exception, SystemExit) as error:
             traceback.print_exc(file=log)
             if lost := lost_server(error):
-                print(lost, file=log)  # the last line is the reason that is told
+                print(lost, file=log)  # the last line is reported as the reason
             what = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
             sys.exit(f"error: {lost or what} (traceback in {path})")
 
 
 @contextlib.contextmanager
 def _ended_by(number: signal.Signals) -> Iterator[None]:
-    """Raise an error when the signal comes, so that its reason gets into the log."""
+    """Raise an error when the signal arrives, so that the log contains the reason."""
 
     def end(_number: int, _frame: object) -> None:
         raise _Ended(f"the process got {number.name}")
@@ -60,10 +60,13 @@ def _ended_by(number: signal.Signals) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _printing_to(file: int) -> Iterator[None]:
-    """Have all that is printed go to a file: also by libraries in C, by processes that are started here, and by whoever
-    keeps `sys.stderr` for longer, as a logging handler does."""
+    """Redirect all output to a file.
+
+    This includes the output of C libraries, of child processes, and of objects that hold on to `sys.stderr`, such as
+    logging handlers.
+    """
     own = os.dup(1), os.dup(2)
-    cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # as stderr: lines come in their order
+    cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)  # like stderr, so that lines keep their order
 
     def redirect(*files: int) -> None:
         for number, (stream, file) in enumerate(zip((sys.stdout, sys.stderr), files), start=1):

@@ -1,4 +1,4 @@
-"""From which backend a plate is read, and to which its results are written."""
+"""Which backend a plate is read from, and which one its results are written to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITABLE = (Backend.DISK, Backend.ZARR)
 
 @dataclass(frozen=True)
 class BackendPlan:
-    """Names of the backends that a plate is read from and its results are written to."""
+    """Names of the backends for reading a plate and for writing its results."""
 
     read_backend: str
     materialization_backend: str
@@ -29,14 +29,14 @@ class MaterializationFlagPlanner:
     Parameters
     ----------
     filemanager
-        Passed to the microscope's handler, which may look into the plate.
+        Passed to the microscope's handler, which may inspect the plate.
     materialization_backend
-        "disk" or "zarr": to what plates that are not in OMERO are written.
+        "disk" or "zarr": the backend for the results of plates that are not in OMERO.
 
     Raises
     ------
     ConfigError
-        If it is neither.
+        If `materialization_backend` is neither "disk" nor "zarr".
     """
 
     def __init__(self, filemanager: FileManager, materialization_backend: str = Backend.DISK) -> None:
@@ -48,9 +48,9 @@ class MaterializationFlagPlanner:
         self.materialization_backend = str(materialization_backend)
 
     def plan(self, handler: MicroscopeHandler, plate_path: PlateLike) -> BackendPlan:
-        """The backends of a plate. One in OMERO is read from and written to OMERO, whatever is configured."""
+        """Choose the backends of a plate; a plate in OMERO always uses OMERO for both."""
         primary = handler.get_primary_backend(plate_path, self.filemanager)
         written = self.materialization_backend
-        if handler.compatible_backends == [Backend.OMERO_LOCAL]:  # no other backend knows its paths
+        if handler.compatible_backends == [Backend.OMERO_LOCAL]:  # no other backend understands its paths
             written = primary
         return BackendPlan(primary, written)

@@ -1,7 +1,7 @@
-"""What the workflow does: the checked configuration, its steps, and what the rules have to know about its plates.
+"""The plan of the workflow: the checked configuration, its steps, and what the rules need to know about its plates.
 
-`look` reads the plates and changes nothing. `prepare` is what a run does for each plate then: it removes records that
-are no longer true, and writes down what it learned for the jobs, which find it by `recorded_plan`.
+`look` reads the plates and changes nothing. A run then calls `prepare` for each plate, which removes records that are
+no longer true and writes what it learned for the jobs. Jobs read this with `recorded_plan`.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.structure import PlateStructure
 
-MOST_ROWS, MOST_COLUMNS = 32, 48  # of the largest plates, for a plate that doesn't know its size
+MOST_ROWS, MOST_COLUMNS = 32, 48  # of a 1536-well plate, for a plate of unknown format
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The configuration, and what is known about its plates by label.
+    """The configuration, and what is known about its plates. Everything about plates is by label.
 
     Parameters
     ----------
     states
-        What the rules have to know about each plate.
+        What the rules need to know about each plate.
     problems
-        Why a plate can't be processed; it has no state.
+        Why a plate can't be processed; such a plate has no state.
     stale
-        Which records of the plate are no longer true and still there.
+        Records of each plate that still exist but are no longer true.
     treatments
         What the plate map says about the wells of each plate.
     """
@@ -66,11 +66,11 @@ class Plan:
 
     @functools.cached_property
     def steps(self) -> Steps:
-        """The steps with their functions, which are imported by this; StepError if that fails."""
+        """The steps with their functions, imported on first use; raises StepError if an import fails."""
         return load_steps(self.settings)
 
     def wells(self, plate: str) -> list[str]:
-        """The chosen wells of a plate; none if it can't be processed."""
+        """The chosen wells of a plate; empty if the plate can't be processed."""
         return [] if plate in self.problems else list(self.states[plate].wells)
 
     def wells_record(self, plate: str) -> str:
@@ -78,22 +78,22 @@ class Plan:
         return self.problems.get(plate) or self.states[plate].fingerprint
 
     def well_record(self, plate: str, well: str) -> str:
-        """What a well depends on besides the steps: it changes when its images do, or those made from them."""
+        """What a well depends on besides the steps: changes when its images or its derived images change."""
         reason = self._stale(plate).wells.get(well)
         treatment = digest(self._treatments(plate).get(well)) if self.reads_treatments else ""
         return self.states[plate].wells[well].digest + treatment + (f" ({reason})" if reason else "")
 
     def derived_record(self, plate: str) -> str:
-        """What the derived plate depends on: its wells, and whether it was found damaged."""
+        """What the derived plate depends on: its wells, and whether it was damaged."""
         state = self.states[plate]
         return f"{', '.join(state.wells)}; repaired {state.repairs} times"
 
     def tables_record(self, plate: str) -> str:
-        """Changes when one of the wells in the tables is no longer as it was."""
+        """A value that changes when any of the wells in the tables changes."""
         return "some changed" if self._stale(plate).wells else "as they were"
 
     def published_record(self, plate: str) -> str:
-        """Changes when the published tables are gone or were changed."""
+        """A value that changes when the published tables are gone or have changed."""
         return "gone or changed" if self._stale(plate).unpublished else "published"
 
     def treatments_record(self, plate: str) -> str:
@@ -107,7 +107,7 @@ class Plan:
 
     @functools.cached_property
     def reads_treatments(self) -> bool:
-        """Whether a step wants to be told the treatment of each well."""
+        """Whether any step needs the treatment of each well."""
         return any(wants_treatment(function) for _, function in self.steps)
 
     def _treatments(self, plate: str) -> Treatments:
@@ -118,11 +118,11 @@ class Plan:
 
     @functools.cached_property
     def steps_record(self) -> str:
-        """What every well depends on: the steps, their params, their source and the distributions that they import."""
+        """What every well depends on: the steps, their params and source, and the distributions that they import."""
         return json.dumps([step_record(step, function) for step, function in self.steps], sort_keys=True)
 
     def estimates(self, plate: str) -> list[str]:
-        """Names of the plate's estimates, one per channel and step that has them."""
+        """Names of the plate's estimates: one per channel for each step that uses an estimate."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
             for step, function in self.steps
@@ -131,7 +131,7 @@ class Plan:
         ]
 
     def memory(self, plate: str) -> int:
-        """MB that a job may need for one well of the plate."""
+        """The memory, in MB, that a job may need for one well of the plate."""
         return self.states[plate].memory
 
     def estimate_record(self, position: int) -> str:
@@ -143,7 +143,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Reading:
-    """A plate as it is now: what the rules and the jobs have to know about it."""
+    """The current state of a plate: what the rules and the jobs need to know about it."""
 
     folder: Path
     state: PlateState
@@ -155,22 +155,24 @@ class Reading:
 
 
 def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = None) -> Plan:
-    """Look at the plates of a valid configuration, and check that they and the steps fit it.
+    """Inspect the plates of a valid configuration, and check the plates and the steps against it.
 
     Parameters
     ----------
+    config
+        The configuration.
     then
-        Called with each plate as it is; `prepare` in a run. Without it, nothing is changed.
+        Called with the current state of each plate; `prepare` in a run. If None, nothing is changed.
 
     Returns
     -------
     Plan
-        A plate that can't be processed is among its `problems`.
+        Plates that can't be processed are listed in its `problems`.
 
     Raises
     ------
     OpenHCSError
-        One sentence about what keeps all plates from being processed.
+        One sentence about an error that prevents the processing of every plate.
     """
     settings = read_config(config)
     steps = load_steps(settings)
@@ -178,7 +180,7 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
         check_params(step, function)
     check_workers(settings.steps)
     if settings.analysis is not None:
-        from openhcs_omero.analysis.settings import read_settings  # a second that only an analysis costs
+        from openhcs_omero.analysis.settings import read_settings  # takes a second to import, so only for an analysis
 
         read_settings(settings.analysis)
     begin_run()
@@ -217,37 +219,37 @@ def _treatments(settings: Settings, sizes: Mapping[str, tuple[str, tuple[int, in
 
 
 def prepare(reading: Reading) -> None:
-    """Get a plate's folder ready for a run: no record in it is untrue, and its jobs find what they have to know."""
+    """Prepare a plate's folder for a run: remove records that are no longer true, and write what the jobs need."""
     folder = reading.folder
     forget(reading.stale, folder)
     write_if_changed(folder / "wells.json", to_json(reading.records, dict[str, WellRecord]))
     write_if_changed(folder / NAME, to_json(reading.state))
     for batch in reading.batches:
-        if not (folder / "batches" / batch).exists():  # batches of wells that are done need no job
+        if not (folder / "batches" / batch).exists():  # batches whose wells are all done need no job
             write(folder / "batches" / batch, "")
 
 
 def recorded_plan(config: Mapping[str, Any]) -> Plan:
-    """The plan by what the last run wrote down.
+    """Make the plan from what the last run wrote.
 
     Raises
     ------
     ConfigError
-        From `states`, for a plate without a run.
+        When `states` is asked for a plate without a run.
     """
     settings = read_config(config)
     return Plan(settings, _Recorded(settings), treatments=RecordedTreatments(settings))
 
 
 def plan_of_runs(config: Mapping[str, Any]) -> Plan:
-    """The plan by what runs wrote down, of those plates that had one."""
+    """Make the plan from what earlier runs wrote, for those plates that had a run."""
     settings = read_config(config)
     plates = {label: path for label, path in settings.plates.items() if read_state(settings.folder(label))}
     return Plan(replace(settings, plates=plates), _Recorded(settings))
 
 
 class _Recorded(Mapping[str, PlateState]):
-    """The recorded states by label; each is read when it is needed: a job needs one of maybe hundreds."""
+    """The recorded states by label, each read on demand: a job needs only one out of possibly hundreds."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._read = settings, dict[str, PlateState]()
@@ -265,18 +267,18 @@ class _Recorded(Mapping[str, PlateState]):
 
 
 def load_steps(settings: Settings) -> Steps:
-    """The steps with their functions, each checked against what the configuration gives it."""
+    """Load the functions of the steps, and check each against its settings in the configuration."""
     return tuple((step, load_step(step)) for step in settings.steps)
 
 
 def _read(settings: Settings, steps: Steps, label: str) -> Reading:
-    """A plate as it is now, if the steps and the folder for its results fit it."""
+    """Read the current state of a plate, and check that the steps and the folder for its results fit it."""
     [plate] = open_plates(settings, [label], _connect)
     chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
     _check(settings, label, chosen, before)
     if any(hasattr(function, "plate_estimate") for _, function in steps):
-        chosen.check_sizes()  # an estimate is an image of the whole plate's planes
+        chosen.check_sizes()  # an estimate combines all planes of the plate, so they must have one size
     check_columns(steps, chosen.max_c, settings.heatmaps)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)
@@ -322,7 +324,7 @@ def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, WellRecord]
 def _connect(server: Server) -> BlitzGateway:
     from openhcs_omero.omero.connection import connect, look_after
 
-    logging.getLogger().addHandler(logging.NullHandler())  # otherwise omero-py's client doubles Snakemake's log
+    logging.getLogger().addHandler(logging.NullHandler())  # otherwise omero-py's client duplicates Snakemake's log
     conn = connect(server)
     look_after(server)
     return conn

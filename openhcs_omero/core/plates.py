@@ -1,4 +1,4 @@
-"""A plate of the configuration, opened: what reads it, and where its results go. All that follows asks only these."""
+"""An opened plate of the configuration: how to read it, and where its results go."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plate:
-    """A plate of the configuration, with what reads it.
+    """A plate of the configuration, ready to be read.
 
     Parameters
     ----------
     label
-        Its name in rules and tables.
+        Name of the plate in rules and tables.
     path
-        Its name for the handler.
+        The plate's path for the handler.
     files
         The backends of this process.
     output
-        Where its results go.
+        Where the results go.
     known
-        A listing that was recorded, of one well perhaps; None asks the handler.
+        A recorded listing, which may cover a single well; None asks the handler.
     """
 
     label: str
@@ -61,33 +61,37 @@ class Plate:
         return self.known.structure if self.known else self.handler.structure(self.path)
 
     def sites(self, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-        """Each image of a well with its pixels, (T, C, Z, Y, X), in the order of the sites.
+        """Yield each image of a well with its pixels, (T, C, Z, Y, X), in the order of the sites.
 
-        The next ones are read while the caller works on these.
+        The next site is read while the caller works on the current one.
         """
         return self.handler.read_sites(self.listing, well, self.files)
 
     def plane(self, well: str, site: int, place: Plane) -> np.ndarray:
-        """One plane (Y, X) of a site; `place` is its (t, c, z)."""
+        """Read one plane, (Y, X), of a site; `place` is its (t, c, z), each from 0."""
         return self.handler.read_plane(self.listing, well, site, place, self.files)
 
     def metadata(self, well: str) -> dict[int, ImageMetadata]:
-        """Channel names, colors and pixel sizes of a well's images, by site."""
+        """Read the channel names, colors and pixel sizes of a well's images, by site."""
         return self.handler.read_metadata(self.listing, well)
 
 
 def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Server], BlitzGateway]) -> list[Plate]:
-    """Find out how plates are read and written.
+    """Open plates: find out how to read each one and where its results go.
 
     Parameters
     ----------
+    settings
+        The configuration.
+    labels
+        Labels of the plates to open.
     connect
-        Called where one of the plates is in OMERO, and only there.
+        Makes the connection to OMERO; called only if one of the plates is in OMERO.
 
     Raises
     ------
     OpenHCSError
-        If there is no connection, no such folder, or it is of no microscope that is known.
+        If the connection fails, or a folder does not exist or is not from a known microscope.
     """
     paths = {label: settings.plates[label] for label in labels}
     registry = StorageRegistry({**storage_registry, "memory": MemoryBackend()})
@@ -110,7 +114,7 @@ def open_plates(settings: Settings, labels: Iterable[str], connect: Callable[[Se
 
 
 def _output(settings: Settings, label: str, name: str, backend: StorageBackend) -> Output:
-    """Where the results of a plate go that are written by the backend of that name."""
+    """The output for a plate whose results are written by the named backend."""
     if name != Backend.OMERO_LOCAL:
         return FolderOutput(backend, name, settings.folder(label), settings.plates[label])  # type: ignore[arg-type]
     from openhcs_omero.core.outputs.omero import OMEROOutput
@@ -119,20 +123,24 @@ def _output(settings: Settings, label: str, name: str, backend: StorageBackend) 
 
 
 def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = lambda note: None) -> PlateStructure:
-    """The plate with the wells that the configuration asks for and no others.
+    """The structure of the plate, limited to the wells that the configuration asks for.
 
-    ``all`` and ranges mean wells with images.
+    ``all`` and ranges include only wells with images.
 
     Parameters
     ----------
+    plate
+        The plate.
+    settings
+        The configuration.
     say
-        Called with a sentence about each thing that is left out or filled.
+        Called with one sentence about everything that is left out or filled.
 
     Raises
     ------
     PlateError
-        If a well is not in the plate, a well that is named alone has no images, a well is incomplete, or an image
-        can't be processed.
+        If a well is not in the plate, a well named individually has no images, a well is incomplete, or an image can't
+        be processed.
     """
     structure, asked = plate.structure, settings.options[plate.label].wells
     structure.check_images()

@@ -1,4 +1,4 @@
-"""How results were made: noted on everything that a run writes, and in full in run.yaml."""
+"""How results were made: a short note on everything that a run writes, and a full description in run.yaml."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ BEGUN_VARIABLE = "OPENHCS_OMERO_BEGUN"
 
 
 def begin_run() -> None:
-    """Give this run an id and a time, which its jobs find in their environment."""
+    """Set the id and the start time of this run in the environment, where its jobs find them."""
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)
     os.environ.setdefault(BEGUN_VARIABLE, _now())
 
 
 def marks(settings: Settings) -> dict[str, str]:
-    """Notes for everything that is written: the run, the version of the code and a hash of the configuration."""
+    """The notes for everything that is written: the run, the version of the code and a hash of the configuration."""
     what = [settings.output, settings.wells, [[s.call, s.name, s.channels, s.params] for s in settings.steps]]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     return {"run": os.environ.get(RUN_VARIABLE, "unknown"), "version": __version__, "config": digest[:16]}
 
 
 def step_marks(settings: Settings) -> dict[str, str]:
-    """Notes for a derived plate, that people read: each step with its channels and params."""
+    """The notes on a derived plate, meant for people: each step with its channels and params."""
     notes = {}
     for step in settings.steps:
         given = ", ".join(f"{name}={value!r}" for name, value in step.keywords().items())
@@ -60,11 +60,17 @@ def describe_run(
     Parameters
     ----------
     config
-        The configuration as it was used.
+        The configuration that was used.
+    settings
+        The settings read from it.
+    label
+        Label of the plate.
     server
-        Version of the OMERO server; None if there is none.
+        Version of the OMERO server; None for results in a folder.
     wells
         The wells that have results.
+    failures
+        The wells that failed.
     """
     versions = {"openhcs_omero": __version__, "snakemake": version("snakemake"), "python": platform.python_version()}
     if server:

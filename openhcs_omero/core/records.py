@@ -1,7 +1,7 @@
-"""The workflow's own files about a plate, as dataclasses from and to JSON.
+"""The workflow's own files about a plate: dataclasses that are stored as JSON.
 
 state.json             what the head process learned about the plate (state.py)
-wells.json             by well: its images, their ids and hashes, and its files; this is what its job reads
+wells.json             by well: its images, their ids and hashes, and its files; the well's job reads this
 wells.tsv              the chosen wells, one row per well
 derived.json           where the results go
 processed/<WELL>.json  what the well's job wrote (outputs/), or why it failed (failures.py)
@@ -25,13 +25,13 @@ Kind = TypeVar("Kind")
 
 
 def to_json(record: Any, kind: Any = None, indent: int | None = None) -> str:
-    """A record as JSON; `kind` is its type if that is a generic one, such as ``dict[str, WellRecord]``."""
+    """Convert a record to JSON; `kind` is needed for records of a generic type such as ``dict[str, WellRecord]``."""
     adapter: TypeAdapter[Any] = _adapter(kind or type(record))  # type: ignore[arg-type]  # types are hashable
     return adapter.dump_json(record, indent=indent).decode()
 
 
 def read_record(path: Path, kind: type[Kind]) -> Kind | None:
-    """Read a record from a JSON file; None if there is none, it is damaged, or it is of another kind."""
+    """Read a record from a JSON file; None if the file is missing, damaged or a record of another kind."""
     try:
         adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # types are hashable
         return adapter.validate_json(path.read_bytes())
@@ -46,22 +46,23 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True)
 class WellRecord:
-    """All that a well's job needs to read it; it changes when the well's images do.
+    """Everything that a well's job needs for reading the well; changes when the well's images do.
 
-    Of a folder, this includes the files, channel names and pixel size. The job asks OMERO for them.
+    For a plate in a folder, this includes the files, channel names and pixel size. For a plate in OMERO, the job asks
+    the server for the channel names and pixel size.
 
     Parameters
     ----------
     row, column
-        From 0.
+        Position of the well, from 0.
     plate_id
-        OMERO's id; None for a folder.
+        OMERO id of the plate; None for a folder.
     images
         In the order of the sites.
     files
-        By site: (t, c, z, path) of each plane. Paths are relative to the plate's folder, which may be moved.
+        (t, c, z, path) of each plane, by site. Paths are relative to the plate's folder, so that it can be moved.
     filled
-        By site: (t, c, z) of the planes that were not acquired.
+        (t, c, z) of the planes that were not acquired, by site.
     """
 
     well: str
@@ -77,7 +78,7 @@ class WellRecord:
 
     @classmethod
     def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
-        """The record of a well of a plate."""
+        """Make the record of a well from the plate's listing."""
         structure = listing.structure.wells[well]
         images = tuple(structure.images[site] for site in sorted(structure.images))
         record = cls(well, structure.row, structure.col, listing.structure.plate_id, str(listing.backend), images)
@@ -93,7 +94,7 @@ class WellRecord:
         )
 
     def listing(self, plate_path: str) -> PlateListing:
-        """The listing of the plate, as far as this well goes."""
+        """The listing of the plate, limited to this well."""
         images = {image.site: image for image in self.images}
         first = self.images[0]
         structure = PlateStructure(
@@ -127,11 +128,11 @@ class DerivedPlate:
     Parameters
     ----------
     derived_plate
-        OMERO's id, or a folder.
+        OMERO id of the derived plate, or its folder.
     path
         Path of the derived plate, below which steps save their files.
     source_plate
-        OMERO's id; None if the results go to a folder.
+        OMERO id of the source plate; None if the results go to a folder.
     """
 
     derived_plate: int | str

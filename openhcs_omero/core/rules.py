@@ -1,4 +1,4 @@
-"""What the workflow's jobs do: list the wells, derive the plate, estimate, process a well, publish the tables."""
+"""The work of the workflow's jobs: derive the plate, estimate, process a well, publish the tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _record(path: Path, kind: type[Kind]) -> Kind:
 
 
 def _well_records(path: Path) -> dict[str, WellRecord]:
-    """The records of all wells of a plate, which a worker process reads once."""
+    """The records of all wells of a plate; a worker process reads them only once."""
     return _parsed(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -69,14 +69,28 @@ def _parsed(path: Path, _written: int) -> dict[str, WellRecord]:
 
 
 def derive(settings: Settings, label: str, record: Path) -> None:
-    """Make the derived plate or bring it up to date, and note where it is."""
+    """Create or update the derived plate, and record where it is."""
     plate = _open(settings, label)
     derived = plate.output.derive(choose_wells(plate, settings), marks(settings))
     write(record, to_json(derived))
 
 
 def estimate(settings: Settings, label: str, position: int, channel: int, output: Path) -> None:
-    """Estimate what a step wants to know of the whole plate in one channel, from sites spread evenly over it."""
+    """Compute a step's estimate for one channel of the whole plate from sites spread evenly over the plate.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    label
+        Label of the plate.
+    position
+        Position of the step, from 1.
+    channel
+        Channel number, from 0.
+    output
+        The .npy file to write.
+    """
     plate = _open(settings, label)
     structure = plate.structure
     like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may differ
@@ -106,9 +120,9 @@ def process_well(
     outputs: Mapping[str, Path],
     log: Path,
 ) -> Failure | None:
-    """Run the steps on all sites of a well, write its derived images, and keep what was measured.
+    """Run the steps on all sites of a well, write its derived images, and save the measurements.
 
-    If a step fails, the well's record says so, and nothing of the well is written to the derived plate.
+    If a step fails, the well's record says so, and nothing is written to the derived plate for this well.
 
     Parameters
     ----------
@@ -117,9 +131,9 @@ def process_well(
     estimates
         `<position>_<function>_c<channel>.npy` files.
     outputs
-        `record`, `features`, `objects` and `thumbnail`: the files to write.
+        The files to write: `record`, `features`, `objects` and `thumbnail`.
     log
-        The job's log, which the record of a failed well names.
+        The job's log; the record of a failed well contains its path.
 
     Returns
     -------
@@ -163,10 +177,16 @@ def _write_results(
 
 
 def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[str, Path]) -> None:
-    """Put the tables of all wells together, and list the wells that failed.
+    """Combine the tables of all wells, and list the wells that failed.
 
     Parameters
     ----------
+    settings
+        The configuration.
+    label
+        Label of the plate.
+    wells
+        The table of wells.
     tables
         The files to write: those of `aggregate`, and `failed`.
     """
@@ -176,7 +196,7 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
 
 
 def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output: Path) -> None:
-    """Draw the heat maps of a plate; of a time series, those of its last timepoint."""
+    """Draw the heat maps of a plate; for a time series, those of the last timepoint."""
     output.mkdir(parents=True, exist_ok=True)
     columns, rows = read_columns(folder / "columns.csv"), read_rows(folder / "wells.csv")
     last = max((int(row["t"]) for row in rows if row.get("t")), default=None)
@@ -224,16 +244,16 @@ def annotate(
     about: Sequence[Path],
     outputs: Mapping[str, Path],
 ) -> None:
-    """Put the tables where people look for them, and note what is there then.
+    """Publish the tables where people look for them, and record what was published.
 
     Parameters
     ----------
     tables
-        What was measured.
+        The measurements.
     about
-        What else there is to know about the results; it belongs to the derived plate alone.
+        Other files about the results, only for the derived plate.
     outputs
-        `run`, the description of how the results were made, and `record`: the files to write.
+        The files to write: `run`, the description of how the results were made, and `record`.
     """
     settings = read_config(config)
     plate, folder = _open(settings, label), settings.folder(label)

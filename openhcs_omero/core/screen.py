@@ -1,4 +1,4 @@
-"""The analysis of all plates of a run: their answers, beside their tables, and those about the whole screen."""
+"""The analysis of all plates of a run: results for each plate, next to its tables, and for the whole screen."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
 
     Parameters
     ----------
+    settings
+        The configuration.
     tables
         `wells.csv` of each plate.
     folder
-        Where the answers about the whole screen go, and the report. Those about one plate go into the plate's folder.
+        Folder for the results of the whole screen and the report. Results of a single plate go to the plate's folder.
     """
     assert settings.analysis is not None
     chosen = read_settings(settings.analysis)
@@ -42,7 +44,7 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
     if chosen.features is None:
         chosen = replace(chosen, features=described_features(tables))
     plate_map = None
-    if settings.plate_map is not None:  # the tables have its columns as text, and without units of their own
+    if settings.plate_map is not None:  # the tables contain its columns only as text and without units
         plate_map = as_plate_map(RecordedTreatments(settings))
         table = table.drop(columns=plate_map.columns)
     answers = analyze(table, chosen, plate_map)
@@ -50,7 +52,7 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
     print("\n".join(answers.notes))
     folder.mkdir(parents=True, exist_ok=True)
     for name, made in answers.tables().items():
-        if name != "normalised.csv":  # it would have every value of every plate twice
+        if name != "normalised.csv":  # it would repeat every value of every plate
             write_table(made, folder / name)
     if chosen.profiles is not None:
         columns = [normalized_name(feature, chosen.profiles) for feature in answers.features]
@@ -64,13 +66,13 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
 
 
 def _failures(tables: Sequence[Path]) -> list[str]:
-    """How many wells were not processed, and so are not analyzed."""
+    """Sentences about the wells that were not processed and are therefore not analyzed."""
     count = sum(len(read_rows(table.with_name("failed.csv"))) for table in tables)
     return [f"{count} wells failed and are not analyzed: see failed.csv"] if count else []
 
 
 def _write_plate(answers: Answers, label: str, folder: Path) -> None:
-    """The answers about one plate. A plate that was stopped has empty lists of hits and dose responses."""
+    """Write the results of one plate. A plate that was stopped gets empty lists of hits and dose responses."""
     normalized = answers.normalized[answers.normalized["plate"] == label]
     write_table(answers.quality[answers.quality["plate"] == label], folder / "quality.csv")
     write_table(normalized, folder / "normalised.csv")
@@ -90,10 +92,10 @@ def _write_plate(answers: Answers, label: str, folder: Path) -> None:
 
 
 def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
-    """The first derived image of each well, for plates in OMERO, if the configuration names an OMERO.web."""
+    """Links to the first derived image of each well, for plates in OMERO if the configuration names an OMERO.web."""
     if chosen.web is None:
         return None
-    from openhcs_omero.core.outputs.omero import OMEROWell  # not in runs over folders
+    from openhcs_omero.core.outputs.omero import OMEROWell  # runs over folders must not need OMERO
 
     images = {}
     for label in settings.plates:
@@ -105,7 +107,7 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
 
 
 def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], bytes]:
-    """Pictures of the first hits as PNG, their channels side by side; each channel has one gray scale for all hits."""
+    """PNG pictures of the first hits, channels side by side; each channel has the same gray scale for all hits."""
     if answers.hits is None:
         return {}
     import imagecodecs

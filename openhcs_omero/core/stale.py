@@ -1,4 +1,4 @@
-"""Which records of a plate's results are no longer true."""
+"""Finding and removing records of a plate's results that are no longer true."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TABLES = ("features.csv", "wells.csv", "objects.csv")
 
 @dataclass(frozen=True)
 class Stale:
-    """Which records of a plate's results are no longer true.
+    """The records of a plate's results that are no longer true.
 
     Parameters
     ----------
     wells
-        Why, by well.
+        The reason for each well whose record is no longer true.
     derived
-        The record of the derived plate as it should be; None if the plate is gone.
+        The correct record of the derived plate; None if the derived plate is gone.
     damaged
         Whether the derived plate is gone or lacks wells.
     unpublished
@@ -42,7 +42,7 @@ class Stale:
 
 
 def find_stale(output: Output, plate: PlateStructure, folder: Path) -> Stale:
-    """Compare the records in a plate's folder with what is there; nothing is changed."""
+    """Compare the records in a plate's folder with the results that exist; nothing is changed."""
     paths = {path.stem: path for path in (folder / "processed").glob("*.json")}
     derived = read_record(folder / "derived.json", DerivedPlate)
     published = read_record(folder / "annotations.json", output.published_type)
@@ -67,10 +67,10 @@ def _why_lost(path: Path) -> str:
 
 
 def forget(stale: Stale, folder: Path) -> None:
-    """Remove the records that are no longer true, so that Snakemake makes them again, and restore a lost one."""
+    """Remove records that are no longer true, so that Snakemake recreates them, and restore a lost `derived.json`."""
     for well in stale.wells:
         (folder / "processed" / f"{well}.json").unlink(missing_ok=True)
-    for name in TABLES if stale.wells else ():  # also whoever wants a table alone gets the wells processed
+    for name in TABLES if stale.wells else ():  # so that a request for a single table reprocesses the wells too
         (folder / name).unlink(missing_ok=True)
     if stale.derived is not None:
         write_if_changed(folder / "derived.json", to_json(stale.derived))

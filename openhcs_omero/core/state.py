@@ -1,4 +1,4 @@
-"""What the head process learns about a plate, in a file that jobs read: they don't look at the plate again."""
+"""What the head process learns about a plate, in a file for the jobs, which need not inspect the plate again."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class WellState:
     digest
         Changes when the well's images do.
     row, column
-        Its place, from 0.
+        Position of the well, from 0.
     sites
-        Number of its sites.
+        Number of sites.
     """
 
     digest: str
@@ -42,22 +42,22 @@ class WellState:
 
 @dataclass(frozen=True)
 class PlateState:
-    """What the rules have to know about a plate.
+    """What the rules need to know about a plate.
 
     Parameters
     ----------
     path
         The plate's path.
     name
-        What people call it.
+        Name shown to people.
     channels
         Number of channels.
     memory
-        MB that a job may need for one well.
+        Memory, in MB, that a job may need for one well.
     wells
         The chosen wells, in the plate's order.
     repairs
-        How often the derived plate was found damaged; a new number has it brought up to date.
+        How often the derived plate was found damaged; a new number triggers an update of the derived plate.
     """
 
     path: str
@@ -69,22 +69,22 @@ class PlateState:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when one of the chosen wells does, or the choice of wells."""
+        """A value that changes when any chosen well changes, or the choice of wells does."""
         return digest_of([[name, well.digest] for name, well in self.wells.items()])
 
 
 def read_state(folder: Path) -> PlateState | None:
-    """The state that the last run wrote into a plate's folder; None if there is none or it is damaged."""
+    """Read the state that the last run wrote to a plate's folder; None if it is missing or damaged."""
     return read_record(folder / NAME, PlateState)
 
 
 def recorded_state(folder: Path) -> PlateState:
-    """The state that the last run wrote into a plate's folder.
+    """Read the state that the last run wrote to a plate's folder.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If it is missing or damaged.
     """
     state = read_state(folder)
     if state is None:
@@ -109,14 +109,15 @@ def list_wells(table: Path) -> None:
 
 
 def digest_of(content: Any) -> str:
-    """SHA-256 of anything that can be JSON, in hexadecimal."""
+    """Hexadecimal SHA-256 of any value that can be written as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def memory_of(plate: PlateStructure) -> int:
-    """MB for the libraries, for the images of the largest well as read and as written, and for a step at work on one.
+    """Estimate the memory, in MB, that a job may need for one well.
 
-    A step is reckoned with three copies of its image in double precision.
+    The sum covers the libraries, the images of the largest well as read and as written, and a step that is working on
+    one image. A step is assumed to need three copies of its image in double precision.
     """
     largest = max(math.prod(image.shape) for _, image in plate.images())
     most = max(

@@ -18,7 +18,7 @@ KEYS = ("plate", "well", "row", "column", "t")
 def summarize(sites: pd.DataFrame, declared: Features) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Compute one row per well, or per well and timepoint, from the table of sites.
 
-    A feature `f` becomes several columns. Missing values are left out of all of them.
+    A feature `f` becomes several columns. Missing values are ignored in all of them.
 
     ========= ============================= ======================= ======================
     statistic `f`                           spread                  number
@@ -32,13 +32,15 @@ def summarize(sites: pd.DataFrame, declared: Features) -> tuple[pd.DataFrame, li
     Parameters
     ----------
     sites
-        All columns are text.
+        The table of sites; all columns are text.
+    declared
+        The declared features of all steps.
 
     Returns
     -------
     wells, columns
-        The wells, all columns text; and one row per column of the tables of sites and wells, with its unit and
-        description, and the statistic that it is.
+        The table of wells, with all columns as text, and one row per column of the tables of sites and wells with its
+        unit, description and statistic.
     """
     if sites.empty:
         return sites, []
@@ -59,7 +61,7 @@ def summarize(sites: pd.DataFrame, declared: Features) -> tuple[pd.DataFrame, li
 
 
 def _features(sites: pd.DataFrame, declared: Features) -> list[str]:
-    """The features of the table; the deviations within sites are not features of their own."""
+    """The features of the table; standard deviations within sites are not separate features."""
     names = [str(name) for name in sites if name not in PLACE]
     within = {f"{name}_sd" for name in names if declared[name].statistic == "objects"}
     return [name for name in names if name not in within]
@@ -68,7 +70,7 @@ def _features(sites: pd.DataFrame, declared: Features) -> list[str]:
 def _statistics(
     sites: pd.DataFrame, name: str, feature: Feature, group: pd.Series
 ) -> Iterator[tuple[str, str, pd.Series]]:
-    """(column, statistic, values by well) of one feature."""
+    """Yield (column, statistic, values by well) for one feature."""
     values = _numbers(sites[name])
     if values.notna().ne(~sites[name].isin(MISSING)).any():
         texts = sites[name].mask(sites[name].isin(MISSING)).groupby(group)
@@ -93,7 +95,7 @@ def _statistics(
 def _over_objects(
     name: str, means: pd.Series, counts: pd.Series, spread: pd.Series | None, group: pd.Series
 ) -> Iterator[tuple[str, str, pd.Series]]:
-    """Mean, deviation and number of a well's objects, from those of its sites: sums of squares within and between."""
+    """Mean, standard deviation and number of a well's objects, from sums of squares within and between its sites."""
     counts = counts.where(means.notna(), 0).fillna(0)
     number = counts.groupby(group).sum()
     mean = (counts * means).groupby(group).sum() / number.where(number > 0)

@@ -1,4 +1,4 @@
-"""What a run tells at its end: what came out, where it is, and which wells failed."""
+"""The summary at the end of a run: the results, where they are, and which wells failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = 3  # plates in a line
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came out of a plate."""
+    """The outcome for a plate."""
 
     label: str
     folder: Path
@@ -31,7 +31,7 @@ class _Outcome:
 
 
 def summary(plan: Plan) -> tuple[str, bool]:
-    """What to tell at the end of a run, and whether wells failed."""
+    """The text to report at the end of a run, and whether any wells failed."""
     outcomes = [_outcome(plan, label) for label in plan.settings.plates if label not in plan.problems]
     wells = sum(outcome.wells for outcome in outcomes)
     failures = [failure for outcome in outcomes for failure in outcome.failures]
@@ -59,7 +59,7 @@ def _outcome(plan: Plan, label: str) -> _Outcome:
 
 
 def _lost_servers(outcome: _Outcome) -> Iterator[str]:
-    """The last lines of the logs of wells that are missing because OMERO went away."""
+    """The last log lines of wells that are missing because the OMERO server was lost."""
     for well in outcome.missing:
         log = outcome.folder / "logs" / f"process_well_{well}.log"
         said = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []

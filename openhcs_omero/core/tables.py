@@ -1,4 +1,4 @@
-"""Tables of a plate: what was measured in its wells, put together."""
+"""Tables of a plate: the combined measurements of its wells."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
-    """Write rows as a table with all of their keys as columns, in order of appearance; without rows, an empty file.
+    """Write rows as a table with a column for every key, in order of appearance; without rows, write an empty file.
 
-    None and NaN are written as nothing.
+    None and NaN become empty fields.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO(newline="")
@@ -32,40 +32,40 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = "
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read a table that `write_rows` wrote; all values are text."""
+    """Read a table written by `write_rows`; all values are text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file, delimiter=delimiter))
 
 
 def read_places(wells: Path) -> dict[str, tuple[int, int]]:
-    """Well -> (row, column), from 0, from the table of wells."""
+    """Read the table of wells as well -> (row, column), from 0."""
     return {row["well"]: (int(row["row"]), int(row["column"])) for row in read_rows(wells, delimiter="\t")}
 
 
 def read_columns(path: Path) -> dict[str, dict[str, str]]:
-    """What columns.csv says of the columns of wells.csv."""
+    """Read what columns.csv says about the columns of wells.csv, by column."""
     return {row["column"]: row for row in read_rows(path) if row["table"] == "wells.csv"}
 
 
 def aggregate(
     wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features, treatments: Treatments | None = None
 ) -> None:
-    """Put the tables of all wells together.
+    """Combine the tables of all wells.
 
     Parameters
     ----------
     wells
-        The table of wells, which gives the order.
+        The table of wells, which determines the order.
     folder
-        With `<WELL>.features.csv` (one row per site, or per site and timepoint) and `<WELL>.objects.csv` (one row per
-        object). Wells without rows are left out.
+        Folder with `<WELL>.features.csv` (one row per site, or per site and timepoint) and `<WELL>.objects.csv` (one
+        row per object). Wells without rows are left out.
     tables
         The files to write: `features`, all sites; `wells`, one row per well (and timepoint); `objects`, all objects;
-        `columns`, what the columns of the first two are.
+        `columns`, a description of the columns of the first two.
     declared
-        What the steps declare of their features.
+        The declared features of the steps.
     treatments
-        What the plate map says about the wells; its columns follow those that say where a row is.
+        What the plate map says about the wells; its columns follow those that locate a row.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def aggregate(
 
 
 def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:
-    """The table, all text, with the plate map's columns after those that say where a row is."""
+    """Add the columns of the plate map, after those that locate a row; everything is text."""
     if not len(table.columns):
         return table
     table = table.copy()
@@ -111,7 +111,7 @@ def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:
 
 
 def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) -> pd.DataFrame:
-    """One well's table, all text, with row and column as people count them: A01 is row A, column 1."""
+    """The table of one well, all text, with row and column as people count them: A01 is row A, column 1."""
     import pandas as pd
 
     try:
@@ -124,12 +124,16 @@ def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) ->
 
 
 def _write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:
-    """Write tables one below the other, of which only one is in memory at a time.
+    """Write tables below one another, holding only one of them in memory at a time.
 
     Parameters
     ----------
+    parts
+        The tables.
+    path
+        The file to write.
     columns
-        Of all tables; by default those of each table itself.
+        The columns of all tables; by default, each table keeps its own.
     """
     first = True
     with replacing(path) as draft, draft.open("w", newline="") as file:

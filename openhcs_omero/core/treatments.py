@@ -1,7 +1,7 @@
 """Treatments: what the plate map says about the wells of each plate, in a file that jobs read.
 
-The head process reads the maps before anything runs, and writes `treatments.json` into the folder of each plate:
-well -> column -> a text, a number, or None where the map says nothing.
+The head process reads the plate maps before anything runs, and writes `treatments.json` to the folder of each plate:
+well -> column -> text, number, or None if the map has no value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Treatments = Mapping[str, Mapping[str, Any]]
 
 
 def read_treatments(settings: Settings, plates: Mapping[str, Plate]) -> dict[str, Treatments]:
-    """The treatments of each plate by label; none at all without a plate map. Notes about the maps are printed.
+    """Read the treatments of each plate, by label; empty without a plate map. Notes about the maps are printed.
 
     Raises
     ------
@@ -35,11 +35,11 @@ def read_treatments(settings: Settings, plates: Mapping[str, Plate]) -> dict[str
     """
     if settings.plate_map is None:
         return {}
-    from openhcs_omero.analysis.plate_maps import KEYS, read_plate_map  # a second that only plate maps cost
+    from openhcs_omero.analysis.plate_maps import KEYS, read_plate_map  # slow to import: only for plate maps
 
     found = read_plate_map(settings.plate_map, plates)
     for note in found.notes:
-        print(note, file=sys.stderr)  # stdout may be what `snakemake --dag` draws
+        print(note, file=sys.stderr)  # stdout may carry the graph of `snakemake --dag`
     table = found.table.astype(object).where(found.table.notna(), None)
     treatments: dict[str, dict[str, dict[str, Any]]] = {label: {} for label in plates}
     for row in table.to_dict("records"):
@@ -58,12 +58,12 @@ def write_treatments(settings: Settings, treatments: Mapping[str, Treatments]) -
 
 
 def recorded_treatments(folder: Path) -> Treatments:
-    """The treatments in the folder of a plate; empty if there is no plate map."""
+    """Read the treatments from the folder of a plate; empty if there is no plate map."""
     return read_record(folder / NAME, dict[str, dict[str, Any]]) or {}
 
 
 class RecordedTreatments(Mapping[str, Treatments]):
-    """The treatments that the last run wrote, by label; each plate's are read when they are needed."""
+    """The treatments that the last run wrote, by label; each plate's file is read on demand."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._read = settings, dict[str, Treatments]()
@@ -81,22 +81,22 @@ class RecordedTreatments(Mapping[str, Treatments]):
 
 
 def digest(treatments: object) -> str:
-    """Changes when the treatments do; empty if there are none."""
+    """A text that changes when the treatments do; empty without treatments."""
     return hashlib.sha256(json.dumps(treatments, sort_keys=True).encode()).hexdigest()[:16] if treatments else ""
 
 
 def columns_of(treatments: Treatments) -> list[str]:
-    """The plate map's columns."""
+    """The columns of the plate map."""
     return list(dict.fromkeys(column for well in treatments.values() for column in well))
 
 
 def as_text(value: Any) -> str:
-    """A value as tables have it."""
+    """Format a value as in the tables."""
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def as_plate_map(treatments: Mapping[str, Treatments]) -> PlateMap:
-    """The treatments of several plates as the analysis takes them."""
+    """Convert the treatments of several plates to the form that the analysis takes."""
     import pandas as pd
 
     from openhcs_omero.analysis.plate_maps import KEYS, PlateMap

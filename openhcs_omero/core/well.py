@@ -1,4 +1,4 @@
-"""One well: its sites are read, go through the steps, and come out as images, files and rows of tables."""
+"""Processing one well: read its sites, run the steps, and return images, files and table rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class WellFailed(OpenHCSError):
-    """A site can't be read, or a step fails on it; trying again makes no difference. The cause has the traceback."""
+    """A site can't be read or a step fails on it, and a retry would not help. The cause holds the traceback."""
 
     def __init__(self, site: int | None, step: str, reason: str) -> None:
         super().__init__(f"{step}: {reason}")
@@ -37,18 +37,18 @@ class WellFailed(OpenHCSError):
 
 @dataclass(frozen=True)
 class Processed:
-    """What came out of a well.
+    """The results of a well.
 
     Parameters
     ----------
     images
-        By site.
+        Derived images by site.
     files
-        What the steps saved.
+        The files that the steps saved.
     features, objects
-        Rows of tables: one per site (and timepoint), and one per object.
+        Table rows: one per site (and timepoint), and one per object.
     labels
-        The channels that a step made a label image of.
+        The channels that a step turned into label images.
     """
 
     images: Mapping[int, NewImage]
@@ -63,8 +63,14 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
 
     Parameters
     ----------
+    settings
+        The configuration.
+    plate
+        The plate.
     derived
         The record of the derived plate.
+    well
+        Name of the well.
     estimates
         `<position>_<function>_c<channel>.npy` files.
 
@@ -104,7 +110,7 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
 
 
 def _labels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:
-    """The channels that hold label images, by what the steps declare."""
+    """The channels that hold label images, according to the declarations of the steps."""
     return {
         channel
         for step, function in steps
@@ -114,7 +120,7 @@ def _labels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> 
 
 
 def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-    """The well's sites; what can't be read fails the well, and a lost server fails the job."""
+    """Read the sites of a well; an unreadable site fails the well, and a lost server fails the job."""
     try:
         yield from plate.sites(well)
     except OpenHCSError as error:
@@ -124,7 +130,7 @@ def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]
 
 
 def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
-    """By step's position and channel."""
+    """Load the estimates, by position of the step and channel."""
     loaded: dict[int, dict[int, np.ndarray]] = {}
     for path in paths:
         position, channel = path.stem.partition("_")[0], path.stem.rpartition("_c")[2]
@@ -135,7 +141,7 @@ def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
 def _metadata(
     settings: Settings, derived: DerivedPlate, well: str, image: ImageStructure, about: ImageMetadata
 ) -> dict[str, Any]:
-    """What a step is told about the site."""
+    """The metadata that a step gets about the site."""
     return {
         "plate_id": derived.source_plate,
         "plate": derived.path,
@@ -149,7 +155,7 @@ def _metadata(
 
 
 def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
-    same = pixels.shape[1] == image.size_c  # else a step changed what the channels are
+    same = pixels.shape[1] == image.size_c  # otherwise a step changed the channels
     return NewImage(
         image.name,
         pixels,
@@ -161,7 +167,10 @@ def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) 
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A small (C, Y, X) picture of a (T, C, Z, Y, X) image: first timepoint, maximum over z and blocks of pixels."""
+    """Make a small (C, Y, X) picture of a (T, C, Z, Y, X) image.
+
+    The picture shows the first timepoint, as the maximum over z and over blocks of pixels.
+    """
     planes = pixels[0].max(axis=1)
     block = -(-max(planes.shape[1:]) // THUMBNAIL)
     y, x = (side // block * block or side for side in planes.shape[1:])

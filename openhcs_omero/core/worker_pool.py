@@ -1,9 +1,10 @@
-"""Processes that wells are handed to: what one of them has imported, and its connection, serve many wells.
+"""Worker processes for wells: each one uses its imports and its connection for many wells.
 
-A process takes most of a second to import omero-py and a pipeline, which is as long as many a well takes, and a script
-of Snakemake's is always a process of its own. So `process_well` is a `run` block whose thread hands its well to an idle
-process, or starts one, and waits. Which wells run, when, and once more after a failure, is Snakemake's business alone:
-there are as many processes as it has wells running, below the process that runs them (the head, or a cluster's job).
+Importing omero-py and a pipeline takes most of a second, which is as long as many wells take, and Snakemake starts a
+new process for every script. Therefore the rule `process_well` is a `run` block: its thread hands the well to an idle
+worker, or starts a new one, and waits. Snakemake alone decides which wells run, when they run, and whether they are
+retried after a failure. There are as many workers as wells running at the same time; their parent is the process that
+runs the wells (the head process or a cluster job).
 """
 
 from __future__ import annotations
@@ -29,19 +30,23 @@ _idle: list[subprocess.Popen[str]] = []
 
 
 def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs: Any, log: str) -> None:
-    """Call `rules.process_well` in another process; a process in which it raises an error ends.
+    """Call `rules.process_well` in a worker process; a worker ends when the call raises an error.
 
-    A step that fails raises none: the well's record says so.
+    A failing step does not raise an error: the well's record says that it failed.
 
     Parameters
     ----------
+    config
+        The configuration.
     wildcards, inputs, outputs
-        Those of the rule, as Snakemake has them in a `run` block.
+        The objects that Snakemake provides to the rule's `run` block.
+    log
+        Path of the job's log.
 
     Raises
     ------
     OpenHCSError
-        If it raised an error, which is in the log, or its process was killed.
+        If the call raised an error, which is in the log, or the worker was killed.
     """
     plate, well = wildcards.plate, wildcards.well
     request = {
@@ -68,7 +73,7 @@ def _free_worker() -> subprocess.Popen[str]:
             worker = _idle.pop()
             if worker.poll() is None:
                 return worker
-    # -P: a module of the user's in the working directory is found after Python's own of that name
+    # -P: a user's module in the working directory must not hide one of Python's with the same name
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE,
@@ -79,7 +84,7 @@ def _free_worker() -> subprocess.Popen[str]:
 
 
 def _ask(worker: subprocess.Popen[str], request: str) -> bool:
-    """Whether the worker did it; else it has ended, or is about to."""
+    """Whether the worker did the request; if not, it has ended or is about to end."""
     assert worker.stdin is not None and worker.stdout is not None
     try:
         worker.stdin.write(f"{request}\n")
@@ -102,10 +107,10 @@ def _end() -> None:
 
 
 def main() -> None:
-    """Process the wells that stdin names, a line each, and answer each with a line; end with stdin, or an error.
+    """Process the wells requested on stdin, one per line, and answer each with a line; end with stdin or on an error.
 
-    The two pipes are this process's alone: steps, and what they start, have nothing to read, and print to stderr. A
-    forked child that held a pipe would let it seem open when this process has ended.
+    Only this process holds the two pipes: steps and their child processes get an empty stdin and print to stderr. If a
+    forked child held a pipe, the pipe would seem open after this process has ended.
     """
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -113,7 +118,7 @@ def main() -> None:
     os.dup2(2, 1)
     for pipe in (requests.fileno(), answers.fileno()):
         os.register_at_fork(after_in_child=functools.partial(os.dup2, nothing, pipe))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore SIGINT
     wells: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, wells), name="listen", daemon=True).start()
     try:
@@ -127,7 +132,7 @@ def main() -> None:
 def _listen(requests: TextIO, wells: queue.SimpleQueue[str]) -> None:
     for line in requests:
         wells.put(line)
-    # nobody waits for the well any more: leave it as if interrupted, so that nothing half-written stays
+    # nobody waits for the well any more: stop as if interrupted, so that nothing half-written remains
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 

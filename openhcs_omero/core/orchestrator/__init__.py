@@ -1,1 +1,1 @@
-"""The workflow run from Python: the same Snakefile, started through Snakemake's own API."""
+"""Running the workflow from Python: the same Snakefile, started through Snakemake's API."""

@@ -1,11 +1,11 @@
-"""A Snakemake logger plugin that says as JSON, a line an event, how far a run of the workflow is.
+"""A Snakemake logger plugin that reports the progress of a run as JSON, one line per event.
 
 {"event": "log", "line": ...}                       what Snakemake prints
 {"event": "jobs", "done": 3, "total": 11}           jobs of all rules; the total grows when the wells are known
 {"event": "well", "plate": 7, "well": "A01", "state": "running", "done" or "failed", "counts": {state: wells},
- "results": [a dict a site], "reason": ...}         results where it is done, the reason where it failed
-{"event": "job", "rule": ..., "plate": 7, "state": "failed", "reason": ...}     another rule
-{"event": "error", "message": ...}                  the run ended by this
+ "results": [one dict per site], "reason": ...}     results if the well is done, the reason if it failed
+{"event": "job", "rule": ..., "plate": 7, "state": "failed", "reason": ...}     a failed job of another rule
+{"event": "error", "message": ...}                  the error that ended the run
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class LogHandler(LogHandlerBase):
             self.stream.write(json.dumps(event, default=str) + "\n")
             self.stream.flush()
         except OSError:
-            pass  # nobody listens any more; the run is not the worse for it
+            pass  # nobody is listening any more; the run goes on
 
 
 def _reason(logs: Any) -> str:
-    """The last line of a failed job's log, which is its error."""
+    """The last line of a failed job's log, which holds its error."""
     for log in logs or []:
         path = Path(str(log))
         if path.exists() and (text := path.read_text(errors="replace").strip()):
@@ -96,7 +96,7 @@ def _reason(logs: Any) -> str:
 
 
 def _sentence(message: str) -> str:
-    """What an exception of Snakemake says, without "WorkflowError in file ..., line 3:" and where in the Snakefile."""
+    """The message of a Snakemake exception, without "WorkflowError in file ..., line 3:" and the Snakefile location."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+( in file .*)?:$", line)]
     if said and "cannot be locked" in said[0]:
@@ -108,13 +108,13 @@ def _sentence(message: str) -> str:
 
 
 def _failure(outputs: Any) -> Failure | None:
-    """The failure that a well's record notes: the job of a well in which a step fails is done."""
+    """The failure in a well's record; a job whose step failed still ends normally."""
     records = [Path(str(output)) for output in outputs or [] if str(output).endswith(".json")]
     return next((record.failed for path in records if (record := read_record(path, FailedWell))), None)
 
 
 def _results(outputs: Any) -> list[dict[str, str]]:
-    """What a well measured, one row per site."""
+    """The measurements of a well, one row per site."""
     for output in outputs or []:
         path = Path(str(output))
         if path.name.endswith(".features.csv") and path.exists():

@@ -1,8 +1,8 @@
 """Snakemake's head process, `python -m openhcs_omero.core.orchestrator.head EVENTS [snakemake's arguments]`.
 
-A process of its own, since Snakemake wants the main thread, an event loop that is not running and the working directory
-for itself, which a notebook or a server can't give. EVENTS is the file descriptor that events are written to. When
-stdin ends, the run is cancelled: whoever started it is gone, or wants it so.
+Snakemake runs in a separate process because it needs the main thread, no running event loop and its own working
+directory, which a notebook or a server can't provide. EVENTS is the file descriptor for writing events. The run is
+canceled when stdin reaches its end: the process that started it is gone, or has closed stdin to cancel the run.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from openhcs_omero.core.orchestrator import events
 from openhcs_omero.core.orchestrator.snakemake_faults import interrupt
 
-JOB_PATIENCE = 10  # seconds for this machine's jobs to end when they are interrupted
-CANCEL_PATIENCE = 60  # seconds for the executor to end its jobs, which on a cluster takes a while
+JOB_PATIENCE = 10  # seconds for jobs on this machine to end after an interrupt
+CANCEL_PATIENCE = 60  # seconds for the executor to end its jobs, which takes a while on a cluster
 
 
 def main(descriptor: int, arguments: list[str]) -> int:
     os.set_inheritable(descriptor, False)
-    # a shell's background processes ignore it; with Python's own handler asyncio would put one in its place that loses
-    # an interrupt which comes in a coroutine that doesn't wait for anything any more
+    # A shell's background processes ignore SIGINT. asyncio would replace Python's default handler by one that loses an
+    # interrupt in a coroutine that no longer waits for anything.
     signal.signal(signal.SIGINT, interrupt)
     ended = threading.Event()
     threading.Thread(target=_cancel_at_end_of_input, args=(ended,), name="cancel", daemon=True).start()
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         events.LogHandler.stream = stream
         LoggerPluginRegistry().register_plugin(events.NAME, events)
-        # a profile is turned into calls of snakemake.api as Snakemake's own command does it
+        # turn a profile into calls of snakemake.api the same way as the snakemake command does
         parser, args = cli.parse_args([*arguments, "--logger", events.NAME])
         try:
             return 0 if cli.args_to_api(args, parser) else 1
         except KeyboardInterrupt:
             return 130
         finally:
-            ended.set()  # before the events end, upon which stdin does too
+            ended.set()  # before the events end, because the parent closes stdin after that
 
 
 def _cancel_at_end_of_input(ended: threading.Event) -> None:
@@ -49,10 +49,10 @@ def _cancel_at_end_of_input(ended: threading.Event) -> None:
         pass
     if ended.is_set():
         return
-    os.killpg(0, signal.SIGINT)  # the jobs too, as Ctrl-C in a terminal
+    os.killpg(0, signal.SIGINT)  # interrupts the jobs too, like Ctrl-C in a terminal
     threading.Event().wait(JOB_PATIENCE)  # this thread ends with the process
-    # jobs that ignore it, or that were just being started, don't keep the head from ending in order: that takes its
-    # lock away
+    # jobs that ignored the interrupt or were just starting must not keep the head from shutting down in order and
+    # removing its lock
     for job in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             job.kill()

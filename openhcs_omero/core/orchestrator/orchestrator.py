@@ -28,12 +28,12 @@ NAMED = 5  # wells in a sentence
 
 
 class PipelineError(OpenHCSError):
-    """A run that did not come to its end.
+    """A run that failed or was canceled.
 
     Attributes
     ----------
     wells
-        (plate, well) -> why it failed.
+        (plate, well) -> why the well failed.
     """
 
     def __init__(self, message: str, wells: Mapping[tuple[Any, str], str] | None = None) -> None:
@@ -43,20 +43,20 @@ class PipelineError(OpenHCSError):
 
 @dataclass(frozen=True)
 class PlateResult:
-    """What a run made of a plate.
+    """The results of a run for one plate.
 
     Attributes
     ----------
     plate
-        OMERO's id of the plate, or what its folder is called in the tables.
+        OMERO id of the plate, or the label of its folder in the tables.
     derived_plate
-        OMERO's id of the plate with the processed images, or their folder, which is a plate too.
+        OMERO id of the derived plate with the processed images, or the folder that holds them, itself a plate.
     tables
-        `features` (a row a site), `wells` and `objects`.
+        `features` (one row per site), `wells` and `objects`.
     annotations
-        By plate id: the names of the files that are attached to it.
+        Plate id -> names of the files attached to that plate.
     folder
-        Where the workflow keeps its files about the plate.
+        The folder where the workflow keeps its files about the plate.
     """
 
     plate: int | str
@@ -68,7 +68,7 @@ class PlateResult:
 
 @dataclass
 class _Failures:
-    """What failed and was not mended by trying again."""
+    """The failures that a retry did not fix."""
 
     wells: dict[tuple[Any, str], str] = field(default_factory=dict)
     jobs: dict[tuple[Any, str], str] = field(default_factory=dict)
@@ -85,20 +85,22 @@ class _Failures:
 
 
 class PipelineOrchestrator:
-    """Runs steps on plates: the Snakefile that `snakemake` runs, with the executor that the configuration names.
+    """Runs steps on plates with the same Snakefile that `snakemake` runs, on the configured executor.
 
     Parameters
     ----------
     plate_paths
-        Plates: OMERO's ids, paths like ``/omero/plate_7`` and ``/omero/plate_7_processed``, and folders.
+        Plates: OMERO ids, paths like ``/omero/plate_7`` and ``/omero/plate_7_processed``, and folders.
     steps
-        Functions or `FunctionStep`, in order; they stand at the top level of modules that jobs can import.
+        Functions or `FunctionStep` objects, in order. The functions are defined at the top level of modules that jobs
+        can import.
     global_config
-        The keys of config/README.md but `plates` and `steps`; and `cores` (CPUs for jobs on this machine; all) and
-        `profile` (a Snakemake profile, which names the executor: ``"cluster"``, or a folder; this machine). What
-        `omero` leaves out is taken from the backend that is registered as ``omero_local``, else from the environment.
+        The keys described in config/README.md except `plates` and `steps`. In addition, `cores` (CPUs for jobs on this
+        machine; default all) and `profile` (a Snakemake profile that selects the executor: ``"cluster"``, or a folder;
+        default this machine). Missing keys of `omero` come from the backend registered as ``omero_local``, or else
+        from the environment.
     progress
-        Called with each event (see events.py) while the run goes on.
+        Called with each event (see events.py) during the run.
     """
 
     def __init__(
@@ -128,24 +130,24 @@ class PipelineOrchestrator:
         self._process = WorkflowProcess(config, cores, profile, import_folders(config["steps"]))
 
     def run(self) -> dict[int | str, PlateResult]:
-        """Run to the end; plates, wells and tables that are up to date are left as they are.
+        """Run to the end; plates, wells and tables that are up to date are not processed again.
 
         Returns
         -------
         dict
-            By OMERO's id; plates in folders by their names in the tables.
+            Results by OMERO id; for plates in folders, by their labels in the tables.
 
         Raises
         ------
         PipelineError
-            If wells failed, which it names (the others are done), or something else did.
+            If anything failed. The error names the wells that failed; the other wells are done.
         OpenHCSError
-            If there is no connection to OMERO, or a step or the configuration is wrong; nothing has been changed then.
+            If there is no connection to OMERO, or a step or the configuration is wrong; nothing is changed then.
         """
         if self.settings.in_omero:
             from openhcs_omero.omero.connection import connect, look_after
 
-            connect(self.settings.server())  # asks for a password where one is needed; the run joins the session
+            connect(self.settings.server())  # asks for a password if needed; the run joins the session
             look_after(self.settings.server(), end=False)
         failures = _Failures()
         with closing(self._process.events()) as events:
@@ -165,15 +167,15 @@ class PipelineOrchestrator:
         return self._process.cancelled
 
     def cancel(self) -> None:
-        """End the run and its jobs, from another thread."""
+        """Cancel the run and its jobs; call this from another thread."""
         self._process.cancel()
 
     def unlock(self) -> None:
-        """Let a run go ahead where an earlier one was killed; only for who knows that no other is running here."""
+        """Remove the lock of an earlier run that was killed; call this only if no other run is active here."""
         self._process.unlock()
 
     def _error(self, failures: _Failures) -> PipelineError:
-        # of a group of wells that failed as one job of a cluster, some are done
+        # some wells of a group that failed as one cluster job may be done
         wells = {
             (plate, well): reason
             for (plate, well), reason in failures.wells.items()
@@ -196,7 +198,7 @@ class PipelineOrchestrator:
 
 
 def read_result(settings: Settings, label: str) -> PlateResult:
-    """What the workflow's files say of a plate that is done."""
+    """Read the results of a finished plate from the workflow's files."""
     import pandas as pd
 
     folder, place = settings.folder(label), plate_of(settings.plates[label])
@@ -211,7 +213,7 @@ def read_result(settings: Settings, label: str) -> PlateResult:
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The OMERO server of `omero`, else that of the registered backend, else that of the environment."""
+    """The OMERO server from `omero`, or else from the registered backend, or else from the environment."""
     from openhcs_omero.omero.server import Server
 
     server = getattr(storage_registry.data.get("omero_local"), "server", None)

@@ -1,4 +1,4 @@
-"""The plan that a Snakefile works with, by what Snakemake was asked for."""
+"""The plan for a Snakefile, depending on what Snakemake was asked to do."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ LAST_RUN = Path(".snakemake", "openhcs_omero.json")
 
 
 def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Plan:
-    """The plan of a configuration; if there is none, Snakemake ends with a sentence that says why.
+    """Make the plan for a configuration; if that fails, end Snakemake with a sentence that says why.
 
-    A run looks at the plates and prepares them. A dry run looks at them, and changes nothing. Commands that show what
-    runs have left, such as ``--report``, go by the configuration of the last run, and need no server.
+    A run inspects the plates and prepares them. A dry run inspects them and changes nothing. Commands that show the
+    results of earlier runs, such as ``--report``, use the configuration of the last run and need no server.
 
     Parameters
     ----------
+    workflow
+        Snakemake's `workflow`.
     config
-        Snakemake's `config`. Values of ``--config`` get their types, and commands that go by the last run put its
-        configuration here.
+        Snakemake's `config`, which is updated: values from ``--config`` are converted to their YAML types, and commands
+        that use the last run replace it by the configuration of that run.
     schema
         Path of the schema of the configuration.
     """
-    password.read()  # out of the environment, also if no plate is in OMERO: jobs must not inherit it
+    password.read()  # removes it from the environment even if no plate is in OMERO: jobs must not inherit it
     what, given = asked(workflow), workflow.config_settings.config
     retype(config, given)
     if what in (Asked.RECORDS, Asked.REPORT) and (last := read_record(LAST_RUN, dict[str, Any])):
@@ -65,9 +67,9 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
 
 
 def end_of_run(plan: Plan) -> None:
-    """Say what came out of a run whose jobs all ended well; if wells failed, Snakemake's exit code is not 0.
+    """Report the outcome of a run whose jobs all succeeded; if wells failed, Snakemake's exit code is not 0.
 
-    Parts of a run (``--until`` and the like) leave wells that are not processed, which is no failure.
+    A partial run (``--until`` and similar options) leaves some wells unprocessed, which is not a failure.
     """
     text, failed = summary(plan)
     if failed:
@@ -76,7 +78,7 @@ def end_of_run(plan: Plan) -> None:
 
 
 def end_of_failed_run(plan: Plan) -> None:
-    """Say what came out of a run in which jobs failed; Snakemake's exit code is 1 anyway."""
+    """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
     logger.error(summary(plan)[0])
 
 

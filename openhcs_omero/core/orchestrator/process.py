@@ -1,4 +1,4 @@
-"""A run of the workflow as a process that is listened to, and can be cancelled."""
+"""A run of the workflow as a process that reports events and can be canceled."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Progress = Callable[[Event], None]
 
 
 class WorkflowProcess:
-    """Snakemake on a configuration, in the working directory.
+    """Runs Snakemake with a configuration in the working directory.
 
     Parameters
     ----------
     config
         The whole configuration.
     cores
-        CPUs for jobs on this machine; None leaves it to the profile.
+        CPUs for jobs on this machine; None leaves the choice to the profile.
     profile
-        A Snakemake profile: its name beside the workflow, or a folder. None is the local machine.
+        A Snakemake profile: the name of one next to the workflow, or a folder. None runs on this machine.
     folders
-        Where jobs look for the modules of steps, besides where Python does.
+        Folders where jobs look for the modules of steps, in addition to Python's own path.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class WorkflowProcess:
         if cores is not None or profile is None:
             self.command += ["--cores", str(cores or "all")]
         if profile is not None:
-            # the workflow's own profile, for the local machine, would go before this one
+            # the workflow's own profile, for the local machine, would take precedence over this one
             self.command += [
                 "--profile",
                 str(find_profile(profile)),
@@ -70,7 +70,7 @@ class WorkflowProcess:
         self.cancelled = False
 
     def unlock(self) -> None:
-        """Take away the lock of a run that was killed; to be called by whoever knows that none is running here."""
+        """Remove the lock of a run that was killed; call this only if no other run is active here."""
         if any(Path(".snakemake", "locks").glob("*")):
             subprocess.run(
                 [sys.executable, "-m", "snakemake", *self.command, "--unlock"],
@@ -80,7 +80,7 @@ class WorkflowProcess:
             )
 
     def events(self) -> Generator[Event, None, None]:
-        """Run to the end, and give what the run says (see events.py) while it does; then `status` is known."""
+        """Run to the end and yield the events of the run (see events.py); `status` is known afterwards."""
         if self.cancelled:
             return
         reading, writing = os.pipe()
@@ -97,26 +97,26 @@ class WorkflowProcess:
                 )
         finally:
             os.close(writing)
-        if self.cancelled:  # meanwhile
+        if self.cancelled:  # while the process was starting
             self.cancel()
         try:
             with os.fdopen(reading, encoding="utf-8") as stream:
                 yield from _parsed(stream)
-        finally:  # also where the caller was interrupted and reads no further
+        finally:  # also if the caller was interrupted and stops reading
             self._end()
 
     def _end(self) -> None:
         assert self._process is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()  # type: ignore[union-attr]
-        # what is left of its process group then are jobs that a killed head didn't end, or that it was just starting
+        # what remains of the process group are jobs that a killed head did not end or was just starting
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def cancel(self) -> None:
-        """End the run: its jobs too; what is done is kept."""
+        """End the run and its jobs; finished results are kept."""
         self.cancelled = True
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
@@ -124,7 +124,7 @@ class WorkflowProcess:
 
     @property
     def status(self) -> int | None:
-        """The exit status; None before the end."""
+        """The exit status; None while the process is running."""
         return None if self._process is None else self._process.poll()
 
     def _environment(self) -> dict[str, str]:
@@ -136,5 +136,5 @@ class WorkflowProcess:
 
 def _parsed(stream: TextIO) -> Iterator[Event]:
     for line in stream:
-        with contextlib.suppress(ValueError):  # the last line of a process that was killed
+        with contextlib.suppress(ValueError):  # the incomplete last line of a killed process
             yield json.loads(line)

@@ -1,4 +1,4 @@
-"""Where the workflow is: in the clone that this package is in, else where the package's installation put it."""
+"""Where the workflow is: in the clone that contains this package, or where the installation of the package put it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLONE = Path(__file__).resolve().parents[3]
 
 
 def find_workflow() -> Path:
-    """The folder with Snakefile, workflow/, profiles/ and cluster/."""
+    """Find the folder with Snakefile, workflow/, profiles/ and cluster/."""
     installed = Path(sysconfig.get_path("data")) / "share" / "openhcs_omero"
     for folder in (CLONE, installed):
         if (folder / "Snakefile").exists():
@@ -20,12 +20,12 @@ def find_workflow() -> Path:
 
 
 def find_profile(profile: str) -> Path:
-    """A Snakemake profile: a folder with a config.yaml, here or beside the workflow, as `cluster` is.
+    """Find a Snakemake profile: a folder with a config.yaml, here or next to the workflow, like `cluster`.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If the profile does not exist.
     """
     places = [Path(profile), find_workflow() / profile]
     for place in places:

@@ -1,6 +1,6 @@
-"""What works around the inside of Snakemake, seen in 9.27; all of it is here.
+"""All workarounds for the internals of Snakemake, as seen in version 9.27.
 
-Each has a test in tests/integration/test_snakemake_faults.py that fails when Snakemake no longer needs it.
+Each workaround has a test in tests/integration/test_snakemake_faults.py that fails when Snakemake no longer needs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 
 class Asked(Enum):
-    """What Snakemake was asked for, as far as a Snakefile must know."""
+    """What Snakemake was asked to do, as far as a Snakefile needs to know."""
 
     RUN = "jobs"
     PLAN = "what a run would do"
@@ -66,11 +66,12 @@ _PLAN = ("dryrun", "touch", "summary", "detailed_summary")
 
 
 def asked(workflow: Any) -> Asked:
-    """What Snakemake was asked for.
+    """Find out what Snakemake was asked to do.
 
-    A Snakefile is read before `workflow` knows: 9.27 sets `execution_settings` and the executor afterwards, and nothing
-    at all for commands such as ``--report``. So this takes the parsed command line from Snakemake's own frame. Programs
-    that use `snakemake.api` have none: they ask for a run, or for a dry run by `OutputSettings.dryrun`.
+    `workflow` does not know this yet when the Snakefile is read: 9.27 sets `execution_settings` and the executor later,
+    and never sets them for commands such as ``--report``. This function therefore takes the parsed command line from
+    Snakemake's own stack frame. Programs that use `snakemake.api` have no command line: they ask for a run, or for a
+    dry run with `OutputSettings.dryrun`.
     """
     if not workflow.is_main_process:
         return Asked.JOB
@@ -91,37 +92,40 @@ def _asked_by(args: Any) -> Asked:
 
 
 def set_default_target(workflow: Any, rule: str) -> None:
-    """Set the rule that a plain `snakemake` runs, in a Snakefile that includes another one.
+    """Set the rule that `snakemake` runs by default, in a Snakefile that includes another one.
 
-    9.27 forgets the `default_target` of a Snakefile that is included.
+    9.27 forgets the `default_target` of an included Snakefile.
     """
     workflow.default_target = rule
 
 
 def set_hooks(workflow: Any, on_success: Callable[[], None], on_error: Callable[[], None]) -> None:
-    """Set what is called at the end of a run, in a Snakefile that may be used as a module.
+    """Set the functions to call at the end of a run, in a Snakefile that may be used as a module.
 
-    9.27 ignores `onsuccess` and `onerror` of modules. Those of the Snakefile that uses the module come after these.
+    9.27 ignores the `onsuccess` and `onerror` of modules. Those set later in the Snakefile that uses the module replace
+    these.
     """
     if workflow.modifier.is_module:
         workflow._onsuccess, workflow._onerror = (lambda log: on_success()), (lambda log: on_error())
 
 
 def adjust(workflow: Any) -> None:
-    """Set what no option reaches. Call it from input functions: by then the settings are there, and no job has begun.
+    """Change settings that no option reaches.
 
-    The `run` blocks of wells wait in Snakemake's threads. Without `use_threads`, 9.27 starts a Snakemake for each of
-    them, and ``--force-use-threads`` does not reach the jobs of a cluster. And jobs per second are not limited: with
-    the limit that is the default, 9.27 looks through all waiting jobs again a second after each job has begun, which
-    takes all of the head process's time if there are hundreds of wells.
+    Call this from input functions: by then the settings exist, and no job has started.
+
+    The `run` blocks of wells wait in Snakemake's threads. Without `use_threads`, 9.27 starts one Snakemake process for
+    each of them, and ``--force-use-threads`` does not reach the jobs of a cluster. The number of jobs per second is not
+    limited: with the default limit, 9.27 searches all waiting jobs again one second after each job starts, which takes
+    up all of the head process's time when there are hundreds of wells.
     """
-    if workflow.execution_settings is not None:  # there are none for --report and the like
+    if workflow.execution_settings is not None:  # None for --report and similar commands
         workflow.execution_settings.use_threads = True
         workflow.scheduling_settings.max_jobs_per_timespan = None
 
 
 class _QuotedPython:
-    """The module `sys` as a shell wants it: the path of Python is quoted."""
+    """A stand-in for the module `sys` with the path of Python quoted for a shell."""
 
     executable = shlex.quote(sys.executable)
 
@@ -130,28 +134,28 @@ class _QuotedPython:
 
 
 def quote_python() -> None:
-    """Let Snakemake start scripts and jobs with a Python in a folder whose name has spaces.
+    """Let Snakemake start scripts and jobs with a Python in a folder whose name contains spaces.
 
-    9.27 puts the path of Python into shell commands as it is.
+    9.27 does not quote the path of Python in shell commands.
     """
     for module in (script, local, remote):
         module.sys = _QuotedPython()  # type: ignore[attr-defined]
 
 
 def refuse(sentence: str) -> NoReturn:
-    """End Snakemake with a sentence.
+    """End Snakemake with one sentence about the error.
 
-    What a Snakefile raises, 9.27 prints with the class of the exception, its place in the Snakefile and a traceback,
-    which helps nobody whose configuration is wrong.
+    9.27 prints exceptions of a Snakefile with their class, their place in the Snakefile and a traceback, which does not
+    help a user whose configuration is wrong.
     """
     logger.error(f"Error: {sentence}", extra={"event": LogEvent.ERROR, "exception": "WorkflowError"})
     sys.exit(1)
 
 
 def interrupt(_number: int, frame: FrameType | None) -> None:
-    """A handler of SIGINT that raises KeyboardInterrupt; if Snakemake is printing, a moment later.
+    """Handle SIGINT by raising KeyboardInterrupt, a moment later if Snakemake is printing.
 
-    The log handler of 9.27 catches every exception that comes while it prints, also this one.
+    The log handler of 9.27 catches every exception raised while it prints, including this one.
     """
     if any(called.f_code is ColorizingTextHandler.emit.__code__ for called, _line in traceback.walk_stack(frame)):
         threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()

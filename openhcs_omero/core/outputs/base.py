@@ -1,4 +1,4 @@
-"""What the workflow asks of every place that results go to."""
+"""The interface of every place that results are written to."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PublishedT = TypeVar("PublishedT")
 
 @dataclass(frozen=True)
 class Standing:
-    """What is there of a plate's results.
+    """The current state of a plate's results.
 
     Parameters
     ----------
     derived
-        The record of the derived plate as it is now; None where there is none.
+        The record of the derived plate as it is now; None if the derived plate does not exist.
     complete
-        Whether it has a place for each of the wells.
+        Whether the derived plate has a place for every well.
     intact
-        The wells whose images and files are as their records say.
+        The wells whose images and files match their records.
     """
 
     derived: DerivedPlate | None
@@ -42,7 +42,7 @@ class Standing:
 class Output(ABC, Generic[WellT, PublishedT]):
     """Where the results of a plate go.
 
-    An output notes in records what it did. From the records it can tell later what is still there as it was written.
+    An output keeps records of what it wrote, and uses them later to tell what still exists unchanged.
     """
 
     well_type: type[WellT]
@@ -55,7 +55,7 @@ class Output(ABC, Generic[WellT, PublishedT]):
 
     @abstractmethod
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
-        """Make the derived plate with the wells of `plate`, or bring it up to date."""
+        """Create the derived plate with the wells of `plate`, or update it."""
 
     @abstractmethod
     def write_well(
@@ -66,7 +66,26 @@ class Output(ABC, Generic[WellT, PublishedT]):
         files: Sequence[WellFile],
         marks: Mapping[str, str],
     ) -> WellT:
-        """Replace a well's images, and write the files that the steps saved."""
+        """Replace the images of a well, and write the files that the steps saved.
+
+        Parameters
+        ----------
+        derived
+            The record of the derived plate.
+        well
+            Name of the well.
+        images
+            Images by site.
+        files
+            The files that the steps saved.
+        marks
+            Notes about the run, stored with what is written.
+
+        Returns
+        -------
+        WellT
+            The record of what was written.
+        """
 
     @abstractmethod
     def publish(
@@ -77,26 +96,26 @@ class Output(ABC, Generic[WellT, PublishedT]):
         wells: Sequence[WellT],
         marks: Mapping[str, str],
     ) -> PublishedT:
-        """Put the tables where people look for them, when the wells are written.
+        """Publish the tables where people look for them; call this after the wells are written.
 
         Parameters
         ----------
         tables
-            What was measured.
+            The measurements.
         about
-            Other files about the results, for the derived plate alone.
+            Other files about the results, only for the derived plate.
         wells
             The records of the wells that have results.
         """
 
     def server_version(self) -> str | None:
-        """Version of the OMERO server that the results go to; None if they go to a folder."""
+        """The version of the OMERO server that receives the results; None for a folder."""
         return None
 
     @abstractmethod
     def standing(self, plate: PlateStructure, records: Mapping[str, WellT]) -> Standing:
-        """What is there, compared with the records of wells."""
+        """Compare the results that exist with the records of the wells."""
 
     @abstractmethod
     def is_published(self, record: PublishedT) -> bool:
-        """Whether what `publish` noted is there as it was."""
+        """Whether everything that `publish` recorded still exists unchanged."""

@@ -1,8 +1,8 @@
-"""Results in a folder, which is a plate that OpenHCS and this software read.
+"""Results in a folder, which is a plate that OpenHCS and this software can read.
 
-results/plate_day_1_processed/openhcs_metadata.json               makes it a plate, as OpenHCS has them
-results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   on disk
-results/plate_day_1_processed/zarr/plate.zarr/A/1/0               in Zarr
+results/plate_day_1_processed/openhcs_metadata.json               makes the folder an OpenHCS plate
+results/plate_day_1_processed/images/A01/A01_s001_z000_c000.tif   with the backend "disk"
+results/plate_day_1_processed/zarr/plate.zarr/A/1/0               with the backend "zarr"
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from openhcs_omero.plates.structure import PlateStructure
 if TYPE_CHECKING:
     from openhcs_omero.io.base import FolderBackend
 
-SUBFOLDERS = {"disk": "images", "zarr": "zarr"}  # of a folder that is a plate, by backend
+SUBFOLDERS = {"disk": "images", "zarr": "zarr"}  # of the plate's folder, by backend
 
 
 @dataclass(frozen=True)
 class FolderWell:
-    """What was written of a well.
+    """The record of what was written for a well; all paths are relative to the plate's folder.
 
     Parameters
     ----------
     planes
-        Paths of the planes, relative to the plate's folder, as are those of the files.
+        Paths of the planes.
     files
-        Size and time of each file that planes and steps' files are in.
+        Size and modification time of each file that holds planes or was saved by a step, by path.
     """
 
     planes: tuple[str, ...]
@@ -49,21 +49,23 @@ class FolderWell:
 
 @dataclass(frozen=True)
 class FolderPublished:
-    """What makes a folder a plate: the hash of its metadata; None without a plate. Nothing is attached to a folder."""
+    """The hash of the metadata that make a folder a plate; None without a plate. Nothing is attached to a folder."""
 
     metadata: str | None
     files: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class FolderOutput(Output[FolderWell, FolderPublished]):
-    """A folder that is a plate: the workflow's own about the source plate.
+    """Writes results to the workflow's folder for the source plate, which becomes a plate itself.
 
     Parameters
     ----------
     backend
-        What writes the images.
+        The backend that writes the images.
     name
-        Its name, and in the plate that of the folder with the images.
+        Name of the backend, which determines the subfolder for the images.
+    folder
+        The workflow's folder for the source plate.
     source
         Path of the source plate.
     """
@@ -79,7 +81,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         self._derived = DerivedPlate(str(folder), str(self._images))
 
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
-        for other in set(SUBFOLDERS.values()) - {self._images.name}:  # what another backend wrote
+        for other in set(SUBFOLDERS.values()) - {self._images.name}:  # written by another backend
             if (self._folder / other).exists():
                 (self._folder / METADATA).unlink(missing_ok=True)
                 shutil.rmtree(self._folder / other)
@@ -104,7 +106,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             for path in self.backend.save_site(image, f"{folder}/{well}_s{site:03d}.tif")
         ]
         beside = []
-        for file in files:  # next to the images, files are files on every backend
+        for file in files:  # files are stored as plain files next to the images, whatever the backend
             start = "" if file.site is None else f"{well}_s{file.site:03d}_"
             beside.append(f"{folder}/{start}{file.name}")
             self._disk.save_bytes(file.data, beside[-1])
@@ -127,7 +129,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         wells: Sequence[FolderWell],
         marks: Mapping[str, str],
     ) -> FolderPublished:
-        """Write the metadata that make the folder a plate; the tables are in it already."""
+        """Write the metadata that make the folder a plate; the tables are already in the folder."""
         if not wells:
             (self._folder / METADATA).unlink(missing_ok=True)
             return FolderPublished(None)
@@ -166,7 +168,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
 
 
 def _state(file: Path) -> tuple[int, int] | None:
-    """What changes when a file is written; None where there is none."""
+    """A value that changes when a file is written; None if the file does not exist."""
     try:
         found = file.stat()
     except OSError:

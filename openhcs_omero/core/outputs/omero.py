@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OMEROWell:
-    """What was written of a well: id and SHA-1 of each derived image, in the order of the sites."""
+    """The record of what was written for a well: id and SHA-1 of each derived image, in the order of the sites."""
 
     derived_plate: int
     images: tuple[tuple[int, str], ...]
@@ -40,16 +40,16 @@ class OMEROWell:
 
 @dataclass(frozen=True)
 class OMEROPublished:
-    """What is attached to the plates, by their ids.
+    """The record of what is attached to the plates, by plate id.
 
     Parameters
     ----------
     namespaces
-        Of the attached files.
+        Namespaces of the attached files.
     files
-        SHA-1 by name.
+        SHA-1 of each file, by name.
     tables
-        What is noted of each OMERO.table, by the name of its file.
+        The recorded state of each OMERO.table, by the name of its file.
     """
 
     namespaces: dict[str, str]
@@ -58,7 +58,7 @@ class OMEROPublished:
 
 
 class OMEROOutput(Output[OMEROWell, OMEROPublished]):
-    """The derived plate of `output` in OMERO, and annotations."""
+    """Writes results to the derived plate of `output` in OMERO and to annotations."""
 
     well_type, published_type = OMEROWell, OMEROPublished
     name = "omero"
@@ -94,13 +94,14 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         wells: Sequence[OMEROWell],
         marks: Mapping[str, str],
     ) -> OMEROPublished:
-        """Attach the tables to the source plate and to the derived one, as files and those of features as OMERO.tables.
+        """Attach the tables to the source plate and the derived plate as files, and tables of features as OMERO.tables.
 
-        An empty table is not attached, and an attached one is removed. If the user may read the source plate and not
-        annotate it, only the derived one gets them. A derived plate without any image is deleted: all wells failed.
+        An empty table is not attached, and an attached version of it is removed. If the user may read but not annotate
+        the source plate, only the derived plate gets the tables. A derived plate without any image is deleted, because
+        all of its wells failed.
         """
         conn, derived_id, source = self.backend.conn, int(derived.derived_plate), derived.source_plate
-        # two outputs of one plate don't replace each other's tables
+        # two outputs of one plate must not replace each other's tables
         namespaces = {str(derived_id): NAMESPACE, str(source): f"{NAMESPACE}/{self._output}"}
         before = self._files(namespaces)
         origin = f"from {derived.path.rpartition('/')[2]}"
@@ -142,12 +143,12 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         return there == record
 
     def _files(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
-        """The files that OMERO has on the plates, by plate id and namespace: name -> SHA-1."""
+        """The files attached to the plates in OMERO within these namespaces: plate id -> name -> SHA-1."""
         return {
             plate: {file.name: file.sha1 for file in list_texts(self.backend.conn, "Plate", int(plate), ns)}
             for plate, ns in namespaces.items()
         }
 
     def _tables(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """The OMERO.tables of these files: the file's name -> what is noted of the table."""
+        """The OMERO.tables attached to the plates: plate id -> name of the file -> recorded state of the table."""
         return {plate: list_tables(self.backend.conn, int(plate), ns) for plate, ns in namespaces.items()}

@@ -1,1 +1,1 @@
-"""Steps: how they are loaded, hashed, run, and named from Python."""
+"""Steps: loading, hashing and running them, and naming them from Python."""

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with steps before any of them runs."""
+"""Checks that find errors in steps before any of them runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openhcs_omero.errors import ConfigError, StepError
 
 Steps = Sequence[tuple[Step, Callable[..., Any]]]
 
-# what a worker process does to find modules: see worker_pool.py and loading.py
+# finds modules the way a worker process does: see worker_pool.py and loading.py
 _FIND = """
 import importlib.util, json, os, sys
 sys.path.append(os.getcwd())
@@ -25,12 +25,12 @@ print(json.dumps([name for name in json.loads(sys.argv[1]) if importlib.util.fin
 
 
 def check_workers(steps: Iterable[Step]) -> None:
-    """Check that worker processes find the modules of the steps, as this process does.
+    """Check that worker processes can find the modules of the steps.
 
     Raises
     ------
     StepError
-        For a module that only this process finds, for example beside the Snakefile.
+        For a module that only this process finds, for example one next to the Snakefile.
     """
     modules = [(step, step.call.partition(":")[0].partition(".")[0]) for step in steps]
     command = [sys.executable, "-P", "-c", _FIND, json.dumps(sorted({name for _, name in modules}))]
@@ -45,16 +45,16 @@ def check_workers(steps: Iterable[Step]) -> None:
 
 
 def check_params(step: Step, function: Callable[..., Any]) -> None:
-    """Check the params against the annotations of the function, as far as these are understood.
+    """Check the params against those annotations of the function that are understood.
 
     Raises
     ------
     StepError
-        For the first param of another type.
+        For the first param of the wrong type.
     """
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # an annotation that can't be evaluated says nothing
+    except Exception:  # ignore annotations that can't be evaluated
         return
     for name, value in step.keywords().items():
         if name in hints and not _fits(value, hints[name]):
@@ -63,7 +63,7 @@ def check_params(step: Step, function: Callable[..., Any]) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of the type; True if the type is not understood."""
+    """Whether a value from JSON has the given type; True if the type is not understood."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, each) for each in arguments)
@@ -71,7 +71,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in arguments
     if hint in (None, type(None)):
         return value is None
-    if hint in (int, float):  # in Python True is an int; in a configuration it is a mistake
+    if hint in (int, float):  # True is an int in Python, but a mistake in a configuration
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
@@ -92,9 +92,10 @@ def check_columns(steps: Steps, channels: int, heatmaps: Sequence[str] | None) -
     Raises
     ------
     StepError
-        If two steps give the same column.
+        If two steps produce the same column.
     ConfigError
-        If a heat map is of a column that no step gives; only if all steps declare theirs.
+        If a heat map is requested for a column that no step produces. This is checked only if all steps declare their
+        columns.
     """
     given: dict[str, Step] = {}
     for step, function in steps:

@@ -1,4 +1,4 @@
-"""Steps as Python names them: functions, in the form that the configuration has them, by name."""
+"""Steps given as Python functions, converted to the form used in the configuration, where they are given by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ class FunctionStep:
     ----------
     func
         `f(image, filemanager, metadata, backend='disk', **params) -> (image, results)`, at the top level of a module.
+        `image` is (T, C, Z, Y, X).
     name
-        Put before the keys of its results.
+        Prefix for the keys of the results; None for no prefix.
     channels
-        The channels that it works on, from 0; None for all.
+        The channels to process, from 0; None for all.
     params
-        Passed as keywords.
+        Keyword arguments of the function.
     """
 
     def __init__(
@@ -40,19 +41,19 @@ class FunctionStep:
 
 
 def configured(steps: Iterable[StepLike | FunctionStep]) -> list[dict[str, Any]]:
-    """The steps as the key `steps` of the configuration has them.
+    """Convert steps to entries for the key `steps` of the configuration.
 
     Parameters
     ----------
     steps
-        Functions, `FunctionStep`, "module:function", or what the configuration has in a step's place.
+        Functions, `FunctionStep` objects, "module:function", or entries as in the configuration.
 
     Raises
     ------
     StepError
-        Where a function can't be imported by name, as the jobs, which are other processes, have to.
+        If a function can't be imported by name, which the jobs must do because they are separate processes.
     ConfigError
-        Where params have dicts with keys that are no text.
+        If params contain dicts with keys that are not text.
     """
     entries = [_entry(f"step {position}", step) for position, step in enumerate(steps, 1)]
     check_keys(entries)
@@ -75,7 +76,7 @@ def _entry(which: str, step: StepLike | FunctionStep) -> dict[str, Any]:
 
 
 def _call(which: str, function: Any) -> str:
-    """ "module:function" of a function that another process can import."""
+    """The "module:function" of a function that another process can import."""
     mend = "write it as a function at the top level of a module (a .py file) and import it"
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not callable(function) or not module or not name:
@@ -102,7 +103,7 @@ def _place(function: Any) -> str:
 
 
 def import_folders(steps: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The folders that jobs must look in for the steps' modules, where Python does not look by itself."""
+    """The folders that jobs must search for the steps' modules in addition to Python's own path."""
     installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
     folders = []
     for step in steps:
@@ -113,7 +114,7 @@ def import_folders(steps: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _folder_of(name: str) -> Path | None:
-    """The folder that has a module or package of the top level; None where this process doesn't find it either."""
+    """The folder that contains a top-level module or package; None if this process does not find it either."""
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
         return None

@@ -1,4 +1,4 @@
-"""Steps: found by name, checked before anything runs, and run on a site.
+"""Finding steps by name, and checking them before anything runs.
 
 A step is `f(image, filemanager, metadata, backend='disk', **params) -> (image, results)`; image is (T, C, Z, Y, X).
 """
@@ -22,13 +22,13 @@ LEADING = ("image", "filemanager", "metadata", "backend")
 
 
 def load_step(step: Step) -> Callable[..., Any]:
-    """The step's function, imported; modules are looked for where Python does and in the working directory.
+    """Import the function of a step, searching Python's path and the working directory.
 
     Raises
     ------
     StepError
-        If it can't be imported, its signature does not take what the configuration gives it, or it declares features in
-        a wrong form.
+        If the import fails, the signature does not accept what the configuration passes, or the declaration of features
+        is not valid.
     """
     module_name, _, function_name = step.call.partition(":")
     if os.getcwd() not in sys.path:
@@ -47,12 +47,12 @@ def load_step(step: Step) -> Callable[..., Any]:
 
 
 def wants_treatment(function: Callable[..., Any]) -> bool:
-    """Whether a step is told the treatment of its well: functions that want it have the attribute `reads_treatment`."""
+    """Whether a step needs the treatment of its well: such functions have the attribute `reads_treatment`."""
     return bool(getattr(function, "reads_treatment", False))
 
 
 def _innermost(error: Exception, module_name: str) -> str:
-    """Where in the step's own files the import failed, for errors that don't say it themselves."""
+    """The place in the step's own files where the import failed, for errors that don't name it themselves."""
     if isinstance(error, ModuleNotFoundError) and error.name and module_name.startswith(error.name):
         return f" (looked for in the installed packages and in {os.getcwd()})"
     frames = traceback.extract_tb(error.__traceback__)

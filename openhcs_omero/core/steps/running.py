@@ -14,7 +14,7 @@ from openhcs_omero.errors import OpenHCSError, StepError, is_lost
 
 
 class StepFailed(StepError):
-    """A step raised an error, or returned something that no step returns."""
+    """A step raised an error or returned something invalid."""
 
     def __init__(self, step: Step, error: BaseException) -> None:
         self.step, self.reason = step, _reason(error).removeprefix(f"{step} ")
@@ -46,10 +46,14 @@ def run_steps(
         The steps with their functions, in order.
     image
         (T, C, Z, Y, X).
+    filemanager
+        Passed to the steps, which save files through it.
+    metadata
+        Passed to the steps.
     estimates
-        By the step's position: channel -> (Y, X), for steps that have a plate estimate.
+        Position of the step -> channel -> (Y, X), for steps that have a plate estimate.
     backend
-        The backend that the steps are told to save to.
+        Name of the backend that the steps should save to.
 
     Returns
     -------
@@ -60,8 +64,8 @@ def run_steps(
     Raises
     ------
     StepFailed
-        If a step raises an error, calls `sys.exit`, or returns something that no step returns. Its traceback is the
-        cause. Lack of memory and a lost server are not the step's fault, and pass.
+        If a step raises an error, calls `sys.exit`, or returns something invalid. The original error is its cause. Lack
+        of memory and a lost server are not the step's fault, and those errors are raised unchanged.
     """
     results: dict[str, Any] = {}
     objects: list[dict[str, Any]] = []
@@ -87,12 +91,14 @@ def run_steps(
 
 
 def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[dict[str, Any]]:
-    """The results of a site as rows of a table: one row, or one per timepoint if there are several.
+    """Convert the results of a site to rows of a table: a single row, or one row per timepoint if there are several.
 
     Parameters
     ----------
+    results
+        Scalars, or lists with one scalar per timepoint.
     times
-        Seconds since the first timepoint, one per timepoint; None if they are not known.
+        Seconds since the first timepoint, one per timepoint; None where unknown.
     """
     rows = []
     for t, seconds in enumerate(times):
@@ -104,7 +110,7 @@ def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[d
 
 
 def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """What a step returned, if it is an image that OMERO can keep and a flat dict of scalars."""
+    """Check that a step returned an image that OMERO can store and a flat dict of scalars."""
     if not (isinstance(returned, tuple) and len(returned) == 2):
         raise StepError(f"{step} returned {type(returned).__name__}; a step returns (image, results)")
     image, results = returned
@@ -120,7 +126,7 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
     for key in results:
         _check_key(step, key, (*PLACE, "sites"))
     for key in itertools.chain(*rows):
-        _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have a timepoint of their own
+        _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have their own timepoint
     return image, {
         key: value if key == "objects" else _value(step, key, value, timepoints) for key, value in results.items()
     }
@@ -135,7 +141,7 @@ def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
 
 
 def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
-    """A scalar, or a list with one scalar per timepoint."""
+    """Check that a value is a scalar, or a list with one scalar per timepoint."""
     if value is None or np.isscalar(value):
         return value
     values = value.tolist() if isinstance(value, np.ndarray) else value

@@ -1,4 +1,4 @@
-"""What a step is made of: what a well depends on besides its images."""
+"""The source code behind a step, which a well depends on in addition to its images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openhcs_omero.core.config import Step
 
 
 def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
-    """What a step is made of: its place in the configuration, its source, and the distributions that it imports."""
+    """Describe a step: its entry in the configuration, its source, and the distributions that it imports."""
     return {
         "call": step.call,
         "name": step.name,
@@ -31,7 +31,7 @@ def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def source_hash(function: Callable[..., Any]) -> str:
-    """A hash of the source that a step is made of: its module, and those of its package or folder that it imports."""
+    """Hash the source of a step: its module, and the modules of the same package or folder that it imports."""
     digest = hashlib.sha256()
     for name, (_, source) in sorted(_own_modules(function).items()):
         digest.update(f"{name} {len(source)} ".encode() + source)
@@ -39,7 +39,7 @@ def source_hash(function: Callable[..., Any]) -> str:
 
 
 def distributions(function: Callable[..., Any]) -> dict[str, str]:
-    """Versions of the installed distributions that a step's own source imports, by name."""
+    """Versions, by name, of the installed distributions that the step's source imports."""
     own = _own_modules(function)
     imported = {name.partition(".")[0] for spec, source in own.values() for name in _imports(spec, source)}
     inside = {name.partition(".")[0] for name in own}
@@ -53,9 +53,9 @@ def distributions(function: Callable[..., Any]) -> dict[str, str]:
 
 @functools.cache
 def _distributions_with(top: str) -> dict[str, str]:
-    """Versions of the distributions that have a module or package of the top level.
+    """Versions, by name, of the distributions that contain a top-level module or package.
 
-    `importlib.metadata.packages_distributions` answers this too, and takes seconds, which each job would wait.
+    `importlib.metadata.packages_distributions` answers this too, but takes seconds in every job.
     """
     spec = importlib.util.find_spec(top)
     places = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
@@ -69,7 +69,7 @@ def _distributions_with(top: str) -> dict[str, str]:
 
 
 def _own_modules(function: Callable[..., Any]) -> dict[str, tuple[ModuleSpec, bytes]]:
-    """The modules that a step is made of, with their source, by name."""
+    """The modules that make up a step, with their source, by name."""
     while isinstance(function, functools.partial):
         function = function.func
     own: dict[str, tuple[ModuleSpec, bytes]] = {}
@@ -84,7 +84,7 @@ def _own_modules(function: Callable[..., Any]) -> dict[str, tuple[ModuleSpec, by
 
 
 def _imports(spec: ModuleSpec, source: bytes) -> Iterator[str]:
-    """The modules that a source names in its imports, and what may be modules: `b` in `from a import b`."""
+    """Yield the modules that a source imports, and names that may be modules, such as `b` in `from a import b`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -95,7 +95,7 @@ def _imports(spec: ModuleSpec, source: bytes) -> Iterator[str]:
 
 
 def _is_beside(spec: ModuleSpec, name: str) -> bool:
-    """Whether there is a module of that name in the same package, or in the same folder for one without a package."""
+    """Whether the same package contains a module of that name, or the same folder for a module without a package."""
     if spec.parent and not name.startswith(f"{spec.parent}."):
         return False
     try:
@@ -105,5 +105,5 @@ def _is_beside(spec: ModuleSpec, name: str) -> bool:
             if top is None or here not in Path(str(top.origin)).parents[:2]:
                 return False
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # a name in a module, not a module
+    except (ImportError, ValueError):  # a name inside a module, not a module
         return False
