@@ -1,1 +1,1 @@
-"""Everything that speaks to an OMERO server, and nothing else does."""
+"""All code that talks to an OMERO server; no other package does."""

@@ -19,14 +19,14 @@ from openhcs_omero.omero import queries
 Kind = Literal["Plate", "Well", "Image"]
 
 NAMESPACE = "openhcs_omero/results"
-PATH = "openhcs_omero"  # where the files that this software attaches say that they lie
-CHUNK = 16 * 2**20  # bytes in one call
+PATH = "openhcs_omero"  # start of the `path` of every file that this software attaches
+CHUNK = 16 * 2**20  # bytes per call
 _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".txt": "text/plain"}
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file that is attached to a plate, a well or an image."""
+    """A file attached to a plate, a well or an image; `size` is in bytes."""
 
     annotation_id: int
     file_id: int
@@ -45,17 +45,21 @@ def save_text(
     ns: str = NAMESPACE,
     description: str = "",
 ) -> int:
-    """Attach a file, in the place of one of the same name and namespace that this software attached to the object.
+    """Attach a file to an object, replacing any of the same name and namespace that this software attached before.
 
-    The file is written whole, then linked, then the earlier ones are deleted: a reader finds the earlier one or the
-    new one. What a killed process left unlinked is deleted with them.
+    The whole file is written, then linked, and only then are the earlier ones deleted, so a reader always finds either
+    the old file or the new one. Files that a killed process left unlinked are deleted too.
 
     Parameters
     ----------
     kind, object_id
-        What it is attached to, which is found in all groups of the user.
+        The object to attach the file to. It is looked up in all groups of the user.
+    name
+        The file's name.
     data
         The file's bytes.
+    ns, description
+        Namespace and description of the file annotation.
 
     Returns
     -------
@@ -65,15 +69,15 @@ def save_text(
     Raises
     ------
     PlateError
-        If the object is not there or this user may not annotate it.
+        If the object does not exist or this user may not annotate it.
     OpenHCSError
-        If the server did not store the bytes as they were sent.
+        If the server stored other bytes than were sent.
     """
     group_id = _group_of(conn, kind, object_id)
     where = f"{PATH}/{kind}_{object_id}"
     with queries.writing(f"a file to {kind.lower()} {object_id}"):
         new = _attach(conn, kind, object_id, group_id, _new_annotation(name, where, data, ns, description), data)
-    # a file that came from a replaced image has that one's path
+    # a file moved here from a replaced image still has that image's path
     earlier = queries.rows(
         conn,
         "select a.id from FileAnnotation a join a.file f where a.ns = :ns and f.name = :name "
@@ -93,12 +97,16 @@ def save_text(
 
 
 def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = None) -> list[TextFile]:
-    """The files attached to an object but OMERO.tables, by name; of those with one name the newest. One call.
+    """List the files attached to an object, sorted by name, in one call.
+
+    If several files have the same name, only the newest is listed. OMERO.tables are left out.
 
     Parameters
     ----------
+    kind, object_id
+        The object.
     ns
-        Those of this namespace alone; None lists all, those of other programs too.
+        List only the files in this namespace. None lists all files, including those of other programs.
     """
     return texts_of(conn, kind, [object_id], ns)[object_id]
 
@@ -106,7 +114,7 @@ def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = 
 def texts_of(
     conn: BlitzGateway, kind: Kind, object_ids: Sequence[int], ns: str | None = None
 ) -> dict[int, list[TextFile]]:
-    """The files attached to each of several objects, as `list_texts` gives those of one; a call per 10,000 objects."""
+    """List the files attached to each of several objects, as `list_texts` does for one; one call per 10,000 objects."""
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
     for ids in queries.pages(list(found)):
         rows = queries.rows(
@@ -127,7 +135,7 @@ def texts_of(
 
 
 def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None = None) -> bytes:
-    """The bytes of an attached file; of several of that name the newest.
+    """Read the bytes of an attached file; the newest one if several have that name.
 
     Raises
     ------
@@ -150,7 +158,7 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
 
 
 def delete_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None = None) -> None:
-    """Delete an attached file, and with it all of that name.
+    """Delete all files of that name that are attached to an object.
 
     Raises
     ------
@@ -179,7 +187,7 @@ def _group_of(conn: BlitzGateway, kind: Kind, object_id: int) -> int:
 
 
 def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
-    """Ids of this user's file annotations that killed processes wrote for images and didn't link to any."""
+    """Ids of this user's file annotations that killed processes wrote for these images but never linked."""
     paths = rlist([rstring(f"{PATH}/Image_{image_id}") for image_id in image_ids])
     return [
         row[0]
@@ -194,7 +202,7 @@ def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
 
 
 def _new_annotation(name: str, where: str, data: bytes, ns: str, description: str) -> FileAnnotationI:
-    """Annotation and file, not saved: the file's path says what it belongs to, so that unlinked leftovers are found."""
+    """An unsaved annotation with its file. The file's path names the object, so unlinked leftovers can be found."""
     file = OriginalFileI()
     file.name, file.path = rstring(name), rstring(where)
     ending = name[name.rfind(".") :].lower() if "." in name else ""
@@ -210,7 +218,7 @@ def _new_annotation(name: str, where: str, data: bytes, ns: str, description: st
 def _attach(
     conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI, data: bytes
 ) -> int:
-    """Save the annotation with its file, write the file and link them, or leave nothing; the annotation's id."""
+    """Save the annotation, write its file and link it, or leave nothing behind; returns the annotation's id."""
     options = queries.context(conn, group_id)
     saved = queries.update(conn).saveAndReturnObject(annotation, options)
     try:
@@ -237,7 +245,7 @@ def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, op
 
 
 def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any]) -> None:
-    if not data:  # size 0 stands in its row, and there is nothing to read
+    if not data:  # its database row already says size 0, and nobody reads an empty file
         return
     store = conn.c.sf.createRawFileStore()
     try:

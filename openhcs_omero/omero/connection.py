@@ -1,8 +1,8 @@
-"""The connections of this process to OMERO servers: one per server and session, by a password or a stored session.
+"""This process's connections to OMERO servers, one per server and session, opened by password or by stored session.
 
-A password comes from OMERO_PASSWORD or a prompt and goes only into the call that logs in. The session's key is kept in
-the store of the omero command line (see session_store.py), from where the jobs of a workflow and the worker processes
-of a pool join the session.
+A password comes from OMERO_PASSWORD or a prompt and is passed only to the call that logs in. The session key is kept
+in the session store of the omero command line (see session_store.py). The jobs of a workflow and the worker processes
+of a pool join the session from there.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from openhcs_omero.omero.probe import probe
 from openhcs_omero.omero.server import DEFAULT_PORT, NoSession, Server, ServerDown
 from openhcs_omero.omero.session_store import StoredSession, tag_of
 
-LOOK_AFTER = 10  # seconds between two looks at a connection that is looked after
+LOOK_AFTER = 10  # seconds between two checks of a connection that is looked after
 RETRY = 2  # seconds between a job's attempts to connect
-DOWN_PATIENCE = 300  # seconds that a job waits for a server that is not there; a restart takes a minute or two
-SESSION_PATIENCE = 3 * LOOK_AFTER  # ... for the head process to open a session in the place of a lost one
+DOWN_PATIENCE = 300  # seconds that a job waits for a server that is down; a restart takes a minute or two
+SESSION_PATIENCE = 3 * LOOK_AFTER  # seconds that a job waits for the head process to replace a lost session
 
 
 @dataclass
@@ -43,49 +43,56 @@ class _Open:
 
     conn: BlitzGateway
     tag: str  # of its session
-    stored: StoredSession | None = None  # what this process put into the store, and takes out again
-    password: str = field(default="", repr=False)  # to log in again where the server lost the session
+    stored: StoredSession | None = None  # the session that this process stored and will remove again
+    password: str = field(default="", repr=False)  # to log in again if the server loses the session
 
 
 class SessionPool:
-    """The connections of a process. A forked child begins with none of them, and without the password."""
+    """The connections of a process. A forked child starts without connections and without the password."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._open: dict[tuple[Server, str], _Open] = {}  # by server and the tag that was asked for; "" for any
+        self._open: dict[tuple[Server, str], _Open] = {}  # by server and requested tag; "" for any
         self._servers: WeakKeyDictionary[BlitzGateway, Server] = WeakKeyDictionary()
         self._watches: dict[Server, threading.Event] = {}
-        self._inherited: list[_Open] = []  # a parent's; kept, for their end would end the parent's sessions
+        self._inherited: list[_Open] = []  # the parent's; kept, since closing them would end the parent's sessions
         self._parents_tags: dict[Server, str] = {}
-        self.last: Server | None = None  # that somebody wanted to connect to
+        self.last: Server | None = None  # the last one that a connection was requested to
         os.register_at_fork(after_in_child=self._forked)
 
     def connect(self, server: Server, session: str = "", given: str = "") -> BlitzGateway:
-        """The connection of this process to `server`; the same one on every call while it lives.
+        """Connect this process to `server`; every call returns the same connection while it is alive.
 
-        The password that is given, else that of OMERO_PASSWORD, opens a session, which is stored for the jobs of the
-        workflow and closed when this process ends. Without a password a stored session is joined, also one of
-        `openhcs-omero login`, and left as it was. Without one, a password is asked for on a terminal.
+        With a password (`given`, or else OMERO_PASSWORD), a new session is opened. It is stored for the jobs of the
+        workflow and closed when this process ends. Without a password, a stored session is joined, for example one
+        from `openhcs-omero login`, and stays open afterwards. If there is none, the user is prompted on a terminal.
 
         Parameters
         ----------
+        server
+            The server and the user to log in as.
         session
-            The tag of a stored session. That session is joined, and no other; no password is used.
+            The tag of a stored session. Only that session is joined, and no password is used.
         given
             A password.
 
         Raises
         ------
         ConnectError
-            In one sentence: no such host, nothing listens there, what listens is not OMERO (within about two seconds),
-            wrong user or password, the stored session has expired, or there is no way to log in.
+            With one sentence: the host does not exist, nothing listens there, what listens is not OMERO (all within
+            about two seconds), wrong user or password, the stored session has expired, or there is no way to log in.
         """
         return self._connect(server, session, given, ask=True)
 
     def connect_job(self, server: Server) -> BlitzGateway:
-        """`connect` for a job, which nobody watches: it joins a session, asks nothing, and waits where waiting helps.
+        """Connect from an unattended job: join a session, never prompt, and wait if waiting can help.
 
-        A server that is down may be restarting. The head process replaces a session that is lost, see `look_after`.
+        A server that is down may be restarting, and the head process replaces a lost session (see `look_after`).
+
+        Raises
+        ------
+        ConnectError
+            As `connect`, but only after waiting 300 seconds for the server or 30 seconds for a session.
         """
         began, waiting_for = 0.0, None
         while True:
@@ -101,12 +108,19 @@ class SessionPool:
                 time.sleep(RETRY)
 
     def look_after(self, server: Server, end: bool = True) -> None:
-        """Keep a session at hand for the jobs until this process ends.
+        """Keep a session open for the jobs until this process ends.
 
-        Where the server has lost the session (it was restarted, or an administrator closed it), the password of the
-        first one opens another, which is stored for the jobs. Where the server stays away for as long as a job waits
-        for it, this process gets a SIGTERM, upon which Snakemake starts no further job and ends. Set `end` to False in
-        a process that is not Snakemake's.
+        If the server loses the session (it was restarted, or an administrator closed the session), the password of the
+        first session opens another one, which is stored for the jobs. If the server stays down for as long as a job
+        would wait for it (300 seconds), this process gets a SIGTERM, which makes Snakemake start no further jobs and
+        exit.
+
+        Parameters
+        ----------
+        server
+            The server.
+        end
+            Send that SIGTERM. Set it to False in a process that is not Snakemake's.
         """
         with self._lock:
             if server in self._watches:
@@ -117,13 +131,13 @@ class SessionPool:
     def adopt(self, conn: BlitzGateway) -> Server:
         """Take over a live connection that was opened elsewhere.
 
-        Its session is stored as that of `connect` is, so that worker processes can join it. The end of this process
-        takes it out of the store and closes the connection.
+        Its session is stored, as in `connect`, so that worker processes can join it. When this process ends, the
+        session is removed from the store and the connection is closed.
 
         Raises
         ------
         ConnectError
-            If it is not connected.
+            If `conn` is not connected.
         """
         with self._lock:
             if conn in self._servers:
@@ -142,11 +156,11 @@ class SessionPool:
             return server
 
     def server_of(self, conn: BlitzGateway) -> Server | None:
-        """What `conn` is connected to, where this pool opened or adopted it."""
+        """The server that `conn` is connected to; None if this pool neither opened nor adopted it."""
         return self._servers.get(conn)
 
     def tag(self, server: Server) -> str:
-        """The tag of this process's session at `server`; "" where there is none. It gives nobody access to it."""
+        """The tag of this process's session at `server`, or "" if there is none. A tag gives no access to a session."""
         with self._lock:
             known = self._open.get((server, ""))
             return known.tag if known is not None else self._parents_tags.get(server, "")
@@ -159,7 +173,7 @@ class SessionPool:
                 _close(known)
 
     def close_all(self) -> None:
-        """Close all connections, and the sessions that this process opened; the end of the process does it too."""
+        """Close all connections and the sessions that this process opened. This also runs when the process ends."""
         for watch in self._watches.values():
             watch.set()
         self._watches.clear()
@@ -198,7 +212,7 @@ class SessionPool:
     def _keep(self, server: Server, asked: str, opened: _Open) -> None:
         self._open[server, asked] = opened
         self._servers[opened.conn] = server
-        if multiprocessing.parent_process() is not None:  # forked workers end without what atexit knows
+        if multiprocessing.parent_process() is not None:  # forked workers exit without running atexit handlers
             multiprocessing.util.Finalize(None, self.close_all, exitpriority=0)
 
     def _watch(self, server: Server, stop: threading.Event, end: bool) -> None:
@@ -210,7 +224,7 @@ class SessionPool:
                         return
                     self._connect(server, ask=False)
                 said, down_since = "", None
-            except Exception as error:  # a full disk, for one, where the session is stored: it may have room again
+            except Exception as error:  # e.g. the session store's disk is full; there may be room again later
                 sentence = (
                     str(error)
                     if isinstance(error, ConnectError)
@@ -233,7 +247,7 @@ class SessionPool:
 
 
 def _close(opened: _Open) -> None:
-    """Leave the session: one that this process opened ends with its last user, another one stays as it is."""
+    """Leave the session. It ends with its last user if this process opened it, and stays open otherwise."""
     if opened.stored is not None:
         session_store.remove(opened.stored)
     if opened.conn.c is not None:
@@ -243,7 +257,7 @@ def _close(opened: _Open) -> None:
 def _log_in(server: Server, given: str, ask: bool, known: _Open | None) -> _Open:
     from_environment = password.read()
     secret = given or from_environment
-    if secret and ask:  # jobs join a session, also where their node's shell sets a password
+    if secret and ask:  # jobs join a session even if the shell on their node sets a password
         return _by_password(server, server.user, secret)
     if known is not None and known.password and known.stored:
         return _by_password(server, known.stored.user, known.password)
@@ -258,7 +272,17 @@ def _log_in(server: Server, given: str, ask: bool, known: _Open | None) -> _Open
 
 
 def ask_password(server: Server) -> tuple[str, str]:
-    """The user, where `server` names none, and the password, asked for on the terminal; ConnectError without one."""
+    """Prompt on the terminal for the password, and for the user if `server` names none.
+
+    Returns
+    -------
+    user, password : str
+
+    Raises
+    ------
+    ConnectError
+        If there is no terminal or nothing was entered.
+    """
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConnectError(f"there is no terminal to ask for the password of {server.who}: set OMERO_PASSWORD")
     try:
@@ -277,12 +301,12 @@ def _by_password(server: Server, user: str, secret: str) -> _Open:
         leave(conn.c)
         raise
     if not server.user:
-        os.environ["OMERO_USER"] = user  # who typed a name: the jobs look for this user's session
+        os.environ["OMERO_USER"] = user  # the user typed a name: jobs look for that user's session
     return _Open(conn, tag_of(key), stored, secret)
 
 
 def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
-    """The newest stored session that is alive, joined; and whether others were found that are not."""
+    """Join the newest live stored session; also says whether expired ones were found before it."""
     expired = False
     for session in session_store.sessions(server):
         try:
@@ -294,7 +318,7 @@ def _by_stored_session(server: Server) -> tuple[_Open | None, bool]:
 
 
 def _join(server: Server, tag: str) -> _Open:
-    """The stored session of that tag, joined."""
+    """Join the stored session with that tag."""
     for session in session_store.sessions(server):
         if session.tag == tag:
             try:

@@ -1,7 +1,7 @@
 """Derived plates: the plates that processed images go into.
 
-A derived plate is a plate of its own, found by a map annotation and never by its name. It is created with its wells and
-without any image; `derived_well` writes the images of a well.
+A derived plate is a separate plate, found by its map annotation and never by its name. It is created with empty wells;
+`derived_well` writes the images of a well.
 """
 
 import logging
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 def find_derived(conn: BlitzGateway, plate_id: int, output: str) -> int | None:
-    """Id of the derived plate of plate `plate_id` for `output`.
+    """Find the id of the derived plate of plate `plate_id` for `output`; None if there is none.
 
-    It is found by its map annotation, in all groups of the user. The user's own goes before that of another, and the
-    oldest first.
+    It is found by its map annotation, in all groups of the user. The user's own plates are preferred to those of
+    others, and older plates to newer ones.
     """
     mine = conn.getUserId()
     found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(plate_id, output))
@@ -44,7 +44,7 @@ def find_derived(conn: BlitzGateway, plate_id: int, output: str) -> int | None:
 
 
 def list_derived(conn: BlitzGateway, plate_id: int) -> dict[str, int]:
-    """Ids of the derived plates of plate `plate_id` by output, as `find_derived` finds them."""
+    """List the derived plates of plate `plate_id`: their ids by output, as `find_derived` finds them."""
     found: dict[str, int] = {}
     for plate, _, _ in _marked(conn, "Plate", "source_plate", str(plate_id)):
         mark = mark_of(conn, plate)
@@ -62,23 +62,27 @@ def derive_plate(
     marks: Mapping[str, str],
     wells: Collection[str] | None = None,
 ) -> int:
-    """Make the derived plate of `source` for `output`, or bring the existing one up to date.
+    """Create the derived plate of `source` for `output`, or update the existing one.
 
-    Plate, wells and mark are made in one save. An existing plate gets the wells that it lacks, and those that it
-    should no longer have are deleted with their images; the images of the others stay. Where two processes make it at
-    once, the older plate stays and the other is deleted.
+    A new plate is saved with its wells and its mark in one call. An existing plate gets the wells that it lacks. Wells
+    that it should no longer have are deleted with their images; the images of all other wells stay. If two processes
+    create the plate at the same time, the older plate stays and the other is deleted.
 
     Parameters
     ----------
+    source
+        The plate that the images come from.
+    output
+        Name of the output.
     marks
-        What else to note on the plate, names and values: run, version of the code, hash of the configuration.
+        More names and values to record on the plate: run, version of the code, hash of the configuration.
     wells
-        The wells to have; None means all wells of `source` with images.
+        Names of the wells that the plate should have; None means all wells of `source` with images.
 
     Returns
     -------
     int
-        Id of the derived plate, which belongs to this user and to the group of `source`.
+        Id of the derived plate, which belongs to this user and is in the group of `source`.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def derive_plate(
     wanted = set(source.wells_with_images() if wells is None else source.only(wells).wells)
     pairs = _plate_pairs(source.plate_id, output, marks)
     if not own_plates(conn, source, output):
-        # once there is a plate, hidden images may be those that another process is about to show
+        # once the plate exists, hidden images may be ones that another process is about to show
         delete_hidden(
             conn,
             source.group_id,
@@ -107,7 +111,7 @@ def derive_plate(
 
 
 def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str]) -> None:
-    """Note names and values on a derived plate, in the place of those that it was made with."""
+    """Record names and values on a derived plate, replacing the earlier ones."""
     annotation = mark_of(conn, derived_id)
     if annotation is None:
         raise PlateError(f"plate {derived_id} is not there or is no derived plate")
@@ -116,7 +120,13 @@ def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str])
 
 
 def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
-    """Delete a derived plate if no image is in it; whether it has been deleted, now or before."""
+    """Delete a derived plate if it has no images.
+
+    Returns
+    -------
+    bool
+        Whether the plate is gone, deleted now or earlier.
+    """
     try:
         plate = load_plate(conn, derived_id, require_images=False)
     except PlateError:
@@ -128,7 +138,7 @@ def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
 
 
 def derived_state(conn: BlitzGateway, derived_id: int) -> dict[str, list[tuple[int, str]]]:
-    """(image id, SHA-1) of every site, by well, as OMERO has them now; one call. {} where the plate is gone."""
+    """Read the (image id, SHA-1) of every site, by well, in one call; {} if the plate no longer exists."""
     try:
         plate = load_plate(conn, derived_id, require_images=False)
     except PlateError:
@@ -152,7 +162,7 @@ def _plate_pairs(source_id: int, output: str, marks: Mapping[str, str]) -> list[
 
 
 def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
-    """[id, owner, group] of the plates or images that carry a pair in their mark, by id."""
+    """[id, owner, group] of the plates or images whose mark has this pair, ordered by id."""
     return queries.rows(
         conn,
         f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
@@ -167,11 +177,19 @@ def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[in
 def delete_hidden(
     conn: BlitzGateway, group_id: int, key: str, value: str, unless: Callable[[], bool] = lambda: False
 ) -> None:
-    """Delete this user's images with a mark that no well and no dataset shows: replaced ones, and those left behind,
-    with the files that were written for them.
+    """Delete this user's marked images that are in no well and no dataset, with the files written for them.
 
-    Another process may delete or show one of them in the meantime; OMERO then refuses all, and they are asked for
-    again. `unless` is asked between finding and deleting.
+    These are images that were replaced or that a killed process left behind. If another process deletes or shows one of
+    them in the meantime, OMERO refuses the whole deletion; the images are then queried again.
+
+    Parameters
+    ----------
+    group_id
+        Group of the images.
+    key, value
+        The pair in the mark of the images.
+    unless
+        Called between finding and deleting; nothing is deleted if it returns True.
     """
     mine = conn.getUserId()
     for _ in range(ATTEMPTS):
@@ -202,14 +220,14 @@ def delete_hidden(
 
 
 def own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[int]:
-    """Ids of this user's derived plates in the group of `source`, the oldest first."""
+    """Ids of this user's derived plates in the group of `source`, oldest first."""
     found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(source.plate_id, output))
     here = (conn.getUserId(), source.group_id)
     return [plate for plate, owner, group in found if (owner, group) == here]
 
 
 def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
-    """The oldest of the derived plates, which stays; the others, made by processes at the same time, are deleted."""
+    """Keep the oldest of the derived plates, and delete others that were created at the same time."""
     for _ in range(ATTEMPTS):
         plates = own_plates(conn, source, output)
         if not plates:
@@ -217,7 +235,7 @@ def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
         try:
             queries.delete(conn, source.group_id, Plate=plates[1:])
             return plates[0]
-        except queries.DeletionRefused as error:  # they were deleted by another process
+        except queries.DeletionRefused as error:  # another process deleted them
             log.warning("%s", error)
     raise PlateError(
         f"another process is making or deleting the plate derived from plate {source.plate_id} for "
@@ -228,7 +246,7 @@ def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
 def _new_plate(
     conn: BlitzGateway, source: PlateStructure, output: str, wells: Iterable[str], pairs: list[tuple[str, str]]
 ) -> PlateI:
-    """The derived plate with empty wells and its mark, not saved; in those screens of the source that the user owns."""
+    """The unsaved derived plate with empty wells and its mark, in those of the source's screens that the user owns."""
     plate = PlateI()
     plate.name = rstring(f"{source.name} [{output}]")
     plate.rows, plate.columns = rint(source.rows), rint(source.columns)
@@ -256,7 +274,7 @@ def _new_well(name: str) -> WellI:
 
 
 def _set_wells(conn: BlitzGateway, derived_id: int, wanted: set[str]) -> None:
-    """Give the plate the wells that it lacks, and delete those that it should not have."""
+    """Add the wells that the plate lacks, and delete those that it should not have."""
     for attempt in range(ATTEMPTS):
         plate = load_plate(conn, derived_id, require_images=False)
         surplus = [well.well_db_id for name, well in plate.wells.items() if name not in wanted]
@@ -274,7 +292,7 @@ def _set_wells(conn: BlitzGateway, derived_id: int, wanted: set[str]) -> None:
 
 
 def _set_mark(conn: BlitzGateway, derived_id: int, group_id: int, pairs: list[tuple[str, str]]) -> None:
-    """Note the pairs on the plate in the place of the earlier ones."""
+    """Record the pairs on the plate, replacing the earlier ones."""
     for _ in range(ATTEMPTS):
         annotation = mark_of(conn, derived_id)
         if annotation is None or [(pair.name, pair.value) for pair in annotation.mapValue] == pairs:
@@ -282,12 +300,12 @@ def _set_mark(conn: BlitzGateway, derived_id: int, group_id: int, pairs: list[tu
         annotation.mapValue = map_annotation(NAMESPACE, pairs).mapValue
         try:
             return queries.update(conn).saveObject(annotation, queries.context(conn, group_id))
-        except omero.OptimisticLockException:  # another process noted its own
+        except omero.OptimisticLockException:  # another process recorded its own
             continue
 
 
 def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
-    """The plate's mark, an annotation; None where it is no derived plate."""
+    """The annotation that marks a derived plate; None if the plate is not a derived plate."""
     links = queries.query(conn).findAllByQuery(
         "select l from PlateAnnotationLink l join fetch l.child a where l.parent.id = :id and a.ns = :ns",
         queries.parameters(id=plate_id, ns=NAMESPACE),

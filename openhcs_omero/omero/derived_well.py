@@ -1,12 +1,12 @@
-"""The wells of derived plates: their images become visible in one save, which is the commit point.
+"""Write the wells of derived plates: all images of a well become visible in one save, which is the commit point.
 
-The images of a well are written first, and no well shows them. One save of the well shows them, and the images that
-they replace are deleted last. Every image carries the mark of its derived plate and well from the save that creates it.
-So what a killed process left behind is known: an image with the mark that no well shows. The next process that writes
-the well deletes it.
+The images are first written without being linked to a well. One save of the well then links them, and the images that
+they replace are deleted last. Every image carries the mark of its derived plate and well from the moment it is created.
+Leftovers of a killed process can therefore be recognized: marked images that are in no well. The next process that
+writes the well deletes them.
 
-One process at a time writes a well. If two do, the well ends with all images of one of them, and the other gets an
-error.
+Only one process at a time should write a well. If two do, the well ends up with all images of one of them, and the
+other process gets an error.
 """
 
 from __future__ import annotations
@@ -52,17 +52,21 @@ def write_well(
 ) -> dict[int, WrittenImage]:
     """Replace the images of a well of a derived plate, and attach files to them and to the well.
 
-    A process that is killed at any moment leaves all of the earlier images or all of the new ones in the well. The
-    files of the new images become visible with them. What earlier processes left behind is deleted.
+    If the process is killed at any moment, the well has either all of the earlier images or all of the new ones. The
+    files of the new images become visible together with them. Leftovers of earlier processes are deleted.
 
     Parameters
     ----------
+    derived_id
+        Id of the derived plate.
+    well_name
+        Name of the well.
     sites
-        The images by site, from 1 without a gap.
+        The images by site, counted from 1 without gaps.
     marks
-        Names and values to note on every image, besides its own `annotations`, source plate, output, well and site.
+        Names and values to record on every image, besides its own `annotations`, source plate, output, well and site.
     files
-        Files of the well or of one of `sites`; each replaces the one of the same name.
+        Files of the well or of one of `sites`; each replaces the file of the same name.
     whole
         False keeps the sites that are not in `sites`, and moves the files of replaced images to the new ones.
 
@@ -74,9 +78,9 @@ def write_well(
     Raises
     ------
     PlateError
-        If the plate or well is missing, not derived or not this user's to write, the sites have a gap, or another
-        process wrote the same well at the same time. The well then shows its earlier images, or those of the other
-        process.
+        If the plate or well does not exist, is not derived or may not be written by this user; if the sites have a gap;
+        or if another process wrote the same well at the same time. The well then still shows its earlier images, or
+        those of the other process.
     """
     place = _place(conn, derived_id, well_name)
     order = sorted(sites)
@@ -91,7 +95,7 @@ def write_well(
         with queries.writing(f"well {place.well} of derived plate {derived_id}"):
             well_id = _commit(conn, place, written, None if whole else files)
     except BaseException:
-        # if the save succeeded and only its answer was lost, OMERO refuses: images of a well can't be deleted like this
+        # if the save succeeded and only its reply was lost, OMERO refuses: images in a well can't be deleted this way
         discard(conn, [image.image_id for image in written.values()], place.group_id)
         raise
     delete_hidden(conn, place.group_id, WELL_MARK, place.mark)
@@ -136,18 +140,10 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
 def _commit(
     conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImage], new_files: Sequence[WellFile] | None
 ) -> int:
-    """Show the images in the well, by one save.
+    """Show the images in the well with one save; returns the id of the well.
 
-    Parameters
-    ----------
-    new_files
-        None replaces the whole well. Otherwise other sites stay, and the files of replaced images move to the new ones,
-        but for those that have been written again.
-
-    Returns
-    -------
-    int
-        OMERO's id of the well.
+    If `new_files` is None, the whole well is replaced. Otherwise other sites stay, and the files of replaced images
+    move to the new images, except those that were written again.
     """
     options = queries.context(conn, place.group_id)
     images = {site: image.image_id for site, image in written.items()}
@@ -162,7 +158,7 @@ def _commit(
             queries.update(conn).saveArray([well, *links], options)
             return well.id.val
         except (omero.OptimisticLockException, omero.ValidationException):
-            # another process saved the well in between, or swept our images away as left behind
+            # another process saved the well in between, or deleted our images as leftovers
             if missing(conn, list(images.values())):
                 break
     raise PlateError(
@@ -190,8 +186,10 @@ def _load_well(conn: BlitzGateway, place: _Place) -> WellI:
 def _links_of_files(
     conn: BlitzGateway, replaced: Mapping[int, int], again: Collection[tuple[int, str]]
 ) -> list[ImageAnnotationLinkI]:
-    """Links, not saved, of the files of images to those that replace them: with a second link a file outlives its first
-    image. `again` names files, by new image and name, that are not to be moved."""
+    """Unsaved links from the files of replaced images to the images that replace them.
+
+    A file with a second link outlives its first image. `again` lists the files, by new image and name, not to move.
+    """
     if not replaced:
         return []
     found = queries.rows(
@@ -210,15 +208,10 @@ def _links_of_files(
 
 
 def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]:
-    """Point the well's samples at the images, add those that it lacks and take off those that are too many.
+    """Point the well's samples at the images, add missing samples and remove surplus ones.
 
-    The list's position is a sample's index. Where a sample was deleted the server leaves a hole, None; a new one
-    fills it.
-
-    Returns
-    -------
-    dict
-        Ids of the new images by those that they replace.
+    A sample's index is its position in the list. The server leaves a hole (None) where a sample was deleted; a new
+    sample fills it. Returns the ids of the new images, by the ids of the images that they replace.
     """
     samples = well.copyWellSamples()
     if whole:
@@ -240,5 +233,5 @@ def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]
         elif samples[places[site]].image is not None:
             replaced[samples[places[site]].image.id.val] = image_id
         samples[places[site]].image = ImageI(image_id, False)
-    well._wellSamplesSeq = samples  # the methods for it fail on holes
+    well._wellSamplesSeq = samples  # the accessor methods fail on holes
     return replaced

@@ -1,8 +1,8 @@
-"""Whether a server is the one that it claims to be: its certificate, checked before anything secret is sent.
+"""Verify a server's identity by its certificate before anything secret is sent.
 
-OMERO's clients encrypt and check nobody's certificate, so that a relay between client and server can read the password.
-Here a server is checked where `omero: ca` or OMERO_CA names the file of its certificate or of an authority, or where
-`openhcs-omero trust` has stored its certificate; Ice does the check, in every connection.
+OMERO's clients encrypt their connections but check no certificate, so a relay between client and server could read the
+password. Here Ice checks the certificate in every connection if `omero: ca` or OMERO_CA names a file with the server's
+certificate or that of an authority, or if `openhcs-omero trust` has stored the server's certificate.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _warned = threading.Event()
 
 
 class WrongIdentity(ConnectError):
-    """The server has not the certificate that it must have."""
+    """The server does not have the expected certificate."""
 
 
 def ssl_properties(server: Server) -> dict[str, str]:
-    """Ice's properties for a connection to `server`, which checks its certificate where there is something to check by.
+    """Ice properties for a connection to `server` that checks its certificate if there is anything to check it against.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def ssl_properties(server: Server) -> dict[str, str]:
     except OSError as error:
         raise ConfigError(f"omero: ca or OMERO_CA names {server.ca}, which can't be read ({error.strerror})") from None
     except ValueError:
-        own = False  # several certificates: authorities
+        own = False  # several certificates: these are authorities
     return _checked_by(Path(server.ca), name=not own)
 
 
 def _checked_by(file: Path, name: bool) -> dict[str, str]:
-    """Check by the certificates in a file; `name` says whether the certificate must be for the name of the host too."""
+    """Properties to check against the certificates in a file, and with `name` also against the name of the host."""
     return {
         "IceSSL.VerifyPeer": "2",
         "IceSSL.CAs": str(file.resolve()),
@@ -65,12 +65,12 @@ def _checked_by(file: Path, name: bool) -> dict[str, str]:
 
 
 def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
-    """Why a server that answers is not the right one; None where it is, or nothing is checked."""
+    """The error if the server that answers is the wrong one; None if it is right or nothing is checked."""
     if properties["IceSSL.VerifyPeer"] == "0" or ping(server, properties):
         return None
     der = _presented(server)
     if der is None or not ping(server, NOT_CHECKED):
-        return None  # it is not OMERO, or gone
+        return None  # it is not OMERO, or it went away
     end = "no password was sent"
     if server.ca is None:
         return WrongIdentity(
@@ -89,7 +89,7 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
 
 
 def ping(server: Server, properties: dict[str, str]) -> bool:
-    """Whether an OMERO router answers there, in a communicator of its own, which gives up early."""
+    """Whether an OMERO router answers there. Uses a separate communicator with short timeouts."""
     options = Ice.InitializationData()
     options.properties = Ice.createProperties()
     timeout = int(PROBE_TIMEOUT * 1000)
@@ -115,7 +115,7 @@ def ping(server: Server, properties: dict[str, str]) -> bool:
 
 
 def warn_unchecked(server: Server, properties: dict[str, str]) -> None:
-    """Say, once per process, that nobody has checked who the server is."""
+    """Warn, once per process, that the server's identity was not checked."""
     if properties["IceSSL.VerifyPeer"] == "0" and not _warned.is_set():
         _warned.set()
         print(
@@ -127,20 +127,20 @@ def warn_unchecked(server: Server, properties: dict[str, str]) -> None:
 
 
 def trust(server: Server) -> tuple[str, bool]:
-    """Store the certificate that a server presents, as the one that it must have from now on.
+    """Store the certificate that a server presents; from now on it must have this certificate.
 
     Returns
     -------
     fingerprint : str
         SHA-256 of the certificate.
     new : bool
-        False where it was stored already.
+        False if it was stored already.
 
     Raises
     ------
     ConnectError
-        If nothing with a certificate answers there, another certificate is stored (WrongIdentity), or an authority
-        signed the certificate, which is to be named instead.
+        If nothing with a certificate answers there, if another certificate is stored (WrongIdentity), or if an
+        authority signed the certificate, in which case the configuration must name the authority.
     """
     server = replace(server, ca=None)
     der = _presented(server)
@@ -166,17 +166,17 @@ def trust(server: Server) -> tuple[str, bool]:
 
 
 def stored_certificate(server: Server) -> Path:
-    """The file in the session store for the certificate of `server`; "._" hides it from the omero command line."""
+    """The session store's file for the certificate of `server`; "._" hides it from the omero command line."""
     return session_store.folder_of(server) / f"._CERTIFICATE_{server.port}.pem"
 
 
 def fingerprint(der: bytes) -> str:
-    """The SHA-256 of a certificate, as `openssl x509 -fingerprint -sha256` prints it."""
+    """The SHA-256 of a DER certificate, formatted as `openssl x509 -fingerprint -sha256` prints it."""
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
 def _only_certificate(pem: str) -> str:
-    """The certificate in a file that has one; ValueError where it has several, or none."""
+    """The only certificate in the text of a file; ValueError if it has several or none."""
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     if pem.count(begin) != 1:
         raise ValueError
@@ -184,10 +184,10 @@ def _only_certificate(pem: str) -> str:
 
 
 def _presented(server: Server) -> bytes | None:
-    """The certificate that is presented at the address, unchecked; None where there is none in time."""
+    """The certificate presented at the address, unchecked; None if there is none in time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")  # old servers' too: nothing is said over this connection
+    context.set_ciphers("ALL:@SECLEVEL=0")  # accept old servers too: nothing is sent over this connection
     host, port = server.socket_address
     try:
         with (

@@ -1,9 +1,9 @@
-"""Import of a plate: what a reader gives becomes a plate in OMERO.
+"""Import a plate into OMERO from what a reader returns.
 
-First the images of well after well are written, which no well shows yet. Then one save creates the plate with its wells
-and makes all images visible, so there is no half a plate at any time. An import that fails deletes its images. One that
-is killed can't; its images are marked with their folder, and the next import of the folder by the same user deletes
-them first.
+The images are written first, well by well, without being linked to a well. Then one save creates the plate with its
+wells and makes all images visible, so a half-imported plate never exists. An import that fails deletes its images. One
+that is killed can't, but its images are marked with their folder, and the next import of that folder by the same user
+starts by deleting them.
 """
 
 import contextlib
@@ -40,20 +40,20 @@ def import_plate(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Make a plate in the connection's group.
+    """Create a plate in the connection's group.
 
     Parameters
     ----------
     folder
-        Where the images are from. Leftovers of a killed import of this folder are deleted.
+        The folder that the images come from. Leftovers of a killed import of this folder are deleted.
     listing
         What is in the folder.
     read
-        Given the name of a well, reads its images: structure and pixels (T, C, Z, Y, X), by site.
+        Function that reads the images of the well with the given name: structure and pixels (T, C, Z, Y, X), by site.
     name
-        Of the plate, by default the folder's.
+        Name of the plate; by default that of the folder.
     progress
-        Called with the number of images that are done and that of all, from (0, all) on.
+        Called with the number of finished images and the number of all images, starting with (0, all).
 
     Returns
     -------
@@ -63,7 +63,7 @@ def import_plate(
     Raises
     ------
     PlateError
-        If an image can't be read or written; nothing is left in OMERO then.
+        If an image can't be read or written. Nothing is left in OMERO then.
     """
     group_id = queries.current_group(conn)
     mark = f"{socket.gethostname()}:{Path(folder).resolve()}"
@@ -83,9 +83,9 @@ def import_plate(
         with queries.writing("a plate"):
             return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group_id)).id.val
     except BaseException as error:
-        # where the plate was saved and only the answer was lost, OMERO refuses to delete its images
+        # if the plate was saved and only the reply was lost, OMERO refuses to delete its images
         discard(conn, [image for ids in wells.values() for image in ids], group_id)
-        if isinstance(error, KeyboardInterrupt):  # it may have cut off the answer with the last images' ids
+        if isinstance(error, KeyboardInterrupt):  # it may have cut off the reply with the last images' ids
             with contextlib.suppress(Exception):
                 _delete_leftovers(conn, mark, group_id)
         if isinstance(error, omero.ValidationException):
@@ -97,14 +97,14 @@ def import_plate(
 
 
 def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:
-    """A well's images as they are written."""
+    """The images of a well, ready to be written."""
     names = tuple(name or f"channel {c + 1}" for c, name in enumerate(listing.channel_names))
     for image, pixels in read(well):
         yield NewImage(image.name, pixels, names, (), listing.pixel_size, [(FOLDER_MARK, mark)])
 
 
 def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:
-    """The plate that shows the images, not saved."""
+    """The unsaved plate that shows the images."""
     rows, columns = listing.structure.rows, listing.structure.columns
     plate = PlateI()
     plate.name = rstring(name)
@@ -124,7 +124,7 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
 
 
 def _delete_leftovers(conn: BlitzGateway, mark: str, group_id: int) -> None:
-    """Delete what an import of the folder left behind that was killed: its images that no well and no dataset shows."""
+    """Delete what a killed import of the folder left behind: images with its mark that are in no well or dataset."""
     annotations = queries.rows(
         conn,
         "select a.id from MapAnnotation a join a.mapValue mv "

@@ -1,4 +1,4 @@
-"""Opening a session on an OMERO server by a password, and joining one by its key: in bounded time."""
+"""Open a session on an OMERO server with a password, or join one by its key, in bounded time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import Ice
 import omero
 import omero.clients
-from omero.clients import Glacier2  # imported before omero, its exceptions are not those that omero-py catches
+from omero.clients import Glacier2  # importing it before omero yields exception classes that omero-py does not catch
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import ConnectError
@@ -19,16 +19,16 @@ KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent min
 
 
 class SessionEnded(ConnectError):
-    """The server knows no session by that key, or no longer."""
+    """The server has no session with that key, or it has ended."""
 
 
 def open_session(server: Server, user: str, password: str) -> BlitzGateway:
-    """Log in by a password; the new session ends with the last connection to it.
+    """Log in with a password; the new session ends with the last connection to it.
 
     Raises
     ------
     ConnectError
-        If the server refuses the user, and ServerDown if it does not answer.
+        If the server refuses the user. Its subclass ServerDown if the server does not answer.
     """
     if not user:
         raise ConnectError("the OMERO user is not named: set omero: user in the configuration, or OMERO_USER")
@@ -55,7 +55,9 @@ def join_session(server: Server, key: str) -> BlitzGateway:
     Raises
     ------
     SessionEnded
-        If there is no such session, and ServerDown if the server does not answer.
+        If there is no such session.
+    ServerDown
+        If the server does not answer.
     """
     client = _client(server)
     try:
@@ -73,7 +75,13 @@ def join_session(server: Server, key: str) -> BlitzGateway:
 
 
 def is_alive(conn: BlitzGateway, server: Server) -> bool:
-    """Whether the connection's session lives; ServerDown where the server does not answer, and nobody knows."""
+    """Whether the connection's session is alive.
+
+    Raises
+    ------
+    ServerDown
+        If the server does not answer, so that this is unknown.
+    """
     try:
         conn.c.getSession().ice_invocationTimeout(int(ANSWER * 1000)).keepAlive(None)
     except Ice.InvocationTimeoutException:
@@ -84,7 +92,7 @@ def is_alive(conn: BlitzGateway, server: Server) -> bool:
 
 
 def leave(client: Any) -> None:
-    """Close a connection; a session that it opened ends, one that it joined stays."""
+    """Close a connection. A session that it opened ends; a session that it joined stays open."""
     with contextlib.suppress(Ice.Exception, omero.ClientError):
         _bound(client)
         client.closeSession()
@@ -102,7 +110,7 @@ def _client(server: Server) -> Any:
 
 
 def _bound(client: Any) -> None:
-    """Make the router give up opening and ending sessions in bounded time; a server that hangs never answers."""
+    """Set a timeout for opening and ending sessions, since a server that hangs never answers."""
     communicator = client.getCommunicator()
     router = communicator.getDefaultRouter().ice_invocationTimeout(int(ANSWER * 1000))
     communicator.setDefaultRouter(Ice.RouterPrx.uncheckedCast(router))
@@ -116,7 +124,7 @@ def _gateway(server: Server, client: Any, own: bool) -> BlitzGateway:
 
 
 def _unencrypted(server: Server, client: Any, own: bool) -> Any:
-    """Another client of the same session, on the server's unencrypted port; the first one is closed."""
+    """A client for the same session on the server's unencrypted port; the first client is closed."""
     try:
         offered = client.getSession().getConfigService().getConfigValue("omero.router.insecure")
         plain = client.createClient(secure=False) if offered else None

@@ -1,4 +1,4 @@
-"""A server that went away in the middle of the work, told in one sentence."""
+"""Report in one sentence that the server went away in the middle of the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE = (
 
 
 def went_away(error: BaseException) -> str:
-    """The sentence for an error that means that the server, or its session, is no longer there; "" for any other."""
+    """The sentence to show if `error` means that the server or the session is gone; "" for any other error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, GONE):

@@ -1,9 +1,10 @@
-"""Pixels from the server's own disk, for a machine that sees its data folder.
+"""Read pixels directly from the server's data folder, on a machine that can see it.
 
-No file is taken on trust: pixels count only if they have the SHA-1 that the server keeps of them. There are two kinds
-of files. Pixels that the server was sent lie in ``Pixels/`` as they go over the wire. Those that were imported with
-their original files are in these alone, below ``ManagedRepository/``, where TIFFs are read: the server's SHA-1 is that
-of the planes by timepoint, channel and z, in the file's byte order (ManagedImportRequestI.parseData of OMERO.blitz).
+No file is trusted: pixels are used only if they have the SHA-1 that the server stores for them. There are two kinds of
+files. Pixels that were sent to the server are in ``Pixels/``, in the same format as over the wire. Pixels of imported
+files are only in the original files, below ``ManagedRepository/``. TIFFs are read there. The server's SHA-1 of such an
+image covers its planes ordered by timepoint, channel and z, in the file's byte order
+(ManagedImportRequestI.parseData in OMERO.blitz).
 """
 
 import contextlib
@@ -30,39 +31,49 @@ from openhcs_omero.plates.structure import ImageStructure
 
 log = logging.getLogger(__name__)
 
-OWN, ORIGINAL = "Pixels", "ManagedRepository"  # the data folder's folders
+OWN, ORIGINAL = "Pixels", "ManagedRepository"  # folders in the data folder
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 
 _lock = threading.Lock()
 _warned = False
-_right: set[tuple[Any, ...]] = set()  # files under Pixels/ that were found right, as `_identity` tells them apart
-_Key = tuple[str, int]  # a server, and the id of something there
-_places: dict[_Key, tuple[int, int] | None] = {}  # an image's fileset and its number in it; None where it has none
+_right: set[tuple[Any, ...]] = set()  # files under Pixels/ whose SHA-1 was right, by `_identity`
+_Key = tuple[str, int]  # a server and the id of an object there
+_places: dict[_Key, tuple[int, int] | None] = {}  # an image's fileset and its number in it; None if it has none
 _filesets: dict[_Key, list[tuple[str, int | None]]] = {}  # paths below the managed repository, and sizes
 
 
 class NotNear(Exception):
-    """Why an image is read over Ice, in words that hold for other images too."""
+    """Why an image is read over Ice; the message names no single image, so that equal reasons can be counted."""
 
 
 class BadMount(NotNear):
-    """... where that is not as it should be."""
+    """Why an image is read over Ice although its files should be readable here: something is set up wrong."""
 
 
 def data_dir_of(conn: BlitzGateway) -> Path | None:
-    """The server's data folder as this machine sees it; None where it doesn't."""
+    """Path of the server's data folder on this machine; None if this machine does not see it."""
     server = server_of(conn)
     return Path(server.data_dir) if server is not None and server.data_dir is not None else None
 
 
 def open_near(conn: BlitzGateway, image: ImageStructure, keep: bool = False) -> np.ndarray | None:
-    """All pixels of an image from the data folder, (T, C, Z, Y, X) of any byte order; None where they are not there.
+    """Read all pixels of an image from the data folder.
 
-    They may be the file itself, mapped, and are to be used at once; where `keep` is True they are memory of their own,
-    which stays right whatever becomes of the file.
+    A warning is logged, once per process, for the first image whose files are not as they should be.
 
-    The first image whose files are not as they should be is warned of.
+    Parameters
+    ----------
+    image
+        The image.
+    keep
+        True returns a copy in memory. False may return a memory map of the file, to be used at once, before the file
+        can change.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Array (T, C, Z, Y, X) in any byte order; None if the pixels are not in the data folder.
     """
     data_dir = data_dir_of(conn)
     if data_dir is None:
@@ -92,7 +103,10 @@ def _warn(data_dir: Path, image: ImageStructure, reason: BadMount) -> None:
 
 
 def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
-    """How many images go which way, in words; of each folder one image is read and checked, of the others the files."""
+    """Count how many images are read which way, by a description of the way.
+
+    In each folder the pixels of one image are read and checked; for the others only the files are checked.
+    """
     data_dir = data_dir_of(conn)
     if data_dir is None:
         return Counter({"over the network": len(images)})
@@ -118,7 +132,7 @@ def ways(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Counter[str]:
 
 
 def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> str:
-    """The folder of the image's files, which are there and have the right size; raises as `_checked`."""
+    """The folder of the image's files, if they exist and have the right size; raises as `_checked` does."""
     _check_kind(image, data_dir)
     size = _own_size(data_dir, image)
     if size is not None:
@@ -129,7 +143,7 @@ def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> str:
 
 
 def _checked(conn: BlitzGateway, image: ImageStructure, data_dir: Path, keep: bool = False) -> np.ndarray:
-    """The image's pixels, which have the server's SHA-1; raises NotNear."""
+    """The image's pixels, verified against the server's SHA-1; raises NotNear."""
     _check_kind(image, data_dir)
     if _own_size(data_dir, image) is not None:
         pixels, identity = _read_own(data_dir, image, keep)
@@ -158,7 +172,7 @@ def _check_kind(image: ImageStructure, data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _reading(data_dir: Path) -> Iterator[None]:
-    """Around what asks the file system, whose errors, as of a stale mount or a forbidden folder, are a BadMount."""
+    """Turn errors of the file system, such as a stale mount or a forbidden folder, into BadMount."""
     try:
         yield
     except OSError as error:
@@ -169,7 +183,7 @@ def _reading(data_dir: Path) -> Iterator[None]:
 
 
 def pixels_file(data_dir: Path, pixels_id: int) -> Path:
-    """Where an OMERO server keeps pixels: ``Pixels/7``, ``Pixels/Dir-001/1007``, ``Pixels/Dir-001/Dir-234/1234567``."""
+    """Path where OMERO keeps pixels: ``Pixels/7``, ``Pixels/Dir-001/1007``, ``Pixels/Dir-001/Dir-234/1234567``."""
     folders: list[str] = []
     rest = pixels_id
     while rest > 999:
@@ -192,11 +206,11 @@ def _check_own(size: int, image: ImageStructure) -> None:
 
 
 def _read_own(data_dir: Path, image: ImageStructure, keep: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The whole file, big-endian, mapped at once, or a copy of it to `keep`; and its identity before that."""
+    """The whole file, big-endian, as a memory map or with `keep` as a copy; and its identity before reading."""
     path = pixels_file(data_dir, image.pixels_id)
     with _reading(data_dir), path.open("rb") as file:
         status = os.fstat(file.fileno())
-        _check_own(status.st_size, image)  # no file has none, which can't be mapped
+        _check_own(status.st_size, image)  # also rejects an empty file, which can't be mapped
         data = (
             file.read()
             if keep
@@ -208,7 +222,7 @@ def _read_own(data_dir: Path, image: ImageStructure, keep: bool) -> tuple[np.nda
 
 
 def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tuple[Any, ...]:
-    """What is another where a file was replaced or written to, or where the server has other pixels."""
+    """A value that changes when the file is replaced or written to, or when the server has other pixels."""
     return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, image.sha1
 
 
@@ -216,7 +230,7 @@ def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tupl
 
 
 def _originals(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> tuple[list[Path], int]:
-    """The TIFFs that the image was imported from, and its number in them."""
+    """The TIFFs that the image was imported from, and the image's number in them."""
     _find(conn, [image])
     place = _places.get((_server(conn), image.image_id))
     if place is None:
@@ -225,7 +239,7 @@ def _originals(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> tup
 
 
 def _find(conn: BlitzGateway, images: Sequence[ImageStructure]) -> None:
-    """Ask for the original files of these images and of the others in their wells, once, for they never change."""
+    """Query the original files of these images and of all others in their wells, only once, since they never change."""
     server = _server(conn)
     with _lock:
         unknown = [image.well_sample_id for image in images if (server, image.image_id) not in _places]
@@ -264,7 +278,7 @@ def _server(conn: BlitzGateway) -> str:
 
 
 def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path]:
-    """The TIFFs among files of a fileset, all of which are there as the server has them."""
+    """The TIFFs among the files of a fileset, after a check that all exist with the sizes that the server has."""
     found = []
     for name, size in files:
         if not _TIFF.search(name):
@@ -285,7 +299,7 @@ def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path
 
 
 def _read_original(paths: Sequence[Path], series: int, image: ImageStructure) -> np.ndarray:
-    """What is most likely the image's pixels, contiguous, in the byte order of the file."""
+    """What are most likely the image's pixels: contiguous, in the byte order of the file."""
     try:
         with tifffile.TiffFile(paths[0]) as tiff:
             if len(paths) == 1 or tiff.is_ome:
@@ -295,12 +309,12 @@ def _read_original(paths: Sequence[Path], series: int, image: ImageStructure) ->
         raise
     except OSError as error:
         raise BadMount(f"its original TIFFs can't be read ({error.strerror or error})") from None
-    except Exception as error:  # tifffile raises what its decoders raise
+    except Exception as error:  # tifffile passes on whatever its decoders raise
         raise NotNear(f"its original TIFFs can't be read ({type(error).__name__})") from None
 
 
 def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) -> np.ndarray:
-    """A series of an OME-TIFF, or of a TIFF of pages along one axis."""
+    """Read a series of an OME-TIFF, or of a TIFF with pages along one axis."""
     if number >= len(tiff.series):
         raise NotNear("its original TIFF has fewer images than the server found in it")
     series: Any = tiff.series[number]
@@ -320,7 +334,7 @@ def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) ->
 
 
 def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> np.ndarray:
-    """Files of a plane each; their names say which are the image's, which is `number` by well and site."""
+    """Read files with one plane each. Their names say which belong to the image, number `number` by well and site."""
     from openhcs_omero.plates.arrangement import arrange
     from openhcs_omero.plates.filenames import named_planes
 
@@ -344,7 +358,7 @@ def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> n
 def _check_page(page: Any) -> None:
     if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise NotNear("its original TIFFs are in colour")
-    if page.is_tiled:  # the server's SHA-1 is that of the tiles one after the other
+    if page.is_tiled:  # the server's SHA-1 covers the tiles one after the other
         raise NotNear("its original TIFFs are tiled")
 
 

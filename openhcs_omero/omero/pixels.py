@@ -1,7 +1,7 @@
-"""Reading the pixels of sites and planes, and writing new images.
+"""Read the pixels of sites and planes, and what OMERO knows about them.
 
-On the wire and in the server's files pixels are big-endian and lie in the order XYZCT; here arrays are (T, C, Z, Y, X)
-in the machine's own byte order.
+On the wire and in the server's files, pixels are big-endian in OMERO's order XYZCT. The arrays here are
+(T, C, Z, Y, X) in the machine's byte order.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import PYRAMID_PLANE, ImageStructure
 
-READ_CALL = 4 * 2**20  # bytes read in one call, where a plane has no more: what stays in the processor's cache
-READERS = 3  # sites that are read at once, each by a store of its own: with two the line is idle where calls take long
+READ_CALL = 4 * 2**20  # bytes per call, unless a plane is larger: this much stays in the processor's cache
+READERS = 3  # sites read at once, each through its own store: with two, the line is idle when calls take long
 
 
 # ---- reading
@@ -39,8 +39,8 @@ class _OpenStore(threading.local):
     pixels_id: int | None = None
     store: Any = None
     process: int | None = None
-    planes_of: tuple[Any, int] | None = None  # client and pixels that the last plane was of
-    near: np.ndarray | None = None  # these pixels from the server's data folder, in memory
+    planes_of: tuple[Any, int] | None = None  # client and pixels id of the plane read last
+    near: np.ndarray | None = None  # these pixels, copied from the server's data folder into memory
     asked_near: bool = False
 
 
@@ -48,10 +48,15 @@ _open = _OpenStore()
 
 
 def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
-    """All pixels of a site, (T, C, Z, Y, X) of the image's type.
+    """Read all pixels of a site.
 
-    Whole timepoints come in one call where they are small, else stacks, else planes. Where the server's data
-    folder is at hand and pixels in it have the server's SHA-1, they come from there.
+    Each call reads a whole timepoint if it is small, otherwise a stack, otherwise a plane. If this machine sees the
+    server's data folder and the pixels in it have the server's SHA-1, they are read from there.
+
+    Returns
+    -------
+    numpy.ndarray
+        Array (T, C, Z, Y, X) of the image's pixel type.
 
     Raises
     ------
@@ -79,7 +84,10 @@ def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
 
 
 def read_sites(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tuple[ImageStructure, np.ndarray]]:
-    """Each image with all of its pixels, as `read_site`; the next three are read while the caller works on these."""
+    """Iterate over images and their pixels, as `read_site` returns them.
+
+    The next three images are read while the caller works on the current one.
+    """
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(READERS)]
         for reader in readers:
@@ -93,7 +101,19 @@ def read_sites(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator
 
 
 def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int) -> np.ndarray:
-    """One plane of a site, (Y, X) of the image's type.
+    """Read one plane of a site.
+
+    Parameters
+    ----------
+    image
+        The site's image.
+    z, c, t
+        The plane, counted from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        Array (Y, X) of the image's pixel type.
 
     Raises
     ------
@@ -116,10 +136,10 @@ def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int
 
 
 def _near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
-    """The image's pixels in the data folder, from its second plane on.
+    """The image's pixels from the data folder, from the second plane read on.
 
-    All of them are read to check them, and so one plane alone costs less over the network. They are kept in memory, not
-    as the file, which may change before the next plane is asked for.
+    Checking the SHA-1 takes reading all pixels, so a single plane is cheaper over the network. The pixels are copied
+    into memory, since the file may change before the next plane is read.
     """
     planes_of = (conn.c, image.pixels_id)
     if _open.planes_of != planes_of:
@@ -151,7 +171,7 @@ def _stored_type(image: ImageStructure) -> np.dtype:
 
 
 def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
-    """This thread's raw pixels store, on the image."""
+    """This thread's raw pixels store, set to the image."""
     if _open.client is not conn.c:
         store = conn.c.sf.createRawPixelsStore()
         _open.client, _open.store, _open.pixels_id, _open.process = conn.c, store, None, os.getpid()
@@ -166,11 +186,11 @@ def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
 
 
 def close_store() -> None:
-    """Close the store that this thread reads by, which the server else keeps until the session ends."""
+    """Close this thread's raw pixels store, which the server would otherwise keep until the session ends."""
     store, mine = _open.store, _open.process == os.getpid()
     _open.client = _open.pixels_id = _open.store = _open.planes_of = _open.near = None
-    if store is not None and mine:  # a forked process can't speak over its parent's connection
-        with contextlib.suppress(Exception):  # its connection may be closed
+    if store is not None and mine:  # a forked process can't use its parent's connection
+        with contextlib.suppress(Exception):  # the connection may be closed already
             store.close()
 
 
@@ -178,7 +198,13 @@ def close_store() -> None:
 
 
 def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
-    """Channel names, colors, pixel sizes and times of images, by image id; two or three calls per 10,000 images."""
+    """Read channel names, colors, pixel sizes and times of images, in two or three calls per 10,000 images.
+
+    Returns
+    -------
+    dict
+        The metadata by image id.
+    """
     found: dict[int, ImageMetadata] = {}
     for ids in queries.pages([image.pixels_id for image in images]):
         sizes = queries.rows(
@@ -209,7 +235,7 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
 
 
 def _read_times(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, tuple[float | None, ...]]:
-    """Seconds of each timepoint's first plane, by pixels id, for those of which some are known."""
+    """Seconds of each timepoint's first plane, by pixels id; only for pixels with at least one known time."""
     times: dict[int, list[float | None]] = {image.pixels_id: [None] * image.size_t for image in images}
     for ids in queries.pages(list(times)):
         for pixels_id, t, value, unit in queries.rows(
@@ -238,5 +264,5 @@ def _converted(kind: Any, units: Any, value: float | None, unit: str | None, wan
         return None
     try:
         return kind(kind(value, getattr(units, unit)), wanted).getValue()
-    except Exception:  # a pixel or a reference frame is no length; omero-py raises a bare Exception
+    except Exception:  # units like pixel or reference frame are not lengths; omero-py raises a bare Exception
         return None

@@ -1,4 +1,4 @@
-"""What a plate is made of: wells, sites, sizes and fingerprints, all of it from one query."""
+"""Load the structure of a plate (wells, sites, sizes and fingerprints) with one query."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from openhcs_omero.plates.paths import well_name
 from openhcs_omero.plates.pixeltypes import NUMPY_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
-# A real server wants the update event joined by name, and no dotted path in `select` before a left join.
+# A real server requires a named join of the update event, and no dotted path in `select` before a left join.
 _STRUCTURE = """
     select p.name, g.id, p.rows, p.columns, w.row, w.column, w.id, index(ws), ws.id, i.id, i.name, ev.id,
            px.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.value, px.sha1, pa.id, pa.name
@@ -24,19 +24,21 @@ _STRUCTURE = """
 
 
 def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -> PlateStructure:
-    """Ask OMERO for all that there is to know about a plate; one call.
+    """Load the structure of a plate from OMERO in one call.
 
-    The plate is found in all groups of the user.
+    The plate is looked up in all groups of the user.
 
     Parameters
     ----------
+    plate_id
+        OMERO's id of the plate.
     require_images
-        False takes a plate without wells or images too, as a derived plate is at first.
+        False also accepts a plate without wells or images, such as a new derived plate.
 
     Raises
     ------
     PlateError
-        If there is no such plate, the user may not see it, or it has no wells or no images.
+        If there is no such plate, if the user may not see it, or if it has no wells or no images.
     """
     found = queries.rows(conn, _STRUCTURE, id=plate_id)
     if not found:
@@ -83,7 +85,7 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
         well = wells.setdefault(
             well_name(row, column), WellStructure(well_name(row, column), row, column, {}, well_db_id)
         )
-        # an image with several Pixels is shown by its first
+        # if an image has several Pixels, OMERO shows the first
         if pixels is None or any(image.well_sample_id == sample for image in well.images.values()):
             continue
         site = len(well.images) + 1

@@ -1,4 +1,4 @@
-"""Whether an OMERO server answers at an address, in bounded time."""
+"""Find out in bounded time whether an OMERO server answers at an address."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import TypeVar
 import Ice
 import omero
 import omero.clients
-from omero.clients import Glacier2  # as login.py imports it, and for its reason
+from omero.clients import Glacier2  # imported this way for the reason given in login.py
 
 from openhcs_omero.errors import ConnectError
 from openhcs_omero.omero import identity
 from openhcs_omero.omero.server import AGENT, DEFAULT_PORT, PROBE_TIMEOUT, Server, ServerDown
 
 T = TypeVar("T")
-GUEST = "guest"  # a user of every OMERO server; a server that refuses it has looked it up, and serves too
+GUEST = "guest"  # exists on every OMERO server; a server that refuses it has looked it up, so it is up
 
 
 def within(seconds: float, ask: Callable[[], T], what: str) -> T:
-    """The answer of `ask`, for which no longer is waited; a call to a server that hangs goes on in a thread alone.
+    """Call `ask` in a thread and return its result, but wait no longer than `seconds`.
+
+    A call to a server that hangs goes on in the background.
 
     Raises
     ------
     ServerDown
-        If there is no answer in time.
+        If there is no answer in time; its message is about `what`.
     """
     answers: list[T] = []
     errors: list[BaseException] = []
@@ -49,7 +51,7 @@ def within(seconds: float, ask: Callable[[], T], what: str) -> T:
 
 
 def is_up(server: Server) -> bool:
-    """Whether an OMERO router answers at the address; it may not open sessions yet. Takes four seconds at most."""
+    """Whether an OMERO router answers at the address, even if it opens no sessions yet; takes at most four seconds."""
     try:
         probe(server)
     except ConnectError:
@@ -58,7 +60,7 @@ def is_up(server: Server) -> bool:
 
 
 def opens_sessions(server: Server, seconds: float) -> bool:
-    """Whether the server has come so far that it opens sessions, or says whom it opens none for."""
+    """Whether the server is ready to open sessions, or at least to refuse a user."""
     try:
         return is_up(server) and within(seconds, lambda: _knows_users(server), server.address)
     except ServerDown:
@@ -81,13 +83,14 @@ def _knows_users(server: Server) -> bool:
 
 
 def probe(server: Server) -> None:
-    """Find out in bounded time whether an OMERO server answers, and has the certificate that it must have.
+    """Check in bounded time that an OMERO server answers and has the expected certificate.
+
+    If the host is a URL, only the certificate is checked; whether OMERO answers there shows when logging in.
 
     Raises
     ------
     ConnectError
-        If it does not; ServerDown where it may come later. What answers at a URL shows only in logging in, except for
-        its certificate.
+        If the check fails. Its subclass ServerDown if the server may come up later.
     """
     properties = identity.ssl_properties(server)
     if "://" in server.host:

@@ -1,7 +1,7 @@
-"""The calls that all modules here make: queries, saves and deletions, each in the group of what it works on.
+"""The calls that all modules here share: queries, saves and deletions, each in the group of the objects concerned.
 
-The services are used as the session hands them out. `BlitzGateway`'s own wrappers ask the server before every call
-whether it is alive, and print a traceback for every error that the server answers with.
+The services are used directly from the session. `BlitzGateway`'s wrappers ask the server before every call whether it
+is alive, and print a traceback for every error that the server returns.
 """
 
 import contextlib
@@ -22,18 +22,24 @@ from omero.sys import ParametersI
 from openhcs_omero.errors import OpenHCSError, RightsError
 
 ALL_GROUPS = -1
-IDS = 10_000  # in one call
+IDS = 10_000  # per call
 DELETION_TIMEOUT = 600  # seconds
 
 _known: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 class DeletionRefused(OpenHCSError):
-    """OMERO did not delete, and nothing was deleted."""
+    """OMERO refused a deletion, and nothing was deleted."""
 
 
 def service(conn: BlitzGateway, accessor: str) -> Any:
-    """A stateless service of the session, `accessor` being its method, as "getQueryService"; asked for once."""
+    """A stateless service of the session, requested once.
+
+    Parameters
+    ----------
+    accessor
+        The session's method that returns the service, such as "getQueryService".
+    """
     services = _known.setdefault(conn.c, {})
     if accessor not in services:
         services[accessor] = getattr(conn.c.sf, accessor)()
@@ -41,14 +47,14 @@ def service(conn: BlitzGateway, accessor: str) -> Any:
 
 
 def context(conn: BlitzGateway, group_id: int) -> dict[str, str]:
-    """What a call carries to be made in a group; -1 reads from all groups."""
+    """The call context that makes a call run in a group; -1 reads from all groups."""
     options = conn.SERVICE_OPTS.copy()
     options.setOmeroGroup(str(group_id))
     return options
 
 
 def current_group(conn: BlitzGateway) -> int:
-    """The group that new objects go to: that of the connection's options, else the session's own."""
+    """Id of the group that new objects go to: that of the connection's options, else the session's group."""
     chosen = conn.SERVICE_OPTS.getOmeroGroup()
     return int(chosen) if chosen and int(chosen) >= 0 else conn.getEventContext().groupId
 
@@ -62,7 +68,7 @@ def update(conn: BlitzGateway) -> Any:
 
 
 def parameters(**values: Any) -> ParametersI:
-    """Query parameters: an int is an id (a long), a str a text, a list a list of ids; others as they are."""
+    """Query parameters: an int becomes a long, a str a string and a list a list of ids; other values are unchanged."""
     made = ParametersI()
     for name, value in values.items():
         if isinstance(value, omero.RType):
@@ -77,19 +83,19 @@ def parameters(**values: Any) -> ParametersI:
 
 
 def rows(conn: BlitzGateway, hql: str, group_id: int = ALL_GROUPS, **values: Any) -> list[list[Any]]:
-    """A projection's rows as plain values, None for null; one call."""
+    """Run a projection query in one call; returns its rows as plain values, with None for null."""
     return unwrap(query(conn).projection(hql, parameters(**values), context(conn, group_id)))
 
 
 def pages(ids: Sequence[int]) -> Iterator[list[int]]:
-    """Ids in parts that a query takes: PostgreSQL takes 32,767 parameters."""
+    """Split ids into lists that one query can take: PostgreSQL accepts at most 32,767 parameters."""
     for start in range(0, len(ids), IDS):
         yield list(ids[start : start + IDS])
 
 
 @contextlib.contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Say in a sentence that the user may not write `what`, where OMERO refuses it for want of rights."""
+    """Turn OMERO's permission errors into one sentence that says that the user may not write `what`."""
     try:
         yield
     except omero.SecurityViolation as error:
@@ -98,19 +104,19 @@ def writing(what: str) -> Iterator[None]:
 
 
 def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
-    """Delete objects with all that hangs on them, and wait for it; tags and terms stay.
+    """Delete objects and everything that depends on them, and wait until that is done; tags and terms stay.
 
     Parameters
     ----------
     group_id
         Group of the objects.
     **targets
-        Ids by class, as ``Image=[1, 2]``; all go or none.
+        Ids by class, such as ``Image=[1, 2]``; either all are deleted or none.
 
     Raises
     ------
     DeletionRefused
-        If one is not there, is still in use or may not be deleted; if it takes longer than ten minutes.
+        If an object does not exist, is still in use or may not be deleted, or if it takes longer than ten minutes.
     """
     wanted = {kind: ids for kind, ids in targets.items() if ids}
     if not wanted:
@@ -123,7 +129,7 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
         while not callback.block(pause):
             if time.monotonic() > end:
                 raise DeletionRefused(f"OMERO did not finish deleting {_named(wanted)} in {DELETION_TIMEOUT} seconds")
-            callback.poll()  # the server's call may be lost
+            callback.poll()  # the server's callback may get lost
             pause = min(2 * pause, 500)
         answer = callback.getResponse()
     finally:

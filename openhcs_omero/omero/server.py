@@ -12,16 +12,16 @@ from openhcs_omero.errors import ConfigError, ConnectError
 
 DEFAULT_PORT = 4064
 PROBE_TIMEOUT = 2.0  # seconds
-ANSWER = 20  # seconds that a server may take to open a session, to end it, and to say that it lives
+ANSWER = 20  # seconds that a server may take to open a session, to end it, or to confirm that it is alive
 AGENT = "openhcs_omero"
 
 
 class ServerDown(ConnectError):
-    """The server is not there, or not yet."""
+    """The server is down or not up yet."""
 
 
 class NoSession(ConnectError):
-    """There is no stored session, or none that lives."""
+    """There is no stored session, or none is alive."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Server:
     Parameters
     ----------
     host
-        Name or address; a URL like ``wss://omero.example.org/omero-ws`` for websockets.
+        Name or address; for websockets a URL like ``wss://omero.example.org/omero-ws``.
     port
-        Of the encrypted router, 4064 by default.
+        Port of the encrypted router, 4064 by default.
     user
-        OMERO user name; "" takes that of the last `openhcs-omero login` to the host.
+        OMERO user name; "" means the user of the last `openhcs-omero login` to the host.
     secure
-        False: after the login, data go unencrypted, about half as fast again.
+        False sends data unencrypted after the login, which is about 1.5 times as fast.
     data_dir
-        The server's data folder as this machine sees it (with ``Pixels/`` in it), to read pixels from without the
-        network; None where it doesn't see it.
+        Path of the server's data folder on this machine (it contains ``Pixels/``), to read pixels without the network;
+        None if this machine does not see it.
     ca
-        File (PEM) of the server's own certificate, or of the authorities one of which signed it; see identity.py.
+        PEM file with the server's own certificate, or with the authorities one of which signed it; see identity.py.
     """
 
     host: str = "localhost"
@@ -60,12 +60,14 @@ class Server:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None = None) -> Server:
-        """From the config's `omero:` block; what it leaves open from OMERO_HOST, OMERO_PORT, OMERO_USER and OMERO_CA.
+        """Create a server from the `omero:` block of the configuration.
+
+        What the block leaves out comes from OMERO_HOST, OMERO_PORT, OMERO_USER and OMERO_CA.
 
         Raises
         ------
         ConfigError
-            On an unknown key or a port that is no number.
+            If a key is unknown or the port is not a number.
         """
         given = {key: value for key, value in (config or {}).items() if value is not None}
         known = [f.name for f in fields(cls)]
@@ -91,12 +93,12 @@ class Server:
 
     @property
     def host_and_port(self) -> str:
-        """The address as a command takes it; the port only where it is not OMERO's usual one."""
+        """The address as a command takes it; with the port only if it is not OMERO's usual one."""
         return self.host if "://" in self.host or self.port == DEFAULT_PORT else f"{self.host}:{self.port}"
 
     @property
     def socket_address(self) -> tuple[str, int]:
-        """Name and port of the machine, also where the host is a URL."""
+        """Host name and port, even if `host` is a URL."""
         if "://" not in self.host:
             return self.host, self.port
         url = urlsplit(self.host)
@@ -104,7 +106,7 @@ class Server:
 
     @property
     def endpoint(self) -> str:
-        """Ice's endpoint of the router."""
+        """The router's Ice endpoint."""
         host, port = self.socket_address
         if "://" not in self.host:
             return f"ssl -h {host} -p {port}"
@@ -113,7 +115,7 @@ class Server:
 
     @property
     def who(self) -> str:
-        """User and address as `openhcs-omero login` takes them."""
+        """User and address in the form that `openhcs-omero login` takes."""
         return f"{self.user or '<user>'}@{self.host_and_port}"
 
 

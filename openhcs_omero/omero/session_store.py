@@ -1,6 +1,6 @@
 """The session store of the OMERO command line: files that only their owner can read.
 
-The store is the folder that OMERO_SESSIONDIR names, else ``~/omero/sessions``. A session is a file
+The store is the folder named by OMERO_SESSIONDIR, or else ``~/omero/sessions``. Each session is a file
 ``<host>/<user>/<session key>`` in it.
 """
 
@@ -23,7 +23,7 @@ from openhcs_omero.omero.server import DEFAULT_PORT, Server
 
 @dataclass(frozen=True)
 class StoredSession:
-    """A session in the store; `key` lets whoever has it join the session."""
+    """A session in the store. Anyone who has its `key` can join it."""
 
     host: str
     user: str
@@ -35,14 +35,19 @@ class StoredSession:
 
 
 def tag_of(key: str) -> str:
-    """What names a session without giving access to it, fit for a pickle: the SHA-256 of its key."""
+    """The SHA-256 of a session's key: names the session without giving access to it, so it can be pickled."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def save(server: Server, user: str, key: str, current: bool = False) -> StoredSession:
     """Store a session where `omero sessions list` and the jobs find it, in a file that only its owner can read.
 
-    A `current` session is the one that omero-py and this package take where no user is named.
+    Parameters
+    ----------
+    server, user, key
+        The session's server, user and key.
+    current
+        Make this the session that omero-py and this package use when no user is named.
     """
     store = _store()
     folder = store.user_file(server.host).dirname() / user
@@ -61,7 +66,7 @@ def save(server: Server, user: str, key: str, current: bool = False) -> StoredSe
 
 
 def remove(session: StoredSession) -> None:
-    """Remove a session from the store, where it is still there."""
+    """Remove a session from the store if it is still there."""
     with contextlib.suppress(OSError, ConnectError):
         _store().remove(session.host, session.user, session.key)
 
@@ -71,9 +76,9 @@ def has(session: StoredSession) -> bool:
 
 
 def sessions(server: Server) -> list[StoredSession]:
-    """The sessions that are stored for the server and its user, the newest first.
+    """List the stored sessions of the server and its user, newest first.
 
-    Where `server` names no user, these are the sessions of the user who logged in last, else those of all users.
+    If `server` names no user, these are the sessions of the user who logged in last or, if unknown, of all users.
     """
     return [session for _, session in sorted(_sessions(server), key=lambda found: -found[0])]
 
@@ -93,8 +98,8 @@ def _sessions(server: Server) -> Iterator[tuple[float, StoredSession]]:
 
 
 def folder_of(server: Server) -> Path:
-    """The folder in the store for what belongs to a host; it may not be there."""
-    return Path(_folder(), quote(server.host, safe=""))  # as omero-py names it
+    """The store's folder for the server's host, which may not exist."""
+    return Path(_folder(), quote(server.host, safe=""))  # the name that omero-py uses
 
 
 def write_secret(file: Path, text: str) -> None:
@@ -111,7 +116,7 @@ def _store() -> SessionsStore:
     folder = _folder()
     try:
         return SessionsStore(folder)
-    except FileExistsError:  # another process made it between its look and its making
+    except FileExistsError:  # another process created it between the check and the creation
         return SessionsStore(folder)
     except OSError as error:
         raise _unwritable(folder, error) from None

@@ -1,4 +1,4 @@
-"""A login that outlives this process: what `openhcs-omero login` and `logout` do, with omero-py's session store."""
+"""Logins that outlive this process: `openhcs-omero login` and `logout`, with omero-py's session store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from openhcs_omero.omero.server import Server
 
 
 def server_from(text: str | None, server: Server) -> Server:
-    """The server that ``[user@]host[:port]`` names, which may be a URL; what it leaves out is that of `server`.
+    """Parse ``[user@]host[:port]``, where the host may be a URL; missing parts are taken from `server`.
 
     Raises
     ------
     ConfigError
-        If the host is empty or the port is no number.
+        If the host is empty or the port is not a number.
     """
     if text is None:
         return server
@@ -37,14 +37,14 @@ def server_from(text: str | None, server: Server) -> Server:
 
 
 def log_in(server: Server) -> tuple[Server, float]:
-    """Open a session by OMERO_PASSWORD or a prompt, and store it as that of the user who logged in last.
+    """Open a session with OMERO_PASSWORD or a prompt, and store it as the session of the user who logged in last.
 
     Returns
     -------
     server : Server
-        With the user's name.
+        The server, with the user's name.
     minutes : float
-        The session ends after so long without use; it is set on the server.
+        Minutes without use after which the session ends, as set on the server.
     """
     probe(server)
     user, secret = server.user, password.read()
@@ -63,12 +63,17 @@ def log_in(server: Server) -> tuple[Server, float]:
 
 
 def log_out(server: Server) -> list[str]:
-    """End the stored sessions at the server, and forget them; whose they were.
+    """End the stored sessions at the server and remove them from the store.
+
+    Returns
+    -------
+    list of str
+        The users whose sessions they were.
 
     Raises
     ------
     ConnectError
-        If there is none, or the server does not answer.
+        If there is no stored session, or if the server does not answer.
     """
     sessions = session_store.sessions(server)
     if not sessions:

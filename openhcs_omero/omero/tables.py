@@ -1,13 +1,13 @@
-"""Features as OMERO.tables: beside a CSV or TSV that is attached to a plate, what OMERO.web and OMERO.parade read.
+"""Features as OMERO.tables: a CSV or TSV attached to a plate also becomes a table for OMERO.web and OMERO.parade.
 
-A table of features has one row per well or per site, and per timepoint if it has a column `t`. Its columns are named
-and typed as by `populate` of omero-metadata, which is what those programs look for: `Plate`, `Well` and `Image` hold
-ids, `Well Name` names, and the others are the file's own. It is a file annotation of the plate in the namespace of bulk
-annotations.
+A table of features has one row per well or per site, and per timepoint if it has a column `t`. Column names and types
+are those of omero-metadata's `populate`, which those programs look for: `Plate`, `Well` and `Image` hold ids,
+`Well Name` holds names, and the other columns come from the file. The table is a file annotation of the plate in the
+namespace of bulk annotations.
 
-A new table is written whole, with nothing pointing to it; one save then lets the annotation point to it, which is the
-commit point; the table before is deleted last. The file's name says what it belongs to, so that what a killed process
-left behind is found and deleted by the next one that saves.
+A new table is written completely before anything points to it. One save, the commit point, then makes the annotation
+point to it, and the previous table is deleted last. The file's name says what the table belongs to, so the next process
+that saves can find and delete what a killed process left behind.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
 ATTEMPTS = 3
-CELLS = 500_000  # in one call
+CELLS = 500_000  # per call
 MIMETYPE = "OMERO.tables"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 log = logging.getLogger(__name__)
@@ -43,34 +43,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Attached:
-    """A table of this user's that is attached to a plate, and what is noted of it."""
+    """A table of this user that is attached to a plate, and the note recorded with it."""
 
     annotation_id: int
     about: str
 
 
 def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: bytes, ns: str = NAMESPACE) -> int | None:
-    """Have the plate's table of an attached file say what the file says.
+    """Update a plate's OMERO.table to match an attached file.
 
-    It is made, replaced where the file or the plate's images are others, and deleted where the file is no table of
-    features (any more). What is the same already is left alone.
+    The table is created if it is missing, replaced if the file or the plate's images have changed, and deleted if the
+    file is not, or is no longer, a table of features. A table that already matches is left alone.
 
     Parameters
     ----------
     plate
-        The plate that the file is attached to, as it is now: its ids go into the table.
+        The plate that the file is attached to, in its current state: its ids go into the table.
     name
-        The file's name, which ends in ``.csv`` or ``.tsv``, else it is no table.
+        The file's name. Only names that end in ``.csv`` or ``.tsv`` are tables.
     data
-        The file's bytes; b"" where the file is deleted.
+        The file's bytes; b"" if the file is deleted.
     ns
         The file's namespace.
 
     Returns
     -------
     int or None
-        Id of the table's file annotation; None where there is no table: the file holds no features, or the server
-        has no tables service.
+        Id of the table's file annotation; None if there is no table because the file has no features or the server has
+        no tables service.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: byt
 
 
 def is_table(name: str) -> bool:
-    """Whether a file of that name can be a table of features: CSV and TSV."""
+    """Whether a file with that name can be a table of features, that is, a CSV or a TSV."""
     return _separator(name) is not None
 
 
 def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[str, str]:
-    """What is noted of the tables that `attach_table` attached to a plate, by the names of their files; one call."""
+    """List the notes recorded with the tables that `attach_table` attached to a plate, by file name, in one call."""
     end = f" of plate {plate_id} ({ns})"
     rows = queries.rows(
         conn,
@@ -114,7 +114,7 @@ def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[
 
 
 def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_Attached]:
-    """This user's tables of that label on the plate, the newest first."""
+    """This user's tables with that label on the plate, newest first."""
     rows = queries.rows(
         conn,
         "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
@@ -132,7 +132,10 @@ def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_At
 def _write(
     conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any], attached: list[_Attached]
 ) -> int | None:
-    """Write a table and let the newest annotation, or a new one, point to it; its id, None without a tables service."""
+    """Write a table and make the newest annotation, or a new one, point to it.
+
+    Returns the annotation's id, or None if the server has no tables service.
+    """
     file_id = _new_table(conn, plate, label, columns)
     if file_id is None:
         return None
@@ -165,7 +168,7 @@ def _collision(plate: PlateStructure) -> PlateError:
 
 
 def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: list[Any]) -> int | None:
-    """A table that nothing points to, whole; its original file's id, None where the server has no tables service."""
+    """Write a complete table that nothing points to; its file's id, or None if the server has no tables service."""
     options = queries.context(conn, plate.group_id)
     resources = conn.c.sf.sharedResources()
     if not resources.areTablesEnabled(options):
@@ -175,7 +178,7 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: l
     if table is None:
         return None
     file = table.getOriginalFile(options)
-    if file is None:  # swept away as left behind
+    if file is None:  # another process deleted it as a leftover
         raise _collision(plate)
     try:
         with queries.writing("a table"):
@@ -202,14 +205,16 @@ def _fill(table: Any, columns: list[Any], options: Any) -> None:
 
 
 def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
-    """Delete a table that nothing points to, as well as it goes; its name has the next one who saves find it."""
+    """Try to delete a table that nothing points to. If that fails, the next process that saves finds it by its name."""
     with contextlib.suppress(Exception):
         queries.delete(conn, plate.group_id, OriginalFile=[file_id])
 
 
 def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: list[int]) -> None:
-    """Delete annotations with their tables, and tables of that label that no annotation points to: those that were
-    replaced, and those that killed processes left behind. Another process may do the same at the same time."""
+    """Delete annotations with their tables, and tables with that label that no annotation points to.
+
+    The latter were replaced or left behind by killed processes. Another process may do the same at the same time.
+    """
     for _ in range(ATTEMPTS):
         try:
             queries.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
@@ -232,7 +237,7 @@ def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: l
 
 
 def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
-    """Those of some ids that are of file annotations (a.id) or of their files (f.id)."""
+    """The subset of ids that belong to file annotations (a.id) or to their files (f.id)."""
     return ids and [
         row[0]
         for row in queries.rows(
@@ -245,7 +250,7 @@ def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
 
 
 def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
-    """The columns of a table of features with their values; [] where the file is none."""
+    """The columns of a table of features with their values; [] if the file is not a table of features."""
     features = _read(name, data)
     if features is None:
         return []
@@ -275,10 +280,10 @@ def _separator(name: str) -> str | None:
 
 
 def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
-    """The file's rows, where it has any and they name wells."""
+    """The file's rows; None if it has none or they do not name wells."""
     if not data.strip():
         return None
-    import pandas  # half a second that only tables cost
+    import pandas  # takes half a second, so only tables import it
 
     try:
         rows = pandas.read_csv(
@@ -299,11 +304,11 @@ def _well(text: Any) -> str | None:
 
 
 def _values(rows: "pandas.DataFrame") -> Iterator[tuple[str, list[Any]]]:
-    """Names and values of columns: bool, int, float with NaN for what is missing, or str."""
+    """Names and values of columns: bool, int, float (NaN where missing) or str."""
     for key, column in rows.items():
         if column.dtype.kind in "bif":
             yield str(key), column.tolist()
-        elif column.dtype.kind == "u":  # more than OMERO's integers hold
+        elif column.dtype.kind == "u":  # too large for OMERO's integers
             yield str(key), column.astype(float).tolist()
         else:
             yield str(key), ["" if value != value else str(value) for value in column.tolist()]
@@ -324,7 +329,7 @@ def _part(column: Any, start: int, stop: int) -> Any:
 
 
 def _about(name: str, columns: list[Any]) -> str:
-    """What is noted of a table: its file and a hash of what is in it."""
+    """The note recorded with a table: its file's name and a hash of its contents."""
     digest = hashlib.sha1(usedforsecurity=False)
     for column in columns:
         digest.update(json.dumps([type(column).__name__, column.name, column.values]).encode())

@@ -1,4 +1,4 @@
-"""Writing the images of a well: their rows in one save, then the pixels of each."""
+"""Write the images of a well: all database rows in one save, then the pixels of each image."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from openhcs_omero.omero import queries
 from openhcs_omero.plates.image import NewImage, _planes
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
-WRITE_CALL = 2**20  # bytes written in one call; what has fewer goes with others: calls of 9 MB take a fifth longer
-MAX_CALL = 64 * 2**20  # but no more than these, well below the 250 MB that client and server take
-WRITERS = 3  # images that are written at once, each by a store of its own: while one is confirmed, others are sent
+WRITE_CALL = 2**20  # bytes per call; what is smaller is sent together. Calls of 9 MB take a fifth longer
+MAX_CALL = 64 * 2**20  # upper limit, well below the 250 MB that client and server accept
+WRITERS = 3  # images written at once, each through its own store: while one is confirmed, others are sent
 
 
 @dataclass(frozen=True)
 class WrittenImage:
-    """An image in OMERO and the SHA-1 of its bytes there."""
+    """An image in OMERO, and the SHA-1 of its bytes there."""
 
     image_id: int
     sha1: str
@@ -51,27 +51,29 @@ class WrittenImage:
 def write_well_images(
     conn: BlitzGateway, images: Sequence[NewImage], namespace: str, group_id: int
 ) -> list[WrittenImage]:
-    """Write images that no well shows yet: their rows and annotations in one save, then the pixels of each.
+    """Write images that are in no well yet: all rows and annotations in one save, then the pixels of each image.
 
     Parameters
     ----------
+    images
+        The images.
     namespace
-        Of their map annotations.
+        Namespace of their map annotations.
     group_id
-        The group that they belong to.
+        Id of the group that they are written to.
 
     Returns
     -------
     list of WrittenImage
-        In the order of `images`; the server confirmed each SHA-1.
+        In the order of `images`. The server has confirmed each SHA-1.
 
     Raises
     ------
     PlateError
-        If pixels are not such that OMERO keeps them; nothing is written then.
+        If OMERO can't store such pixels. Nothing is written then.
     OpenHCSError
-        If the server stored something else than it was sent, or another process deleted the images meanwhile. On
-        these and any other error the images are deleted.
+        If the server stored other bytes than were sent, or if another process deleted the images in the meantime. After
+        this or any other error, the images are deleted.
     """
     blocks = [_planes(image) for image in images]
     graphs = [_graph(image, planes, namespace) for image, planes in zip(images, blocks)]
@@ -93,7 +95,7 @@ def write_well_images(
 
 
 def missing(conn: BlitzGateway, image_ids: list[int]) -> bool:
-    """Whether one of the images is known to be no longer there."""
+    """Whether at least one of the images is known to be gone."""
     try:
         there = queries.rows(conn, "select i.id from Image i where i.id in (:ids)", ids=image_ids)
     except (Ice.Exception, omero.ClientError):
@@ -102,13 +104,13 @@ def missing(conn: BlitzGateway, image_ids: list[int]) -> bool:
 
 
 def discard(conn: BlitzGateway, image_ids: list[int], group_id: int) -> None:
-    """Delete images that no well shows, as well as it goes; their mark has later runs find those that stay."""
+    """Try to delete images that are in no well. Later runs find any that remain by their mark."""
     with contextlib.suppress(Exception):
         queries.delete(conn, group_id, Image=image_ids)
 
 
 def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnotationI:
-    """A map annotation, not saved."""
+    """Create an unsaved map annotation."""
     annotation = MapAnnotationI()
     annotation.ns = rstring(namespace)
     annotation.mapValue = [NamedValue(key, value) for key, value in pairs]
@@ -116,7 +118,7 @@ def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnot
 
 
 def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
-    """The image with its pixels, channels and annotation, not saved; `planes` as `_planes` gives them."""
+    """The unsaved image with its pixels, channels and annotation; `planes` are as `_planes` returns them."""
     (t, c, z), (y, x) = planes.shape, planes.flat[0].shape
     pixels = PixelsI()
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))
@@ -161,17 +163,17 @@ def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
 
 
 def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], blocks: list[np.ndarray]) -> list[str]:
-    """Write the planes of several images; their SHA-1s. While the server checks one image, another is on its way."""
+    """Write the planes of several images; returns their SHA-1s. While the server checks one image, others are sent."""
     options = queries.context(conn, group_id)
     digests, numbers = [""] * len(blocks), iter(range(len(blocks)))
 
     def write() -> None:
         store = conn.c.sf.createRawPixelsStore()
         try:
-            for number in numbers:  # the next one goes to whoever is free
+            for number in numbers:  # whichever thread is free takes the next one
                 digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
         finally:
-            deque(numbers, 0)  # after an error nobody begins another
+            deque(numbers, 0)  # after an error, no thread starts another
             with contextlib.suppress(Exception):
                 store.close(options)
 
@@ -185,7 +187,7 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: np.ndarray) -> str:
-    """Write (T, C, Z) planes, in calls of about `WRITE_CALL`; the SHA-1 that the server confirmed."""
+    """Write (T, C, Z) planes in calls of about `WRITE_CALL` bytes; returns the SHA-1 that the server confirmed."""
     digest, size = hashlib.sha1(), planes.flat[0].nbytes
 
     def sent(part: np.ndarray) -> np.ndarray:
