@@ -1,7 +1,7 @@
 """Storage backends behind one interface, and the file manager that steps save through.
 
-`disk`, `memory`, `zarr` and `virtual_workspace` are registered here; `omero_local` needs a connection and is put in by
-who has one.
+`disk`, `memory`, `zarr` and `virtual_workspace` are registered here. `omero_local` needs a connection, so the code that
+has one registers it.
 """
 
 from openhcs_omero.io.base import storage_registry

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, then renamed."""
+"""Write files and folders atomically: they are written next to their final place, then renamed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
-    """Give a path to write a file or a folder to, and move what was written there to `path` at the end.
+    """Yield a temporary path to write a file or a folder to, and move the result to `path` at the end.
 
-    An error in between leaves `path` as it was.
+    If an error occurs in between, `path` is left as it was.
 
     Parameters
     ----------
+    path
+        The file or folder to replace.
     draft_in
-        The folder to write in, on the same file system; by default that of `path`, which is made where it is missing.
+        The folder for the temporary path, on the same file system; by default the folder of `path`, which is created if
+        it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = (draft_in or path.parent) / f".{path.name}.{uuid.uuid4().hex}.part"
@@ -36,26 +39,26 @@ def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file; it appears whole or not at all."""
+    """Write a file atomically: it appears complete or not at all."""
     with replacing(path) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Write a file unless it has this content already: Snakemake goes by the time of its last change."""
+    """Write a file unless it already has this content, since Snakemake compares modification times."""
     if not path.exists() or path.read_bytes() != text.encode():
         write(path, text)
 
 
 def delete_folder(folder: Path) -> None:
-    """Delete a folder; it disappears at once, however much is in it."""
+    """Delete a folder. It disappears at once, however much it contains."""
     aside = _put_aside(folder)
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _swap(draft: Path, path: Path) -> None:
-    """Put a folder in the place of another; there is no rename that replaces a folder with content."""
+    """Replace a folder with another in two renames, since no rename replaces a folder that is not empty."""
     aside = _put_aside(path)
     try:
         draft.rename(path)

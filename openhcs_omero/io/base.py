@@ -1,4 +1,4 @@
-"""What every storage backend can do, and the registry that finds one by name."""
+"""The interface of storage backends, and the registry that finds a backend by name."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -14,53 +14,53 @@ PathLike = str | PurePath
 
 
 class MissingFile(OpenHCSError, FileNotFoundError):
-    """There is nothing under the path."""
+    """The path does not exist."""
 
 
 class BadData(OpenHCSError, ValueError):
-    """What is to be saved or was read does not fit its path, or the path is no path of the backend."""
+    """The data saved or read do not fit their path, or the path is not valid for the backend."""
 
 
 class MissingBackend(OpenHCSError, KeyError):
-    """No backend of that name is registered."""
+    """No backend with that name is registered."""
 
-    __str__ = OpenHCSError.__str__  # KeyError's puts it in quotes
+    __str__ = OpenHCSError.__str__  # KeyError's would quote the message
 
 
 class StorageBackend(ABC):
-    """A place where images and files are kept under paths.
+    """A place that keeps images and files under paths.
 
-    A path that ends in ``.tif`` takes an image, (Y, X) or (T, C, Z, Y, X), and gives back the same array; ``.json``
-    a dict or a list, ``.csv`` and ``.tsv`` a pandas DataFrame, ``.txt`` a str; any ending but ``.tif`` takes bytes, or
-    the `Path` of a file on this machine, which is copied.
+    The ending of the path says which type is saved and loaded: ``.tif`` is an image, an array (Y, X) or
+    (T, C, Z, Y, X); ``.json`` is a dict or a list; ``.csv`` and ``.tsv`` are a pandas DataFrame; ``.txt`` is a str. All
+    endings except ``.tif`` also accept bytes, or the `Path` of a file on this machine, which is copied.
 
-    All backends raise the same errors: `MissingFile` for what is not there, `BadData` for data that does not fit
-    the path or a path that is none.
+    All backends raise the same errors: `MissingFile` if the path does not exist, and `BadData` if the data do not fit
+    the path or the path is not valid.
     """
 
     @abstractmethod
     def load(self, path: PathLike) -> Any:
-        """Read what is under `path`; its ending says of what type it is."""
+        """Read the image or file at `path`; the ending determines the type of the result."""
 
     @abstractmethod
     def save(self, data: Any, path: PathLike) -> None:
-        """Write `data` under `path` in the place of what is there; all of it or nothing. Directories are made."""
+        """Write `data` to `path` atomically, replacing what is there. Missing directories are created."""
 
     @abstractmethod
     def list_files(self, directory: PathLike) -> list[str]:
-        """Paths of all files in `directory` and below it, sorted."""
+        """List the paths of all files in `directory` and below, sorted."""
 
     @abstractmethod
     def exists(self, path: PathLike) -> bool:
-        """Whether there is a file or a directory under `path`."""
+        """Whether `path` is an existing file or directory."""
 
     @abstractmethod
     def delete(self, path: PathLike) -> None:
-        """Delete the file under `path`; a directory is refused."""
+        """Delete the file at `path`; directories are refused."""
 
     @abstractmethod
     def ensure_directory(self, directory: PathLike) -> None:
-        """Make `directory` and its parents where they are not there yet."""
+        """Create `directory` and its parents if they do not exist."""
 
     def load_batch(self, paths: Sequence[PathLike]) -> list[Any]:
         """Read several files, in the order of `paths`."""
@@ -75,27 +75,27 @@ class StorageBackend(ABC):
 
 
 class FolderBackend(StorageBackend):
-    """A backend over folders of this machine, into which whole plates are written."""
+    """A backend that writes whole plates into folders on this machine."""
 
     @abstractmethod
     def save_site(self, image: NewImage, path: PathLike) -> list[str]:
-        """Write a site in the place of what is there, with what is known of its pixels; the paths of its planes."""
+        """Write a site with its metadata, replacing what is there; returns the paths of its planes."""
 
     @abstractmethod
     def file_of(self, path: PathLike) -> Path:
-        """The file that a plane or a file is in."""
+        """The file on disk that contains a plane or a file."""
 
 
 class VirtualBackend(StorageBackend):
-    """A backend without a file system: it makes its paths from metadata, on demand.
+    """A backend without a file system: it generates its paths from metadata on demand.
 
-    A subclass has to say what there is (`list_files`) and what it is called (`generate_filename`). It can be read when
-    it has `load` too, and it is read-only unless it overrides the methods that write.
+    A subclass must implement `list_files`, which lists the paths, and `generate_filename`, which names them. To be
+    readable it also implements `load`. It is read-only unless it overrides the methods that write.
     """
 
     @abstractmethod
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
-        """Virtual path of what `metadata` describes."""
+        """The virtual path of what `metadata` describes."""
 
     def load(self, path: PathLike) -> Any:
         raise BadData(f"{path} can't be read: {type(self).__name__} only lists what there is")
@@ -123,7 +123,7 @@ class VirtualBackend(StorageBackend):
 
 
 class StorageRegistry(UserDict[str, StorageBackend]):
-    """Backends by name. Those that need nothing register themselves, `omero_local` has to be put in."""
+    """Backends by name. Most register themselves; `omero_local`, which needs a connection, must be added."""
 
     def __missing__(self, name: str) -> StorageBackend:
         if name == "omero_local":

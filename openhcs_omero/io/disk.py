@@ -1,4 +1,4 @@
-"""Files on disk: images as OME-TIFF, results as the text files that their endings say."""
+"""Files on disk: images as OME-TIFF, results as text files in the format given by their ending."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from openhcs_omero.plates.image import NewImage, storable
 
 
 class DiskBackend(FolderBackend):
-    """Paths are those of the filesystem."""
+    """Files on disk; paths are file system paths."""
 
     def load(self, path: PathLike) -> Any:
         if Path(path).is_dir():
@@ -30,7 +30,7 @@ class DiskBackend(FolderBackend):
         self.save_bytes(encode(data, path), path)
 
     def save_bytes(self, data: bytes, path: PathLike) -> None:
-        """Write bytes as they are."""
+        """Write bytes unchanged."""
         target = Path(path)
         if target.is_dir():
             raise BadData(f"{path} is a directory, not a file")

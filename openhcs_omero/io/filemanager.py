@@ -1,4 +1,4 @@
-"""One face for all backends: what is said to a FileManager goes to the backend that the call names."""
+"""One interface to all backends: each call of a FileManager goes to the backend that it names."""
 
 from collections.abc import MutableMapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ from openhcs_omero.io.base import PathLike, StorageBackend, storage_registry
 
 
 class FileManager:
-    """Loads and saves through the backends of a registry.
+    """Load and save through the backends of a registry.
 
     Parameters
     ----------
     registry
-        Backends by name; by default those of the process. ``backend="omero"`` means ``"omero_local"``.
+        Backends by name; by default those of this process. ``backend="omero"`` means ``"omero_local"``.
     """
 
     def __init__(self, registry: MutableMapping[str, StorageBackend] = storage_registry) -> None:
@@ -22,11 +22,11 @@ class FileManager:
         return self.registry["omero_local" if name == "omero" else name]
 
     def load(self, path: PathLike, backend: str) -> Any:
-        """Read the file under `path`."""
+        """Read the file at `path`."""
         return self._backend(backend).load(path)
 
     def save(self, data: Any, path: PathLike, backend: str) -> None:
-        """Write `data` under `path`."""
+        """Write `data` to `path`."""
         self._backend(backend).save(data, path)
 
     def load_batch(self, paths: Sequence[PathLike], backend: str) -> list[Any]:
@@ -34,21 +34,21 @@ class FileManager:
         return self._backend(backend).load_batch(paths)
 
     def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike], backend: str) -> None:
-        """Write several files; planes of one image are best saved so, or as the whole site."""
+        """Write several files. Prefer this, or saving the whole site, for planes of one image."""
         self._backend(backend).save_batch(items, paths)
 
     def list_files(self, directory: PathLike, backend: str) -> list[str]:
-        """Paths of all files in `directory` and below it."""
+        """List the paths of all files in `directory` and below."""
         return self._backend(backend).list_files(directory)
 
     def exists(self, path: PathLike, backend: str) -> bool:
-        """Whether there is a file or a directory under `path`."""
+        """Whether `path` is an existing file or directory."""
         return self._backend(backend).exists(path)
 
     def delete(self, path: PathLike, backend: str) -> None:
-        """Delete the file under `path`."""
+        """Delete the file at `path`."""
         self._backend(backend).delete(path)
 
     def ensure_directory(self, directory: PathLike, backend: str) -> None:
-        """Make `directory` where it is not there yet."""
+        """Create `directory` if it does not exist."""
         self._backend(backend).ensure_directory(directory)

@@ -1,4 +1,4 @@
-"""Which endings mean what: images as TIFF, results as JSON, CSV or text, and everything else as bytes."""
+"""File formats by ending: images as TIFF, results as JSON, CSV or text, and everything else as bytes."""
 
 import io
 import json
@@ -13,42 +13,44 @@ from openhcs_omero.io.base import BadData, MissingFile, PathLike
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
-"""What both OMERO and OME-TIFF can hold."""
+"""The pixel types that both OMERO and OME-TIFF can hold."""
 
 _NAMESPACE = "openhcs_omero/image"
 _AXES = "TCZYX"
-# a file that claims to hold more than this many bytes of pixels, and more times its own size, is not decoded
+# a file is not decoded if it claims to hold more bytes of pixels than this, and more than this many times its own size
 LARGEST_UNCHECKED, LARGEST_RATIO = 2**28, 2000
 
 
 class OMEROFileFormatRegistry:
-    """Text formats, which OMERO keeps as FileAnnotations."""
+    """The text formats, which OMERO keeps as FileAnnotations."""
 
     TEXT_FORMATS = frozenset({".json", ".csv", ".txt", ".tsv"})
 
     @classmethod
     def is_text_format(cls, filename: PathLike) -> bool:
-        """Whether the ending of `filename` is that of a text format."""
+        """Whether `filename` has the ending of a text format."""
         return Path(filename).suffix.lower() in cls.TEXT_FORMATS
 
 
 def is_image_format(filename: PathLike) -> bool:
-    """Whether the ending of `filename` is that of a TIFF."""
+    """Whether `filename` has the ending of a TIFF."""
     return Path(filename).suffix.lower() in (".tif", ".tiff")
 
 
 def check_image(data: Any, path: PathLike) -> np.ndarray:
-    """`data` as an array that can be kept as an image.
+    """Check that `data` can be stored as an image, and return it as an array.
 
     Parameters
     ----------
     data
-        Array (Y, X) of a plane or (T, C, Z, Y, X) of a site, of one of `PIXEL_TYPES`.
+        Array of one of `PIXEL_TYPES`: (Y, X) for a plane or (T, C, Z, Y, X) for a site.
+    path
+        The path of the image, for the error message.
 
     Raises
     ------
     BadData
-        If it is anything else; nothing is converted, since that would change values or lose range unasked.
+        If it is anything else. Nothing is converted, since that could change values or lose range.
     """
     if not isinstance(data, np.ndarray):
         raise BadData(f"{path} takes a numpy array, not a {type(data).__name__}")
@@ -62,21 +64,24 @@ def check_image(data: Any, path: PathLike) -> np.ndarray:
 
 
 def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
-    """Bytes of the file that holds `data`, by the ending of `path`.
+    """Encode `data` as the bytes of a file, in the format given by the ending of `path`.
 
     Parameters
     ----------
     data
-        What `StorageBackend` says; a `Path` means what is in that file.
+        Any type that `StorageBackend` lists; a `Path` stands for the content of that file.
+    path
+        The path of the file.
     compression
-        Of a TIFF, by tifffile's name for it: "zlib" for what is attached to OMERO's objects, label images above all.
+        tifffile's name of the compression of a TIFF: "zlib" for files attached to objects in OMERO, which are mostly
+        label images.
 
     Raises
     ------
     BadData
-        If that kind of file can't hold `data`.
+        If that format can't hold `data`.
     MissingFile
-        If there is no file of the `Path` that `data` is.
+        If `data` is a `Path` and there is no such file.
     """
     suffix = Path(path).suffix.lower()
     if is_image_format(path):
@@ -96,12 +101,17 @@ def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
 
 
 def decode(data: bytes, path: PathLike) -> Any:
-    """What `encode` made of: array, dict or list, DataFrame or str by the ending of `path`, else the bytes.
+    """Decode the bytes of a file, the inverse of `encode`.
+
+    Returns
+    -------
+    Any
+        Array, dict or list, DataFrame or str, depending on the ending of `path`; the bytes for any other ending.
 
     Raises
     ------
     BadData
-        If `data` is not what the ending says.
+        If `data` is not in the format that the ending names.
     """
     suffix = Path(path).suffix.lower()
     try:
@@ -110,14 +120,14 @@ def decode(data: bytes, path: PathLike) -> Any:
         if suffix == ".json":
             return json.loads(data)
         if suffix in (".csv", ".tsv"):
-            import pandas  # half a second that only tables cost
+            import pandas  # takes half a second, so only tables import it
 
             sep = "," if suffix == ".csv" else "\t"
             return pandas.read_csv(io.BytesIO(data), sep=sep) if data.strip() else pandas.DataFrame()
         return data.decode() if suffix == ".txt" else data
     except BadData:
         raise
-    except Exception as error:  # the readers raise what they like for bytes that are not theirs
+    except Exception as error:  # the readers raise all kinds of errors for invalid bytes
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadData(f"{path} can't be read as {suffix.removeprefix('.')}: {what}") from None
 
@@ -139,7 +149,7 @@ def _encode_json(data: dict | list, path: PathLike) -> bytes:
 
 
 def _plain(data: Any) -> Any:
-    """`data` without numpy's types; JSON has no NaN and no infinity, so these become null."""
+    """`data` without numpy types. JSON has neither NaN nor infinity, so these become null."""
     if isinstance(data, dict):
         return {key.item() if isinstance(key, np.generic) else key: _plain(value) for key, value in data.items()}
     if isinstance(data, np.ndarray | np.generic):
@@ -150,7 +160,7 @@ def _plain(data: Any) -> Any:
 
 
 def _encode_tiff(image: np.ndarray, compression: str | None) -> bytes:
-    """OME-TIFF; an annotation tells a plane from a site of one plane, which OME-XML does not."""
+    """Encode as OME-TIFF. An annotation distinguishes a plane from a site with one plane, since OME-XML does not."""
     axes = _AXES[-image.ndim :]
     metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}}
     buffer = io.BytesIO()
@@ -159,7 +169,7 @@ def _encode_tiff(image: np.ndarray, compression: str | None) -> bytes:
 
 
 def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
-    """A TIFF of any origin: (Y, X) if it is one plane, else (T, C, Z, Y, X)."""
+    """Decode a TIFF from any software as (Y, X) if it is one plane, otherwise as (T, C, Z, Y, X)."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         if len(tiff.series) != 1:
             raise BadData(f"{path} holds {len(tiff.series)} images, not one")

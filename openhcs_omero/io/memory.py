@@ -1,4 +1,4 @@
-"""Files in the memory of the process, for steps that pass results on and for tests."""
+"""Files in memory, for steps that pass on results and for tests."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,7 +10,7 @@ from openhcs_omero.io.formats import check_image, decode, encode, is_image_forma
 
 
 class MemoryBackend(StorageBackend):
-    """Paths are names only; what is saved and loaded is copied, as on a disk."""
+    """Files in memory. Paths are only names; data are copied when saved and loaded, as on a disk."""
 
     def __init__(self) -> None:
         self._files: dict[PurePosixPath, np.ndarray | bytes] = {}

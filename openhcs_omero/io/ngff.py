@@ -1,4 +1,4 @@
-"""OME-Zarr (NGFF 0.5) metadata of plates, wells and images, and where their arrays are."""
+"""OME-Zarr (NGFF 0.5) metadata of plates, wells and images, and the paths of their arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AXES = (
     {"name": "x", "type": "space"},
 )
 Color = tuple[int, int, int]  # red, green, blue
-Index = tuple[int | None, int, int]  # t, channel, z of a plane as its path names it; t is None where no _t stands
+Index = tuple[int | None, int, int]  # t, channel, z of a plane as in its path; t is None if the path has no _t
 Site = SitePath[Path]
 
 
@@ -47,7 +47,7 @@ def plane_path(site: Site, index: Index) -> str:
 
 @dataclass(frozen=True)
 class _Images:
-    """What is stored of a site: the full-size array, and the folders of all levels."""
+    """The stored image of a site: the full-size array, and the folders of all levels."""
 
     site: Site
     array: zarr.Array
@@ -55,27 +55,27 @@ class _Images:
     named_t: bool
 
     def indices(self) -> set[Index]:
-        """All planes that the array has a place for."""
+        """All planes that fit in the array."""
         t, c, z = self.array.shape[:3]
         return {(i if self.named_t else None, j, k) for i, j, k in np.ndindex(t, c, z)}
 
     def present(self) -> set[Index]:
-        """Those that were saved: their chunks are there."""
+        """The planes that were saved, that is, whose chunks exist."""
         return {index for index in self.indices() if _chunk(self.levels[0], _key(index)).exists()}
 
 
 def _key(index: Index) -> tuple[int, int, int]:
-    """Where in the array a plane is."""
+    """The position of a plane in the array."""
     return index[0] or 0, index[1], index[2]
 
 
 def _chunk(level: Path, key: tuple[int, int, int]) -> Path:
-    """The file of a plane: Zarr v3's default chunk key encoding."""
+    """The file of a plane, by Zarr v3's default chunk key encoding."""
     return level.joinpath("c", *map(str, key), "0", "0")
 
 
 def _stored(root: Path) -> dict[str, list[int]]:
-    """Wells of a plate that have images, in the plate's order, with the numbers of their sites."""
+    """The wells of a plate that have images, in plate order, with the numbers of their sites."""
     found: dict[tuple[int, int], list[int]] = {}
     for field in (root / STORE).glob("*/*/*/zarr.json"):
         letters, column, number = field.parts[-4:-1]
@@ -98,7 +98,7 @@ def _multiscale(name: str, levels: int, pixel_size: Sequence[float | None] = (No
 
 
 def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Color | None]) -> list[dict[str, Any]]:
-    """What viewers need to know about channels: the name, the color, and the values of black and of the full color."""
+    """What viewers need to know about channels: name, color, and the values shown as black and as full color."""
     import zarr
 
     smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])
@@ -120,7 +120,7 @@ def _channels(images: _Images, names: Sequence[str | None], colors: Sequence[Col
 
 
 def _describe_plate(root: Path) -> None:
-    """Bring the metadata of plate, rows and wells up to what images there are."""
+    """Update the metadata of the plate, rows and wells to the images that exist."""
     store, stored = root / STORE, _stored(root)
     if not stored:
         (store / "zarr.json").unlink(missing_ok=True)
@@ -156,6 +156,6 @@ def _describe_plate(root: Path) -> None:
 
 
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Write the document of a Zarr v3 group, if it changes."""
+    """Write the metadata document of a Zarr v3 group if it changes."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     write_if_changed(folder / "zarr.json", json.dumps(document, indent=2))

@@ -1,7 +1,7 @@
-"""Plates in OMERO as a storage backend: virtual paths in, images and file annotations out.
+"""Plates in OMERO as a storage backend: virtual paths stand for images and file annotations.
 
-A source plate is read, and files may be attached to it; images are written into derived plates alone, as
-``/omero/plate_7_processed``, which is made when it is first written to.
+Source plates can be read, and files can be attached to them. Images are written only to derived plates, such as
+``/omero/plate_7_processed``, which are created by the first write.
 """
 
 import contextlib
@@ -39,23 +39,23 @@ from openhcs_omero.plates.paths import (
 )
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
 
-Holder = PlatePath | WellPath[PlatePath] | SitePath[PlatePath]  # of attached files
+Holder = PlatePath | WellPath[PlatePath] | SitePath[PlatePath]  # what a file can be attached to
 
 
 class OMEROLocalBackend(VirtualBackend):
     """Plates of an OMERO server under ``/omero``.
 
-    What a plate is made of is asked for once and kept; what is saved or deleted through this backend is asked for
-    anew, and after `refresh` what others did. It can be pickled, without its connection, session or password: the
-    process that unpickles it joins the session of the process that made it, through the OMERO command line's session
-    store.
+    The structure of a plate is queried once and cached. It is queried again after this backend saves or deletes
+    something; call `refresh` to see what others have changed. The backend can be pickled; the pickle contains no
+    connection, session or password. The process that unpickles it joins the session of the process that created it,
+    through the OMERO command line's session store.
 
     Parameters
     ----------
     omero_conn
         A live connection.
     server
-        Where to connect to on first use, in the place of a connection.
+        The server to connect to on first use, instead of a connection.
     """
 
     def __init__(self, omero_conn: BlitzGateway | None = None, server: Server | None = None) -> None:
@@ -79,20 +79,27 @@ class OMEROLocalBackend(VirtualBackend):
 
     @property
     def conn(self) -> BlitzGateway:
-        """The connection that was given; in another process that process's own, to the same session."""
+        """The given connection, or in another process that process's own connection to the same session."""
         if self._initial_conn is not None and self._pid == os.getpid():
             return self._initial_conn
         return connect(self.server, self._session)
 
-    # ---- what there is
+    # ---- listing
 
     def plate_structure(self, plate_id: int, output: str | None = None) -> PlateStructure:
-        """Wells, sites and sizes of a plate, or of its derived plate for `output`; one without images too.
+        """The wells, sites and sizes of a plate, or of its derived plate for `output`, even without images.
+
+        Parameters
+        ----------
+        plate_id
+            OMERO's id of the plate; for a derived plate, that of its source.
+        output
+            The output whose derived plate is meant.
 
         Raises
         ------
         MissingFile
-            If there is no such plate, or this user may not see it.
+            If there is no such plate, or if this user may not see it.
         """
         key = (plate_id, output)
         if key not in self._structures:
@@ -104,17 +111,28 @@ class OMEROLocalBackend(VirtualBackend):
         return self._structures[key]
 
     def refresh(self, plate: PathLike | int) -> None:
-        """Forget what is known of a plate, by id or path; a derived plate has a path alone. Nothing is asked yet."""
+        """Clear what is cached about a plate, without querying it again yet.
+
+        Parameters
+        ----------
+        plate
+            The plate's id or path; a derived plate can be given only by its path.
+        """
         path = PlatePath(plate) if isinstance(plate, int) else _parse_directory(plate).plate
         self._forget(path)
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
-        """Virtual path of what `metadata` describes, by the names of the parts: plate_id, well, site ...
+        """The virtual path of what `metadata` describes.
+
+        Parameters
+        ----------
+        metadata
+            The parts of the path by name: plate_id, well, site and so on, as `make_path` takes them.
 
         Raises
         ------
         BadData
-            If there is another key, or the values make no path.
+            If there is an unknown key or the values do not form a path.
         """
         try:
             return str(make_path(**metadata))
@@ -122,7 +140,7 @@ class OMEROLocalBackend(VirtualBackend):
             raise BadData(f"no path can be made of {dict(metadata)}: {error}") from None
 
     def list_files(self, directory: PathLike) -> list[str]:
-        """Virtual paths of all planes and attached files of a plate or a well; a call per 10,000 images."""
+        """List the virtual paths of all planes and attached files of a plate or well, in a call per 10,000 images."""
         path = _parse_directory(directory)
         self._object(path)
         plate, name = self._plate(path), path.well if isinstance(path, WellPath) else None
@@ -137,16 +155,16 @@ class OMEROLocalBackend(VirtualBackend):
         return sorted(plate.list_paths(name, path.plate) + files)
 
     def list_attached(self, directory: PathLike) -> list[str]:
-        """Virtual paths of the files attached to a plate or a well itself, and not to what is in it; one call."""
+        """List the virtual paths of the files attached to a plate or well itself, not to its contents, in one call."""
         path = _parse_directory(directory)
         kind, object_id = self._object(path)
         return sorted(self._attached(kind, {object_id: path}))
 
     def _attached(self, kind: Kind, places: Mapping[int, Holder]) -> Iterator[str]:
-        """Virtual paths of the files attached to objects, by the objects' ids and paths."""
+        """Virtual paths of the files attached to objects, given the objects' paths by id."""
         for object_id, texts in texts_of(self.conn, kind, list(places)).items():
             for text in texts:
-                with contextlib.suppress(ValueError):  # other programs' names may be no paths
+                with contextlib.suppress(ValueError):  # names from other programs may not be valid in paths
                     yield str(FilePath(places[object_id], text.name))
 
     def exists(self, path: PathLike) -> bool:
@@ -160,7 +178,7 @@ class OMEROLocalBackend(VirtualBackend):
         return self.plate_structure(path.plate.plate_id, path.plate.output)
 
     def _image(self, path: ImagePath) -> ImageStructure:
-        """The image that a plane's or a site's path names, or MissingFile."""
+        """The image that the path of a plane or site names; MissingFile if there is none."""
         with _missing():
             image = self._plate(path).image(path.well, path.site)
         if isinstance(path, PlanePath) and (path.t, path.channel, path.z) not in planes_of(image):
@@ -171,7 +189,7 @@ class OMEROLocalBackend(VirtualBackend):
         return image
 
     def _object(self, path: VirtualPath) -> tuple[Kind, int]:
-        """OMERO's class and id of what is under a path, or of what a file is attached to; else MissingFile."""
+        """Class and id of the object at a path, or of the object that a file belongs to; MissingFile if none."""
         if isinstance(path, FilePath):
             kind, object_id = self._object(path.parent)
             if all(text.name != path.name for text in texts_of(self.conn, kind, [object_id])[object_id]):
@@ -187,7 +205,7 @@ class OMEROLocalBackend(VirtualBackend):
     # ---- reading
 
     def load(self, path: PathLike) -> Any:
-        """A plane as (Y, X), a site as (T, C, Z, Y, X), or what an attached file holds."""
+        """Read a plane as (Y, X), a site as (T, C, Z, Y, X), or the content of an attached file."""
         virtual = _parse_file(path)
         if isinstance(virtual, SitePath):
             return read_site(self.conn, self._image(virtual))
@@ -196,7 +214,7 @@ class OMEROLocalBackend(VirtualBackend):
         return decode(self.load_bytes(path), path)
 
     def load_bytes(self, path: PathLike) -> bytes:
-        """The bytes of an attached file."""
+        """Read the bytes of an attached file."""
         virtual = _parse_file(path)
         if not isinstance(virtual, FilePath):
             raise BadData(f"{path} is no attached file")
@@ -206,21 +224,21 @@ class OMEROLocalBackend(VirtualBackend):
     # ---- writing
 
     def save(self, data: Any, path: PathLike) -> None:
-        """Write an image into a derived plate, or attach a file to a plate, a well or a site's image."""
+        """Write an image to a derived plate, or attach a file to a plate, a well or a site's image."""
         self.save_batch([data], [path])
 
     def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
         """Write several images and files; all images of a well become visible at once.
 
-        All items are checked before anything is written. Planes of a site that are not given stay as they are. OMERO's
-        images have no holes, so the planes of a new site come in one batch, or one channel after the other.
+        All items are checked before anything is written. Planes of a site that are not given stay unchanged. OMERO's
+        images can't have missing planes, so save the planes of a new site in one batch, or channel by channel.
 
         Raises
         ------
         BadData
-            If data don't fit their path, a site would have a hole, or an image's path is not in a derived plate.
+            If data don't fit their path, if a site would lack planes, or if an image's path is not in a derived plate.
         MissingFile
-            If there is no such source plate, or the well or site that a file is attached to.
+            If the source plate, or the well or site that a file belongs to, does not exist.
         """
         if len(items) != len(paths):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
@@ -251,7 +269,7 @@ class OMEROLocalBackend(VirtualBackend):
                 self._write_file(path, data)
 
     def _check_well(self, path: WellPath, images: Mapping[int, np.ndarray]) -> None:
-        """Refuse what can't be written into a well, before a derived plate is made for it."""
+        """Refuse images that can't be written to a well, before a derived plate is created for them."""
         wells = self._writable(path.plate).wells
         if path.well not in wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
@@ -262,7 +280,7 @@ class OMEROLocalBackend(VirtualBackend):
             free = max(free, site + 1)
 
     def _check_holder(self, path: Holder, wells: Mapping[WellPath, Mapping[int, Any]]) -> None:
-        """Refuse a file of something that is not there and won't be, before a derived plate is made for it."""
+        """Refuse a file for an object that neither exists nor will be written, before a derived plate is created."""
         plate = self._plate(path) if path.plate.output is None else self._writable(path.plate)
         with _missing():
             if isinstance(path, SitePath) and path.site not in wells.get(path.parent, {}):
@@ -271,7 +289,7 @@ class OMEROLocalBackend(VirtualBackend):
                 plate.well(path.well)
 
     def _writable(self, path: PlatePath) -> PlateStructure:
-        """This user's own derived plate, or that which will be made: the wells of its source, without images."""
+        """This user's derived plate or, if it does not exist yet, its future structure: the source's wells, empty."""
         own = self._own(path)
         if own is not None:
             return own
@@ -287,12 +305,12 @@ class OMEROLocalBackend(VirtualBackend):
         self._attach_table(path, data)
 
     def _attach_table(self, path: FilePath, data: bytes) -> None:
-        """Have a plate's OMERO.table of a file of features say what the file says."""
+        """Update a plate's OMERO.table to match a file of features."""
         if isinstance(path.parent, PlatePath) and is_table(path.name):
             attach_table(self.conn, load_plate(self.conn, self._plate(path).plate_id, False), path.name, data)
 
     def ensure_directory(self, directory: PathLike) -> None:
-        """Make a derived plate with its wells where it is not there yet; another plate or well has to be there."""
+        """Create a derived plate with its wells if it does not exist; any other plate or well must exist."""
         path = _parse(directory)
         if not isinstance(path, PlatePath | WellPath):
             raise BadData(f"{directory} can't be a directory: it is a file's name")
@@ -322,7 +340,7 @@ class OMEROLocalBackend(VirtualBackend):
         self._structures.pop((path.plate_id, path.output), None)
 
     def _own(self, path: PlatePath) -> PlateStructure | None:
-        """This user's own derived plate of a path, which alone is written to; None where there is none yet."""
+        """This user's derived plate at a path, the only one that is written to; None if it does not exist yet."""
         known = self._structures.get((path.plate_id, path.output))
         if known is not None and known.plate_id in self._own_ids:
             return known
@@ -335,7 +353,7 @@ class OMEROLocalBackend(VirtualBackend):
         return self._structures[path.plate_id, path.output]
 
     def _derive(self, path: PlatePath) -> PlateStructure:
-        """This user's own derived plate of a path, made with the wells of its source if it is not there yet."""
+        """This user's derived plate at a path; created with the wells of its source if it does not exist yet."""
         found = self._own(path)
         if found is not None:
             return found
@@ -343,7 +361,7 @@ class OMEROLocalBackend(VirtualBackend):
         return self._keep_own(path, derive_plate(self.conn, source, path.output or "", {}))
 
     def _complete(self, site: SitePath, given: Planes | np.ndarray) -> np.ndarray:
-        """A new image's pixels: what is given, and those planes of the present image that are not given."""
+        """The pixels of a new image: the given planes, and all other planes from the current image."""
         if isinstance(given, np.ndarray):
             return given
         planes: Planes = {}
@@ -359,7 +377,7 @@ class OMEROLocalBackend(VirtualBackend):
     def _write_well(self, path: WellPath, images: dict[int, np.ndarray], files: list[tuple[FilePath, bytes]]) -> None:
         """Write sites of a derived plate's well, with their files, in one go.
 
-        The files of replaced images move to the new ones.
+        The files of replaced images move to the new images.
         """
         derived = self._derive(path.plate)
         if path.well not in derived.wells:
@@ -369,7 +387,7 @@ class OMEROLocalBackend(VirtualBackend):
         self._forget(path.plate)
 
     def _new_images(self, path: WellPath, images: Mapping[int, np.ndarray]) -> dict[int, NewImage]:
-        """Images of a well's sites, named and described as those of the source plate, where it has them."""
+        """The images of a well's sites, with names and metadata from the source plate if it has these sites."""
         well = self.plate_structure(path.plate.plate_id).wells.get(path.well)
         origins = {site: image for site, image in well.images.items() if site in images} if well else {}
         described = read_metadata(self.conn, list(origins.values()))
@@ -412,7 +430,7 @@ def _parse_directory(path: PathLike) -> PlatePath | WellPath:
 
 @contextlib.contextmanager
 def _missing() -> Iterator[None]:
-    """What OMERO does not have is missing as a file is on a disk."""
+    """Raise MissingFile for objects that OMERO does not have."""
     try:
         yield
     except PlateError as error:
@@ -420,7 +438,7 @@ def _missing() -> Iterator[None]:
 
 
 def _is_of(path: FilePath, well: WellPath, images: Mapping[int, Any]) -> bool:
-    """Whether a file belongs to a well, or to one of these images of it."""
+    """Whether a file belongs to a well or to one of these images in it."""
     return path.parent == well or (
         isinstance(path.parent, SitePath) and path.parent.parent == well and path.parent.site in images
     )

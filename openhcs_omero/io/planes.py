@@ -1,4 +1,4 @@
-"""Images that are saved plane by plane or site by site, collected into sites."""
+"""Collect images that are saved plane by plane, or site by site, into sites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ImagePath = SitePath[PlatePath] | PlanePath[PlatePath]
 
 
 def planes_of(image: ImageStructure) -> list[PlaneIndex]:
-    """All planes of an image as paths name them: t is None where there is one timepoint."""
+    """All planes of an image as paths name them; t is None if there is only one timepoint."""
     return [
         (t if image.size_t > 1 else None, c, z)
         for t in range(image.size_t)
@@ -27,7 +27,17 @@ def planes_of(image: ImageStructure) -> list[PlaneIndex]:
 def collect(
     sites: dict[SitePath[Plate], Planes | np.ndarray], path: SitePath[Plate] | PlanePath[Plate], image: np.ndarray
 ) -> None:
-    """Put an image that is to be saved with its site, if it fits its path."""
+    """Add an image to the images to save for its site, after checking that it fits its path.
+
+    Parameters
+    ----------
+    sites
+        What to save, by site: planes, or the array (T, C, Z, Y, X) of the whole site. Changed in place.
+    path
+        Path of a site or plane.
+    image
+        Array (T, C, Z, Y, X) for a site, (Y, X) for a plane.
+    """
     axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
     if image.ndim != ndim:
         raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
@@ -44,7 +54,7 @@ def collect(
 
 
 def stack(site: SitePath, planes: Planes) -> np.ndarray:
-    """Planes as the (T, C, Z) objects of a new image, if they make one up."""
+    """Arrange planes as the (T, C, Z) object array of a new image, after checking that they are complete."""
     timepoints = {t for t, _, _ in planes}
     if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
         raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")

@@ -1,4 +1,4 @@
-"""The files that steps save about a well: kept until they are written together with its images."""
+"""Hold the files that steps save for a well until they are written together with the well's images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from openhcs_omero.plates.paths import FilePath, parse_inside
 
 
 class StagedFiles(StorageBackend):
-    """The backend that a step gets: reads what is there, and keeps what is saved until the well's images are written.
+    """The backend that steps use: it reads existing files, and holds saved files until the well's images are written.
 
-    Files that were written at once would belong to the images of the last run.
+    Files written at once would be attached to the images of the previous run.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class StagedFiles(StorageBackend):
     plate
         Path of the derived plate.
     well, sites
-        Files can be saved to this well and to these of its sites, and nowhere else.
+        The only well, and the only sites of it, that files can be saved for.
     """
 
     def __init__(self, behind: StorageBackend, plate: str, well: str, sites: Collection[int]) -> None:
@@ -34,7 +34,7 @@ class StagedFiles(StorageBackend):
 
     @property
     def files(self) -> list[WellFile]:
-        """What was saved."""
+        """The saved files."""
         return list(self._kept.values())
 
     def save(self, data: Any, path: PathLike) -> None:
@@ -76,4 +76,4 @@ class StagedFiles(StorageBackend):
             raise BadData(f"a step can't delete {path}: it may delete only what it has saved itself")
 
     def ensure_directory(self, directory: PathLike) -> None:
-        """Nothing to be made: the directories are made when the files are written."""
+        """Do nothing: directories are created when the files are written."""

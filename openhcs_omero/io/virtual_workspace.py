@@ -1,9 +1,9 @@
-"""OpenHCS's virtual workspaces: flat names for files that a microscope keeps in its own folders.
+"""OpenHCS's virtual workspaces: flat names for files that are in a microscope's own folder structure.
 
     <plate>/openhcs_metadata.json   {"subdirectories": {".": {"workspace_mapping": {
                                         "A01_s001_w1_z001_t001.tif": "TimePoint_1/ZStep_1/plate_A01_s1_w1.TIF"}}}}
 
-Names and files are both relative to the plate's folder. Workspaces are only read here.
+Names and files are both relative to the plate's folder. This backend only reads workspaces.
 """
 
 import functools
@@ -19,7 +19,7 @@ METADATA = "openhcs_metadata.json"
 
 
 class VirtualWorkspaceBackend(VirtualBackend):
-    """Paths are names in a workspace, below the folder of its plate."""
+    """Read virtual workspaces. A path is the folder of a plate followed by a name in its workspace."""
 
     def __init__(self) -> None:
         self._disk = DiskBackend()
@@ -28,7 +28,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
         return self._disk.load(self.file_of(path))
 
     def file_of(self, path: PathLike) -> Path:
-        """The file that a name stands for, or MissingFile."""
+        """The file that a name stands for; MissingFile if there is none."""
         folder = next((place for place in Path(path).parents if (place / METADATA).is_file()), None)
         file = folder and _mapping(folder).get(Path(path).relative_to(folder).as_posix())
         if not (folder and file):
@@ -50,7 +50,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
             return Path(path).is_dir()
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
-        """OpenHCS's name of the plane that `well`, `site` (from 1), `channel`, `z` and `t` (from 0) name."""
+        """OpenHCS's name of the plane given by `well`, `site` (from 1), `channel`, `z` and `t` (from 0)."""
         try:
             well, site, c, z = (metadata[key] for key in ("well", "site", "channel", "z"))
             t = metadata.get("t") or 0
@@ -60,12 +60,14 @@ class VirtualWorkspaceBackend(VirtualBackend):
 
 
 def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
-    """What OpenHCS's metadata say of each subdirectory of a plate, by its name.
+    """Read OpenHCS's metadata of a plate, by name of the subdirectory.
 
     Raises
     ------
-    MissingFile, BadData
-        If there is no such file, or it is none.
+    MissingFile
+        If the plate has no metadata file.
+    BadData
+        If the file is not valid metadata.
     """
     path = folder / METADATA
     document = DiskBackend().load(path)
@@ -76,12 +78,12 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _mapping(folder: Path) -> dict[str, str]:
-    """The workspace of a plate: name to file, of all of its subdirectories.
+    """The workspace of a plate: file by name, for all of its subdirectories.
 
     Raises
     ------
     BadData
-        If a name stands for something else than a file below the plate's folder.
+        If a name stands for anything but a file below the plate's folder.
     """
     state = (folder / METADATA).stat()
     return _read_mapping(folder, state.st_mtime_ns, state.st_size)

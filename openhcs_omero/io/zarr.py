@@ -1,10 +1,10 @@
 """Plates as OME-Zarr: images in the HCS layout of NGFF 0.5, and results as files beside them.
 
-    <plate>/plate.zarr/A/1/0/0           site 1 of well A01: an array (T, C, Z, Y, X), a chunk a plane
+    <plate>/plate.zarr/A/1/0/0           site 1 of well A01: an array (T, C, Z, Y, X), one chunk per plane
     <plate>/plate.zarr/A/1/0/1 ...       the same at half the size, and so on, for viewers
-    <plate>/A01/A01_s001_results.json    what is neither a site nor a plane, as on a disk
+    <plate>/A01/A01_s001_results.json    files that are neither sites nor planes, as in the disk backend
 
-The paths are those of all backends: ``<plate>/A01/A01_s001_z000_c000.tif`` is the first chunk of that array. The
+Paths are the same as in all backends: ``<plate>/A01/A01_s001_z000_c000.tif`` is the first chunk of that array. The
 layout is described at https://ngff.openmicroscopy.org/0.5 (plate, well and multiscales metadata), on Zarr v3.
 """
 
@@ -47,16 +47,17 @@ from openhcs_omero.io.planes import Planes, collect
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
-MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # planes of an image, and bytes of a plane, that are read
-SMALLEST = 256  # px; images are halved until their longer side is no longer than that
+MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # limits for reading: planes per image, and bytes per plane
+SMALLEST = 256  # px; images are halved until their longer side is at most this
 
 _NAMESPACE = "openhcs_omero"
 
 
 class ZarrBackend(FolderBackend):
-    """Paths are those of the filesystem; several processes may write the wells of one plate.
+    """Plates as OME-Zarr; paths are file system paths.
 
-    A site is saved whole or plane by plane. All planes of a site have one size and type.
+    Several processes may write wells of the same plate. A site can be saved whole or plane by plane. All planes of a
+    site must have the same size and type.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class ZarrBackend(FolderBackend):
         self.save_batch([data], [path])
 
     def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
-        """Write several files; all are checked before the first is written. A site's planes are best saved so."""
+        """Write several files. All are checked before the first is written. Prefer this for the planes of a site."""
         if len(items) != len(paths):
             raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
         sites: dict[Site, Planes | np.ndarray] = {}
@@ -116,14 +117,16 @@ class ZarrBackend(FolderBackend):
         colors: Sequence[Color | None],
         pixel_size: tuple[float | None, float | None, float | None],
     ) -> None:
-        """Note a site's channel names and colors and its pixel size where viewers look for them.
+        """Record a site's channel names, colors and pixel size where viewers look for them.
 
         Saving the site again removes them.
 
         Parameters
         ----------
+        path
+            Path of the site.
         channel_names, colors
-            One per channel, or none at all.
+            One per channel, or none at all; a color is (red, green, blue).
         pixel_size
             (z, y, x) in micrometers.
         """
@@ -145,7 +148,7 @@ class ZarrBackend(FolderBackend):
             )
 
     def file_of(self, path: PathLike) -> Path:
-        """The file on disk that a plane or a file is in, or MissingFile."""
+        """The file on disk that contains a plane or a file; MissingFile if there is none."""
         virtual = _parse(path)
         if isinstance(virtual, SitePath):
             raise BadData(f"{path} is a site, which is in several files")
@@ -196,7 +199,7 @@ class ZarrBackend(FolderBackend):
             with _telling(path, "deleted"):
                 if doomed == images.present():
                     delete_folder(folder_of(site))
-                    for folder in folder_of(site).parents[:3]:  # the well, the row and the store, if empty now
+                    for folder in folder_of(site).parents[:3]:  # the well, the row and the store, if now empty
                         if not any(path.is_dir() for path in folder.iterdir()):
                             delete_folder(folder)
                     _describe_plate(site.plate)
@@ -214,7 +217,7 @@ Named = SitePath[Path] | PlanePath[Path] | FilePath[Path]
 
 
 def _parse(path: PathLike) -> Named:
-    """The site, plane or file that a path names; BadData if it names none."""
+    """The site, plane or file that a path names; BadData if there is none."""
     virtual = _parsed(path)
     if virtual is None:
         raise BadData(
@@ -225,7 +228,7 @@ def _parse(path: PathLike) -> Named:
 
 
 def _parsed(path: PathLike) -> Named | None:
-    """The site, plane or file that a path names; None if it names none. The plate may be in any folder."""
+    """The site, plane or file that a path names, or None. The plate may be in any folder."""
     folder, name = Path(path).parent, Path(path).name
     try:
         virtual = (
@@ -248,7 +251,7 @@ def _index(virtual: PlanePath[Path]) -> Index:
 
 
 def _planes_below(root: Path, only: str | None = None) -> list[str]:
-    """Paths of the planes of a plate, or of one of its wells."""
+    """Paths of the planes of a plate or of one of its wells."""
     found = []
     for well, numbers in _stored(root).items():
         if only in (None, well):
@@ -277,7 +280,7 @@ def _read(site: Site) -> _Images:
 
 
 def _check(given: Planes | np.ndarray, site: Site) -> None:
-    """Check that planes of a site fit each other."""
+    """Check that the planes of a site have the same size and type, and that all or none are named with _t."""
     if isinstance(given, np.ndarray):
         return
     if len({(plane.shape, plane.dtype) for plane in given.values()}) > 1:
@@ -287,7 +290,7 @@ def _check(given: Planes | np.ndarray, site: Site) -> None:
 
 
 def _write(site: Site, given: Planes | np.ndarray) -> None:
-    """Write what is given of a site; what there is of it already stays unless it is replaced."""
+    """Write the given planes of a site; existing planes stay unless they are replaced."""
     if isinstance(given, np.ndarray):
         named_t = given.shape[0] > 1
         planes = {(t if named_t else None, c, z): given[t, c, z] for t, c, z in np.ndindex(given.shape[:3])}
@@ -313,10 +316,10 @@ def _write(site: Site, given: Planes | np.ndarray) -> None:
 
 
 def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) -> None:
-    """Write a site in the place of what is there."""
+    """Write a whole site, replacing what is there."""
     import zarr
 
-    # a draft in the store would be a group to other readers
+    # other readers would take a draft inside the store for a group
     with replacing(folder_of(site), draft_in=site.plate) as draft:
         sample = next(iter(planes.values()))
         sizes = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
@@ -342,10 +345,10 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
 
 
 def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:
-    """Write planes into the arrays of all levels, which grow as far as they have to; the full size comes last."""
+    """Write planes into the arrays of all levels, which grow as needed; the full size is written last."""
     import zarr
 
-    with zarr.config.set({"array.write_empty_chunks": True}):  # a plane is there if its chunk is, a black one too
+    with zarr.config.set({"array.write_empty_chunks": True}):  # a plane exists if its chunk does, even a black one
         arrays = [zarr.open_array(level, mode="r+") for level in levels]
     for array in arrays:
         needed = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
@@ -361,7 +364,7 @@ def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) ->
 
 
 def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """(Y, X) of all levels of a plane."""
+    """The shapes (Y, X) of a plane at all levels."""
     shapes = [shape]
     while max(shapes[-1]) > SMALLEST:
         shapes.append(tuple((side + 1) // 2 for side in shapes[-1]))
@@ -369,7 +372,7 @@ def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _halved(plane: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 pixels; an odd edge is repeated."""
+    """The plane (Y, X) at half the size: means of 2 x 2 pixels. An odd edge is repeated."""
     y, x = (side + side % 2 for side in plane.shape)
     padded = np.pad(plane, [(0, y - plane.shape[0]), (0, x - plane.shape[1])], mode="edge")
     means = padded.reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3), dtype=np.float64)
@@ -378,8 +381,8 @@ def _halved(plane: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Only one process at a time changes a plate: its metadata name all wells."""
-    if not root.is_dir():  # nothing to change; the one that is to be changed says so
+    """Let only one process at a time change a plate, since its metadata list all wells."""
+    if not root.is_dir():  # there is nothing to lock; the change itself reports what is missing
         yield
         return
     with _telling(root, "written"):
@@ -391,13 +394,13 @@ def _locked(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _telling(path: PathLike, done: str) -> Iterator[None]:
-    """What goes wrong on the disk or in Zarr as one sentence."""
+    """Report errors of the disk or of Zarr in one sentence."""
     try:
         yield
     except OpenHCSError:
         raise
     except OSError as error:
         raise OpenHCSError(f"{path} can't be {done}: {error.strerror or error}") from None
-    except Exception as error:  # Zarr and its codecs raise what they like for bytes that are not theirs
+    except Exception as error:  # Zarr and its codecs raise all kinds of errors for invalid bytes
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadData(f"{path} can't be {done} as OME-Zarr: {what}") from None
