@@ -186,7 +186,7 @@ def test_wells_that_fail_are_named(work, conn):
     assert (work / "results" / f"plate_{plate}_processed" / "processed" / "B02.json").exists()
     (work / "mine").mkdir()
     (work / "mine" / "config.yaml").write_text("executor: local\ncores: 1\n")
-    results = PipelineOrchestrator([plate], [inverting.picky], {"profile": "mine", "heatmaps": []}).run()  # mended
+    results = PipelineOrchestrator([plate], [inverting.picky], {"profile": "mine", "heatmaps": []}).run()  # fixed
     assert "Provided cores: 1" in (work / "results" / "pipeline.log").read_text().rpartition("Building DAG")[2]
     assert list(results[plate].tables["features"]["well_is"]) == ["A01", "B02", "C03"]
 

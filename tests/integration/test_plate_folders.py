@@ -40,7 +40,7 @@ def tables(workflow, label, output="processed"):
 
 
 def test_one_plate_three_ways(workflow, conn):
-    """By its id, as an ImageXpress and as a Phenix folder, in one run; then what it made of them in a next one."""
+    """One run reads it by OMERO id, from an ImageXpress and from a Phenix folder; a second run reads the results."""
     screen = Screen(rows=1, columns=2, sites=1, size=128)
     images = {(truth.well, truth.site): image[None, :, None] for truth, image in sites(screen)}
     assert {image.shape for image in images.values()} == {(1, 2, 1, 128, 128)}

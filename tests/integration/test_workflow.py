@@ -112,7 +112,7 @@ def check_provenance(conn, plate, derived, results):
 
 
 def check_derived(conn, plate, derived, features):
-    """The derived images are the corrected ones with labels in channel 1, marked; the step's files are attached."""
+    """Derived images are marked and hold the corrected pixels, labels in channel 1; the step's files are attached."""
     source, made = load_plate(conn, plate), load_plate(conn, derived)
     raw = {(truth.well, truth.site): image for truth, image in sites(SCREEN)}
     assert set(made.wells) == set(source.wells)

@@ -169,7 +169,7 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
         assert {run["state"] for run in another.status()["runs"]} == {"done", "failed"}
 
 
-def test_runs_that_queue_die_and_are_cancelled(work, conn, server):
+def test_queued_killed_and_cancelled_runs(work, conn, server):
     import inverting
 
     plate = make_plate(conn, {"A01": 1})
@@ -322,7 +322,7 @@ def test_encrypted(serving, tmp_path):
     make_keys(keys, "second")
     strangers = tmp_path / "strangers"
     make_keys(strangers, "client")
-    (strangers / "server.key").write_bytes((keys / "server.key").read_bytes())  # knows the server, not known to it
+    (strangers / "server.key").write_bytes((keys / "server.key").read_bytes())  # knows the server; unknown to it
     tap = Tap(serving(keys=keys))
     for client in ("client", "second"):
         with ZMQExecutionClient("127.0.0.1", tap.port, keys=keys, client=client) as known:

@@ -39,7 +39,7 @@ SCREEN = Screen(rows=2, columns=4, sites=2, size=128)
 
 @pytest.fixture(scope="session")
 def make_plate(omero, tmp_path_factory) -> Callable[[], int]:
-    """`make_plate()`: the id of a plate of 8 wells with 2 sites and 2 channels, each site with pixels of its own."""
+    """`make_plate()` returns the id of a plate of 8 wells with 2 sites and 2 channels, all with different pixels."""
     from openhcs_omero.microscopes.importing import import_folder
 
     folder = tmp_path_factory.mktemp("images")

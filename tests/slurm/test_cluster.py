@@ -115,7 +115,7 @@ def test_a_well_fails_for_good(project, undisturbed):
 
 
 def test_no_more_jobs_talk_to_omero_than_may(slurm, project, undisturbed):
-    """With `omero=1` one after the other, estimates and wells; the tests above see wells of several jobs at once."""
+    """With `omero=1`, estimates and wells run one by one; the tests above see wells of several jobs at once."""
     wells = ["A01", "A02"]
     steps = [{"call": "steps:estimated"}, {"call": "steps:invert"}]
     own = project("limited", wells, per_job=1, changed={"steps": steps})
@@ -141,7 +141,7 @@ def test_a_job_works_on_as_many_wells_as_it_has_cpus(slurm, project, undisturbed
 
 
 def test_a_head_that_was_interrupted_or_killed_is_started_again(slurm, project, expected):
-    """Ctrl-C cancels its jobs and leaves no lock. Where it was killed, its jobs run on beside those of the next one."""
+    """Ctrl-C cancels its jobs and leaves no lock. After a kill, its jobs keep running beside those of the next head."""
     own = project("beheaded", WELLS, gated=True, per_job=1)
     head = own.start()
     own.wait(lambda: len(own.begun()) == 2, "two wells in the middle of a step")

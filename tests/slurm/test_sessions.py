@@ -21,7 +21,7 @@ def processes() -> dict[int, tuple[bytes, bytes]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             found[int(folder.name)] = ((folder / "cmdline").read_bytes(), (folder / "environ").read_bytes())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended; the machine's first
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended, or is process 1
             continue
     return found
 
@@ -102,7 +102,7 @@ def test_a_joined_session(slurm, project, omero, undisturbed):
 
 
 def omero_login(project: Project) -> Path:
-    """Log in by the omero command line, whose program refuses to run for root as these tests do; the session's file."""
+    """Log in as `omero login` does, whose program refuses to run as root as these tests do; return the session file."""
     program = 'import sys; from omero.cli import argv; sys.exit(argv(["omero", *sys.argv[1:]]))'
     subprocess.run(
         [sys.executable, "-c", program, "login", f"root@127.0.0.1:{project.omero.port}"],
