@@ -1,7 +1,7 @@
 """One contract for every storage backend: run on disk, in memory, on Zarr and against OMERO.
 
-Each test gets a backend and a place of its own in it: a plate's folder with the wells A01 and A02, which takes paths
-of the virtual grammar. Whatever holds here is what steps may rest on.
+Each test gets a backend and a folder in it: a plate with the wells A01 and A02, which takes paths of the virtual
+path grammar. Steps may rely on everything that is tested here.
 """
 
 import json
@@ -32,7 +32,7 @@ class Place:
 
 @pytest.fixture
 def omero_place(conn, tmp_path, monkeypatch):
-    """A derived plate, not made yet, of a plate in OMERO with the wells A01 and A02."""
+    """A derived plate, not created yet, of a plate in OMERO with the wells A01 and A02."""
     from openhcs_omero.io.omero_local import OMEROLocalBackend
     from openhcs_omero.microscopes.importing import import_folder
 
@@ -58,7 +58,7 @@ def site(shape=(1, 2, 1, 12, 10), dtype="uint16"):
     return rng.integers(0, 100, shape).astype(dtype)
 
 
-def test_a_site_comes_back_as_it_was(place):
+def test_a_site_is_loaded_as_saved(place):
     path = f"{place.plate}/A01/A01_s001.tif"
     assert not place.backend.exists(path)
     for dtype in ("uint8", "int16", "uint16", "int32", "float32", "float64"):
@@ -70,7 +70,7 @@ def test_a_site_comes_back_as_it_was(place):
     assert place.backend.exists(path)
 
 
-def test_a_plane_comes_back_as_it_was(place):
+def test_a_plane_is_loaded_as_saved(place):
     path = f"{place.plate}/A01/A01_s001_z000_c000.tif"
     plane = site()[0, 0, 0]
     place.backend.save(plane, path)
@@ -82,7 +82,7 @@ def test_a_plane_comes_back_as_it_was(place):
     assert place.backend.list_files(f"{place.plate}/A01") == [path]
 
 
-def test_what_is_saved_is_a_copy(place):
+def test_saved_data_are_copied(place):
     path = f"{place.plate}/A01/A01_s001.tif"
     image = site()
     kept = image.copy()
@@ -103,7 +103,7 @@ def test_foreign_byte_order_and_strides(place):
 
 
 def test_batches_of_planes(place):
-    """All planes of two wells in one call, in any order; they are listed sorted and load in the order asked for."""
+    """All planes of two wells in one call, in any order; they are listed sorted, and load in the requested order."""
     images = {well: site((2, 2, 3, 6, 5)) for well in ("A02", "A01")}
     planes = {
         f"{place.plate}/{well}/{well}_s001_z{z:03d}_c{c:03d}_t{t:03d}.tif": image[t, c, z]
@@ -122,7 +122,7 @@ def test_batches_of_planes(place):
 
 
 def test_planes_one_after_the_other(place):
-    """Each plane that is added or replaced leaves the others as they were."""
+    """Adding or replacing a plane leaves the others unchanged."""
     first, second, third = (site()[0, 0, 0] for _ in range(3))
     paths = [f"{place.plate}/A01/A01_s001_z000_c{c:03d}.tif" for c in range(2)]
     place.backend.save(first, paths[0])
@@ -174,7 +174,7 @@ def test_files_of_every_kind(place, folder):
     assert set(place.backend.list_files(place.plate)) - before == expected
 
 
-def test_a_file_replaces_the_one_before(place):
+def test_a_file_is_replaced(place):
     path = f"{place.plate}/A01/x.json"
     for value in (1, 2, 3):
         place.backend.save({"n": value}, path)
@@ -182,7 +182,7 @@ def test_a_file_replaces_the_one_before(place):
     assert place.backend.list_files(place.plate) == [path]
 
 
-def test_text_and_bytes_go_into_text_files_as_they_are(place):
+def test_text_and_bytes_are_written_to_text_files_unchanged(place):
     path = f"{place.plate}/x.json"
     place.backend.save('{"a": 1}', path)
     assert place.backend.load(path) == {"a": 1}
@@ -190,8 +190,8 @@ def test_text_and_bytes_go_into_text_files_as_they_are(place):
     assert place.backend.load(path) == [1]
 
 
-def test_files_of_this_machine(place, tmp_path):
-    """A path in the place of data means what is in that file."""
+def test_local_files(place, tmp_path):
+    """A path instead of data stands for the contents of that file."""
     file = tmp_path / "measured.csv"
     file.write_text("well,n\nA01,3\n")
     place.backend.save(file, f"{place.plate}/A01/x.csv")
@@ -204,14 +204,14 @@ def test_files_of_this_machine(place, tmp_path):
     assert place.backend.list_files(place.plate) == [f"{place.plate}/A01/x.csv"]
 
 
-def test_results_of_numpy(place):
+def test_numpy_results(place):
     path = f"{place.plate}/A01/x.json"
     place.backend.save({"n": np.int64(3), "mean": np.float32(0.5), "none": np.nan}, path)
     assert place.backend.load(path) == {"n": 3, "mean": 0.5, "none": None}
 
 
-def test_an_image_beside_the_site(place):
-    """A label image of a step: kept under its own name, not among the site's planes."""
+def test_an_image_next_to_the_site(place):
+    """A step's label image is kept under its own name, not among the site's planes."""
     place.backend.save(site(), f"{place.plate}/A01/A01_s001.tif")
     labels = site((1, 1, 1, 12, 10), "int32")
     path = f"{place.plate}/A01/A01_s001_labels.tif"
@@ -268,7 +268,7 @@ def test_every_listed_file_loads(place):
     ["A01/A01_s001.tif", "A01/A01_s001_z000_c000.tif", "A01/A01_s001_x.json", "A01/x.csv", "x.txt", "B09/x.csv"],
 )
 @pytest.mark.parametrize("made", [False, True], ids=["no plate", "plate"])
-def test_what_is_missing(place, name, made):
+def test_missing_files(place, name, made):
     if made:
         place.backend.ensure_directory(place.plate)
     path = f"{place.plate}/{name}"
@@ -297,7 +297,7 @@ def test_what_is_missing(place, name, made):
     ],
 )
 def test_data_that_does_not_fit(place, name, data):
-    """It is refused, and what stood there stands there still."""
+    """It is refused, and what was there before stays."""
     path = f"{place.plate}/{name}"
     with pytest.raises(BadData) as error:
         place.backend.save(data, path)
@@ -333,7 +333,7 @@ def test_through_the_file_manager(place):
 
 
 def test_a_step_saves_to_any_backend(place, request):
-    """A step of the box is told the backend's name, and neither it nor what it saves differs from one to another."""
+    """A built-in step gets the backend's name; neither the step nor what it saves differs between backends."""
     backend = request.node.callspec.params["place"].removesuffix("_local")
     manager = FileManager(StorageRegistry({"omero_local" if backend == "omero" else backend: place.backend}))
     y, x = np.mgrid[:64, :64]
@@ -351,7 +351,7 @@ def test_a_step_saves_to_any_backend(place, request):
     np.testing.assert_array_equal(manager.load(f"{place.plate}/A01/A01_s001.tif", backend=backend), image)
 
 
-def test_the_registry_says_what_is_missing():
+def test_the_registry_names_what_is_missing():
     with pytest.raises(OpenHCSError, match=r"storage_registry\['omero_local'\] = OMEROLocalBackend"):
         FileManager(StorageRegistry()).load("/omero/plate_7/x.csv", backend="omero")
     with pytest.raises(OpenHCSError, match=r"no storage backend 'tape'; registered are: disk, memory.*, zarr"):

@@ -1,4 +1,4 @@
-"""What it takes to write a virtual backend: two methods, and `load` to read what is listed."""
+"""What a virtual backend must implement: two methods, and `load` to read what is listed."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NAMES = {"A01": [1, 2], "B03": [1]}
 
 
 class Bucket:
-    """A bucket as S3's ListObjectsV2 and GetObject answer for it: keys in order, at most two per answer."""
+    """A bucket with S3's ListObjectsV2 and GetObject: sorted keys, at most two per response."""
 
     def __init__(self, objects):
         self.objects = objects
@@ -27,7 +27,7 @@ class Bucket:
 
 
 class BucketBackend(VirtualBackend):
-    """A plate in a bucket, under /bucket/<plate>/<WELL>/<WELL>_s001_c000.tif; nothing but keys says what there is."""
+    """A plate in a bucket, under /bucket/<plate>/<WELL>/<WELL>_s001_c000.tif; only the keys say what exists."""
 
     def __init__(self, bucket):
         self.bucket = bucket
@@ -78,7 +78,7 @@ def test_two_methods_make_a_backend(bucket):
 
 
 @pytest.mark.parametrize("given", ["list_files", "generate_filename"])
-def test_both_are_needed(given):
+def test_both_methods_are_needed(given):
     half = type("Half", (VirtualBackend,), {given: getattr(BucketBackend, given)})
     [missing] = {"list_files", "generate_filename"} - {given}
     with pytest.raises(TypeError, match=missing):
@@ -93,7 +93,7 @@ def test_it_is_read_through_the_file_manager(bucket):
         files.load("/bucket/day_1/A01/A01_s009_c000.tif", backend="bucket")
 
 
-def test_it_is_read_only_unless_it_says_otherwise(bucket):
+def test_it_is_read_only_by_default(bucket):
     backend, path = BucketBackend(bucket), "/bucket/day_1/A01/A01_s001_c000.tif"
     before = dict(bucket.objects)
     writes = [

@@ -17,7 +17,7 @@ __all__ = ["wire"]
 
 
 def test_the_session_is_kept_alive_while_the_head_runs(omero_server, conn, wire, monkeypatch, tmp_path):
-    """By signs of life from a thread of its own: a server ends a session that is idle."""
+    """A thread sends keep-alives, because a server closes an idle session."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
     monkeypatch.setenv("OMERO_PASSWORD", "pw")
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
@@ -33,7 +33,7 @@ def test_the_session_is_kept_alive_while_the_head_runs(omero_server, conn, wire,
         connection.close_all()
 
 
-def test_the_watch_goes_on_after_an_error_of_its_own_machine(omero_server, conn, monkeypatch, tmp_path, capfd):
+def test_the_watch_continues_after_an_error_on_its_own_machine(omero_server, conn, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path))
     monkeypatch.setenv("OMERO_PASSWORD", "pw")
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
@@ -62,7 +62,7 @@ def test_the_watch_goes_on_after_an_error_of_its_own_machine(omero_server, conn,
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """A server of one's own, and what stops its process as it is; it is let go on at the end."""
+    """A separate server, and a function that suspends its process; the process resumes at the end."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     monkeypatch.setattr(login, "ANSWER", 1)
     monkeypatch.setattr(connection, "LOOK_AFTER", 0.05)
@@ -80,13 +80,13 @@ def stopped(tmp_path, monkeypatch):
 
 
 def in_time(ask):
-    """Whether it ends, in a thread that may not."""
+    """Run `ask` in a thread, as it may hang; return whether it ends in time."""
     ended = threading.Event()
     threading.Thread(target=lambda: (ask(), ended.set()), daemon=True).start()
     return ended.wait(30)
 
 
-def test_a_server_that_hangs_ends_the_head_in_bounded_time(stopped, monkeypatch, capfd):
+def test_a_hanging_server_ends_the_head_in_bounded_time(stopped, monkeypatch, capfd):
     server, stop = stopped
     connection.connect(server)
     stop()
@@ -103,8 +103,8 @@ def test_a_server_that_hangs_ends_the_head_in_bounded_time(stopped, monkeypatch,
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_logging_in_to_a_server_that_hangs_ends_in_bounded_time(stopped, monkeypatch, stored):
-    """It hangs after it was asked whether it is there."""
+def test_logging_in_to_a_hanging_server_ends_in_bounded_time(stopped, monkeypatch, stored):
+    """The server hangs after answering that it is there."""
     server, stop = stopped
     if stored:
         connection.connect(server)

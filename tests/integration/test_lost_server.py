@@ -1,4 +1,4 @@
-"""A server that goes away in the middle of a run, and what is said about it."""
+"""A server that goes away during a run, and the message about it."""
 
 import os
 
@@ -48,11 +48,11 @@ def test_the_run_ends_with_one_sentence(own_server, tmp_path, monkeypatch):
     assert log.read_text().splitlines()[-1] == f"OMERO at {where} went away; run the same command again"
 
 
-def test_what_counts_as_gone(own_server, tmp_path, monkeypatch):
+def test_which_errors_count_as_a_lost_server(own_server, tmp_path, monkeypatch):
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     server = Server(own_server.host, own_server.port, "root")
     conn = connect(server, given=own_server.password)
-    with pytest.raises(Exception, match="Nothing is not mapped") as mistake:  # the server's word on a bad query
+    with pytest.raises(Exception, match="Nothing is not mapped") as mistake:  # the server's answer to an invalid query
         conn.c.sf.getQueryService().projection("select x from Nothing x", None)
     os.kill(own_server.process.pid, 9)
     own_server.process.wait()

@@ -1,4 +1,4 @@
-"""Pixels from the server's own disk: the same as over Ice, and over Ice wherever that can't be shown."""
+"""Reading pixels from the server's disk: the same as over Ice, and over Ice wherever that can't be verified."""
 
 import dataclasses
 import errno
@@ -28,7 +28,7 @@ __all__ = ["wire"]
 
 @pytest.fixture
 def see(conn, monkeypatch):
-    """`see(folder)` has this process see the server's data there, as if it had just started; None for nowhere."""
+    """`see(folder)` makes this process find the server's data there, as if it had just started; None means nowhere."""
 
     def begin(folder):
         close_store()
@@ -65,7 +65,7 @@ def test_all_pixel_types_are_the_same_as_over_ice(conn, wire, see, data, dtype):
     assert site.flags.writeable and np.array_equal(site, block(1, dtype=dtype))
 
 
-def test_planes_come_from_the_disk_from_the_second_on(conn, wire, see, data):
+def test_planes_are_read_from_the_disk_from_the_second_one_on(conn, wire, see, data):
     image = image_of(conn)
     see(data)
     wire.start()
@@ -119,7 +119,7 @@ def test_a_wrong_mount_falls_back_with_one_warning(conn, see, data, tmp_path, ca
 
 
 def failing(real, folder, error):
-    """`real`, which fails for what is below `folder`."""
+    """`real`, but failing for paths below `folder`."""
 
     def call(path, *args, **kwargs):
         if str(path).startswith(str(folder)):
@@ -159,7 +159,7 @@ def test_a_mount_that_fails_falls_back_with_one_warning(conn, see, data, tmp_pat
     assert os.strerror(error) in way and "over the network" in way
 
 
-def test_errors_of_the_server_are_not_those_of_the_mount(conn, see, data, tmp_path, monkeypatch):
+def test_errors_of_the_server_are_not_blamed_on_the_mount(conn, see, data, tmp_path, monkeypatch):
     (tmp_path / "Pixels").mkdir()
     image = image_of(conn)
     see(tmp_path)
@@ -169,14 +169,14 @@ def test_errors_of_the_server_are_not_those_of_the_mount(conn, see, data, tmp_pa
 
 
 def copied(image, data, folder):
-    """The image's file in another data folder, which has a copy of it."""
+    """Copy the image's file into another data folder; return the copy."""
     file = pixels_file(folder, image.pixels_id)
     file.parent.mkdir(parents=True)
     file.write_bytes(pixels_file(data, image.pixels_id).read_bytes())
     return file
 
 
-def test_a_file_that_changes_after_it_was_found_right_is_checked_again(conn, see, data, tmp_path):
+def test_a_file_that_changes_after_its_check_is_checked_again(conn, see, data, tmp_path):
     image = image_of(conn)
     file = copied(image, data, tmp_path)
     see(tmp_path)
@@ -197,8 +197,8 @@ def cut_to_nothing(file):
 
 
 @pytest.mark.parametrize("change", [write_zeros, cut_to_nothing])
-def test_planes_stay_right_whatever_becomes_of_the_file(conn, wire, see, data, tmp_path, change):
-    """In a process of its own, which reading a mapped file that was cut short would kill."""
+def test_planes_stay_right_whatever_happens_to_the_file(conn, wire, see, data, tmp_path, change):
+    """Runs in a child process, since reading a truncated memory-mapped file would kill the process."""
     image = image_of(conn, shape=(1, 1, 3, 64, 64))  # more than a page of memory
     file = copied(image, data, tmp_path)
     see(tmp_path)
@@ -211,8 +211,8 @@ def test_planes_stay_right_whatever_becomes_of_the_file(conn, wire, see, data, t
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_file_is_checked_for_what_is_kept_of_it(conn, see, data, tmp_path):
-    """Also where the file system says that it is as it was when it was found right."""
+def test_a_file_is_checked_again_although_its_times_did_not_change(conn, see, data, tmp_path):
+    """The file system may report the file as unchanged since its last check."""
     image = image_of(conn)
     file = copied(image, data, tmp_path)
     see(tmp_path)
@@ -229,7 +229,7 @@ REPOSITORY_PATH = "user_2/2026-11/23/08-00-00.123/"
 
 
 def as_imported(conn, images, folder: Path, files, order="<"):
-    """Rows and files as an import leaves them: the fileset of `images`, whose files lie below `folder`."""
+    """Create what an import leaves in OMERO: a fileset for `images`, whose files are below `folder`."""
     place = folder / "ManagedRepository" / REPOSITORY_PATH
     fileset = FilesetI()
     fileset.templatePrefix = rstring(REPOSITORY_PATH)
@@ -283,7 +283,7 @@ def write_stack(place, blocks, order, **options):
 
 
 def imported(conn, folder, write, order="<", shape=SHAPE, sites=2, dtype="uint16", **options):
-    """A plate's images and their blocks, as they are after an import of the files that `write` writes."""
+    """The images of a plate and their pixels, as after importing the files that `write` writes."""
     wells = {"A01": sites, "B03": sites} if sites > 1 else {"A01": 1}
     plate = load_plate(conn, make_plate(conn, wells, shape=shape, dtype=dtype))
     images = [image for _, image in plate.images()]
@@ -317,7 +317,7 @@ def test_original_tiffs_are_read(conn, wire, see, data, tmp_path, write, order, 
     assert ways(conn, images) == {f"from {tmp_path / 'ManagedRepository'}": len(images)}
 
 
-def test_the_files_of_a_plate_are_asked_for_once(conn, wire, see, data, tmp_path):
+def test_the_files_of_a_plate_are_queried_once(conn, wire, see, data, tmp_path):
     images, _ = imported(conn, tmp_path, write_planes)
     see(tmp_path)
     wire.start()
@@ -329,7 +329,7 @@ def test_the_files_of_a_plate_are_asked_for_once(conn, wire, see, data, tmp_path
     assert wire.stop() == ["projection"], "of the other well; the files are those of the same fileset"
 
 
-def test_images_without_files_anywhere_are_asked_for_once(conn, wire, see, data, tmp_path):
+def test_images_without_files_are_queried_once(conn, wire, see, data, tmp_path):
     (tmp_path / "Pixels").mkdir()
     plate = load_plate(conn, make_plate(conn, {"A01": 3}))
     see(tmp_path)
@@ -348,7 +348,7 @@ def change_a_byte(place):
 
 
 def swap_two(place):
-    """Channels the other way round: all files are there, of the right size, and none is damaged."""
+    """Swap two channels: all files exist, have the right size and are undamaged."""
     one, other = place / "B03_s002_z000_c000.tif", place / "B03_s002_z000_c001.tif"
     first = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -412,7 +412,7 @@ def write_one_too_few(place, blocks, order):
         (write_one_too_few, "not a file a plane"),
     ],
 )
-def test_what_is_not_certain_goes_over_ice_without_a_word(conn, see, data, tmp_path, caplog, write, says):
+def test_uncertain_files_are_silently_read_over_ice(conn, see, data, tmp_path, caplog, write, says):
     images, blocks = imported(conn, tmp_path, write)
     see(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -423,13 +423,13 @@ def test_what_is_not_certain_goes_over_ice_without_a_word(conn, see, data, tmp_p
     assert says in way and "over the network" in way
 
 
-def test_a_path_does_not_lead_out_of_the_repository(tmp_path):
+def test_a_path_can_not_lead_out_of_the_repository(tmp_path):
     (tmp_path / "secret.tif").write_bytes(b"x")
     with pytest.raises(near.NotNear, match="out of the repository"):
         near._tiffs([("../secret.tif", 1)], tmp_path)
 
 
-def test_info_says_which_way_images_go(conn, omero_server, data, tmp_path):
+def test_info_says_how_images_are_read(conn, omero_server, data, tmp_path):
     images, _ = imported(conn, tmp_path, write_planes)
     ((plate, _),) = queries.rows(
         conn,

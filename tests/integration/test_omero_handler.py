@@ -33,7 +33,7 @@ def handler(conn):
     return OMEROHandler(backend=OMEROLocalBackend(omero_conn=conn))
 
 
-def test_what_a_plate_has(conn, handler):
+def test_the_contents_of_a_plate(conn, handler):
     plate_id = make_plate(conn, {"A01": 2, "B03": 2})
     for plate in (plate_id, str(plate_id), f"/omero/plate_{plate_id}"):
         assert list(handler.get_channel_values(plate)) == [0, 1]
@@ -45,14 +45,14 @@ def test_what_a_plate_has(conn, handler):
     assert handler.get_primary_backend(plate_id, FileManager()) == "omero_local"
 
 
-def test_channels_have_their_names(conn, handler):
+def test_channels_have_names(conn, handler):
     plate_id = make_plate(conn, {"A01": 1})
     conn.setChannelNames("Plate", [plate_id], {1: "DAPI", 2: "FITC"})
     assert handler.get_channel_values(plate_id) == {0: "DAPI", 1: "FITC"}
 
 
 def imaged_twice(conn):
-    """A plate with two acquisitions, of the first site and of the second and third of each well; and their ids."""
+    """A plate with two acquisitions, and their ids: one of each well's first site, one of its second and third."""
     plate_id = make_plate(conn, {"A01": 3, "B03": 3})
     runs = []
     for name in ("before wash", "after wash"):
@@ -67,8 +67,8 @@ def imaged_twice(conn):
     return plate_id, [run.id.val for run in runs]
 
 
-def test_a_plate_that_was_imaged_several_times(conn):
-    """One acquisition is a plate, all of them together are none."""
+def test_a_plate_with_several_acquisitions(conn):
+    """A single acquisition can be read as a plate; all of them together can't."""
     plate_id, (before, after) = imaged_twice(conn)
     backend = OMEROLocalBackend(omero_conn=conn)
     with pytest.raises(
@@ -94,8 +94,8 @@ def test_a_plate_that_was_imaged_several_times(conn):
         OMEROHandler(backend, "third").structure(plate_id)
 
 
-def test_omero_is_asked_once(conn, handler, wire):  # noqa: F811
-    """Any number of questions costs as many calls as the first one, on a plate of any size."""
+def test_omero_is_queried_once(conn, handler, wire):  # noqa: F811
+    """Any number of questions costs as many calls as the first one, whatever the size of the plate."""
     counts = []
     for wells in ({"A01": 1}, {f"{row}{column:02d}": 3 for row in "ABCD" for column in (1, 2, 3)}):
         plate_id = make_plate(conn, wells)
@@ -105,13 +105,13 @@ def test_omero_is_asked_once(conn, handler, wire):  # noqa: F811
         for ask in (handler.get_z_index_values, handler.get_timepoint_values, handler.get_channel_values):
             ask(plate_id)
         assert wire.stop() == calls
-        counts.append(len([call for call in calls if not call.endswith("Service")]))  # services are got once
+        counts.append(len([call for call in calls if not call.endswith("Service")]))  # services are created once
     assert counts == [3, 3]
 
 
 @pytest.mark.slow
-def test_a_large_plate_costs_as_few_calls(conn, wire):  # noqa: F811
-    """384 wells of 9 sites: all that the handler and the backend say of them takes three and three calls."""
+def test_a_large_plate_takes_as_few_calls(conn, wire):  # noqa: F811
+    """For 384 wells of 9 sites, the handler and the backend need three calls each."""
     plate_id = save_large_plate(conn)
     wire.start()
     backend = OMEROLocalBackend(omero_conn=conn)
@@ -135,12 +135,12 @@ def test_a_large_plate_costs_as_few_calls(conn, wire):  # noqa: F811
 
 
 def asked(wire):  # noqa: F811
-    """The calls made but those that get the services, once a session, and who the user is."""
+    """The calls made, without those that create services and get the user, once per session."""
     return [call for call in wire.calls if not call.endswith("Service") and call != "getEventContext"]
 
 
 def new_image(name):
-    """An unsaved image of 3 x 2 pixels with two channels, whose planes nobody writes."""
+    """An unsaved image of 3 x 2 pixels with two channels, without pixel data."""
     pixels = PixelsI()
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (3, 2, 1, 2, 1))
     pixels.sha1, pixels.pixelsType, pixels.dimensionOrder = rstring("Pending..."), PixelsTypeI(), DimensionOrderI()
@@ -178,7 +178,7 @@ def save_large_plate(conn):
 
 
 def test_a_plate_that_changes(conn, handler):
-    """The handler and its backend go by what they know, until they are to ask anew."""
+    """The handler and its backend use what they know until they are refreshed."""
     plate_id = make_plate(conn, {"A01": 1})
     paths = [plate_id, str(plate_id), f"/omero/plate_{plate_id}", f"/omero/plate_{plate_id}/"]
     files = handler.backend.list_files(paths[2])
@@ -208,12 +208,12 @@ def test_sites_are_read(conn, handler):
         handler.load_site(plate_id, "B03", 3, files)
 
 
-def test_plates_that_are_not_there(handler):
+def test_plates_that_do_not_exist(handler):
     with pytest.raises(OpenHCSError, match="there is no plate 999999"):
         handler.get_channel_values(999999)
 
 
-def test_it_is_chosen_for_plates_in_omero(handler, monkeypatch):
+def test_the_handler_is_chosen_for_plates_in_omero(handler, monkeypatch):
     monkeypatch.setitem(storage_registry.data, "omero_local", handler.backend)
     chosen = handler_of(7)
     assert isinstance(chosen, OMEROHandler)

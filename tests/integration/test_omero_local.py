@@ -1,4 +1,4 @@
-"""The backend for plates in OMERO, over the wire: what goes beyond the contract of all backends."""
+"""The backend for plates in OMERO, over the wire: what it does beyond the contract of all backends."""
 
 import multiprocessing
 import pickle
@@ -30,14 +30,14 @@ rng = np.random.default_rng(3)
 
 @pytest.fixture(autouse=True)
 def sessions(tmp_path, monkeypatch):
-    """A session store of the test's own, as `omero login` keeps it."""
+    """A session store for one test, as `omero login` keeps it."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     return tmp_path / "sessions"
 
 
 @pytest.fixture
 def make_plate(conn, tmp_path):
-    """`make_plate(["A01"], sites=1)`: a plate of 2 channels in OMERO; its id and its planes by path."""
+    """`make_plate(["A01"], sites=1)` creates a plate of 2 channels in OMERO; returns its id and its planes by path."""
 
     def make(wells, sites=1, timepoints=1, conn=conn):
         folder = tmp_path / f"plate_{'_'.join(wells)}"
@@ -84,7 +84,7 @@ def test_a_source_plate_is_listed_and_read(backend, make_plate):
     np.testing.assert_array_equal(site[0, 1, 0], planes[f"/omero/plate_{plate_id}/B02/B02_s002_z000_c001.tif"])
 
 
-def test_timepoints_stand_in_names_where_there_are_several(backend, make_plate):
+def test_names_have_timepoints_only_if_there_are_several(backend, make_plate):
     plate_id, planes = make_plate(["A01"], timepoints=3)
     start = f"/omero/plate_{plate_id}/A01/A01_s001_z000_c000"
     assert backend.list_files(f"/omero/plate_{plate_id}") == sorted(planes)
@@ -120,7 +120,7 @@ def test_missing_planes_wells_and_plates(backend, make_plate):
         backend.ensure_directory("/omero/plate_999999999_x")
 
 
-def test_a_plate_of_a_stranger_is_not_there(backend, make_plate, make_user):
+def test_a_plate_of_a_user_in_another_group_is_not_found(backend, make_plate, make_user):
     plate_id, planes = make_plate(["A01"])
     stranger = OMEROLocalBackend(omero_conn=make_user())
     path = next(iter(planes))
@@ -131,8 +131,8 @@ def test_a_plate_of_a_stranger_is_not_there(backend, make_plate, make_user):
             what(path)
 
 
-def test_what_a_plate_costs_to_know(conn, make_plate, monkeypatch):
-    """Listing a plate takes as many calls for six wells as for one, and the structure is asked for once."""
+def test_the_number_of_calls_to_read_a_plate(conn, make_plate, monkeypatch):
+    """Listing a plate of six wells takes as many calls as one well, and the structure is queried once."""
     costs = []
     for wells in (["A01"], ["A01", "A02", "A03", "B01", "B02", "B03"]):
         plate_id, planes = make_plate(wells, sites=2)
@@ -148,7 +148,7 @@ def test_what_a_plate_costs_to_know(conn, make_plate, monkeypatch):
     assert costs[0] == costs[1] <= 7
 
 
-def test_a_plates_own_files(conn, backend, make_plate, monkeypatch):
+def test_files_attached_to_a_plate(conn, backend, make_plate, monkeypatch):
     plate_id, _ = make_plate(["A01", "B02"])
     plate = f"/omero/plate_{plate_id}"
     for path in ("x.txt", "a.csv", "A01/y.txt", "A01/A01_s001_z.txt"):
@@ -161,8 +161,8 @@ def test_a_plates_own_files(conn, backend, make_plate, monkeypatch):
         backend.list_attached(f"{plate}/x.txt")
 
 
-def test_a_plates_files_of_features_are_tables_too(conn, backend, make_plate):
-    """They are OMERO.tables, too, as long as the file is there; `list_files` lists the file."""
+def test_feature_files_of_a_plate_are_also_tables(conn, backend, make_plate):
+    """They are OMERO.tables too, as long as the file exists; `list_files` lists the file."""
     plate_id, planes = make_plate(["A01", "B02"])
     plate, frame = f"/omero/plate_{plate_id}", pandas.DataFrame({"well": ["A01", "B02"], "site": 1, "cells": [3, 4]})
     for path in (f"{plate}/x.csv", f"{plate}/A01/x.csv", f"{plate}_p/x.tsv"):
@@ -180,7 +180,7 @@ def test_a_plates_files_of_features_are_tables_too(conn, backend, make_plate):
     assert list_tables(conn, plate_id) == {}
 
 
-def test_names_of_other_programs_are_passed_over(conn, backend, make_plate):
+def test_file_names_from_other_programs_are_skipped(conn, backend, make_plate):
     plate_id, planes = make_plate(["A01"])
     for name in ("no ending", "../x.csv", ".hidden.csv", "A01_s001_z000_c000.tif", "fine µ.csv"):
         save_text(conn, "Plate", plate_id, name, b"x", "somebody else's")
@@ -213,7 +213,7 @@ def test_a_derived_plate_has_all_wells_and_no_placeholders(conn, backend, make_p
     derived = load_plate(conn, find_derived(conn, plate_id, "p"))
     assert {name: len(well.images) for name, well in derived.wells.items()} == {"A01": 0, "A02": 1}
     assert derived.wells["A02"].images[1].pixel_type == "float32"
-    # a second backend finds the same plate, and a third one's save leaves what is there
+    # a second backend finds the same plate, and a save by a third one keeps what is there
     OMEROLocalBackend(omero_conn=conn).save(image, f"/omero/plate_{plate_id}_p/A01/A01_s001.tif")
     after = load_plate(conn, find_derived(conn, plate_id, "p"))
     assert after.plate_id == derived.plate_id
@@ -221,7 +221,7 @@ def test_a_derived_plate_has_all_wells_and_no_placeholders(conn, backend, make_p
 
 
 def test_no_well_is_black(conn, backend, make_plate):
-    """Of the first well processed as of all others, every channel is what was saved, and no image is there before."""
+    """In every well, each channel is what was saved, and no image exists before it is saved."""
     wells = ["A01", "A02", "B01"]
     plate_id, planes = make_plate(wells, sites=2)
     derived = f"/omero/plate_{plate_id}_processed"
@@ -240,15 +240,15 @@ def test_no_well_is_black(conn, backend, make_plate):
         read = fresh.load(path)
         assert read.min() > 0
         np.testing.assert_array_equal(read, plane)
-    # by its own id it is a plate as any other, which another one is derived from
+    # under its own id it is a plate like any other, from which another plate can be derived
     again = find_derived(conn, plate_id, "processed")
     site = fresh.load(f"/omero/plate_{again}/B01/B01_s002.tif")
     fresh.save(site, f"/omero/plate_{again}_next/B01/B01_s001.tif")
     np.testing.assert_array_equal(fresh.load(f"/omero/plate_{again}_next/B01/B01_s001.tif"), site)
 
 
-def test_a_derived_plate_of_somebody_else_is_read_but_not_written(make_plate, make_user):
-    """In a group where others read: who writes gets a derived plate of their own, without the other's planes."""
+def test_a_derived_plate_of_another_user_is_read_but_not_written(make_plate, make_user):
+    """In a group where others can read, each writer gets their own derived plate, without the other's planes."""
     owner = make_user("rwr---")
     member = make_user(group=owner.getEventContext().groupId)
     plate_id, _ = make_plate(["A01"], conn=owner)
@@ -268,7 +268,7 @@ def test_a_derived_plate_of_somebody_else_is_read_but_not_written(make_plate, ma
         assert find_derived(owner, plate_id, output) != find_derived(member, plate_id, output)
 
 
-def test_derived_images_say_where_they_are_from(conn, backend, make_plate):
+def test_derived_images_name_their_source(conn, backend, make_plate):
     plate_id, _planes = make_plate(["A01"])
     source = load_plate(conn, plate_id).image("A01", 1)
     backend.save(
@@ -332,7 +332,7 @@ def test_images_have_no_holes(backend, make_plate):
         backend.save(plane.astype("uint16"), f"{start}_z000_c000.tif")
 
 
-def test_wells_that_the_plate_does_not_have(backend, make_plate):
+def test_wells_that_are_not_on_the_plate(backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     with pytest.raises(BadData, match="no such well"):
         backend.save(np.ones((1, 1, 1, 4, 5), "uint8"), f"/omero/plate_{plate_id}_p/H12/H12_s001.tif")
@@ -342,7 +342,7 @@ def test_wells_that_the_plate_does_not_have(backend, make_plate):
         backend.save("x", f"/omero/plate_{plate_id}_p/A01/A01_s001_x.txt")
 
 
-def test_a_save_that_is_refused_makes_no_plate(conn, backend, make_plate):
+def test_a_refused_save_creates_no_plate(conn, backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     derived, image = f"/omero/plate_{plate_id}_p", np.ones((1, 1, 1, 4, 5), "uint8")
     for items in (
@@ -360,7 +360,7 @@ def test_a_save_that_is_refused_makes_no_plate(conn, backend, make_plate):
     assert [backend.load(f"{derived}/{name}") for name in items if name.endswith(".txt")] == ["1", "2", "3"]
 
 
-def test_files_beside_a_replaced_image_stay(conn, backend, make_plate):
+def test_files_attached_to_a_replaced_image_stay(conn, backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     start = f"/omero/plate_{plate_id}_p/A01/A01_s001"
     image = np.ones((1, 1, 1, 4, 5), "uint8")
@@ -372,8 +372,8 @@ def test_files_beside_a_replaced_image_stay(conn, backend, make_plate):
     assert len(queries.rows(conn, "select f.id from OriginalFile f")) == len(files)
 
 
-def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, make_plate, wire):
-    """Before whichever call a process dies, the files are beside the image that is shown, as they were attached."""
+def test_killed_while_replacing_an_image_with_attached_files(conn, backend, make_plate, wire):
+    """Whenever the process dies, the shown image has the files attached, unchanged."""
     plate_id, _ = make_plate(["A01"])
     start = f"/omero/plate_{plate_id}_p/A01/A01_s001"
     image = np.zeros((1, 1, 1, 4, 5), "uint8")
@@ -411,8 +411,8 @@ def test_killed_while_replacing_an_image_with_files_beside_it(conn, backend, mak
     assert count(conn, "FileAnnotation", "OriginalFile") == {"FileAnnotation": 2, "OriginalFile": 2}
 
 
-def test_nothing_is_left_behind(conn, backend, make_plate):
-    """However often a site is written, there is one image of it, and one file of a name."""
+def test_nothing_is_left_over(conn, backend, make_plate):
+    """However often a site is written, it has one image, and one file per name."""
     plate_id, _ = make_plate(["A01"])
     before = len(queries.rows(conn, "select i.id from Image i"))
     for value in range(4):
@@ -450,7 +450,7 @@ def test_it_needs_a_connection(omero_server):
 
 
 def read_elsewhere(backend, path, answers):
-    """What a worker process does with a backend that it was given."""
+    """Load a path in a worker process, with the backend it was given."""
     try:
         answers.put(int(backend.load(path).astype(int).sum()))
     except Exception as error:
@@ -459,7 +459,7 @@ def read_elsewhere(backend, path, answers):
 
 @pytest.mark.parametrize("start", ["spawn", "fork", "forkserver"])
 def test_worker_processes(backend, make_plate, start):
-    """A backend goes to another process and reads there, through a connection of that process's own."""
+    """In another process, a backend reads through a connection that this process opens."""
     _plate_id, planes = make_plate(["A01"])
     path, plane = next(iter(planes.items()))
     backend.load(path)
@@ -475,8 +475,8 @@ def test_worker_processes(backend, make_plate, start):
     np.testing.assert_array_equal(backend.load(path), plane)
 
 
-def test_a_pickle_has_no_secret(conn, backend, sessions, make_plate):
-    """Neither password nor session; the session is in the store, in a file that its owner alone can read."""
+def test_a_pickle_contains_no_secret(conn, backend, sessions, make_plate):
+    """It has neither password nor session; the session is in the store, in a file that only its owner can read."""
     plate_id, _ = make_plate(["A01"])
     structure = backend.plate_structure(plate_id)
     pickled = pickle.dumps(backend)

@@ -1,4 +1,4 @@
-"""Features as OMERO.tables beside the files that are attached to a plate."""
+"""Features as OMERO.tables, next to the files attached to a plate."""
 
 import math
 
@@ -28,7 +28,7 @@ def plate(conn):
 
 
 def found(conn, plate_id, object_type="Plate"):
-    """(annotation id, file id) of a plate's bulk annotations, as OMERO.web and OMERO.parade ask for them."""
+    """(annotation id, file id) of a plate's bulk annotations, queried as OMERO.web and OMERO.parade do."""
     return [
         tuple(row)
         for row in queries.rows(
@@ -43,7 +43,7 @@ def found(conn, plate_id, object_type="Plate"):
 
 
 def content(conn, file_id):
-    """Columns of a table: name -> (class of column, values)."""
+    """Columns of a table: name -> (column class, values)."""
     table = conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(file_id, False), {"omero.group": "-1"})
     try:
         places = range(len(table.getHeaders()))
@@ -53,7 +53,7 @@ def content(conn, file_id):
     return {column.name: (type(column), list(column.values)) for column in columns}
 
 
-def test_a_row_a_site(conn, plate):
+def test_one_row_per_site(conn, plate):
     annotation = attach_table(conn, plate, "features.csv", SITES)
     [(found_annotation, file)] = found(conn, plate.plate_id)
     assert found_annotation == annotation
@@ -75,11 +75,11 @@ def test_a_row_a_site(conn, plate):
         "a\\b": (omero.grid.LongColumn, [1, 2, 3]),
     }
     assert list(list_tables(conn, plate.plate_id)) == ["features.csv"]
-    assert list_texts(conn, "Plate", plate.plate_id) == []  # it is no text
+    assert list_texts(conn, "Plate", plate.plate_id) == []  # it is not listed as a text file
 
 
-def test_a_row_a_well(conn, plate):
-    """OMERO.parade looks a well up by its id in the column `Well`; there is no image then."""
+def test_one_row_per_well(conn, plate):
+    """OMERO.parade finds a well by its id in the column `Well`; these rows have no image."""
     attach_table(conn, plate, "wells.tsv", WELLS)
     [(_, file)] = found(conn, plate.plate_id)
     assert content(conn, file) == {
@@ -89,18 +89,18 @@ def test_a_row_a_well(conn, plate):
         "spots": (omero.grid.DoubleColumn, [3.5, -5.0]),
     }
     table = conn.c.sf.sharedResources().openTable(omero.model.OriginalFileI(file, False))
-    assert table.getWhereList(f"(Well=={plate.wells['B03'].well_db_id})", {}, 0, 2, 1) == [1]  # as OMERO.web asks
+    assert table.getWhereList(f"(Well=={plate.wells['B03'].well_db_id})", {}, 0, 2, 1) == [1]  # as OMERO.web queries it
     table.close()
 
 
-def test_in_several_calls(conn, plate, monkeypatch):
+def test_rows_are_written_in_several_calls(conn, plate, monkeypatch):
     monkeypatch.setattr(tables, "CELLS", 1)
     attach_table(conn, plate, "features.csv", SITES)
     [(_, file)] = found(conn, plate.plate_id)
     assert content(conn, file)["spots"][1] == [3, 4, -5]
 
 
-def test_the_same_again_changes_nothing(conn, plate, wire):
+def test_writing_the_same_table_again_changes_nothing(conn, plate, wire):
     for name, data in (("features.csv", SITES), ("wells.tsv", WELLS)):
         attach_table(conn, plate, name, data)
     before = found(conn, plate.plate_id), list_tables(conn, plate.plate_id)
@@ -110,8 +110,8 @@ def test_the_same_again_changes_nothing(conn, plate, wire):
     assert (found(conn, plate.plate_id), list_tables(conn, plate.plate_id)) == before
 
 
-def test_it_is_replaced(conn, plate):
-    """Where the file is another one, or the images of the plate are."""
+def test_a_table_is_replaced(conn, plate):
+    """The table is replaced if the file or the images of the plate are different."""
     attach_table(conn, plate, "other.csv", SITES)
     first = attach_table(conn, plate, "features.csv", SITES)
     before, rest = list_tables(conn, plate.plate_id), count(conn, "OriginalFile", "FileAnnotation")
@@ -128,7 +128,7 @@ def test_it_is_replaced(conn, plate):
     assert list_tables(conn, plate.plate_id)["features.csv"] not in (before["features.csv"], after["features.csv"])
 
 
-def test_files_that_are_no_tables_of_features(conn, plate):
+def test_files_that_are_not_feature_tables(conn, plate):
     several = SITES + b"7,A01,A,1,1,9,9,x,True,1\n"
     for name, data in (
         ("objects.csv", several),
@@ -148,7 +148,7 @@ def test_files_that_are_no_tables_of_features(conn, plate):
     assert attach_table(conn, plate, "x.json", SITES) is None
 
 
-def test_namespaces_do_not_replace_each_others(conn, plate):
+def test_tables_in_other_namespaces_are_not_replaced(conn, plate):
     for ns in ("one", "two"):
         attach_table(conn, plate, "features.csv", SITES, ns)
     assert len(found(conn, plate.plate_id)) == 2
@@ -158,7 +158,7 @@ def test_namespaces_do_not_replace_each_others(conn, plate):
 
 @pytest.mark.parametrize("missing", ["service", "table"])
 def test_without_a_tables_service(conn, plate, monkeypatch, missing):
-    """No table and no error; and a table from before does not stay beside a file that says something else."""
+    """No table is written and no error raised; an old table is removed when it no longer matches its file."""
     attach_table(conn, plate, "features.csv", SITES)
     prx = omero.grid.SharedResourcesPrx
     if missing == "service":
@@ -170,7 +170,7 @@ def test_without_a_tables_service(conn, plate, monkeypatch, missing):
     assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
 
 
-def test_who_may_not_annotate(make_user):
+def test_a_user_without_permission_can_not_attach_tables(make_user):
     owner = make_user("rwr---")
     member = make_user(group=owner.getEventContext().groupId)
     plate = load_plate(member, make_plate(owner, {"A01": 2, "B03": 1}))
@@ -191,7 +191,7 @@ def test_tables_of_two_users_stay(make_user):
     assert len(found(owner, plate.plate_id)) == 2
 
 
-def test_a_plate_that_was_deleted(conn, plate):
+def test_a_deleted_plate(conn, plate):
     queries.delete(conn, plate.group_id, Plate=[plate.plate_id])
     with pytest.raises(PlateError, match=f"plate {plate.plate_id} was deleted, or another process"):
         attach_table(conn, plate, "features.csv", SITES)
@@ -199,7 +199,7 @@ def test_a_plate_that_was_deleted(conn, plate):
 
 
 def test_killed_while_saving(conn, plate, wire):
-    """Before whichever call a process dies, a reader finds the table of before or the new one, and no rest stays."""
+    """Whenever the process dies, readers find the old table or the new one, and nothing is left over."""
     seen = []
     for point in range(60):
         attach_table(conn, plate, "features.csv", SITES)
@@ -221,7 +221,7 @@ def test_killed_while_saving(conn, plate, wire):
     assert seen == sorted(seen) and set(seen) == {-5, 6}
 
 
-def test_killed_at_the_first_table(conn, plate, wire):
+def test_killed_while_saving_the_first_table(conn, plate, wire):
     for point in range(60):
         wire.start(dies_at=point)
         try:
@@ -239,7 +239,7 @@ def test_killed_at_the_first_table(conn, plate, wire):
 
 
 def test_another_process_saves_in_between(omero_server, conn, plate, wire):
-    """Whichever call of one process the other's whole work comes before: one whole table is left, and no rest."""
+    """Wherever another process does all its work between two calls, one complete table and nothing else is left."""
     other, outcomes = omero_server.login(conn.getUser().getName(), "pw"), set()
     for point in range(60):
         attach_table(conn, plate, "features.csv", b"" if point % 2 else SITES)

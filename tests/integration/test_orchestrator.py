@@ -1,4 +1,4 @@
-"""The workflow from Python: the seed's example, what a run returns, and what bad input and failing wells get."""
+"""The workflow from Python: the seed's example, the results of a run, invalid input and failing wells."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def endless(image, filemanager, metadata, backend="disk", gate="gate"):
 
 @pytest.fixture
 def work(omero_server, conn, tmp_path, monkeypatch):
-    """A working directory with a module of steps, in an environment that knows the server and a user of it."""
+    """A working directory with a module of steps, and environment variables for the server and one of its users."""
     for key in [key for key in os.environ if key.startswith("OMERO_")]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("OMERO_HOST", omero_server.host)
@@ -99,13 +99,13 @@ EXAMPLE, CONFIGURED = blocks(PAGE, "md")[:2]
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed is not here")
-def test_the_example_is_the_seeds():
+def test_the_page_has_the_seeds_example():
     assert EXAMPLE in [code.replace("from openhcs.", "from openhcs_omero.") for code in blocks(SEED.read_text(), "rst")]
 
 
 @pytest.mark.parametrize("where", ["script", "notebook"])
-def test_the_seeds_example(work, conn, where):
-    """As it stands, with the steps of the page; in a notebook, cells run on the main thread within an event loop."""
+def test_the_seeds_example_runs(work, conn, where):
+    """It runs unchanged with the steps of the page; in a notebook, cells run on the main thread in an event loop."""
     plate = make_plate(conn, {"A01": 1, "B02": 1}, shape=(1, 2, 1, 40, 40))
     config = f'global_config |= {{"output": "{where}", "heatmaps": []}}'
     code = "\n".join(
@@ -125,13 +125,13 @@ def test_the_seeds_example(work, conn, where):
     assert "features.csv" in {file.name for file in list_texts(conn, "Plate", plate)}
 
 
-def test_a_run_and_what_it_returns(work, omero_server, conn, monkeypatch):
+def test_a_run_and_its_results(work, omero_server, conn, monkeypatch):
     import inverting
 
     plates = [make_plate(conn, {"A01": 2, "B03": 1}), make_plate(conn, {"A01": 1})]
     backend = OMEROLocalBackend(omero_conn=omero_server.login(conn.getUser().getName(), "pw"))
     monkeypatch.setitem(storage_registry.data, "omero_local", backend)
-    for key in ("OMERO_HOST", "OMERO_PORT", "OMERO_USER", "OMERO_PASSWORD"):  # it is the backend that says where
+    for key in ("OMERO_HOST", "OMERO_PORT", "OMERO_USER", "OMERO_PASSWORD"):  # the backend says where the server is
         monkeypatch.delenv(key)
     events = []
     steps = [FunctionStep(inverting.invert, offset=3), inverting.picky]
@@ -165,7 +165,7 @@ def test_a_run_and_what_it_returns(work, omero_server, conn, monkeypatch):
     jobs = [(e["done"], e["total"]) for e in events if e["event"] == "jobs"]
     assert jobs[-1][0] == jobs[-1][1]
 
-    events.clear()  # the second time
+    events.clear()  # for the second run
     again = PipelineOrchestrator([str(plates[0]), f"/omero/plate_{plates[1]}"], steps, config, events.append).run()
     assert again[plates[0]].derived_plate == first.derived_plate
     assert not [e for e in events if e["event"] == "well"]
@@ -205,7 +205,7 @@ def test_an_interrupt_that_comes_while_snakemake_prints_is_not_lost():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_job_that_starts_while_the_run_is_cancelled_does_not_keep_it_going():
+def test_a_job_that_starts_during_a_cancellation_does_not_keep_the_run_going():
     script = """
         import signal
         import subprocess
@@ -236,7 +236,7 @@ def test_a_job_that_starts_while_the_run_is_cancelled_does_not_keep_it_going():
     assert (ended.returncode, ended.stdout) == (0, "-9\n")
 
 
-def test_a_run_that_is_cancelled_goes_on_later(work, conn):
+def test_a_cancelled_run_can_be_resumed(work, conn):
     import inverting
 
     plate = make_plate(conn, {"A01": 1})
@@ -266,12 +266,12 @@ def test_a_run_that_is_cancelled_goes_on_later(work, conn):
     with pytest.raises(KeyboardInterrupt):  # Ctrl-C
         PipelineOrchestrator([plate], [inverting.endless], {"cores": 1, "heatmaps": []}, interrupt).run()
     assert not processes_in(work), "the run outlived its caller"
-    steps = [{"call": "inverting:picky"}]  # as the configuration writes it
+    steps = [{"call": "inverting:picky"}]  # as it is written in the configuration
     assert PipelineOrchestrator([plate], steps, {"cores": 1, "heatmaps": []}).run()[plate].derived_plate
 
 
 def processes_in(folder, name="python"):
-    """Ids of other processes that have a name in their command line, and work in or below a folder."""
+    """Ids of other processes with `name` in their command line that work in `folder` or below it."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal() and int(process.name) != os.getpid():
@@ -318,7 +318,7 @@ def test_steps_that_jobs_can_not_import(work):
     assert "step 1 (own) is defined in the script or notebook itself" in done.stdout
 
 
-def test_steps_are_named(work):
+def test_names_of_steps(work):
     import inverting
 
     entries = configured([inverting.invert, FunctionStep(inverting.picky, name="second", channels=[0], bad=["A01"])])
@@ -340,13 +340,13 @@ def test_steps_are_named(work):
         ({"output": "a/b"}, "in letters, digits"),
     ],
 )
-def test_bad_configurations(work, config, sentence):
+def test_invalid_configurations(work, config, sentence):
     with pytest.raises(ConfigError, match=sentence):
         PipelineOrchestrator([1], ["inverting:invert"], config)
     assert not (work / "results").exists()
 
 
-def test_bad_plates_and_params(work):
+def test_invalid_plates_and_params(work):
     for plate in ("/omero/plate_7/A01", "/omero/plate_x", "/omero/"):
         with pytest.raises(PlateError, match="expected"):
             PipelineOrchestrator([plate], ["inverting:invert"])
@@ -358,8 +358,8 @@ def test_bad_plates_and_params(work):
         PipelineOrchestrator([1], [])
 
 
-def test_an_installation_brings_the_workflow(monkeypatch, tmp_path):
-    """Each file of the workflow is among those that the package installs, and is found there."""
+def test_an_installation_includes_the_workflow(monkeypatch, tmp_path):
+    """The package installs every file of the workflow, and finds it there."""
     installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     there = set()
     for folder, patterns in installed.items():
@@ -384,8 +384,8 @@ def test_an_installation_brings_the_workflow(monkeypatch, tmp_path):
     assert find_profile("cluster") == share / "cluster"
 
 
-def test_the_page_is_true():
-    """The table of the page has the keys that global_config takes besides those of the configuration."""
+def test_the_table_of_the_page_is_complete():
+    """It has the keys that global_config takes in addition to those of the configuration."""
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == ["cores", "profile"]
     for name in ("FunctionStep", "PipelineError", "PipelineOrchestrator", "PlateResult"):
         assert name in PAGE and hasattr(module, name)

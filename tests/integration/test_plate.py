@@ -1,4 +1,4 @@
-"""Plates, sites and planes as a server gives them."""
+"""Plates, sites and planes as read from a server."""
 
 import dataclasses
 from collections import Counter
@@ -22,7 +22,7 @@ from openhcs_omero.plates.image import NewImage
 __all__ = ["wire"]
 
 
-def test_what_a_plate_is_made_of(conn):
+def test_the_structure_of_a_plate(conn):
     plate_id = make_plate(conn, {"B03": 1, "A01": 2, "H12": 0}, name="screen 1")
     plate = load_plate(conn, plate_id)
     assert (plate.plate_id, plate.name, plate.rows, plate.columns) == (plate_id, "screen 1", 8, 12)
@@ -40,7 +40,7 @@ def test_what_a_plate_is_made_of(conn):
     assert conn.getObject("Well", well.well_db_id).getWellPos() == "A1"
 
 
-def test_opening_a_plate_is_one_call(conn, wire):
+def test_opening_a_plate_takes_one_call(conn, wire):
     small, large = make_plate(conn), make_plate(conn, {f"{row}{column:02d}": 1 for row in "ABC" for column in (1, 2)})
     load_plate(conn, small)
     for plate_id, wells in ((small, 2), (large, 6)):
@@ -51,7 +51,7 @@ def test_opening_a_plate_is_one_call(conn, wire):
         assert len(plate.wells) == wells
 
 
-def test_plates_that_are_not_there(conn, make_user):
+def test_plates_that_do_not_exist(conn, make_user):
     with pytest.raises(PlateError, match=r"^there is no plate 987654321, or this user may not see it$"):
         load_plate(conn, 987654321)
     hidden = make_plate(make_user())
@@ -130,7 +130,7 @@ def test_a_site_is_read_and_written_in_few_calls(conn, wire, monkeypatch, read_c
 
 
 def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch):
-    """One save and one query for all rows, three stores for all pixels, each of whose bytes is sent once."""
+    """One save and one query for all rows, three stores for all pixels; each byte of the pixels is sent once."""
     sent: list[int] = []
     set_timepoint = omero.api.RawPixelsStorePrx.setTimepoint
     monkeypatch.setattr(
@@ -140,7 +140,7 @@ def test_a_wells_images_are_written_in_three_calls_each(conn, wire, monkeypatch)
     )
     images = [NewImage(f"site {site}", block(site), annotations=[("k", "v")]) for site in range(9)]
     group = queries.current_group(conn)
-    queries.update(conn), queries.query(conn)  # asked for once a session
+    queries.update(conn), queries.query(conn)  # created once per session
     wire.start()
     write_well_images(conn, images, "test", group)
     assert Counter(wire.stop()) == {
@@ -165,7 +165,7 @@ def test_planes_of_an_image_share_a_store(conn, wire):
     assert wire.stop() == ["createRawPixelsStore", *planes, *planes]
 
 
-def test_sites_are_read_ahead_by_three_stores(conn, wire):
+def test_sites_are_read_ahead_with_three_stores(conn, wire):
     plate = load_plate(conn, make_plate(conn, {"A01": 5}))
     images = [plate.image("A01", site) for site in range(1, 6)]
     wire.start()
@@ -207,7 +207,7 @@ def test_a_thread_closes_its_own_store(conn):
 
 
 @pytest.mark.parametrize("pixel_type", ["bit", "complex", "double-complex"])
-def test_pixels_that_can_not_be_processed(conn, pixel_type):
+def test_pixel_types_that_can_not_be_processed(conn, pixel_type):
     plate_id = make_plate(conn, {"A01": 1})
     pixels = queries.query(conn).get("Pixels", load_plate(conn, plate_id).image("A01", 1).pixels_id)
     pixels.pixelsType = omero.model.PixelsTypeI()
@@ -221,7 +221,7 @@ def test_pixels_that_can_not_be_processed(conn, pixel_type):
 
 
 @pytest.mark.parametrize("plane", [(3, 0, 0), (0, 2, 0), (0, 0, 1), (-1, 0, 0)])
-def test_planes_that_are_not_there(conn, plane):
+def test_planes_that_do_not_exist(conn, plane):
     image = load_plate(conn, make_plate(conn, {"A01": 1})).image("A01", 1)
     with pytest.raises(PlateError, match=r"has no plane .* it has 3 z, 2 channels, 1 timepoints"):
         read_plane(conn, image, *plane)
@@ -296,8 +296,8 @@ def test_the_gateway_reads_what_is_written(conn):
     assert ranges == [[block(5)[:, c].min(), block(5)[:, c].max()] for c in (0, 1)]
 
 
-def test_the_wells_red_stays(conn):
-    """A well that somebody coloured is read as any other."""
+def test_the_red_component_of_a_well_is_kept(conn):
+    """A well with a color set by a user is read like any other."""
     plate_id = make_plate(conn, {"A01": 1})
     well = queries.query(conn).get("Well", load_plate(conn, plate_id).wells["A01"].well_db_id)
     well.red = rint(255)

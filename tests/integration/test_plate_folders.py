@@ -1,4 +1,4 @@
-"""Plates in folders beside plates in OMERO: the same steps, the same tables, the same reruns; and their import."""
+"""Plates in folders next to plates in OMERO: the same steps, tables and reruns; and their import."""
 
 import json
 import os
@@ -32,14 +32,14 @@ AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all
 
 
 def tables(workflow, label, output="processed"):
-    """The tables of a plate, without what it is called."""
+    """The tables of a plate, without its label."""
     folder = workflow.results(label, output)
     texts = [(folder / name).read_text() for name in TABLES]
     assert all(f"\n{label},A01," in text for text in texts if text)
     return [text.replace(f"\n{label},", "\n") for text in texts]
 
 
-def test_one_plate_three_ways(workflow, conn):
+def test_one_plate_in_three_formats(workflow, conn):
     """One run reads it by OMERO id, from an ImageXpress and from a Phenix folder; a second run reads the results."""
     screen = Screen(rows=1, columns=2, sites=1, size=128)
     images = {(truth.well, truth.site): image[None, :, None] for truth, image in sites(screen)}
@@ -79,7 +79,7 @@ def test_one_plate_three_ways(workflow, conn):
 
 @pytest.fixture
 def offline(tmp_path):
-    """The workflow of somebody who has no OMERO."""
+    """The workflow of a user who has no OMERO."""
     return Workflow(None, None, tmp_path / "work")
 
 
@@ -93,7 +93,7 @@ def test_reruns_of_a_folder(offline, monkeypatch):
     before = (results / "features.csv").read_text()
 
     changed = {("B03", 1): images["B03", 1] + 300}
-    os.utime(folder / "day_1.HTD")  # says nothing of images
+    os.utime(folder / "day_1.HTD")  # its time says nothing about the images
     replacement = write_imagexpress(offline.folder / "other" / "day_1", changed, guids=False)
     (replacement / "day_1_B03_s1_w2.TIF").replace(folder / "day_1_B03_s1_w2.TIF")
     run = offline.succeed()
@@ -135,7 +135,7 @@ sys.meta_path.insert(0, NoOmero())
 
 
 def test_a_folder_without_omero(offline):
-    """A run over a folder imports neither omero-py nor Ice, in none of its processes."""
+    """A run on a folder imports neither omero-py nor Ice in any of its processes."""
     (offline.folder / "blocked").mkdir()
     (offline.folder / "blocked" / "sitecustomize.py").write_text(NO_OMERO)
     offline.environment["PYTHONPATH"] = os.pathsep.join(
@@ -160,7 +160,7 @@ def look(image, filemanager, metadata, backend="disk"):
 
 
 def test_incomplete_plates(offline):
-    """Per plate: skipped, filled, or processed as far as wells are complete; the log says what was done."""
+    """Plates are skipped, filled, or processed as far as wells are complete; the log says which."""
     (offline.folder / "looking.py").write_text(FILLED)
     images = images_of(["A01", "B03"], sites=2, shape=(1, 2, 1, 8, 8))
     for name in ("skipped", "filled", "chosen"):
@@ -188,7 +188,7 @@ def test_incomplete_plates(offline):
     lacks = "well B03 lacks files of site 1: timepoint 1, channel 2, plane 1"
     assert f"plate skipped: {lacks}; left out" in run.output
     assert f"plate filled: {lacks}; filled with black planes" in run.output
-    results = handler_of(offline.results("skipped"))  # which are a plate without that site
+    results = handler_of(offline.results("skipped"))  # a plate without that site
     np.testing.assert_array_equal(
         results.load_site(offline.results("skipped"), "B03", 2, FileManager()), images["B03", 2]
     )
@@ -199,7 +199,7 @@ def test_incomplete_plates(offline):
 
 
 def test_steps_do_not_get_the_password(offline):
-    """Where no plate is in OMERO, no login takes it out of the environment."""
+    """When no plate is in OMERO, no login removes the password from the environment."""
     (offline.folder / "looking.py").write_text(
         "import os\n\ndef look(image, filemanager, metadata, backend='disk'):\n"
         "    return image, {'password': os.environ.get('OMERO_PASSWORD', 'none')}\n"
@@ -222,7 +222,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_import(conn, tmp_path, kind):
+def test_importing_a_plate_folder(conn, tmp_path, kind):
     images = images_of(["A01", "B03"])
     folder = WRITERS[kind](tmp_path / "plate", images)
     plate = load_plate(conn, import_folder(conn, folder, "mine"))

@@ -1,4 +1,4 @@
-"""Backends in pools of worker processes: a connection a process, and no session left behind."""
+"""Backends in pools of worker processes: one connection per process, and no session left open."""
 
 import multiprocessing
 import os
@@ -19,14 +19,14 @@ TASKS = 240
 
 
 def read(task):
-    """What a worker does: the plane's sum, who it is, the session that it is in, and its connection."""
+    """What a worker reads: the plane's sum, its process, its session and its connection."""
     backend, path = task
     plane = backend.load(path)
     return int(plane.sum()), os.getpid(), backend.conn.c.getSessionId(), id(backend.conn)
 
 
 def open_sessions(root):
-    """Sessions that the server has open, but the administrator's own."""
+    """Sessions open on the server, except the administrator's."""
     rows = root.c.sf.getQueryService().projection(
         "select s.uuid from Session s where s.closed is null", None, {"omero.group": "-1"}
     )
@@ -42,14 +42,14 @@ def test_hundreds_of_tasks_leave_no_session(start, terminated, root, omero_serve
     backend = OMEROLocalBackend(server=Server(omero_server.host, omero_server.port, conn.getUser().getName()))
     own = backend.conn
     during = open_sessions(root)
-    assert len(during) == len(before) + 1  # they are seen
+    assert len(during) == len(before) + 1  # the session is counted
     paths = backend.list_files(f"/omero/plate_{plate}/A01")
     sums = {path: int(backend.load(path).sum()) for path in paths}
     tasks = [(backend, paths[n % len(paths)]) for n in range(TASKS)]
     with multiprocessing.get_context(start).Pool(2, maxtasksperchild=2) as pool:
         done = pool.map(read, tasks, chunksize=40)
         assert open_sessions(root) == during, "a worker opened a session of its own"
-        if not terminated:  # else by SIGTERM, as `with` does it
+        if not terminated:  # otherwise `with` ends it by SIGTERM
             pool.close()
             pool.join()
     assert [total for total, *_ in done] == [sums[path] for _, path in tasks]
@@ -58,7 +58,7 @@ def test_hundreds_of_tasks_leave_no_session(start, terminated, root, omero_serve
     for _, process, _, connection in done:
         by_process.setdefault(process, set()).add(connection)
     assert len(by_process) >= 3 and all(len(connections) == 1 for connections in by_process.values())
-    assert np.array_equal(backend.load(paths[0]), block(1)[0, 0, 0])  # the parent's connection is as it was
+    assert np.array_equal(backend.load(paths[0]), block(1)[0, 0, 0])  # the parent's connection still works
     disconnect(backend.server)
     assert open_sessions(root) == before
     (session,) = during - before
@@ -67,7 +67,7 @@ def test_hundreds_of_tasks_leave_no_session(start, terminated, root, omero_serve
 
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_workers_close_the_sessions_that_they_open(start, root, omero_server, conn, tmp_path, monkeypatch):
-    """Where no process before them has logged in, workers do; when the pool is shut down no session stays, no file."""
+    """If no earlier process logged in, the workers do; after the pool shuts down, no session and no file is left."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     plate = make_plate(conn, {"A01": 1})
     before = open_sessions(root)
@@ -87,10 +87,8 @@ def test_workers_close_the_sessions_that_they_open(start, root, omero_server, co
 
 
 @pytest.mark.parametrize("start", ["spawn", "fork"])
-def test_a_worker_joins_the_session_that_its_backend_was_made_with(
-    start, root, omero_server, conn, tmp_path, monkeypatch
-):
-    """Whatever password its environment has, and where there is a newer session of the same user."""
+def test_a_worker_joins_the_session_of_its_backend(start, root, omero_server, conn, tmp_path, monkeypatch):
+    """Whatever password is in its environment, and even if the same user has a newer session."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     plate = make_plate(conn, {"A01": 1})
     path = f"/omero/plate_{plate}/A01/A01_s001_z000_c000.tif"
@@ -120,13 +118,13 @@ barrier = None
 
 
 def begin(shared):
-    """Keep what all workers of a pool wait at before their first task."""
+    """Keep the barrier at which all workers of a pool wait before their first task."""
     global barrier
     barrier = shared
 
 
 def write(task):
-    """What a worker does: the planes of a well, one channel after the other; all begin at one time."""
+    """Write the planes of a well, one channel after the other; all workers start at the same time."""
     global barrier
     backend, plate, well, image = task
     if barrier is not None:
@@ -137,8 +135,8 @@ def write(task):
     return os.getpid()
 
 
-def test_several_processes_write_wells_of_one_derived_plate(omero_server, conn, tmp_path, monkeypatch):
-    """None of them made the plate before: there is one in the end, with one image a site, and no well is black."""
+def test_several_processes_write_wells_of_the_same_derived_plate(omero_server, conn, tmp_path, monkeypatch):
+    """The plate doesn't exist before; in the end there is one plate with one image per site, and no well is black."""
     monkeypatch.setenv("OMERO_SESSIONDIR", str(tmp_path / "sessions"))
     wells = ["A01", "A02", "B01", "B02", "C01", "C02"]
     plate_id = make_plate(conn, dict.fromkeys(wells, 1))

@@ -1,4 +1,4 @@
-"""What runs again when something changed, by the jobs that Snakemake ran."""
+"""Which jobs Snakemake runs again after a change."""
 
 import re
 import time
@@ -38,7 +38,7 @@ def new_image(conn, seed):
 
 
 def replace_image(conn, plate_id, well, site, seed):
-    """Have a site show another image, as a client does that corrects one, and delete the earlier; the new one's id."""
+    """Replace a site's image and delete the old one, as a client that corrects it does; return the new image's id."""
     old = load_plate(conn, plate_id).image(well, site)
     sample = queries.query(conn).findByQuery(
         "select ws from WellSample ws join fetch ws.well join fetch ws.image where ws.id = :id",
@@ -63,7 +63,7 @@ def delete_well(conn, plate_id, name):
 
 
 def shown(conn, plate_id, output="processed"):
-    """What the derived plate shows: by well and site, SHA-1 of the pixels."""
+    """SHA-1 of the pixels that the derived plate shows, by well and site."""
     plate = load_plate(conn, find_derived(conn, plate_id, output))
     return {(well, image.site): image.sha1 for well, image in plate.images()}
 
@@ -75,7 +75,7 @@ def plate(conn):
 
 @pytest.fixture
 def done(workflow, conn, plate):
-    """The workflow, run once."""
+    """The workflow after one run."""
     workflow.configure(plate)
     run = workflow.succeed()
     assert run.jobs == {"wells": 1, "derive_plate": 1, "estimate": 2, "process_well": 3, **AFTER_A_WELL}
@@ -83,7 +83,7 @@ def done(workflow, conn, plate):
     return workflow
 
 
-def test_a_source_plate_that_changes(done, conn, plate):
+def test_a_changed_source_plate(done, conn, plate):
     assert done.succeed().nothing_done
     before = shown(conn, plate)
 
@@ -114,7 +114,7 @@ def test_a_source_plate_that_changes(done, conn, plate):
     assert images_in_no_well(conn) == []
 
 
-def test_a_choice_of_wells_that_changes(done, conn, plate):
+def test_a_changed_choice_of_wells(done, conn, plate):
     done.configure(plate, wells=["A01-A02"])
     run = done.succeed()
     assert run.wells == [] and {well for well, _ in shown(conn, plate)} == {"A01", "A02"}
@@ -124,7 +124,7 @@ def test_a_choice_of_wells_that_changes(done, conn, plate):
     assert done.succeed().nothing_done
 
 
-def test_a_derived_plate_that_was_damaged(done, conn, plate):
+def test_a_damaged_derived_plate(done, conn, plate):
     group, before = queries.current_group(conn), shown(conn, plate)
     derived = find_derived(conn, plate, "processed")
 
@@ -133,7 +133,7 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
     tables = list_tables(conn, derived, NAMESPACE)
     run = done.succeed()
     assert run.wells == ["B01"] and run.jobs == {"process_well": 1, **AFTER_A_WELL}
-    anew = list_tables(conn, derived, NAMESPACE)  # its table of sites names the well's new images
+    anew = list_tables(conn, derived, NAMESPACE)  # its table of sites refers to the new images of the well
     assert anew["features.csv"] != tables["features.csv"] and anew["wells.csv"] == tables["wells.csv"]
     assert shown(conn, plate) == before and done.succeed().nothing_done
 
@@ -165,10 +165,10 @@ def test_a_derived_plate_that_was_damaged(done, conn, plate):
     run = done.succeed()
     assert run.wells == ["A01", "A02", "B01"] and run.jobs["derive_plate"] == 1 and "estimate" not in run.jobs
     assert shown(conn, plate) == before and done.succeed().nothing_done
-    assert images_in_no_well(conn) == [foreign]  # not the workflow's to delete
+    assert images_in_no_well(conn) == [foreign]  # the workflow must not delete it
 
 
-def test_a_step_that_changes(done, conn, plate):
+def test_a_changed_step(done, conn, plate):
     before, derived = shown(conn, plate), find_derived(conn, plate, "processed")
 
     source = done.folder / "shift.py"
@@ -194,7 +194,7 @@ def test_a_step_that_changes(done, conn, plate):
     [r"Process well", r"Finished jobid: \d+ \(Rule: process_well\)"],
     ids=["in the first wells", "after the first well"],
 )
-def test_a_run_that_was_killed(workflow, conn, plate, after):
+def test_a_killed_run(workflow, conn, plate, after):
     workflow.configure(plate, output="undisturbed")
     workflow.succeed()
     images = count(conn, "Image")["Image"]
@@ -208,7 +208,7 @@ def test_a_run_that_was_killed(workflow, conn, plate, after):
     else:
         raise AssertionError(said)
     if after == "Process well":
-        wait_for_images(conn, more_than=images)  # then the job is about to put them into the plate
+        wait_for_images(conn, more_than=images)  # now the job is about to link them to the plate
     kill(process)
     workflow.succeed("--unlock")
     run = workflow.succeed()
@@ -228,9 +228,7 @@ def test_a_run_that_was_killed(workflow, conn, plate, after):
 
 
 @pytest.mark.parametrize("wells", [2, 6])
-def test_deciding_that_nothing_is_to_be_done_takes_a_handful_of_calls(
-    workflow, omero_server, conn, monkeypatch, wire, wells
-):
+def test_finding_nothing_to_do_takes_a_handful_of_calls(workflow, omero_server, conn, monkeypatch, wire, wells):
     plate = make_plate(conn, {f"A{i:02d}": 2 for i in range(1, wells + 1)})
     workflow.configure(plate)
     workflow.succeed()

@@ -1,4 +1,4 @@
-"""A screen through the workflow: plate map, tables, analysis and report, for a plate in a folder and one in OMERO."""
+"""A screen through the workflow: plate map, tables, analysis and report, for plates in a folder and in OMERO."""
 
 import base64
 import csv
@@ -38,7 +38,7 @@ def kind_of(well):
 
 
 def brightness(well, number):
-    """Controls of 100 and 400; C05 is a hit; all others are about 100."""
+    """Controls are at 100 and 400, C05 is a hit, and all other wells are near 100."""
     return {"positive": 400, "negative": 100}.get(kind_of(well), 800 if well == "C05" else 100) + number % 7
 
 
@@ -56,7 +56,7 @@ def write_map(path, **changes):
 
 @pytest.fixture
 def screen(tmp_path):
-    """A run over a folder, which needs no OMERO."""
+    """A run on a folder, without OMERO."""
     made = Workflow(None, None, tmp_path / "work")
     (made.folder / "screen_steps.py").write_text(STEP)
     write_plate(made.folder / "day_1")
@@ -71,7 +71,7 @@ def screen(tmp_path):
     return made
 
 
-def test_the_answers_are_beside_the_tables_and_a_changed_map_reruns_no_well(screen):
+def test_results_are_beside_the_tables_and_a_changed_map_reruns_no_well(screen):
     run = screen.succeed()
     folder = screen.results("day_1")
     wells = {row["well"]: row for row in read_rows(folder / "wells.csv")}
@@ -117,7 +117,7 @@ def test_the_answers_are_beside_the_tables_and_a_changed_map_reruns_no_well(scre
     assert screen.succeed().nothing_done
 
 
-def test_a_changed_map_reruns_the_changed_wells_of_steps_that_read_treatments(screen):
+def test_a_changed_map_reruns_changed_wells_if_steps_read_treatments(screen):
     steps = screen.folder / "screen_steps.py"
     steps.write_text(f"{STEP}\n\nmeasure.reads_treatment = True\n")
     screen.succeed()
@@ -156,14 +156,14 @@ def test_a_plate_that_fails_the_gate_has_no_hits_and_the_report_shows_it(screen)
         ({"qc": {"stop_below": {"z": 1}}}, "the configuration of qc.stop_below is wrong"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(screen, config, message):
+def test_errors_are_reported_before_anything_runs(screen, config, message):
     (screen.folder / "bad.csv").write_text("well,compound\nP01,x\n")
     screen.configure("day_1", steps=[{"call": "screen_steps:measure"}], **config)
     run = screen()
     assert run.status != 0 and message in run.output and run.jobs == {} and "Traceback" not in run.output
 
 
-def test_the_answers_are_attached_to_plates_in_omero(workflow, conn):
+def test_results_are_attached_to_plates_in_omero(workflow, conn):
     (workflow.folder / "screen_steps.py").write_text(STEP)
     folder = write_plate(workflow.folder / "day_1")
     plate = import_folder(conn, folder)

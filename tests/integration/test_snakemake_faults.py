@@ -1,4 +1,4 @@
-"""What openhcs_omero works around in Snakemake: each test fails when Snakemake no longer needs it."""
+"""Workarounds for faults of Snakemake: each test fails once Snakemake no longer needs the workaround."""
 
 import inspect
 import io
@@ -54,19 +54,19 @@ def snakemake(tmp_path):
         (["--containerize"], Asked.RULES),
     ],
 )
-def test_every_command_is_known(command, expected, monkeypatch):
+def test_every_command_is_recognized(command, expected, monkeypatch):
     def reached(settings):
         raise EOFError
 
     monkeypatch.setattr(cli, "SnakemakeApi", reached)
     parser, args = cli.parse_args([*command, "--cores", "1", "--workflow-profile", "none"])
-    with pytest.raises(EOFError):  # from here on, the arguments are as a Snakefile finds them
+    with pytest.raises(EOFError):  # from here on, the arguments are what a Snakefile sees
         cli.args_to_api(args, parser)
     assert _asked_by(args) is expected
 
 
-def test_workflow_does_not_know_what_was_asked_for(snakemake):
-    """When it does, `asked` can go by `workflow` alone."""
+def test_workflow_does_not_know_the_requested_targets(snakemake):
+    """When it does, `asked` can rely on `workflow` alone."""
     snakefile = """
         import json
 
@@ -98,13 +98,13 @@ def test_hooks_of_modules_are_ignored(snakemake, tmp_path):
     assert "Finished jobid" in said and "THE END" not in said
 
 
-def test_threads_are_not_asked_for_in_the_jobs_of_a_cluster():
+def test_threads_are_not_passed_to_the_jobs_of_a_cluster():
     """When they are, `force-use-threads: true` in the profiles replaces `use_threads` in `adjust`."""
     assert "use_threads" in inspect.getsource(api) and "use_threads" not in inspect.getsource(spawn_jobs)
     assert "use-threads" not in inspect.getsource(spawn_jobs)
 
 
-def test_the_limit_of_jobs_per_second_looks_through_all_jobs_again():
+def test_the_limit_of_jobs_per_second_searches_all_jobs_again():
     """When it doesn't, `max_jobs_per_timespan` in `adjust` can go."""
     source = inspect.getsource(job_scheduler.JobScheduler)
     assert "self._schedule_reevalutation(self.job_rate_limiter.timespan)" in source

@@ -1,4 +1,4 @@
-"""The real Transfluor images, a row of a 384-well plate: imported, processed, and the active wells on top."""
+"""The real Transfluor images, one row of a 384-well plate: imported and processed, with the active wells on top."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from openhcs_omero.omero.plate import load_plate
 __all__ = ["workflow"]
 
 IMAGES = ROOT.parent / "shared" / "data" / "transfluor"
-# Looked at, one by one: in these wells GFP has gathered into puncta, in all others it is diffuse.
+# From visual inspection: in these wells GFP has gathered into puncta; in all others it is diffuse.
 PUNCTA = {"O01", "O05", "O06", "O07", "O08", "O09"}
 
 
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="the Transfluor images are not here")
-def test_wells_with_puncta_come_out_above_the_others(workflow, conn):
+def test_wells_with_puncta_score_above_the_others(workflow, conn):
     plate = import_folder(conn, IMAGES)
     source = load_plate(conn, plate)
     assert len(source.wells) == 24 and sum(len(well.images) for well in source.wells.values()) == 72

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: every command runs as printed, in the order of the page, on a plate smaller than the demo's."""
+"""docs/tutorial.md: every command runs as printed, in page order, on a plate smaller than the demo's."""
 
 import os
 import re
@@ -22,7 +22,7 @@ READY = (
 
 
 def commands():
-    """The page as a script: files are written, and what is indented is run."""
+    """The page as a script that writes its files and runs its indented lines."""
     script = []
     for title, content, command in re.findall(
         r"^```\w+ title=\"(.*?)\"\n(.*?)^```|^((?: {4}[^\n]*\n)+)", PAGE, re.MULTILINE | re.DOTALL
@@ -37,7 +37,7 @@ def commands():
 
 @pytest.fixture
 def clone(tmp_path):
-    """A folder that looks like a clone in which `make demo` has run."""
+    """A folder that looks like a clone after `make demo`."""
     for name in ("Snakefile", "workflow", "config", "profiles"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".demo").mkdir()
@@ -67,7 +67,7 @@ def test_the_tutorial(clone):
     [bad] = re.findall(r"^.*percent\".*$", script, re.MULTILINE)
     script = script.replace(bad, f"{bad} && exit 9 || true")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMERO_")}
-    script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"  # nor does a failure leave the server
+    script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"  # stops the server after a failure, too
     done = subprocess.run(
         ["bash", "-eux", "-c", script],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""The main job, end to end: a plate in OMERO through `snakemake` and back into OMERO."""
+"""End to end: a plate in OMERO through `snakemake` and back into OMERO."""
 
 import base64
 import itertools
@@ -44,7 +44,7 @@ ABOUT = ("columns.csv", "run.yaml")  # on derived plates
 
 @pytest.fixture
 def screen(conn, tmp_path):
-    """The id of a synthetic plate in OMERO, and what is in it by well and site."""
+    """The id of a synthetic plate in OMERO, and its contents by well and site."""
     truths = write_plate(tmp_path / "images", SCREEN)
     plate = import_folder(conn, tmp_path / "images", "synthetic")
     return plate, {(truth.well, truth.site): truth for truth in truths}
@@ -90,7 +90,7 @@ def test_a_synthetic_screen(workflow, conn, screen):
 
 
 def check_provenance(conn, plate, derived, results):
-    """The derived plate says how it was made: in full in a file, and in short in its key-value pairs."""
+    """The derived plate tells how it was made: fully in a file, briefly in its key-value pairs."""
     run = yaml.safe_load(read_text(conn, "Plate", derived, "run.yaml"))
     assert run == yaml.safe_load((results / "run.yaml").read_text())
     assert run["configuration"]["steps"] == STEPS and run["plate"] == f"/omero/plate_{plate}"
@@ -154,7 +154,7 @@ def test_two_plates_some_wells_and_two_outputs(workflow, conn):
     assert workflow.succeed().nothing_done
 
 
-def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
+def test_unselected_wells_of_another_size(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 1, 1, 9, 9)))], "test", group)
@@ -163,8 +163,8 @@ def test_wells_of_another_size_that_were_not_chosen(workflow, conn):
     assert workflow.succeed().wells == ["A01", "A02"]
 
 
-def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
-    """In a read-only group the results are on one's own derived plate, and the source plate is left as it is."""
+def test_a_plate_of_another_user(omero_server, make_user, tmp_path):
+    """In a read-only group, the results go to the user's own derived plate, and the source plate stays unchanged."""
     owner = make_user("rwr---")
     plate = make_plate(owner, {"A01": 1})
     me = make_user(group=owner.getEventContext().groupId)
@@ -175,13 +175,13 @@ def test_somebody_else_s_plate(omero_server, make_user, tmp_path):
     assert {file.name for file in list_texts(me, "Plate", derived, NAMESPACE)} == {*TABLES, *ABOUT}
     assert list_texts(me, "Plate", plate, f"{NAMESPACE}/processed") == []
     assert mine.succeed().nothing_done
-    mine.configure(derived, output="next")  # a derived plate is a plate
+    mine.configure(derived, output="next")  # a derived plate can be a source
     assert mine.succeed().jobs["process_well"] == 1
     [shown] = [image for _, image in load_plate(me, find_derived(me, derived, "next")).images()]
     assert np.array_equal(read_site(me, shown), block(1) + 2)
 
 
-def test_the_password_goes_nowhere(workflow, conn):
+def test_the_password_does_not_leak(workflow, conn):
     plate = make_plate(conn, {"A01": 1})
     spy = workflow.folder / "spy.py"
     spy.write_text("""
@@ -217,8 +217,8 @@ def spy(image, filemanager, metadata, backend="disk"):
     assert list((workflow.folder / "sessions").rglob("*-*-*")) == []
 
 
-def test_a_step_that_fails_fails_its_well_alone(workflow, conn):
-    """Its record says so, and what succeeded is published; a process that is killed fails its job."""
+def test_a_failing_step_fails_only_its_well(workflow, conn):
+    """The well's record says so and the others are published; a killed process fails its job."""
     plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
@@ -252,7 +252,7 @@ def picky(image, filemanager, metadata, backend="disk"):
 
 
 def test_a_time_series(workflow, conn):
-    """One row per site and timepoint, with the time that OMERO knows; wells too, and OMERO.tables."""
+    """One row per site and timepoint, with the time from OMERO; the same for wells and OMERO.tables."""
     plate = make_plate(conn, {"A01": 2, "A02": 1}, shape=(3, 1, 1, 6, 5))
     for t in range(3):
         info = PlaneInfoI()
@@ -284,8 +284,8 @@ def brightness(image, filemanager, metadata, backend="disk"):
     assert workflow.succeed().nothing_done
 
 
-def test_a_failed_well_costs_one_well(workflow, conn):
-    """The others are published with a list of those that failed; the next run takes up the failed ones alone."""
+def test_a_failed_well_costs_only_that_well(workflow, conn):
+    """The others are published with a list of the failed ones; the next run processes only those."""
     plate = make_plate(conn, {"A01": 2, "A02": 2, "B01": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
@@ -331,7 +331,7 @@ def picky(image, filemanager, metadata, backend="disk"):
     assert workflow.succeed().nothing_done
 
 
-def test_where_all_wells_fail_no_plate_is_left(workflow, conn):
+def test_if_all_wells_fail_no_plate_is_left(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     (workflow.folder / "broken.py").write_text("""
 def broken(image, filemanager, metadata, backend="disk"):
@@ -349,7 +349,7 @@ def broken(image, filemanager, metadata, backend="disk"):
 
 
 def test_steps_that_print_fork_and_read(workflow, conn):
-    """Wells share a process, and each has its own log, however its steps print."""
+    """Wells share a process, and each has its own log, however their steps print."""
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     (workflow.folder / "busy.py").write_text("""
 import logging
@@ -387,7 +387,7 @@ def busy(image, filemanager, metadata, backend="disk"):
         assert log.splitlines() == [f"printed {well}", f"said {well}", f"noted {well}", f"echoed {well}"]
 
 
-def test_a_killed_process_is_not_waited_for_by_its_children(workflow, conn):
+def test_a_killed_process_is_detected_before_its_children_end(workflow, conn):
     plate = make_plate(conn, {"A01": 1})
     (workflow.folder / "parent.py").write_text("""
 import os
@@ -405,14 +405,14 @@ def parent(image, filemanager, metadata, backend="disk"):
     workflow.configure(plate, steps=[{"call": "parent:parent"}])
     head = workflow.start()
     try:
-        assert head.wait(120) == 1  # its output ends when the child does, which ends with the configuration
+        assert head.wait(120) == 1  # the output ends when the child does, which is when the configuration is removed
     finally:
         (workflow.folder / "config.yaml").unlink()
         kill(head)
     assert "its process was ended by signal 9" in head.stdout.read()
 
 
-def test_a_head_that_is_killed_takes_its_wells_with_it(workflow, conn):
+def test_killing_the_head_process_ends_its_wells(workflow, conn):
     plate = make_plate(conn, {"A01": 1})
     (workflow.folder / "endless.py").write_text("""
 import time
@@ -432,12 +432,12 @@ def endless(image, filemanager, metadata, backend="disk"):
     guard.start()
     wait_for((workflow.folder / "begun").exists)
     head.kill()
-    head.stdout.read()  # to the end of the last process that has it
+    head.stdout.read()  # until the last process that holds it open ends
     guard.cancel()
     assert head.wait() == -9 and (workflow.folder / "interrupted").exists()
 
 
-def test_steps_that_return_other_things(workflow, conn):
+def test_steps_that_return_other_shapes_types_or_nothing(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     (workflow.folder / "odd.py").write_text("""
 import numpy as np

@@ -1,4 +1,4 @@
-"""The execution server and its client: runs beside OMERO, over a socket that is listened to, and what goes wrong."""
+"""The execution server and its client: runs next to OMERO, a recorded socket, and errors."""
 
 import errno
 import json
@@ -37,7 +37,7 @@ PAGE = blocks((ROOT / "docs" / "how-to" / "zmq.md").read_text(), "md")
 
 
 class Tap:
-    """A port that passes everything on to another one, and keeps it."""
+    """Forwards a port to another one, and records everything."""
 
     def __init__(self, target: int) -> None:
         self.target, self.said = target, bytearray()
@@ -63,7 +63,7 @@ class Tap:
 
 @pytest.fixture
 def server(work):
-    """`openhcs-omero zmq-server` in a folder of its own, which allows the steps of the folder `lib`; its port."""
+    """`openhcs-omero zmq-server` in a separate folder, allowing the steps of the folder `lib`; yields its port."""
     command = [
         sys.executable,
         "-m",
@@ -101,7 +101,7 @@ def server(work):
 
 @pytest.fixture
 def serving(tmp_path, monkeypatch):
-    """`serving(**options)`: a server in this process, for what needs no OMERO; its port."""
+    """`serving(**options)` starts a server in this process, for tests without OMERO; returns its port."""
     monkeypatch.chdir(tmp_path)
     made = []
 
@@ -120,12 +120,12 @@ def serving(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed is not here")
-def test_the_example_is_the_seeds():
+def test_the_page_has_the_seeds_example():
     assert PAGE[0] in [code.replace("from openhcs.", "from openhcs_omero.") for code in blocks(SEED.read_text(), "rst")]
 
 
 def test_a_pipeline_beside_omero(work, conn, server, capsys):
-    """As the seed has it; what crosses the socket is a fraction of the plate, and none of its pixels."""
+    """The seed's example; the traffic is a fraction of the plate, and contains none of its pixels."""
     import inverting
 
     plate = make_plate(conn, {"A01": 2, "B03": 1}, shape=SHAPE)
@@ -153,7 +153,7 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
     client.close()
 
     pixels = [block(n, SHAPE) for n in (1, 2, 11)]
-    assert b"Process well A01" in tap.said  # it was listened to
+    assert b"Process well A01" in tap.said  # the traffic was recorded
     assert len(tap.said) < sum(image.nbytes for image in pixels) / 2
     for image in pixels:
         for kind in ("<u2", ">u2"):
@@ -175,7 +175,7 @@ def test_queued_killed_and_cancelled_runs(work, conn, server):
     plate = make_plate(conn, {"A01": 1})
     gates = [work / name for name in ("first", "second")]
     steps = [FunctionStep(inverting.endless, gate=str(gate)) for gate in gates]
-    with ZMQExecutionClient("127.0.0.1", server) as client:  # dies while its run goes on
+    with ZMQExecutionClient("127.0.0.1", server) as client:  # disconnects while its run continues
         first = client.submit(plate, [steps[0]])
         second, third, fourth = (
             client.submit(plate, [step], {"heatmaps": []}) for step in (steps[1], steps[1], inverting.invert)
@@ -192,7 +192,7 @@ def test_queued_killed_and_cancelled_runs(work, conn, server):
     os.kill(head, signal.SIGKILL)
     with pytest.raises(PipelineError, match="killed by signal 9"):
         client.attach(first)
-    wait_for(gates[1].exists)  # the queue goes on
+    wait_for(gates[1].exists)  # the next run in the queue starts
     client.cancel(second)
     with pytest.raises(PipelineError, match="was cancelled"):
         client.attach(second)
@@ -226,8 +226,8 @@ BAD = [
 ]
 
 
-def test_bad_messages(serving, tmp_path):
-    """Each gets a sentence, and the server goes on."""
+def test_invalid_messages(serving, tmp_path):
+    """Each gets a sentence, and the server keeps running."""
     client = raw(serving())
     for frames, sentence in BAD:
         client.send_multipart(frames)
@@ -246,7 +246,7 @@ def test_bad_messages(serving, tmp_path):
 
 @pytest.fixture(scope="module")
 def answer():
-    """What the server answers to a message."""
+    """Return what the server answers to a message."""
     server = ZMQExecutionServer(port=0)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
@@ -283,7 +283,7 @@ def test_any_message_gets_a_sentence(answer, message):
     assert answer(message)["error"]
 
 
-def test_only_allowed_steps_and_keys(serving, tmp_path, monkeypatch):
+def test_only_allowed_steps_and_keys_are_accepted(serving, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(STEPS)
     monkeypatch.syspath_prepend(str(tmp_path))
     with ZMQExecutionClient("127.0.0.1", serving(allowed=["mine"])) as client:
@@ -311,8 +311,8 @@ def test_no_server():
             client.status()
 
 
-def test_encrypted(serving, tmp_path):
-    """Whoever has a key that the server knows is let in, and what is said can't be read."""
+def test_an_encrypted_connection(serving, tmp_path):
+    """Only clients with a key that the server knows are let in, and the traffic can't be read."""
     keys = tmp_path / "keys"
     made = CliRunner().invoke(app, ["zmq-keys", "--keys", str(keys)])
     assert made.exit_code == 0
@@ -333,7 +333,7 @@ def test_encrypted(serving, tmp_path):
             assert not stranger.ping()
 
 
-def test_off_this_machine_there_must_be_keys(tmp_path, monkeypatch):
+def test_keys_are_required_beyond_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ConfigError, match=r"needs keys to listen on 0.0.0.0"):
         ZMQExecutionServer(host="0.0.0.0", port=0)
@@ -350,7 +350,7 @@ def test_off_this_machine_there_must_be_keys(tmp_path, monkeypatch):
 
 
 def execute(**given):
-    """A request to run the steps in the box, as it is sent."""
+    """A request to run the built-in steps, as it is sent."""
     request = {
         "id": 1,
         "do": "execute",
@@ -382,7 +382,7 @@ LARGE = [
 ]
 
 
-def test_requests_of_any_size_are_refused_by_a_short_sentence(serving):
+def test_requests_of_any_size_are_refused_with_a_short_sentence(serving):
     client = raw(serving())
     for request, sentence in LARGE:
         client.send(execute(**request))
@@ -392,8 +392,8 @@ def test_requests_of_any_size_are_refused_by_a_short_sentence(serving):
     client.close()
 
 
-def test_others_are_answered_while_a_pipeline_is_checked(serving, monkeypatch):
-    """By a check that lasts until the others have been answered."""
+def test_other_requests_are_answered_while_a_pipeline_is_checked(serving, monkeypatch):
+    """The check lasts until the other requests have been answered."""
     checked = threading.Event()
     made = zmq_execution_server.PipelineOrchestrator
     monkeypatch.setattr(
@@ -411,10 +411,10 @@ def test_others_are_answered_while_a_pipeline_is_checked(serving, monkeypatch):
     second.close()
 
 
-def test_a_full_queue_says_so(serving, monkeypatch):
+def test_a_full_queue_is_reported(serving, monkeypatch):
     monkeypatch.setattr(zmq_execution_server, "MAX_WAITING", 4)
     monkeypatch.setattr(zmq_execution_server, "MAX_WAITING_OF_CLIENT", 3)
-    monkeypatch.setattr(zmq_execution_server.ZMQExecutionServer, "_work", lambda self: None)  # nothing is run
+    monkeypatch.setattr(zmq_execution_server.ZMQExecutionServer, "_work", lambda self: None)  # nothing runs
     port = serving()
     with ZMQExecutionClient("127.0.0.1", port) as greedy, ZMQExecutionClient("127.0.0.1", port) as other:
         for _ in range(3):
@@ -429,7 +429,7 @@ def test_a_full_queue_says_so(serving, monkeypatch):
         assert len(other.status()["runs"]) == 5
 
 
-def test_a_full_disk_is_named(serving, monkeypatch):
+def test_a_full_disk_is_reported(serving, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/configs")
 
@@ -442,8 +442,8 @@ def test_a_full_disk_is_named(serving, monkeypatch):
 
 
 def test_a_thousand_silent_clients(serving):
-    """Most of them never say a word, the others ask without end for what they never read: 500 MB in all."""
-    port = serving(allowed=["json"] * 10_000)  # what it allows is in every answer
+    """Most never send a message; the others send requests and never read the answers: 500 MB in all."""
+    port = serving(allowed=["json"] * 10_000)  # every answer lists what it allows
     before = psutil.Process().memory_info().rss
     context = zmq.Context()
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(800)]
@@ -466,7 +466,7 @@ def test_a_thousand_silent_clients(serving):
     assert grown < 200 * 2**20
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_in_use():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(ConfigError, match=f"can't listen on 127.0.0.1 port {port}"):

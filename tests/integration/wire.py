@@ -1,4 +1,4 @@
-"""What the tests of openhcs_omero.omero share: plates to work on, and a hand on every call to the server."""
+"""Shared helpers for the tests of openhcs_omero.omero: plates, and control over every call to the server."""
 
 from collections.abc import Callable
 
@@ -18,14 +18,14 @@ SHAPE = (1, 2, 3, 4, 6)  # (T, C, Z, Y, X)
 
 
 def block(seed, shape=SHAPE, dtype="uint16"):
-    """Pixels that differ in every plane and from those of another seed."""
+    """Pixels that differ between planes and between seeds."""
     return (np.arange(int(np.prod(shape))).reshape(shape) * 3 + seed * 17).astype(dtype)
 
 
 def make_plate(conn, wells=None, name="plate", shape=SHAPE, dtype="uint16"):
-    """A plate with as many sites as `wells` says for each, as any client makes it; its id.
+    """Make a plate with `wells[name]` sites per well, as any client would; return its id.
 
-    Site s of the n-th well has the pixels block(10 n + s).
+    Site s of the n-th well has the pixels `block(10 * n + s)`.
     """
     group = queries.current_group(conn)
     plate = PlateI()
@@ -54,7 +54,7 @@ def add_well(conn, plate_id, name, image_id):
 
 
 def images_in_no_well(conn):
-    """Ids of the images that no well shows."""
+    """Ids of the images that belong to no well."""
     return [
         row[0]
         for row in queries.rows(
@@ -64,23 +64,23 @@ def images_in_no_well(conn):
 
 
 def count(conn, *kinds):
-    """How many objects of each class there are."""
+    """Number of objects of each class."""
     return {kind: queries.rows(conn, f"select count(x) from {kind} x")[0][0] for kind in kinds}
 
 
 class Killed(BaseException):
-    """The process is no more: nothing that it does reaches the server."""
+    """Simulates the death of the process: nothing it does afterwards reaches the server."""
 
 
 class Wire:
-    """All calls to the server while it is on.
+    """Records and controls all calls to the server between `start` and `stop`.
 
     Attributes
     ----------
     calls
         Names of the calls made.
     dies_at
-        Number of the call, from 0, that is not made, nor any after it; None for never.
+        Number of the first call, from 0, that fails like all later ones; None for never.
     before
         Called with the number of each call before it is made.
     """
@@ -113,7 +113,7 @@ class Wire:
 
 @pytest.fixture
 def wire(monkeypatch):
-    """See `Wire`; `wire.start()` begins."""
+    """See `Wire`; recording begins with `wire.start()`."""
     made = Wire()
     for module in (omero.api, omero.cmd, omero.grid):
         for prx in [value for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Prx")]:

@@ -1,4 +1,4 @@
-"""A Slurm, an OMERO server and a plate for the tests that are marked `slurm`."""
+"""A Slurm, an OMERO server and a plate for the tests marked `slurm`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openhcs_omero.processing.synthetic import Screen, sites, write_plate
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory) -> Iterator[SlurmCluster]:
-    """A running Slurm of one node; the test is skipped where there can't be one."""
+    """A running Slurm of one node; the test is skipped where Slurm can't run."""
     cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
     try:
         cluster.start()
@@ -62,7 +62,7 @@ def plate(make_plate) -> int:
 
 @pytest.fixture
 def project(slurm, omero, plate, tmp_path_factory) -> Iterator[Callable[..., Project]]:
-    """`project(name, **params)`: a folder to run in; at the end no job of it is left."""
+    """`project(name, **params)` makes a folder to run in; at the end none of its jobs are left."""
     made: list[Project] = []
 
     def make(name: str, wells: list[str] | str = "all", gated: bool = False, **params) -> Project:
@@ -80,7 +80,7 @@ def project(slurm, omero, plate, tmp_path_factory) -> Iterator[Callable[..., Pro
 
 @pytest.fixture(scope="session")
 def undisturbed() -> dict[str, list[str]]:
-    """What the derived plate is to be, reckoned without OMERO and Snakemake: by well, SHA-1 of its sites' pixels."""
+    """The expected derived plate, computed without OMERO and Snakemake: SHA-1 of the pixels of each site, by well."""
     wells: dict[str, list[str]] = {}
     for truth, image in sites(SCREEN):
         wells.setdefault(truth.well, []).append(hashlib.sha1((image.max() - image).astype(">u2").tobytes()).hexdigest())

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine alone: munged, slurmctld and slurmd from Debian's packages, without systemd."""
+"""A real Slurm on this machine only: munged, slurmctld and slurmd from Debian's packages, without systemd."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psutil
 
-CONFIG = Path("/etc/slurm/slurm.conf")  # srun inside a job finds no other
+CONFIG = Path("/etc/slurm/slurm.conf")  # the only place where srun looks inside a job
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 
 MARK = "# written for the tests of openhcs_omero"
-# Memory is counted every second and a job over its limit is killed, for want of cgroups. A job sees no CPUs
-# but its own. Priorities need no history.
+# Without cgroups, memory is counted every second and a job over its limit is killed. A job sees only its own
+# CPUs. Priorities need no history.
 TEMPLATE = (
     f"{MARK}\n"
     """\
@@ -63,26 +63,26 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 class Unavailable(Exception):
-    """Why there can be no Slurm on this machine, in one sentence."""
+    """The reason, in one sentence, why Slurm can't run on this machine."""
 
 
 class SlurmCluster:
-    """One node that is a whole cluster, with its own ports and folder.
+    """A Slurm cluster of one node, with its own ports and folder.
 
     Parameters
     ----------
     folder
-        For sockets, state, spool and logs; it must be new.
+        For sockets, state, spool and logs; must be new.
     cpus
-        How many the node says it has; more than there are lets jobs run side by side on a small machine.
+        Number of CPUs that the node reports; more than exist lets jobs run side by side on a small machine.
     memory
-        In MB.
+        Memory of the node in MB.
     """
 
     def __init__(self, folder: Path, cpus: int = 4, memory: int = 8000) -> None:
         self.folder, self.host, self._cpus, self._memory = folder, socket.gethostname().split(".")[0], cpus, memory
         self._daemons: list[subprocess.Popen] = []
-        self._restorer: subprocess.Popen | None = None  # of the machine's own configuration
+        self._restorer: subprocess.Popen | None = None  # restores the machine's own configuration
 
     def start(self) -> None:
         """Start the daemons; returns when the node takes jobs.
@@ -90,7 +90,7 @@ class SlurmCluster:
         Raises
         ------
         Unavailable
-            Where Slurm isn't installed, this isn't root, or a Slurm is at work here already.
+            If Slurm isn't installed, this process isn't root, or a Slurm is already running here.
         """
         self._check()
         for name in ("state", "spool"):
@@ -107,7 +107,7 @@ class SlurmCluster:
             raise
 
     def stop(self) -> None:
-        """Cancel all jobs, stop the daemons and put the machine's own configuration back."""
+        """Cancel all jobs, stop the daemons and restore the machine's own configuration."""
         try:
             if len(self._daemons) == 3:
                 self.run("scancel", "--user", "root", check=False, timeout=30)
@@ -121,7 +121,7 @@ class SlurmCluster:
                 self._restorer = None
 
     def run(self, *command: str | Path, check: bool = True, timeout: float = 60, **options) -> str:
-        """What a command of Slurm's says."""
+        """Run a Slurm command; return its output."""
         words = [str(part) for part in command]
         done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, **options)
         if check and done.returncode:
@@ -133,13 +133,13 @@ class SlurmCluster:
         return self.run("sinfo", "--noheader", "--format=%t", check=False).strip()
 
     def states(self, *, of_all: bool = False) -> dict[str, str]:
-        """Jobs and tasks of arrays by their id: PENDING, RUNNING ...; with `of_all` also those that have ended."""
+        """Map job and array task ids to states (PENDING, RUNNING, ...); with `of_all` also those that have ended."""
         shown = ["--states=all"] if of_all else []
         lines = self.run("squeue", "--noheader", "--array", "--format=%i %T", *shown, check=False).splitlines()
         return dict(line.split() for line in lines)
 
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Ask until `condition` holds: Slurm tells no one when a state changes.
+        """Poll until `condition` holds, as Slurm does not announce state changes.
 
         Raises
         ------
@@ -165,9 +165,9 @@ class SlurmCluster:
         ctld_port, d_port = _free_ports(2)
         CONFIG.parent.mkdir(exist_ok=True)
         kept = self.folder / "slurm.conf.kept"
-        if CONFIG.exists() and not CONFIG.read_text().startswith(MARK):  # else it is of a machine that lost its power
+        if CONFIG.exists() and not CONFIG.read_text().startswith(MARK):  # otherwise a crashed run left it behind
             shutil.copy2(CONFIG, kept)
-        # a process of its own, which outlives a killed test: it waits for the end of this one's pipe
+        # a separate process outlives a killed test: it waits for this process's end of the pipe to close
         restore = f"trap '' INT TERM; cat; mv '{kept}' {CONFIG} 2>/dev/null || rm -f {CONFIG}"
         self._restorer = subprocess.Popen(["sh", "-c", restore], stdin=subprocess.PIPE, start_new_session=True)
         CONFIG.write_text(
@@ -185,7 +185,7 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(128))
-        # --force: it warns of folders that others may write to, as those for temporary files are
+        # --force: munged warns about folders that others may write to, as temporary folders are
         self._spawn(
             "munged",
             "--foreground",
@@ -224,7 +224,7 @@ class SlurmCluster:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when the tests' own does, however that ends."""
+    """Have the kernel end this process when the test process ends, however that happens."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 

@@ -1,4 +1,4 @@
-"""An OMERO server, a plate in it, and folders in which `snakemake --profile cluster` runs as in a clone."""
+"""An OMERO server with a plate, and folders in which `snakemake --profile cluster` runs as in a clone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omero_embedded.process import EmbeddedServer, start
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What a step does here: inverts its image, and on the way what the test wants of it.
+# A step of these tests inverts its image, and on the way does what the test asks for.
 STEPS = '''
 import os, time
 from pathlib import Path
@@ -62,7 +62,7 @@ def wait(condition, reason):
 '''
 
 
-# Snakemake's own command, but that Slurm is asked every second: its executor asks ever less often while nothing ends.
+# Snakemake's own command, except that it asks Slurm every second: its executor polls ever less often otherwise.
 HEAD = """
 import signal, sys
 from snakemake.cli import main
@@ -75,7 +75,7 @@ main()
 
 
 class Omero:
-    """An embedded server that keeps its port and data over restarts. Its password is like no other text."""
+    """An embedded server that keeps its port and data over restarts. Its password occurs in no other text."""
 
     def __init__(self, folder: Path, password: str) -> None:
         self.folder, self.password, self.port = folder, password, 0
@@ -101,7 +101,7 @@ class Omero:
         return conn
 
     def derived(self, plate: int, output: str) -> dict[str, list[str]]:
-        """SHA-1 of the derived images by well, in the order of sites."""
+        """SHA-1 of the derived images by well, in site order."""
         from openhcs_omero.omero.derived import derived_state, find_derived
 
         conn = self.login()
@@ -113,7 +113,7 @@ class Omero:
             conn.close()
 
     def sessions(self) -> int:
-        """Open sessions of root, that of this question not counted."""
+        """Number of root's open sessions, without the one that asks."""
         conn = self.login()
         try:
             return len(conn.c.sf.getSessionService().getMyOpenSessions()) - 1
@@ -122,7 +122,7 @@ class Omero:
 
 
 class Project:
-    """A folder that looks to Snakemake as a clone of the repository does, with a configuration of its own."""
+    """A folder that looks like a clone of the repository to Snakemake, with its own configuration."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Project:
         self._head: subprocess.Popen | None = None
 
     def change_profile(self, line: str, changed: str) -> None:
-        """Run from now on with a copy of the cluster's profile, in which a line is another one."""
+        """From now on, run with a copy of the cluster profile in which one line is changed."""
         lines = (ROOT / "cluster" / "config.yaml").read_text().splitlines()
         assert lines.count(line) == 1, line
         (self.folder / "mine").mkdir()
@@ -173,7 +173,7 @@ class Project:
         self.profile = "mine"
 
     def start(self, *options: str, password: bool = True) -> subprocess.Popen:
-        """Start Snakemake; what it says is in `said()`."""
+        """Start Snakemake; `said()` returns its output."""
         how = ["--profile", self.profile, "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
         secret = {"OMERO_PASSWORD": self.omero.password} if password else {}
         log = self.folder / "said.txt"
@@ -191,7 +191,7 @@ class Project:
         return self._head
 
     def finish(self, head: subprocess.Popen, seconds: float = 600) -> int:
-        """Snakemake's exit status; the gate is opened."""
+        """Open the gate and wait for Snakemake; return its exit status."""
         self.open_gate()
         try:
             return head.wait(seconds)
@@ -200,17 +200,17 @@ class Project:
             raise AssertionError(f"Snakemake did not end in {seconds} s:\n{self.said()}") from None
 
     def run(self, *options: str, **how) -> str:
-        """Run Snakemake to its good end; what it said."""
+        """Run Snakemake, which must succeed; return its output."""
         status = self.finish(self.start(*options, **how))
         assert status == 0, self.said()
         return self.said()
 
     def run_unlock(self) -> None:
-        """What Snakemake asks for where a head process was killed."""
+        """Do what Snakemake asks for after a head process was killed."""
         assert self.start("--unlock").wait(60) == 0, self.said()
 
     def said(self) -> str:
-        """What the Snakemake that was started last has said."""
+        """The output so far of the Snakemake that was started last."""
         with (self.folder / "said.txt").open() as log:
             log.seek(self._began)
             return log.read()
@@ -219,20 +219,20 @@ class Project:
         (self.gate / "open").touch()
 
     def close_gate(self) -> None:
-        """Have the steps of the next run wait again."""
+        """Make the steps of the next run wait again."""
         for path in self.gate.iterdir():
             path.unlink()
 
     def begun(self) -> list[tuple[str, int]]:
-        """(well, process id) of the steps that have come to the gate."""
+        """(well, process id) of the steps that have reached the gate."""
         return [(path.stem, int(path.suffix[1:])) for path in sorted(self.gate.glob("*.*"))]
 
     def done(self) -> list[str]:
-        """The wells whose records are there."""
+        """The wells that have records."""
         return sorted(path.stem for path in (self.results / "processed").glob("*.json"))
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
-        """Ask until `condition` holds, or Snakemake has ended."""
+        """Poll until `condition` holds or Snakemake has ended."""
         end = time.monotonic() + seconds
         while not condition():
             assert self._head is None or self._head.poll() is None, f"it ended before {what}:\n{self.said()}"
@@ -244,5 +244,5 @@ class Project:
 
 
 def processed_wells(said: str) -> list[str]:
-    """The wells that a run of Snakemake announced, each as often as it did."""
+    """The wells that a run of Snakemake announced, each as often as it was announced."""
     return re.findall(r"Process well (\w+) of plate", said)

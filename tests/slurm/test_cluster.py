@@ -1,6 +1,6 @@
-"""Whole plates through a real Slurm, `snakemake --profile cluster`: as it should be, and with what goes wrong.
+"""Whole plates through a real Slurm with `snakemake --profile cluster`, with and without failures.
 
-However it went, the derived plate is in the end that of a run in which nothing did, by the hashes of its pixels.
+In the end, the hashes of the derived plate's pixels are the same as after an undisturbed run.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ SUBMITTED = r"Job (\S+) has been submitted with SLURM jobid (\d+)"
 
 @pytest.fixture
 def expected(undisturbed):
-    """The derived plate of the wells that the disturbed runs make."""
+    """The derived plate with only the wells that the disturbed runs process."""
     return {well: undisturbed[well] for well in WELLS}
 
 
 def jobs_of(said: str) -> list[str]:
-    """Slurm's ids of the jobs that were submitted."""
+    """The Slurm ids of the submitted jobs."""
     return [job for _, job in re.findall(SUBMITTED, said)]
 
 
-def test_slurm_runs_what_sbatch_hands_in(slurm, tmp_path):
+def test_slurm_runs_submitted_jobs(slurm, tmp_path):
     out = tmp_path / "out"
     slurm.run("sbatch", "--wait", "--mem=100", f"--output={out}", "--wrap", "srun -n1 hostname")
     assert out.read_text().strip().partition(".")[0] == slurm.host
 
 
 def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
-    """Wells go several to a job, which asks for what it needs; lost wells are made again alone; then nothing is left.
+    """Wells are grouped into jobs that request what they need; only lost wells are reprocessed; nothing is left over.
 
-    The wells of one plate are on their way while another one's become known; each is processed once.
+    Wells of one plate are processed while another plate is still being read; each well is processed once.
     """
     plates = [plate, make_plate()]
     own = project("whole", per_job=4, changed={"plates": plates})
@@ -64,10 +64,10 @@ def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
     assert "Nothing to be done" in own.run()
 
 
-def test_jobs_that_are_killed_run_again(slurm, project, undisturbed):
-    """One by `scancel`, one's process by `kill -9`, one at the end of its time: each in the middle of its second well.
+def test_killed_jobs_run_again(slurm, project, undisturbed):
+    """Each dies in the middle of its second well: one by `scancel`, one by `kill -9`, one by its time limit.
 
-    A fourth one goes over its memory limit. The wells of a job are worked on one after the other, in one process.
+    A fourth job exceeds its memory limit. A job processes its wells one after the other, in one process.
     """
     own = project("killed", gated=True, per_job=2, free=1, hungry=["B03", "B04"])
     head = own.start()
@@ -97,8 +97,8 @@ def test_jobs_that_are_killed_run_again(slurm, project, undisturbed):
     assert own.derived() == undisturbed
 
 
-def test_a_well_fails_for_good(project, undisturbed):
-    """It costs one well: those of its own job are processed too, and the tables are there, with the reason."""
+def test_a_well_that_always_fails(project, undisturbed):
+    """It costs one well: the others in its job are processed, and the tables are written and give the reason."""
     wells = ["A01", "A02", "B03"]
     good = {well: undisturbed[well] for well in wells if well != "A02"}
     own = project("broken", wells, gated=True, per_job=3, broken=["A02"])
@@ -114,7 +114,7 @@ def test_a_well_fails_for_good(project, undisturbed):
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
-def test_no_more_jobs_talk_to_omero_than_may(slurm, project, undisturbed):
+def test_the_number_of_jobs_that_talk_to_omero_is_limited(slurm, project, undisturbed):
     """With `omero=1`, estimates and wells run one by one; the tests above see wells of several jobs at once."""
     wells = ["A01", "A02"]
     steps = [{"call": "steps:estimated"}, {"call": "steps:invert"}]
@@ -127,8 +127,8 @@ def test_no_more_jobs_talk_to_omero_than_may(slurm, project, undisturbed):
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
-def test_a_job_works_on_as_many_wells_as_it_has_cpus(slurm, project, undisturbed):
-    """`cores: 2` in the profile, where Slurm confines jobs; the tests above see one at a time with `cores: 1`."""
+def test_a_job_processes_as_many_wells_at_once_as_it_has_cpus(slurm, project, undisturbed):
+    """`cores: 2` in the profile, with Slurm confining jobs; the tests above see one at a time with `cores: 1`."""
     wells = ["A01", "A02", "A03"]
     own = project("cores", wells, gated=True)
     own.change_profile("cores: 1", "cores: 2")
@@ -140,7 +140,7 @@ def test_a_job_works_on_as_many_wells_as_it_has_cpus(slurm, project, undisturbed
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
-def test_a_head_that_was_interrupted_or_killed_is_started_again(slurm, project, expected):
+def test_an_interrupted_or_killed_head_is_restarted(slurm, project, expected):
     """Ctrl-C cancels its jobs and leaves no lock. After a kill, its jobs keep running beside those of the next head."""
     own = project("beheaded", WELLS, gated=True, per_job=1)
     head = own.start()
@@ -165,10 +165,10 @@ def test_a_head_that_was_interrupted_or_killed_is_started_again(slurm, project, 
     assert own.derived() == expected
 
 
-def test_omero_restarts_in_the_middle(slurm, project, omero, expected):
-    """The server forgets the session; jobs wait for it, and for the new session that the head process opens.
+def test_omero_restarts_during_a_run(slurm, project, omero, expected):
+    """The server forgets the session; jobs wait for it and for the new session that the head process opens.
 
-    Where the last try fails before it is back, the run ends, and the same command goes on.
+    If the last retry fails before the server is back, the run ends, and the same command resumes it.
     """
     own = project("restarted", WELLS, gated=True, per_job=1)
     head = own.start("--retries", "0")
@@ -195,18 +195,18 @@ def test_omero_restarts_in_the_middle(slurm, project, omero, expected):
 
 
 def job_of(process: int) -> str:
-    """The Slurm job that a process belongs to."""
+    """The Slurm job to which a process belongs."""
     with open(f"/proc/{process}/environ", "rb") as environment:
         pairs = dict(pair.partition(b"=")[::2] for pair in environment.read().split(b"\0"))
     return pairs[b"SLURM_JOB_ID"].decode()
 
 
 def show_job(slurm, job: str) -> dict[str, str]:
-    """What Slurm knows of a job."""
+    """What Slurm knows about a job."""
     words = slurm.run("scontrol", "--oneliner", "show", "job", job).split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def memory_of(shown: dict[str, str]) -> int:
-    """The MB that a job may take."""
+    """The memory limit of a job in MB."""
     return int(shown["MinMemoryNode"].removesuffix("M"))

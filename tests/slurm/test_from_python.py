@@ -1,4 +1,4 @@
-"""The workflow from Python, with the executor that its profile names: to its end, and cancelled."""
+"""The workflow from Python, with the executor named in its profile: run to its end, and cancelled."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ print(json.dumps([list(result), wells[-1], lines.count("has been submitted with 
 
 
 def test_a_profile_names_slurm(slurm, project, undisturbed):
-    """`cancel()` and Ctrl-C end the run's jobs and leave no lock: the next run goes on without more ado."""
+    """`cancel()` and Ctrl-C end the run's jobs and leave no lock: the next run continues without any other command."""
     wells = ["A01", "A02"]
     own = project("from_python", wells, gated=True, per_job=2)
-    # it looks sooner whether jobs have ended
+    # check sooner whether jobs have ended
     own.change_profile("slurm-init-seconds-before-status-checks: 15", "slurm-init-seconds-before-status-checks: 3")
     environment = {**own.environment, "OMERO_PASSWORD": own.omero.password}
 

@@ -1,4 +1,4 @@
-"""The password is with the head process and nowhere else; jobs join its session, and have one while it can be had."""
+"""Only the head process has the password; jobs join its session, and have one as long as one can be had."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WELLS = ["A01", "B04"]
 
 
 def processes() -> dict[int, tuple[bytes, bytes]]:
-    """Command line and environment (as they began) of all processes by id."""
+    """Command line and environment (at their start) of all processes, by id."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -27,7 +27,7 @@ def processes() -> dict[int, tuple[bytes, bytes]]:
 
 
 def files_with(text: bytes, *folders: Path) -> list[Path]:
-    """Files below the folders that have the text in them."""
+    """Files below the folders that contain the text."""
     return [path for folder in folders for path in folder.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
@@ -38,10 +38,10 @@ def stored_sessions(project: Project) -> list[Path]:
 
 
 def test_the_password_is_nowhere(slurm, project, omero, undisturbed):
-    """Not in a command line, a job's environment or script, Slurm's state, a log, .snakemake or the results.
+    """It is not in a command line, a job's environment or script, Slurm's state, a log, .snakemake or the results.
 
-    What is sure to be there, the user's name, is looked for in the same places: the search would find the password.
-    Then an administrator closes the head's session in the middle of the run: it opens another one.
+    The same search finds the user's name, which shows that it would find the password.
+    Then an administrator closes the head's session in the middle of the run, and the head opens another one.
     """
     before = omero.sessions()
     own = project("secret", WELLS, gated=True, per_job=1)
@@ -80,7 +80,7 @@ def test_the_password_is_nowhere(slurm, project, omero, undisturbed):
 
 
 def test_a_joined_session(slurm, project, omero, undisturbed):
-    """The head process joins the session of `omero login` and leaves it open; once it is lost, a sentence says so."""
+    """The head process joins the session of `omero login` and leaves it open; if it is lost, one sentence says so."""
     own = project("joined", WELLS[:1], gated=True)
     joined = omero_login(own)
     own.run(password=False)
@@ -115,7 +115,7 @@ def omero_login(project: Project) -> Path:
 
 
 def end_session(omero, key: str) -> None:
-    """Close a session on the server, as an administrator does."""
+    """Close a session on the server, as an administrator can."""
     from omero.model import SessionI
     from omero.rtypes import rstring
 
