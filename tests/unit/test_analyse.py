@@ -1,4 +1,4 @@
-"""The command `openhcs-omero analyse`: a screen with known truth, from its tables to the answers."""
+"""The command `openhcs-omero analyse`: a screen with known truth, from its tables to the results."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def read(folder, name):
     return pd.read_csv(folder / name, dtype={"plate": str})
 
 
-def test_what_was_left_out_is_said(screen):
+def test_excluded_data_are_reported(screen):
     _, output = screen
     assert "6 of 1152 wells are excluded: cells < 500" in output
     assert "plate 3 has no hits: z_prime is below 0.3 (spots)" in output
     assert "1152 wells on 3 plates" in output and "2 of 330 compounds have a dose response" in output
 
 
-def test_all_planted_hits_are_found_on_the_good_plates_and_no_other(screen):
+def test_exactly_the_planted_hits_are_found_on_the_good_plates(screen):
     folder, _ = screen
     hits = read(folder, "hits.csv")
     assert hits["rank"].tolist() == list(range(1, len(hits) + 1))
@@ -100,7 +100,7 @@ def test_all_planted_hits_are_found_on_the_good_plates_and_no_other(screen):
     assert (single["n_replicate_hits"] == 2).all() and (single["q_value"] < 0.01).all()
 
 
-def test_z_prime_is_that_of_three_lines_of_numpy(screen):
+def test_z_prime_equals_three_lines_of_numpy(screen):
     folder, _ = screen
     wells, quality = read(folder, "normalised.csv"), read(folder, "quality.csv")
     for plate in "123":
@@ -132,7 +132,7 @@ def test_every_well_is_in_the_normalized_table(screen):
     assert negative["spots_percent_of_control"].mean() == pytest.approx(100)
 
 
-def test_the_result_doesn_t_depend_on_the_order_of_rows_and_is_the_same_again(screen, tmp_path):
+def test_results_are_reproducible_and_independent_of_row_order(screen, tmp_path):
     folder, _ = screen
     for plate in "123":
         table = read(folder, f"plate_{plate}.csv")
@@ -145,7 +145,7 @@ def test_the_result_doesn_t_depend_on_the_order_of_rows_and_is_the_same_again(sc
     assert (tmp_path / "out" / "hits.csv").read_bytes() == (folder / "hits.csv").read_bytes()
 
 
-def test_the_report_holds_its_data_and_asks_for_nothing(screen):
+def test_the_report_is_self_contained(screen):
     folder, _ = screen
     page = (folder / "report.html").read_text(encoding="utf-8")
     markup = re.sub(r"(?s)<script>.*?</script>", "", page)
@@ -157,7 +157,7 @@ def test_the_report_holds_its_data_and_asks_for_nothing(screen):
     assert len(values) * 4 * 4 / 3 < COLUMN_BYTES
 
 
-def test_names_in_the_tables_can_t_leave_the_data(tmp_path):
+def test_names_in_the_tables_are_escaped_in_the_report(tmp_path):
     compound = "</script><script>alert(1)</script>"
     pd.DataFrame({"well": ["A01", "A02"], "compound": [compound, "b"], "x": [1.0, 2.0]}).to_csv(tmp_path / "p.csv")
     (tmp_path / "c.yaml").write_text("analysis: {features: [x], hits: {feature: x, above: 0}}")
@@ -189,14 +189,14 @@ def test_names_in_the_tables_can_t_leave_the_data(tmp_path):
         ("a: [", "is not a YAML file"),
     ],
 )
-def test_a_wrong_configuration_is_one_sentence(screen, tmp_path, config, message):
+def test_a_wrong_configuration_gets_one_sentence(screen, tmp_path, config, message):
     (tmp_path / "c.yaml").write_text(config)
     result = analyse(screen[0] / "plate_1.csv", "--config", tmp_path / "c.yaml", "--out", tmp_path / "out")
     assert result.exit_code == 1 and message in result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-def test_a_control_that_no_well_has_is_refused(screen, tmp_path):
+def test_a_control_without_wells_is_refused(screen, tmp_path):
     (tmp_path / "c.yaml").write_text(
         f"plate_map: {screen[0]}/map.csv\nanalysis: {{controls: {{negative: [DMSO], positive: taxol}}}}"
     )
@@ -214,7 +214,7 @@ def test_a_control_that_no_well_has_is_refused(screen, tmp_path):
         ("well,x\n9,1\n", "'9' is not a well"),
     ],
 )
-def test_a_bad_table_is_one_sentence(tmp_path, text, message):
+def test_a_bad_table_gets_one_sentence(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text)
     (tmp_path / "c.yaml").write_text("analysis: {}")
     result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
@@ -223,7 +223,7 @@ def test_a_bad_table_is_one_sentence(tmp_path, text, message):
     ) or "twice" in result.stderr
 
 
-def test_tables_of_the_workflow_are_analyzed_by_their_means(tmp_path):
+def test_tables_of_the_workflow_are_analyzed_by_well_means(tmp_path):
     (tmp_path / "wells.csv").write_text("plate,well,sites,x,x_sd,x_n\n7,A01,2,1,0.5,2\n7,A02,2,3,0.5,2\n")
     (tmp_path / "columns.csv").write_text(
         "table,column,unit,statistic,description\nfeatures.csv,x,,,\nwells.csv,x,,mean over sites,\n"
@@ -235,7 +235,7 @@ def test_tables_of_the_workflow_are_analyzed_by_their_means(tmp_path):
     assert read(tmp_path, "quality.csv")["feature"].tolist() == ["x"]
 
 
-def test_one_of_several_timepoints_is_chosen(tmp_path):
+def test_one_of_several_timepoints_is_selected(tmp_path):
     (tmp_path / "p.csv").write_text("plate,well,t,time_s,x\n7,A01,0,0,1\n7,A01,1,60,5\n7,A02,0,0,2\n7,A02,1,60,6\n")
     (tmp_path / "c.yaml").write_text("analysis: {}")
     result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
@@ -266,19 +266,19 @@ TABLE = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": ["x", "y", None]})
         ("1 > 2", [False] * 3),
     ],
 )
-def test_conditions_are_followed_and_a_missing_value_fulfills_none(condition, rows):
+def test_conditions_are_evaluated_and_missing_values_fulfill_none(condition, rows):
     assert excluded_rows(TABLE, condition).tolist() == rows
 
 
 @pytest.mark.parametrize(
     "condition", ["a", "a + 1 > 2", "__import__('os')", "a > 'x'", "b < 3", "a.b > 1", "a in b", ""]
 )
-def test_what_is_no_condition_is_refused(condition):
+def test_invalid_conditions_are_refused(condition):
     with pytest.raises(ConfigError, match=r"qc\.exclude .* can't be followed"):
         excluded_rows(TABLE, condition)
 
 
-def test_the_issue_s_configuration_is_read():
+def test_the_configuration_of_the_issue_is_read():
     settings = read_settings(
         {
             "plate_map": "maps/",
@@ -302,7 +302,7 @@ def test_the_issue_s_configuration_is_read():
         max_size=8,
     )
 )
-def test_tables_are_read_as_they_were_written(tmp_path_factory, rows):
+def test_written_tables_are_read_back(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("tables") / "p.csv"
     texts = [text if text not in ("nan", "NaN") and "\0" not in text and text.isprintable() else "" for _, text in rows]
     table = pd.DataFrame(
@@ -320,7 +320,7 @@ def test_tables_are_read_as_they_were_written(tmp_path_factory, rows):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_rounding_keeps_10_digits(value):
+def test_rounding_keeps_10_significant_digits(value):
     assert (
         round_digits(np.array([value]))[0] == pytest.approx(float(f"{value:.10g}"), rel=1e-15, abs=0)
         or abs(value) > 1.797693e308

@@ -1,4 +1,4 @@
-"""Arranging planes: nothing is shifted, dropped or made up in silence."""
+"""Arranging planes: nothing is shifted, dropped or made up silently."""
 
 from itertools import product
 
@@ -13,7 +13,7 @@ WELLS = ("A01", "B02")
 
 
 def planes(wells=WELLS, sites=(1, 2), t=(0, 1), c=(1, 2), z=(1, 2, 3), lost=()):
-    """The planes of a whole plate, but for those that are lost: well, site, t, c, z."""
+    """The planes (well, site, t, c, z) of a whole plate, except those in `lost`."""
     return [
         PlaneFile(*place, "-".join(map(str, place))) for place in product(wells, sites, t, c, z) if place not in lost
     ]
@@ -27,7 +27,7 @@ def test_a_whole_plate():
     assert not (found.filled or found.missing or found.notes)
 
 
-def test_two_files_of_one_plane():
+def test_two_files_for_one_plane():
     with pytest.raises(PlateError, match="first and second are the same plane of the same site"):
         arrange([PlaneFile("A01", 1, 0, 0, 0, "first"), PlaneFile("a1", 1, 0, 0, 0, "second")])
 
@@ -37,7 +37,7 @@ GRID = [*product(WELLS, (1, 2, 3), (0, 1), (1, 2), (1, 2))]
 
 @given(st.sets(st.sampled_from(GRID), max_size=8), st.sampled_from(["error", "skip", "fill"]))
 def test_random_holes(lost, incomplete):
-    """Every plane that is there stays in its place, and every plane that is not there is accounted for."""
+    """Every plane that exists stays in its place, and every missing plane is accounted for."""
     announced = Announced((1, 2, 3), (0, 1), (1, 2), (1, 2), "index")
     found = arrange(planes(sites=(1, 2, 3), z=(1, 2), lost=lost), announced, incomplete)
     wells = {place[0] for place in GRID if place not in lost}
@@ -65,8 +65,8 @@ def test_random_holes(lost, incomplete):
 @pytest.mark.parametrize(
     ("axis", "value", "words"), [("t", 1, "timepoint 1"), ("c", 2, "channel 2"), ("z", 2, "plane 2")]
 )
-def test_what_no_site_has(axis, value, words):
-    """Values that the metadata announce count, and the others keep their places."""
+def test_values_that_no_site_has(axis, value, words):
+    """Values that the metadata announce count as missing, and the other values keep their places."""
     values = {"t": (0, 1, 2), "c": (1, 2, 3), "z": (1, 2, 3)}
     there = {**values, axis: tuple(number for number in values[axis] if number != value)}
     some, announced = planes(**there), Announced((), **values, source="HTD file")
@@ -80,8 +80,8 @@ def test_what_no_site_has(axis, value, words):
 
 
 @pytest.mark.parametrize("incomplete", ["error", "skip", "fill"])
-def test_a_single_plane_beside_stacks(incomplete):
-    """It is repeated over the stack, which is said once, and is no hole."""
+def test_a_single_plane_next_to_stacks(incomplete):
+    """The plane is repeated over the stack, reported once, and does not count as a hole."""
     some = [plane for plane in planes() if plane.c == 1 or plane.z == 2]
     found = arrange(some, Announced(z=(1, 2, 3)), incomplete)
     assert not found.missing and found.sizes == (2, 2, 3)
@@ -101,8 +101,8 @@ def test_a_channel_at_every_second_timepoint():
     assert lost.missing == {"B02": ("files of site 1: timepoint 2, channel 2, plane 1",)}
 
 
-def test_listed_without_a_file():
-    """A field of which the index knows, and of which no file was written."""
+def test_a_field_in_the_index_without_files():
+    """The index lists the field, but no file was written."""
     some = [
         PlaneFile(plane.well, plane.site, plane.t, plane.c, plane.z, None)
         if (plane.well, plane.site) == ("B02", 2)

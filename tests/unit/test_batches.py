@@ -1,4 +1,4 @@
-"""What goes to a cluster together, and how much memory it asks for."""
+"""Which wells go to a cluster together, and how much memory their job requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_well_has_a_batch(wells, per_job, batches):
 
 
 def plate(sites: dict[str, int], dtype: str = "uint16", side: int = 1000) -> PlateStructure:
-    """A plate with so many sites in each well, of one channel, and ids that mean nothing."""
+    """A plate with the given number of sites in each well, one channel, and arbitrary ids."""
     known = {name: list(range(1, n + 1)) for name, n in sites.items()}
     wells = {
         name: WellStructure(name, 0, i, {site: image(site, dtype, side) for site in numbers}, i)
@@ -33,14 +33,14 @@ def image(site: int, dtype: str, side: int) -> ImageStructure:
 
 
 def make(kind, **values):
-    """An object with the fields that the test is about."""
+    """An object with only the fields that a test needs."""
     made = object.__new__(kind)
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
 
 
-def test_memory_is_that_of_the_largest_well():
-    """2 MB a site as read and as written, 24 MB for a step's three copies of a megapixel."""
+def test_memory_is_for_the_largest_well():
+    """2 MB per site each for reading and writing, and 24 MB for a step's three copies of a megapixel."""
     assert memory_of(plate({"A01": 1, "A02": 9})) == LIBRARIES_MB + 9 * 2 * 2 + 24
     assert memory_of(plate({"A01": 1}, "uint8", 2000)) == LIBRARIES_MB + 2 * 4 + 96

@@ -1,4 +1,4 @@
-"""How the set-up gets Ice, with a small package in its place: folders with spaces, prebuilt wheels, and the build."""
+"""How the set-up installs Ice, tested with a small package: folders with spaces, prebuilt wheels, and the build."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ENVS = Path(__file__).parents[2] / "envs"
-VERSION = "3.6.99"  # the package index has no such Ice
+VERSION = "3.6.99"  # this Ice version is not on the package index
 FILES = 4
 INSTALL = f"""
 import sys
@@ -28,7 +28,7 @@ from setuptools import Extension, setup
 setup(name="zeroc-ice", version="{VERSION}", py_modules=["Ice"], package_dir={{"": "lib"}},
       ext_modules=[Extension("IcePy", glob.glob("src/*.cpp"))])
 """
-# like Ice's: it needs the header that is forced in front of every file, and the one in front of Python's own
+# like Ice, it needs the header included before every file, and the one included before Python's own headers
 FIRST = """
 #include <eval.h>
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "IcePy", NULL, -1, NULL};
@@ -38,7 +38,7 @@ PyMODINIT_FUNC PyInit_IcePy(void) { return PyModule_Create(&module); }
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder with a space in its name that holds an environment, and the source of a small package instead of Ice."""
+    """A folder with a space in its name, with an environment and the source of a small package in place of Ice."""
     folder = tmp_path / "my files"
     source = folder / f"zeroc-ice-{VERSION}"
     (source / "src").mkdir(parents=True)
@@ -55,7 +55,7 @@ def place(tmp_path):
 
 
 def install(place, **environment):
-    # -S: the Ice of the Python that runs the tests is not the one that is asked for
+    # -S hides the Ice of the Python that runs the tests
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python"],
@@ -85,7 +85,7 @@ def test_it_is_built_once_and_kept(place):
     assert wheel.exists()
 
 
-def test_a_build_that_fails_is_explained(place):
+def test_a_failed_build_is_explained(place):
     with tarfile.open(place / f"zeroc-ice-{VERSION}.tar.gz", "w:gz") as archive:
         (place / f"zeroc-ice-{VERSION}" / "src" / "f2.cpp").write_text("this is no C++\n")
         archive.add(place / f"zeroc-ice-{VERSION}", f"zeroc-ice-{VERSION}")

@@ -1,4 +1,4 @@
-"""What the configuration may say, what is answered when it says something else, and how steps are found and run."""
+"""What the configuration accepts, the messages for everything else, and how steps are found and run."""
 
 import datetime
 from importlib.metadata import version
@@ -93,13 +93,13 @@ def test_wrong_configurations_get_one_sentence(changes, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_password_in_the_configuration_is_not_repeated():
+def test_a_password_in_the_configuration_is_not_shown():
     with pytest.raises(ConfigError) as error:
         check(omero={"password": "s3cret"})
     assert "s3cret" not in str(error.value)
 
 
-def test_what_is_missing_is_named():
+def test_missing_keys_are_named():
     with pytest.raises(ConfigError, match="lacks 'plates'"):
         check_config({"steps": [STEP]}, SCHEMA)
 
@@ -109,7 +109,7 @@ def test_what_is_missing_is_named():
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Write a module into the working directory; its name is new each time, since imports are remembered."""
+    """Write a module into the working directory; each has a new name, because imports are cached."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -126,7 +126,7 @@ def f(image, filemanager, metadata, backend='disk', channels=None, gain=1):
 """
 
 
-def test_a_step_of_the_user_s_own(module):
+def test_a_step_defined_by_the_user(module):
     function = load_step(Step(1, f"{module(GOOD)}:f", params={"gain": 2}, channels=(0,)))
     assert function(np.ones(1), None, {}, gain=3)[1] == {"gain": 3}
 
@@ -154,12 +154,12 @@ def test_wrong_steps_get_one_sentence(module, source, changes, says):
     assert says in str(error.value) and str(error.value).startswith("step 2 (") and "\n" not in str(error.value)
 
 
-def test_a_module_that_is_not_there():
+def test_a_missing_module():
     with pytest.raises(StepError, match=r"No module named 'nowhere' \(looked for in the installed packages and in /"):
         load_step(Step(1, "nowhere:f"))
 
 
-def test_the_source_hash_follows_the_module_and_its_neighbours(module, tmp_path):
+def test_the_source_hash_covers_the_module_and_its_neighbors(module, tmp_path):
     module("LEVEL = 1\ndef helper(): pass\n", name="neighbour_of_step")
     name = module(f"import numpy as np\nfrom neighbour_of_step import helper\n{GOOD}")
     function = load_step(Step(1, f"{name}:f"))
@@ -171,8 +171,8 @@ def test_the_source_hash_follows_the_module_and_its_neighbours(module, tmp_path)
     assert hashes[0] == hashes[1] and len(set(hashes)) == 3
 
 
-def test_a_step_depends_on_the_distributions_that_it_imports(module, tmp_path_factory, monkeypatch):
-    """Those that its own code names, also if they are called otherwise; not the standard library, and nothing else."""
+def test_a_step_depends_on_the_distributions_it_imports(module, tmp_path_factory, monkeypatch):
+    """Only those that its own code imports count, even under other names; the standard library doesn't."""
     installed = tmp_path_factory.mktemp("site")
     info = installed / "cell_segmenter-1.5.dist-info"
     info.mkdir()
@@ -192,7 +192,7 @@ def test_a_step_depends_on_the_distributions_that_it_imports(module, tmp_path_fa
 
 
 @pytest.mark.parametrize("how", ["from {} import LEVEL", "import {}", "def g():\n    from {} import LEVEL"])
-def test_the_source_hash_follows_constants(module, tmp_path, how):
+def test_the_source_hash_covers_constants(module, tmp_path, how):
     constants = module("LEVEL = 1", name=f"constants_{tmp_path.name}")
     function = load_step(Step(1, f"{module(how.format(constants) + chr(10) + GOOD)}:f"))
     before = source_hash(function)
@@ -214,13 +214,13 @@ def told(image, filemanager, metadata, backend="disk"):
     return image, {"backend": backend, "estimate": "plate_estimate" in metadata}
 
 
-def test_the_image_of_one_step_goes_into_the_next():
+def test_the_image_of_one_step_is_passed_to_the_next():
     image, results, objects = run(double, double, names=[(2, "second")])
     assert (image == 4).all() and results == {"sum": 4, "second_sum": 8}
     assert objects == [{"step": "double", "x": 1}, {"step": "second", "x": 1}]
 
 
-def test_steps_are_told_the_backend_and_their_own_estimate():
+def test_steps_get_the_backend_and_their_own_estimate():
     _, results, _ = run(told, told, names=[(2, "b")], estimates={2: {0: np.ones((2, 2))}})
     assert results == {"backend": "zarr", "estimate": False, "b_backend": "zarr", "b_estimate": True}
 
@@ -239,7 +239,7 @@ def test_steps_are_told_the_backend_and_their_own_estimate():
         ((np.ones((1, 1, 1, 2, 2)), {"objects": [{"site": 1}]}), "returned the key 'site'"),
     ],
 )
-def test_a_step_that_returns_something_else(returned, says):
+def test_a_step_with_an_invalid_result(returned, says):
     def odd(image, filemanager, metadata, backend="disk"):
         return returned
 
@@ -284,8 +284,8 @@ def test_a_step_that_fails(error, reason):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), ConnectError("no server answers")])
-def test_what_is_not_the_fault_of_a_step(error):
-    """Lack of memory, an interrupt and a lost server fail the job, which Snakemake tries again."""
+def test_errors_that_a_step_did_not_cause(error):
+    """Lack of memory, an interrupt or a lost server fails the job, and Snakemake tries it again."""
 
     def unlucky(image, filemanager, metadata, backend="disk"):
         try:
@@ -298,11 +298,11 @@ def test_what_is_not_the_fault_of_a_step(error):
     assert not isinstance(failed.value, StepFailed)
 
 
-def test_two_steps_with_one_key():
+def test_two_steps_with_the_same_key():
     with pytest.raises(StepError, match="returns 'sum', as another step does: give one of them a `name:`"):
         run(double, double)
 
 
-def test_values_of_the_command_line_are_read_as_yaml():
+def test_values_on_the_command_line_are_read_as_yaml():
     given = {"plates": ["7", 8], "wells": "all", "omero": {"port": "4064", "secure": "false"}, "x": "a: b", "y": "[1"}
     assert typed(given) == {**given, "plates": [7, 8], "omero": {"port": 4064, "secure": False}}

@@ -1,4 +1,4 @@
-"""What the documentation names exists: modules and functions, files, make targets, commands and their options."""
+"""The names in the documentation exist: modules and functions, files, make targets, commands and their options."""
 
 import importlib
 import re
@@ -40,7 +40,7 @@ FOLDERS = {
 
 
 def code_of(text):
-    """Every span and block of code, line by line."""
+    """Every code span and code block, line by line."""
     blocks = re.findall(r"```.*?\n(.*?)```", text, re.DOTALL)
     rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     indented = re.findall(r"^(?: {4}|\t)(.+)$", rest, re.MULTILINE)
@@ -53,7 +53,7 @@ def found(pattern, text):
 
 
 def imported(name):
-    """The object that a dotted name, or module:function, stands for."""
+    """The object that a dotted name or module:function refers to."""
     parts = name.replace(":", ".").rstrip(".").split(".")
     for length in range(len(parts), 0, -1):
         try:

@@ -1,4 +1,4 @@
-"""Dose response: known curves are found again, and what can't be fitted says why."""
+"""Dose response: known curves are recovered, and a failed fit gives its reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOSES = np.repeat(10.0 ** np.arange(-3, 2.1, 0.5), 2)
 
 
 def curve(dose, bottom, top, ec50, slope):
-    """The curve as textbooks write it."""
+    """The curve as it is written in textbooks."""
     return bottom + (top - bottom) / (1 + (ec50 / dose) ** slope)
 
 
@@ -29,7 +29,7 @@ def curve(dose, bottom, top, ec50, slope):
     height=st.floats(0.1, 1000),
     rising=st.booleans(),
 )
-def test_a_curve_without_noise_is_found_again(ec50, slope, bottom, height, rising):
+def test_a_curve_without_noise_is_recovered(ec50, slope, bottom, height, rising):
     slope = slope if rising else -slope
     fit = fit_curve(DOSES, curve(DOSES, bottom, bottom + height, ec50, slope))
     assert fit.reason == "" and fit.r2 == pytest.approx(1)
@@ -39,7 +39,7 @@ def test_a_curve_without_noise_is_found_again(ec50, slope, bottom, height, risin
     assert fit.response(DOSES) == pytest.approx(curve(DOSES, bottom, bottom + height, ec50, slope), abs=height / 500)
 
 
-def test_the_confidence_interval_holds_the_true_value_in_95_of_100_cases():
+def test_the_confidence_interval_covers_the_true_value_in_95_of_100_cases():
     rng = np.random.default_rng(8)
     inside, count = 0, 200
     for _ in range(count):
@@ -49,7 +49,7 @@ def test_the_confidence_interval_holds_the_true_value_in_95_of_100_cases():
     assert 0.9 < inside / count < 0.99
 
 
-def test_noisy_data_give_what_scipy_finds_from_the_true_values():
+def test_noisy_data_give_the_fit_that_scipy_finds_from_the_true_values():
     rng = np.random.default_rng(2)
     response = curve(DOSES, 5, 80, 0.3, 1.5) + rng.normal(0, 4, len(DOSES))
     fit = fit_curve(DOSES, response)
@@ -60,7 +60,7 @@ def test_noisy_data_give_what_scipy_finds_from_the_true_values():
 
 
 @given(scale=st.floats(0.01, 100), factor=st.floats(0.01, 100), seed=st.integers(0, 20))
-def test_units_of_response_and_dose_change_nothing_else(scale, factor, seed):
+def test_units_of_response_and_dose_only_scale_the_fit(scale, factor, seed):
     response = curve(DOSES, 5, 80, 0.3, 1.5) + np.random.default_rng(seed).normal(0, 4, len(DOSES))
     one, other = fit_curve(DOSES, response), fit_curve(DOSES * factor, response * scale + 7)
     assert other.ec50 == pytest.approx(one.ec50 * factor, rel=1e-3)
@@ -68,7 +68,7 @@ def test_units_of_response_and_dose_change_nothing_else(scale, factor, seed):
     assert other.top == pytest.approx(one.top * scale + 7, rel=1e-3)
 
 
-def test_dose_0_tells_where_the_curve_starts():
+def test_dose_0_determines_where_the_curve_starts():
     top = DOSES > 0.05  # the lower plateau was not measured
     dose, response = DOSES[top], curve(DOSES[top], 10, 90, 0.1, 1.0)
     fit = fit_curve(np.r_[dose, 0, 0], np.r_[response, 10, 10])
@@ -94,7 +94,7 @@ RNG = np.random.default_rng(4)
         ([], [], "no fit: 0 doses, 4 are needed"),
     ],
 )
-def test_no_fit_is_a_result_with_a_reason(dose, response, reason):
+def test_a_failed_fit_gives_its_reason(dose, response, reason):
     fit = fit_curve(np.asarray(dose, dtype=float), np.asarray(response, dtype=float))
     assert fit.reason == reason
     assert np.isnan([fit.ec50, fit.ec50_low, fit.ec50_high, fit.slope, fit.top, fit.bottom, fit.r2]).all()
@@ -116,7 +116,7 @@ def test_any_data_give_a_curve_or_a_reason_and_no_warning(points):
     assert fit.reason or fit.ec50_low <= fit.ec50 <= fit.ec50_high
 
 
-def test_a_table_has_a_row_for_each_compound():
+def test_a_table_has_one_row_per_compound():
     table = pd.DataFrame(
         {
             "plate": "7",

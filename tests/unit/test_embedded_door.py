@@ -1,4 +1,4 @@
-"""Starting the embedded server where it is not installed, or can't start: one sentence, which names the extra."""
+"""Starting the embedded server if it is not installed or can't start gives one sentence that names the extra."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_python_names_the_extra(not_installed, tmp_path):
         start_embedded(tmp_path)
 
 
-def test_a_server_that_does_not_start_is_an_error_of_ours(tmp_path):
+def test_a_server_that_does_not_start_raises_our_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OpenHCSError, match=r"did not start: .*file is a file: name a folder with --data\."):
         start_embedded(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""The plate's pictures: what is drawn where."""
+"""The figures of a plate: what is drawn where."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ PLACES = {"B03": (1, 2), "B04": (1, 3), "D03": (3, 2)}
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were drawn."""
+    """The figures that a test drew."""
     kept = []
     make = figures._figure
     monkeypatch.setattr(figures, "_figure", lambda *size: kept.append(make(*size)) or kept[-1])
     return kept
 
 
-def test_the_grid_reaches_from_the_first_to_the_last_well():
+def test_the_grid_spans_the_first_to_the_last_well():
     assert plate_grid(list(PLACES.values())) == (range(1, 4), range(2, 4))
 
 
@@ -36,8 +36,8 @@ def test_heatmap(tmp_path, drawn):
     assert np.ptp(np.asarray(Image.open(tmp_path / "spots.png").convert("L"))) > 100
 
 
-def test_one_outlier_does_not_take_the_colors_from_the_others(tmp_path, drawn):
-    """Its own color is beyond the scale, and the scale says how far the wells reach."""
+def test_one_outlier_does_not_flatten_the_colors_of_the_others(tmp_path, drawn):
+    """The outlier's color is beyond the scale, and the label gives the range of all wells."""
     places = {f"A{column + 1:02d}": (0, column) for column in range(24)}
     values = {well: str(100 + column) for column, well in enumerate(places)} | {"A05": "2500"}
     heatmap(places, values, "plate 7", tmp_path / "map.png", "mean over objects (px)")
@@ -60,11 +60,11 @@ def test_one_outlier_does_not_take_the_colors_from_the_others(tmp_path, drawn):
     ],
 )
 def test_color_ranges(values, low, high):
-    """Noise does not fill a scale, and few wells are drawn as they are."""
+    """Noise does not fill the color scale, and few wells get their full range."""
     assert color_range(np.array(values, float)) == pytest.approx((low, high), abs=1e-3)
 
 
-def test_wells_without_a_value_look_different(tmp_path, drawn):
+def test_wells_without_a_value_are_marked(tmp_path, drawn):
     heatmap(PLACES, {"B03": "1"}, "x", tmp_path / "map.png", failed=["B04"])
     axes = drawn[0].axes[0]
     looks = {patch.get_xy(): (patch.get_hatch(), patch.get_facecolor()) for patch in axes.patches}
@@ -72,7 +72,7 @@ def test_wells_without_a_value_look_different(tmp_path, drawn):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["failed", "no value"]
 
 
-def test_channels_have_their_names_and_colors(tmp_path, drawn):
+def test_channels_have_names_and_colors(tmp_path, drawn):
     pictures = {well: np.stack([np.arange(64).reshape(8, 8) % 9] * 3) for well in ("B03", "B04")}
     channels = [Channel("GFP", (0, 255, 0)), Channel(), Channel("Nuclei", labels=True)]
     montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png", channels, failed=["D03"])
@@ -84,7 +84,7 @@ def test_channels_have_their_names_and_colors(tmp_path, drawn):
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["failed"]
 
 
-def test_a_heatmap_without_any_value(tmp_path):
+def test_a_heatmap_without_values(tmp_path):
     heatmap(PLACES, {}, "nothing", tmp_path / "nothing.png")
     assert (tmp_path / "nothing.png").stat().st_size > 1000
 
@@ -110,7 +110,7 @@ def test_thumbnails_keep_bright_spots(shape, small):
     assert found.shape == small and found[-1].max() == 9 and found.dtype == np.uint16
 
 
-def test_which_features_are_drawn():
+def test_the_choice_of_features_to_draw():
     columns = {
         "a": {"statistic": "mean over sites"},
         "a_sd": {"statistic": "standard deviation between sites"},
@@ -123,6 +123,6 @@ def test_which_features_are_drawn():
         choose_features(columns, ["a", "c"])
 
 
-def test_a_montage_without_any_well(tmp_path):
+def test_a_montage_without_wells(tmp_path):
     montage(PLACES, {}, "Plate 7", tmp_path / "montage.png")
     assert (tmp_path / "montage.png").stat().st_size > 1000

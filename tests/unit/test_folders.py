@@ -1,4 +1,4 @@
-"""Plates in folders as the configuration names them: what is refused, what is noted, what becomes of their results."""
+"""Plates in folders as the configuration names them: refusals, notes, and results."""
 
 import itertools
 import json
@@ -34,12 +34,12 @@ SHAPE = (1, 2, 1, 6, 5)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A working directory without any OMERO, with a plate in it."""
+    """A working directory without OMERO, with a plate in it."""
     monkeypatch.chdir(tmp_path)
     for key in [key for key in os.environ if key.startswith(("OMERO_", "OPENHCS_OMERO_RUN"))]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("OPENHCS_OMERO_RUN", "test")
-    monkeypatch.setattr("openhcs_omero.omero.connection.connect", None)  # a run over folders has no use for it
+    monkeypatch.setattr("openhcs_omero.omero.connection.connect", None)  # a run on folders never connects
     return write_imagexpress(Path("day_1"), images_of(["A01", "B03"], shape=SHAPE))
 
 
@@ -61,7 +61,7 @@ def refusal(*plates, **config):
 
 
 def chosen(plate, **config):
-    """The chosen wells of a plate."""
+    """The selected wells of a plate."""
     config = {"plates": [plate], "steps": [STEP], **config}
     check_config(config, SCHEMA)
     settings = read_config(config)
@@ -69,7 +69,7 @@ def chosen(plate, **config):
     return choose_wells(opened, settings, lambda note: print(note, file=sys.stderr))
 
 
-# ---- what plates are called
+# ---- labels of plates
 
 
 def test_labels():
@@ -101,13 +101,13 @@ def test_labels():
         (["/omero/7"], "'/omero/7' is not a virtual path: expected /omero/plate_<id>"),
     ],
 )
-def test_plates_that_are_refused(plates, says):
+def test_refused_plates(plates, says):
     Path("empty").mkdir()
     assert says in refusal(*plates)
     assert not Path("results").exists()
 
 
-def test_what_does_not_fit_the_plate(folder):
+def test_settings_that_do_not_fit_the_plate(folder):
     assert refusal("day_1", wells=["C07"]).startswith("plate day_1: well C07 is not in the plate")
     assert "but plate day_1 has 2, counted from 0" in refusal("day_1", steps=[{**STEP, "channels": [2]}])
     assert "it must be disk or zarr" in refusal("day_1", materialization_backend="omero_local")
@@ -119,8 +119,8 @@ def test_what_does_not_fit_the_plate(folder):
     assert "well B03 lacks files of site 1: timepoint 1, channel 1, plane 1" in refusal("day_1")
 
 
-def test_wells_that_are_left_out(folder, capsys):
-    """A hole in a well that was not chosen stops nothing; `all` and ranges leave out wells without images."""
+def test_omitted_wells(folder, capsys):
+    """A hole in a well that was not selected stops nothing; `all` and ranges omit wells without images."""
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
     for plate, wells in (
@@ -146,7 +146,7 @@ def test_incomplete_wells(folder, capsys, incomplete, sites):
 
 
 def test_planes_of_any_size():
-    """Only OMERO keeps large planes as pyramids; folders are read and written with planes of any size."""
+    """Only OMERO stores large planes as pyramids; in folders, planes of any size are read and written."""
     large = np.zeros((1, 1, 1, 3200, 3200), "uint8")
     write_imagexpress(Path("large"), {("A01", 1): large})
     assert chosen("large").image("A01", 1).shape == large.shape
@@ -156,8 +156,8 @@ def test_planes_of_any_size():
         assert backend.load(file).shape == large.shape[3:]
 
 
-def test_a_pattern_for_a_plate():
-    """TIFFs with names of one's own are a plate like others."""
+def test_a_file_name_pattern_for_a_plate():
+    """TIFFs with the user's own names make a plate like any other."""
     Path("own").mkdir()
     for well, channel in itertools.product(("A01", "B02"), ("DAPI", "GFP")):
         tifffile.imwrite(Path("own", f"{well}-{channel}.tif"), np.full((4, 6), 7, "uint16"))
@@ -166,7 +166,7 @@ def test_a_pattern_for_a_plate():
     assert "no plate of a known microscope" in refusal("own")
 
 
-def test_results_of_another_plate_of_that_name(folder):
+def test_results_of_another_plate_with_the_same_name(folder):
     plan("day_1")
     Path("elsewhere").mkdir()
     folder.rename("elsewhere/day_1")
@@ -182,10 +182,10 @@ def test_jobs_read_what_the_head_process_wrote():
         recorded_plan(configuration("day_2")).wells("day_2")
 
 
-# ---- a well's record
+# ---- the record of a well
 
 
-def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
+def test_the_record_of_a_well_contains_all_that_its_job_reads(tmp_path):
     images = images_of(["A01", "B03"])
     plates = [write_imagexpress(tmp_path / "ixm", images), write_phenix(tmp_path / "phenix", images)]
     for plate in plates:
@@ -204,7 +204,7 @@ def test_a_well_s_record_holds_all_that_its_job_reads(tmp_path):
         assert about.channel_names == CHANNELS[:2] and about.pixel_size[2] == pytest.approx(PIXEL_SIZE)
 
 
-# ---- the results
+# ---- results
 
 
 @pytest.fixture(params=["disk", "zarr"])
@@ -213,7 +213,7 @@ def output(request, folder):
 
 
 def run(output, images, kept=("results.json",)):
-    """Write all wells as jobs do, and publish; the records of the wells."""
+    """Write all wells as jobs do, and publish them; return the results folder and the plate."""
     plate = handler_of("day_1").listing("day_1").structure
     results = Path("results/plate_day_1_processed")
     derived = output.derive(plate, {})
@@ -234,7 +234,7 @@ def run(output, images, kept=("results.json",)):
     return results, plate
 
 
-def test_the_results_are_a_plate(output):
+def test_the_results_can_be_read_as_a_plate(output):
     images = images_of(["A01", "B03"], shape=(2, 2, 3, 300, 20), dtype="int32")
     results, _ = run(output, images)
     handler = handler_of(results)
@@ -252,8 +252,8 @@ def test_the_results_are_a_plate(output):
         assert scale == [1, 1, 2, 0.5, 0.25]
 
 
-def test_what_was_there_before_is_replaced(output):
-    """Sites, planes and files that a step no longer makes are gone, and another type is no obstacle."""
+def test_earlier_results_are_replaced(output):
+    """Sites, planes and files that a step no longer makes are removed, even if the pixel type changes."""
     run(output, images_of(["A01", "B03"], sites=3, shape=(1, 2, 3, 6, 5)), kept=["results.json", "old.json"])
     images = images_of(["A01", "B03"], sites=2, shape=(1, 1, 1, 6, 5), dtype="float32", seed=1)
     results, plate = run(output, images)
@@ -267,11 +267,11 @@ def test_what_was_there_before_is_replaced(output):
     handler = handler_of(results)
     assert handler.get_site_values(results) == [1, 2]
     np.testing.assert_array_equal(handler.load_site(results, "B03", 2, FileManager()), images["B03", 2])
-    output.derive(plate.only(["B03"]), {})  # wells that are not chosen any more
+    output.derive(plate.only(["B03"]), {})  # only this well is still selected
     assert {Path(path).parent.name for path in output.backend.list_files(results / SUBFOLDERS[output.name])} == {"B03"}
 
 
-def test_the_other_backend_s_images_are_removed(output):
+def test_images_of_the_other_backend_are_removed(output):
     results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
     [other] = set(SUBFOLDERS) - {output.name}
     changed = FolderOutput(storage_registry[other], other, results, "day_1")
@@ -282,7 +282,7 @@ def test_the_other_backend_s_images_are_removed(output):
     assert handler_of(results).get_primary_backend(results, FileManager()) == other
 
 
-def test_records_of_what_is_no_longer_there_are_removed(output):
+def test_records_of_lost_results_are_removed(output):
     results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
     records = {path.relative_to(results).as_posix() for path in results.rglob("*.json") if "images" not in path.parts}
     records = {name for name in records if "zarr" not in name}
@@ -306,7 +306,7 @@ def test_records_of_what_is_no_longer_there_are_removed(output):
     assert lost() == {"derived.json", "processed/A01.json", "processed/B03.json"}
 
 
-def test_the_page_s_examples(capsys):
+def test_the_examples_of_the_page(capsys):
     page = (SCHEMA.parents[2] / "docs" / "how-to" / "microscopes.md").read_text()
     write_phenix(Path("data/day_1"), images_of(["A01", "B03"]))
     names = {}

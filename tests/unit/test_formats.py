@@ -1,4 +1,4 @@
-"""What is encoded is decoded to the same; what does not fit its ending is refused with a sentence."""
+"""Encoded data are decoded unchanged; data that do not fit the file extension are refused with a sentence."""
 
 import io
 import json
@@ -25,7 +25,7 @@ json_values = st.recursive(
 
 @given(npst.arrays(dtypes, shapes))
 def test_images_round_trip(image):
-    """Shape, values and type, a plane apart from a site of one plane; the bytes' order becomes the machine's."""
+    """Shape, values and type are kept, even of a plane or a site of one plane; the byte order becomes the machine's."""
     back = decode(encode(image, "x.tif"), "x.tif")
     assert back.shape == image.shape
     assert back.dtype == image.dtype.newbyteorder("=")
@@ -43,7 +43,7 @@ def test_text_round_trip(text):
 
 
 @given(st.binary())
-def test_bytes_go_anywhere(data):
+def test_bytes_can_be_written_to_any_file(data):
     assert decode(encode(data, "x.bin"), "x.bin") == data
     assert encode(data, "x.csv") == data
 
@@ -57,7 +57,7 @@ def test_tables_round_trip(ending):
 
 
 def test_numpy_in_json():
-    """Results of a step are numpy scalars; JSON has neither them nor NaN."""
+    """A step may return numpy scalars and NaN, which JSON doesn't have."""
     results = {"n": np.int64(3), "mean": np.float32(0.5), "none": float("nan"), "far": [np.inf], np.int32(1): (1, 2)}
     data = encode({**results, "all": np.arange(3)}, "x.json")
     assert json.loads(data) == {"n": 3, "mean": 0.5, "none": None, "far": [None], "1": [1, 2], "all": [0, 1, 2]}
@@ -81,7 +81,7 @@ def test_ome_metadata():
         ((2, 7, 3, 4, 5), (2, 3, 7, 4, 5), {"imagej": True, "metadata": {"axes": "TZCYX"}}),
     ],
 )
-def test_tiffs_of_others(written, shape, options):
+def test_tiffs_from_other_programs(written, shape, options):
     image = np.arange(np.prod(written), dtype="u2").reshape(written)
     file = io.BytesIO()
     tifffile.imwrite(file, image, photometric="minisblack", **options)
@@ -92,7 +92,7 @@ def test_tiffs_of_others(written, shape, options):
         np.testing.assert_array_equal(back, image.swapaxes(1, 2))
 
 
-def test_colour_and_several_images_are_refused():
+def test_color_and_several_images_are_refused():
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((8, 8, 3), "u1"), photometric="rgb")
     with pytest.raises(BadData, match="has the axes YXS"):
@@ -124,7 +124,7 @@ def test_colour_and_several_images_are_refused():
         ("text", "x", "takes bytes, not a str"),
     ],
 )
-def test_data_that_does_not_fit(data, path, what):
+def test_data_that_do_not_fit(data, path, what):
     with pytest.raises(BadData, match=what):
         encode(data, path)
 

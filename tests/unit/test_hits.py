@@ -40,16 +40,16 @@ def test_hits_are_beyond_the_threshold_and_ranked(criterion, wells, directions):
     made = find_hits(TABLE, everywhere(TABLE), [criterion])
     assert made["well"].tolist() == wells and made["direction"].tolist() == directions
     assert made["rank"].tolist() == list(range(1, len(wells) + 1))
-    assert made["p_value"].isna().all()  # `z` is not said to be a z score
+    assert made["p_value"].isna().all()  # `z` is not declared to be a z score
 
 
-def test_a_hit_fulfills_all_criteria_and_is_usable():
+def test_a_hit_fulfills_all_criteria_and_is_not_excluded():
     usable = TABLE["well"].ne("A06").to_numpy()
     made = find_hits(TABLE, usable, [Criterion("z", above=3), Criterion("y", above=0.5)])
     assert made["well"].tolist() == ["A02"]
 
 
-def test_p_and_q_values_are_those_of_scipy():
+def test_p_and_q_values_match_scipy():
     usable = TABLE["well"].ne("A06").to_numpy()
     made = find_hits(TABLE, usable, [Criterion("z", above=-9, is_z=True)]).set_index("well")
     known = TABLE[usable & TABLE["z"].notna()]
@@ -60,7 +60,7 @@ def test_p_and_q_values_are_those_of_scipy():
     assert two.loc["A03", "p_value"] == pytest.approx(2 * norm.sf(6))
 
 
-def test_benjamini_hochberg_s_own_example():
+def test_the_example_of_benjamini_and_hochberg():
     """Benjamini and Hochberg 1995, section 4: 4 of these 15 p-values are significant at 0.05."""
     p = np.array(
         [
@@ -98,7 +98,7 @@ def test_a_false_discovery_rate_limits_the_hits():
         Criterion("z")
 
 
-def test_no_hit_is_an_empty_table_with_its_columns():
+def test_without_hits_the_table_is_empty_but_has_its_columns():
     made = find_hits(TABLE, everywhere(TABLE), [Criterion("z", above=99, is_z=True)])
     assert len(made) == 0 and {"rank", "plate", "well", "p_value", "q_value", "n_replicates"} <= set(made.columns)
 
@@ -106,7 +106,7 @@ def test_no_hit_is_an_empty_table_with_its_columns():
 @given(
     st.lists(st.one_of(st.floats(-9, 9), st.just(np.nan)), min_size=1, max_size=20), st.randoms(use_true_random=False)
 )
-def test_which_wells_are_hits_doesn_t_depend_on_the_order_of_rows(values, random):
+def test_hits_do_not_depend_on_the_order_of_rows(values, random):
     table = table_of(z=np.array(values))
     order = list(range(len(values)))
     random.shuffle(order)
@@ -126,7 +126,7 @@ REPLICATES = pd.DataFrame(
 )
 
 
-def test_replicates_are_summarized_and_hits_among_them_counted():
+def test_replicates_are_summarized_and_their_hits_counted():
     made = summarize_replicates(REPLICATES, everywhere(REPLICATES), ["z"]).set_index(["compound", "concentration (uM)"])
     a = made.loc[("a", 1.0)]
     assert (a["n"], a["n_plates"], a["mean"], a["median"], a["sd"], a["reason"]) == (3, 2, 5, 5, 1, "")
@@ -138,7 +138,7 @@ def test_replicates_are_summarized_and_hits_among_them_counted():
     assert hits.loc[("1", "A05"), "n_replicates"] is np.nan or np.isnan(hits.loc[("1", "A05"), "n_replicates"])
 
 
-def test_plates_are_compared_by_spearman_over_common_treatments():
+def test_plates_are_compared_by_spearman_over_shared_treatments():
     made = compare_plates(REPLICATES, everywhere(REPLICATES), "z")
     assert made[["plate_1", "plate_2", "n", "reason"]].values.tolist() == [["1", "2", 3, ""]]
     assert made.loc[0, "spearman"] == pytest.approx(spearmanr([4.5, 0, 1], [6, 1, 0]).statistic)

@@ -1,4 +1,4 @@
-"""Imports go one way: workflow -> core, runtime -> analysis, microscopes -> io -> omero -> plates, without circles."""
+"""Imports go one way: workflow -> core, runtime -> analysis, microscopes -> io -> omero -> plates, without cycles."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "openhcs_omero"
 
-# what a house may import of the package besides itself; modules that stand alone are houses too
+# which parts of the package each part ("house") may import besides itself; single modules are houses too
 MAY_IMPORT = {
     "__init__": {"version", "errors", "omero", "io", "microscopes", "core", "runtime"},  # lazily
     "version": set(),
@@ -48,7 +48,7 @@ def house_of(file: Path) -> str:
 
 
 def imports_of(source: str, package: str) -> set[str]:
-    """Full names of all modules (or names in modules) that `source`, standing in `package`, imports anywhere."""
+    """Full names of all modules (or names in modules) that `source`, a module of `package`, imports anywhere."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def imports_of(source: str, package: str) -> set[str]:
 
 
 def houses_imported(names: set[str]) -> set[str]:
-    """Houses of the package among imported names; the package's own version is no house."""
+    """The houses among the imported names; the package's own version does not count."""
     found = {name.split(".")[1] for name in names if name.startswith("openhcs_omero.")} - {"__version__"}
     return found | ({"__init__"} if "openhcs_omero" in names else set())
 
@@ -89,13 +89,13 @@ def test_workflow(file):
     assert not {name for name in names if name.split(".")[0] in OMERO_PY}
 
 
-def test_the_directions_have_no_way_back():
-    """The plate model stands below everything; nothing of it asks OMERO."""
+def test_the_plate_model_imports_nothing_above_it():
+    """The plate model is below everything else, and none of it uses OMERO."""
     assert MAY_IMPORT["plates"] == {"errors"}
 
 
-def test_no_circles():
-    """No module imports, at whatever place and over whatever others, itself."""
+def test_no_import_cycles():
+    """No module imports itself, directly or indirectly, at any place."""
     modules = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
     graph = {
         name: {
@@ -105,11 +105,11 @@ def test_no_circles():
         & set(modules)
         for name, file in modules.items()
     }
-    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a circle
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules of a cycle
 
 
-def test_the_embedded_server_is_only_started():
-    """It is another product, which is started as a process by one module; the workflow works without it."""
+def test_the_embedded_server_is_only_started_as_a_process():
+    """It is a separate product that only one module starts; the workflow runs without it."""
     found = {
         str(file.relative_to(ROOT)): {name for name in names if name.startswith("omero_embedded")}
         for file in [*FILES, *SCRIPTS]
@@ -123,8 +123,8 @@ def test_the_embedded_server_is_only_started():
     }
 
 
-def test_imports_are_seen():
-    """The reader of imports knows every form that they have."""
+def test_all_forms_of_imports_are_found():
+    """`imports_of` recognizes every form of import."""
     source = "import a.b\nfrom ..omero import x\nfrom .base import y\nfrom . import z\ndef f():\n    import c\n"
     expected = {"a.b", "openhcs_omero.omero.x", "openhcs_omero.io.base.y", "openhcs_omero.io.z", "c"}
     assert imports_of(source, "openhcs_omero.io") == expected

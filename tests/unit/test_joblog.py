@@ -1,4 +1,4 @@
-"""What a job leaves in its log, however it ends."""
+"""What a job writes to its log, however it ends."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ with logged(sys.argv[1]):
 
 
 def start(folder, body, *options):
-    """A job with these lines, and its log."""
+    """Start a job with these lines of code; return its process and its log."""
     log = folder / "logs" / "job.log"
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(body=body), str(log)],
@@ -46,7 +46,7 @@ def test_the_reason_is_in_the_log(tmp_path, body, status, reason):
     assert err == "" if status == 0 else len(err.splitlines()) == 1 and str(log) in err
 
 
-def test_an_interrupt_is_no_failure(tmp_path):
+def test_an_interrupt_is_not_a_failure(tmp_path):
     process, log = start(tmp_path, "signal.raise_signal(signal.SIGINT); time.sleep(60)")
     process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130) and log.read_text() == "begun\ninterrupted\n"

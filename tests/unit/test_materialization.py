@@ -1,4 +1,4 @@
-"""Where plates are read from and written to, by microscope and configuration."""
+"""Where plates are read from and written to, depending on microscope and configuration."""
 
 import pytest
 from plate_folders import images_of, write_imagexpress, write_openhcs, write_phenix
@@ -11,8 +11,8 @@ from openhcs_omero.microscopes.omero import OMEROHandler
 
 
 @pytest.mark.parametrize("configured", ["disk", "zarr"])
-def test_omero_is_read_and_written_whatever_is_configured(configured):
-    handler = OMEROHandler(backend=None)  # which backend is chosen needs no server
+def test_omero_plates_stay_in_omero_whatever_is_configured(configured):
+    handler = OMEROHandler(backend=None)  # the choice of backend needs no server
     planner = MaterializationFlagPlanner(FileManager(), configured)
     for plate in (7, "/omero/plate_7", "/omero/plate_7_processed"):
         assert planner.plan(handler, plate) == BackendPlan("omero_local", "omero_local")
@@ -30,18 +30,18 @@ def test_omero_is_read_and_written_whatever_is_configured(configured):
     ],
     ids=["ImageXpress", "Phenix", "OpenHCS disk", "OpenHCS zarr", "OpenHCS workspace"],
 )
-def test_folders_are_written_as_configured(tmp_path, write, read, configured):
+def test_folders_are_written_to_the_configured_backend(tmp_path, write, read, configured):
     folder = write(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 4, 4)))
     planner = MaterializationFlagPlanner(FileManager(), configured)
     assert planner.plan(handler_of(folder), folder) == BackendPlan(read, configured)
 
 
-def test_the_names_are_those_of_backends():
+def test_the_names_are_names_of_backends():
     plan = MaterializationFlagPlanner(FileManager()).plan(OMEROHandler(backend=None), 7)
     assert type(plan.read_backend) is type(plan.materialization_backend) is str
 
 
 @pytest.mark.parametrize("configured", ["omero_local", "memory", "virtual_workspace", "", "tape"])
-def test_what_can_not_be_written_to(configured):
+def test_backends_that_can_not_be_written_to(configured):
     with pytest.raises(ConfigError, match="it must be one of disk, zarr"):
         MaterializationFlagPlanner(FileManager(), configured)

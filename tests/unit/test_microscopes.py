@@ -1,4 +1,4 @@
-"""The handlers of microscopes: every folder says the same of the same images, and tells what is wrong with it."""
+"""The microscope handlers: each reads the same images from its own format, and reports what is wrong with a folder."""
 
 import json
 import os
@@ -54,12 +54,12 @@ TYPES = {
 
 @pytest.fixture(params=FORMATS)
 def written(request, tmp_path):
-    """A folder of each kind and the images in it, with timepoints, channels and stacks."""
+    """A folder of each format and the images in it, with timepoints, channels and stacks."""
     images = images_of(WELLS)
     return request.param, FORMATS[request.param](tmp_path / "plate 7", images), images
 
 
-def test_every_folder_says_the_same(written):
+def test_every_format_gives_the_same_structure(written):
     kind, folder, images = written
     handler = handler_of(folder)
     assert handler.microscope_type == TYPES[re.split("[ ,]", kind)[0]]
@@ -81,7 +81,7 @@ def test_every_folder_says_the_same(written):
     assert handler.parse(folder).pixel_size[1:] == pytest.approx((PIXEL_SIZE, PIXEL_SIZE))
 
 
-def test_every_folder_gives_the_same_pixels(written):
+def test_every_format_gives_the_same_pixels(written):
     _, folder, images = written
     handler, filemanager = handler_of(folder), FileManager()
     for (well, site), image in images.items():
@@ -103,7 +103,7 @@ def test_backends(written):
 
 
 def test_fingerprints_change_with_the_files(written):
-    """A file that is written anew changes its well's fingerprint and no other's."""
+    """Rewriting a file changes the fingerprint of its well and of no other."""
     _, folder, _ = written
     handler = handler_of(folder)
     before = {name: well.fingerprint() for name, well in handler.listing(folder).structure.wells.items()}
@@ -151,7 +151,7 @@ def test_a_missing_file(kind, tmp_path):
     with pytest.raises(PlateError, match=lacks):
         listing.check_complete()
     listing.check_complete(["A01"])
-    with pytest.raises(PlateError, match=lacks):  # and no pixel of it is made up
+    with pytest.raises(PlateError, match=lacks):  # no pixels are made up for it
         handler_of(folder).load_site(folder, "A02", 2, FileManager())
 
 
@@ -195,8 +195,8 @@ def test_imagexpress_names_of_any_plate(prefix, row, column, site, wave, guid):
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 1, 1), (1, 2, 2)])
-def test_imagexpress_leaves_folders_out(tmp_path, sizes):
-    """One timepoint and plane: files beside the HTD file; several timepoints of one plane: no ZStep_ folders."""
+def test_imagexpress_folders_that_are_omitted(tmp_path, sizes):
+    """One timepoint and plane: files next to the HTD file; several timepoints of one plane: no ZStep_ folders."""
     images = images_of(["A01"], sites=1, shape=(*sizes, 6, 5))
     folder = write_imagexpress(tmp_path / "p", images)
     handler = handler_of(folder)
@@ -223,7 +223,7 @@ def test_imagexpress_without_htd(tmp_path):
 
 
 def test_imagexpress_wells_without_files_are_empty(tmp_path):
-    """A plate whose acquisition was stopped: the wells that were not reached are seen, and have no images."""
+    """After a stopped acquisition, the wells that were not reached are listed without images."""
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"]), wells=["A01", "A02"])
     structure = handler_of(folder).parse(folder).structure
     assert list(structure.wells) == ["A01", "A02"]
@@ -242,7 +242,7 @@ def test_imagexpress_incomplete_wells(tmp_path):
         handler_of(folder).parse(folder).check_complete()
 
 
-def test_imagexpress_strange_files(tmp_path):
+def test_imagexpress_unrelated_files(tmp_path):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(1, 1, 1, 4, 4)))
     (folder / "notes.txt").write_text("not read")
     handler_of(folder).parse(folder)
@@ -286,7 +286,7 @@ def test_phenix_names(row, column, site, plane, channel, t):
     assert opera_phenix.parse_name(name.replace("-", "_")) is None
 
 
-def test_phenix_by_names_alone(tmp_path):
+def test_phenix_by_file_names_only(tmp_path):
     images = images_of(["A01", "B02"])
     folder = write_phenix(tmp_path / "p", images, index=None)
     handler = handler_of(folder)
@@ -295,14 +295,14 @@ def test_phenix_by_names_alone(tmp_path):
     assert handler.get_channel_values(folder) == {0: None, 1: None}
 
 
-def test_phenix_planes_and_their_distance(tmp_path):
+def test_phenix_planes_and_their_spacing(tmp_path):
     folder = write_phenix(tmp_path / "p", images_of(["A01"], shape=(1, 1, 3, 4, 4)))
     assert handler_of(folder).parse(folder).pixel_size == pytest.approx((2, PIXEL_SIZE, PIXEL_SIZE))
     assert handler_of(folder / "Images").parse(folder / "Images").structure.max_z == 3
 
 
-def test_phenix_fields_that_are_not_numbered_from_one(tmp_path):
-    """A selection of Harmony's fields: sites count without gaps, in the order of the fields."""
+def test_phenix_fields_that_do_not_start_at_one(tmp_path):
+    """For a selection of Harmony's fields, sites are numbered without gaps in field order."""
     images = {("A01", 5): images_of(["A01"])["A01", 1], ("A01", 9): images_of(["A01"], seed=1)["A01", 1]}
     folder = write_phenix(tmp_path / "p", images)
     handler = handler_of(folder)
@@ -310,8 +310,8 @@ def test_phenix_fields_that_are_not_numbered_from_one(tmp_path):
     np.testing.assert_array_equal(handler.load_site(folder, "A01", 2, FileManager()), images["A01", 9])
 
 
-def test_phenix_urls_from_elsewhere(tmp_path):
-    """URLs may name the folder, with either slash."""
+def test_phenix_urls_with_folders(tmp_path):
+    """URLs may include the folder, with either slash."""
     images = images_of(["A01"])
     folder = write_phenix(tmp_path / "p", images)
     index = folder / "Images" / "Index.idx.xml"
@@ -349,7 +349,7 @@ def test_broken_indexes(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("write", [write_cellvoyager, write_incell])
-def test_by_names_alone(tmp_path, write):
+def test_file_names_only(tmp_path, write):
     images = images_of(["A01", "B02"])
     folder = write(tmp_path / "p", images, False)
     handler = handler_of(folder)
@@ -358,7 +358,7 @@ def test_by_names_alone(tmp_path, write):
     assert list(handler.get_channel_values(folder).values()) == names
 
 
-def test_cellvoyager_plates_of_1536_wells(tmp_path):
+def test_cellvoyager_plates_with_1536_wells(tmp_path):
     for well in ("A01.a1", "A01.d4", "H12.b2"):
         tifffile.imwrite(tmp_path / f"P_{well}_T0001F001L01A01Z01C01.tif", np.zeros((4, 4), "uint16"))
     assert list(handler_of(tmp_path).parse(tmp_path).structure.wells) == ["A01", "D04", "AD46"]
@@ -368,7 +368,7 @@ def test_cellvoyager_plates_of_1536_wells(tmp_path):
 
 
 def test_cellvoyager_errors_are_missing_planes(tmp_path):
-    """A record of an error says what was to be measured."""
+    """An error record tells what should have been measured."""
     folder = write_cellvoyager(tmp_path / "p", images_of(["A01", "B02"]))
     path = folder / "MeasurementData.mlf"
     text = path.read_text()
@@ -418,7 +418,7 @@ def change_metadata(folder, **values):
     path.write_text(json.dumps(document))
 
 
-def test_openhcs_backend_is_detected_where_nothing_is_marked(tmp_path):
+def test_openhcs_backend_is_detected_if_none_is_marked(tmp_path):
     for backend in ("zarr", "disk", "virtual_workspace"):
         folder = write_openhcs(tmp_path / backend, images_of(["A01"], sites=1), backend)
         change_metadata(folder, available_backends=None)
@@ -444,7 +444,7 @@ def test_openhcs_backend_is_detected_where_nothing_is_marked(tmp_path):
         ),
     ],
 )
-def test_openhcs_metadata_that_do_not_fit(tmp_path, backend, values, message):
+def test_openhcs_metadata_that_do_not_match_the_files(tmp_path, backend, values, message):
     folder = write_openhcs(tmp_path / "p", images_of(["A01"], sites=1), backend)
     change_metadata(folder, **values)
     with pytest.raises(OpenHCSError, match=message):
@@ -454,13 +454,13 @@ def test_openhcs_metadata_that_do_not_fit(tmp_path, backend, values, message):
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"subdirectories": []}', '{"subdirectories": {}}', '{"subdirectories": {"a": 1}}']
 )
-def test_openhcs_metadata_that_are_none(tmp_path, text):
+def test_invalid_openhcs_metadata(tmp_path, text):
     (tmp_path / "openhcs_metadata.json").write_text(text)
     with pytest.raises(OpenHCSError, match=r"openhcs_metadata\.json"):
         handler_of(tmp_path).parse(tmp_path)
 
 
-def test_openhcs_with_names_of_phenix(tmp_path):
+def test_openhcs_with_phenix_file_names(tmp_path):
     images = images_of(["B02"], sites=1)
     folder = write_phenix(tmp_path / "p", images)
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.tiff"))]
@@ -506,10 +506,10 @@ def test_virtual_workspaces_are_read(tmp_path):
             what(folder / name)
 
 
-# ---- which handler
+# ---- choice of the handler
 
 
-def test_what_is_no_plate(tmp_path):
+def test_folders_that_are_not_plates(tmp_path):
     with pytest.raises(PlateError, match=r"no plate of a known microscope: expected openhcs_metadata\.json"):
         handler_of(tmp_path)
     (tmp_path / "x.tif").write_bytes(b"")
@@ -522,14 +522,14 @@ def test_what_is_no_plate(tmp_path):
         handler_of(7)
 
 
-def test_a_strange_file_among_tiffs_is_named(tmp_path):
+def test_an_unrelated_file_among_tiffs_is_named(tmp_path):
     for name in ("A01_s001_z000_c000.tif", "A02_s001_z000_c000.tif", "overview.tif"):
         tifffile.imwrite(tmp_path / name, np.zeros((4, 4), "uint8"))
     with pytest.raises(PlateError, match=r"1 of 3 file names don't match any of .*: overview\.tif"):
         handler_of(tmp_path).parse(tmp_path)
 
 
-def test_plates_in_omero_are_named_by_id_or_path():
+def test_plates_in_omero_are_given_by_id_or_path():
     assert [str(plate_of(name)) for name in (7, "7", "/omero/plate_7", "/omero/plate_7_processed")] == [
         *["/omero/plate_7"] * 3,
         "/omero/plate_7_processed",

@@ -1,4 +1,4 @@
-"""The password of OMERO_PASSWORD is read once, and nothing that this process starts or shows has it."""
+"""The password in OMERO_PASSWORD is read once, and no child process or output of this process contains it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Virtual paths: what is formatted is read back, and what is no path is refused with a sentence."""
+"""Virtual paths: formatted paths are parsed back, and anything else is refused with a sentence."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ names = st.from_regex(r"[^/\\.\s\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,20}\.[A-Za-z
 
 @st.composite
 def virtual_paths(draw):
-    """Any path at all: of a plate, a well, a site, a plane, or of a file attached to one of the first three."""
+    """Any path of a plate, a well, a site or a plane, or of a file attached to a plate, well or site."""
     parts = {"plate_id": draw(ids), "output": draw(outputs)}
     kind = draw(st.sampled_from(["plate", "well", "site", "plane"]))
     if kind != "plate":
@@ -44,7 +44,7 @@ def virtual_paths(draw):
     try:
         return make_path(**parts)
     except ValueError:
-        assume("name" not in parts)  # some names are taken by planes and sites; every other path must be possible
+        assume("name" not in parts)  # some names are reserved for planes and sites; every other path must be possible
         raise
 
 
@@ -58,7 +58,7 @@ def test_round_trip(path):
 
 @given(virtual_paths(), st.sampled_from(["/data/day 1", "plate", "/omero/plate_1"]))
 def test_round_trip_in_a_folder(path, folder):
-    """Below a folder the names are the same as below a plate in OMERO."""
+    """Names below a folder are the same as names below a plate in OMERO."""
     assume(not isinstance(path, PlatePath))
     below = str(path).removeprefix(f"{path.plate}/")
     inside = parse_inside(Path(folder), below)
@@ -68,7 +68,7 @@ def test_round_trip_in_a_folder(path, folder):
 
 @given(st.text(max_size=60) | st.from_regex(r"/omero/plate_7(_x)?/A01/A01_s[0-9_a-z.]{0,25}", fullmatch=True))
 def test_parse_never_guesses(text):
-    """Whatever is read is the one spelling of what it names; everything else is a ValueError."""
+    """A parsed text is the only spelling of its path; everything else is a ValueError."""
     try:
         path = parse_path(text)
     except ValueError as error:
@@ -77,7 +77,7 @@ def test_parse_never_guesses(text):
         assert str(path) == text.removesuffix("/")
 
 
-def test_the_forms_of_the_design():
+def test_the_path_forms_of_the_design():
     parse = parse_path
     assert parse("/omero/plate_7") == PlatePath(7)
     assert parse("/omero/plate_7/") == PlatePath(7)
@@ -164,7 +164,7 @@ def test_refused(text):
         {"plate_id": 7, "well": "A01", "name": "A01_s001_x.csv"},
     ],
 )
-def test_parts_that_make_no_path(parts):
+def test_parts_that_form_no_path(parts):
     with pytest.raises(ValueError, match="not a virtual path"):
         make_path(**parts)
 

@@ -1,4 +1,4 @@
-"""What arrays become pixels, where a server keeps them, and how a well's list of samples is changed."""
+"""How arrays become pixels, where a server stores them, and how the list of a well's samples is changed."""
 
 from pathlib import Path
 
@@ -53,13 +53,13 @@ def test_negative_large_integers():
         (np.broadcast_to(np.uint8(0), (1, 1, 1, 4000, 4000)), "3192"),
     ],
 )
-def test_what_omero_does_not_keep(pixels, problem):
+def test_pixels_that_omero_can_not_store(pixels, problem):
     with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
         storable(pixels, "x")
 
 
 @pytest.mark.parametrize("given", ["bool", "uint16", ">u2", "int64", "float64"])
-def test_planes_from_many_places_are_as_one_block(given):
+def test_planes_from_many_arrays_equal_one_block(given):
     block = np.arange(2 * 3 * 2 * 3 * 4).reshape(2, 3, 2, 3, 4).astype(given)
     apart = _planes(NewImage("x", objects([plane.copy() for plane in block.reshape(-1, 3, 4)], (2, 3, 2))))
     whole = _planes(NewImage("x", block))
@@ -77,12 +77,12 @@ def test_planes_from_many_places_are_as_one_block(given):
         (objects([np.zeros((4000, 4000), "uint8")], (1, 1, 1)), "3192"),
     ],
 )
-def test_planes_that_omero_does_not_keep(pixels, problem):
+def test_planes_that_omero_can_not_store(pixels, problem):
     with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
         _planes(NewImage("x", pixels))
 
 
-def test_graph():
+def test_the_objects_of_an_image():
     block = np.arange(2 * 3 * 4 * 5).reshape(1, 2, 3, 4, 5).astype("uint16")
     image = NewImage(
         "site",
@@ -105,13 +105,13 @@ def test_graph():
     assert made.linkedAnnotationList()[0].mapValue[0].value == "v"
 
 
-def test_channel_names_must_be_as_many_as_channels():
+def test_the_number_of_channel_names_must_match():
     image = NewImage("x", np.zeros((1, 2, 1, 2, 2)), channel_names=["a"])
     with pytest.raises(PlateError, match="2 channels and 1 channel names"):
         _graph(image, _planes(image), "ns")
 
 
-def test_not_a_number_is_no_range():
+def test_nan_has_no_range():
     image = NewImage("x", np.full((1, 1, 1, 2, 2), np.nan, "float32"))
     assert _graph(image, _planes(image), "n").getPrimaryPixels().getChannel(0).statsInfo is None
 
@@ -126,7 +126,7 @@ def test_not_a_number_is_no_range():
         (1234567, "Pixels/Dir-001/Dir-234/1234567"),
     ],
 )
-def test_files_of_pixels(pixels_id, path):
+def test_paths_of_pixels_files(pixels_id, path):
     assert pixels_file(Path("/OMERO"), pixels_id) == Path("/OMERO", path)
 
 
@@ -139,7 +139,7 @@ def test_micrometers():
 
 
 def well_of(*samples):
-    """A well whose samples have these ids; None is a hole."""
+    """A well whose samples have these ids; None stands for a hole."""
     well = WellI()
     for sample_id in samples:
         sample = None if sample_id is None else WellSampleI(rlong(sample_id), True)
@@ -163,7 +163,7 @@ def shown(well):
         ([None, 2], {1: 5}, [(None, 5)]),
     ],
 )
-def test_a_whole_well_is_shown(before, images, after):
+def test_all_sites_of_a_well_are_linked(before, images, after):
     well = well_of(*before)
     _show(well, images, whole=True)
     assert shown(well) == after
@@ -179,7 +179,7 @@ def test_a_whole_well_is_shown(before, images, after):
         ([], {1: 5, 2: 6}, [(None, 5), (None, 6)]),
     ],
 )
-def test_some_sites_are_shown(before, images, after):
+def test_some_sites_of_a_well_are_linked(before, images, after):
     well = well_of(*before)
     _show(well, images, whole=False)
     assert shown(well) == after

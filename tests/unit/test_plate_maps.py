@@ -1,4 +1,4 @@
-"""Plate maps: both forms, several files, and a sentence with file, row and column for each fault."""
+"""Plate maps: both formats, several files, and one sentence with file, row and column for each error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cells(made: PlateMap, *columns):
     return [tuple(row) for row in made.table[["plate", "well", *columns]].itertuples(index=False)]
 
 
-def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
+def test_a_list_of_wells_keeps_units_and_other_columns(tmp_path):
     path = written(
         tmp_path, "m.csv", "Well,Compound,Concentration (uM),Control,Note\nA1,aspirin,0.5,,x\nb02,DMSO,,Negative,\n"
     )
@@ -52,7 +52,7 @@ def test_a_list_of_wells_keeps_units_and_carries_other_columns(tmp_path):
         ("m.csv", "# plate of Monday,,\n\nwell,compound,\nA01,x,\nB12,y,\n"),
     ],
 )
-def test_lists_are_read_however_they_are_written(tmp_path, name, text):
+def test_lists_are_read_in_any_notation(tmp_path, name, text):
     made = read_plate_map(written(tmp_path, name, text), ONE)
     assert cells(made, "compound") == [("7", "A01", "x"), ("7", "B12", "y")]
 
@@ -80,7 +80,7 @@ def test_grids_of_all_sizes_are_read(tmp_path, rows, columns):
     assert table["concentration (nM)"].dropna().to_dict() == {"A02": 0.1}
 
 
-def test_a_single_grid_is_named_by_its_file(tmp_path):
+def test_a_single_grid_is_named_after_its_file(tmp_path):
     made = read_plate_map(written(tmp_path, "compound.csv", grid({(1, 1): "x"}, 8, 12)), ONE)
     assert made.columns == ["compound"]
 
@@ -104,7 +104,7 @@ def test_excel_sheets_are_properties_or_plates(tmp_path):
     assert (table["cell_line"] == "HeLa").sum() == 2 * 96
 
 
-def test_maps_of_a_folder_are_joined(tmp_path):
+def test_maps_in_a_folder_are_joined(tmp_path):
     written(tmp_path, "layout.csv", "well,control\nA01,positive\nA02,negative\n")
     written(tmp_path, "BC0007.csv", "well,compound\nA01,p\nA03,x\n")
     written(tmp_path, "BC0008.csv", "well,compound\nA03,y\n")
@@ -121,7 +121,7 @@ def test_maps_of_a_folder_are_joined(tmp_path):
     assert made.notes == [f"{tmp_path / 'BC0009.csv'} is not used: it is named for no plate of this run"]
 
 
-def test_plates_are_named_by_id_name_or_pattern_and_others_are_reported(tmp_path):
+def test_plates_are_named_by_id_name_or_pattern_and_unknown_ones_are_reported(tmp_path):
     path = written(tmp_path, "m.csv", "plate,well,x\n7,A01,1\nscreen B,A01,2\nBC*,A02,3\nBC0099,A01,4\n")
     made = read_plate_map(path, TWO)
     assert cells(made, "x") == [("7", "A01", 1.0), ("7", "A02", 3.0), ("8", "A01", 2.0), ("8", "A02", 3.0)]
@@ -135,7 +135,7 @@ def test_numbers_with_leading_zeros_and_names_stay_text(tmp_path):
     assert table["passage"].tolist() == [1.0, 2.0]
 
 
-def test_what_excel_writes_on_windows_is_read(tmp_path):
+def test_files_from_excel_on_windows_are_read(tmp_path):
     made = read_plate_map(written(tmp_path, "m.csv", "well;concentration (µM)\nA01;1\n", "cp1252"), ONE)
     assert made.columns == ["concentration (µM)"]
 
@@ -160,7 +160,7 @@ def test_what_excel_writes_on_windows_is_read(tmp_path):
         (grid({(15, 0): "x"}, 16, 24, "compound"), "plate 7 has no well P01, it has 8 rows and 12 columns"),
     ],
 )
-def test_a_fault_is_one_sentence_with_its_place(tmp_path, text, message):
+def test_an_error_is_one_sentence_with_its_place(tmp_path, text, message):
     path = written(tmp_path, "m.csv", text)
     with pytest.raises(PlateMapError) as caught:
         read_plate_map(path, ONE)
@@ -169,7 +169,7 @@ def test_a_fault_is_one_sentence_with_its_place(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_maps_that_contradict_each_other_are_refused(tmp_path):
+def test_contradictory_maps_are_refused(tmp_path):
     written(tmp_path, "a.csv", "well,compound\nA01,x\n")
     written(tmp_path, "b.csv", "well,compound\nA01,y\nA02,z\n")
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_maps_that_contradict_each_other_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["none.csv", "m.xls", "folder"])
-def test_what_is_no_map_is_refused(tmp_path, name):
+def test_files_that_are_not_maps_are_refused(tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(PlateMapError, match=name.partition(".")[0]):
         read_plate_map(tmp_path / name, ONE)
@@ -192,7 +192,7 @@ def test_a_broken_excel_file_is_refused(tmp_path):
         read_plate_map(written(tmp_path, "m.xlsx", "well,x"), ONE)
 
 
-def test_joining_keeps_every_well_and_refuses_a_column_that_is_there():
+def test_joining_keeps_every_well_and_refuses_an_existing_column():
     table = pd.DataFrame({"plate": ["7", "7"], "well": ["A01", "A02"], "sites": [1, 1], "spots": [1.0, 2.0]})
     made = PlateMap(pd.DataFrame({"plate": ["7"], "well": ["A02"], "compound": ["x"]}))
     joined = join_plate_map(table, made)
@@ -209,8 +209,8 @@ def test_joining_keeps_every_well_and_refuses_a_column_that_is_there():
         min_size=1,
     )
 )
-def test_a_list_and_a_grid_of_the_same_wells_say_the_same(values):
-    """Property: both forms hold the same information."""
+def test_a_list_and_a_grid_of_the_same_wells_are_equal(values):
+    """Property: both formats hold the same information."""
     as_list = [["well", "compound"], *([well_name(*place), value] for place, value in values.items())]
     as_grid = [
         ["compound", *(str(n + 1) for n in range(12))],
@@ -224,7 +224,7 @@ def test_a_list_and_a_grid_of_the_same_wells_say_the_same(values):
 
 
 @given(st.lists(st.lists(st.text("A1well,row5;\t x\u00b5", max_size=4), max_size=5), max_size=6))
-def test_any_sheet_is_a_map_or_refused_in_a_sentence(rows):
+def test_any_sheet_is_a_map_or_is_refused_with_a_sentence(rows):
     try:
         parts = parse_sheet(Sheet("m", ("m",), rows))
     except PlateMapError as error:

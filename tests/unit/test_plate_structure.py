@@ -1,4 +1,4 @@
-"""Plate structures: sizes, paths, fingerprints; made from rows as the query gives them."""
+"""Plate structures made from query rows: sizes, paths and fingerprints."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from openhcs_omero.plates.paths import PlatePath
 
 
 def row(column, index, image, *, z=2, c=2, t=1, x=6, pixel_type="uint16", event=70, run=None):
-    """What the query gives for a site: well first, then sample, image and pixels."""
+    """A row of the query for one site: the well first, then sample, image and pixels."""
     return [
         0,
         column,
@@ -84,14 +84,14 @@ def test_paths_of_planes():
 
 
 @pytest.mark.parametrize("change", [{"event": 71}, {}])
-def test_fingerprints_tell_a_changed_well(change):
+def test_the_fingerprint_of_a_changed_well_changes(change):
     made, changed = two_wells(), two_wells(**change)
     assert (made.fingerprint() == changed.fingerprint()) is not bool(change)
     assert made.wells["A01"].fingerprint() == changed.wells["A01"].fingerprint()
     assert (made.wells["A02"].fingerprint() == changed.wells["A02"].fingerprint()) is not bool(change)
 
 
-def test_a_fingerprint_knows_images_hashes_and_their_order():
+def test_a_fingerprint_depends_on_images_hashes_and_their_order():
     first = two_wells().wells["A01"]
     for other in (plate(row(0, 0, 2), row(0, 1, 1)), plate(row(0, 0, 1))):
         assert first.fingerprint() != other.wells["A01"].fingerprint()
@@ -100,7 +100,7 @@ def test_a_fingerprint_knows_images_hashes_and_their_order():
 
 
 @pytest.mark.parametrize("change", [{"x": 7}, {"z": 3}, {"c": 1}, {"t": 2}, {"pixel_type": "uint8"}])
-def test_mixed_sizes_and_types_are_told_apart(change):
+def test_mixed_sizes_and_types_are_distinguished(change):
     mixed = two_wells(**change)
     assert [kind.partition(" is ")[0] for kind in mixed.kinds()] == ["A01 site 1", "A02 site 1"]
     mixed.check_types()
@@ -114,14 +114,14 @@ def test_mixed_sizes_and_types_are_told_apart(change):
     mixed.only(["A01"]).check_sizes()
 
 
-def test_planes_too_large_are_refused():
+def test_too_large_planes_are_refused():
     with pytest.raises(PlateError, match="pyramids"):
         plate(row(0, 0, 1, x=3192 * 3192)).check_types()
     with pytest.raises(PlateError, match="pixels of this type can't be processed"):
         plate(row(0, 0, 1), row(0, 1, 2, pixel_type="bit")).check_types()
 
 
-def test_wells_and_sites_that_are_not_there():
+def test_wells_and_sites_that_do_not_exist():
     made = two_wells()
     for ask in (lambda: made.well("B01"), lambda: made.only(["B01"]), lambda: made.list_paths("B01")):
         with pytest.raises(PlateError, match=r"plate 7 has no well 'B01': it has A01, A02, A03"):
@@ -133,7 +133,7 @@ def test_wells_and_sites_that_are_not_there():
 
 
 def test_acquisitions():
-    """Images of several acquisitions are no plate together; those of one are counted from 1."""
+    """Images of several acquisitions can't form one plate; the sites of a single acquisition are numbered from 1."""
     runs = [(5, "first"), (6, "second"), (6, "second")]
     made = plate(
         *(row(column, index, 10 * column + index, run=run) for column in (0, 1) for index, run in enumerate(runs))

@@ -1,4 +1,4 @@
-"""Folders as they come: with holes, mixed acquisitions, strange files and encodings. Nothing of them is misread."""
+"""Real-world folders with holes, mixed acquisitions, unrelated files and encodings; none of them is misread."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ SHAPE = (3, 3, 3, 6, 5)
 
 
 def site(folder, well="A01", number=1, incomplete="error"):
-    """Pixels of a site, if its well is complete, and what was said about the plate."""
+    """Pixels of a site, if its well is complete, and the notes about the plate."""
     handler = handler_of(folder, incomplete=incomplete)
     handler.check_complete(folder, [well])
     return handler.load_site(folder, well, number, FileManager()), handler.notes(folder)
@@ -42,7 +42,7 @@ def metadata(folder, incomplete, well="A01"):
     return handler.read_metadata(handler.listing(folder), well)
 
 
-# ---- what the metadata announce, and what there is
+# ---- what the metadata announce, and what exists
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def metadata(folder, incomplete, well="A01"):
     ],
 )
 def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
-    """A channel, timepoint or plane of which no file was copied: what comes after it keeps its place."""
+    """If a channel, timepoint or plane has no files, whatever follows it keeps its place."""
     images = images_of(["A01", "B02"], sites=1, shape=SHAPE)
     folder = write_imagexpress(tmp_path / "p", images, guids=False)
     for path in folder.glob(lost):
@@ -87,7 +87,7 @@ FORMATS = {
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("incomplete", ["skip", "fill"])
 def test_a_lost_site(tmp_path, kind, incomplete):
-    """The same hole is skipped and filled in the same way, whatever the microscope."""
+    """The same hole is skipped or filled in the same way for every microscope."""
     images = images_of(["A01", "B02"], sites=3, shape=(1, 2, 1, 6, 5))
     folder = FORMATS[kind](tmp_path / "p", images)
     listing = handler_of(folder).listing(folder)
@@ -104,11 +104,11 @@ def test_a_lost_site(tmp_path, kind, incomplete):
     assert note.startswith("well B02 lacks files of site") and "all of it" in note
     with pytest.raises(PlateError, match="well B02 lacks files of site"):
         site(folder, "B02")
-    site(folder, "A01")  # and the other well is none the worse
+    site(folder, "A01")  # the other well is not affected
 
 
 def write_tiffs(folder, images):
-    """TIFFs with names of this software."""
+    """Write TIFFs with this package's file names."""
     folder.mkdir()
     for (well, number), image in images.items():
         for t, c, z in np.ndindex(image.shape[:3]):
@@ -123,7 +123,7 @@ PLANES = [(place, plane) for place in HOLED for plane in np.ndindex(2, 2, 2) if 
 @given(lost=st.sets(st.sampled_from(PLANES), min_size=1, max_size=6))
 @settings(max_examples=15)
 def test_random_holes_are_the_same_everywhere(tmp_path_factory, lost):
-    """Whatever is lost of two wells, every microscope's folder gives the same plate, or names the same wells."""
+    """Whatever two wells have lost, every microscope's folder gives the same plate or names the same wells."""
     found = {}
     for kind, write in {**FORMATS, "tiffs": write_tiffs}.items():
         folder = write(tmp_path_factory.mktemp("holes") / kind, HOLED)
@@ -137,7 +137,7 @@ def test_random_holes_are_the_same_everywhere(tmp_path_factory, lost):
 
 
 def outcome(folder):
-    """What each way to deal with holes makes of a folder: incomplete wells, and pixels and filled planes by site."""
+    """What each setting for holes makes of a folder: incomplete wells, and pixels and filled planes by site."""
     made = {}
     for incomplete in ("error", "skip", "fill"):
         handler = handler_of(folder, incomplete=incomplete)
@@ -152,8 +152,8 @@ def outcome(folder):
     return made
 
 
-def test_a_stack_beside_a_projection_and_a_single_plane(tmp_path):
-    """Wavelength 1 is a stack, of 2 there is a projection only, of 3 one plane: all three are read."""
+def test_a_stack_next_to_a_projection_and_a_single_plane(tmp_path):
+    """Wavelength 1 is a stack, 2 has only a projection, and 3 has one plane: all three are read."""
     images = images_of(["B02", "B03"], sites=1, shape=(1, 3, 3, 6, 5))
     folder = write_imagexpress(tmp_path / "p", images, guids=False, projections=True)
     for path in folder.glob("TimePoint_1/ZStep_[123]/*_w[23].TIF"):
@@ -168,13 +168,13 @@ def test_a_stack_beside_a_projection_and_a_single_plane(tmp_path):
         f"channel {c} has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (2, 3)
     ]
     assert metadata(folder, "error", "B02")[1].filled == ((0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2))
-    next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is one all the same
+    next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is still a hole
     with pytest.raises(PlateError, match="well B03 lacks files of site 1: timepoint 1, channel 1, plane 2"):
         site(folder, "B03")
 
 
-def test_a_field_that_the_index_lists_without_files(tmp_path):
-    """With the names of Harmony 7."""
+def test_a_field_in_the_phenix_index_without_files(tmp_path):
+    """With file names of Harmony 7."""
     folder = write_phenix(tmp_path / "p", images_of(["B02", "C03"], shape=(1, 2, 1, 6, 5)), version=7)
     index = folder / "Images" / "Index.idx.xml"
     index.write_text(index.read_text().replace("sk1fk1fl1.tiff", "t01.tiff"))
@@ -189,11 +189,11 @@ def test_a_field_that_the_index_lists_without_files(tmp_path):
     assert handler_of(folder).listing(folder).structure.wells["C03"].images.keys() == {1}
 
 
-# ---- files of every origin
+# ---- files from any source
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "openhcs"])
-def test_files_that_are_of_no_plate(tmp_path, kind):
+def test_files_that_belong_to_no_plate(tmp_path, kind):
     images = images_of(["A01"], shape=(1, 1, 1, 6, 5))
     folder = FORMATS[kind](tmp_path / "p", images)
     for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
@@ -242,7 +242,7 @@ def test_encodings_of_htd_files(tmp_path, encoding):
     ],
 )
 def test_pixel_types(tmp_path, dtype, read):
-    """Types that a plate does not have are read as one that holds their values, whatever the values are."""
+    """Types that a plate doesn't have are read as a type that holds every value they may have."""
     plane = np.arange(30).reshape(5, 6).astype(dtype)
     tifffile.imwrite(tmp_path / "A01_s1_w1.tif", plane)
     pixels, _ = site(tmp_path)
@@ -250,7 +250,7 @@ def test_pixel_types(tmp_path, dtype, read):
     np.testing.assert_array_equal(pixels[0, 0, 0], plane)
 
 
-def test_integers_that_no_type_holds(tmp_path):
+def test_integers_that_fit_no_type(tmp_path):
     tifffile.imwrite(tmp_path / "A01_s1_w1.tif", np.full((5, 6), 2**60 + 1, "int64"))
     with pytest.raises(PlateError, match="integers of more than 53 bits"):
         site(tmp_path)
@@ -268,7 +268,7 @@ GREY = np.tile(np.linspace(0, 65535, 256, dtype="uint16"), (3, 1))
         ({"photometric": "palette", "colormap": GREY}, None),
     ],
 )
-def test_what_0_means(tmp_path, options, problem):
+def test_tiffs_in_which_0_is_not_black(tmp_path, options, problem):
     plane = np.arange(30, dtype="uint8").reshape(5, 6)
     tifffile.imwrite(tmp_path / "A01_s1_w1.tif", plane, **options)
     if problem is None:
@@ -278,7 +278,7 @@ def test_what_0_means(tmp_path, options, problem):
             site(tmp_path)
 
 
-# ---- saying what was understood
+# ---- reporting what was understood
 
 
 def run(*arguments):

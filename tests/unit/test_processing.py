@@ -1,4 +1,4 @@
-"""The steps against known truth: a synthetic plate, hand-made planes, and real images where they are there."""
+"""The steps against known truth: a synthetic plate, hand-made planes, and real images if they are available."""
 
 import re
 from pathlib import Path
@@ -13,14 +13,14 @@ from openhcs_omero.processing.spots import count_spots, find_spots
 from openhcs_omero.processing.synthetic import Screen, illumination, sites
 
 TRANSFLUOR = Path(__file__).parents[3] / "shared" / "data" / "transfluor"
-# Looked at, one by one: in these wells GFP has gathered into puncta, in all others it is diffuse.
+# From visual inspection: in these wells GFP has gathered into puncta; in all others it is diffuse.
 PUNCTA = {1, 5, 6, 7, 8, 9}
 DARK = 100
 METADATA = {"plate": "/omero/plate_7_processed", "well": "A01", "site": 1}
 
 
 class Saved(dict):
-    """A filemanager that keeps what is saved."""
+    """A file manager that keeps what is saved."""
 
     def save(self, data, path, backend):
         self[path, backend] = data
@@ -59,7 +59,7 @@ def test_the_estimate_is_near_the_true_light(estimate, channel):
     assert rms(estimate[channel] / light - 1) < 0.07 < 0.2 < rms(1 / light - 1)
 
 
-def test_correction_evens_out_and_keeps_the_type():
+def test_correction_flattens_and_keeps_the_type():
     light = illumination(64, 0).astype(np.float32)
     site = np.rint(900 * light + DARK).astype(np.uint16)[None, None, None]
     even, results = correct_illumination(site, None, {"plate_estimate": {0: light}}, dark=DARK)
@@ -67,13 +67,13 @@ def test_correction_evens_out_and_keeps_the_type():
     assert np.abs(even.astype(int) - 1000).max() <= 2
 
 
-def test_correction_clips_at_the_type_s_limit_and_leaves_other_channels():
+def test_correction_clips_at_the_limit_of_the_type_and_leaves_other_channels():
     site = np.full((1, 2, 1, 4, 4), 200, np.uint8)
     even, _ = correct_illumination(site, None, {"plate_estimate": {1: np.full((4, 4), 0.5, np.float32)}}, channels=[1])
     assert (even[:, 1] == 255).all() and (even[:, 0] == 200).all() and (site == 200).all()
 
 
-def test_an_estimate_of_dark_planes_is_flat_and_of_none_an_error():
+def test_dark_planes_give_a_flat_estimate_and_no_planes_an_error():
     assert (estimate_illumination(iter([np.zeros((8, 8), np.uint16)])) == 1).all()
     with pytest.raises(ValueError, match="no plane"):
         estimate_illumination(iter([]))
@@ -98,11 +98,11 @@ def test_spots_are_found_where_they_are():
         np.arange(64.0) + np.random.default_rng(5).normal(100, 1, (64, 64)),
     ],
 )
-def test_no_spot_without_spots(plane):
+def test_no_spots_in_planes_without_spots(plane):
     assert len(find_spots(plane)[0]) == 0
 
 
-def test_no_spot_in_noise():
+def test_no_spots_in_noise():
     assert len(find_spots(np.random.default_rng(0).poisson(100, (512, 512)))[0]) == 0
 
 
@@ -146,7 +146,7 @@ def test_real_wells_with_puncta_stand_out():
 # cells
 
 
-def test_touching_nuclei_are_parted_and_small_things_left_out():
+def test_touching_nuclei_are_separated_and_small_objects_omitted():
     y, x = np.mgrid[0:96, 0:96]
     plane = np.random.default_rng(2).normal(100, 5, (96, 96))
     for v, u, radius in ((30, 30, 10), (30, 47, 10), (70, 70, 10), (70, 20, 2)):
@@ -161,11 +161,11 @@ def test_touching_nuclei_are_parted_and_small_things_left_out():
 
 
 @pytest.mark.parametrize("plane", [np.zeros((64, 64), np.uint16), np.random.default_rng(0).poisson(200, (256, 256))])
-def test_no_nucleus_in_an_empty_field(plane):
+def test_no_nuclei_in_an_empty_field(plane):
     assert label_cells(plane).max() == 0
 
 
-def test_cell_counting_follows_the_seed(screen):
+def test_cell_counting_follows_the_example_of_the_seed(screen):
     _, image = screen[0]
     saved = Saved()
     labelled, results = cell_counting_cpu(as_site(image), saved, METADATA, backend="omero", channels=[1])
@@ -178,7 +178,7 @@ def test_cell_counting_follows_the_seed(screen):
     assert labels.dtype == np.uint16 and np.array_equal(labels, labelled[:, [1]])
 
 
-def test_cells_are_counted_to_the_truth(screen, estimate):
+def test_cell_counts_match_the_truth(screen, estimate):
     error = 0
     for truth, image in screen:
         even, _ = correct_illumination(as_site(image), None, {"plate_estimate": estimate}, channels=[1], dark=DARK)
@@ -187,8 +187,8 @@ def test_cells_are_counted_to_the_truth(screen, estimate):
     assert error <= 0.01 * sum(truth.cells for truth, _ in screen)
 
 
-def test_what_nothing_measures_is_missing():
-    """No cells are counted as 0, and have no area; no spots have no height."""
+def test_measurements_of_nothing_are_missing():
+    """Without cells, the count is 0 and the area is missing; without spots, the height is missing."""
     _, results = cell_counting_cpu(np.zeros((1, 1, 1, 32, 32), np.uint8), Saved(), METADATA)
     assert results == {
         "cells_c0": 0,

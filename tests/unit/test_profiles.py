@@ -1,4 +1,4 @@
-"""Profiles, and our robust z scores beside pycytominer's."""
+"""Profiles, and our robust z scores compared with pycytominer's."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def wells_of(count=96):
     return pd.concat([pd.DataFrame({"plate": "7", "well": places, "compound": "x", "excluded": None}), table], axis=1)
 
 
-def test_features_that_say_nothing_new_are_left_out_and_every_well_stays(tmp_path):
+def test_redundant_features_are_omitted_and_every_well_stays(tmp_path):
     table = wells_of()
-    table.loc[0, ["excluded", "flat"]] = ["dirty", 9.0]  # an excluded well makes no feature worth keeping
+    table.loc[0, ["excluded", "flat"]] = ["dirty", 9.0]  # an excluded well does not make a feature worth keeping
     made = make_profiles(table, FEATURES, [f"{name}_z" for name in FEATURES], ["compound"])
     metadata = ["Metadata_Plate", "Metadata_Well", "Metadata_compound", "Metadata_excluded"]
     assert list(made.columns[:4]) == metadata and len(made) == 96
@@ -44,7 +44,7 @@ def test_features_that_say_nothing_new_are_left_out_and_every_well_stays(tmp_pat
     assert pd.read_parquet(tmp_path / "profiles.parquet")["b_z"].to_numpy() == pytest.approx(table["b"].to_numpy())
 
 
-def test_robust_z_scores_are_those_of_pycytominer():
+def test_robust_z_scores_match_pycytominer():
     table = wells_of()
     ours = normalize(read_wells(table, ["a", "b"]), ["robust_z_score"]).values
     theirs = pycytominer.normalize(

@@ -1,4 +1,4 @@
-"""The public names of openhcs_omero: they exist, are documented, and cost nothing until they are used."""
+"""The public names of openhcs_omero: they exist, are documented, and cost nothing until used."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ def test_a_public_name(name):
 def test_the_page_lists_the_public_names():
     page = (ROOT / "docs" / "reference" / "api.md").read_text()
     documented = re.findall(r"^::: openhcs_omero\.(\w+)$", page, re.MULTILINE)
-    assert sorted(documented) == sorted({*NAMES, "errors"} - {"OpenHCSError"})  # which is among the errors
+    assert sorted(documented) == sorted({*NAMES, "errors"} - {"OpenHCSError"})  # which is one of the errors
 
 
 def test_an_unknown_name():

@@ -1,4 +1,4 @@
-"""Quality and normalization: values worked out by hand, R's values, invariances, and bad input."""
+"""Quality and normalization: values computed by hand, values from R, invariances, and bad input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def quality_of(table, **keywords):
     return compute_quality(read_wells(table, ["f"]), **keywords).set_index("plate")
 
 
-def test_quality_is_as_worked_out_by_hand():
+def test_quality_matches_values_computed_by_hand():
     row = quality_of(HAND).loc["7"]
     assert row["z_prime"] == pytest.approx(1 - 3 * (2 + 3) / 30)
     assert row["robust_z_prime"] == pytest.approx(1 - 3 * 1.4826 * (2 + 3) / 30)
@@ -52,7 +52,7 @@ def test_quality_is_as_worked_out_by_hand():
         ("robust_z_score", [(x - 35) / (1.4826 * 15) for x in HAND["f"]]),
     ],
 )
-def test_normalized_values_are_as_worked_out_by_hand(name, expected):
+def test_normalized_values_match_values_computed_by_hand(name, expected):
     made = normalize(read_wells(HAND, ["f"]), [name])
     assert made.values[:, 0] == pytest.approx(expected)
     assert not any(where.any() for where in made.problems.values())
@@ -66,7 +66,7 @@ def test_the_reference_may_be_the_negative_controls():
 M = np.array([[1, 8, 4, 12], [3, 5, 7, 20], [2, 9, 6, 11]], dtype=float)
 
 
-def test_the_median_polish_is_that_of_r():
+def test_the_median_polish_matches_r():
     """R 4.2: medpolish(m), and medpolish(m, na.rm = TRUE) with two values missing."""
     missing = M.copy()
     missing[1, 1] = missing[0, 3] = np.nan
@@ -82,7 +82,7 @@ def test_the_median_polish_is_that_of_r():
     )
 
 
-def test_b_scores_are_the_residuals_by_r_s_mad():
+def test_b_scores_are_residuals_divided_by_the_mad_as_in_r():
     table = table_of(M.ravel(), rows=3, columns=4)
     made = normalize(read_wells(table, ["f"]), ["b_score"]).values.reshape(3, 4)
     assert made == pytest.approx(  # R 4.2: medpolish(m)$residuals / mad(medpolish(m)$residuals), mad 0.0926625
@@ -90,13 +90,13 @@ def test_b_scores_are_the_residuals_by_r_s_mad():
     )
 
 
-def test_robust_z_scores_are_those_of_r():
+def test_robust_z_scores_match_r():
     """R 4.2: median(m) is 6.5 and mad(m) is 4.4478."""
     made = normalize(read_wells(table_of(M.ravel()), ["f"]), ["robust_z_score"]).values[:, 0]
     assert made == pytest.approx((M.ravel() - 6.5) / 4.4478)
 
 
-def test_a_chain_applies_one_method_to_the_values_of_the_other():
+def test_a_chain_applies_each_method_to_the_values_of_the_one_before():
     wells = read_wells(HAND, ["f"])
     first = normalize(wells, ["percent_of_control"])
     chain = normalize(wells, ["percent_of_control", "z_score"])
@@ -111,7 +111,7 @@ def test_batches_are_normalized_together():
         read_wells(both.assign(batch=None), ["f"], batch="batch")
 
 
-def test_a_plate_s_place_effects_are_found():
+def test_position_effects_of_a_plate_are_found():
     rng = np.random.default_rng(3)
     flat = rng.normal(100, 1, (16, 24))
     bent = flat + np.linspace(0, 20, 16)[:, None]
@@ -139,8 +139,8 @@ CONTROLS = ["negative"] * 4 + ["positive"] * 4 + ["none"] * 10
 
 
 @given(plates, floats, st.floats(0.01, 100), st.randoms(use_true_random=False))
-def test_scores_don_t_depend_on_shift_scale_or_the_order_of_rows(values, shift, scale, random):
-    """Property: z', its robust form, SSMD, inhibition and z scores are the same on any linear scale of the feature."""
+def test_scores_do_not_depend_on_shift_scale_or_row_order(values, shift, scale, random):
+    """Property: z', its robust form, SSMD, inhibition and z scores are invariant to linear scaling of the feature."""
     table = table_of(values, CONTROLS)
     wells = read_wells(table, ["f"])
     names = ["z_prime", "robust_z_prime", "ssmd"]
@@ -157,7 +157,7 @@ def test_scores_don_t_depend_on_shift_scale_or_the_order_of_rows(values, shift, 
 
 
 @given(st.lists(st.one_of(floats, st.just(np.nan)), min_size=1, max_size=12))
-def test_the_median_without_missing_values_is_numpy_s(values):
+def test_the_median_without_missing_values_matches_numpy(values):
     known = [value for value in values if not np.isnan(value)]
     expected = np.median(known) if known else np.nan
     assert nanmedian(np.array(values)) == pytest.approx(expected, nan_ok=True)
@@ -210,11 +210,11 @@ def reason_of(values, controls, **keywords):
         (["negative"] * 3 + ["positive"] * 3, [1, 2, 3, 4, 5, 6], "no sample wells"),
     ],
 )
-def test_what_is_not_computed_has_its_reason(controls, values, reason):
+def test_values_that_are_not_computed_have_a_reason(controls, values, reason):
     assert reason in reason_of(values, controls)
 
 
-def test_excluded_wells_and_plates_without_a_map_are_said():
+def test_excluded_wells_and_plates_without_a_map_are_reported():
     wells = read_wells(HAND, ["f"], np.ones(12, dtype=bool))
     row = compute_quality(wells, without_map=np.array([True])).iloc[0]
     assert row["reason"].startswith("no plate map; all wells are excluded") and "controls" not in row["reason"]
@@ -234,7 +234,7 @@ def test_constant_features_have_no_scores_and_missing_values_stay_missing():
     assert quality_of(gap).loc["7", "n_missing"] == 1
 
 
-def test_reasons_of_normalizations_are_in_the_table():
+def test_reasons_of_normalizations_are_in_the_quality_table():
     table = table_of([1, 2, 3, 9, 9, 9, 9, 5], ["negative"] * 2 + ["positive"] + ["none"] * 5)
     wells = read_wells(table, ["f"])
     problems = {"robust_z_score": normalize(wells, ["robust_z_score"]).problems}

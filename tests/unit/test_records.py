@@ -1,4 +1,4 @@
-"""The workflow's own files: what is written is read back as it was, and nothing else is."""
+"""The workflow's own files: what is written is read back unchanged, and anything else is rejected."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ RECORDS = st.one_of(
 
 
 @given(RECORDS)
-def test_records_come_back_as_they_were(tmp_path_factory, record):
+def test_records_are_read_back_unchanged(tmp_path_factory, record):
     path = tmp_path_factory.getbasetemp() / "record.json"
     write(path, to_json(record))
     assert read_record(path, type(record)) == record
@@ -43,14 +43,14 @@ def test_records_come_back_as_they_were(tmp_path_factory, record):
         "\udcff",
     ],
 )
-def test_what_is_no_record_is_none(tmp_path, text):
+def test_invalid_records_are_read_as_none(tmp_path, text):
     path = tmp_path / "derived.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     assert read_record(path, DerivedPlate) is None
     assert read_record(tmp_path / "nothing.json", DerivedPlate) is None
 
 
-def test_failures_are_told(tmp_path):
+def test_failures_are_reported(tmp_path):
     write(tmp_path / "processed" / "A01.json", to_json(FailedWell(FAILURE)))
     write(tmp_path / "processed" / "A02.json", to_json(OMEROWell(9, ((1, "ab"),))))
     assert read_failures(tmp_path) == [FAILURE]

@@ -1,4 +1,4 @@
-"""What a folder of TIFFs is taken for, and what of it is refused."""
+"""How a folder of TIFFs is interpreted, and what is refused."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TRANSFLUOR = Path(__file__).parents[3] / "shared/data/transfluor"
 
 
 def scan(folder, pattern=None):
-    """The listing of a folder, if all files are there and good."""
+    """The listing of a folder, if all its files exist and are good."""
     listing = NamedTIFFHandler(pattern=pattern).parse(folder)
     listing.check_complete()
     check_files(listing)
@@ -51,7 +51,7 @@ def test_names(tmp_path, names, channels, shape):
     assert found.channel_names == channels and only_image(found) == (shape, "uint16")
 
 
-def test_what_lies_where(tmp_path):
+def test_positions_of_planes(tmp_path):
     put(tmp_path, "B03_s1_w1.tif", "B03_s2_w1.tif", "A12_s1_w1.tif", "B03_s1_w1_thumb.tif")
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "deeper").mkdir()
@@ -70,7 +70,7 @@ def test_what_lies_where(tmp_path):
         r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)sk(?P<t>\d+)\.tiff",
     ],
 )
-def test_a_pattern_of_ones_own(tmp_path, pattern):
+def test_a_pattern_for_the_users_own_names(tmp_path, pattern):
     put(tmp_path, *(f"r02c11f{f:02d}p{z:02d}-ch{c}sk1.tiff" for f in (1, 2, 10) for z in (1, 2) for c in (1, 3)))
     found = scan(tmp_path, pattern)
     assert list(found.structure.wells) == ["B11"] and only_image(found)[0] == (1, 2, 2, 4, 6)
@@ -84,7 +84,7 @@ def test_channels_by_name(tmp_path):
 
 
 @pytest.mark.skipif(not TRANSFLUOR.is_dir(), reason="the real images are not there")
-def test_the_real_plate():
+def test_the_real_plate_is_listed():
     found = scan(TRANSFLUOR)
     assert list(found.structure.wells) == [f"O{column:02d}" for column in range(1, 25)]
     assert len(found.files) == 72 and only_image(found) == ((1, 1, 1, 512, 512), "uint8")
@@ -116,12 +116,12 @@ def test_names_that_do_not_match(tmp_path):
         (r"(?P<well>\w\d)(?P<wave>\d)", "mean nothing: wave"),
     ],
 )
-def test_patterns_that_are_none(tmp_path, pattern, problem):
+def test_invalid_patterns(tmp_path, pattern, problem):
     put(tmp_path, "A01_s1_w1.tif")
     refused(tmp_path, problem, pattern)
 
 
-def test_wells_that_are_none(tmp_path):
+def test_invalid_wells(tmp_path):
     put(tmp_path, "r0c1.tif")
     refused(tmp_path, r"r0c1\.tif: .* is not a well", r"r(?P<row>\d)c(?P<column>\d)")
 
@@ -159,7 +159,7 @@ def test_different_sizes_and_types(tmp_path, other):
     refused(tmp_path, r"differ in size or type: A01_s1_w1\.tif is 6 x 4 uint16, A01_s2_w1\.tif is")
 
 
-def test_files_that_are_no_planes(tmp_path):
+def test_files_that_are_not_planes(tmp_path):
     put(tmp_path, "A01_s1_w1.tif")
     whole = (tmp_path / "A01_s1_w1.tif").read_bytes()
     second = tmp_path / "A01_s2_w1.tif"

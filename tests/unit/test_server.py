@@ -1,4 +1,4 @@
-"""Where the server is said to be, and what is told when it is not there."""
+"""Where the server's address comes from, and the messages if it can't be reached."""
 
 import contextlib
 import socket
@@ -22,7 +22,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdin", None)
 
 
-def test_the_config_goes_before_the_environment(monkeypatch):
+def test_the_configuration_overrides_the_environment(monkeypatch):
     assert Server.from_config(None) == Server("localhost", 4064, "")
     monkeypatch.setenv("OMERO_HOST", "omero.example.org")
     monkeypatch.setenv("OMERO_PORT", "14064")
@@ -40,7 +40,7 @@ def test_bad_settings(config):
 
 
 def refusal(port, host="127.0.0.1"):
-    """The sentence that connecting gives, and the seconds that it took."""
+    """The message of a failed connection, and the seconds it took."""
     start = time.monotonic()
     with pytest.raises(ConnectError) as error:
         connect(Server(host, port, "user"))
@@ -63,7 +63,7 @@ def test_no_such_host():
 
 @contextlib.contextmanager
 def listener(serve):
-    """A TCP server that does `serve` with each connection; its port."""
+    """A TCP server that calls `serve` with each connection; yields its port."""
     server = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -149,13 +149,13 @@ def test_a_silent_server_behind_tls(tmp_path):
         ("bob@wss://omero.example.org:8443/ws", "wss://omero.example.org:8443/ws", 14064, "bob"),
     ],
 )
-def test_a_server_as_a_command_names_it(text, host, port, user):
+def test_parsing_the_server_argument_of_a_command(text, host, port, user):
     found = server_from(text, Server("usual", 14064, "ada"))
     assert (found.host, found.port, found.user) == (host, port, user)
 
 
 @pytest.mark.parametrize("text", ["bob@omero.example.org:", "omero.example.org:port", "bob@", ":4064"])
-def test_a_command_that_names_no_server(text):
+def test_an_invalid_server_argument(text):
     with pytest.raises(ConfigError):
         server_from(text, Server("usual"))
 
@@ -169,5 +169,5 @@ def test_a_command_that_names_no_server(text):
         (Server("wss://h:8443"), "wss -h h -p 8443", "<user>@wss://h:8443"),
     ],
 )
-def test_where_a_server_is(server, endpoint, who):
+def test_the_address_of_a_server(server, endpoint, who):
     assert (server.endpoint, server.who) == (endpoint, who)

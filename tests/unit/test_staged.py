@@ -1,4 +1,4 @@
-"""What a step may save about its well, before anything is in OMERO."""
+"""What a step may save about its well before anything is in OMERO."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def files():
     return StagedFiles(MemoryBackend(), "/omero/plate_7_processed", "A01", [1, 2])
 
 
-def test_files_of_the_well_and_its_sites_are_kept(files):
+def test_files_of_the_well_and_its_sites_are_accepted(files):
     for path in (f"{WELL}/A01_s002_results.json", f"{WELL}/summary.json"):
         files.save({"cells": 3}, path)
         assert files.load(path) == {"cells": 3} and files.exists(path)

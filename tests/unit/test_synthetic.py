@@ -1,4 +1,4 @@
-"""The synthetic screen: the same seed gives the same plate, and the truth is what is in the images."""
+"""The synthetic screen: the same seed gives the same plate, and the truth matches the images."""
 
 import numpy as np
 import tifffile
@@ -16,7 +16,7 @@ def test_a_seed_makes_one_plate():
     assert not np.array_equal(first[0][1], other[0][1])
 
 
-def test_the_default_screen_is_a_plate_worth_showing():
+def test_the_default_screen_is_suitable_for_the_demo():
     screen = Screen()
     assert screen.rows * screen.columns >= 24 and screen.sites >= 2
     doses = [screen.dose(column) for column in range(screen.columns)]

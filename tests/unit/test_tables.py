@@ -1,4 +1,4 @@
-"""The tables of all wells, put together: what a number in wells.csv is, and what becomes of missing ones."""
+"""The combined tables of all wells: how the numbers in wells.csv are computed, and how missing values are treated."""
 
 import math
 
@@ -24,7 +24,7 @@ SPOTS = Features(
 
 
 def aggregated(folder, rows, declared=None, objects=()):
-    """The tables of wells whose sites have these features; a well's name is the key."""
+    """The tables of wells whose sites have these features; the keys are well names."""
     places = {"A02": (0, 1), "AB03": (27, 2)}
     wells = folder / "wells.tsv"
     write_rows(
@@ -101,7 +101,7 @@ def test_aggregate(tmp_path):
     assert read_places(tmp_path / "wells.tsv") == {"A02": (0, 1), "AB03": (27, 2)}
 
 
-def test_no_rows_make_an_empty_file(tmp_path):
+def test_no_rows_give_an_empty_file(tmp_path):
     write_rows(tmp_path / "none.csv", [])
     assert (tmp_path / "none.csv").read_bytes() == b"" and read_rows(tmp_path / "none.csv") == []
 
@@ -130,7 +130,7 @@ def test_no_rows_make_an_empty_file(tmp_path):
     ids=["spots", "cells"],
 )
 def test_a_mean_over_nothing_is_missing(tmp_path, declared, with_objects, without, mean):
-    """A site without objects counts as one where objects are counted, and not at all where they are measured."""
+    """A site without objects contributes to the mean of counts, but not to the means of measurements."""
     tables = aggregated(tmp_path, {"A02": [with_objects, without], "AB03": [without]}, declared)
     well, empty = tables["wells"]
     assert {name: well[name] for name in mean} == mean
@@ -141,7 +141,7 @@ def test_a_mean_over_nothing_is_missing(tmp_path, declared, with_objects, withou
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), max_size=5), min_size=1, max_size=5))
 def test_objects_are_averaged_over_the_well(tmp_path_factory, sites):
-    """Mean and deviation are those of all objects of the well, however they are spread over sites."""
+    """Mean and deviation are over all objects of the well, however they are distributed over sites."""
     rows = [{"spots_c1": len(heights), **mean_and_sd("height_c1", heights)} for heights in sites]
     [well] = aggregated(tmp_path_factory.mktemp("well"), {"A02": rows}, SPOTS)["wells"]
     heights = np.concatenate([np.array(site, float) for site in sites])
@@ -157,13 +157,13 @@ def test_objects_are_averaged_over_the_well(tmp_path_factory, sites):
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan, "", np.float32("nan")])
-def test_missing_values_are_left_out(tmp_path, nothing):
+def test_missing_values_are_omitted(tmp_path, nothing):
     tables = aggregated(tmp_path, {"A02": [{"area": 2, "kind": "a"}, {"area": nothing, "kind": nothing}]})
     assert tables["wells"][0]["area"] == "2" and tables["wells"][0]["area_n"] == "1"
     assert tables["wells"][0]["kind"] == "a" and tables["features"][1]["area"] == ""
 
 
-def test_a_deviation_that_a_site_does_not_give_is_not_made_up(tmp_path):
+def test_a_deviation_that_a_site_lacks_is_not_made_up(tmp_path):
     rows = [
         {"spots_c0": 2, "height_c0": 1.0, "height_c0_sd": None},
         {"spots_c0": 2, "height_c0": 2.0, "height_c0_sd": 1},
@@ -172,7 +172,7 @@ def test_a_deviation_that_a_site_does_not_give_is_not_made_up(tmp_path):
     assert well["height_c0"] == "1.5" and well["height_c0_sd"] == ""
 
 
-def test_text_and_truth_that_all_sites_share(tmp_path):
+def test_text_and_booleans_that_all_sites_share(tmp_path):
     tables = aggregated(
         tmp_path,
         {
@@ -183,7 +183,7 @@ def test_text_and_truth_that_all_sites_share(tmp_path):
     assert [(row["kind"], row["ok"], row["other"]) for row in tables["wells"]] == [("a", "True", ""), ("b", "", "")]
 
 
-def test_timepoints_are_rows(tmp_path):
+def test_timepoints_are_separate_rows(tmp_path):
     rows = [{"site": site, "t": t, "time_s": 60.0 * t, "spots_c0": 10 * site + t} for site in (1, 2) for t in range(3)]
     tables = aggregated(tmp_path, {"A02": rows}, SPOTS)
     assert [(row["site"], row["t"], row["time_s"]) for row in tables["features"]] == [
@@ -196,14 +196,14 @@ def test_timepoints_are_rows(tmp_path):
     ]
 
 
-def test_wells_without_rows_are_left_out(tmp_path):
+def test_wells_without_rows_are_omitted(tmp_path):
     tables = aggregated(tmp_path, {"A02": [], "AB03": [{"n": 1}]})
     assert [row["well"] for row in tables["wells"]] == ["AB03"]
     tables = aggregated(tmp_path, {"A02": [], "AB03": []})
     assert tables == {"features": [], "wells": [], "objects": [], "columns": []}
 
 
-def test_what_the_columns_are(tmp_path):
+def test_the_description_of_the_columns(tmp_path):
     site = {"spots_c0": 1, **mean_and_sd("height_c0", [2.5]), "n": 1}
     columns = aggregated(tmp_path, {"A02": [site]}, SPOTS)["columns"]
     about = {(row["table"], row["column"]): (row["statistic"], row["unit"], row["description"]) for row in columns}
@@ -223,9 +223,9 @@ def test_what_the_columns_are(tmp_path):
         ("px", "expected a dict of text"),
     ],
 )
-def test_declarations_that_are_refused(about, problem):
+def test_refused_declarations(about, problem):
     def step():
-        """Stands for a step's function."""
+        """A stand-in for a step's function."""
 
     step.features = {"x": about}
     with pytest.raises(StepError) as error:

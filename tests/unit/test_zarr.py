@@ -1,6 +1,6 @@
-"""OME-Zarr plates: what the layout of NGFF asks for, and what becomes of them when something goes wrong.
+"""OME-Zarr plates: the layout that NGFF requires, and what happens to plates when something goes wrong.
 
-What all backends promise is in tests/contract; that other programs open these plates is in test_zarr_readers.
+The contract of all backends is tested in tests/contract; reading by other programs is tested in test_zarr_readers.
 """
 
 import multiprocessing
@@ -46,7 +46,7 @@ def path_of(plate, well="A01", number=1, plane=""):
 
 
 def valid(plate) -> HCS:
-    """The plate's metadata, read by the OME-Zarr models; a warning is an error."""
+    """Read and validate the plate's metadata with the OME-Zarr models; a warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hcs = HCS.from_zarr(zarr.open_group(plate / STORE, mode="r"))
@@ -60,7 +60,7 @@ def valid(plate) -> HCS:
 
 
 def fields(plate) -> dict[str, list[str]]:
-    """Wells and their images, by the metadata alone."""
+    """Wells and their images according to the metadata only."""
     found = {}
     for well in valid(plate).ome_attributes.plate.wells:
         attributes = zarr.open_group(plate / STORE / well.path, mode="r").attrs["ome"]
@@ -68,7 +68,7 @@ def fields(plate) -> dict[str, list[str]]:
     return found
 
 
-def test_it_registers_itself():
+def test_the_backend_registers_itself():
     assert isinstance(storage_registry["zarr"], ZarrBackend)
     assert isinstance(pickle.loads(pickle.dumps(storage_registry["zarr"])), ZarrBackend)
 
@@ -118,13 +118,13 @@ def test_smaller_levels_are_means(backend, plate):
         np.testing.assert_array_equal(group["1"][0, 0, z, 150], np.rint(plane[300].reshape(300, 2).mean(axis=1)))
 
 
-def test_planes_that_are_all_zero_are_there(backend, plate):
+def test_planes_of_zeros_are_stored(backend, plate):
     backend.save(np.zeros((1, 2, 1, 4, 4), "uint8"), path_of(plate))
     assert len(backend.list_files(plate)) == 2
     assert not backend.load(path_of(plate)).any()
 
 
-def test_a_hole_is_no_black_plane(backend, plate):
+def test_a_hole_is_not_a_black_plane(backend, plate):
     plane = site()[0, 0, 0]
     backend.save(plane, path_of(plate, plane="_z001_c002"))
     assert backend.list_files(plate) == [path_of(plate, plane="_z001_c002")]
@@ -170,7 +170,7 @@ def test_planes_in_any_order(tmp_path_factory, planes, named, dtype, batched, nu
 def test_planes_of_another_size_or_type(backend, plate):
     first = path_of(plate, plane="_z000_c000")
     backend.save(site()[0, 0, 0], first)
-    backend.save(site(dtype="float32")[0, 0, 0], first)  # the only plane may be replaced by another kind
+    backend.save(site(dtype="float32")[0, 0, 0], first)  # a plane that is the only one may be replaced by another type
     for other in (site((1, 1, 1, 5, 5), "float32"), site(dtype="uint16")):
         with pytest.raises(BadData, match="one size and type"):
             backend.save(other[0, 0, 0], path_of(plate, plane="_z000_c001"))
@@ -187,7 +187,7 @@ def test_planes_of_another_size_or_type(backend, plate):
     "name",
     ["A01/A02_s001.tif", "A01/A01_s000.tif", "A01/A01_s1.tif", "image.tif", "A01/x.tif", "A01/A01_s001_z0_c0.tif", "x"],
 )
-def test_what_is_no_path(backend, plate, name):
+def test_invalid_paths_are_refused(backend, plate, name):
     for what in (backend.load, backend.delete, lambda path: backend.save(site(), path)):
         with pytest.raises(BadData, match="is no file of a plate: expected"):
             what(f"{plate}/{name}")
@@ -210,7 +210,7 @@ def test_deleting_leaves_no_empty_groups(backend, plate):
     assert backend.exists(f"{plate}/A01")
 
 
-def test_what_others_put_into_the_store_stays(backend, plate):
+def test_foreign_files_in_the_store_stay(backend, plate):
     backend.save(site(), path_of(plate))
     (plate / STORE / "OME").mkdir()
     (plate / STORE / "OME" / "METADATA.ome.xml").write_text("<OME/>")
@@ -250,7 +250,7 @@ def test_a_save_that_fails_leaves_what_was_there(backend, plate, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", ["zarr.json", "0/zarr.json", "0/c/0/0/0/0/0"])
-def test_broken_stores(backend, plate, broken):
+def test_damaged_stores(backend, plate, broken):
     backend.save(site(), path_of(plate))
     (plate / STORE / "A/1/0" / broken).write_bytes(b"{")
     with pytest.raises(BadData, match="can't be read as OME-Zarr") as error:
@@ -263,8 +263,8 @@ def write_wells(plate, row):
         ZarrBackend().save(np.full((1, 1, 1, 8, 8), column, "uint16"), path_of(plate, f"{row}{column:02d}"))
 
 
-def test_processes_that_write_one_plate(backend, plate):
-    """All wells are in the metadata in the end, whoever wrote last."""
+def test_processes_that_write_to_the_same_plate(backend, plate):
+    """In the end the metadata have all wells, whichever process wrote last."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=write_wells, args=(plate, row)) for row in "AB"]
     for process in processes:
@@ -276,8 +276,8 @@ def test_processes_that_write_one_plate(backend, plate):
     assert (backend.load(path_of(plate, "B03")) == 3).all()
 
 
-def test_two_that_write_at_once(backend, plate, monkeypatch):
-    """One has looked which wells there are and not yet written it down when the other adds its well."""
+def test_two_saves_at_the_same_time(backend, plate, monkeypatch):
+    """One save has read the list of wells but not yet written it when the other adds its well."""
     looked, added = threading.Event(), threading.Event()
     stored = ngff._stored
 
@@ -285,7 +285,7 @@ def test_two_that_write_at_once(backend, plate, monkeypatch):
         found = stored(root)
         if threading.current_thread() is slow and not looked.is_set():
             looked.set()
-            added.wait(0.5)  # it never comes while the other one has to wait
+            added.wait(0.5)  # this never happens, because the other save has to wait
         return found
 
     def quickly():
@@ -303,7 +303,7 @@ def test_two_that_write_at_once(backend, plate, monkeypatch):
     assert fields(plate) == {"A/1": ["0"], "B/1": ["0"]}
 
 
-def test_metadata_are_not_written_anew_for_nothing(backend, plate):
+def test_unchanged_metadata_are_not_rewritten(backend, plate):
     backend.save(site(), path_of(plate))
     documents = [plate / STORE / name for name in ("zarr.json", "A/zarr.json", "A/1/zarr.json")]
     stamps = [path.stat().st_mtime_ns for path in documents]
@@ -311,8 +311,8 @@ def test_metadata_are_not_written_anew_for_nothing(backend, plate):
     assert [path.stat().st_mtime_ns for path in documents] == stamps
 
 
-def test_what_viewers_look_for(backend, plate):
-    """NGFF's metadata of channels and sizes; the pixels stay, and another save forgets what was noted."""
+def test_metadata_for_viewers(backend, plate):
+    """NGFF metadata of channels and sizes: adding them keeps the pixels; saving the site again removes the metadata."""
     image = site((1, 2, 3, 300, 20), "float32")
     image[0, 1, 0, 0, 0] = np.nan
     path = path_of(plate)

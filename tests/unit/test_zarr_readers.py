@@ -1,7 +1,7 @@
-"""That ome-zarr-py and napari's reader open our plates without complaint: the programs themselves, not their formats.
+"""Our plates open in ome-zarr-py and napari's reader without warnings; the tests run the programs themselves.
 
-They don't go with the packages that this project pins (ome-zarr wants s3 clients that want python-dateutil < 3), so
-they live in an environment of their own, which is made once a machine from envs/readers.txt.
+They don't work with this project's pinned packages (ome-zarr wants s3 clients that want python-dateutil < 3), so they
+have a separate environment, which is created once per machine from envs/readers.txt.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def reader_python():
-    """The python of the environment that has the readers."""
+    """The Python of the environment with the readers."""
     state = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
     base = os.environ.get("OPENHCS_OMERO_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(base).expanduser() / "openhcs_omero" / f"readers-{state}"
@@ -36,8 +36,8 @@ def reader_python():
     return folder / "bin" / "python"
 
 
-def test_a_plate_opens_without_complaint(reader_python, tmp_path):
-    """A sparse plate with several sites, timepoints, channels and planes, of a size that has smaller levels."""
+def test_a_plate_opens_without_warnings(reader_python, tmp_path):
+    """A sparse plate with several sites, timepoints, channels and planes, large enough to have smaller levels."""
     plate, backend = tmp_path / "plate_7", ZarrBackend()
     rng = np.random.default_rng(3)
     images = {}
