@@ -1,6 +1,6 @@
-"""Folders of plates as microscopes write them, made for tests.
+"""Plate folders as microscopes write them, made for tests.
 
-Images are given by (well, site) as arrays (T, C, Z, Y, X) of one shape; what the names and metadata hold follows real
+Images are given by (well, site) as arrays (T, C, Z, Y, X) of the same shape; file names and metadata follow real
 folders of MetaXpress 6 and Harmony 5 to 7.
 """
 
@@ -36,7 +36,7 @@ def _shape(images):
 
 
 def write_imagexpress(folder, images, guids=True, projections=False, htd=True, wells=None):
-    """With TimePoint_ and ZStep_ folders where there are several; GUIDs as in a database's folder."""
+    """Write TimePoint_ and ZStep_ folders where there are several, and GUIDs as in a folder of the database."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = _shape(images)
     several_t, several_z = sizes[0] > 1, sizes[2] > 1
@@ -60,7 +60,7 @@ def write_imagexpress(folder, images, guids=True, projections=False, htd=True, w
 
 
 def write_htd(path, wells, sites, sizes, rows=8, columns=12):
-    """`sizes` is (T, C, Z, ...)."""
+    """Write an HTD file; `sizes` is (T, C, Z, ...)."""
     chosen = {parse_well(well) for well in wells}
     lines = [
         '"HTSInfoFile", Version 1.0',
@@ -76,7 +76,7 @@ def write_htd(path, wells, sites, sizes, rows=8, columns=12):
     for row in range(rows):
         selected = ", ".join(str((row, column) in chosen).upper() for column in range(columns))
         lines.append(f'"WellsSelection{row + 1}", {selected}')
-    # a square of sites of which the first ones are selected
+    # a square of sites, of which the first ones are selected
     side = int(np.ceil(np.sqrt(sites)))
     lines += [f'"Sites", {str(sites > 1).upper()}', f'"XSites", {side}', f'"YSites", {side}']
     for y in range(side):
@@ -110,7 +110,7 @@ def _metaseries(path, plane):
 
 
 def write_phenix(folder, images, version=5, index="Index.idx.xml", inside="Images", rows=8, columns=12):
-    """With Harmony's archive of `version`; field and plane ids from 1, timepoints from 0 in XML and 1 in names."""
+    """Write Harmony's archive of `version`; field and plane ids start at 1, timepoints at 0 in XML and 1 in names."""
     place = folder / inside if inside else folder
     place.mkdir(parents=True)
     elements = []
@@ -183,7 +183,7 @@ def _index(name, images, elements, space, version, rows, columns):
 
 
 def write_cellvoyager(folder, images, listed=True, rows=8, columns=12):
-    """With the list of measurements and what is beside it, or by names alone."""
+    """Write the list of measurements and the files next to it, or only images."""
     folder.mkdir(parents=True)
     space = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
     records = []
@@ -222,7 +222,7 @@ def write_cellvoyager(folder, images, listed=True, rows=8, columns=12):
 
 
 def write_incell(folder, images, described=True, rows=8, columns=12):
-    """With the description, or by names alone."""
+    """Write the description and images, or only images."""
     folder.mkdir(parents=True)
     elements = []
     for (well, site), image in images.items():
@@ -255,7 +255,7 @@ def write_incell(folder, images, described=True, rows=8, columns=12):
 
 
 def write_openhcs(folder, images, backend):
-    """As OpenHCS writes disk and virtual_workspace, and as this software writes zarr."""
+    """Write disk and virtual_workspace folders as OpenHCS does, and zarr folders as this software does."""
     folder.mkdir(parents=True)
     names = {}
     for (well, site), image in images.items():

@@ -1,4 +1,4 @@
-"""omero2pandas, as it comes from the package index, reads the table of measurements that a plate has."""
+"""omero2pandas, from the package index, reads a plate's table of measurements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plate(conn) -> int:
 
 
 def test_omero2pandas_reads_features(conn, plate):
-    """The OMERO.table of features that are attached to a plate has the ids of plate and wells."""
+    """The OMERO.table of a plate's features has the ids of plate and wells."""
     well = omero.model.WellI()
     well.row, well.column, well.plate = rint(0), rint(1), omero.model.PlateI(plate, False)
     well_id = conn.getUpdateService().saveAndReturnObject(well).id.val

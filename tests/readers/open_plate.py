@@ -1,6 +1,6 @@
-"""Open an OME-Zarr plate as ome-zarr-py and napari do, and print what they make of it as JSON.
+"""Open an OME-Zarr plate with ome-zarr-py and napari's reader, and print what they find as JSON.
 
-Run by tests/unit/test_zarr_readers.py in an environment that has ome-zarr and napari-ome-zarr. A warning is an error.
+tests/unit/test_zarr_readers.py runs this in an environment with ome-zarr and napari-ome-zarr. A warning is an error.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ome_zarr.reader import Reader
 
 
 class Complaints(logging.Handler):
-    """Keeps what is logged as a warning or worse."""
+    """Keeps log records of level warning and above."""
 
     def __init__(self):
         super().__init__(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Folders that were made to hang the reader, to fill its memory, or to have it read files elsewhere.
+"""Malicious folders that try to hang the reader, fill its memory, or make it read files elsewhere.
 
-Each of them ends in one sentence, or in a plate without the bad file, in bounded time and memory.
+Each gives one sentence or a plate without the bad file, in bounded time and memory.
 """
 
 import json
@@ -17,7 +17,7 @@ import tifffile
 import zarr
 from plate_folders import images_of, write_htd, write_imagexpress, write_openhcs, write_phenix
 
-MEMORY = 2**31  # bytes that a reader may have, the libraries included
+MEMORY = 2**31  # memory limit of a reader in bytes, including its libraries
 SECONDS = 60
 
 READ = """
@@ -36,7 +36,7 @@ except OpenHCSError as error:
 
 
 def read(folder) -> str:
-    """What a process of its own says that reads a whole plate, in bounded time and memory."""
+    """Read a whole plate in a separate process, in bounded time and memory; return its output."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -62,19 +62,19 @@ def refused(folder, *words):
 
 @pytest.fixture
 def plate(tmp_path):
-    """An ImageXpress folder of two wells, one plane each."""
+    """An ImageXpress folder of two wells with one plane each."""
     return write_imagexpress(tmp_path / "p", images_of(["A01", "A02"], sites=1, shape=(1, 1, 1, 6, 5)), guids=False)
 
 
 IMAGE = "p_A02_s1_w1.TIF"
 
 
-def test_the_plate_itself(plate):
+def test_the_unmodified_plate_is_read(plate):
     assert read(plate) == "A01 1 (1, 1, 1, 6, 5)\nA02 1 (1, 1, 1, 6, 5)\n"
 
 
 def test_fifos(plate):
-    """With the name of an image, of metadata and of an index: opening one would wait for ever."""
+    """Named like an image, a metadata file or an index; opening one would block forever."""
     (plate / IMAGE).unlink()
     for name in (IMAGE, "q.HTD", "Index.idx.xml", "openhcs_metadata.json", "a.mlf", "b.xdce"):
         os.mkfifo(plate / name)
@@ -118,7 +118,7 @@ def test_truncated_tiffs(plate, length):
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_tiffs_that_declare_terabytes(plate, compression):
-    """The size in the header is changed, and that of the only strip with it."""
+    """The size in the header and the size of its only strip are changed."""
     path = plate / IMAGE
     tifffile.imwrite(path, np.zeros((6, 5), "uint16"), compression=compression)
     with tifffile.TiffFile(path) as tiff:
@@ -147,8 +147,8 @@ def test_zarr_arrays_that_declare_terabytes(tmp_path):
         refused(folder, "declares an image of shape", "too large to be read")
 
 
-def test_an_index_of_files_elsewhere(tmp_path):
-    """The index names files by paths that lead out of the folder; files in the folder alone are read."""
+def test_an_index_that_names_files_elsewhere(tmp_path):
+    """The index has paths that lead out of the folder; only files in the folder are read."""
     folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
     secret = tmp_path / "secret.tiff"
     tifffile.imwrite(secret, np.zeros((6, 5), "uint16"))
@@ -177,11 +177,11 @@ def test_metadata_that_name_files_elsewhere(tmp_path, backend, path):
     refused(folder, path, "outside of the plate's folder")
 
 
-def test_links_out_of_the_folder(plate, tmp_path):
+def test_links_that_lead_out_of_the_folder(plate, tmp_path):
     (plate / "kept").mkdir()
     (plate / IMAGE).rename(plate / "kept" / "image")
     (plate / IMAGE).symlink_to("kept/image")
-    assert read(plate).count("\n") == 2  # within the folder
+    assert read(plate).count("\n") == 2  # the link stays within the folder
     (plate / "kept" / "image").rename(tmp_path / "elsewhere")
     (plate / IMAGE).unlink()
     (plate / IMAGE).symlink_to(tmp_path / "elsewhere")
@@ -189,7 +189,7 @@ def test_links_out_of_the_folder(plate, tmp_path):
 
 
 def test_folders_that_are_links(tmp_path):
-    """A TimePoint_ folder elsewhere; the plate's own folder may be a link."""
+    """A TimePoint_ folder elsewhere is refused; the plate's own folder may be a link."""
     plate = write_imagexpress(tmp_path / "p", images_of(["A01"], sites=1, shape=(2, 1, 1, 6, 5)), guids=False)
     (tmp_path / "link").symlink_to(plate)
     assert read(tmp_path / "link") == "A01 1 (2, 1, 1, 6, 5)\n"
@@ -198,8 +198,8 @@ def test_folders_that_are_links(tmp_path):
     refused(plate, "leads out of the plate's folder")
 
 
-def test_many_announced_planes(tmp_path):
-    """The largest numbers that an HTD file may have, of which no file is there."""
+def test_too_many_announced_planes(tmp_path):
+    """The HTD file has the largest numbers it may have, but the files don't exist."""
     plate = write_imagexpress(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)), guids=False)
     write_htd(Path(plate, "p.HTD"), ["A01"], 1, (100_000, 4, 1))
     text = Path(plate, "p.HTD").read_text("latin-1").replace('"NWavelengths", 4', '"NWavelengths", 1000')

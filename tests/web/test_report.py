@@ -1,6 +1,6 @@
-"""The report of a screen, opened in Chromium without a network, and clicked through.
+"""The report of a screen, tested in Chromium without a network.
 
-The environment of the browser has no pandas: the report is written by the Python of `make setup`.
+The browser's environment has no pandas: the Python of `make setup` writes the report.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ write_report(analyze(table, settings), settings, folder / "report.html", Links("
 
 
 def write_screen(folder: Path) -> None:
-    """Plates of 96 wells: one hit each, an excluded well, a dose series; the controls of plate P03 are no good."""
+    """Plates of 96 wells, with one hit each, an excluded well and a dose series; the controls of plate P03 are bad."""
     rng = random.Random(3)
     rows = []
     for number in range(1, PLATES + 1):
@@ -84,7 +84,7 @@ def report(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def page(report):
-    """The report in a browser without a network; at the end it has no error, and asked for thumbnails alone."""
+    """The report in a browser without a network; at the end it has no error, and requested only thumbnails."""
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": 1340, "height": 900}, offline=True)
@@ -108,12 +108,12 @@ def page(report):
 
 
 def rows_of(page, chart: str) -> list[dict]:
-    """The rows that a chart is drawn from."""
+    """The rows from which a chart is drawn."""
     return page.evaluate("name => window.report.views[name].data('data').map(row => ({...row}))", chart)
 
 
 def drawn(page, chart: str, condition: str) -> None:
-    """Wait until a chart is drawn from rows that fulfill a condition in JavaScript."""
+    """Wait until a chart is drawn from rows that fulfill a JavaScript condition."""
     page.wait_for_function(f"((rows) => {condition})(window.report.views.{chart}.data('data'))")
 
 
@@ -122,7 +122,7 @@ def keep(page, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-def test_plates_stand_side_by_side_and_pages_turn(page):
+def test_plates_stand_side_by_side_and_pages_can_be_turned(page):
     assert page.text_content("#summary").startswith("14 plates, 1344 wells")
     assert page.text_content("#plates-page") == "plates 1 to 12 of 14"
     wells = rows_of(page, "heat")
@@ -138,7 +138,7 @@ def test_plates_stand_side_by_side_and_pages_turn(page):
     drawn(page, "heat", f"rows.length === {12 * 96}")
 
 
-def test_features_and_normalized_values_are_chosen(page):
+def test_features_and_normalized_values_can_be_selected(page):
     raw = rows_of(page, "heat")[0]["value"]
     page.select_option("#kind", "percent_of_control")
     drawn(page, "heat", f"rows[0].value !== {raw}")
@@ -149,7 +149,7 @@ def test_features_and_normalized_values_are_chosen(page):
     drawn(page, "heat", "rows.every(row => row.value === null || row.value > 800 || row.well === 'D04')")
 
 
-def test_quality_is_followed_over_the_plates(page):
+def test_quality_is_plotted_over_the_plates(page):
     rows = {row["plate"]: row for row in rows_of(page, "trend")}
     assert len(rows) == PLATES and rows["P03"]["gate"] == "stopped" and rows["P01"]["gate"] == "passed"
     assert rows["P01"]["least"] == 0.3
@@ -165,7 +165,7 @@ def test_replicates_are_compared(page):
     page.wait_for_function("document.querySelector('#agreement').textContent.includes('Spearman')")
 
 
-def test_dose_responses_are_searched(page):
+def test_dose_responses_can_be_searched(page):
     kinds = {row["kind"] for row in rows_of(page, "curves")}
     assert kinds == {"well", "curve", "ec50", "interval"}
     assert "dosed" in rows_of(page, "curves")[0]["title"]
@@ -173,7 +173,7 @@ def test_dose_responses_are_searched(page):
     page.wait_for_function("document.querySelector('#curves-page').textContent === 'no compound'")
 
 
-def test_hits_are_searched_sorted_and_linked(page):
+def test_hits_can_be_searched_and_sorted_and_are_linked(page):
     count = page.locator("#hits tbody tr").count()
     assert count > PLATES and page.text_content("#hits-count") == f"{count} of {count} hits"
     page.fill("#hits-search", "c2-3")

@@ -1,7 +1,7 @@
-"""OMERO.web, as it comes from the package index, on an embedded server with the demo's plates, seen by Chromium.
+"""OMERO.web from the package index, on an embedded server with the demo's plates, tested in Chromium.
 
-Run by `make test-web` with the environment of envs/web.txt. It works on a copy of the demo's data, so that nothing it
-saves stays. The screenshots are kept in the folder that OPENHCS_OMERO_SCREENSHOTS names, where it is set.
+Run by `make test-web` with the environment of envs/web.txt. It works on a copy of the demo's data, so nothing it saves
+stays. Screenshots are kept in the folder named by OPENHCS_OMERO_SCREENSHOTS, if it is set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLAGS = [
     "--disable-sync",
 ]
 VIEW = {"width": 1280, "height": 800}
-PICTURE = "#viewport-img, #weblitz-viewport-img"  # of the preview, of the full viewer
+PICTURE = "#viewport-img, #weblitz-viewport-img"  # in the preview and in the full viewer
 
 
 def _web():
@@ -45,7 +45,7 @@ def _web():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A copy of the demo's data (the database as one snapshot, should a server be at work on it)."""
+    """A copy of the demo's data, with a snapshot of the database because a server may be using it."""
     if not (DEMO / "plate.json").exists():
         pytest.fail("there are no demo data: make demo")
     home = tmp_path_factory.mktemp("demo")
@@ -60,7 +60,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home):
-    """OMERO.web's address; it and its server end with the tests."""
+    """The address of OMERO.web; it and its server stop after the tests."""
     web = _web()
     with web.start_server(home) as server:
         port = web.free_port(0)
@@ -80,7 +80,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, address, home):
-    """A page that is logged in; at the end nothing that it asked of OMERO.web may have failed."""
+    """A logged-in page; at the end no request to OMERO.web may have failed."""
     page = browser.new_page(viewport=VIEW)
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(str(error)))
@@ -116,7 +116,7 @@ def open_plate(page, name: str) -> None:
 
 
 def picture(page):
-    """What the image viewer shows, from the address that it shows it from, as Pillow opens it."""
+    """The picture in the image viewer, loaded from its address and opened by Pillow."""
     from PIL import Image
 
     source = page.get_attribute(PICTURE, "src")
@@ -126,12 +126,12 @@ def picture(page):
 
 
 def bright(image) -> list[int]:
-    """How many pixels are bright in red, green and blue; a JPEG's colours are not exact."""
+    """Number of bright pixels in red, green and blue; a JPEG's colors are not exact."""
     return [sum(band.histogram()[128:]) for band in image.split()]
 
 
 def wait_for_picture(page, other_than: str = "") -> None:
-    """Until the viewer shows a picture, from another address than the last one."""
+    """Wait until the viewer shows a picture from an address other than the last one."""
     page.wait_for_function(
         "([where, old]) => { const i = document.querySelector(where); return i && i.complete"
         " && i.naturalWidth > 0 && i.getAttribute('src') != old; }",
@@ -175,7 +175,7 @@ def test_attachments_download_byte_for_byte(page, address, plates):
     for name, link in links.items():
         with page.expect_download() as download:
             link.click()
-        page.mouse.move(5, 5)  # the link's tooltip would lie over the next one
+        page.mouse.move(5, 5)  # otherwise the link's tooltip covers the next link
         page.wait_for_selector(".ui-tooltip", state="detached")
         there = DEMO / "results" / f"plate_{plates[0]}_processed" / name
         assert Path(download.value.path()).read_bytes() == there.read_bytes(), name
@@ -199,7 +199,7 @@ def test_viewer_renders_and_follows_its_settings(page, address):
     without = bright(picture(page))
     assert without[0] == without[2] == 0 and without[1] > 0
     before = page.get_attribute(PICTURE, "src")
-    page.dispatch_event("#wblitz-rmodel", "click")  # long channel names lie over the box
+    page.dispatch_event("#wblitz-rmodel", "click")  # a click is not possible where long channel names cover the box
     wait_for_picture(page, before)
     red, green, blue = bright(picture(page))
     assert red == green == blue > 0
@@ -217,7 +217,7 @@ def test_preview_saves_channel_settings(page, address):
     page.press("#wblitz-ch0-cw-end", "Tab")
     wait_for_picture(page, before)
     now = picture(page)
-    assert bright(now)[0] > bright(was)[0]  # a lower end of the window: a brighter red
+    assert bright(now)[0] > bright(was)[0]  # lowering the window's lower end makes red brighter
     keep(page, "preview")
     with page.expect_response(lambda answer: "saveImgRDef" in answer.url) as saved:
         page.click("#rdef-setdef-btn")
@@ -250,7 +250,7 @@ def test_shares_history_and_tags_are_shown(page, address):
     assert page.locator("#dataTree li li").count() == 0  # no shares
 
 
-def test_statistics_tell_the_disk_usage(page, address):
+def test_statistics_show_the_disk_usage(page, address):
     page.goto(f"{address}/webadmin/stats/")
     page.wait_for_function("/[\\d.]+ MB/.test(document.body.innerText)")
     used, unit = re.search(r"Total usage: ([\d.]+) (\w+)", page.inner_text("body")).groups()
@@ -258,7 +258,7 @@ def test_statistics_tell_the_disk_usage(page, address):
     keep(page, "statistics")
 
 
-def test_the_account_is_changed(page, address):
+def test_account_settings_can_be_changed(page, address):
     page.goto(f"{address}/webadmin/myaccount/")
     assert page.input_value("#id_omename") == "root"
     page.fill("#id_institution", "An institute")
@@ -269,7 +269,7 @@ def test_the_account_is_changed(page, address):
     keep(page, "account")
 
 
-def test_a_user_is_made_and_logs_in(page, browser, address):
+def test_a_new_user_can_log_in(page, browser, address):
     page.goto(f"{address}/webadmin/group/new/")
     page.fill("#id_name", "biologists")
     with page.expect_navigation():
@@ -284,12 +284,12 @@ def test_a_user_is_made_and_logs_in(page, browser, address):
     }.items():
         page.fill(f"#id_{field}", value)
     page.click("#id_other_groups_chosen input")
-    page.click("#id_other_groups_chosen li.active-result >> text=biologists")  # and so her default group
+    page.click("#id_other_groups_chosen li.active-result >> text=biologists")  # and thereby her default group
     with page.expect_navigation():
         page.click("input[type=submit][value=Save]")
     page.wait_for_selector("text=Lovelace")
     keep(page, "users")
-    context = browser.new_context()  # with cookies of its own
+    context = browser.new_context()  # with separate cookies
     other = context.new_page()
     failures: list[str] = []
     other.on("response", lambda answer: answer.status >= 400 and failures.append(f"{answer.status} {answer.url}"))
@@ -298,7 +298,7 @@ def test_a_user_is_made_and_logs_in(page, browser, address):
     other.fill("input[name=password]", "notes 1842")
     other.click("input[type=submit]")
     other.wait_for_selector("#dataTree li .jstree-anchor >> text=Ada Lovelace")
-    assert other.locator("text=Demo screen").count() == 0  # it is root's alone
+    assert other.locator("text=Demo screen").count() == 0  # it belongs to root
     for path in (
         "webclient/search/?search_query=site",
         "webclient/public/",
@@ -313,7 +313,7 @@ def test_a_user_is_made_and_logs_in(page, browser, address):
     assert failures == []
 
 
-def test_an_image_is_exported_as_ome_tiff(page, address):
+def test_an_image_can_be_exported_as_ome_tiff(page, address):
     from PIL import Image
 
     open_plate(page, "Demo screen")
