@@ -1,1 +1,1 @@
-"""What microscopes and programs call a plate's files, and through which backend each plate is read and written."""
+"""How microscopes and programs name the files of a plate, and which backend reads and writes each plate."""

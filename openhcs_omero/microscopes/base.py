@@ -1,4 +1,4 @@
-"""What the handlers of all microscopes have in common: a listing of the plate, and the backends that fit it."""
+"""The base of all microscope handlers: a listing of the plate, and the backends that can read it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class Backend(StrEnum):
 
 
 class MicroscopeHandler(ABC):
-    """Knows how the plates of one microscope are laid out. A plate is parsed once; `refresh` has it parsed anew."""
+    """Knows the layout of the plates of one microscope. A plate is parsed once; `refresh` makes it be parsed again."""
 
     microscope_type: str
     parser_name: str
@@ -41,7 +41,7 @@ class MicroscopeHandler(ABC):
     @property
     @abstractmethod
     def compatible_backends(self) -> list[Backend]:
-        """The backends that these plates can be read from, the preferred one first."""
+        """The backends that can read these plates, the preferred one first."""
 
     @abstractmethod
     def parse(self, plate_path: PlateLike) -> PlateListing:
@@ -50,62 +50,73 @@ class MicroscopeHandler(ABC):
         Raises
         ------
         PlateError
-            Naming what is missing, twice there or not understood.
+            If something is missing, duplicated or not understood; the message names it.
         """
 
     def get_primary_backend(self, plate_path: PlateLike, filemanager: FileManager) -> str:
-        """Name of the backend that a plate is read from."""
+        """The name of the backend that a plate is read from."""
         return self.compatible_backends[0].value
 
     def listing(self, plate_path: PlateLike) -> PlateListing:
-        """The plate's listing, from the cache where it is there."""
+        """The plate's listing, from the cache if possible."""
         key = str(plate_path)
         if key not in self._listings:
             self._listings[key] = self.parse(plate_path)
         return self._listings[key]
 
     def structure(self, plate_path: PlateLike) -> PlateStructure:
-        """Wells, sites and sizes of the plate."""
+        """The wells, sites and sizes of the plate."""
         return self.listing(plate_path).structure
 
     def refresh(self, plate_path: PlateLike) -> None:
-        """Forget what is known of a plate."""
+        """Forget what is known about a plate."""
         self._listings.pop(str(plate_path), None)
 
     def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:  # noqa: B027 - OMERO has no holes
-        """Check that no planes of `wells` are missing; raises as `PlateListing.check_complete` does."""
+        """Check that no planes of `wells` are missing; raises the errors of `PlateListing.check_complete`."""
 
     def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
-        """Sentences about what was filled or left out."""
+        """Sentences about planes that were filled or left out."""
         return ()
 
     def close(self) -> None:  # noqa: B027 - files in folders are not kept open
-        """Release what reading keeps open."""
+        """Release the resources that reading keeps open."""
 
     def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
-        """Channels from 0, as in paths, with their names."""
+        """The channels, numbered from 0 as in paths, with their names."""
         listing = self.listing(plate_path)
         names = listing.channel_names
         return {c: names[c] if c < len(names) else None for c in range(listing.structure.max_c)}
 
     def get_z_index_values(self, plate_path: PlateLike) -> list[int]:
-        """Planes of a stack, from 0."""
+        """The z indices of a stack, from 0."""
         return list(range(self.listing(plate_path).structure.max_z))
 
     def get_timepoint_values(self, plate_path: PlateLike) -> list[int]:
-        """Timepoints, from 0."""
+        """The timepoints, from 0."""
         return list(range(self.listing(plate_path).structure.max_t))
 
     def get_site_values(self, plate_path: PlateLike) -> list[int]:
-        """Sites of a well, from 1."""
+        """The sites of a well, from 1."""
         return list(range(1, self.listing(plate_path).structure.max_sites + 1))
 
     def get_well_values(self, plate_path: PlateLike) -> list[str]:
-        """Wells in the plate's order."""
+        """The wells in the plate's order."""
         return list(self.listing(plate_path).structure.wells)
 
     def load_site(self, plate_path: PlateLike, well: str, site: int, filemanager: FileManager) -> np.ndarray:
         """Read a site.
+
+        Parameters
+        ----------
+        plate_path
+            The plate.
+        well
+            Name of the well.
+        site
+            Number of the site, from 1.
+        filemanager
+            Gives access to the backends.
 
         Returns
         -------
@@ -115,7 +126,7 @@ class MicroscopeHandler(ABC):
         Raises
         ------
         PlateError
-            If there is no such site, or a file has another size or type than the plate's first.
+            If the site does not exist, or a file differs in size or type from the first file of the plate.
         """
         return self._read_site(self.listing(plate_path), well, site, filemanager)
 
@@ -126,7 +137,7 @@ class MicroscopeHandler(ABC):
             listing.check_complete([well])
             raise PlateError(f"well {well} lacks planes of site {site}")
         pixels = np.zeros(image.shape, image.pixel_type) if black else np.empty(image.shape, image.pixel_type)
-        places: dict[str, list[Plane]] = {}  # a plane may be repeated over a stack
+        places: dict[str, list[Plane]] = {}  # one file may fill several planes of a stack
         for place, path in planes.items():
             places.setdefault(path, []).append(place)
         for path, plane in zip(places, _loaded(filemanager, listing, list(places))):
@@ -157,7 +168,7 @@ class MicroscopeHandler(ABC):
     def read_plane(
         self, listing: PlateListing, well: str, site: int, place: Plane, filemanager: FileManager
     ) -> np.ndarray:
-        """Read one plane of a site, (Y, X); raises as `load_site` does."""
+        """Read one plane, (Y, X), of a site; `place` is its (t, c, z). Raises the errors of `load_site`."""
         image, path = listing.structure.image(well, site), listing.files[well, site].get(place)
         if path is not None:
             return _alike(_loaded(filemanager, listing, [path])[0], image, path)
@@ -167,7 +178,7 @@ class MicroscopeHandler(ABC):
         return np.zeros(image.shape[3:], image.pixel_type)
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
-        """Channel names, colors and pixel sizes of a well's images, by site."""
+        """Read the channel names, colors and pixel sizes of a well's images, by site."""
         about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
         return {
             site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
@@ -176,7 +187,7 @@ class MicroscopeHandler(ABC):
 
 
 def _loaded(filemanager: FileManager, listing: PlateListing, paths: list[str]) -> list[np.ndarray]:
-    """The planes under these paths; PlateError if one can't be read."""
+    """Load the planes at these paths; raises PlateError if one can't be read."""
     try:
         return filemanager.load_batch(paths, listing.backend)
     except OpenHCSError as error:
@@ -184,7 +195,7 @@ def _loaded(filemanager: FileManager, listing: PlateListing, paths: list[str]) -
 
 
 def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
-    """The plane, if it is of the image's size and type."""
+    """Check that a plane has the size and type of its image, and return it."""
     plane = as_read(plane, image.pixel_type, path)
     if (plane.shape, plane.dtype) != (image.shape[3:], np.dtype(image.pixel_type)):
         raise PlateError(
@@ -195,16 +206,16 @@ def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
 
 
 class FolderHandler(MicroscopeHandler):
-    """A handler of plates in folders, one file per plane.
+    """A handler for plates in folders, with one file per plane.
 
-    A subclass says what its folders look like: `recognizes` and `find`; the scanner does the rest.
+    Subclasses describe their folders with `recognizes` and `find`; the scanner does the rest.
 
     Parameters
     ----------
     incomplete
-        What to do about planes that are missing, see `openhcs_omero.plates.arrangement.arrange`.
+        What to do about missing planes, see `openhcs_omero.plates.arrangement.arrange`.
     follow_links
-        Whether symbolic links may lead out of the folder.
+        Whether symbolic links may point outside the folder.
     """
 
     def __init__(self, incomplete: Incomplete = "error", follow_links: bool = False) -> None:
@@ -218,16 +229,16 @@ class FolderHandler(MicroscopeHandler):
     @staticmethod
     @abstractmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate."""
+        """Whether a folder holds a plate of this microscope."""
 
     @abstractmethod
     def find(self, folder: Path) -> Found:
-        """What the folder says about its plate.
+        """Collect what the folder says about its plate.
 
         Raises
         ------
         PlateError
-            If it can't be understood.
+            If the folder can't be understood.
         """
 
     def parse(self, plate_path: PlateLike) -> PlateListing:

@@ -1,12 +1,12 @@
-"""Yokogawa's CellVoyager (CV7000, CV8000): a folder with a list of measurements in XML.
+"""Yokogawa CellVoyager (CV7000, CV8000): a folder with a list of measurements in XML.
 
-    <plate>/MeasurementData.mlf     one record per plane: well, field, timepoint, z, channel, and the file's name
-    <plate>/MeasurementDetail.mrf   format of the plate, channels with the size of their pixels
-    <plate>/<name>.mes              names of the channels
+    <plate>/MeasurementData.mlf     one record per plane: well, field, timepoint, z, channel and file name
+    <plate>/MeasurementDetail.mrf   plate format, and the channels with their pixel sizes
+    <plate>/<name>.mes              channel names
     <plate>/AssayPlate_B03_T0001F001L01A01Z01C01.tif
 
-A plate of 1536 wells has names like ``A01.d4``, see `openhcs_omero.plates.filenames.place_of`. A folder without the
-list is read by its file names.
+Wells of a 1536-well plate have names like ``A01.d4``, see `openhcs_omero.plates.filenames.place_of`. A folder without
+the list is read by its file names.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
 
-_SHADE = re.compile(r"(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # images of the camera beside those of the plate
+_SHADE = re.compile(r"(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # camera images, not of the plate
 
 
 class CellVoyagerHandler(FolderHandler):
-    """Plates of Yokogawa's CellVoyager."""
+    """Plates of the Yokogawa CellVoyager."""
 
     microscope_type = "CellVoyager"
     parser_name = "CellVoyagerFilenameParser"
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate: a list of measurements, or a TIFF that is named like its planes."""
+        """Whether a folder holds a CellVoyager plate: a list of measurements, or a TIFF named like its planes."""
         return bool(files_in(folder, ".mlf")) or any(
             parse_name(path.name, NAMED_PATTERNS["cellvoyager"]) for path in tiffs_in(folder)
         )
@@ -58,7 +58,7 @@ class CellVoyagerHandler(FolderHandler):
 
 
 def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
-    """The planes that a list of measurements has; those that the microscope reports as errors have no file."""
+    """The planes in a list of measurements; those that the microscope reports as errors have no file."""
     there = {file.name.lower(): str(file) for file in files}
     planes = []
     for record in _elements(path, "MeasurementRecord"):
@@ -71,7 +71,7 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
             )
             well = well_name(row - 1, column - 1)
         except (KeyError, ValueError) as error:
-            if kind == "ERR":  # says where, but not always of which plane
+            if kind == "ERR":  # an error record does not always name a plane
                 continue
             raise PlateError(f"{path} can't be read as a list of measurements: {_words(error)}") from None
         name = PureWindowsPath(record["text"]).name.lower()
@@ -80,7 +80,7 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
 
 
 def _read_detail(path: Path, found: Found) -> None:
-    """Add the format of the plate, what was to be measured, and the size of pixels, in micrometers."""
+    """Add the plate format, the planned measurements, and the pixel size in micrometers."""
     try:
         [detail] = _elements(path, "MeasurementDetail")
         found.rows, found.columns = (int(detail.get(f"{axis}Count", 0)) for axis in ("Row", "Column"))
@@ -100,7 +100,7 @@ def _read_detail(path: Path, found: Found) -> None:
 
 
 def _channel_names(folder: Path) -> dict[int, str | None]:
-    """What the settings of the measurement call the channels."""
+    """The channel names in the settings of the measurement."""
     names: dict[int, str | None] = {}
     for path in files_in(folder, ".mes"):
         for channel in _elements(path, "Channel"):
@@ -110,7 +110,7 @@ def _channel_names(folder: Path) -> dict[int, str | None]:
 
 
 def _elements(path: Path, tag: str) -> Iterator[Mapping[str, str]]:
-    """Attributes of all elements of a tag, without their namespace, and the element's text as "text"."""
+    """Yield the attributes, without namespaces, of all elements with a tag; the element's text is added as "text"."""
     for element in parse_xml(path).iter():
         if element.tag.rpartition("}")[2] == tag:
             yield {name.rpartition("}")[2]: value for name, value in element.attrib.items()} | {

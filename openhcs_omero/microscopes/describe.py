@@ -1,4 +1,4 @@
-"""What was understood of a plate in a folder, for people and for programs."""
+"""Describing a plate in a folder, for people and for programs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,28 @@ from openhcs_omero.plates.arrangement import Incomplete
 
 
 def describe_folder(folder: Path, pattern: str | None = None, incomplete: Incomplete = "error") -> dict[str, Any]:
-    """The plate in a folder as it would be processed or imported; only numbers, texts, lists and dicts.
+    """Describe the plate in a folder as it would be processed or imported.
 
-    What is missing is listed, and is no error here.
+    Missing planes are listed and do not raise an error here.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    pattern
+        Pattern for the file names; None reads the microscope's metadata.
+    incomplete
+        What to do about missing planes: "error", "skip" or "fill".
+
+    Returns
+    -------
+    dict
+        Only numbers, text, lists and dicts.
 
     Raises
     ------
     PlateError
-        If the folder is no plate that can be understood.
+        If the folder is not a plate that can be understood.
     """
     handler = folder_handler(folder, pattern, incomplete)
     listing = handler.listing(folder)
@@ -49,7 +63,7 @@ def describe_folder(folder: Path, pattern: str | None = None, incomplete: Incomp
 
 
 def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `describe_folder` found, as lines: a label and a text."""
+    """Convert the result of `describe_folder` to lines, each with a label and a text."""
     yield "folder", plate["folder"]
     yield "microscope", plate["microscope"]
     wells, empty = plate["wells"], plate["empty_wells"]

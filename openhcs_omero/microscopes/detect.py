@@ -1,4 +1,4 @@
-"""Which microscope a plate is from: from what its folder holds."""
+"""Detecting the microscope of a plate from the contents of its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.filenames import PATTERNS
 from openhcs_omero.plates.paths import plate_of
 
-# OpenHCS puts its metadata into the folders of other microscopes; the names of Phenix say more than ImageXpress'
+# The order matters: OpenHCS puts its metadata into the folders of other microscopes, and the file names of Phenix are
+# more specific than those of ImageXpress
 FOLDERS: tuple[type[FolderHandler], ...] = (
     OpenHCSHandler,
     OperaPhenixHandler,
@@ -38,26 +39,28 @@ def handler_of(
     follow_links: bool = False,
     acquisition: int | str | None = None,
 ) -> MicroscopeHandler:
-    """The handler for a plate: an id or a virtual path in OMERO, or a folder.
+    """Choose the handler for a plate.
 
     Parameters
     ----------
+    plate_path
+        An id or a virtual path in OMERO, or a folder.
     registry
-        Backends by name; a plate in OMERO is read through its ``omero_local``.
+        Backends by name; a plate in OMERO is read through ``omero_local``.
     pattern
-        What the names of the files in a folder mean, where no microscope's metadata are to be read.
+        Pattern for the file names in a folder; None reads the microscope's metadata.
     incomplete
-        What to do about planes that a folder lacks: "error", "skip" or "fill".
+        What to do about planes missing from a folder: "error", "skip" or "fill".
     follow_links
-        Whether symbolic links in a folder may lead out of it.
+        Whether symbolic links in a folder may point outside it.
     acquisition
-        Id or name of the acquisition in OMERO, of a plate that was imaged several times.
+        Id or name of the acquisition, for a plate in OMERO that was imaged several times.
 
     Raises
     ------
     OpenHCSError
-        If there is no such folder, it is of no known microscope, or the plate is in OMERO and no backend for OMERO is
-        registered.
+        If the folder does not exist or is not from a known microscope, or if the plate is in OMERO and no backend for
+        OMERO is registered.
     """
     if plate_of(plate_path) is not None:
         from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
@@ -69,7 +72,7 @@ def handler_of(
 def folder_handler(
     folder: Path, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
 ) -> FolderHandler:
-    """The handler for a plate in a folder; raises as `handler_of` does."""
+    """Choose the handler for a plate in a folder; parameters and errors are those of `handler_of`."""
     if not folder.is_dir():
         raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
     if pattern is not None:

@@ -3,9 +3,8 @@
     <plate>/<plate>.HTD
     <plate>/TimePoint_1/ZStep_1/<plate>_A01_s1_w1<GUID>.TIF
 
-Either level of folders is left out where there is one timepoint or plane. Projections and single planes are in ZStep_0
-or beside the ZStep_ folders; they are read for wavelengths of which there is no stack. Thumbnails (`_thumb`) are left
-out.
+Either level of folders is absent if there is a single timepoint or z plane. Projections and single planes are in
+ZStep_0 or next to the ZStep_ folders; they are read for wavelengths without a stack. Thumbnails (`_thumb`) are ignored.
 """
 
 import csv
@@ -32,14 +31,14 @@ _FOLDER = re.compile(r"(TimePoint|ZStep)_(\d+)", re.IGNORECASE)
 
 
 class ImageXpressHandler(FolderHandler):
-    """Plates of Molecular Devices' ImageXpress."""
+    """Plates of the Molecular Devices ImageXpress."""
 
     microscope_type = "ImageXpress"
     parser_name = "ImageXpressFilenameParser"
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate: an HTD file, or a TIFF that is named like its planes."""
+        """Whether a folder holds an ImageXpress plate: an HTD file, or a TIFF named like its planes."""
         outer = [folder, *_folders(folder, "TimePoint").values()]
         inner = [stack for place in outer for stack in _folders(place, "ZStep").values()]
         return any(
@@ -79,8 +78,9 @@ def _counted(number: int) -> tuple[int, ...]:
 
 
 def parse_name(name: str) -> tuple[str, int, int] | None:
-    """Well, site and wavelength of a plane's file name, both from 1 and 1 where they are left out; None if it is none.
+    """Parse the file name of a plane into well, site and wavelength; None for other names.
 
+    Site and wavelength count from 1, and are 1 if the name does not contain them. Examples:
     ``plate_A01_s1_w1<GUID>.TIF``, ``plate_A01_s1_w1.TIF``, ``A01_w2.tif``, ``plate_A01_[<GUID>].tif``
     """
     match = _NAME.fullmatch(name)
@@ -93,14 +93,14 @@ def parse_name(name: str) -> tuple[str, int, int] | None:
 
 
 def _planes(folder: Path) -> list[PlaneFile]:
-    """All planes of the stacks, and of wavelengths without stacks the projections or single planes."""
+    """All planes of the stacks, and the projections or single planes of wavelengths without a stack."""
     stacks: list[PlaneFile] = []
     flat: list[PlaneFile] = []
     for t, inside in (_folders(folder, "TimePoint") or {1: folder}).items():
         steps = _folders(inside, "ZStep")
         stacks += [plane for z, place in steps.items() if z for plane in _planes_in(place, t, z)]
         projections = _planes_in(steps[0], t, 1) if 0 in steps else []
-        known = {(plane.well, plane.site, plane.c) for plane in projections}  # they may be beside ZStep_0, too
+        known = {(plane.well, plane.site, plane.c) for plane in projections}  # they may also be next to ZStep_0
         flat += projections + [
             plane for plane in _planes_in(inside, t, 1) if (plane.well, plane.site, plane.c) not in known
         ]
@@ -123,7 +123,7 @@ def _planes_in(folder: Path, t: int, z: int) -> list[PlaneFile]:
 
 
 def _folders(folder: Path, kind: str) -> dict[int, Path]:
-    """TimePoint_ or ZStep_ folders by their number."""
+    """The TimePoint_ or ZStep_ folders by number."""
     found = {}
     for path in folders_in(folder):
         match = _FOLDER.fullmatch(path.name)
@@ -133,11 +133,11 @@ def _folders(folder: Path, kind: str) -> dict[int, Path]:
 
 
 def _pixel_size(path: Path) -> tuple[float | None, float | None]:
-    """(y, x) in micrometers, which MetaXpress writes into each TIFF."""
+    """The pixel size (y, x) in micrometers, which MetaXpress writes into each TIFF."""
     try:
         with tifffile.TiffFile(path) as tiff:
             info = (tiff.metaseries_metadata or {}).get("PlaneInfo", {}) if tiff.is_metaseries else {}
-    except Exception as error:  # tifffile raises what its parsers raise
+    except Exception as error:  # tifffile lets any error of its parsers through
         raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
     if not info.get("spatial-calibration-state") or info.get("spatial-calibration-units") not in ("um", "µm"):
         return None, None
@@ -149,18 +149,18 @@ def _pixel_size(path: Path) -> tuple[float | None, float | None]:
 
 @dataclass(frozen=True)
 class Htd:
-    """What an HTD file says; empty for a folder without one.
+    """The contents of an HTD file; empty for a folder without one.
 
     Parameters
     ----------
     rows, columns
         Format of the plate.
     wells
-        Those that were to be imaged.
+        The wells selected for imaging.
     sites, timepoints, waves, steps
-        Numbers of sites in each well, timepoints, wavelengths and planes of a stack; 0 where it says nothing.
+        Numbers of sites per well, timepoints, wavelengths and z planes; 0 if the file does not say.
     wave_names
-        By wavelength, from 1.
+        Names by wavelength, from 1.
     """
 
     rows: int = 0
@@ -174,7 +174,7 @@ class Htd:
 
 
 def find_htd(folder: Path) -> Htd:
-    """What the plate's HTD file says; each folder of an exported plate has the same one."""
+    """Find and read the HTD file of a plate; each folder of an exported plate has the same one."""
     for place in (folder, *_folders(folder, "TimePoint").values()):
         found = files_in(place, ".htd")
         if len(found) > 1:
@@ -192,7 +192,7 @@ def parse_htd(path: Path) -> Htd:
     Raises
     ------
     PlateError
-        If it is none, or a number in it is no number or too large.
+        If the file is not an HTD file, or a number in it is invalid or too large.
     """
     try:
         lines = [row for row in csv.reader(text_of(path).splitlines(), skipinitialspace=True) if row]

@@ -1,4 +1,4 @@
-"""Import of a folder into OMERO."""
+"""Importing a folder into OMERO."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ def import_folder(
     progress: Progress | None = None,
     incomplete: Incomplete = "error",
 ) -> int:
-    """Make a plate of a folder of images in the connection's group.
+    """Import a folder of images as a plate into the connection's group.
 
     All files are checked before anything is created.
 
     Parameters
     ----------
+    conn
+        The connection.
     folder
-        A folder that `handler_of` knows a handler for.
+        A folder that `handler_of` finds a handler for.
     name
-        Of the plate, by default the folder's.
+        Name of the plate; by default, the name of the folder.
     pattern
-        What the names of the files mean, see `openhcs_omero.plates.filenames.named_planes`.
+        Pattern for the file names, see `openhcs_omero.plates.filenames.named_planes`.
     progress
-        Called with the number of images that are done and that of all, from (0, all) on.
+        Called with the number of finished images and the total, starting with (0, total).
     incomplete
-        What to do about planes that are missing: "error", "skip" the site, or "fill" with black planes.
+        What to do about missing planes: "error", "skip" the site, or "fill" with black planes.
 
     Returns
     -------
@@ -52,8 +54,9 @@ def import_folder(
     Raises
     ------
     PlateError
-        Naming the file or the well: a name that does not match, two files of one plane, a missing plane or site, a
-        file that is no TIFF of one plane or is cut short, files of different size or type. Nothing is created then.
+        If a file name does not match, two files hold the same plane, a plane or site is missing, a file is truncated or
+        not a TIFF with one plane, or files differ in size or type. The message names the file or the well, and nothing
+        is created.
     """
     from openhcs_omero.omero.importing import import_plate
 
@@ -68,7 +71,7 @@ def import_folder(
 def scan(
     folder: Path | str, pattern: str | None = None, incomplete: Incomplete = "error"
 ) -> tuple[FolderHandler, PlateListing]:
-    """The handler and the listing of a folder all files of which are good; raises as `import_folder` does."""
+    """Find the handler and the listing of a folder and check all of its files; raises as `import_folder` does."""
     handler = folder_handler(Path(folder), pattern, incomplete)
     listing = handler.listing(folder)
     listing.check_complete()

@@ -1,4 +1,4 @@
-"""GE's (Cytiva's) IN Cell Analyzer: a folder with a description in XML.
+"""GE (Cytiva) IN Cell Analyzer: a folder with a description in XML.
 
     <plate>/<plate>.xdce                        one element per image: file, well, field, wavelength, z, timepoint
     <plate>/A - 1(fld 1 wv DAPI - DAPI).tif
@@ -27,7 +27,7 @@ class InCellHandler(FolderHandler):
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate: a description, or a TIFF that is named like its planes."""
+        """Whether a folder holds an IN Cell plate: a description, or a TIFF named like its planes."""
         return bool(files_in(folder, ".xdce")) or any(
             parse_name(path.name, NAMED_PATTERNS["incell"]) for path in tiffs_in(folder)
         )
@@ -54,7 +54,7 @@ class InCellHandler(FolderHandler):
 
 
 def _read(root: ElementTree.Element, files: list[Path]) -> Found:
-    """What a description says; images of which there is no file have no path."""
+    """Read a description; images without a file have no path."""
     there = {file.name.lower(): str(file) for file in files}
     found = Found()
     plate = root.find(".//{*}Plate")

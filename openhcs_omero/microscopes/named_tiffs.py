@@ -1,4 +1,4 @@
-"""Folders of TIFFs, one plane per file, whose names say which plane each of them is."""
+"""Folders of TIFFs with one plane per file, identified by the file names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class NamedTIFFHandler(FolderHandler):
 
     Parameters
     ----------
+    incomplete, follow_links
+        See `FolderHandler`.
     pattern
-        What the names mean, see `openhcs_omero.plates.filenames.named_planes`.
+        Pattern for the names, see `openhcs_omero.plates.filenames.named_planes`.
     """
 
     microscope_type = "TIFF"
@@ -31,7 +33,7 @@ class NamedTIFFHandler(FolderHandler):
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether most TIFFs of a folder have names that are understood without a pattern; `find` names the others."""
+        """Whether most TIFF names in a folder are understood without a pattern; `find` reports the others."""
         names = [path.name for path in tiffs_in(folder)]
         return any(
             2 * sum(parse_name(name, pattern) is not None for name in names) > len(names)

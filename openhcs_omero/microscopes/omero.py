@@ -1,4 +1,4 @@
-"""Plates in OMERO: read from it and written to it, whatever else is configured."""
+"""Plates in OMERO, which are always read from and written to OMERO."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,9 +21,9 @@ class OMEROHandler(MicroscopeHandler):
     Parameters
     ----------
     backend
-        The backend that speaks to the server. It asks for what a plate is made of once.
+        The backend that talks to the server. It queries the structure of a plate only once.
     acquisition
-        Id or name of the acquisition to read, of a plate that was imaged several times.
+        Id or name of the acquisition to read, for a plate that was imaged several times.
     """
 
     microscope_type = "omero"
@@ -48,7 +48,7 @@ class OMEROHandler(MicroscopeHandler):
     def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
         listing = self.listing(plate_path)
         first = next((image for _, image in listing.structure.images()), None)
-        if first is not None and not listing.channel_names:  # jobs and plans don't need them: ask when somebody does
+        if first is not None and not listing.channel_names:  # jobs and plans don't need them: query on demand
             metadata = pixels.read_metadata(self.backend.conn, [first])[first.image_id]
             self._listings[str(plate_path)] = replace(
                 listing, channel_names=metadata.channel_names, pixel_size=metadata.pixel_size

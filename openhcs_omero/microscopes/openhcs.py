@@ -1,6 +1,6 @@
 """Plates as OpenHCS writes them: a folder with openhcs_metadata.json, on disk, in Zarr or as a virtual workspace.
 
-The metadata have an entry for each subdirectory; the plate is the one that is marked as "main", or the first.
+The metadata have an entry for each subdirectory; the plate is the one marked as "main", or the first one.
 """
 
 import re
@@ -26,11 +26,11 @@ _FLAT = re.compile(
     r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?", re.IGNORECASE
 )
 
-Numbers = tuple[str, int, int, int, int]  # well, site, t, c, z as the name has them
+Numbers = tuple[str, int, int, int, int]  # well, site, t, c, z as in the file name
 
 
 class OpenHCSHandler(FolderHandler):
-    """Plates that OpenHCS, or this software, wrote."""
+    """Plates written by OpenHCS or by this software."""
 
     microscope_type = "OpenHCS"
     parser_name = "OpenHCSFilenameParser"
@@ -41,11 +41,11 @@ class OpenHCSHandler(FolderHandler):
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate."""
+        """Whether a folder holds an OpenHCS plate."""
         return (folder / METADATA).is_file()
 
     def get_primary_backend(self, plate_path: PlateLike, filemanager: FileManager) -> str:
-        """Of the backends that the metadata name, the first that is compatible."""
+        """The first compatible backend that the metadata name."""
         return _main(Path(str(plate_path))).backend.value
 
     def find(self, folder: Path) -> Found:
@@ -58,7 +58,7 @@ class OpenHCSHandler(FolderHandler):
             planes.append(PlaneFile(*parsed, path if main.has(path) else None))
         if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
-        names = main.values.get("channels") or {}  # by the numbers in the files' names
+        names = main.values.get("channels") or {}  # by the numbers in the file names
         size = main.values.get("pixel_size")
         return Found(
             planes,
@@ -86,14 +86,14 @@ class OpenHCSHandler(FolderHandler):
 
 
 def file_behind(backend: str, path: str) -> Path:
-    """The file on disk behind a path for a backend."""
+    """The file on disk behind a backend's path."""
     found = storage_registry[backend]
     return found.file_of(path) if isinstance(found, ZarrBackend | VirtualWorkspaceBackend) else Path(path)
 
 
 @dataclass(frozen=True)
 class _Main:
-    """The subdirectory that is the plate."""
+    """The subdirectory that holds the plate."""
 
     folder: Path
     name: str
@@ -101,7 +101,7 @@ class _Main:
 
     @property
     def backend(self) -> Backend:
-        """The one that it is in: what is marked as available, or what is there."""
+        """The backend that stores the plate: the one marked as available, or the one whose files exist."""
         marked = self.values.get("available_backends") or {}
         for backend in (Backend.ZARR, Backend.VIRTUAL_WORKSPACE, Backend.DISK):
             if marked.get(backend.value):
@@ -112,7 +112,7 @@ class _Main:
 
     @property
     def parser(self) -> str:
-        """OpenHCS's name for how the files are called."""
+        """OpenHCS's name for the naming scheme of the files."""
         return str(self.values.get("source_filename_parser_name"))
 
     @property
@@ -120,7 +120,7 @@ class _Main:
         return self.folder / self.inside(self.name)
 
     def paths(self) -> list[str]:
-        """Paths of all planes, for the backend."""
+        """The backend's paths of all planes."""
         if self.backend is Backend.ZARR:
             if not (self.root / STORE).is_dir():
                 raise PlateError(
@@ -134,7 +134,7 @@ class _Main:
         return [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
 
     def inside(self, path: str) -> str:
-        """The path of a file or folder, if it leads nowhere but into the plate's folder."""
+        """Check that the path of a file or folder stays inside the plate's folder, and return it."""
         if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
             raise PlateError(f"{self.folder / METADATA} names {path}, which is outside of the plate's folder")
         return path

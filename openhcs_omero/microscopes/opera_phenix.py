@@ -1,10 +1,10 @@
 """Opera Phenix (Harmony): a folder of planes with an index in XML.
 
-    <plate>/Images/Index.idx.xml                     or Index.xml; the folder Images may be given, too
+    <plate>/Images/Index.idx.xml                     or Index.xml; the folder Images can also be given directly
     <plate>/Images/r01c01f01p01-ch1sk1fk1fl1.tiff    row, column, field, plane, channel, timepoint ...
 
-Harmony's archives of version 5 say everything about a plane beside it, those of version 6 and 7 have a map of the
-channels. Lengths are in meters. A folder without an index is read by its file names.
+In Harmony archives of version 5, the entry of each plane is complete; versions 6 and 7 describe the channels in a
+separate map. Lengths are in meters. A folder without an index is read by its file names.
 """
 
 import re
@@ -25,14 +25,14 @@ _NUMBERS = ("Row", "Col", "FieldID", "PlaneID", "ChannelID", "TimepointID")
 
 
 class OperaPhenixHandler(FolderHandler):
-    """Plates of Revvity's (PerkinElmer's) Opera Phenix and Operetta."""
+    """Plates of the Revvity (PerkinElmer) Opera Phenix and Operetta."""
 
     microscope_type = "OperaPhenix"
     parser_name = "OperaPhenixFilenameParser"
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
-        """Whether a folder holds such a plate: an index, or a TIFF that is named like its planes."""
+        """Whether a folder holds a Phenix plate: an index, or a TIFF named like its planes."""
         return find_index(folder) is not None or any(
             parse_name(path.name) for place in _places(folder) for path in tiffs_in(place)
         )
@@ -46,10 +46,10 @@ class OperaPhenixHandler(FolderHandler):
 
 
 def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
-    """Row, column, field, plane, channel and timepoint of a file name, as Harmony counts them; None if it is none.
+    """Parse a file name into row, column, field, plane, channel and timepoint, as Harmony counts them.
 
-    ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on; sk ("slow kinetics") or t is
-    the timepoint, from 1.
+    The names are like ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on. The
+    timepoint, from 1, is sk ("slow kinetics") or t. Returns None for other names.
     """
     match = _NAME.fullmatch(name)
     if not match:
@@ -62,7 +62,7 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
 
 
 def find_index(folder: Path) -> Path | None:
-    """The index of a plate's folder; the first of `INDEX_NAMES` that is there."""
+    """Find the index of a plate's folder: the first of `INDEX_NAMES` that exists, or None."""
     found = {path.name.lower(): path for place in reversed(_places(folder)) for path in files_in(place, ".xml")}
     return next((found[name] for name in INDEX_NAMES if name in found), None)
 
@@ -73,12 +73,12 @@ def _places(folder: Path) -> list[Path]:
 
 
 def read_index(path: Path) -> Found:
-    """Read an index. Images that are listed, and of which there is no file beside the index, have no path.
+    """Read an index. Listed images without a file next to the index have no path.
 
     Raises
     ------
     PlateError
-        If it is no such index, or a number in it is no number.
+        If the file is not such an index, or a number in it is invalid.
     """
     index, names, heights = Found(), {}, {}
     files = {file.name.lower(): str(file) for place in reversed(_places(path.parent)) for file in tiffs_in(place)}
@@ -87,7 +87,7 @@ def read_index(path: Path) -> Found:
         for tag, values in _elements(path):
             if tag == "Plate":
                 index.rows, index.columns = (int(values.get(f"Plate{axis}", 0)) for axis in ("Rows", "Columns"))
-                well_name(max(index.rows - 1, 0), max(index.columns - 1, 0))  # as many as a plate can have
+                well_name(max(index.rows - 1, 0), max(index.columns - 1, 0))  # checks that a plate can be this large
             elif tag == "Well" and "Row" in values:
                 index.wells.append(well_name(int(values["Row"]) - 1, int(values["Col"]) - 1))
             elif tag == "Entry" and "ChannelID" in values and "ChannelName" in values:
@@ -113,7 +113,7 @@ def read_index(path: Path) -> Found:
 
 
 def _elements(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """All elements that have children, from within: tag, and the children's texts and own attributes by name."""
+    """Yield elements with children, innermost first: the tag, and the children's texts and own attributes by name."""
     root = None
     for event, element in ElementTree.iterparse(path, events=("start", "end")):
         if root is None:
@@ -128,13 +128,13 @@ def _elements(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _tag(element: ElementTree.Element) -> str:
-    """Tag without its namespace, which changes with every version of Harmony."""
+    """The tag without its namespace, which changes with every version of Harmony."""
     return element.tag.rpartition("}")[2]
 
 
 def _plane(values: Mapping[str, str], files: Mapping[str, str]) -> PlaneFile:
-    """The plane that an index lists; `files` are those beside it, by name in lower case."""
-    name = PureWindowsPath(values["URL"]).name  # either kind of slash; no folder but the plate's is looked into
+    """A plane listed in an index; `files` are the files next to the index by lower-case name."""
+    name = PureWindowsPath(values["URL"]).name  # accepts both slashes; stay in the plate's folder
     parsed = parse_name(name)
     if parsed and not all(name in values for name in _NUMBERS):
         row, column, site, z, c, t = parsed
@@ -144,7 +144,7 @@ def _plane(values: Mapping[str, str], files: Mapping[str, str]) -> PlaneFile:
 
 
 def _step(heights: Mapping[int, float]) -> float | None:
-    """Distance of the planes in micrometers, from their heights in meters."""
+    """The distance between planes in micrometers, from their heights in meters."""
     planes = sorted(heights)
     if len(planes) < 2:
         return None

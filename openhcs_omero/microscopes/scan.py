@@ -1,4 +1,4 @@
-"""The scanner: what lies in a folder, and the listing of the plate in it."""
+"""The scanner: lists the files in a folder and the plate that they form."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
 Size = tuple[int, int, str]  # height, width, numpy dtype name
-# types of files that OMERO does not keep, and those that they are read as
+# pixel types of files that OMERO can't store -> the types that they are read as
 READ_AS = {"bool": "uint8", "float16": "float32", "int64": "float64", "uint64": "float64"}
 LARGEST_PLANE = 2**32  # bytes
 LARGEST_TEXT = 20_000_000  # bytes
-LARGEST_XML = 500_000_000  # bytes; a record is some 300 bytes
+LARGEST_XML = 500_000_000  # bytes; one record takes about 300 bytes
 _NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
 
 
-# ---- what lies in a folder
+# ---- the contents of a folder
 
 
 def files_in(folder: Path, *endings: str) -> list[Path]:
-    """The regular files of a folder, sorted, as far as they may be a plate's.
+    """List the regular files of a folder that may belong to a plate, sorted.
 
     Parameters
     ----------
+    folder
+        The folder.
     endings
-        Endings like ".tif", in lower case; all files if there is none.
+        Endings like ".tif", in lower case; all files if none is given.
     """
     return [
         Path(entry.path)
@@ -49,22 +51,22 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
 
 
 def tiffs_in(folder: Path) -> list[Path]:
-    """The TIFF files of a folder, sorted."""
+    """List the TIFF files of a folder, sorted."""
     return files_in(folder, ".tif", ".tiff")
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, as far as they may be a plate's."""
+    """List the folders in a folder that may belong to a plate, sorted."""
     return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
 
 
 def text_of(path: Path) -> str:
-    """The text of a metadata file in UTF-8, in UTF-16 with a byte order mark, or else in Latin-1.
+    """Read the text of a metadata file: UTF-8, UTF-16 with a byte order mark, or otherwise Latin-1.
 
     Raises
     ------
     PlateError
-        If the file can't be read, or is too large to be one.
+        If the file can't be read, or is too large for a metadata file.
     """
     try:
         if path.stat().st_size > LARGEST_TEXT:
@@ -79,7 +81,13 @@ def text_of(path: Path) -> str:
 
 
 def parse_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file; PlateError if it is none, or too large."""
+    """Parse an XML file and return its root.
+
+    Raises
+    ------
+    PlateError
+        If the file is not XML, or is too large.
+    """
     if path.stat().st_size > LARGEST_XML:
         raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_XML // 10**6} MB")
     try:
@@ -89,7 +97,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder, without hidden files and what operating systems and storage put there."""
+    """The entries of a folder, except hidden files and those that operating systems and storage systems add."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -109,17 +117,17 @@ class Found:
     Parameters
     ----------
     planes
-        All planes, with the paths of their files for the backend.
+        All planes, with the backend's paths of their files.
     announced
-        What the metadata say was to be acquired.
+        What should have been acquired according to the metadata.
     wells
-        Wells that the metadata list, with images or without.
+        The wells listed in the metadata, with or without images.
     rows, columns
-        Format of the plate; 0 where the metadata say nothing about it.
+        Format of the plate; 0 if the metadata do not say.
     channel_names
-        By the microscope's number of the channel.
+        Names by the microscope's channel number.
     pixel_size
-        (z, y, x) in micrometers; None asks `pixel_size_of` one of the files.
+        (z, y, x) in micrometers; None calls `pixel_size_of` on one of the files.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -132,12 +140,12 @@ class Found:
 
 
 def plane_size(path: Path) -> Size:
-    """Height, width and dtype name of a TIFF of one plane, from its header.
+    """Read the height, width and dtype name of a TIFF with one plane from its header.
 
     Raises
     ------
     PlateError
-        If the file is none, or is shorter than its header says.
+        If the file is not such a TIFF, or is shorter than its header says.
     """
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -158,12 +166,12 @@ def plane_size(path: Path) -> Size:
         raise
     except FileNotFoundError:
         raise PlateError(f"the file {path} is not there: is the plate's folder complete?") from None
-    except Exception as error:  # tifffile raises what its parsers raise
+    except Exception as error:  # tifffile lets any error of its parsers through
         raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
 
 
 def _is_grey(page: Any) -> bool:
-    """Whether a page's values are intensities: it has no palette, or one that goes from black to white."""
+    """Whether the values of a page are intensities: it has no palette, or one from black to white."""
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
         return True
     red, green, blue = np.asarray(page.colormap, int)
@@ -180,23 +188,29 @@ def list_plate(
     file_of: Callable[[str], Path] = Path,
     follow_links: bool = False,
 ) -> PlateListing:
-    """The listing of a plate in a folder.
+    """Make the listing of a plate in a folder.
 
     Parameters
     ----------
+    folder
+        The plate's folder.
     names
-        The parser's and the microscope's.
+        Names of the parser and of the microscope.
+    found
+        What the folder says about its plate.
     incomplete
         What to do about missing planes, see `arrange`.
+    backend
+        Name of the backend that reads the plate.
     size_of, file_of
-        Size of a plane, and the file on disk, by the path for the backend.
+        Return the size of a plane and its file on disk for a path of the backend.
     follow_links
-        Whether symbolic links may lead out of the folder.
+        Whether symbolic links may point outside the folder.
 
     Raises
     ------
     PlateError
-        If there is no image, two files are the same plane, a file can't be read, or a link leads out of the folder.
+        If there is no image, two files hold the same plane, a file can't be read, or a link points outside the folder.
     """
     if not follow_links:
         _check_links(folder, {plane.path for plane in found.planes if plane.path is not None}, file_of)
@@ -243,9 +257,9 @@ def list_plate(
 
 
 def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Path]) -> None:
-    """Refuse files that are outside of the plate's folder, where a symbolic link leads to."""
+    """Reject files that a symbolic link places outside the plate's folder."""
     root = folder.resolve()
-    known: set[Path] = set()  # folders that are inside
+    known: set[Path] = set()  # folders known to be inside
     for path in paths:
         file = file_of(path)
         if file.parent not in known or file.is_symlink():
@@ -258,7 +272,7 @@ def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Pa
 
 
 def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], file_of: Callable[[str], Path]) -> str:
-    """SHA-1 of the names, sizes and times of a site's files, and of what is filled; it changes when one is written."""
+    """SHA-1 of the names, sizes and times of a site's files and of its filled planes; changes if a file is written."""
     digest = hashlib.sha1(usedforsecurity=False)
     for place, path in planes.items():
         file = file_of(path)
@@ -273,19 +287,19 @@ def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], 
 
 
 def check_files(listing: PlateListing, file_of: Callable[[str], Path] = Path) -> None:
-    """Check that every file of a plate is a TIFF of one plane, whole, and of the plate's size and type.
+    """Check that every file of a plate is a complete TIFF with one plane, in the plate's size and type.
 
     Raises
     ------
     PlateError
-        Naming the first file that is not.
+        For the first file that is not; the message names it.
     """
     first: tuple[Path, Size] | None = None
     for path in dict.fromkeys(path for planes in listing.files.values() for path in planes.values()):
         file = file_of(path)
         size = plane_size(file)
         with tifffile.TiffFile(file) as tiff:
-            if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only reading shows whether it can be read
+            if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only decoding shows whether it can be read
                 _decode(tiff, file)
         first = first or (file, size)
         if size != first[1]:
@@ -298,7 +312,7 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = Path) ->
 def _decode(tiff: tifffile.TiffFile, file: Path) -> None:
     try:
         tiff.asarray()
-    except Exception as error:  # tifffile raises what its decoders raise
+    except Exception as error:  # tifffile lets any error of its decoders through
         raise PlateError(f"{file} can't be read as a TIFF: {error}") from None
 
 
@@ -307,12 +321,21 @@ def _words(size: Size) -> str:
 
 
 def as_read(plane: np.ndarray, pixel_type: str, path: str) -> np.ndarray:
-    """A plane in the type that it is read as.
+    """Convert a plane to the pixel type that it is read as, see `READ_AS`; other planes are returned unchanged.
+
+    Parameters
+    ----------
+    plane
+        (Y, X), as stored in the file.
+    pixel_type
+        Name of the numpy dtype to convert to.
+    path
+        Path of the file, for the error message.
 
     Raises
     ------
     PlateError
-        If the type can't hold its values: integers of more than 53 bits.
+        If the type can't hold the values: integers of more than 53 bits.
     """
     if plane.dtype == pixel_type or READ_AS.get(plane.dtype.name) != pixel_type:
         return plane
