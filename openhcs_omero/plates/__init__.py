@@ -1,1 +1,1 @@
-"""The plate model: paths, names of wells and files, structures, pixel types. It imports no OMERO and no Ice."""
+"""The plate model: paths, well and file names, structures, pixel types. It imports neither OMERO nor Ice."""

@@ -1,4 +1,4 @@
-"""Which file holds which plane of a plate, what is missing, and what takes its place."""
+"""Find out which file holds which plane of a plate, what is missing, and what replaces it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ Incomplete = Literal["error", "skip", "fill"]
 Plane = tuple[int, int, int]  # t, c, z, from 0
 Place = tuple[str, int]  # well and site
 AXES = ("t", "c", "z")
-MOST_PLANES, MOST_MISSING = 10**6, 100  # planes of a site, and missing planes per file, that a real plate may have
+MOST_PLANES, MOST_MISSING = 10**6, 100  # limits of a real plate: planes per site, and missing planes per file
 _WORDS = {"t": "timepoint", "c": "channel", "z": "plane", "site": "site"}
 
 
 @dataclass(frozen=True)
 class PlaneFile:
-    """A plane with the numbers that the microscope gave it.
+    """A plane with the microscope's numbers.
 
-    `path` is the file's path for the backend that reads it; None where the metadata list the plane, but there is no
-    file.
+    `path` is the file's path for the backend that reads it; None if the metadata list the plane but there is no file.
     """
 
     well: str
@@ -38,9 +37,9 @@ class PlaneFile:
 
 @dataclass(frozen=True)
 class Announced:
-    """The numbers of sites, timepoints, channels and planes that the metadata announce; empty if they say nothing.
+    """The microscope's numbers of sites, timepoints, channels and z planes that the metadata announce; empty if none.
 
-    `source` names the metadata, for messages. `every_site` says that they list all sites that there are, so that a well
+    `source` names the metadata, for messages. `every_site` means that the metadata list every existing site, so a well
     may have site 2 without site 1.
     """
 
@@ -59,16 +58,16 @@ class Arrangement:
     Parameters
     ----------
     files
-        By (well, site) and (t, c, z): the path of the file. A plane that stands for a whole stack is there several
+        The path of each file, by (well, site) and (t, c, z). A plane that stands for a whole stack is listed several
         times.
     sizes
-        Numbers of timepoints, channels and z planes.
+        The number of timepoints, channels and z planes.
     channels
         The microscope's numbers of the channels.
     filled
-        The planes that were not acquired: black ones, which have no file, and repeated ones.
+        The planes that were not acquired: black planes, which have no file, and repeated planes.
     missing
-        For each incomplete well what it lacks, in words.
+        A description of what is missing, for each incomplete well.
     notes
         Sentences about what was filled and skipped.
     """
@@ -86,20 +85,24 @@ def arrange(
 ) -> Arrangement:
     """Arrange planes by well, site, timepoint, channel and z.
 
-    A channel that has fewer timepoints or planes than others in the whole plate was acquired so: a single plane is
-    repeated over the stack, and black planes take the place of the rest. What a site lacks of what its channels have
-    elsewhere, or of what is announced, is missing.
+    If a channel has fewer timepoints or z planes than others in the whole plate, it is assumed to be acquired that way:
+    a single plane is repeated over the stack, and all others are filled with black planes. A plane is missing if a site
+    lacks it although the same channel has it at other sites, or although it is announced.
 
     Parameters
     ----------
+    planes
+        The planes, with the microscope's numbers.
+    announced
+        What the metadata announce.
     incomplete
-        What to do about missing planes: "error" keeps what there is and notes what is missing, "skip" leaves out
-        incomplete sites, and timepoints, channels and planes that no site has; "fill" puts black planes in their place.
+        What to do about missing planes. "error" keeps what there is and records what is missing. "skip" leaves out
+        incomplete sites, and also timepoints, channels and z planes that no site has. "fill" puts in black planes.
 
     Raises
     ------
     PlateError
-        If two files are the same plane, or far more is announced than there is.
+        If two files are the same plane, or if far more is announced than there is.
     """
     planes = list(planes)
     grid = _Grid.of(planes, announced, incomplete)
@@ -123,7 +126,7 @@ def arrange(
 def _tell(
     grid: _Grid, sites: Mapping[Place, object], lacks: Mapping[Place, set[Plane]]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """What is missing by well, and what is done about it, in words."""
+    """Describe what is missing, by well, and what is done about it."""
     missing: dict[str, tuple[str, ...]] = {}
     notes = list(grid.notes())
     for lost in grid.lost():
@@ -150,7 +153,7 @@ def _order(place: Place) -> tuple[tuple[int, int], int]:
 
 
 def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, str]]:
-    """Files by (well, site) and (t, c, z); a site of which only the metadata know is there without files."""
+    """Files by (well, site) and (t, c, z). A site that only the metadata list is included without files."""
     sites: dict[Place, dict[Plane, str]] = {}
     for plane in planes:
         row, column = parse_well(plane.well)
@@ -165,7 +168,7 @@ def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, 
 
 
 def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:
-    """Sites that their well should have: those that are announced, or those before its last."""
+    """Missing sites that their wells should have: those that are announced, or those before the last site."""
     if grid.announced.every_site:
         return []
     last: dict[str, int] = {}
@@ -181,7 +184,7 @@ def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The values of all axes in order, which of them no file has, and the planes (t, z) that each channel has."""
+    """The sorted values of all axes, the values that no file has, and the planes (t, z) of each channel."""
 
     values: Mapping[str, list[int]]
     absent: Mapping[str, list[int]]
@@ -213,14 +216,14 @@ class _Grid:
         return grid
 
     def _expect_absent(self) -> None:
-        """Have the channels' patterns say what the metadata announce and no site has."""
+        """Add to the channels' patterns what the metadata announce but no site has."""
         gone = {
             axis: {self.ranks[axis][value] for value in found if value in self.ranks[axis]}
             for axis, found in self.absent.items()
         }
         depths = {c: len({z for _, z in pattern}) for c, pattern in self.patterns.items()}
         for c, pattern in self.patterns.items():
-            flat = depths[c] == 1 < max(depths.values())  # a single plane beside stacks
+            flat = depths[c] == 1 < max(depths.values())  # a single plane where other channels have stacks
             pattern |= {
                 (t, z)
                 for t, z in product(range(self.sizes[0]), range(self.sizes[2]))
@@ -229,7 +232,7 @@ class _Grid:
 
     @cached_property
     def ranks(self) -> dict[str, dict[int, int]]:
-        """The place of each value on its axis, from 0."""
+        """The position of each value on its axis, from 0."""
         return {axis: {value: rank for rank, value in enumerate(values)} for axis, values in self.values.items()}
 
     @property
@@ -253,7 +256,7 @@ class _Grid:
         return {plane for plane in self.expected if any(index in found for index, found in zip(plane, gone))}
 
     def repeated(self, found: Mapping[Plane, str]) -> dict[Plane, str]:
-        """The single planes of a channel where other channels have stacks, for the other planes of the stack."""
+        """Files to repeat over a stack: the single planes of channels where other channels have stacks."""
         copies: dict[Plane, str] = {}
         for (t, c, z), path in found.items():
             if self.sizes[2] > 1 and {height for time, height in self.patterns[c] if time == t} == {z}:
@@ -261,7 +264,7 @@ class _Grid:
         return copies
 
     def describe(self, planes: set[Plane]) -> str:
-        """Missing planes of a site in words, by the microscope's numbers."""
+        """Describe the missing planes of a site, with the microscope's numbers."""
         if planes >= self.expected - self.nowhere:
             return "all of it"
         some = sorted(planes - self.nowhere)
@@ -269,7 +272,7 @@ class _Grid:
         return words + (f" and {len(some) - 1} more" if len(some) > 1 else "")
 
     def lost(self) -> list[str]:
-        """What the metadata announce and no site has, in words."""
+        """Describe what the metadata announce but no site has."""
         return [f"{_WORDS[axis]} {', '.join(map(str, gone))}" for axis, gone in self.absent.items() if gone]
 
     def notes(self) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""What the names of image files say: well, site, channel, z and timepoint."""
+"""Parse the names of image files: well, site, channel, z and timepoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openhcs_omero.plates.paths import parse_well, well_name
 
 GROUPS = ("well", "row", "column", "site", "channel", "z", "t")
 
-# names of files as microscopes and this software write them; a name has to match as a whole
+# file names as microscopes and this software write them; the whole name must match
 PATTERNS = {
     "A01_s001_z000_c000[_t000].tif": r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_z(?P<z>\d+)_c(?P<channel>\d+)"
     r"(?:_t(?P<t>\d+))?",
@@ -29,36 +29,38 @@ NAMED_PATTERNS = {
     "opera phenix": r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+).*",
 }
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
-_THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.tiff?$", re.IGNORECASE)  # ImageXpress puts them beside the images
+_THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.tiff?$", re.IGNORECASE)  # ImageXpress puts them next to the images
 
 
 @dataclass(frozen=True)
 class NamedPlanes:
-    """What file names say: the planes, with channels numbered in the order of their names, and those names."""
+    """The planes that file names describe. Channels are numbered in the order of their names, which are kept too."""
 
     planes: list[PlaneFile]
     channel_names: dict[int, str]
 
 
 def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlanes:
-    """Read the names of files of one plane each; thumbnails are left out.
+    """Parse the names of files with one plane each; thumbnails are left out.
 
     Parameters
     ----------
+    paths
+        The files.
     pattern
-        Regular expression for the whole names, with or without their ending, with named groups: well, or row and
-        column; and site, channel, z and t where there are several. Or the name of one of `NAMED_PATTERNS`. By default
-        the names of `PATTERNS` are understood.
+        The name of one of `NAMED_PATTERNS`, or a regular expression that matches whole names, with or without their
+        ending. Its named groups are: well, or row and column; and site, channel, z and t if there are several. By
+        default, all of `PATTERNS` are tried.
 
     Raises
     ------
     PlateError
-        If names don't match, or the pattern is none.
+        If names don't match, or if the pattern is not valid.
     """
     named = _parse_names([path for path in paths if not _THUMBNAIL.search(path.name)], pattern)
     channels = _without_repeats(sorted({match.get("channel", "0") for match in named.values()}, key=_by_number))
     numbers = {_by_number(value): int(value) if value.isdecimal() else rank for rank, value in enumerate(channels)}
-    if len(set(numbers.values())) < len(numbers):  # names beside numbers
+    if len(set(numbers.values())) < len(numbers):  # names mixed with numbers
         numbers = {key: rank for rank, key in enumerate(numbers)}
     planes = []
     for path, match in named.items():
@@ -78,7 +80,7 @@ def _number(path: Path, match: Mapping[str, str], axis: str) -> int:
 
 
 def parse_name(name: str, pattern: str) -> dict[str, str] | None:
-    """The parts of a file's name, by group of the pattern; None if the name is no match as a whole."""
+    """The parts of a file's name, by group of the pattern; None if the whole name does not match."""
     match = re.fullmatch(pattern, _TIFF.sub("", name), re.IGNORECASE) or re.fullmatch(pattern, name, re.IGNORECASE)
     return match and {key: value for key, value in match.groupdict().items() if value is not None}
 
@@ -120,7 +122,7 @@ def _by_number(value: str) -> tuple[int, str]:
 
 
 def _without_repeats(values: Iterable[str]) -> list[str]:
-    """The same without repeats: 1 and 01 are one value."""
+    """The values without repeats; 1 and 01 are the same value."""
     return list({_by_number(value): value for value in values}.values())
 
 
@@ -136,14 +138,15 @@ def _well(path: Path, match: Mapping[str, str]) -> tuple[int, int]:
 
 
 def place_of(name: str) -> tuple[int, int]:
-    """Row and column, from 0, of a well's name, which may be that of CellVoyager on a plate of 1536 wells.
+    """Parse a well's name into row and column, both from 0.
 
-    There ``A01.d4`` is row d and column 4 of the 4 x 4 wells in the place of well A01 of a plate of 96.
+    CellVoyager's names for plates with 1536 wells are understood too: ``A01.d4`` is row d, column 4 of the 4 x 4 wells
+    that take the place of well A01 on a plate with 96 wells.
 
     Raises
     ------
     ValueError
-        If `name` is no well.
+        If `name` is not the name of a well.
     """
     base, dot, inner = name.partition(".")
     row, column = parse_well(base)

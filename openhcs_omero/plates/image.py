@@ -1,4 +1,4 @@
-"""Images to be written, what belongs to their pixels, and the pixel types that OMERO keeps."""
+"""Images to be written, the metadata of their pixels, and the pixel types that OMERO can store."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from openhcs_omero.plates.structure import PYRAMID_PLANE
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """What a site's image says of its pixels.
+    """The metadata of a site's pixels.
 
     Parameters
     ----------
     channel_names
-        One per channel; None where a channel has no name.
+        One per channel; None if a channel has no name.
     colors
-        (red, green, blue), 0 to 255, one per channel; None where it has none.
+        (red, green, blue), each from 0 to 255, one per channel; None if a channel has no color.
     pixel_size
-        (z, y, x) in micrometers; None where it is not known or has another kind of unit.
+        (z, y, x) in micrometers; None for a value that is unknown or not a length.
     times
-        Seconds since the first timepoint, one per timepoint, None where it is not known; empty if none is known.
+        Seconds since the first timepoint, one per timepoint, None where unknown; empty if none is known.
     filled
-        The planes (t, c, z) that were not acquired: black ones, and those that repeat another plane of the stack.
+        The planes (t, c, z) that were not acquired: black planes, and planes that repeat another plane of the stack.
     """
 
     channel_names: tuple[str | None, ...] = ()
@@ -46,14 +46,15 @@ class NewImage:
     name
         The image's name.
     pixels
-        (T, C, Z, Y, X), integers of up to 32 bits, floats or bool; larger integers where their values fit 32 bits.
-        Or (T, C, Z) objects, each a plane (Y, X) of one size and type: planes from many places need no copy then.
+        Array (T, C, Z, Y, X) of bool, floats or integers of up to 32 bits; larger integers if their values fit 32 bits.
+        Or an object array (T, C, Z) of planes (Y, X), all of one size and type, so that planes from different places
+        need not be copied.
     channel_names, colors
         One per channel, as in `ImageMetadata`; all or none.
     pixel_size
-        (z, y, x) in micrometers, None where unknown.
+        (z, y, x) in micrometers; None where unknown.
     annotations
-        Pairs of its map annotation, which is saved with it.
+        Pairs of the map annotation that is saved with the image.
     """
 
     name: str
@@ -75,7 +76,7 @@ class WellFile:
     name
         The file's name.
     data
-        Its content.
+        The file's bytes.
     """
 
     site: int | None
@@ -84,17 +85,23 @@ class WellFile:
 
 
 def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE) -> np.ndarray:
-    """The same values in a type that OMERO keeps, in this machine's byte order; not a copy where they are that already.
+    """Convert pixels to a type that OMERO can store, in this machine's byte order, without changing their values.
+
+    The array is not copied if no conversion is needed.
 
     Parameters
     ----------
+    pixels
+        Array (T, C, Z, Y, X).
+    name
+        The image's name, for error messages.
     largest
-        Pixels that a plane may have; None where planes of any size can be written.
+        The largest number of pixels of a plane; None if planes of any size can be written.
 
     Raises
     ------
     PlateError
-        If `pixels` is not (T, C, Z, Y, X), is empty, too large, or has values that no such type holds.
+        If `pixels` is not (T, C, Z, Y, X), is empty or too large, or has values that no such type can hold.
     """
     pixels = np.asarray(pixels)
     if pixels.ndim != 5 or 0 in pixels.shape:
@@ -122,7 +129,7 @@ def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE)
 
 
 def objects(planes: Iterable[np.ndarray], sizes: tuple[int, ...]) -> np.ndarray:
-    """The planes, in this order, as (T, C, Z) objects."""
+    """Put planes, in the given order, into an object array of the shape `sizes`, (T, C, Z)."""
     made = np.empty(sizes, object)
     for index, plane in zip(np.ndindex(sizes), planes):
         made[index] = plane
@@ -130,7 +137,7 @@ def objects(planes: Iterable[np.ndarray], sizes: tuple[int, ...]) -> np.ndarray:
 
 
 def _planes(image: NewImage) -> np.ndarray:
-    """The image's planes as (T, C, Z) objects, each of a type that OMERO keeps; else `storable`'s errors."""
+    """The image's planes as an object array (T, C, Z), each of a type that OMERO can store; raises as `storable`."""
     pixels = image.pixels
     if pixels.dtype == object and pixels.size:
         first = pixels.flat[0]

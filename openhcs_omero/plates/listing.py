@@ -1,4 +1,4 @@
-"""What is known of a plate before a pixel of it is read: its structure, and where each plane is."""
+"""What is known about a plate before any pixel is read: its structure, and where each plane is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openhcs_omero.plates.structure import PlateStructure
 
 @dataclass(frozen=True)
 class PlateListing:
-    """What is known of a plate.
+    """The structure of a plate and the places of its planes.
 
     Parameters
     ----------
@@ -21,16 +21,16 @@ class PlateListing:
     backend
         Name of the backend that reads the plate.
     files
-        By (well, site) and plane (t, c, z): the path for that backend. Empty where the backend reads whole sites.
+        The path for that backend, by (well, site) and plane (t, c, z). Empty if the backend reads whole sites.
     channel_names
-        One per channel; None where a channel has no name.
+        One per channel; None if a channel has no name.
     pixel_size
-        (z, y, x) in micrometers, None where it is not known.
+        (z, y, x) in micrometers; None where unknown.
     filled
-        By (well, site): the planes that were not acquired. Those without a file are black, the others repeat another
+        The planes that were not acquired, by (well, site). Those without a file are black; the others repeat another
         plane of the stack.
     missing
-        By well: what is missing and was not filled, in words.
+        A description of what is missing and was not filled, by well.
     notes
         Sentences about what was filled or left out.
     """
@@ -45,12 +45,12 @@ class PlateListing:
     notes: tuple[str, ...] = ()
 
     def check_complete(self, wells: Iterable[str] | None = None) -> None:
-        """Check that nothing is missing of `wells`, by default of all.
+        """Check that nothing is missing from `wells`, by default from all wells.
 
         Raises
         ------
         PlateError
-            Naming what is missing of the first incomplete well, and what to do.
+            If a well is incomplete. The message says what the first such well lacks, and what to do.
         """
         incomplete = [well for well in (self.missing if wells is None else wells) if well in self.missing]
         if not incomplete:

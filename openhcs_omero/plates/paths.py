@@ -43,7 +43,7 @@ EXPECTED = (
 
 
 def well_name(row: int, column: int) -> str:
-    """Name of the well at `row` and `column`, both from 0: (0, 0) is A01, (31, 47) is AF48."""
+    """The name of the well at `row` and `column`, both from 0: (0, 0) is A01, (31, 47) is AF48."""
     if not (0 <= row < 26 * 27 and 0 <= column < 999):
         raise ValueError(f"no well has row {row} and column {column}: they count from 0, to 701 and 998")
     letters = chr(65 + row) if row < 26 else chr(64 + row // 26) + chr(65 + row % 26)
@@ -51,7 +51,7 @@ def well_name(row: int, column: int) -> str:
 
 
 def parse_well(name: str) -> tuple[int, int]:
-    """Row and column, both from 0, of a well's name; as people write it, so A1 and a01 are A01.
+    """Parse a well's name into row and column, both from 0; A1 and a01 are accepted for A01.
 
     Raises
     ------
@@ -68,20 +68,20 @@ def parse_well(name: str) -> tuple[int, int]:
 
 
 def expand_wells(spec: str | Sequence[str], existing: Iterable[str]) -> list[str]:
-    """The wells that `spec` asks for, in the plate's order, each once.
+    """The wells that `spec` selects, in the plate's order, without repeats.
 
     Parameters
     ----------
     spec
-        ``"all"``, or names and ranges: ``["A01", "C01-C12", "A01-B03"]``; a range is the rectangle between two
-        corners and means those of its wells that the plate has.
+        ``"all"``, or names and ranges: ``["A01", "C01-C12", "A01-B03"]``. A range is the rectangle between two corners
+        and selects those of its wells that the plate has.
     existing
         Names of the plate's wells.
 
     Raises
     ------
     PlateError
-        If a well, a corner of a range, or all of a range lies outside the plate, or is no well's name.
+        If a well, a corner of a range or a whole range is outside the plate, or if a name is not a well's name.
     """
     wells = {parse_well(name): name for name in existing}
     if not wells:
@@ -124,7 +124,7 @@ def _wells_of(item: str, wells: dict[tuple[int, int], str]) -> set[tuple[int, in
 
 
 def is_well(name: str) -> bool:
-    """Whether `name` is a well's name as paths spell it, like A01."""
+    """Whether `name` is a well's name in the spelling used in paths, such as A01."""
     return _WELL.fullmatch(name) is not None
 
 
@@ -138,14 +138,14 @@ class PlatePath:
     Parameters
     ----------
     plate_id
-        OMERO's id of the plate; that of the source plate where `output` is given.
+        OMERO's id of the plate; if `output` is given, of the source plate.
     output
-        Output whose derived plate this is; letters, digits, ``_`` and ``-``.
+        The output whose derived plate this is: letters, digits, ``_`` and ``-``.
 
     Raises
     ------
     ValueError
-        If the parts make no path; all classes of paths raise it.
+        If the parts do not form a path. All path classes raise it.
     """
 
     kind: ClassVar[str] = "plate"
@@ -158,7 +158,7 @@ class PlatePath:
 
     @property
     def plate(self) -> PlatePath:
-        """The plate itself, as all other paths have one."""
+        """The plate itself; all other paths have this attribute too."""
         return self
 
     def __str__(self) -> str:
@@ -185,7 +185,7 @@ class WellPath(Generic[Plate]):
 
 @dataclass(frozen=True)
 class SitePath(Generic[Plate]):
-    """A site of a well; `site` counts from 1, in the order of the well's samples."""
+    """A site of a well. `site` counts from 1, in the order of the well's samples."""
 
     kind: ClassVar[str] = "site"
     plate: Plate
@@ -203,12 +203,12 @@ class SitePath(Generic[Plate]):
 
     @property
     def name(self) -> str:
-        """The site's name, like A01_s001."""
+        """The site's name, such as A01_s001."""
         return f"{self.well}_s{self.site:03d}"
 
     @property
     def stem(self) -> str:
-        """The path without its ending, as the paths of the site's planes and files begin."""
+        """The path without its ending, which is how the paths of the site's planes and files start."""
         return f"{self.parent}/{self.name}"
 
     def __str__(self) -> str:
@@ -217,7 +217,7 @@ class SitePath(Generic[Plate]):
 
 @dataclass(frozen=True)
 class PlanePath(Generic[Plate]):
-    """A plane of a site; `z`, `channel` and `t` count from 0, and `t` is None where there is only one timepoint."""
+    """A plane of a site. `z`, `channel` and `t` count from 0; `t` is None if there is only one timepoint."""
 
     kind: ClassVar[str] = "plane"
     plate: Plate
@@ -243,7 +243,7 @@ class PlanePath(Generic[Plate]):
 
 @dataclass(frozen=True)
 class FilePath(Generic[Plate]):
-    """A file attached to a plate, a well or a site's image, which is its `parent`."""
+    """A file attached to its `parent`: a plate, a well or a site's image."""
 
     kind: ClassVar[str] = "file"
     parent: Plate | WellPath[Plate] | SitePath[Plate]
@@ -286,12 +286,12 @@ def make_path(
     t: int | None = None,
     name: str | None = None,
 ) -> VirtualPath:
-    """The path in OMERO that these parts make, as the classes of paths describe them.
+    """Make a path in OMERO from its parts, which the path classes describe.
 
     Raises
     ------
     ValueError
-        If they make none.
+        If the parts do not form a path.
     """
     plate = PlatePath(plate_id, output)
     plane = any(number is not None for number in (z, channel, t))
@@ -306,12 +306,12 @@ def make_path(
 
 
 def parse_path(text: str) -> VirtualPath:
-    """Read a path in OMERO; a slash may end that of a plate or a well.
+    """Parse a path in OMERO; the path of a plate or well may end in a slash.
 
     Raises
     ------
     ValueError
-        If `text` is no such path; it says what was expected.
+        If `text` is not such a path. The message says what was expected.
     """
     root, _, below = text.removeprefix("/omero/").removesuffix("/").partition("/")
     match = _PLATE.fullmatch(root) if text.startswith("/omero/") else None
@@ -328,12 +328,12 @@ def parse_path(text: str) -> VirtualPath:
 
 
 def parse_inside(plate: Plate, below: str) -> InPlate[Plate]:
-    """Read the part of a path below a plate, as ``A01/A01_s001.tif``.
+    """Parse the part of a path below a plate, such as ``A01/A01_s001.tif``.
 
     Raises
     ------
     ValueError
-        If `below` names nothing in a plate; it says what was expected.
+        If `below` is not a path in a plate. The message says what was expected.
     """
     well, slash, last = below.partition("/")
     if not slash:
@@ -353,19 +353,19 @@ def parse_inside(plate: Plate, below: str) -> InPlate[Plate]:
 
 
 def in_full(text: str) -> str:
-    """A virtual path in full: ``7`` and ``plate_7`` are short for ``/omero/plate_7``."""
+    """Expand a virtual path: ``7`` and ``plate_7`` are short for ``/omero/plate_7``."""
     if text.startswith("/"):
         return text
     return f"/omero/{text}" if text.startswith("plate_") else f"/omero/plate_{text}"
 
 
 def plate_of(plate: int | str | PurePath) -> PlatePath | None:
-    """The plate in OMERO that an id, its digits or a path like ``/omero/plate_7`` names; None for a folder.
+    """The plate in OMERO that an id (number or text) or a path like ``/omero/plate_7`` names; None for a folder.
 
     Raises
     ------
     PlateError
-        If it is a path in OMERO, but not that of a plate.
+        If it is a path in OMERO, but not the path of a plate.
     """
     text = str(plate)
     if not (text.isdecimal() or f"{text}/".startswith("/omero/")):

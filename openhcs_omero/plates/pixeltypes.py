@@ -1,4 +1,4 @@
-"""The pixel types that are read, processed and written; OMERO has `bit`, `complex` and `double-complex` besides."""
+"""The supported pixel types. OMERO's `bit`, `complex` and `double-complex` are not supported."""
 
 NUMPY_NAMES = {
     "int8": "int8",
@@ -10,7 +10,7 @@ NUMPY_NAMES = {
     "float": "float32",
     "double": "float64",
 }
-"""numpy's names by OMERO's."""
+"""numpy's names of the pixel types, by OMERO's names."""
 
 OMERO_NAMES = {numpy: omero for omero, numpy in NUMPY_NAMES.items()}
-"""OMERO's names by numpy's."""
+"""OMERO's names of the pixel types, by numpy's names."""

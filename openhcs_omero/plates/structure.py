@@ -1,4 +1,4 @@
-"""What a plate is made of: wells, sites, sizes and fingerprints, whoever keeps it."""
+"""The structure of a plate, in OMERO or in a folder: wells, sites, sizes and fingerprints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.paths import PlanePath, PlatePath
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
-PYRAMID_PLANE = 3192 * 3192  # pixels; larger planes OMERO keeps as pyramids of tiles
+PYRAMID_PLANE = 3192 * 3192  # pixels; OMERO stores larger planes as pyramids of tiles
 
-# a number that only OMERO knows: an int, or None for what is in a folder; code that speaks to OMERO takes it for an int
+# an id that only OMERO knows: an int, or None for a plate in a folder; code that talks to OMERO assumes an int
 OMEROId = Any
 
 
@@ -22,31 +22,31 @@ OMEROId = Any
 class ImageStructure:
     """A site's image.
 
-    What only OMERO knows is None for an image in a folder.
+    Values that only OMERO knows are None for an image in a folder.
 
     Parameters
     ----------
     image_id
         OMERO's id of the image.
     site
-        From 1, in the order of the well's samples.
+        Number of the site, from 1, in the order of the well's samples.
     size_z, size_c, size_t, size_x, size_y
-        Numbers of planes, channels and timepoints, and of pixels.
+        Numbers of z planes, channels and timepoints; width and height in pixels.
     pixel_type
-        numpy dtype name, "uint16"; OMERO's own name, as "bit", of a type that can't be processed.
+        numpy dtype name, such as "uint16"; OMERO's name, such as "bit", for a type that can't be processed.
     sha1
         Hexadecimal hash that changes when the image does. OMERO computes it over all bytes; it is "Pending..." until
-        they are written. In a folder it is the hash of the names, sizes and times of the files.
+        they are written. In a folder, it is the hash of the names, sizes and times of the files.
     name
         The image's name.
     pixels_id, well_sample_id
-        OMERO's ids of the image's pixels and of its place in the well.
+        OMERO's ids of the image's pixels and of its well sample.
     update_event
         Id of the event that last changed the image in OMERO.
     index
-        Index of OMERO's well sample, from 0; has gaps where samples were deleted.
+        Index of OMERO's well sample, from 0; there are gaps where samples were deleted.
     acquisition
-        Id and name of the plate acquisition in OMERO that the image is of; None if it is of none.
+        Id and name of the image's plate acquisition in OMERO; None if it has none.
     """
 
     image_id: OMEROId
@@ -67,13 +67,13 @@ class ImageStructure:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """(T, C, Z, Y, X)"""
+        """The shape of the image's pixels, (T, C, Z, Y, X)."""
         return self.size_t, self.size_c, self.size_z, self.size_y, self.size_x
 
 
 @dataclass(frozen=True)
 class WellStructure:
-    """A well and its images by site; `well_db_id` is OMERO's id of the well, None in a folder."""
+    """A well and its images by site. `well_db_id` is OMERO's id of the well; None in a folder."""
 
     well_id: str
     row: int
@@ -82,7 +82,7 @@ class WellStructure:
     well_db_id: OMEROId = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What changes when the well's images do: their ids, pixel hashes and update events, in the order of sites."""
+        """The ids, pixel hashes and update events of the images, by site: this changes when the images change."""
         images = [self.images[site] for site in sorted(self.images)]
         return {
             "well": self.well_id,
@@ -92,9 +92,9 @@ class WellStructure:
 
 @dataclass(frozen=True)
 class PlateStructure:
-    """A plate and its wells by name, in the plate's order, including those without images.
+    """A plate and its wells by name, in the plate's order, including wells without images.
 
-    OMERO's ids of the plate and its group are None for a plate in a folder.
+    The ids of the plate and of its group in OMERO are None for a plate in a folder.
     """
 
     plate_id: OMEROId
@@ -113,11 +113,11 @@ class PlateStructure:
 
     @property
     def label(self) -> str:
-        """What people know the plate by: OMERO's id, or the name of the folder that it is in."""
+        """The plate's name for people: its OMERO id, or the name of its folder."""
         return str(self.plate_id or self.name)
 
     def images(self) -> Iterator[tuple[str, ImageStructure]]:
-        """(well, image) of every site, well by well."""
+        """Iterate over the (well, image) of every site, well by well."""
         for name, well in self.wells.items():
             for site in sorted(well.images):
                 yield name, well.images[site]
@@ -126,7 +126,7 @@ class PlateStructure:
         return [name for name, well in self.wells.items() if well.images]
 
     def only(self, wells: Collection[str]) -> PlateStructure:
-        """The same plate as if it had no other wells than `wells`.
+        """Return the same plate with only the wells `wells`.
 
         Raises
         ------
@@ -138,11 +138,11 @@ class PlateStructure:
         return with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
 
     def acquisitions(self) -> list[tuple[int, str]]:
-        """Ids and names of the acquisitions in OMERO that have images, by id."""
+        """The ids and names of the acquisitions in OMERO that have images, sorted by id."""
         return sorted({image.acquisition for _, image in self.images() if image.acquisition is not None})
 
     def of_acquisition(self, choice: int | str | None = None) -> PlateStructure:
-        """The same plate with the images of one acquisition alone; its sites count from 1.
+        """Return the same plate with only the images of one acquisition; its sites are counted from 1.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class PlateStructure:
         Raises
         ------
         PlateError
-            If there are several and none is chosen, or there is none of that id or name, or several.
+            If there are several acquisitions and none is chosen, or if not exactly one has that id or name.
         """
         known = self.acquisitions()
         listed = ", ".join(f"{number} ({name})" for number, name in known) or "none"
@@ -175,13 +175,13 @@ class PlateStructure:
         return with_wells(self, wells)
 
     def well(self, name: str) -> WellStructure:
-        """The well of that name, or PlateError."""
+        """The well with that name; PlateError if there is none."""
         if name not in self.wells:
             raise PlateError(f"plate {self.label} has no well {name!r}: it has {_some(self.wells)}")
         return self.wells[name]
 
     def image(self, well: str, site: int) -> ImageStructure:
-        """The image of a well's site, or PlateError."""
+        """The image of a site of a well; PlateError if there is none."""
         images = self.well(well).images
         if site not in images:
             has = f"it has sites 1 to {len(images)}" if images else "it has none"
@@ -189,12 +189,12 @@ class PlateStructure:
         return images[site]
 
     def fingerprint(self) -> str:
-        """SHA-256 of all wells' fingerprints, in hexadecimal."""
+        """The SHA-256 of the fingerprints of all wells, in hexadecimal."""
         wells = [well.fingerprint() for well in self.wells.values()]
         return hashlib.sha256(json.dumps(wells, sort_keys=True).encode()).hexdigest()
 
     def check_images(self) -> None:
-        """That there are wells, and images in some of them; else PlateError."""
+        """Check that the plate has wells, and that some have images; PlateError if not."""
         if not self.wells:
             raise PlateError(f"plate {self.label} ({self.name}) has no wells")
         if not self.wells_with_images():
@@ -206,7 +206,7 @@ class PlateStructure:
         Raises
         ------
         PlateError
-            Naming a site whose pixels are of another type or whose planes are too large for OMERO.
+            If a site has an unsupported pixel type or planes too large for OMERO. The message names the site.
         """
         for well, image in self.images():
             if wells is not None and well not in wells:
@@ -223,12 +223,12 @@ class PlateStructure:
                 )
 
     def check_sizes(self) -> None:
-        """Check that the planes of all images have one size and type.
+        """Check that the planes of all images have the same size and type.
 
         Raises
         ------
         PlateError
-            Naming two sites that differ.
+            If they do not. The message names two sites that differ.
         """
         first: tuple[str, ImageStructure] | None = None
         for well, image in self.images():
@@ -240,19 +240,19 @@ class PlateStructure:
                 )
 
     def kinds(self) -> list[str]:
-        """The sizes and types of images in words, one per kind, with an example."""
+        """Describe the sizes and types of the images, one entry per kind, with an example each."""
         examples = {(image.shape, image.pixel_type): (well, image) for well, image in reversed(list(self.images()))}
         return [_described(*example) for example in reversed(examples.values())]
 
     def list_paths(self, well: str | None = None, plate: PlatePath | None = None) -> list[str]:
-        """Virtual paths of all planes, of the plate or of one well: by well, site, timepoint, channel and z.
+        """List the virtual paths of all planes of the plate or of one well, by well, site, timepoint, channel and z.
 
         Parameters
         ----------
         well
-            Name of a well of the plate.
+            Name of a well; None for all wells.
         plate
-            The plate's own path where that is not ``/omero/plate_<id>``: that of a derived plate.
+            The path of the plate if it is not ``/omero/plate_<id>``, that is, the path of a derived plate.
         """
         if plate is None and self.plate_id is None:
             raise PlateError(f"plate {self.label} is in a folder: its planes have no paths in OMERO")
@@ -278,7 +278,7 @@ def _some(wells: Collection[str]) -> str:
 
 
 def with_wells(plate: PlateStructure, wells: dict[str, WellStructure]) -> PlateStructure:
-    """The same plate with other wells, and the sizes that they make."""
+    """Return the same plate with other wells, and with the sizes computed from them."""
     images = [image for well in wells.values() for image in well.images.values()]
     return replace(
         plate,
