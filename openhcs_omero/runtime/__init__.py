@@ -1,1 +1,1 @@
-"""Starting an OMERO server and finding it; running pipelines beside it for clients elsewhere."""
+"""Find or start an OMERO server, and run pipelines next to it for remote clients."""

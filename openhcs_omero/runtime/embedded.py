@@ -1,4 +1,4 @@
-"""The embedded OMERO server, a product of its own (packages/omero-embedded), started as a process."""
+"""Start the embedded OMERO server, a separate product (packages/omero-embedded), as a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_INSTALLED = 'the embedded server is not installed: pip install "openhcs-omer
 def start_embedded(
     data: Path, port: int = 0, password_file: Path | None = None, detached: bool = False
 ) -> EmbeddedServer:
-    """Start an embedded server; the parameters are those of `omero_embedded.process.start`.
+    """Start an embedded server; see `omero_embedded.process.start` for the parameters.
 
     Raises
     ------
@@ -38,13 +38,13 @@ def start_embedded(
 
 
 def certificate_of(data: Path) -> str | None:
-    """The file with the certificate of the embedded server whose data are in a folder."""
+    """The certificate file of the embedded server whose data are in the folder `data`; None if there is none."""
     file = data / "server.pem"
     return str(file.resolve()) if file.exists() else None
 
 
 def become_embedded(data: Path, host: str, port: int, password_file: Path | None) -> None:
-    """Turn this process into an embedded server; it does not return.
+    """Replace this process with an embedded server; this function does not return.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Finding an OMERO server, starting one where there is none, and connecting to it: all in bounded time."""
+"""Find an OMERO server, start one if there is none, and connect to it, all in bounded time."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ EMBEDDED = "`openhcs-omero serve` or manager.start_embedded() runs the embedded 
 
 
 class OMEROInstanceManager:
-    """An OMERO server: whether it runs, a connection to it, and starting one.
+    """Manage an OMERO server: check whether it runs, connect to it, or start one.
 
-    Used as a context manager it closes its connection at the end, and stops the embedded server if it started one.
+    As a context manager, it closes its connection at the end and stops the embedded server if it started one.
 
     Parameters
     ----------
     host, port, user
-        What is left out comes from OMERO_HOST, OMERO_PORT and OMERO_USER, else localhost, 4064 and whoever logged in
-        last by `openhcs-omero login`. The password comes from OMERO_PASSWORD, a stored session or a prompt.
+        Default to OMERO_HOST, OMERO_PORT and OMERO_USER, or else to localhost, 4064 and the user of the last
+        `openhcs-omero login`. To log in, OMERO_PASSWORD, a stored session or a prompt is used.
     """
 
     def __init__(self, host: str | None = None, port: int | None = None, user: str | None = None) -> None:
@@ -55,18 +55,26 @@ class OMEROInstanceManager:
         return self.server.port
 
     def is_running(self) -> bool:
-        """Whether an OMERO server answers there; it takes four seconds at most to say so."""
+        """Whether an OMERO server answers; takes at most four seconds."""
         return is_up(self.server)
 
     def connect(self, timeout: float = 10) -> bool:
-        """Log in; False where that was not possible within `timeout` seconds.
+        """Log in, waiting for a server that is down, hangs or is still starting.
 
-        A server that is down, hangs or is still starting is waited for. Why it failed is what `get_connection` says.
+        Parameters
+        ----------
+        timeout
+            Seconds to wait.
+
+        Returns
+        -------
+        bool
+            False if it was not possible in time. `get_connection` then raises an error that says why.
 
         Raises
         ------
         ConnectError
-            Where waiting is of no use: the server refuses the user, or there is no password and no session to join.
+            If waiting can't help: the server refuses the user, or there is neither a password nor a session to join.
         """
         end = time.monotonic() + timeout
         while True:
@@ -78,18 +86,18 @@ class OMEROInstanceManager:
             except ConnectError as error:
                 self._reason = str(error)
                 if isinstance(error, WrongIdentity) or opens_sessions(self.server, end - time.monotonic()):
-                    raise  # it is not that the server is still starting
+                    raise  # the cause is not a server that is still starting
             if time.monotonic() + PAUSE >= end:
                 return False
             time.sleep(PAUSE)
 
     def get_connection(self) -> BlitzGateway:
-        """The connection, opened where `connect` was not called before.
+        """The connection; it is opened if `connect` was not called before.
 
         Raises
         ------
         ConnectError
-            Where there is none to be had: why, and what to do.
+            If no connection is possible. The message says why and what to do.
         """
         if self._conn is None and not self.connect():
             raise ConnectError(f"{self._reason}; {EMBEDDED}")
@@ -106,14 +114,14 @@ class OMEROInstanceManager:
         return True
 
     def start_via_docker_compose(self, compose_file: Path = COMPOSE_FILE) -> None:
-        """Start a real OMERO.server with its database and OMERO.web; `wait_for_ready` says when it serves.
+        """Start a real OMERO.server with its database and OMERO.web; use `wait_for_ready` to wait for it.
 
-        The containers and their volumes stay when this process ends: `docker compose -p openhcs-omero down` stops them.
+        The containers keep running when this process ends; `docker compose -p openhcs-omero down` stops them.
 
         Raises
         ------
         OpenHCSError
-            Where there is no Docker, OMERO_PASSWORD is not set, or `docker compose` failed.
+            If there is no Docker, OMERO_PASSWORD is not set, or `docker compose` fails.
         """
         if shutil.which("docker") is None:
             raise OpenHCSError(f"there is no Docker here to start OMERO with: install it, or {EMBEDDED}")
@@ -137,14 +145,14 @@ class OMEROInstanceManager:
         self.server = replace(self.server, host="localhost", user=self.server.user or "root")
 
     def start_embedded(self, data: Path | str = "~/.openhcs-omero", port: int = 0) -> None:
-        """Start the embedded server, a process that ends with this manager; returns when it serves.
+        """Start the embedded server, a process that ends with this manager; returns when the server is ready.
 
         Parameters
         ----------
         data
-            Folder that keeps all that is in it; root's password is made there, in ``root-password``.
+            Folder for the server's data. The password of root is created there, in ``root-password``.
         port
-            0 for any that is free.
+            Port to listen on; 0 for any free port.
 
         Raises
         ------
@@ -154,7 +162,7 @@ class OMEROInstanceManager:
         data = Path(data).expanduser()
         self._embedded = server = start_embedded(data, port, detached=True)
         self.server = replace(self.server, host=server.host, port=server.port, user="root", ca=certificate_of(data))
-        given = server.password or ""  # else it was given when the folder was made, and OMERO_PASSWORD is it
+        given = server.password or ""  # without one, it was set when the folder was created, and is in OMERO_PASSWORD
         self._conn = within(START_PATIENCE, lambda: connect(self.server, given=given), self.server.address)
 
     def close(self) -> None:

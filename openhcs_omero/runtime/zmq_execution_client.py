@@ -1,4 +1,4 @@
-"""Asks an execution server (zmq_execution_server.py) to run pipelines, and follows them."""
+"""Client of an execution server (zmq_execution_server.py): requests pipeline runs and follows them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from openhcs_omero.runtime.zmq_messages import (
 if TYPE_CHECKING:
     import pandas as pd
 
-PAUSE = 0.2  # seconds between two questions for events
+PAUSE = 0.2  # seconds between two requests for events
 
 
 @dataclass(frozen=True)
 class ExecutionResponse:
-    """What a run made of a plate.
+    """The results of a run on a plate.
 
     Attributes
     ----------
     derived_plate
         OMERO's id of the plate with the processed images.
     annotations
-        By plate id: names of the attached files.
+        Names of the attached files, by plate id.
     tables
-        `features` (a row a site), `wells` and `objects`.
+        `features` (one row per site), `wells` and `objects`.
     """
 
     run_id: str
@@ -55,19 +55,19 @@ class ExecutionResponse:
 
 
 class ZMQExecutionClient:
-    """A client of one execution server; of one thread.
+    """A client of one execution server, for use in one thread.
 
     Parameters
     ----------
     host, port
         Where the server listens.
     keys
-        Folder with `server.key` and `<client>.key_secret`, which `openhcs-omero zmq-keys` made. Off this machine it is
-        ``~/.openhcs-omero-keys`` where none is named; on it, none is needed where the server has none.
+        Folder with `server.key` and `<client>.key_secret`, created by `openhcs-omero zmq-keys`. For a server on another
+        machine the default is ``~/.openhcs-omero-keys``. On the same machine no keys are needed if the server has none.
     client
-        The name that the keys were made for.
+        The name that the keys were created for.
     timeout
-        Seconds that an answer is waited for.
+        Seconds to wait for an answer.
     """
 
     def __init__(
@@ -101,24 +101,27 @@ class ZMQExecutionClient:
         global_config: Mapping[str, Any] | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> ExecutionResponse:
-        """Have steps run on a plate, and wait for what comes of it.
+        """Run steps on a plate, and wait for the results.
 
         Parameters
         ----------
+        plate_id
+            OMERO's id of the plate.
         pipeline_steps
-            As `PipelineOrchestrator` takes them, out of modules that the server has and allows; their names are sent.
+            Steps as `PipelineOrchestrator` takes them, from modules that the server has and allows. Only the names of
+            their functions are sent, with the parameters.
         global_config
-            `wells`, `output`, `heatmaps` and `wells_per_job` of config/README.md.
+            `wells`, `output`, `heatmaps` and `wells_per_job`, as described in config/README.md.
         progress
-            Called with each event, see core/orchestrator/events.py; a `ProgressBar` is one that draws.
+            Called with each event (see core/orchestrator/events.py); a `ProgressBar` draws them.
 
         Raises
         ------
         PipelineError
-            If wells failed, which it names, the run did, or it was cancelled.
+            If wells failed (the message names them), if the run failed, or if it was cancelled.
         OpenHCSError
-            If the server refuses the request, and ConnectError if none answers. The run goes on without its client:
-            `attach` follows it again.
+            If the server refuses the request. Its subclass ConnectError if no server answers; a run that has started
+            goes on without its client, and `attach` follows it again.
         """
         return self.attach(self.submit(plate_id, pipeline_steps, global_config), progress)
 
@@ -128,7 +131,7 @@ class ZMQExecutionClient:
         pipeline_steps: Iterable[StepLike | FunctionStep],
         global_config: Mapping[str, Any] | None = None,
     ) -> str:
-        """Queue a run; its id."""
+        """Queue a run and return its id; the parameters are those of `execute_pipeline`."""
         run_id = uuid.uuid4().hex
         self._ask(
             "execute", run=run_id, plate_id=plate_id, steps=configured(pipeline_steps), config=dict(global_config or {})
@@ -136,7 +139,7 @@ class ZMQExecutionClient:
         return run_id
 
     def attach(self, run_id: str, progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
-        """Follow a run, also one of another client, from its first event to its end."""
+        """Follow a run from its first event to its end and return its results; it may be another client's run."""
         seen = 0
         while True:
             answer = self._ask("events", run=run_id, after=seen)
@@ -150,11 +153,11 @@ class ZMQExecutionClient:
                 time.sleep(PAUSE)
 
     def cancel(self, run_id: str) -> None:
-        """End a run, or take it out of the queue; what is done is kept."""
+        """Stop a run, or remove it from the queue. Finished work is kept."""
         self._ask("cancel", run=run_id)
 
     def status(self, run_id: str | None = None) -> dict[str, Any]:
-        """State of a run and of its wells; without an id that of the server: its version, what it allows, its runs."""
+        """The state of a run and its wells; without an id, the server's version, allowed modules and runs."""
         return self._ask("status", run=run_id)
 
     def ping(self) -> bool:
@@ -188,7 +191,7 @@ class ZMQExecutionClient:
         end = time.monotonic() + self.timeout
         while self._socket.poll(max(0, int((end - time.monotonic()) * 1000))):
             answer = decode(self._socket.recv())
-            if answer.get("id") == number:  # not one to a question whose asker did not wait for it
+            if answer.get("id") == number:  # skip answers to earlier requests that timed out
                 if "error" in answer and "state" not in answer:
                     raise OpenHCSError(answer["error"])
                 return answer

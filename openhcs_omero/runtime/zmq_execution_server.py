@@ -1,7 +1,7 @@
-"""Runs pipelines beside OMERO for clients elsewhere; steps are named, and no pixel crosses the socket.
+"""Run pipelines next to OMERO for remote clients. Steps are sent by name, and no pixels cross the socket.
 
-A run is a process of its own (Snakemake's head); several requests queue. What arrives is JSON, of which names are
-looked up among allowed modules and values are passed on as params: nothing is unpickled, and nothing evaluated.
+Each run is a separate process (Snakemake's head), and requests are queued. Messages are JSON: names are looked up in
+the allowed modules, and values are passed on as parameters. Nothing is unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ from openhcs_omero.runtime.zmq_messages import (
 from openhcs_omero.version import __version__
 
 BOX = "openhcs_omero.processing"
-CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # of the configuration; the rest is the server's
+CLIENT_KEYS = (
+    "wells",
+    "output",
+    "heatmaps",
+    "wells_per_job",
+)  # keys of the configuration that clients may set; the server sets the rest
 EVENTS_AT_ONCE = 500
 KEPT = 100  # runs that are remembered
-MAX_WAITING = 100  # runs that are checked or queued
+MAX_WAITING = 100  # runs being checked or queued
 MAX_WAITING_OF_CLIENT = 25
-MAX_UNREAD = 4  # messages that are kept for a client that reads none, and from one
-SEND_BUFFER = 2**16  # bytes that the system keeps for a client, besides
+MAX_UNREAD = 4  # messages that are kept to and from a client while they are not read
+SEND_BUFFER = 2**16  # bytes that the system buffers for a client in addition
 POLL = 500  # ms
 CHECKED = "inproc://checked"
 
@@ -76,33 +81,33 @@ class Run:
 
 @dataclass(frozen=True)
 class _Request:
-    """A pipeline that is to be checked, and whom to tell."""
+    """A pipeline to check, and the client that gets the answer."""
 
     peer: bytes  # the connection
-    client: bytes  # who is behind it, where keys say so
+    client: bytes  # the client's public key, if the server uses keys
     message: dict[str, Any]
 
 
 class ZMQExecutionServer:
-    """Takes requests at a socket and runs them, one after the other, in the working directory.
+    """Accept requests on a socket and run them, one after the other, in the working directory.
 
-    One thread answers messages; a second one checks the pipelines that are to be run, and a third one runs them.
+    One thread answers messages, a second checks the requested pipelines, and a third runs them.
 
     Parameters
     ----------
     host, port
-        Where to listen; port 0 takes any that is free.
+        Where to listen; 0 means any free port.
     allowed
-        Modules and packages whose functions may be steps, besides those in the box.
+        Modules and packages whose functions may be steps, in addition to `openhcs_omero.processing`.
     config
-        The server's own part of the configuration: `omero`, `results`, `cores`, `profile`.
+        The server's part of the configuration: `omero`, `results`, `cores`, `profile`.
     keys
-        Folder of `make_keys`. None: unencrypted, for loopback alone.
+        Folder created by `make_keys`. None means no encryption, which is allowed only on loopback.
 
     Raises
     ------
     OpenHCSError
-        If it can't listen there, there are no keys, or an allowed module is not found.
+        If it can't listen there, if there are no keys, or if an allowed module is not found.
     """
 
     def __init__(
@@ -160,7 +165,7 @@ class ZMQExecutionServer:
         return socket
 
     def serve(self) -> None:
-        """Serve until `stop` is called; then what runs is cancelled, and goes on when it is asked for again."""
+        """Serve until `stop` is called, then cancel all runs. A run that is requested again continues."""
         worker = threading.Thread(target=self._work, name="runs", daemon=True)
         worker.start()
         checked = self._context.socket(zmq.PULL)
@@ -196,7 +201,7 @@ class ZMQExecutionServer:
     # ---- messages
 
     def _answer(self, frames: list[zmq.Frame]) -> None:
-        """Answer a message, whatever it is."""
+        """Answer a message, even an invalid one."""
         peer, number = frames[0].bytes, None
         try:
             if len(frames) != 2:
@@ -213,7 +218,7 @@ class ZMQExecutionServer:
         self._send(peer, encode({"id": number, **answer}))
 
     def _send(self, peer: bytes, answer: bytes) -> None:
-        with contextlib.suppress(zmq.ZMQError):  # nobody there any more
+        with contextlib.suppress(zmq.ZMQError):  # the client is gone
             self._socket.send_multipart([peer, answer], zmq.DONTWAIT)
 
     def _do(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +236,7 @@ class ZMQExecutionServer:
         return known[message["do"]](message)
 
     def _accept(self, request: _Request) -> None:
-        """Have a pipeline checked, where there is room for it; its client gets the answer then."""
+        """Pass a pipeline on to be checked, if the queue has room; the client gets the answer after the check."""
         waiting = [request.client for request in list(self._checking)]
         waiting += [run.client for run in list(self._runs.values()) if run.state == "queued"]
         if len(waiting) >= MAX_WAITING:
@@ -247,7 +252,7 @@ class ZMQExecutionServer:
         self._requests.put(request)
 
     def _check_requests(self) -> None:
-        """Check what is to be run, one after the other, and queue it; the thread of the messages sends the answers."""
+        """Check requests one after the other, and queue the runs; the message thread sends the answers."""
         answers = self._context.socket(zmq.PUSH)
         answers.setsockopt(zmq.LINGER, 0)
         answers.connect(CHECKED)
@@ -298,7 +303,7 @@ class ZMQExecutionServer:
         return run.describe()
 
     def _allowed(self, step: Any) -> Mapping[str, Any]:
-        """The step, if it names a function of an allowed module."""
+        """The step, if it names a function in an allowed module."""
         call = step.get("call") if isinstance(step, dict) else None
         if not isinstance(call, str):
             raise StepError(f"a step is {brief(step)}, but it must be a mapping with call: module:function")
@@ -312,7 +317,7 @@ class ZMQExecutionServer:
 
     def _events(self, message: dict[str, Any]) -> dict[str, Any]:
         run, after = self._run(message), int(message.get("after") or 0)
-        state = run.state  # before the events: the client that sees an end has all of them, or asks again
+        state = run.state  # read before the events: a client that sees an end state then has all events, or asks again
         events = run.events[max(after, 0) :][:EVENTS_AT_ONCE]
         return {**run.describe(), "state": state, "events": events, "more": len(run.events) > after + len(events)}
 
@@ -347,7 +352,7 @@ class ZMQExecutionServer:
         run.events.append({**event, "time": time.time()})
 
     def _work(self) -> None:
-        """Run what is queued, one after the other."""
+        """Run the queued runs, one after the other."""
         while (run := self._queue.get()) is not None:
             if run.state != "queued":
                 continue
@@ -360,12 +365,12 @@ class ZMQExecutionServer:
                 run.error = str(error)
                 run.failed = [[plate, well, reason] for (plate, well), reason in error.wells.items()]
                 run.state = "cancelled" if run.orchestrator.cancelled else "failed"
-            except Exception as error:  # whatever one run meets, the next one is run
+            except Exception as error:  # whatever happens in one run, the next one starts
                 run.error, run.state = _sentence(error, "the run failed"), "failed"
 
 
 def _client(frame: zmq.Frame) -> bytes:
-    """The key of who sent a message; nothing where the server has no keys."""
+    """The public key of the client that sent a message; empty if the server has no keys."""
     try:
         return str(frame.get("User-Id")).encode()
     except zmq.ZMQError:
@@ -373,7 +378,7 @@ def _client(frame: zmq.Frame) -> bytes:
 
 
 def _sentence(error: Exception, what: str = "the message was not understood") -> str:
-    """What went wrong, for a client."""
+    """One sentence for the client about what went wrong."""
     if isinstance(error, OpenHCSError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -392,7 +397,7 @@ def _importable(module: str) -> bool:
 
 
 def _tell(result: Any) -> dict[str, Any]:
-    """A plate's result as JSON has it; tables as CSV."""
+    """A plate's results in a form fit for JSON, with tables as CSV."""
     tables = {}
     for name in result.tables:
         tables[name] = (result.folder / f"{name}.csv").read_text()
@@ -402,12 +407,25 @@ def _tell(result: Any) -> dict[str, Any]:
 def run_server(
     folder: Path, host: str, port: int, allowed: Sequence[str], config: Mapping[str, Any], keys: Path | None
 ) -> None:
-    """Serve in a folder, which one server has at a time, until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C, in a folder that only one server can use at a time.
+
+    Parameters
+    ----------
+    folder
+        The working directory; it is created if it does not exist.
+    host, port, allowed, config, keys
+        As for `ZMQExecutionServer`.
+
+    Raises
+    ------
+    OpenHCSError
+        If another server uses the folder, no connection to OMERO is possible, or the server can't start.
+    """
     from openhcs_omero.omero.connection import connect, look_after
     from openhcs_omero.omero.server import Server
 
     if keys is not None:
-        read_key(keys / "server.key_secret")  # before anything is begun
+        read_key(keys / "server.key_secret")  # fail before anything is started
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "zmq-server.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -417,7 +435,7 @@ def run_server(
     os.chdir(folder)
     sys.path.insert(0, str(Path.cwd()))
     omero = Server.from_config(config.get("omero"))
-    connect(omero)  # says now what is wrong with it, and keeps the password for the runs
+    connect(omero)  # reports problems now, and keeps the password for the runs
     look_after(omero, end=False)
     server = ZMQExecutionServer(host, port, allowed, config, keys)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""What goes between execution server and client: JSON objects, one a message, and the keys that encrypt them.
+"""The messages between execution server and client (one JSON object each), and the keys that encrypt them.
 
     {"id": 1, "do": "execute", "run": <hex>, "plate_id": 7, "steps": [{"call": "module:function", ...}], "config": {}}
     {"id": 2, "do": "events", "run": <hex>, "after": 0}     events from that number on, and the state of the run
@@ -7,8 +7,9 @@
     {"id": 5, "do": "status"} or with "run"
     {"id": 6, "do": "ping"}
 
-An answer has the request's `id`, and `error`, a sentence, where it was refused. Clients ask for events and the server
-keeps nothing about clients, so one that dies leaves nothing behind, and any client can ask about any run.
+An answer has the `id` of the request, and if the request was refused also `error`, a sentence. Clients poll for events
+and the server keeps no state about them, so a client that dies leaves nothing behind, and any client can ask about any
+run.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from openhcs_omero.errors import ConnectError, OpenHCSError
 PORT = 7777
 KEYS = Path("~/.openhcs-omero-keys")
 MAX_REQUEST = 2**20  # bytes
-MAX_VALUES = 10_000  # numbers, texts, lists and so on in a request
-MAX_DEPTH = 50  # of lists in lists
+MAX_VALUES = 10_000  # numbers, strings, lists and so on in a request
+MAX_DEPTH = 50  # of nested lists
 END_STATES = ("done", "failed", "cancelled")
 
 
@@ -37,7 +38,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """The message in these bytes, or OpenHCSError."""
+    """Decode a message; OpenHCSError if the bytes are not a valid one."""
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):
@@ -48,7 +49,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def check_size(message: dict[str, Any]) -> None:
-    """Refuse a request that is too large to be checked quickly, by an OpenHCSError."""
+    """Raise OpenHCSError if a request is too large to be checked quickly."""
     count, level = 0, [message]
     for _ in range(MAX_DEPTH):
         level = [
@@ -68,7 +69,7 @@ def check_size(message: dict[str, Any]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is said to that host stays on this machine."""
+    """Whether messages to that host stay on this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -76,18 +77,25 @@ def is_loopback(host: str) -> bool:
 
 
 def make_keys(folder: Path, client: str) -> list[Path]:
-    """Make the server's keys where there are none yet, and those of a client.
+    """Create the keys of a client, and those of the server if it has none yet.
+
+    Parameters
+    ----------
+    folder
+        The folder for the keys.
+    client
+        Name of the client.
 
     Returns
     -------
     list of Path
-        The files that were made. `server.key_secret` stays with the server; a client needs `server.key` and its own
-        `client.key_secret`. The server lets in whoever has a key in `clients/`.
+        The new files. `server.key_secret` stays with the server; a client needs `server.key` and its own
+        `<client>.key_secret`. The server accepts every client that has a key in `clients/`.
 
     Raises
     ------
     OpenHCSError
-        If that client has keys already, or its name is no name of a file.
+        If that client already has keys, or if its name is not valid as the name of a file.
     """
     if not client.replace("-", "").replace("_", "").isalnum():
         raise OpenHCSError(f"the client's name {client!r} must be of letters, digits, - and _")
@@ -103,14 +111,14 @@ def make_keys(folder: Path, client: str) -> list[Path]:
             made += map(Path, zmq.auth.create_certificates(folder, "server"))
         public, secret = map(Path, zmq.auth.create_certificates(clients, client))
         own = folder / f"{client}.key_secret"
-        secret.replace(own)  # the folder with those who are let in has public keys alone
+        secret.replace(own)  # the folder of accepted clients contains only public keys
     finally:
         os.umask(mask)
     return [*made, public, own]
 
 
 def read_key(file: Path) -> tuple[bytes, bytes | None]:
-    """Public and secret key in a file, or ConnectError that says how to make them."""
+    """Read the public and secret key from a file; if it can't, the ConnectError says how to create them."""
     try:
         public, secret = zmq.auth.load_certificate(file)
     except (OSError, ValueError):
