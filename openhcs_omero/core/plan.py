@@ -89,8 +89,11 @@ class Plan:
         return f"{', '.join(state.wells)}; repaired {state.repairs} times"
 
     def tables_record(self, plate: str) -> str:
-        """A value that changes when any of the wells in the tables changes."""
-        return "some changed" if self._stale(plate).wells else "as they were"
+        """A value that changes each time results of wells are found to be lost.
+
+        Without it, Snakemake would leave a lost result alone if its table, and what was made from that, are there.
+        """
+        return f"results of wells were lost {self.states[plate].losses} times"
 
     def published_record(self, plate: str) -> str:
         """A value that changes when the published tables are gone or have changed."""
@@ -287,7 +290,8 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         for name, well in chosen.wells.items()
     }
     repairs = (before.repairs if before else 0) + stale.damaged
-    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs)
+    losses = (before.losses if before else 0) + bool(stale.wells)
+    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs, losses)
     return Reading(
         folder,
         state,

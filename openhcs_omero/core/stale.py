@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from openhcs_omero.core.outputs.base import Output
 
 
-TABLES = ("features.csv", "wells.csv", "objects.csv")
-
-
 @dataclass(frozen=True)
 class Stale:
     """The records of a plate's results that are no longer true.
@@ -70,8 +67,6 @@ def forget(stale: Stale, folder: Path) -> None:
     """Remove records that are no longer true, so that Snakemake recreates them, and restore a lost `derived.json`."""
     for well in stale.wells:
         (folder / "processed" / f"{well}.json").unlink(missing_ok=True)
-    for name in TABLES if stale.wells else ():  # so that a request for a single table reprocesses the wells too
-        (folder / name).unlink(missing_ok=True)
     if stale.derived is not None:
         write_if_changed(folder / "derived.json", to_json(stale.derived))
     elif stale.damaged:

@@ -57,7 +57,9 @@ class PlateState:
     wells
         The chosen wells, in the plate's order.
     repairs
-        How often the derived plate was found damaged; a new number triggers an update of the derived plate.
+        How often the derived plate was found damaged; a new number has it brought up to date.
+    losses
+        How often records of wells were found untrue; a new number has the tables made again.
     """
 
     path: str
@@ -66,6 +68,7 @@ class PlateState:
     memory: int
     wells: dict[str, WellState]
     repairs: int
+    losses: int
 
     @property
     def fingerprint(self) -> str:

@@ -48,5 +48,6 @@ def test_the_code_of_a_page(page, omero_server, conn, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["".join(found) for found in expected(code)]
-    assert not done.stderr
+    said = done.stderr.splitlines()  # nothing but the warning that nobody checks the certificate of the tests' server
+    assert [line for line in said if not line.startswith("warning: the identity of the OMERO server")] == []
     assert not list((tmp_path / "sessions").rglob("*-*-*"))
