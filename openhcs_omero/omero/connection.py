@@ -31,7 +31,7 @@ from openhcs_omero.omero.probe import probe
 from openhcs_omero.omero.server import DEFAULT_PORT, NoSession, Server, ServerDown
 from openhcs_omero.omero.session_store import StoredSession, tag_of
 
-LOOK_AFTER = 10  # seconds between two checks of a connection that is looked after
+LOOK_AFTER = 10  # seconds between two checks of a connection, see `look_after`
 RETRY = 2  # seconds between a job's attempts to connect
 DOWN_PATIENCE = 300  # seconds that a job waits for a server that is down; a restart takes a minute or two
 SESSION_PATIENCE = 3 * LOOK_AFTER  # seconds that a job waits for the head process to replace a lost session
@@ -42,7 +42,7 @@ class _Open:
     """A connection of this process."""
 
     conn: BlitzGateway
-    tag: str  # of its session
+    tag: str  # the tag of its session
     stored: StoredSession | None = None  # the session that this process stored and will remove again
     password: str = field(default="", repr=False)  # to log in again if the server loses the session
 

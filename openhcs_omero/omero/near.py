@@ -179,7 +179,7 @@ def _reading(data_dir: Path) -> Iterator[None]:
         raise BadMount(f"{data_dir} can't be read ({error.strerror or error})") from None
 
 
-# ---- pixels that the server was sent
+# ---- pixels that were sent to the server
 
 
 def pixels_file(data_dir: Path, pixels_id: int) -> Path:
@@ -226,7 +226,7 @@ def _identity(path: Path, status: os.stat_result, image: ImageStructure) -> tupl
     return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, image.sha1
 
 
-# ---- pixels that are in the files that they were imported from
+# ---- pixels in imported original files
 
 
 def _originals(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> tuple[list[Path], int]:

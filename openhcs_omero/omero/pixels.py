@@ -194,7 +194,7 @@ def close_store() -> None:
             store.close()
 
 
-# ---- what belongs to the pixels
+# ---- metadata
 
 
 def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:

@@ -38,12 +38,7 @@ from openhcs_omero.runtime.zmq_messages import (
 from openhcs_omero.version import __version__
 
 BOX = "openhcs_omero.processing"
-CLIENT_KEYS = (
-    "wells",
-    "output",
-    "heatmaps",
-    "wells_per_job",
-)  # keys of the configuration that clients may set; the server sets the rest
+CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # what clients may configure; the server sets the rest
 EVENTS_AT_ONCE = 500
 KEPT = 100  # runs that are remembered
 MAX_WAITING = 100  # runs being checked or queued
