@@ -1,6 +1,6 @@
 """The command line: `openhcs-omero login | import | ls | info | get | serve | demo | ...`."""
 
-# What a command needs is imported when it runs: omero-py and pandas would cost `--help` two seconds.
+# Commands import what they need when they run: importing omero-py and pandas here would slow `--help` by two seconds.
 
 import functools
 import logging
@@ -52,9 +52,9 @@ IncompleteOption = Annotated[
 
 def main() -> None:
     """Entry point of the `openhcs-omero` command."""
-    for library in ("tifffile", "omero"):  # what they would log is said by our own errors
+    for library in ("tifffile", "omero"):  # our own errors say what these would log
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
-    password.read()  # nothing that is started below has it in its environment
+    password.read()  # removes it from the environment of all child processes
     app()
 
 
@@ -66,7 +66,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a command whose errors are said to people: one line on stderr, no traceback."""
+    """Register a command whose errors are shown as one line on stderr without a traceback."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -93,7 +93,7 @@ def _fail(sentence: str, code: int = 1, prefix: str = "error: ") -> None:
 
 
 def _reason(error: Exception) -> str:
-    """First line of a server's message, or the error's name where it has none."""
+    """The first line of a server's message, or the name of the error if there is no message."""
     message = str(getattr(error, "message", None) or "").strip()
     return f"{type(error).__name__}{f': {message.splitlines()[0]}' if message else ''}"
 
@@ -196,7 +196,7 @@ def import_(
     bar = Progress(*columns, console=Console(stderr=True))
 
     def progress(done: int, total: int) -> None:
-        if not bar.task_ids:  # all files are found to be good
+        if not bar.task_ids:  # first call: all files were checked
             bar.start()
             bar.add_task(f"import {folder.name}")
         bar.update(bar.task_ids[0], completed=done, total=total)
@@ -260,7 +260,7 @@ def info(
 
 
 def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_json: bool) -> None:
-    """Print what is understood of a folder."""
+    """Print a description of the plate in a folder."""
     import json
 
     from openhcs_omero.microscopes.describe import describe_folder, in_words
@@ -274,7 +274,7 @@ def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_
 
 
 def _describe(backend: "OMEROLocalBackend", place: PlatePath) -> Iterator[tuple[str, str]]:
-    """What `info` says of a plate, line by line."""
+    """Yield the output of `info` for a plate, line by line."""
     from collections import Counter
 
     from openhcs_omero.omero.derived import list_derived
@@ -398,7 +398,7 @@ def zmq_keys(
 
 
 def _parse(text: str) -> "VirtualPath":
-    """A virtual path; `plate_1` and `1` are short for /omero/plate_1."""
+    """Parse a virtual path; `plate_1` and `1` are short for /omero/plate_1."""
     from openhcs_omero.plates.paths import in_full, parse_path
 
     try:

@@ -1,7 +1,7 @@
-"""The demo: a synthetic screen in an embedded OMERO, through the workflow, and what was measured beside the truth.
+"""The demo: imports a synthetic screen into an embedded OMERO server, runs the workflow, and compares with the truth.
 
-Everything is in the folder `.demo/` where it is started: the server's data, its password, the images, the results. A
-second run finds the plate there and has nothing left to do; after the folder is deleted, it begins anew.
+Everything is in the folder `.demo/` in the working directory: the server's data, its password, the images, the results.
+A second run finds the plate and has nothing left to do. Delete the folder to start over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,18 @@ CORES = 2
 
 
 def run() -> int:
-    """Run the demo; 0, or OpenHCSError with what went wrong and where to read more."""
+    """Run the demo.
+
+    Returns
+    -------
+    int
+        0
+
+    Raises
+    ------
+    OpenHCSError
+        If something went wrong; the message says what, and where to read more.
+    """
     home = Path(".demo")
     home.mkdir(mode=0o700, exist_ok=True)
     began = time.monotonic()
@@ -55,7 +66,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _server(home: Path) -> Iterator[dict[str, str]]:
-    """Run the embedded server; gives the environment in which commands find it and log in."""
+    """Run the embedded server, and yield the environment that lets commands find it and log in."""
     secret = home / "root-password"
     if not secret.exists():
         with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -75,7 +86,7 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
 
 
 def _free_port() -> int:
-    """OMERO's usual port, or any where that is taken."""
+    """OMERO's usual port, or any free port if that one is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -86,7 +97,7 @@ def _free_port() -> int:
 
 
 def _plate(home: Path, environment: dict[str, str]) -> int:
-    """The id of the demo's plate, which is created and imported if it is not there yet."""
+    """Return the id of the demo's plate; create and import the plate first if it does not exist."""
     note = home / "plate.json"
     if note.exists():
         plate = int(json.loads(note.read_text())["plate"])
@@ -115,7 +126,7 @@ def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedPr
 
 
 def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
-    """Run Snakemake, show its progress, and return the last line it prints; all of its output goes into a log."""
+    """Run Snakemake, show its progress, and return the last line that it prints; all of its output goes to a log."""
     workflow = find_workflow()
     command = [
         "snakemake",
@@ -163,7 +174,7 @@ def _progress(line: str) -> None:
 
 
 def _compare(truth: Path, wells: Path) -> None:
-    """Print what was measured beside the truth: one line per column of the plate, whose wells have one dose."""
+    """Print measurements and truth side by side: one line per column of the plate, whose wells share one dose."""
     with truth.open() as file:
         true = list(csv.DictReader(file))
     measured = {row["well"]: row for row in read_rows(wells)}

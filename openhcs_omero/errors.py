@@ -1,22 +1,22 @@
-"""What is said to people: every error here is one sentence that names what was wrong, where, and what to do."""
+"""Errors shown to people: each is one sentence that says what was wrong, where, and what to do."""
 
 from typing import Any
 
 
 class OpenHCSError(Exception):
-    """Something that the user, the configuration or the server can mend; shown without a traceback."""
+    """An error that can be fixed by the user, in the configuration or on the server; shown without a traceback."""
 
 
 class ConfigError(OpenHCSError):
-    """The configuration says something that can't be followed."""
+    """The configuration is not valid or can't be carried out."""
 
 
 class ConnectError(OpenHCSError):
-    """No session on an OMERO server could be had."""
+    """No session on an OMERO server could be opened."""
 
 
 class PlateError(OpenHCSError):
-    """A plate, a well or an image is not there or not fit for the work."""
+    """A plate, a well or an image does not exist or can't be processed."""
 
 
 class PlateMapError(OpenHCSError):
@@ -24,17 +24,17 @@ class PlateMapError(OpenHCSError):
 
 
 class RightsError(PlateError):
-    """The user may read, and not write."""
+    """The user may read but not write."""
 
 
 class StepError(OpenHCSError):
-    """A processing step can't be imported, has another signature, or returned what it should not."""
+    """A processing step can't be imported, has the wrong signature, or returned something invalid."""
 
 
 def is_lost(error: BaseException | None) -> bool:
-    """Whether an error is the loss of an OMERO server or session, or was raised while one was handled.
+    """Whether an error means that an OMERO server or session was lost, or was raised while such an error was handled.
 
-    Ice's own errors are known by their names: who has no server has no Ice either.
+    Ice's own errors are recognized by name, because Ice may not be installed where no server is used.
     """
     while error is not None:
         names = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
@@ -45,6 +45,6 @@ def is_lost(error: BaseException | None) -> bool:
 
 
 def brief(value: Any, length: int = 200) -> str:
-    """`repr` of a value for a sentence, cut where it is long."""
+    """The `repr` of a value, shortened to `length` characters for use in a sentence."""
     text = repr(value)
     return text if len(text) <= length else f"{text[:length]}..."

@@ -1,1 +1,1 @@
-"""The processing steps that come in the box."""
+"""The processing steps that come with this package."""

@@ -1,4 +1,4 @@
-"""Nuclei: counted and measured one by one."""
+"""Counting and measuring nuclei."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from openhcs_omero.processing.metadata import construct_path
 def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0) -> np.ndarray:
     """Label the nuclei of a plane.
 
-    The smoothed plane is cut at Otsu's threshold (Otsu, 1979), and what touches is parted by a watershed on the
-    distance to the edge, seeded at its peaks. A plane whose threshold is not `contrast` times the noise above the
-    background has no nuclei: Otsu's threshold alone would find some in an empty field.
+    The smoothed plane is segmented at Otsu's threshold (Otsu, 1979). Touching nuclei are separated by a watershed on
+    the distance to the edge, seeded at the peaks of the distance. If the threshold does not exceed the background by
+    more than `contrast` times the noise, the plane has no nuclei: Otsu's threshold alone would find some in an empty
+    field.
 
     Parameters
     ----------
     plane
         (Y, X), any numeric dtype.
     diameter
-        Usual diameter of a nucleus in px; objects with less than a quarter of its area are left out.
+        Typical diameter of a nucleus in px; objects with less than a quarter of the corresponding area are left out.
     contrast
-        Least height of the threshold over the background, in standard deviations of the smoothed background.
+        Minimum height of the threshold above the background, in standard deviations of the smoothed background.
 
     Returns
     -------
     ndarray
-        (Y, X) int32: 0 for background, 1..n.
+        (Y, X) int32: 0 for background, 1..n for nuclei.
     """
     from scipy import ndimage
     from skimage.feature import peak_local_max
@@ -53,14 +54,27 @@ def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0
 
 
 def _renumbered(labels: np.ndarray, least_area: float) -> np.ndarray:
-    """Labels without the objects that are too small, numbered 1..n."""
+    """Remove the objects that are too small, and number the others 1..n."""
     keep = np.bincount(labels.ravel()) >= least_area
     keep[0] = False
     return (np.cumsum(keep) * keep).astype(np.int32)[labels]
 
 
 def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]:
-    """One row per object: label, centroid y and x (px), area (px), mean and total intensity, eccentricity."""
+    """Measure the objects of a label image.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), integers: 0 for background, 1..n for objects.
+    plane
+        (Y, X), the intensities; any numeric dtype.
+
+    Returns
+    -------
+    list of dict
+        One row per object: label, centroid y and x (px), area (px), mean and total intensity, eccentricity.
+    """
     from skimage.measure import regionprops
 
     return [
@@ -86,30 +100,33 @@ def cell_counting_cpu(
     diameter: float = 20.0,
     contrast: float = 6.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Count and measure the nuclei of a site; a z stack is projected (maximum) first.
+    """Count and measure the nuclei of a site; a z stack is first reduced to its maximum projection.
 
     Parameters
     ----------
     image
         (T, C, Z, Y, X), one site.
     filemanager
-        The labels and the counts are saved through it beside the site (`construct_path`): labeled.tif, (T, C, 1, Y, X)
-        of the channels that were looked at, uint16 or uint32, and results.json.
+        Saves the labels and the counts with the site (`construct_path`): labeled.tif, (T, C, 1, Y, X) of the segmented
+        channels, uint16 or uint32, and results.json.
+    metadata
+        The metadata of the site.
     backend
-        The backend that they are saved to: "disk", "zarr", "memory" or "omero".
+        The backend to save to: "disk", "zarr", "memory" or "omero".
     channels
-        Channels with nuclei; default all.
+        Channels with nuclei, from 0; default all.
     diameter, contrast
         See `label_cells`.
 
     Returns
     -------
     image, results
-        The image with labels (0 for background, 1..n; the same in every z) in the place of the channels that were
-        looked at; other channels keep their values, the dtype is widened if the labels need it. Per channel
-        `cells_c1`, the number of nuclei, `cell_area_c1` and `cell_intensity_c1`, their means, `cell_area_c1_sd` and
-        `cell_intensity_c1_sd`, their standard deviations, and `objects`, one row per nucleus. Without nuclei, means and
-        deviations are None. With several timepoints each value is a list, one value per timepoint.
+        The image, in which labels (0 for background, 1..n; the same in every z) replace the segmented channels. Other
+        channels keep their values; the dtype is widened if the labels need it. The results of channel 1 are `cells_c1`,
+        the number of nuclei; `cell_area_c1` and `cell_intensity_c1`, the means of their area and intensity;
+        `cell_area_c1_sd` and `cell_intensity_c1_sd`, the standard deviations; and likewise for other channels.
+        `objects` has one row per nucleus. Without nuclei, means and standard deviations are None. With several
+        timepoints, each value is a list with one value per timepoint.
     """
     rows: list[dict[str, Any]] = [{} for _ in image]
     objects: list[dict[str, Any]] = []

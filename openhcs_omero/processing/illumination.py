@@ -1,4 +1,4 @@
-"""Uneven illumination: estimated once per plate and channel, taken out of every plane."""
+"""Correction of uneven illumination, which is estimated once per plate and channel and corrected in every plane."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 
 
 def estimate_illumination(planes: Iterator[np.ndarray], dark: float = 0.0, smoothing: float = 0.08) -> np.ndarray:
-    """The light over the field, from many planes of one channel.
+    """Estimate the illumination over the field from many planes of one channel.
 
-    Cells lie elsewhere on each plane, so the mean over many planes shows the light. Each plane is cut off at its 90th
-    percentile and divided by its mean, so that neither bright cells nor bright wells outweigh the others; the mean is
-    smoothed with a Gaussian. It is the retrospective correction that CellProfiler's documentation calls "regular".
+    Cells are in different places on each plane, so the mean over many planes shows the illumination. Each plane is
+    clipped at its 90th percentile and divided by its mean, so that neither bright cells nor bright wells dominate. The
+    mean is smoothed with a Gaussian. CellProfiler's documentation calls this retrospective correction "regular".
 
     Parameters
     ----------
     planes
-        (Y, X) arrays of one size, any numeric dtype; each is looked at once.
+        (Y, X) arrays of one size, any numeric dtype; each is used once.
     dark
-        Counts that the camera gives without light, taken off first.
+        Camera counts without light; subtracted first.
     smoothing
-        Standard deviation of the Gaussian as a part of the shorter side.
+        Standard deviation of the Gaussian as a fraction of the shorter side.
 
     Returns
     -------
     ndarray
-        (Y, X) float32 with mean 1, nowhere below 0.05.
+        (Y, X) float32 with mean 1 and a minimum of at least 0.05.
 
     Raises
     ------
     ValueError
-        Where there is no plane.
+        If there are no planes.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -61,25 +61,25 @@ def correct_illumination(
     dark: float = 0.0,
     smoothing: float = 0.08,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Divide each plane by the plate's illumination, keeping dtype and mean brightness.
+    """Divide each plane by the plate's illumination; dtype and mean brightness are preserved.
 
     Parameters
     ----------
     image
         (T, C, Z, Y, X), one site.
     metadata
-        `plate_estimate`: channel -> (Y, X) function of `estimate_illumination`, which the workflow puts there.
+        Contains `plate_estimate`, set by the workflow: channel -> (Y, X) result of `estimate_illumination`.
     channels
-        Channels to correct; default all.
+        Channels to correct, from 0; default all.
     dark
-        Counts that the camera gives without light: taken off, the rest divided, put on again.
+        Camera counts without light; subtracted before the division and added back afterwards.
     smoothing
-        Of the estimate, see `estimate_illumination`; nothing here depends on it.
+        Passed to `estimate_illumination`; not used here.
 
     Returns
     -------
     image, results
-        The corrected image in the dtype that came in (rounded and clipped where that is an integer), and no results.
+        The corrected image in the input dtype (integers are rounded and clipped), and an empty dict of results.
     """
     out = image.copy()
     for channel in channels if channels is not None else range(image.shape[1]):

@@ -1,4 +1,4 @@
-"""What steps return: one value per site, or one per timepoint, and nothing where there is nothing to measure."""
+"""Helpers for the results of steps: one value per site or timepoint, and None if there is nothing to measure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def mean_and_sd(name: str, values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
-    """Mean and sample standard deviation of the objects of a site.
+    """Compute the mean and the sample standard deviation over the objects of a site.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def mean_and_sd(name: str, values: Sequence[float] | np.ndarray) -> dict[str, fl
     Returns
     -------
     dict
-        `<name>`, None without objects, and `<name>_sd`, None with fewer than two.
+        `<name>`, None without objects, and `<name>_sd`, None with fewer than two objects.
     """
     values = np.asarray(values, float)
     return {
@@ -31,7 +31,7 @@ def mean_and_sd(name: str, values: Sequence[float] | np.ndarray) -> dict[str, fl
 
 
 def by_timepoint(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The results of a step from those of each timepoint: plain values if there is one, otherwise lists of values.
+    """Combine the results of all timepoints: plain values for a single timepoint, otherwise lists of values.
 
     Parameters
     ----------

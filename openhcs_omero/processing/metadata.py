@@ -1,4 +1,4 @@
-"""Where a step saves what it has to say about a site."""
+"""Where a step saves its files about a site."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 
 def construct_path(metadata: Mapping[str, Any], what: str) -> str:
-    """The path under which a step saves `what` about the site that it works on.
+    """Construct the path where a step saves a file about the current site.
+
+    If the plate is in OMERO, the file becomes a FileAnnotation of the site's derived image.
 
     Parameters
     ----------
     metadata
-        What the step was given: `plate` (the plate's folder, virtual or on disk), `well` and `site` are used.
+        The metadata passed to the step; `plate` (the plate's folder, virtual or on disk), `well` and `site` are used.
     what
-        Name and ending, "results.json"; a name without ending means an image, "labeled" is "labeled.tif". Where the
-        plate is in OMERO the file becomes a FileAnnotation of the site's derived image.
+        File name such as "results.json"; a name without an extension is an image: "labeled" means "labeled.tif".
 
     Returns
     -------

@@ -10,32 +10,33 @@ from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 
 
 def find_spots(plane: np.ndarray, sigma: float = 1.5, threshold: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
-    """Places and heights of the bright spots on a plane.
+    """Find the bright spots on a plane.
 
-    A spot is a local maximum of the scale-normalised Laplacian of Gaussian (Lindeberg, 1998), which a slope or an even
-    background leaves at zero, that stands `threshold` times above the plane's noise. The noise is the response's own
-    spread, 1.4826 times its median absolute deviation, so neither exposure nor bit depth matter.
+    A spot is a local maximum of the scale-normalized Laplacian of Gaussian (Lindeberg, 1998) that is more than
+    `threshold` times the noise of the plane. A uniform or sloping background gives a response of zero. The noise is
+    1.4826 times the median absolute deviation of the response itself, so the result depends on neither exposure nor bit
+    depth.
 
     Parameters
     ----------
     plane
         (Y, X), any numeric dtype.
     sigma
-        The spots' standard deviation in px (their radius is about 1.4 times that).
+        Standard deviation of the spots in px; their radius is about 1.4 times this.
     threshold
-        Least height, in standard deviations of the noise.
+        Minimum height, in standard deviations of the noise.
 
     Returns
     -------
     places, heights
-        (n, 2) int y and x, and (n,) float32 response in the plane's intensity units.
+        (n, 2) int, the y and x of each spot in px; and (n,) float32, its response in the plane's intensity units.
     """
     from scipy.ndimage import gaussian_laplace, maximum_filter
 
     response = -(sigma**2) * gaussian_laplace(plane.astype(np.float32), sigma)
-    response -= np.median(response)  # the sampled kernel does not quite sum to zero
+    response -= np.median(response)  # the sampled kernel does not sum exactly to zero
     noise = 1.4826 * float(np.median(np.abs(response)))
-    floor = max(threshold * noise, 1e-5 * float(plane.max()))  # in a plane without noise, rounding is no spot
+    floor = max(threshold * noise, 1e-5 * float(plane.max()))  # rounding errors in a noise-free plane are not spots
     peaks = (response == maximum_filter(response, 2 * max(1, round(sigma)) + 1)) & (response > floor)
     places = np.argwhere(peaks)
     return places, response[peaks]
@@ -50,23 +51,24 @@ def count_spots(
     sigma: float = 1.5,
     threshold: float = 10.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Count the bright spots of a site; a z stack is projected (maximum) first.
+    """Count the bright spots of a site; a z stack is first reduced to its maximum projection.
 
     Parameters
     ----------
     image
         (T, C, Z, Y, X), one site; returned unchanged.
     channels
-        Channels to count in; default all.
+        Channels to count in, from 0; default all.
     sigma, threshold
         See `find_spots`.
 
     Returns
     -------
     image, results
-        Per channel `spots_c0`, the number of spots, `spot_height_c0`, their mean height, and `spot_height_c0_sd`, its
-        standard deviation. Without spots, height and deviation are None. With several timepoints each of them is a
-        list, one value per timepoint.
+        The unchanged image. The results of channel 0 are `spots_c0`, the number of spots; `spot_height_c0`, their mean
+        height; and `spot_height_c0_sd`, the standard deviation; and likewise for other channels. Without spots, the
+        mean and the standard deviation are None. With several timepoints, each value is a list with one value per
+        timepoint.
     """
     rows: list[dict[str, float | None]] = [{} for _ in image]
     for channel in channels if channels is not None else range(image.shape[1]):

@@ -1,8 +1,9 @@
-"""A synthetic screen whose truth is known: the demo's plate, and what the steps are tested on.
+"""A synthetic screen with known ground truth, used by the demo and to test the steps.
 
-Two channels, 16 bit. Channel 0 is GFP: diffuse cells, in which an active compound gathers spots; their number follows
-a dose response over the plate's columns (Hill, 1910). Channel 1 is the nuclei. Both are seen through an uneven
-illumination (Gaussian fall-off around a centre that is not the image's) by a camera with offset, shot and read noise.
+The images have two 16-bit channels. Channel 0 is GFP: diffuse cells in which an active compound causes spots. The
+number of spots follows a dose-response curve over the columns of the plate (Hill, 1910). Channel 1 shows the nuclei.
+Both channels have uneven illumination (a Gaussian fall-off around an off-center point) and the offset, shot noise and
+read noise of a camera.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ CHANNELS = ("GFP", "Nuclei")
 
 @dataclass(frozen=True)
 class Screen:
-    """What plate is made: rows are replicates, columns are doses.
+    """The layout of the plate: rows are replicates, columns are doses.
 
     Parameters
     ----------
-    rows, columns, sites
-        Wells and sites a well.
+    rows, columns
+        Numbers of rows and columns of wells.
+    sites
+        Number of sites per well.
     size
-        Pixels a side.
+        Side length of an image in px.
     seed
-        The same seed makes the same plate, byte by byte.
+        The same seed makes the same plate, byte for byte.
     """
 
     rows: int = 4
@@ -41,18 +44,18 @@ class Screen:
     seed: int = 1
 
     def dose(self, column: int) -> float:
-        """Dose in micromolar of a column (from 0): 0 in the first, then threefold steps up to 10."""
+        """The dose in micromolar of a column (from 0): 0 in the first one, then threefold steps up to 10."""
         return 0.0 if column == 0 else 10.0 / 3.0 ** (self.columns - 1 - column)
 
     def expected_spots_per_cell(self, column: int) -> float:
-        """0.5 without compound, 8.5 at saturation; EC50 0.5 uM, Hill coefficient 1.5."""
+        """Expected spots per cell: 0.5 without compound, 8.5 at saturation; EC50 0.5 uM, Hill coefficient 1.5."""
         dose = self.dose(column) ** 1.5
         return 0.5 + 8.0 * dose / (0.5**1.5 + dose)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in a site."""
+    """The ground truth of a site."""
 
     well: str
     site: int
@@ -62,7 +65,20 @@ class Truth:
 
 
 def illumination(size: int, channel: int) -> np.ndarray:
-    """The light over the field, (size, size) float64 with mean 1: the best place is about 2.5 times the worst."""
+    """The illumination over the field.
+
+    Parameters
+    ----------
+    size
+        Side length of the image in px.
+    channel
+        0 or 1.
+
+    Returns
+    -------
+    ndarray
+        (size, size) float64 with mean 1; the maximum is about 2.5 times the minimum.
+    """
     centre_y, centre_x = ((0.40, 0.58), (0.60, 0.45))[channel]
     y, x = np.mgrid[0:size, 0:size] / size
     light = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / (2 * 0.55**2))
@@ -70,7 +86,7 @@ def illumination(size: int, channel: int) -> np.ndarray:
 
 
 def sites(screen: Screen) -> Iterator[tuple[Truth, np.ndarray]]:
-    """Every site of the screen in order, with its truth and its image, (2, size, size) uint16 (channel, Y, X)."""
+    """Yield every site of the screen in order: its ground truth and its image, (C, Y, X) = (2, size, size) uint16."""
     for row in range(screen.rows):
         for column in range(screen.columns):
             for site in range(1, screen.sites + 1):
@@ -80,7 +96,7 @@ def sites(screen: Screen) -> Iterator[tuple[Truth, np.ndarray]]:
 
 
 def write_plate(folder: Path, screen: Screen) -> list[Truth]:
-    """Write the screen as a folder of TIFFs, `A01_s001_z000_c000.tif`, that `openhcs-omero import` understands."""
+    """Write the screen to a folder of TIFFs, `A01_s001_z000_c000.tif`, that `openhcs-omero import` can read."""
     import tifffile
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +125,7 @@ def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[i
 
 
 def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[tuple[float, float]]:
-    """Up to `wanted` places, none nearer to another than `distance` px."""
+    """Up to `wanted` places that are at least `distance` px apart."""
     places: list[tuple[float, float]] = []
     for _ in range(50 * wanted):
         if len(places) == wanted:
@@ -121,7 +137,7 @@ def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[
 
 
 def _spots_of_cell(rng, centre, wanted: int, taken: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Up to `wanted` places around a nucleus, each at least 7 px from every other spot: each can be told apart."""
+    """Up to `wanted` places around a nucleus, at least 7 px from every other spot so that they can be told apart."""
     places: list[tuple[float, float]] = []
     for _ in range(40 * wanted):
         if len(places) == wanted:
@@ -145,7 +161,7 @@ def _soft_ellipse(angle: float, a: float, b: float, softness: float):
 
 
 def _add(plane: np.ndarray, centre, half: int, shape, height: float) -> None:
-    """Add `height * shape(dy, dx)` to the plane in a window of `half` px around the centre."""
+    """Add `height * shape(dy, dx)` to the plane in a window of `half` px around the center."""
     top, left = max(0, int(centre[0]) - half), max(0, int(centre[1]) - half)
     bottom, right = (min(side, int(c) + half + 1) for side, c in zip(plane.shape, centre))
     y, x = np.mgrid[top:bottom, left:right]
@@ -153,7 +169,7 @@ def _add(plane: np.ndarray, centre, half: int, shape, height: float) -> None:
 
 
 def _camera(rng: np.random.Generator, light: np.ndarray, channel: int) -> np.ndarray:
-    """What the camera makes of the light: shot noise, gain, offset, read noise; uint16."""
+    """The camera's image of the light, uint16, with shot noise, gain, offset and read noise."""
     electrons = rng.poisson(light * illumination(len(light), channel) * 3.0 / GAIN)
     counts = electrons * GAIN + OFFSET + rng.normal(0, READ_NOISE, light.shape)
     return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
