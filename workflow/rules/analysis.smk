@@ -1,4 +1,4 @@
-# From the tables of all plates to the answers about them, and the report of the screen
+# Analyze the tables of all plates, and write the report of the screen
 SCREEN = f"{PLAN.settings.results}/screen_{PLAN.settings.output}"
 
 

@@ -1,4 +1,4 @@
-# The plan, and the paths of the files of a plate. The head process checks everything here, before anything runs.
+# The plan and the paths of a plate's files. The head process checks everything here before any job runs.
 import re
 from functools import partial
 
@@ -18,7 +18,7 @@ PLATES = list(PLAN.settings.plates)
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
 
-# the files that a run makes of a plate
+# the files that a run makes for a plate
 PRODUCTS = [
     "features.csv",
     "wells.csv",
@@ -36,14 +36,14 @@ wildcard_constraints:
 
 
 def targets(wildcards):
-    """All that a run makes; of a plate that can't be processed, the job that fails and says why."""
+    """All files that a run makes; for a plate that can't be processed, the file of a job that fails and says why."""
     adjust(workflow)
     files = []
     for plate in PLATES:
         names = ["wells.tsv"]
         if plate not in PLAN.problems:
-            # Wells are named so that a lost record is made again, and first, for `--batch all=1/4`. Batches are for
-            # clusters alone
+            # Wells are listed explicitly so that a lost record is recreated, and listed first for `--batch all=1/4`.
+            # Batches are only for clusters
             wells = PLAN.wells(plate)
             names = [f"processed/{well}.json" for well in wells]
             if workflow.is_main_process and not workflow.local_exec:
@@ -56,7 +56,7 @@ def targets(wildcards):
 
 
 def processed(ending):
-    """An input function: the files with an ending of all wells of a plate."""
+    """An input function: the files of all wells of a plate with the given ending."""
 
     def files(wildcards):
         return expand(
@@ -69,7 +69,7 @@ def processed(ending):
 
 
 def estimates_of(wildcards):
-    """The estimates that the steps want of a plate."""
+    """The estimates of a plate that the steps need."""
     adjust(workflow)
     return expand(
         f"{PLATE}/estimates/{{name}}.npy",
@@ -79,7 +79,7 @@ def estimates_of(wildcards):
 
 
 def records_of_batch(wildcards):
-    """The records of the wells that go to a cluster in one job."""
+    """The records of the wells that one cluster job processes."""
     size, number = int(wildcards.size), int(wildcards.number)
     wells = PLAN.wells(wildcards.plate)[size * (number - 1) : size * number]
     return expand(f"{PLATE}/processed/{{well}}.json", plate=wildcards.plate, well=wells)

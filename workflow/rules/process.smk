@@ -1,5 +1,5 @@
 rule estimate:
-    # no input: a well that changes does not change the estimate, and with it all other wells
+    # no input: a changed well must not change the estimate, and through it all other wells
     output:
         f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npy",
     log:
@@ -23,12 +23,11 @@ rule estimate:
         "../scripts/estimate.py"
 
 
-# No `benchmark`: the well is processed by a process that this one shares with other wells, and Snakemake would measure
-# all of them together.
+# No `benchmark`: a worker process handles several wells, and Snakemake would measure all of them together.
 rule process_well:
     input:
-        # ancient: wells that are there stay when the derived plate gets another one. If the plate itself is gone, their
-        # records are removed before the run
+        # ancient: finished wells stay valid when a well is added to the derived plate. If the derived plate itself is
+        # gone, the run removes their records before it starts
         derived=ancient(f"{PLATE}/derived.json"),
         estimates=estimates_of,
     output:
@@ -54,8 +53,8 @@ rule process_well:
         worker_pool.process_well(config, wildcards, input, output, log[0])
 
 
-# Joins wells to one job of a cluster: jobs of a group that depend on each other are submitted together. A batch is always
-# the same wells, which Snakemake's `group-components` does not promise: it joins what is to be done.
+# Combines wells into one cluster job: jobs of a group that depend on each other are submitted together. A batch always
+# contains the same wells. Snakemake's `group-components` does not guarantee that: it combines whatever is to be done.
 rule batch:
     input:
         records_of_batch,

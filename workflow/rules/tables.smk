@@ -30,14 +30,14 @@ rule aggregate:
         "../scripts/aggregate.py"
 
 
-# attached as a file alone: several columns per feature can be more than an OMERO.table holds, which is about 800
+# attached only as files: several columns per feature can exceed the limit of an OMERO.table, about 800 columns
 WIDE = ["normalised.csv"]
 
 
 rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
-        records=processed(".json"),  # OMERO.tables name the images by their ids
+        records=processed(".json"),  # OMERO.tables refer to images by id
         tables=[
             f"{PLATE}/{name}"
             for name in ["features.csv", "wells.csv", "objects.csv"]
