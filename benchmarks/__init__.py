@@ -1,4 +1,4 @@
-"""What is measured, beside the peers that it is measured against: `make bench`, or `python -m benchmarks --help`.
+"""Benchmarks that compare this package with its peers: `make bench`, or `python -m benchmarks --help`.
 
-Each module but `common` and `run` is a benchmark: it has ``measure(server, quick)``, which yields `common.Ratio`s.
+Each benchmark is a module with ``measure(server, quick)``, which yields `common.Ratio`s.
 """

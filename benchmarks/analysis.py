@@ -1,6 +1,7 @@
-"""What the analysis of a large screen costs: seconds and memory of `openhcs-omero analyse`, and the report's size.
+"""The cost of analyzing a large screen: time and memory of `openhcs-omero analyse`, and the size of the report.
 
-300 plates of 384 wells with 200 features, made as tables: two columns of controls, three replicate plates per layout.
+The screen is generated as tables: 300 plates of 384 wells with 200 features, two columns of controls, and three
+replicate plates per layout.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _write_screen(folder: Path, plates: int, features: int) -> list[Path]:
 
 
 def _analyse(folder: Path, tables: list[Path]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and GB of the command."""
+    """Run the command, and return its seconds, CPU seconds and GB of memory."""
     command = [
         sys.executable,
         "-c",

@@ -1,4 +1,4 @@
-"""What the benchmarks share: ratios, a server to measure against, interleaved timing, counted calls, plates."""
+"""Shared code of the benchmarks: ratios, a server to measure, interleaved timing, counted calls, plates."""
 
 import contextlib
 import os
@@ -24,20 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Ratio:
-    """Two figures of one run.
+    """Two figures from one run, and the target for their ratio.
 
     Parameters
     ----------
     name
-        What was done, and against what: "open 384 x 9, against polystore".
+        What was measured, and against what: "open 384 x 9, against polystore".
     ours, peer
-        The figures, in `unit`; peer is None where there is nothing to compare with.
+        The figures, in `unit`; peer is None if there is nothing to compare with.
     unit
         "plates/s", "s", "calls" ...
     target
-        What ours / peer has to reach; None where nothing is asked for.
+        The target for ours / peer; None if there is no target.
     better
-        "more": the ratio is to be `target` or more; "less": `target` or less.
+        "more": the ratio should be at least `target`; "less": at most `target`.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
+        """Whether the target is met; None without a target."""
         if self.value is None or self.target is None:
             return None
         return self.value >= self.target if self.better == "more" else self.value <= self.target
@@ -62,7 +62,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class BenchServer:
-    """The server that is measured against; `data` is its data folder where it is seen from here, else None."""
+    """The server to measure; `data` is its data folder if this machine can access it, else None."""
 
     host: str
     port: int
@@ -72,7 +72,7 @@ class BenchServer:
 
     @contextlib.contextmanager
     def login(self, secure: bool = True) -> Iterator[BlitzGateway]:
-        """A connected gateway, closed at the end; its data go unencrypted where `secure` is False."""
+        """Yield a connected gateway, closed at the end; its data are not encrypted if `secure` is False."""
         conn = BlitzGateway(self.user, self.password, host=self.host, port=self.port, secure=secure)
         if not conn.connect():
             sys.exit(f"{self.user} can't log in at {self.host}:{self.port}: {conn.getLastError()}")
@@ -82,7 +82,7 @@ class BenchServer:
             conn.close()
 
     def environment(self) -> dict[str, str]:
-        """Environment of a process that is to log in by itself."""
+        """The environment for a process that logs in by itself."""
         return {
             **os.environ,
             "OMERO_HOST": self.host,
@@ -94,7 +94,7 @@ class BenchServer:
 
 @contextlib.contextmanager
 def embedded_server() -> Iterator[BenchServer]:
-    """An embedded server in a temporary folder, with a session store of its own beside it."""
+    """Run an embedded server in a temporary folder, with a separate session store."""
     before = os.environ.get("OMERO_SESSIONDIR")
     with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:
         os.environ["OMERO_SESSIONDIR"] = str(Path(folder, "sessions"))
@@ -108,10 +108,11 @@ def embedded_server() -> Iterator[BenchServer]:
 
 
 def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str, float]:
-    """Seconds of the fastest of `rounds` runs of each.
+    """Measure the fastest of `rounds` runs of each function, in seconds.
 
-    They take turns, so that a busy machine disturbs all alike, every other time in the reverse order: memory and caches
-    are as the one before left them. What one wrote is on the disk before the next one begins.
+    The functions take turns, so that a busy machine disturbs all of them equally. Every other round runs in reverse
+    order, because each function finds memory and caches as the previous one left them. What one function wrote is
+    flushed to disk before the next one starts.
     """
     fastest: dict[str, float] = {}
     for number in range(rounds):
@@ -126,7 +127,7 @@ def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str,
 
 @contextlib.contextmanager
 def counted_calls() -> Iterator[Counter[str]]:
-    """Count this process's calls to OMERO's services, by name, in the block."""
+    """Count the calls of this process to OMERO's services within the block, by name."""
     calls: Counter[str] = Counter()
     kept: list[tuple[type, str, Any]] = []
 
@@ -151,12 +152,22 @@ def counted_calls() -> Iterator[Counter[str]]:
 
 
 def wells_of(count: int) -> list[str]:
-    """Names of all wells of a plate with 96, 384 or 1536, row by row."""
+    """The names of all wells of a plate with 96, 384 or 1536 wells, row by row."""
     rows, columns = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}[count]
     return [well_name(row, column) for row in range(rows) for column in range(columns)]
 
 
 def noise(shape: tuple[int, ...], seed: int = 0, dtype: str = "uint16") -> np.ndarray:
-    """An array like that of a camera, of a type that holds 0 to 4095 (8-bit types: to 127)."""
+    """Make an array of noise like that of a camera.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array.
+    seed
+        Seed of the random numbers.
+    dtype
+        A type that holds the values 0 to 4095; for 8-bit types, the values are 0 to 127.
+    """
     top = 128 if np.dtype(dtype).itemsize == 1 else 4096
     return np.random.default_rng(seed).integers(0, top, shape, np.uint16).astype(dtype)

@@ -1,7 +1,8 @@
-"""What more plates cost the head process: CPU seconds and memory until the first well goes to the cluster.
+"""How the cost of the head process grows with the number of plates: CPU seconds and memory until its first cluster job.
 
-Plates of 384 wells, each of one site of a few pixels, since the head process never reads any; a Slurm that takes jobs
-and does nothing with them. By then the head process has looked at all plates, and built the whole DAG.
+The plates have 384 wells with one site of a few pixels, because the head process never reads pixels. A fake Slurm
+accepts jobs and does nothing with them. When it gets the first job, the head process has inspected all plates and built
+the whole DAG.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
 
 
 def _head(server: BenchServer, folder: Path, plates: list[int]) -> tuple[float, float]:
-    """CPU seconds and MB of the head process, its jobs not counted, until a job was handed to Slurm."""
+    """CPU seconds and MB of the head process, without its jobs, until it submits a job to Slurm."""
     submitted = folder / "submitted"
     _pretend_slurm(folder / "bin", submitted)
     (folder / "steps.py").write_text(STEPS)
@@ -88,7 +89,7 @@ def _head(server: BenchServer, folder: Path, plates: list[int]) -> tuple[float, 
 
 
 def _pretend_slurm(folder: Path, submitted: Path) -> None:
-    """Programs of Slurm's names that succeed; the first job that is handed in leaves a file."""
+    """Create programs with the names of Slurm's that always succeed; the first submitted job creates a file."""
     folder.mkdir()
     programs = dict.fromkeys(("squeue", "scancel", "sacct", "sacctmgr", "scontrol", "sinfo"), "")
     programs["sbatch"] = f"touch '{submitted}'\necho 1\n"

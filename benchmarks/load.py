@@ -1,7 +1,7 @@
-"""How much a server gives eight clients that read planes at once, beside what it gives one of them alone.
+"""The throughput of a server for eight clients that read planes at once, compared with one client alone.
 
-Each client is a process of its own, with a session, an image and a raw pixels store of its own. The one client and the
-eight take turns, and the best turn of each counts.
+Each client is a separate process with its own session, image and raw pixels store. The single client and the eight
+clients take turns, and the best turn of each counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _ratio(server: BenchServer, pixels: list[int], secure: bool, seconds: float,
     clients = [_client(server, oid, secure) for oid in pixels]
     try:
         for client in clients:
-            _answer(client)  # it is logged in, and has read a plane
+            _answer(client)  # the client has logged in and read a plane
         one = eight = 0.0
         for _ in range(rounds):
             one = max(one, _together(clients[:1], seconds))
@@ -56,8 +56,8 @@ def _client(server: BenchServer, pixels: int, secure: bool) -> subprocess.Popen[
 
 
 def _together(clients: list[subprocess.Popen[str]], seconds: float) -> float:
-    """Bytes a second of some clients that read at the same time."""
-    begin = time.time() + 0.2  # all have been told by then
+    """The bytes per second of several clients that read at the same time."""
+    begin = time.time() + 0.2  # all clients have received the request by then
     for client in clients:
         assert client.stdin is not None
         client.stdin.write(f"{begin} {begin + seconds}\n")
@@ -74,7 +74,7 @@ def _answer(client: subprocess.Popen[str]) -> str:
 
 
 def _read(pixels: int, secure: bool) -> None:
-    """The client: for each line "begin end" on stdin, how many bytes it read in that time."""
+    """Run a client: for each line "begin end" on stdin, print how many bytes it read in that time."""
     import os
 
     server = BenchServer(
@@ -90,7 +90,7 @@ def _read(pixels: int, secure: bool) -> None:
             total = z = 0
             while time.time() < end:
                 size = len(store.getPlane(z % PLANES, 0, 0))
-                if time.time() <= end:  # what arrives later belongs to nobody
+                if time.time() <= end:  # do not count what arrives later
                     total += size
                 z += 1
             print(total, flush=True)

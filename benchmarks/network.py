@@ -1,7 +1,7 @@
-"""A network between this machine and a server on it: every request arrives some milliseconds later.
+"""A simulated network to a server on this machine: every request arrives some milliseconds later.
 
-A process of its own forwards a port. Answers go through at once, within the kernel, so that a call takes so much longer
-and nothing else changes.
+A separate process forwards a port. Answers pass through the kernel without delay, so that each call takes longer by
+exactly this time and nothing else changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHUNK = 2**16
 
 @contextlib.contextmanager
 def distant(server: BenchServer, milliseconds: float) -> Iterator[BenchServer]:
-    """The same server, every call to which takes so much longer; by TLS only, for the other port is not forwarded."""
+    """The same server with every call delayed by some milliseconds; TLS only, as the other port is not forwarded."""
     command = [sys.executable, "-m", "benchmarks.network", server.host, str(server.port), str(milliseconds)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as forwarder:
         assert forwarder.stdout is not None
@@ -68,7 +68,7 @@ def _send(late: SimpleQueue[tuple[float, bytes]], server: socket.socket) -> None
 
 
 def _splice(server: socket.socket, client: socket.socket) -> None:
-    """Forward the answers without a copy of them in this process."""
+    """Forward the answers without copying them into this process."""
     out, into = os.pipe()
     with contextlib.suppress(OSError), open(out, "rb"), open(into, "wb"):
         while size := os.splice(server.fileno(), into, CHUNK):

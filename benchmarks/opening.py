@@ -1,6 +1,6 @@
-"""How long it takes to know what a plate is made of, and how many calls: plates of 9 sites a well without any pixels.
+"""The time and the number of calls to read the structure of a plate, with 9 sites per well and no pixels.
 
-The peers are polystore's OMEROLocalBackend and a loop over BlitzGateway's listChildren that asks for the same.
+The peers are polystore's OMEROLocalBackend and a loop over BlitzGateway's listChildren that reads the same information.
 """
 
 import uuid
@@ -23,14 +23,14 @@ from openhcs_omero.plates.paths import parse_well
 
 SITES, CHANNELS = 9, 2
 WELLS_A_SAVE = 32
-ROUNDS = {96: 3, 384: 2, 1536: 1}  # by wells: the peers take minutes for the largest
+ROUNDS = {96: 3, 384: 2, 1536: 1}  # by number of wells: the peers take minutes for the largest
 
 
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     calls = []
     for wells in (96,) if quick else ROUNDS:
         with server.login() as conn:
-            queries.query(conn)  # asked for once a session
+            queries.query(conn)  # queried once per session
             plate = _make(conn, wells)
             runs: dict[str, Callable[[], object]] = {
                 "ours": lambda conn=conn, plate=plate: load_plate(conn, plate).list_paths(),
@@ -85,7 +85,7 @@ def _gateway(conn: BlitzGateway, plate: int) -> list[tuple[Any, ...]]:
 
 
 def _make(conn: BlitzGateway, wells: int) -> int:
-    """A plate with the rows of its images and no pixels; its id."""
+    """Create a plate whose images have database rows but no pixels; return its id."""
     save, group = queries.update(conn), queries.context(conn, queries.current_group(conn))
     plate = PlateI()
     plate.name = rstring(f"benchmark {uuid.uuid4().hex[:8]}")
@@ -107,7 +107,7 @@ def _make(conn: BlitzGateway, wells: int) -> int:
 
 
 def plain_image(name: str) -> ImageI:
-    """An image's rows, not saved."""
+    """Make an image object for the database, without saving it."""
     image, pixels = ImageI(), PixelsI()
     image.name, pixels.sha1 = rstring(name), rstring("Pending...")
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (2160, 2160, 1, CHANNELS, 1))

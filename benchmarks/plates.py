@@ -18,11 +18,23 @@ from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.paths import parse_well
 
-AT_ONCE = 48  # images in a call
+AT_ONCE = 48  # images per call
 
 
 def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: str = "uint16") -> int:
-    """A plate of 96, 384 or 1536 wells with a site each; `shape` is that of its image (T, C, Z, Y, X). Its id."""
+    """Create a plate with one site per well, and return its id.
+
+    Parameters
+    ----------
+    conn
+        The connection.
+    wells
+        96, 384 or 1536.
+    shape
+        Shape of each image, (T, C, Z, Y, X).
+    dtype
+        Pixel type of the images.
+    """
     group = queries.current_group(conn)
     plate, names = PlateI(), wells_of(wells)
     plate.name = rstring("benchmark")
@@ -36,20 +48,20 @@ def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: st
             well.addWellSample(sample)
             plate.addWell(well)
     made = queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group)).id.val
-    os.sync()  # what is measured next doesn't wait for these pixels to be on the disk
+    os.sync()  # the next measurement must not wait for these pixels to be written to disk
     return made
 
 
 def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
-    """Delete plates with all that is in them, and those derived from them."""
+    """Delete plates with all of their contents, and the plates derived from them."""
     from openhcs_omero.omero.derived import find_derived
 
     derived = [find_derived(conn, plate, "processed") for plate in plates]
     queries.delete(conn, queries.current_group(conn), Plate=[*plates, *(one for one in derived if one is not None)])
 
 
-# In a folder with a config.yaml, where Snakemake has listed the wells and made the derived plate: some of the wells
-# (every argv[2]-th from argv[1] on) as their jobs do them, without Snakemake.
+# Processes some of the wells (every argv[2]-th, starting at argv[1]) as their jobs would, but without Snakemake. Run it
+# in a folder with a config.yaml, after Snakemake has listed the wells and created the derived plate.
 WITHOUT_SNAKEMAKE = """
 import json, sys
 from openhcs_omero.core.config import read_config
@@ -68,13 +80,13 @@ for well in sorted(json.loads((folder / "wells.json").read_text()))[first::step]
 
 
 def run_snakemake(server: BenchServer, folder: Path, *options: str | Path) -> str:
-    """Run Snakemake with two cores and the folder's config.yaml to its good end; what it said."""
+    """Run Snakemake with two cores and the folder's config.yaml, check that it succeeds, and return its output."""
     command = [sys.executable, "-m", "snakemake", "--configfile", "config.yaml", "--cores", "2"]
     return run([*command, *options], folder, server.environment())
 
 
 def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> str:
-    """Run a command to its good end; what it said."""
+    """Run a command, check that it succeeds, and return its output."""
     done = subprocess.run(
         command,
         cwd=folder,

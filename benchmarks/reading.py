@@ -1,8 +1,8 @@
-"""Planes a second that are read: over Ice, and near the data where the server's data folder is seen.
+"""Planes read per second: over Ice, and near the data if the server's data folder is accessible.
 
-A well of nine sites. The peers over Ice are polystore's load, BlitzGateway's getPlane and a loop over
-getPlane of one raw pixels store; near the data it is numpy, which reads the same bytes from the same files without
-asking whether they are right.
+The data are a well with nine sites. The peers over Ice are polystore's load, BlitzGateway's getPlane, and a loop over
+getPlane of one raw pixels store. Near the data, the peer is numpy, which reads the same bytes from the same files but
+does not check that they are right.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.structure import ImageStructure
 
 ROUNDS = 8
-SIZES = (4, 1080), (2, 512)  # channels, and pixels along a side
-DELAY = 1.0  # ms that a call takes longer where a network is in between
+SIZES = (4, 1080), (2, 512)  # number of channels, and side length in pixels
+DELAY = 1.0  # ms that the simulated network adds to each call
 
 
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
@@ -47,7 +47,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
 
 
 def _over_ice(server: BenchServer, conn: BlitzGateway, plate: int, rounds: int) -> Iterator[Ratio]:
-    """All take turns, and every comparison is between connections of one kind."""
+    """Measure reading over Ice: all take turns, and only connections of the same kind are compared."""
     with contextlib.ExitStack() as stack:
         far = stack.enter_context(distant(server, DELAY))
         kinds = {"": (server, True), " without TLS": (server, False), f" {DELAY:g} ms away": (far, True)}
@@ -80,7 +80,7 @@ def _over_ice(server: BenchServer, conn: BlitzGateway, plate: int, rounds: int) 
 
 
 def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
-    """Files that the disk has to be asked for, such as the system has in memory, such as were found right before."""
+    """Measure reading near the data: files on disk, files in the system's cache, and files that were checked before."""
     assert server.data is not None
     with _connected(server, data_dir=str(server.data)) as conn:
         images = [image for _, image in load_plate(conn, plate).images()]
@@ -119,7 +119,7 @@ def _near(server: BenchServer, plate: int, rounds: int) -> Iterator[Ratio]:
 
 
 def _forget(file: os.PathLike[str]) -> None:
-    """Have the system drop a file from its memory."""
+    """Make the system drop a file from its cache."""
     with open(file, "rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -127,7 +127,7 @@ def _forget(file: os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _connected(server: BenchServer, **options: object) -> Iterator[BlitzGateway]:
-    """A connection of this package."""
+    """Yield a connection made by this package."""
     where = Server(server.host, server.port, server.user, **options)  # type: ignore[arg-type]
     os.environ["OMERO_PASSWORD"] = server.password
     try:
@@ -167,7 +167,7 @@ def _store(conn: BlitzGateway, images: list[ImageStructure]) -> None:
 
 
 def _make(conn: BlitzGateway, sites: int, channels: int, side: int) -> int:
-    """A plate of one well; its id."""
+    """Create a plate with one well; return its id."""
     group, plate, well = queries.current_group(conn), PlateI(), WellI()
     plate.name, well.row, well.column = rstring("benchmark reading"), rint(0), rint(0)
     images = [NewImage(f"A01 {site}", noise((1, channels, 1, side, side), site)) for site in range(1, sites + 1)]

@@ -1,4 +1,4 @@
-"""A rerun that finds nothing to do, 384 wells, against Snakemake's own dry run on files alone of the same number."""
+"""A rerun of 384 wells that has nothing to do, compared with a Snakemake dry run on the same number of plain files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def same(image, filemanager, metadata, backend="disk"):
 """
 ENDINGS = (".json", ".features.csv", ".objects.csv", ".npz")
 
-# as many files and jobs as the workflow has for its wells, and one that takes them all
+# a job for each well with as many files as in the workflow, and one job that takes them all
 PLAIN = """
 WELLS = config["wells"]
 ENDINGS = config["endings"]
@@ -78,7 +78,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
 
 
 def _prepare(server: BenchServer, folder: Path, plate: int) -> None:
-    """A run that is done."""
+    """Do a complete run."""
     folder.mkdir()
     (folder / "steps.py").write_text(STEPS)
     (folder / "config.yaml").write_text(json.dumps({"plates": [plate], "steps": [{"call": "steps:same"}]}))

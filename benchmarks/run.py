@@ -1,4 +1,4 @@
-"""The command: runs benchmarks, prints a table, writes JSON."""
+"""The benchmark command: runs benchmarks, prints tables, and writes JSON."""
 
 import argparse
 import contextlib
@@ -60,7 +60,7 @@ def _server(
 
 
 def _measured(names: list[str], server: BenchServer, quick: bool) -> Iterator[list[tuple[str, Ratio]]]:
-    """Each benchmark's ratios, when it is through and its table is printed."""
+    """Run the benchmarks; yield the ratios of each one after printing its table."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)

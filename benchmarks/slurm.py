@@ -1,6 +1,6 @@
-"""What a well costs on Slurm beside its work, against an array by bare `sbatch` that does the same without Snakemake.
+"""The overhead per well on Slurm, compared with a plain `sbatch` array that does the same work without Snakemake.
 
-A Slurm of one node is started for it as the tests do, as root; its node says that it has four CPUs.
+The benchmark starts a Slurm with one node, like the tests, and needs root. The node claims to have four CPUs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
 
 
 def _folder(folder: Path, plate: int, wells: int, per_job: int) -> Path:
-    """A folder in which the workflow runs."""
+    """Create a folder for running the workflow."""
     folder.mkdir()
     (folder / "steps.py").write_text(STEPS)
     names = wells_of(96)[:wells]
@@ -64,7 +64,7 @@ def _folder(folder: Path, plate: int, wells: int, per_job: int) -> Path:
 
 
 def _workflow(server: BenchServer, slurm: SlurmCluster, folder: Path) -> float:
-    """Seconds that the jobs of wells had a node."""
+    """Run the workflow; return the seconds of node time of the jobs that process wells."""
     command = [
         sys.executable,
         "-m",
@@ -81,12 +81,12 @@ def _workflow(server: BenchServer, slurm: SlurmCluster, folder: Path) -> float:
 
 
 def _bare(server: BenchServer, slurm: SlurmCluster, folder: Path, plate: int, wells: int) -> float:
-    """Seconds that the array's tasks had a node."""
+    """Run the plain array; return the seconds of node time of its tasks."""
     run_snakemake(server, folder, f"results/plate_{plate}_processed/derived.json", "--snakefile", ROOT / "Snakefile")
     (folder / "well.py").write_text(WITHOUT_SNAKEMAKE)
     omero = Server(server.host, server.port, server.user)
     os.environ["OMERO_PASSWORD"] = server.password
-    connect(omero)  # whose session the tasks join
+    connect(omero)  # the tasks join this session
     try:
         task = f"{sys.executable} well.py $SLURM_ARRAY_TASK_ID {wells}"
         environment = {key: value for key, value in server.environment().items() if key != "OMERO_PASSWORD"}

@@ -1,7 +1,7 @@
-"""The whole workflow against the same step in a plain loop over arrays in memory, with as many processes.
+"""The whole workflow, compared with the same step in a plain loop over arrays in memory with as many processes.
 
-What is over the loop's time is the price of everything that is not the step: Snakemake, its processes, OMERO. Few wells
-show the price of a run rather than that of a well, so the targets are for plates.
+The time beyond that of the loop is the cost of everything other than the step: Snakemake, its processes and OMERO. With
+few wells, the fixed cost of a run dominates the cost per well, so the targets are for plates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def step(image, filemanager, metadata, backend="disk", seconds=1.0):
 
 
 def work(image: np.ndarray, seconds: float) -> np.ndarray:
-    """Compute for so many seconds of this thread's CPU time."""
+    """Compute until this thread has used the given seconds of CPU time."""
     end, result = time.thread_time() + seconds, image
     while time.thread_time() < end:
         result = np.sort(image, axis=-1)

@@ -1,7 +1,7 @@
-"""Planes a second that are written, in how many calls, and how much is sent then: a well of nine sites at a time.
+"""Planes written per second, and the calls and bytes that this takes, for one well of nine sites at a time.
 
-Against polystore's save_batch the images go into a derived plate through this package's save_batch, and are seen in it
-at the end; against a bare createImageFromNumpySeq loop they are images that no well shows.
+In the comparison with polystore's save_batch, this package's save_batch writes the images to a derived plate, where
+they are visible at the end. In the comparison with a plain createImageFromNumpySeq loop, the images belong to no well.
 """
 
 import os
@@ -31,7 +31,7 @@ SITES = 9
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as home, server.login() as conn:
         before = os.environ.get("HOME")
-        os.environ["HOME"] = home  # polystore keeps locks there
+        os.environ["HOME"] = home  # polystore keeps its locks there
         try:
             for channels, side in ((2, 512),) if quick else ((2, 512), (4, 1080)):
                 yield from _measure(conn, channels, side, 2 if quick else 5)
@@ -84,7 +84,7 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
     }
     calls, sent = {}, {}
     for run in runs.values():
-        run()  # makes the derived plates
+        run()  # creates the derived plates
     for name, run in runs.items():
         before = psutil.net_io_counters().bytes_sent
         with counted_calls() as counted:
@@ -104,7 +104,7 @@ def _measure(conn: BlitzGateway, channels: int, side: int, rounds: int) -> Itera
 
 
 def _source(conn: BlitzGateway) -> int:
-    """A plate whose wells have an image without pixels each; its id."""
+    """Create a plate whose wells each have one image without pixels; return its id."""
     plate = PlateI()
     plate.name = rstring("benchmark writing")
     for name in wells_of(96):
