@@ -59,7 +59,7 @@ class PlateState:
     repairs
         How often the derived plate was found damaged; a new number has it brought up to date.
     losses
-        How often records of wells were found untrue; a new number has the tables made again.
+        How often records of wells were no longer true; a new number makes Snakemake rewrite the tables.
     """
 
     path: str
