@@ -188,7 +188,13 @@ def save_thumbnail(path: Path, picture: np.ndarray, channels: Sequence[Channel])
 
 
 def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
-    """Read the thumbnail, (C, Y, X), and the channels that `save_thumbnail` wrote."""
+    """Read what `save_thumbnail` wrote.
+
+    Returns
+    -------
+    picture, channels
+        The thumbnail, (C, Y, X), and one `Channel` per channel.
+    """
     with np.load(path) as file:
         return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
 

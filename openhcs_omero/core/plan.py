@@ -91,7 +91,7 @@ class Plan:
     def tables_record(self, plate: str) -> str:
         """A value that changes each time results of wells are found to be lost.
 
-        Without it, Snakemake would leave a lost result alone if its table, and what was made from that, are there.
+        Otherwise Snakemake would not recreate a lost result as long as its table, and the files made from it, exist.
         """
         return f"results of wells were lost {self.states[plate].losses} times"
 

@@ -57,9 +57,9 @@ class PlateState:
     wells
         The chosen wells, in the plate's order.
     repairs
-        How often the derived plate was found damaged; a new number has it brought up to date.
+        How often the derived plate was found damaged; a new number triggers an update of the derived plate.
     losses
-        How often records of wells were no longer true; a new number makes Snakemake rewrite the tables.
+        How often results of wells were found to be lost; a new number makes Snakemake rewrite the tables.
     """
 
     path: str

@@ -145,6 +145,7 @@ def _write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[s
 
 
 def is_number(text: str) -> bool:
+    """Whether a text can be read as a number."""
     try:
         float(text)
     except ValueError:

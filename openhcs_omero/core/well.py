@@ -167,9 +167,17 @@ def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) 
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Make a small (C, Y, X) picture of a (T, C, Z, Y, X) image.
+    """Make a small picture of an image: the first timepoint, as the maximum over z and over blocks of pixels.
 
-    The picture shows the first timepoint, as the maximum over z and over blocks of pixels.
+    Parameters
+    ----------
+    pixels
+        (T, C, Z, Y, X).
+
+    Returns
+    -------
+    ndarray
+        (C, Y, X).
     """
     planes = pixels[0].max(axis=1)
     block = -(-max(planes.shape[1:]) // THUMBNAIL)
