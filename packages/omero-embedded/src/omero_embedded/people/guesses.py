@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
-FREE = 5  # wrong passwords in a row that cost nothing: people mistype
+FREE = 10  # wrong passwords in a row that cost nothing: people mistype, and BlitzGateway sends each twice
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; each further wrong password doubles the wait
 FORGOTTEN = 900.0  # seconds after the last attempt
 MOST_KNOWN = 10_000  # names and addresses, so that guesses take no memory
