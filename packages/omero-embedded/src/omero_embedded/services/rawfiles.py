@@ -23,8 +23,6 @@ from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import StatefulService, service
 
-MOST_BYTES = omero.constants.MESSAGESIZEMAX * 1024  # what a message can hold
-
 
 @service("::omero::api::RawFileStore")
 class RawFileService(StatefulService):
@@ -69,8 +67,8 @@ class RawFileService(StatefulService):
 
     def read(self, ctx: Context, offset, length):
         """Read a number of bytes; those after the end of the file are 0."""
-        if not 0 <= length <= MOST_BYTES:
-            raise refuse(omero.InternalException, f"{length} bytes can't be read at once.")
+        if length < 0:
+            raise refuse(omero.InternalException, f"{length} bytes can't be read.")
         if offset < 0:
             raise refuse(omero.ApiUsageException, "The offset is negative.")
         check_bytes(length)
