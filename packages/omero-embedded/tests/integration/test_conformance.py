@@ -10,6 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from omero_embedded import start
 
 SUITE = Path(__file__).resolve().parents[5] / "shared" / "conformance-2"
 pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the conformance suite is not here")
@@ -32,14 +33,21 @@ def _load_suite():
 run, CASES = _load_suite()
 
 
+@pytest.fixture(scope="module")
+def server(request, tmp_path_factory):
+    """The server that the cases are asked of; as on a real one, `guest` can log in to it."""
+    if request.config.getoption("--omero-host"):
+        real = request.getfixturevalue("omero_server")
+        yield Namespace(host=real.host, port=real.port, user=real.user, password=real.password)
+        return
+    with start(tmp_path_factory.mktemp("omero"), options=["--guest"]) as made:
+        yield Namespace(host=made.host, port=made.port, user="root", password=made.password)
+
+
 @pytest.mark.parametrize("name", CASES)  # those of the command line start it 30 times, in 40 seconds
-def test_case(name, omero_server, monkeypatch):
+def test_case(name, server, monkeypatch):
     monkeypatch.syspath_prepend(str(SUITE))
-    session = run.Session(
-        Namespace(
-            host=omero_server.host, port=omero_server.port, user=omero_server.user, password=omero_server.password
-        )
-    )
+    session = run.Session(server)
     with contextlib.closing(session):
         session.conn = session.fresh_user()
         got = json.loads(json.dumps(CASES[name](session), sort_keys=True))
