@@ -52,6 +52,7 @@ def clone(tmp_path):
     return tmp_path, port
 
 
+@pytest.mark.slow
 def test_the_tutorial(clone):
     folder, port = clone
     script = "".join(commands())
