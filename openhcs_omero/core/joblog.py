@@ -46,9 +46,17 @@ def logged(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_by(number: signal.Signals) -> Iterator[None]:
-    """Raise an error when the signal arrives, so that the log contains the reason."""
+    """Raise an error when the signal arrives, so that the log contains the reason.
+
+    Processes that a step forks inherit the handler. They end by the signal, as they would without it.
+    """
+    own = os.getpid()
 
     def end(_number: int, _frame: object) -> None:
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         raise _Ended(f"the process got {number.name}")
 
     before = signal.signal(number, end)

@@ -81,6 +81,8 @@ class Workflow:
                 "OMERO_USER": conn.getUser().getName(),
                 "OMERO_PASSWORD": "pw",
             }
+            if server.data is not None:  # the embedded server's: its identity is checked, so no log has a warning
+                self.environment["OMERO_CA"] = str(server.data / "server.pem")
 
     def configure(self, *plates, **config):
         """Write the configuration; the defaults are all wells and the step in `STEPS`."""

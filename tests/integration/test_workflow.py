@@ -462,5 +462,5 @@ def none(image, filemanager, metadata, backend="disk"):
     assert [text.name for text in list_texts(conn, "Plate", plate)] == ["features.csv", "wells.csv"]
     workflow.configure(plate, steps=[{"call": "odd:none"}])
     run = workflow()
-    assert run.status == 1 and "StepError: step 1 (odd:none) returned NoneType; a step returns (image" in run.output
+    assert run.status == 1 and "step 1 (odd:none): returned NoneType; a step returns (image" in run.output
     assert load_plate(conn, find_derived(conn, plate, "processed")).image("A02", 1) == image

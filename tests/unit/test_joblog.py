@@ -50,3 +50,15 @@ def test_an_interrupt_is_not_a_failure(tmp_path):
     process, log = start(tmp_path, "signal.raise_signal(signal.SIGINT); time.sleep(60)")
     process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130) and log.read_text() == "begun\ninterrupted\n"
+
+
+def test_a_process_that_a_step_forks_ends_by_the_signal(tmp_path):
+    """Without a traceback in the log; pools of processes end their workers so."""
+    body = (
+        "import multiprocessing; fork = multiprocessing.get_context('fork'); begun = fork.Event(); "
+        "child = fork.Process(target=lambda: (begun.set(), time.sleep(60))); child.start(); begun.wait(); "
+        "child.terminate(); child.join(); print(child.exitcode)"
+    )
+    process, log = start(tmp_path, body)
+    assert process.wait(60) == 0
+    assert log.read_text().splitlines() == ["begun", str(-signal.SIGTERM)]
