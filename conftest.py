@@ -35,6 +35,7 @@ def pytest_collection_modifyitems(config, items):
 def root(omero_server) -> Iterator:
     """A BlitzGateway of the administrator."""
     conn = omero_server.login()  # not `omero_server.admin`: tests change its group
+    conn.c.enableKeepAlive(60)  # OMERO ends a session after ten idle minutes, and other files' tests may take longer
     yield conn
     conn.close()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
     from omero.gateway import BlitzGateway
 
+KEEP_ALIVE = 60  # seconds between calls that keep the administrator's session open: OMERO ends it after ten idle minutes
 OWNED = ("Screen", "Plate", "Project", "Dataset", "Image", "Annotation", "OriginalFile")
 
 
@@ -92,7 +93,9 @@ class OmeroServer:
     @cached_property
     def admin(self) -> BlitzGateway:
         """A gateway of the administrator, shared by all tests. Don't close it or change its group."""
-        return self.login()
+        conn = self.login()
+        conn.c.enableKeepAlive(KEEP_ALIVE)
+        return conn
 
     def make_user(
         self, permissions: str = "rw----", group: int | None = None, password: str | None = None
