@@ -11,7 +11,6 @@ layout is described at https://ngff.openmicroscopy.org/0.5 (plate, well and mult
 import contextlib
 import fcntl
 import itertools
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,22 +25,15 @@ from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import check_image
 from openhcs_omero.io.ngff import (
-    _AXES,
     STORE,
-    VERSION,
-    Color,
     Index,
     Site,
-    _channels,
-    _chunk,
-    _describe_plate,
-    _Images,
-    _key,
-    _multiscale,
-    _stored,
-    _write_group,
+    StoredImage,
+    chunk_of,
     folder_of,
     plane_path,
+    position,
+    stored_wells,
 )
 from openhcs_omero.io.planes import Planes, collect
 from openhcs_omero.plates.image import NewImage, storable
@@ -49,8 +41,6 @@ from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, p
 
 MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # limits for reading: planes per image, and bytes per plane
 SMALLEST = 256  # px; images are halved until their longer side is at most this
-
-_NAMESPACE = "openhcs_omero"
 
 
 class ZarrBackend(FolderBackend):
@@ -76,7 +66,7 @@ class ZarrBackend(FolderBackend):
                 else f"there is no file {path}"
             )
         with _telling(path, "read"):
-            pixels = np.asarray(images.array[... if isinstance(virtual, SitePath) else _key(_index(virtual))])
+            pixels = np.asarray(images.array[... if isinstance(virtual, SitePath) else position(_index(virtual))])
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
     def save(self, data: Any, path: PathLike) -> None:
@@ -114,7 +104,7 @@ class ZarrBackend(FolderBackend):
         self,
         path: PathLike,
         channel_names: Sequence[str | None],
-        colors: Sequence[Color | None],
+        colors: Sequence[tuple[int, int, int] | None],
         pixel_size: tuple[float | None, float | None, float | None],
     ) -> None:
         """Record a site's channel names, colors and pixel size where viewers look for them.
@@ -130,22 +120,18 @@ class ZarrBackend(FolderBackend):
         pixel_size
             (z, y, x) in micrometers.
         """
+        import zarr
+
+        from openhcs_omero.io import ngff_metadata
+
         site = _site(_parse(path))
         with _locked(site.plate), _telling(path, "written"):
             images = _read(site)
-            _write_group(
-                folder_of(site),
-                {
-                    "ome": {
-                        "version": VERSION,
-                        "multiscales": [_multiscale(site.name, len(images.levels), pixel_size)],
-                        "omero": {
-                            "channels": _channels(images, channel_names or [None] * images.array.shape[1], colors)
-                        },
-                    },
-                    _NAMESPACE: {"named_t": images.named_t},
-                },
-            )
+            smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])
+            names = channel_names or [None] * images.array.shape[1]
+            channels = ngff_metadata.describe_channels(smallest, names, colors)
+            levels, named_t = len(images.levels), images.named_t
+            ngff_metadata.write_image(folder_of(site), site.name, levels, named_t, pixel_size, channels)
 
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that contains a plane or a file; MissingFile if there is none."""
@@ -153,9 +139,7 @@ class ZarrBackend(FolderBackend):
         if isinstance(virtual, SitePath):
             raise BadData(f"{path} is a site, which is in several files")
         file = (
-            Path(path)
-            if isinstance(virtual, FilePath)
-            else _chunk(_read(_site(virtual)).levels[0], _key(_index(virtual)))
+            Path(path) if isinstance(virtual, FilePath) else chunk_of(_read(_site(virtual)).levels[0], _index(virtual))
         )
         if not file.exists():
             raise MissingFile(f"there is no file {path}")
@@ -186,6 +170,8 @@ class ZarrBackend(FolderBackend):
         return False
 
     def delete(self, path: PathLike) -> None:
+        from openhcs_omero.io import ngff_metadata
+
         virtual = _parse(path)
         if isinstance(virtual, FilePath):
             self._disk.delete(path)
@@ -202,10 +188,10 @@ class ZarrBackend(FolderBackend):
                     for folder in folder_of(site).parents[:3]:  # the well, the row and the store, if now empty
                         if not any(path.is_dir() for path in folder.iterdir()):
                             delete_folder(folder)
-                    _describe_plate(site.plate)
+                    ngff_metadata.describe_plate(site.plate)
                 else:
                     for level, index in itertools.product(images.levels, doomed):
-                        _chunk(level, _key(index)).unlink()
+                        chunk_of(level, index).unlink()
 
     def ensure_directory(self, directory: PathLike) -> None:
         self._disk.ensure_directory(directory)
@@ -253,7 +239,7 @@ def _index(virtual: PlanePath[Path]) -> Index:
 def _planes_below(root: Path, only: str | None = None) -> list[str]:
     """Paths of the planes of a plate or of one of its wells."""
     found = []
-    for well, numbers in _stored(root).items():
+    for well, numbers in stored_wells(root).items():
         if only in (None, well):
             for site in (SitePath(root, well, number) for number in numbers):
                 found += [plane_path(site, index) for index in _read(site).present()]
@@ -263,20 +249,20 @@ def _planes_below(root: Path, only: str | None = None) -> list[str]:
 # ---- reading and writing arrays
 
 
-def _read(site: Site) -> _Images:
+def _read(site: Site) -> StoredImage:
     import zarr
+
+    from openhcs_omero.io import ngff_metadata
 
     document = folder_of(site) / "zarr.json"
     if not document.exists():
         raise MissingFile(f"there is no image {site}")
     with _telling(document, "read"):
-        attributes = json.loads(document.read_text())["attributes"]
-        paths = [folder_of(site) / level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
-        named_t = bool(attributes[_NAMESPACE]["named_t"])
-        array = zarr.open_array(paths[0], mode="r")
+        levels, named_t = ngff_metadata.read_image(folder_of(site))
+        array = zarr.open_array(levels[0], mode="r")
     if math.prod(array.shape[:3]) > MOST_PLANES or math.prod(array.shape[3:]) * array.dtype.itemsize > LARGEST_PLANE:
-        raise BadData(f"{paths[0]} declares an image of shape {array.shape}, which is too large to be read")
-    return _Images(site, array, paths, named_t)
+        raise BadData(f"{levels[0]} declares an image of shape {array.shape}, which is too large to be read")
+    return StoredImage(site, array, levels, named_t)
 
 
 def _check(given: Planes | np.ndarray, site: Site) -> None:
@@ -319,10 +305,12 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
     """Write a whole site, replacing what is there."""
     import zarr
 
+    from openhcs_omero.io import ngff_metadata
+
     # other readers would take a draft inside the store for a group
     with replacing(folder_of(site), draft_in=site.plate) as draft:
         sample = next(iter(planes.values()))
-        sizes = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
+        sizes = [1 + max(position(index)[axis] for index in planes) for axis in range(3)]
         shapes = _shapes(sample.shape)
         for level, shape in enumerate(shapes):
             zarr.create_array(
@@ -331,17 +319,11 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
                 chunks=(1, 1, 1, *shape),
                 dtype=sample.dtype,
                 fill_value=0,
-                dimension_names=[axis["name"] for axis in _AXES],
+                dimension_names=list(ngff_metadata.AXES),
             )
         _write_planes([draft / str(level) for level in range(len(shapes))], planes)
-        _write_group(
-            draft,
-            {
-                "ome": {"version": VERSION, "multiscales": [_multiscale(site.name, len(shapes))]},
-                _NAMESPACE: {"named_t": named_t},
-            },
-        )
-    _describe_plate(site.plate)
+        ngff_metadata.write_image(draft, site.name, len(shapes), named_t)
+    ngff_metadata.describe_plate(site.plate)
 
 
 def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:
@@ -351,7 +333,7 @@ def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) ->
     with zarr.config.set({"array.write_empty_chunks": True}):  # a plane exists if its chunk does, even a black one
         arrays = [zarr.open_array(level, mode="r+") for level in levels]
     for array in arrays:
-        needed = [1 + max(_key(index)[axis] for index in planes) for axis in range(3)]
+        needed = [1 + max(position(index)[axis] for index in planes) for axis in range(3)]
         grown = tuple(max(sizes) for sizes in zip(needed, array.shape))
         if grown != array.shape[:3]:
             array.resize((*grown, *array.shape[3:]))
@@ -360,7 +342,7 @@ def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) ->
         for _ in arrays[1:]:
             smaller.append(_halved(smaller[-1]))
         for array, pixels in reversed(list(zip(arrays, smaller))):
-            array[_key(index)] = pixels
+            array[position(index)] = pixels
 
 
 def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 The contract of all backends is tested in tests/contract; reading by other programs is tested in test_zarr_readers.
 """
 
+import json
 import multiprocessing
 import pickle
 import threading
@@ -258,6 +259,25 @@ def test_damaged_stores(backend, plate, broken):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda scale: scale.update(datasets=[]), "multiscales.0.datasets: Tuple should have at least 1 item"),
+        (lambda scale: scale["axes"].pop(), "multiscales.0: Value error, The length of axes does not match"),
+        (lambda scale: scale["axes"].reverse(), "multiscales.0.axes: .*All space axes must be at the end"),
+    ],
+)
+def test_metadata_that_break_the_specification(backend, plate, change, said):
+    backend.save(site(), path_of(plate))
+    document = plate / STORE / "A/1/0/zarr.json"
+    metadata = json.loads(document.read_text())
+    change(metadata["attributes"]["ome"]["multiscales"][0])
+    document.write_text(json.dumps(metadata))
+    with pytest.raises(BadData, match=f"zarr.json can't be read as OME-Zarr: {said}") as error:
+        backend.load(path_of(plate))
+    assert "\n" not in str(error.value)
+
+
 def write_wells(plate, row):
     for column in range(1, 5):
         ZarrBackend().save(np.full((1, 1, 1, 8, 8), column, "uint16"), path_of(plate, f"{row}{column:02d}"))
@@ -279,7 +299,7 @@ def test_processes_that_write_to_the_same_plate(backend, plate):
 def test_two_saves_at_the_same_time(backend, plate, monkeypatch):
     """One save has read the list of wells but not yet written it when the other adds its well."""
     looked, added = threading.Event(), threading.Event()
-    stored = ngff._stored
+    stored = ngff.stored_wells
 
     def slowly(root):
         found = stored(root)
@@ -292,7 +312,7 @@ def test_two_saves_at_the_same_time(backend, plate, monkeypatch):
         backend.save(site(), path_of(plate, "B01"))
         added.set()
 
-    monkeypatch.setattr(ngff, "_stored", slowly)
+    monkeypatch.setattr(ngff, "stored_wells", slowly)
     slow = threading.Thread(target=backend.save, args=(site(), path_of(plate, "A01")))
     quick = threading.Thread(target=quickly)
     slow.start()

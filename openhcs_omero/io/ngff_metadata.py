@@ -1,0 +1,162 @@
+"""The NGFF 0.5 metadata of plates, wells and images, which ome-zarr-models validates when they are written and read.
+
+Importing this module takes a second, since it imports Zarr: import it only in functions that read or write a plate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from ome_zarr_models.common.omero import Channel, Omero, Window
+from ome_zarr_models.v05.axes import Axis
+from ome_zarr_models.v05.base import BaseOMEAttrs
+from ome_zarr_models.v05.hcs import HCSAttrs
+from ome_zarr_models.v05.image import ImageAttrs
+from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+from ome_zarr_models.v05.plate import Column, Plate, Row, WellInPlate
+from ome_zarr_models.v05.well import WellAttrs
+from ome_zarr_models.v05.well_types import WellImage, WellMeta
+from pydantic import ValidationError
+
+from openhcs_omero.io import ngff
+from openhcs_omero.io.atomic import write_if_changed
+from openhcs_omero.io.base import BadData
+from openhcs_omero.plates.paths import SitePath
+
+Color = tuple[int, int, int]  # red, green, blue
+PixelSize = tuple[float | None, float | None, float | None]  # z, y, x in micrometers
+
+AXES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}  # the types by name
+_VERSION: Final = "0.5"  # of NGFF
+_NAMESPACE = "openhcs_omero"  # our own attributes, beside NGFF's "ome"
+
+
+class LabeledChannel(Channel):
+    """A channel with what viewers show next to it. The specification leaves these fields open."""
+
+    label: str
+    active: bool = True
+
+
+class ViewedImage(ImageAttrs):
+    """An image, and how viewers show its channels."""
+
+    omero: Omero | None = None
+
+
+def read_image(folder: Path) -> tuple[list[Path], bool]:
+    """Read the metadata of an image.
+
+    Returns
+    -------
+    The folders of its arrays, the full-size one first, and whether the paths of its planes have _t.
+
+    Raises
+    ------
+    BadData
+        They are not valid.
+    """
+    document = folder / "zarr.json"
+    attributes = json.loads(document.read_text())["attributes"]
+    try:
+        image = ImageAttrs.model_validate(attributes["ome"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadData(f"{document} can't be read as OME-Zarr: {place}: {first['msg']}") from None
+    levels = [folder / dataset.path for dataset in image.multiscales[0].datasets]
+    return levels, bool(attributes[_NAMESPACE]["named_t"])
+
+
+def write_image(
+    folder: Path,
+    name: str,
+    levels: int,
+    named_t: bool,
+    pixel_size: PixelSize = (None, None, None),
+    channels: Sequence[Channel] = (),
+) -> None:
+    """Write the metadata of an image, whose arrays are in the folders 0, 1, ... and half as large each time."""
+    sizes = dict(zip("zyx", pixel_size))
+    z, y, x = (size or 1.0 for size in pixel_size)
+    multiscale = Multiscale(
+        name=name,
+        axes=[
+            Axis(name=axis, type=kind, unit="micrometer" if sizes.get(axis) else None) for axis, kind in AXES.items()
+        ],
+        datasets=tuple(
+            Dataset.build(path=str(level), scale=[1.0, 1.0, z, y * 2.0**level, x * 2.0**level], translation=None)
+            for level in range(levels)
+        ),
+    )
+    viewed = Omero(channels=list(channels)) if channels else None
+    image = ViewedImage(version=_VERSION, multiscales=[multiscale], omero=viewed)
+    _write_group(folder, image, {_NAMESPACE: {"named_t": named_t}})
+
+
+def describe_channels(
+    smallest: np.ndarray, names: Sequence[str | None], colors: Sequence[Color | None]
+) -> list[LabeledChannel]:
+    """What viewers need to know about channels: name, color, and the values shown as black and as full color.
+
+    Parameters
+    ----------
+    smallest
+        The pixels (T, C, Z, Y, X) of the image at its smallest level.
+    names, colors
+        One per channel; colors may be fewer.
+    """
+    channels = []
+    for c, (name, color) in enumerate(zip_longest(names, colors)):
+        values = smallest[:, c][np.isfinite(smallest[:, c])]
+        start, end = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        limits = np.iinfo(smallest.dtype) if smallest.dtype.kind in "iu" else None
+        low, high = (float(limits.min), float(limits.max)) if limits else (start, max(end, start + 1))
+        channels.append(
+            LabeledChannel(
+                label=name or f"channel {c}",
+                color="{:02X}{:02X}{:02X}".format(*(color or (255, 255, 255))),
+                window=Window(min=low, max=high, start=start, end=max(end, start + 1)),
+            )
+        )
+    return channels
+
+
+def describe_plate(root: Path) -> None:
+    """Update the metadata of the plate, rows and wells to the images that exist."""
+    store, stored = root / ngff.STORE, ngff.stored_wells(root)
+    if not stored:
+        (store / "zarr.json").unlink(missing_ok=True)
+        return
+    places = {well: ngff.folder_of(SitePath(root, well, 1)).parent.relative_to(store) for well in stored}
+    rows = list(dict.fromkeys(place.parts[0] for place in places.values()))
+    columns = sorted({place.parts[1] for place in places.values()}, key=int)
+    for well, place in places.items():
+        images = [WellImage(path=str(number - 1), acquisition=None) for number in stored[well]]
+        _write_group(store / place, WellAttrs(version=_VERSION, well=WellMeta(images=images, version=_VERSION)))
+    for row in rows:
+        _write_group(store / row)
+    plate = Plate(
+        name=root.name,
+        version=_VERSION,
+        field_count=max(map(len, stored.values())),
+        rows=[Row(name=name) for name in rows],
+        columns=[Column(name=name) for name in columns],
+        wells=[
+            WellInPlate(path=f"{row}/{column}", rowIndex=rows.index(row), columnIndex=columns.index(column))
+            for row, column in (place.parts for place in places.values())
+        ],
+    )
+    _write_group(store, HCSAttrs(version=_VERSION, plate=plate))
+
+
+def _write_group(folder: Path, described: BaseOMEAttrs | None = None, own: dict[str, object] | None = None) -> None:
+    """Write the metadata document of a Zarr v3 group if it changes."""
+    attributes = {"ome": described.model_dump(mode="json", exclude_none=True)} if described else {}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": {**attributes, **(own or {})}}
+    write_if_changed(folder / "zarr.json", json.dumps(document, indent=2))
