@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
     from omero.gateway import BlitzGateway
 
-KEEP_ALIVE = 60  # seconds between calls that keep the administrator's session open: OMERO ends it after ten idle minutes
+KEEP_ALIVE = 60  # seconds between calls that keep the administrator's session open; OMERO ends idle ones after 600
 OWNED = ("Screen", "Plate", "Project", "Dataset", "Image", "Annotation", "OriginalFile")
 
 
