@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zmq
 
-from openhcs_omero.core.orchestrator.orchestrator import PipelineError
+from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PlateResult, read_table
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured
 from openhcs_omero.errors import ConnectError, OpenHCSError
 from openhcs_omero.runtime.zmq_messages import (
@@ -27,31 +25,7 @@ from openhcs_omero.runtime.zmq_messages import (
     read_key,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 PAUSE = 0.2  # seconds between two requests for events
-
-
-@dataclass(frozen=True)
-class ExecutionResponse:
-    """The results of a run on a plate.
-
-    Attributes
-    ----------
-    derived_plate
-        OMERO's id of the plate with the processed images.
-    annotations
-        Names of the attached files, by plate id.
-    tables
-        `features` (one row per site), `wells` and `objects`.
-    """
-
-    run_id: str
-    plate_id: int
-    derived_plate: int
-    annotations: dict[int, list[str]]
-    tables: dict[str, pd.DataFrame]
 
 
 class ZMQExecutionClient:
@@ -100,7 +74,7 @@ class ZMQExecutionClient:
         pipeline_steps: Iterable[StepLike | FunctionStep],
         global_config: Mapping[str, Any] | None = None,
         progress: Callable[[dict[str, Any]], None] | None = None,
-    ) -> ExecutionResponse:
+    ) -> PlateResult:
         """Run steps on a plate, and wait for the results.
 
         Parameters
@@ -138,7 +112,7 @@ class ZMQExecutionClient:
         )
         return run_id
 
-    def attach(self, run_id: str, progress: Callable[[dict[str, Any]], None] | None = None) -> ExecutionResponse:
+    def attach(self, run_id: str, progress: Callable[[dict[str, Any]], None] | None = None) -> PlateResult:
         """Follow a run from its first event to its end and return its results; it may be another client's run."""
         seen = 0
         while True:
@@ -148,7 +122,7 @@ class ZMQExecutionClient:
                     progress(event)
             seen += len(answer["events"])
             if answer["state"] in END_STATES and not answer["more"]:
-                return self._response(self._ask("result", run=run_id))
+                return self._result(self._ask("result", run=run_id))
             if not answer["events"]:
                 time.sleep(PAUSE)
 
@@ -200,15 +174,10 @@ class ZMQExecutionClient:
             "`openhcs-omero zmq-server` running there, and are the keys those that it knows?"
         )
 
-    def _response(self, answer: dict[str, Any]) -> ExecutionResponse:
-        import pandas as pd
-
+    def _result(self, answer: dict[str, Any]) -> PlateResult:
         if answer["state"] != "done":
             raise PipelineError(answer["error"], {(plate, well): reason for plate, well, reason in answer["failed"]})
         result = answer["result"]
-        tables = {
-            name: pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
-            for name, text in result["tables"].items()
-        }
+        tables = {name: read_table(text) for name, text in result["tables"].items()}
         annotations = {int(plate): names for plate, names in result["annotations"].items()}
-        return ExecutionResponse(answer["run"], answer["plate_id"], result["derived_plate"], annotations, tables)
+        return PlateResult(answer["plate_id"], result["derived_plate"], tables, annotations, run_id=answer["run"])

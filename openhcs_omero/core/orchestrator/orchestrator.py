@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -43,7 +44,7 @@ class PipelineError(OpenHCSError):
 
 @dataclass(frozen=True)
 class PlateResult:
-    """The results of a run for one plate.
+    """The results of a run for one plate, whether it ran here or on an execution server.
 
     Attributes
     ----------
@@ -56,14 +57,17 @@ class PlateResult:
     annotations
         Plate id -> names of the files attached to that plate.
     folder
-        The folder where the workflow keeps its files about the plate.
+        The folder where the workflow keeps its files about the plate; None if an execution server ran it.
+    run_id
+        Id of the run on the execution server, for `ZMQExecutionClient.attach`; None if it ran here.
     """
 
     plate: int | str
     derived_plate: int | str
     tables: dict[str, pd.DataFrame]
     annotations: dict[int, list[str]]
-    folder: Path
+    folder: Path | None = None
+    run_id: str | None = None
 
 
 @dataclass
@@ -199,17 +203,19 @@ class PipelineOrchestrator:
 
 def read_result(settings: Settings, label: str) -> PlateResult:
     """Read the results of a finished plate from the workflow's files."""
-    import pandas as pd
-
     folder, place = settings.folder(label), plate_of(settings.plates[label])
     plate = label if place is None or place.output else place.plate_id
     derived = json.loads((folder / "derived.json").read_text())["derived_plate"]
     attached = json.loads((folder / "annotations.json").read_text())["files"]
-    tables = {}
-    for name in ("features", "wells", "objects"):
-        path = folder / f"{name}.csv"
-        tables[name] = pd.read_csv(path) if path.read_text().strip() else pd.DataFrame()
+    tables = {name: read_table((folder / f"{name}.csv").read_text()) for name in ("features", "wells", "objects")}
     return PlateResult(plate, derived, tables, {int(key): sorted(files) for key, files in attached.items()}, folder)
+
+
+def read_table(text: str) -> pd.DataFrame:
+    """Read a table from CSV, which is empty if nothing was measured."""
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:
