@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.plates.arrangement import Announced, Incomplete, Plane, PlaneFile, arrange
+from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Plane, PlaneFile, arrange
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
@@ -215,8 +215,7 @@ def list_plate(
     if not follow_links:
         _check_links(folder, {plane.path for plane in found.planes if plane.path is not None}, file_of)
     arranged = arrange(found.planes, found.announced, incomplete)
-    files = arranged.files
-    first = next((path for planes in files.values() for path in planes.values()), None)
+    first = next((path for planes in arranged.files.values() for path in planes.values()), None)
     if first is None:
         listed = f": none of the {len(found.planes)} files that its metadata list is there" if found.planes else ""
         raise PlateError(f"there is no image of a plate in {folder}{listed}")
@@ -224,16 +223,7 @@ def list_plate(
     pixel_type = READ_AS.get(dtype, dtype)
     if pixel_type not in OMERO_NAMES:
         raise PlateError(f"{first} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
-    wells = {
-        name: WellStructure(name, *parse_well(name), {})
-        for name in sorted({*found.wells, *(well for well, _ in files), *arranged.missing}, key=parse_well)
-    }
-    t, c, z = arranged.sizes
-    for (well, site), planes in files.items():
-        stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
-        wells[well].images[site] = ImageStructure(
-            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}"
-        )
+    wells = _wells(folder, found, arranged, (height, width, pixel_type), file_of)
     structure = with_wells(
         PlateStructure(
             None,
@@ -252,8 +242,31 @@ def list_plate(
     )
     channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
     return PlateListing(
-        structure, backend, files, channel_names, found.pixel_size, arranged.filled, arranged.missing, arranged.notes
+        structure,
+        backend,
+        arranged.files,
+        channel_names,
+        found.pixel_size,
+        arranged.filled,
+        arranged.missing,
+        arranged.notes,
     )
+
+
+def _wells(
+    folder: Path, found: Found, arranged: Arrangement, size: Size, file_of: Callable[[str], Path]
+) -> dict[str, WellStructure]:
+    """All wells that the folder or its metadata name, with the images of those that were acquired."""
+    names = {*found.wells, *(well for well, _ in arranged.files), *arranged.missing}
+    wells = {name: WellStructure(name, *parse_well(name), {}) for name in sorted(names, key=parse_well)}
+    t, c, z = arranged.sizes
+    height, width, pixel_type = size
+    for (well, site), planes in arranged.files.items():
+        stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
+        wells[well].images[site] = ImageStructure(
+            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}"
+        )
+    return wells
 
 
 def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import Ice
@@ -22,6 +23,26 @@ class SessionEnded(ConnectError):
     """The server has no session with that key, or it has ended."""
 
 
+_ANY = (Ice.Exception, omero.ClientError)
+# what a call may raise, and the error that it is reported as; the first row that fits counts
+_Reports = Sequence[tuple[tuple[type[Exception], ...], type[ConnectError], str]]
+_OPENING: _Reports = (
+    ((Glacier2.PermissionDeniedException,), ConnectError, "{server} refuses {user}: wrong user name or password"),
+    (_ANY, ConnectError, "{server} opens no session for {user}: {reason}"),
+)
+_JOINING: _Reports = (
+    (
+        (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException),
+        SessionEnded,
+        "the session at {server} has ended",
+    ),
+    (_ANY, ServerDown, "the stored session at {server} can't be joined: {reason}"),
+)
+_UNENCRYPTED: _Reports = (
+    (_ANY, ConnectError, "{server} gives no unencrypted connection ({reason}): leave omero: secure at true"),
+)
+
+
 def open_session(server: Server, user: str, password: str) -> BlitzGateway:
     """Log in with a password; the new session ends with the last connection to it.
 
@@ -35,17 +56,8 @@ def open_session(server: Server, user: str, password: str) -> BlitzGateway:
     if not password:
         raise ConnectError(f"the password of {user} is empty")
     client = _client(server)
-    try:
+    with _reporting(_OPENING, client, server, user):
         client.createSession(user, password)
-    except Glacier2.PermissionDeniedException:
-        leave(client)
-        raise ConnectError(f"{server.address} refuses {user}: wrong user name or password") from None
-    except Ice.InvocationTimeoutException:
-        leave(client)
-        raise hangs(server.address) from None
-    except (Ice.Exception, omero.ClientError) as error:
-        leave(client)
-        raise ConnectError(f"{server.address} opens no session for {user}: {_reason(error)}") from None
     return _gateway(server, client, own=True)
 
 
@@ -60,17 +72,8 @@ def join_session(server: Server, key: str) -> BlitzGateway:
         If the server does not answer.
     """
     client = _client(server)
-    try:
+    with _reporting(_JOINING, client, server):
         client.joinSession(key).detachOnDestroy()
-    except (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException):
-        leave(client)
-        raise SessionEnded(f"the session at {server.address} has ended") from None
-    except Ice.InvocationTimeoutException:
-        leave(client)
-        raise hangs(server.address) from None
-    except (Ice.Exception, omero.ClientError) as error:
-        leave(client)
-        raise ServerDown(f"the stored session at {server.address} can't be joined: {_reason(error)}") from None
     return _gateway(server, client, own=False)
 
 
@@ -96,6 +99,20 @@ def leave(client: Any) -> None:
     with contextlib.suppress(Ice.Exception, omero.ClientError):
         _bound(client)
         client.closeSession()
+
+
+@contextlib.contextmanager
+def _reporting(reports: _Reports, client: Any, server: Server, user: str = "") -> Iterator[None]:
+    """If a call fails, close the client and raise a ConnectError that says why."""
+    try:
+        yield
+    except Ice.InvocationTimeoutException:
+        leave(client)
+        raise hangs(server.address) from None
+    except _ANY as error:
+        leave(client)
+        report, sentence = next((report, text) for known, report, text in reports if isinstance(error, known))
+        raise report(sentence.format(server=server.address, user=user, reason=_reason(error))) from None
 
 
 def _client(server: Server) -> Any:
@@ -125,16 +142,11 @@ def _gateway(server: Server, client: Any, own: bool) -> BlitzGateway:
 
 def _unencrypted(server: Server, client: Any, own: bool) -> Any:
     """A client for the same session on the server's unencrypted port; the first client is closed."""
-    try:
+    with _reporting(_UNENCRYPTED, client, server):
         offered = client.getSession().getConfigService().getConfigValue("omero.router.insecure")
         plain = client.createClient(secure=False) if offered else None
         if plain is not None and not own:
             plain.getSession().detachOnDestroy()
-    except (Ice.Exception, omero.ClientError) as error:
-        leave(client)
-        raise ConnectError(
-            f"{server.address} gives no unencrypted connection ({_reason(error)}): leave omero: secure at true"
-        ) from None
     if plain is None:
         leave(client)
         raise ConnectError(f"{server.address} offers no unencrypted connection: leave omero: secure at true")

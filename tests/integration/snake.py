@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from openhcs_omero.runtime.embedded import certificate_of
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -82,7 +84,7 @@ class Workflow:
                 "OMERO_PASSWORD": "pw",
             }
             if server.data is not None:  # the embedded server's: its identity is checked, so no log has a warning
-                self.environment["OMERO_CA"] = str(server.data / "server.pem")
+                self.environment["OMERO_CA"] = certificate_of(server.data)
 
     def configure(self, *plates, **config):
         """Write the configuration; the defaults are all wells and the step in `STEPS`."""

@@ -21,6 +21,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.runtime.embedded import certificate_of
 
 rng = np.random.default_rng(5)
 COMMAND = [sys.executable, "-m", "openhcs_omero.cli"]
@@ -296,7 +297,7 @@ def test_serve(tmp_path, number):
             {
                 "OMERO_PASSWORD": "secret",
                 "OMERO_SESSIONDIR": str(tmp_path / "sessions"),
-                "OMERO_CA": str(tmp_path / "data" / "server.pem"),
+                "OMERO_CA": certificate_of(tmp_path / "data"),
             }
         )
         where = ("--host", "127.0.0.1", "--port", port, "--user", "root")

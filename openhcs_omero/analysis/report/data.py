@@ -50,14 +50,13 @@ def report_data(
     plate, plates = pd.factorize(table["plate"])
     places = {well: parse_well(well) for well in table["well"].unique()}
     row, column = np.array([places[well] for well in table["well"]]).T
-    shapes = [
-        plate_format(int(row[plate == n].max()) + 1, int(column[plate == n].max()) + 1) for n in range(len(plates))
-    ]
     features, notes = _features(answers, settings, len(table))
     treatment, labels, compound, compounds, dose = _treatments(table, settings)
     return {
         "plates": [str(name) for name in plates],
-        "shapes": shapes,
+        "shapes": [
+            plate_format(int(row[plate == n].max()) + 1, int(column[plate == n].max()) + 1) for n in range(len(plates))
+        ],
         "notes": [*answers.notes, *notes],
         "features": features,
         "kinds": [RAW, *settings.normalizations],
@@ -87,6 +86,13 @@ def report_data(
             for key, png in thumbnails.items()
         },
         "web": (links.web if links else settings.web or "").rstrip("/"),
+        **_results(answers, settings, features),
+    }
+
+
+def _results(answers: Answers, settings: Settings, features: Sequence[str]) -> dict[str, Any]:
+    """The tables of the page: quality, hits, dose responses and pairs of plates."""
+    return {
         "quality": _records(answers.quality[answers.quality["feature"].isin(features)]),
         "metrics": [name for name in answers.quality.columns if name not in ("plate", "feature", "reason", "gate")],
         "stop_below": settings.stop_below,
@@ -94,7 +100,7 @@ def report_data(
         "n_hits": None if answers.hits is None else len(answers.hits),
         "dose_response": None if answers.dose_response is None else _records(_curves(answers.dose_response)),
         "dose_column": settings.dose_response.column if settings.dose_response else None,
-        "dose_name": find_column(table.columns, settings.dose) or settings.dose,
+        "dose_name": find_column(answers.normalized.columns, settings.dose) or settings.dose,
         "pairs": [] if answers.agreement is None else _records(answers.agreement.head(PAIRS)),
     }
 

@@ -30,13 +30,13 @@ class LoginRefused(Exception):
 class Session:
     """An open session. Its row in the database has the same id and uuid."""
 
-    id: int
     uuid: str
     user: int
     user_name: str
     group: int  # the current group
+    first_group: int  # the one that it was opened in
     event_type: str
-    first_group: int = 0  # the one that it was opened in
+    id: int = 0
     sudoer: int | None = None
     sudoer_name: str | None = None
     by_password: bool = False
@@ -164,42 +164,43 @@ class Sessions:
         current = self.accounts.group_named(group) if group else account.default_group
         if current is None or (current not in account.kinds and sudoer is None):
             raise refuse(omero.SecurityViolation, f"User {account.name} is not a member of group {group or 'any'}.")
-        uuid, now = str(uuids.uuid4()), time.time()
         behind, behind_name = sudoer.real_owner if sudoer else (None, None)
+        session = Session(
+            uuid=str(uuids.uuid4()),
+            user=user,
+            user_name=account.name,
+            group=current,
+            first_group=current,
+            event_type=event_type or "User",
+            sudoer=behind,
+            sudoer_name=behind_name,
+            by_password=by_password,
+            time_to_idle=time_to_idle,
+            time_to_live=time_to_live,
+        )
+        session.id = self._insert_row(session, agent, ip)
+        with self._lock:
+            self._open[session.uuid] = session
+        return session
+
+    def _insert_row(self, session: Session, agent: str | None, ip: str | None) -> int:
+        """Insert the session's row into the database, and return its id."""
         values = {
             "class": "Session",
-            "uuid": uuid,
+            "uuid": session.uuid,
             "node": NODE,
-            "owner": user,
-            "timeToIdle": time_to_idle,
-            "timeToLive": time_to_live,
-            "started": int(now * 1000),
-            "defaultEventType": event_type or "User",
+            "owner": session.user,
+            "timeToIdle": session.time_to_idle,
+            "timeToLive": session.time_to_live,
+            "started": int(session.started * 1000),
+            "defaultEventType": session.event_type,
             "userAgent": agent,
             "userIP": ip,
-            "sudoer": behind,
+            "sudoer": session.sudoer,
         }
         with self._store.write() as connection:
             (oid,) = connection.execute(self._table.insert().values(**values)).inserted_primary_key or (0,)
-        session = Session(
-            oid,
-            uuid,
-            user,
-            account.name,
-            current,
-            event_type or "User",
-            current,
-            behind,
-            behind_name,
-            by_password,
-            time_to_idle,
-            time_to_live,
-            now,
-            now,
-        )
-        with self._lock:
-            self._open[uuid] = session
-        return session
+        return oid
 
     def find(self, uuid: str) -> Session | None:
         return self._open.get(uuid)

@@ -175,8 +175,8 @@ def find_settings(connection: sa.Connection, source: Source, user: int) -> Setti
 
 
 def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
-    known = schema()
-    table, model, quantum = (known[name].table for name in ("RenderingDef", "RenderingModel", "QuantumDef"))
+    """Load the settings of a rendering definition."""
+    table, model, quantum = (schema()[name].table for name in ("RenderingDef", "RenderingModel", "QuantumDef"))
     row = connection.execute(
         sa.select(
             table.c.id,
@@ -195,7 +195,23 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
     ).first()
     if row is None:
         return None
-    binding, family, map_context = (known[name].table for name in ("ChannelBinding", "Family", "CodomainMapContext"))
+    return Settings(
+        row.defaultZ,
+        row.defaultT,
+        row.value,
+        _load_channels(connection, oid),
+        row.cdStart,
+        row.cdEnd,
+        row.bitResolution,
+        1.0 if row.compression is None else row.compression,
+        row._owner,
+        row.id,
+    )
+
+
+def _load_channels(connection: sa.Connection, oid: int) -> list[ChannelSettings]:
+    """Load the channels of a rendering definition, in order."""
+    binding, family, map_context = (schema()[name].table for name in ("ChannelBinding", "Family", "CodomainMapContext"))
     found = (
         connection.execute(
             sa.select(binding, family.c.value.label("curve"))
@@ -214,7 +230,7 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
             )
         ).scalars()
     )
-    channels = [
+    return [
         ChannelSettings(
             one["inputStart"],
             one["inputEnd"],
@@ -228,18 +244,6 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
         )
         for one in found
     ]
-    return Settings(
-        row.defaultZ,
-        row.defaultT,
-        row.value,
-        channels,
-        row.cdStart,
-        row.cdEnd,
-        row.bitResolution,
-        1.0 if row.compression is None else row.compression,
-        row._owner,
-        row.id,
-    )
 
 
 def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
