@@ -26,13 +26,13 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="A high-content screening plate in OMERO, through Snakemake, and back into OMERO.",
+    help="Process high-content screening plates in OMERO with Snakemake.",
     epilog="The password comes from OMERO_PASSWORD or a prompt. A session of `openhcs-omero login` needs none.",
 )
 
 Host = Annotated[str | None, typer.Option("--host", envvar="OMERO_HOST", help="OMERO server (localhost)")]
 Port = Annotated[int | None, typer.Option("--port", envvar="OMERO_PORT", help="its port (4064)")]
-User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="user name there")]
+User = Annotated[str | None, typer.Option("--user", envvar="OMERO_USER", help="user name on that server")]
 Where = Annotated[str | None, typer.Argument(help="user@host or user@host:port (OMERO_USER, OMERO_HOST, OMERO_PORT)")]
 
 
@@ -80,7 +80,7 @@ def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             except Exception as error:
                 if type(error).__module__.split(".")[0] not in ("Ice", "Glacier2", "omero"):
                     raise
-                _fail(f"the OMERO server did not do what it was asked to: {_reason(error)}")
+                _fail(f"the OMERO server reported an error: {_reason(error)}")
 
         return app.command(name)(run)
 
@@ -112,7 +112,7 @@ def _connect(host: str | None, port: int | None, user: str | None) -> "BlitzGate
 
 @_command("login")
 def login(where: Where = None) -> None:
-    """Log in to an OMERO server; every program of this user can use the session until `logout`."""
+    """Log in to an OMERO server; all your programs can use the session until `logout`."""
     from openhcs_omero.omero.stored_login import log_in, server_from
 
     server, minutes = log_in(server_from(where, _server(None, None, None)))
@@ -141,23 +141,23 @@ def trust(where: Annotated[str, typer.Argument(help="host or host:port of an OME
     fingerprint, new = identity.trust(server)
     print(f"SHA-256 fingerprint of the certificate of {server.address}: {fingerprint}")
     print(
-        "it is trusted from now on: compare it with what the server's administrator says"
+        "it is trusted from now on: compare it with the one that the server's administrator gives you"
         if new
-        else "it is the one that was trusted before"
+        else "it was already trusted"
     )
 
 
 @_command("serve")
 def serve(
-    data: Annotated[Path, typer.Option(help="folder that keeps everything")] = Path("~/.openhcs-omero"),
+    data: Annotated[Path, typer.Option(help="folder for the server's data")] = Path("~/.openhcs-omero"),
     port: Annotated[int, typer.Option(help="port to listen on")] = 4064,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     root_password_file: Annotated[
         Path | None,
-        typer.Option(help="file whose first line is root's password; without it DATA/root-password is made"),
+        typer.Option(help="file whose first line is root's password; without it, DATA/root-password is created"),
     ] = None,
 ) -> None:
-    """Run an OMERO server in Python, for trying out: unmodified OMERO clients log in to it."""
+    """Run an OMERO server in Python for trying things out; unmodified OMERO clients can log in to it."""
     from openhcs_omero.runtime.embedded import become_embedded
 
     become_embedded(data.expanduser(), host, port, root_password_file)
@@ -165,7 +165,7 @@ def serve(
 
 @_command("demo")
 def demo() -> None:
-    """Make a synthetic screen, put it into an embedded OMERO, process it, and say where to look."""
+    """Process a synthetic screen in an embedded OMERO server, and show where the results are."""
     from openhcs_omero.demo import run
 
     raise typer.Exit(run() or 0)
@@ -174,15 +174,17 @@ def demo() -> None:
 @_command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(help="folder of a microscope, of OpenHCS, or of TIFFs")],
-    name: Annotated[str | None, typer.Option(help="the plate's name (the folder's)")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the plate (default: the name of the folder)")] = None,
     pattern: PatternOption = None,
     incomplete: IncompleteOption = "error",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be imported, and import nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be imported, without importing it")
+    ] = False,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Make a plate of a folder of images, and print its id."""
+    """Import a folder of images as a plate, and print its id."""
     if dry_run:
         _print_folder(folder, pattern, incomplete, False)
         return
@@ -221,7 +223,7 @@ def ls(
     """List a plate's wells or a well's planes, and the files attached to it."""
     place = _parse(path)
     if not isinstance(place, PlatePath | WellPath):
-        raise OpenHCSError(f"{path} names a {place.kind}: ls takes a plate or a well")
+        raise OpenHCSError(f"{path} is a {place.kind}, but ls takes a plate or a well")
     backend = _backend(host, port, user)
     if isinstance(place, PlatePath):
         wells = backend.plate_structure(place.plate_id, place.output).wells
@@ -236,16 +238,18 @@ def info(
     plate: Annotated[str, typer.Argument(help="1, plate_1 or plate_1_processed in OMERO, or a folder")],
     pattern: PatternOption = None,
     incomplete: IncompleteOption = "error",
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs; of a folder alone")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON; for folders only")] = False,
     data_dir: Annotated[
         str | None,
-        typer.Option(help="the server's data folder where this machine sees it: says what is read from there"),
+        typer.Option(
+            help="the server's data folder as this machine sees it; shows how many images can be read from it"
+        ),
     ] = None,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Say what is in a plate in OMERO or in a folder, and which way its pixels are read."""
+    """Describe a plate in OMERO or in a folder, and how its pixels are read."""
     if Path(plate).expanduser().is_dir():
         _print_folder(Path(plate).expanduser(), pattern, incomplete, as_json)
         return
@@ -253,7 +257,7 @@ def info(
         raise OpenHCSError(f"--json is for folders, and there is no folder {plate}")
     place = _parse(plate)
     if not isinstance(place, PlatePath):
-        raise OpenHCSError(f"{plate} names a {place.kind}: info takes a plate")
+        raise OpenHCSError(f"{plate} is a {place.kind}, but info takes a plate")
     backend = _backend(host, port, user, data_dir)
     for label, value in _describe(backend, place):
         print(f"{label:<16}{value}")
@@ -288,7 +292,7 @@ def _describe(backend: "OMEROLocalBackend", place: PlatePath) -> Iterator[tuple[
     yield "OMERO id", str(plate.plate_id)
     yield "wells", _wells_in_words(list(plate.wells), filled, plate.rows, plate.columns)
     sites = sorted({len(plate.wells[name].images) for name in filled})
-    yield "sites", f"{' or '.join(map(str, sites)) or 'none'} a well, {len(images)} in all"
+    yield "sites", f"{' or '.join(map(str, sites)) or 'none'} per well, {len(images)} in all"
     kinds = Counter((image.shape, image.pixel_type) for image in images)
     for ((t, c, z, y, x), pixel_type), count in kinds.items():
         many = f"  ({count} sites)" if len(kinds) > 1 else ""
@@ -329,7 +333,7 @@ def get(
 
     place = _parse(path)
     if isinstance(place, PlatePath | WellPath):
-        raise OpenHCSError(f"{path} names a {place.kind}: get takes a plane, a site or an attached file")
+        raise OpenHCSError(f"{path} is a {place.kind}, but get takes a plane, a site or an attached file")
     path = str(place)
     target = file / path.rsplit("/", 1)[-1] if file.is_dir() else file
     if not isinstance(place, FilePath) and target.suffix.lower() not in (".tif", ".tiff"):
@@ -345,33 +349,35 @@ def get(
 def analyse(
     tables: Annotated[list[Path], typer.Argument(help="tables with one row per well: CSV or TSV, such as wells.csv")],
     config: Annotated[Path, typer.Option(help="YAML file with the keys plate_map, analysis and qc")],
-    out: Annotated[Path | None, typer.Option(help="folder for the results (that of the tables)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the results (default: the folder of the tables)")] = None,
 ) -> None:
-    """Analyze tables of wells: quality, normalized values, hits, dose responses, and a report to decide by."""
+    """Analyze tables of wells: quality, normalized values, hits, dose responses, and a report."""
     from openhcs_omero.analysis.command import analyze_files
 
     print("\n".join(analyze_files(tables, config, out)))
 
 
-KeysFolder = Annotated[Path | None, typer.Option("--keys", help="folder of the keys (~/.openhcs-omero-keys)")]
+KeysFolder = Annotated[Path | None, typer.Option("--keys", help="folder of the keys (default: ~/.openhcs-omero-keys)")]
 
 
 @_command("zmq-server")
 def zmq_server(
-    folder: Annotated[Path, typer.Option(help="folder to work in, where results are kept")] = Path("."),
+    folder: Annotated[Path, typer.Option(help="working folder, where results are kept")] = Path("."),
     listen: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     listen_port: Annotated[int, typer.Option(help="port to listen on")] = 7777,
     allow: Annotated[
-        list[str] | None, typer.Option(help="module or package whose functions may be steps; may be given again")
+        list[str] | None, typer.Option(help="module or package whose functions may be steps; can be repeated")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Snakemake profile, as cluster (this machine)")] = None,
-    cores: Annotated[int | None, typer.Option(help="CPUs for jobs on this machine (all)")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Snakemake profile, such as cluster (default: this machine)")
+    ] = None,
+    cores: Annotated[int | None, typer.Option(help="CPUs for jobs on this machine (default: all)")] = None,
     keys: KeysFolder = None,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Run pipelines beside OMERO for clients elsewhere (ZMQExecutionClient)."""
+    """Run pipelines near OMERO for remote clients (ZMQExecutionClient)."""
     from openhcs_omero.runtime.zmq_execution_server import run_server
     from openhcs_omero.runtime.zmq_messages import KEYS, is_loopback
 
@@ -385,10 +391,10 @@ def zmq_server(
 
 @_command("zmq-keys")
 def zmq_keys(
-    client: Annotated[str, typer.Argument(help="name of the client that keys are made for")] = "client",
+    client: Annotated[str, typer.Argument(help="name of the client to create keys for")] = "client",
     keys: KeysFolder = None,
 ) -> None:
-    """Make the keys of zmq-server, where it has none yet, and those of a client; run it beside the server."""
+    """Create keys for a client of zmq-server, and for the server if it has none; run this where the server runs."""
     from openhcs_omero.runtime.zmq_messages import KEYS, make_keys
 
     folder = (keys or KEYS).expanduser()

@@ -102,7 +102,7 @@ def _plate(home: Path, environment: dict[str, str]) -> int:
     if note.exists():
         plate = int(json.loads(note.read_text())["plate"])
         if _command("info", f"plate_{plate}", environment=environment).returncode == 0:
-            _say(f"the synthetic screen is there already, as plate {plate}")
+            _say(f"the synthetic screen exists already, as plate {plate}")
             return plate
     from openhcs_omero.processing.synthetic import Screen, write_plate
 
@@ -158,7 +158,7 @@ def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
             said += [line.strip()] if line.strip() else []
             _progress(line)
         if process.wait():
-            raise OpenHCSError(f"the workflow failed (all that it said is in {log}): {' | '.join(said[-5:])}")
+            raise OpenHCSError(f"the workflow failed (its full output is in {log}): {' | '.join(said[-5:])}")
     return next((line for line in reversed(said) if "Nothing to be done" in line), said[-1] if said else "")
 
 

@@ -74,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _folder_of(tables: Sequence[Path]) -> Path:
     folders = {table.resolve().parent for table in tables}
     if len(folders) > 1:
-        raise OpenHCSError(f"the tables are in {len(folders)} folders: say with --out where the results go")
+        raise OpenHCSError(f"the tables are in {len(folders)} folders: choose the folder of the results with --out")
     return tables[0].parent
 
 

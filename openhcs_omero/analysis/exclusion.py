@@ -43,7 +43,7 @@ def excluded_rows(table: pd.DataFrame, condition: str) -> np.ndarray:
 
 
 def _refused(condition: str, why: str) -> ConfigError:
-    return ConfigError(f"qc.exclude {condition!r} can't be followed: {why}")
+    return ConfigError(f"qc.exclude {condition!r} is not a valid condition: {why}")
 
 
 def _decide(node: ast.AST, table: pd.DataFrame, condition: str) -> np.ndarray:

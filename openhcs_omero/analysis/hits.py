@@ -12,7 +12,7 @@ from openhcs_omero.analysis.plate_maps import KEYS, find_column
 from openhcs_omero.errors import ConfigError
 
 Z_LIKE = ("z_score", "robust_z_score", "b_score")
-"""Normalizations whose values are standard normal where nothing happens, so that they have a p-value."""
+"""Normalizations that give inactive wells a standard normal distribution, so that p-values can be computed."""
 
 
 @dataclass(frozen=True)

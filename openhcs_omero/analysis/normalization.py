@@ -63,7 +63,7 @@ def percent_inhibition(wells: Wells, reference: str) -> tuple[np.ndarray, Proble
     problems = {
         "no negative controls": np.isnan(negative),
         "no positive controls": np.isnan(positive),
-        "the positive controls are like the negative ones": window == 0,
+        "the positive and negative controls have the same mean": window == 0,
     }
     return 100 * divide(negative[wells.batch] - wells.values, window[wells.batch]), problems
 
@@ -90,7 +90,7 @@ def _scaled(
     name = "sample wells" if reference == "samples" else "negative controls"
     problems = {
         f"no {name}": np.isnan(center),
-        f"one value of {name} has no {what}": ~np.isnan(center) & np.isnan(spread),
+        f"the {what} needs more than one value of the {name}": ~np.isnan(center) & np.isnan(spread),
         f"the {what} of the {name} is 0": spread == 0,
     }
     return divide(wells.values - center[wells.batch], spread[wells.batch]), problems

@@ -157,7 +157,7 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
     for part, table in general:
         shared = taken & set(part.table.columns) - {"well"}
         if shared:  # in a folder with a file for each plate
-            notes.append(f"{part.sheet.place} is not used: it is named for no plate of this run")
+            notes.append(f"{part.sheet.place} is not used: its name matches no plate of this run")
         else:
             placed.append((part, table))
     return placed, notes
@@ -194,7 +194,7 @@ def _check_wells(part: Part, table: pd.DataFrame, plates: Mapping[str, Plate]) -
         first = table[(table["plate"] == second["plate"]) & (table["well"] == second["well"])].iloc[0]
         raise PlateMapError(
             f"{part.where(second['_line'], 'well')}: well {second['well']} of plate {second['plate']} "
-            f"is there already, in row {part.lines[first['_line']]}"
+            f"appears twice; the first time in row {part.lines[first['_line']]}"
         )
 
 

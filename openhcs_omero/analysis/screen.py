@@ -201,6 +201,6 @@ def _hits(table: pd.DataFrame, usable: np.ndarray, settings: Settings, map_colum
     criteria = [criterion for _, criterion in settings.hits]
     for criterion in criteria:
         if criterion.column not in table.columns:
-            raise ConfigError(f"hits go by {criterion.column}, which the tables don't have")
+            raise ConfigError(f"hits are chosen by {criterion.column}, but the tables have no such column")
     columns = hit_columns(table, map_columns, criteria, [response.feature for response, _ in settings.hits])
     return find_hits(table[columns], usable, criteria, settings.fdr)

@@ -210,10 +210,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         web=analysis.get("web"),
     )
     if settings.profiles is not None and settings.profiles not in normalizations:
-        raise ConfigError(f"analysis.profiles go by {settings.profiles}, which is not among analysis.normalise: add it")
+        raise ConfigError(
+            f"analysis.profiles uses {settings.profiles}, which is not in analysis.normalise: add it there"
+        )
     for response in settings.responses:
         if features is not None and response.feature not in features:
-            raise ConfigError(f"{response.feature} is not among analysis.features: add it")
+            raise ConfigError(f"{response.feature} is not in analysis.features: add it there")
     return settings
 
 
@@ -222,7 +224,7 @@ def _validate(config: Mapping[str, Any]) -> None:
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path)
-        raise ConfigError(f"the configuration{f' of {place}' if place else ''} is wrong: {error.message}")
+        raise ConfigError(f"the configuration{f' of {place}' if place else ''} is not valid: {error.message}")
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -243,5 +245,5 @@ def _normalizations(entries: Sequence[Any]) -> dict[str, list[str]]:
 def _response(entry: Mapping[str, Any], normalizations: Mapping[str, Any], key: str) -> Response:
     by = entry.get("by", RAW)
     if by != RAW and by not in normalizations:
-        raise ConfigError(f"{key} go by {by}, which is not among analysis.normalise: add it")
+        raise ConfigError(f"{key} uses {by}, which is not in analysis.normalise: add it there")
     return Response(entry["feature"], by)

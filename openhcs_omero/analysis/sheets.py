@@ -92,7 +92,7 @@ def read_sheets(source: Path) -> list[Sheet]:
             file for file in source.iterdir() if file.suffix.lower() in TEXT + EXCEL and file.name[0] not in ".~"
         )
         if not files:
-            raise PlateMapError(f"the folder {source} has no plate map: expected CSV, TSV or Excel (.xlsx) files")
+            raise PlateMapError(f"the folder {source} contains no plate map: expected CSV, TSV or Excel (.xlsx) files")
     else:
         files = [source]
     return [sheet for file in files for sheet in _read_file(file)]
@@ -132,7 +132,7 @@ def _read_excel(file: Path) -> Iterator[tuple[str, list[list[str]]]]:
     try:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     except (BadZipFile, KeyError, ValueError) as error:
-        raise PlateMapError(f"{file} is not an Excel file that can be read: {error}") from None
+        raise PlateMapError(f"{file} can't be read as an Excel file: {error}") from None
     try:
         for sheet in book.worksheets:
             cells = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
@@ -182,12 +182,12 @@ def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
     filled = [header for header in headers if header]
     for header in filled:
         if filled.count(header) > 1:
-            raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} is there twice")
+            raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} appears twice")
     rows, lines = [], []
     for line, texts in enumerate(sheet.cells[start + 1 :], start + 2):
         cells = [cell or None for cell in texts]
         if any(cells[len(headers) :]) or any(cell for header, cell in zip(headers, cells) if not header):
-            raise PlateMapError(f"{sheet.place}, row {line}: a value stands in a column without a header")
+            raise PlateMapError(f"{sheet.place}, row {line}: there is a value in a column without a header")
         if any(cells):
             row = {header: cell for header, cell in zip(headers, cells + [None] * len(headers)) if header}
             row["well"] = _well_of(row, f"{sheet.place}, row {line}")
@@ -246,7 +246,7 @@ def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, 
     if not name:
         if not alone:
             raise PlateMapError(
-                f"{sheet.place}, row {top + 1}: this grid has no name: write it into its corner, left of the 1"
+                f"{sheet.place}, row {top + 1}: this grid has no name: write one in its corner, left of the 1"
             )
         name = sheet.names[0]
     wells, values, lines, letters = [], [], [], []

@@ -84,7 +84,7 @@ def _read_table(file: Path) -> pd.DataFrame:
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
-        raise OpenHCSError(f"{file} is not a table that can be read: {str(error).splitlines()[0]}") from None
+        raise OpenHCSError(f"{file} can't be read as a table: {str(error).splitlines()[0]}") from None
     if "well" not in table.columns:
         raise OpenHCSError(f"{file} has no column `well`: expected one row per well, as in wells.csv")
     if table.empty:

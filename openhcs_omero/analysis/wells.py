@@ -104,12 +104,12 @@ def read_wells(
 
 def _batches(table: pd.DataFrame, column: str) -> np.ndarray:
     if column not in table.columns:
-        raise OpenHCSError(f"the tables have no column {column}, which says what is normalized together")
+        raise OpenHCSError(f"the tables have no column {column}, which says which wells are normalized together")
     missing = table.loc[table[column].isna(), ["plate", "well"]]
     if len(missing):
         raise OpenHCSError(
             f"well {missing.iloc[0]['well']} of plate {missing.iloc[0]['plate']} has no {column}, "
-            "which says what is normalized together"
+            "which says which wells are normalized together"
         )
     return pd.factorize(table[column])[0]
 

@@ -197,12 +197,12 @@ def _plates(entries: Iterable[int | str]) -> dict[str, str]:
         if label in given:
             raise ConfigError(
                 f"plates has {given[label]!r} and {entry!r}, whose results would both go to "
-                f"plate_{label}: take one out, or run them with another `results` each"
+                f"plate_{label}: remove one, or run them with different `results`"
             )
         if not _LABEL.fullmatch(label):
             raise ConfigError(
-                f"plates has {entry!r}, but no results can be kept under that name: rename the folder in "
-                "letters, digits, spaces and any of . _ - + , = @ ( )"
+                f"plates has {entry!r}, but results can't be stored under that name: rename the folder with "
+                "letters, digits, spaces and . _ - + , = @ ( ) only"
             )
         given[label], plates[label] = entry, path
     return plates
@@ -264,7 +264,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         json.dumps(config)
     except TypeError as error:
         raise ConfigError(
-            f"the configuration and the params of steps are numbers, text, lists and dicts: {error}"
+            f"the configuration and the params of steps can only hold numbers, text, lists and dicts: {error}"
         ) from None
     check_keys(config)
 
@@ -300,8 +300,8 @@ def check_keys(value: Any) -> None:
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             raise ConfigError(
-                f"the configuration has the key {key!r} in {dict(value)!r}, and keys must be text: write "
-                f"'{key}', and let the step make of it what it means"
+                f"the configuration has the key {key!r} in {dict(value)!r}, but keys must be text: write "
+                f"'{key}', and convert it in the step"
             )
 
 
@@ -319,12 +319,14 @@ def _sentence(error: Any) -> str:
         return f"the configuration lacks {missing!r}{f' in {where}' if where else ''}; config/README.md explains it"
     expected = {
         "type": lambda v: f"must be {_KINDS.get(str(v), v)}",
-        "pattern": lambda v: "must be written " + ("module:function" if ":" in v else "in letters, digits, - and _"),
+        "pattern": lambda v: (
+            "must " + ("have the form module:function" if ":" in v else "consist of letters, digits, - and _")
+        ),
         "minItems": lambda v: "must not be empty",
         "minLength": lambda v: "must not be empty",
         "maxItems": lambda v: f"must have at most {v} entries",
         "maxLength": lambda v: f"must have at most {v} characters",
-        "uniqueItems": lambda v: "must not name anything twice",
+        "uniqueItems": lambda v: "must not contain duplicates",
         "minimum": lambda v: f"must be at least {v}",
         "maximum": lambda v: f"must be at most {v}",
         "enum": lambda v: f"must be {' or '.join(v)}",

@@ -21,7 +21,7 @@ from openhcs_omero.core.config import Step
 from openhcs_omero.errors import StepError
 
 PLACE = ("plate", "well", "row", "column", "site", "t", "time_s")
-"""Columns of the tables that are no features."""
+"""Columns of the tables that are not features."""
 
 STATISTICS = ("mean", "count", "objects")
 

@@ -57,7 +57,7 @@ def _ended_by(number: signal.Signals) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        raise _Ended(f"the process got {number.name}")
+        raise _Ended(f"the process received {number.name}")
 
     before = signal.signal(number, end)
     try:

@@ -311,13 +311,14 @@ def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateS
     for step in settings.steps:
         if step.channels and max(step.channels) >= plate.max_c:
             raise ConfigError(
-                f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c}, counted from 0"
+                f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c} channels, "
+                "counted from 0"
             )
     folder, path = settings.folder(label), settings.plates[label]
     if before is not None and before.path != path:
         raise ConfigError(
             f"{folder} has the results of {before.path}, not of {path}: name another folder in "
-            f"`results`, or delete {folder / NAME} if it is the same plate in another place"
+            f"`results`, or delete {folder / NAME} if the same plate was moved"
         )
 
 

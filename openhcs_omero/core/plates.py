@@ -156,12 +156,12 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     }
     if wrong := [name for name in empty if parse_well(name) in alone]:
         raise PlateError(
-            f"plate {plate.label} has wells without images ({_some(wrong)}): name those with images in "
-            f"`wells`, which begin [{', '.join(structure.wells_with_images()[:3])}]"
+            f"plate {plate.label} has wells without images ({_some(wrong)}): choose wells with images in "
+            f"`wells`, such as [{', '.join(structure.wells_with_images()[:3])}]"
         )
     if not filled:
         raise PlateError(
-            f"plate {plate.label} has no images in the wells {asked}: those with images begin "
+            f"plate {plate.label} has no images in the wells {asked}: choose wells with images, such as "
             f"[{', '.join(structure.wells_with_images()[:3])}]"
         )
     structure.check_types(filled)
@@ -172,7 +172,7 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     taken = structure.only(filled)
     if len(kinds := taken.kinds()) > 1:
         say(
-            f"plate {plate.label}: images are of {len(kinds)} kinds, and go to the steps as they are: "
+            f"plate {plate.label}: images of {len(kinds)} kinds go to the steps as they are: "
             f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}"
         )
     return taken

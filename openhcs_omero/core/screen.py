@@ -23,7 +23,7 @@ from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.io.atomic import write
 
 PICTURES = 300
-"""So many hits have a picture in the report."""
+"""At most this many hits have a picture in the report."""
 
 
 def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> None:

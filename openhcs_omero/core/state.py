@@ -93,7 +93,7 @@ def recorded_state(folder: Path) -> PlateState:
     if state is None:
         raise ConfigError(
             f"{folder} has no usable {NAME}, which a run of the workflow writes: run it first; jobs must "
-            "see the folder `results` of the process that starts them"
+            "be able to read the `results` folder of the process that starts them"
         )
     return state
 

@@ -69,7 +69,7 @@ class StorageBackend(ABC):
     def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
         """Write several files."""
         if len(items) != len(paths):
-            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
+            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: give one path per item")
         for data, path in zip(items, paths):
             self.save(data, path)
 
@@ -98,7 +98,7 @@ class VirtualBackend(StorageBackend):
         """The virtual path of what `metadata` describes."""
 
     def load(self, path: PathLike) -> Any:
-        raise BadData(f"{path} can't be read: {type(self).__name__} only lists what there is")
+        raise BadData(f"{path} can't be read: {type(self).__name__} only lists files")
 
     def exists(self, path: PathLike) -> bool:
         with contextlib.suppress(MissingFile):
@@ -119,7 +119,7 @@ class VirtualBackend(StorageBackend):
         raise self._read_only(directory)
 
     def _read_only(self, path: PathLike) -> BadData:
-        return BadData(f"{path} is not written to: {type(self).__name__} is read-only, so save to disk or zarr")
+        return BadData(f"{path} can't be written: {type(self).__name__} is read-only; save to disk or zarr")
 
 
 class StorageRegistry(UserDict[str, StorageBackend]):

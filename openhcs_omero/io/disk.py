@@ -75,6 +75,6 @@ class DiskBackend(FolderBackend):
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise BadData(f"{directory} can't be a directory: a file stands in its place") from None
+            raise BadData(f"{directory} can't be a directory: there is a file with that name") from None
         except OSError as error:
-            raise OpenHCSError(f"the directory {directory} can't be made: {error.strerror}") from None
+            raise OpenHCSError(f"the directory {directory} can't be created: {error.strerror}") from None

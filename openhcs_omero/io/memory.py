@@ -44,7 +44,7 @@ class MemoryBackend(StorageBackend):
         place = PurePosixPath(directory)
         for part in (place, *place.parents):
             if part in self._files:
-                raise BadData(f"{directory} can't be a directory: a file stands in its place")
+                raise BadData(f"{directory} can't be a directory: there is a file with that name")
         self._directories.update((place, *place.parents))
 
     def _file(self, path: PathLike) -> PurePosixPath:

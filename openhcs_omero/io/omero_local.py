@@ -137,7 +137,7 @@ class OMEROLocalBackend(VirtualBackend):
         try:
             return str(make_path(**metadata))
         except (TypeError, ValueError) as error:
-            raise BadData(f"no path can be made of {dict(metadata)}: {error}") from None
+            raise BadData(f"no path can be built from {dict(metadata)}: {error}") from None
 
     def list_files(self, directory: PathLike) -> list[str]:
         """List the virtual paths of all planes and attached files of a plate or well, in a call per 10,000 images."""
@@ -184,7 +184,7 @@ class OMEROLocalBackend(VirtualBackend):
         if isinstance(path, PlanePath) and (path.t, path.channel, path.z) not in planes_of(image):
             raise MissingFile(
                 f"there is no plane {path}: the image has {image.size_z} z, {image.size_c} channels and "
-                f"{image.size_t} timepoints, counted from 0, and _t stands in names where there are several"
+                f"{image.size_t} timepoints, counted from 0; names have _t only if there are several timepoints"
             )
         return image
 
@@ -217,7 +217,7 @@ class OMEROLocalBackend(VirtualBackend):
         """Read the bytes of an attached file."""
         virtual = _parse_file(path)
         if not isinstance(virtual, FilePath):
-            raise BadData(f"{path} is no attached file")
+            raise BadData(f"{path} is not an attached file")
         kind, object_id = self._object(virtual)
         return read_text(self.conn, kind, object_id, virtual.name)
 
@@ -241,7 +241,7 @@ class OMEROLocalBackend(VirtualBackend):
             If the source plate, or the well or site that a file belongs to, does not exist.
         """
         if len(items) != len(paths):
-            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
+            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: give one path per item")
         sites: dict[SitePath, Planes | np.ndarray] = {}
         files: list[tuple[FilePath, bytes]] = []
         for data, path in zip(items, map(_parse_file, paths)):
@@ -251,7 +251,7 @@ class OMEROLocalBackend(VirtualBackend):
                 if path.plate.output is None:
                     derived = replace(path, plate=replace(path.plate, output="processed"))
                     raise BadData(
-                        f"{path} is of a source plate, whose images are not touched: save to a derived one, "
+                        f"{path} belongs to a source plate, whose images are never changed: save to a derived one, "
                         f"as {derived}"
                     )
                 collect(sites, path, check_image(data, str(path)))
@@ -276,7 +276,7 @@ class OMEROLocalBackend(VirtualBackend):
         free = len(wells[path.well].images) + 1
         for site in sorted(images):
             if site > free:
-                raise PlateError(f"site {site} can't be written before site {free}: sites have no gap")
+                raise PlateError(f"site {site} can't be written before site {free}: sites can't have gaps")
             free = max(free, site + 1)
 
     def _check_holder(self, path: Holder, wells: Mapping[WellPath, Mapping[int, Any]]) -> None:
@@ -313,7 +313,7 @@ class OMEROLocalBackend(VirtualBackend):
         """Create a derived plate with its wells if it does not exist; any other plate or well must exist."""
         path = _parse(directory)
         if not isinstance(path, PlatePath | WellPath):
-            raise BadData(f"{directory} can't be a directory: it is a file's name")
+            raise BadData(f"{directory} can't be a directory: it is the name of a file")
         if path.plate.output is not None:
             self._derive(path.plate)
         self._object(path)
@@ -328,11 +328,13 @@ class OMEROLocalBackend(VirtualBackend):
             return
         image, plate = self._image(virtual), self._plate(virtual)
         if virtual.plate.output is None:
-            raise BadData(f"{path} is of a source plate, whose images are not touched")
+            raise BadData(f"{path} belongs to a source plate, whose images are never changed")
         if isinstance(virtual, PlanePath) and image.shape[:3] != (1, 1, 1):
             raise BadData(f"{path} is one of several planes of an image: delete the site")
         if image.site != len(plate.well(virtual.well).images):
-            raise BadData(f"{path} is not the last site of its well: sites have no gap, so delete those after it first")
+            raise BadData(
+                f"{path} is not the last site of its well: sites can't have gaps, so delete the later ones first"
+            )
         queries.delete(self.conn, plate.group_id, WellSample=[image.well_sample_id])
         self._forget(virtual.plate)
 

@@ -40,16 +40,16 @@ def collect(
     """
     axes, ndim = ("(T, C, Z, Y, X)", 5) if isinstance(path, SitePath) else ("(Y, X)", 2)
     if image.ndim != ndim:
-        raise BadData(f"{path} is a {path.kind} and takes the axes {axes}, this array has the shape {image.shape}")
+        raise BadData(f"{path} is a {path.kind} with the axes {axes}, but this array has the shape {image.shape}")
     if isinstance(path, SitePath):
         if path in sites:
-            raise BadData(f"{path} is given twice, or its planes are given too")
+            raise BadData(f"{path} is given twice, or together with its planes")
         sites[path] = image
         return
     planes = sites.setdefault(path.parent, {})
     index = (path.t, path.channel, path.z)
     if isinstance(planes, np.ndarray) or index in planes:
-        raise BadData(f"{path} is given twice, or its site is given too")
+        raise BadData(f"{path} is given twice, or together with its site")
     planes[index] = image
 
 
@@ -57,14 +57,14 @@ def stack(site: SitePath, planes: Planes) -> np.ndarray:
     """Arrange planes as the (T, C, Z) object array of a new image, after checking that they are complete."""
     timepoints = {t for t, _, _ in planes}
     if (None in timepoints and len(timepoints) > 1) or timepoints == {0}:
-        raise BadData(f"{site}: _t stands in the names of planes where there are several timepoints, and only there")
+        raise BadData(f"{site}: names of planes have _t if there are several timepoints, and only then")
     sizes = [1 + max(index[axis] or 0 for index in planes) for axis in range(3)]
     for t, c, z in np.ndindex(*sizes):
         index = (None if None in timepoints else t, c, z)
         if index not in planes:
             hole = PlanePath(site.plate, site.well, site.site, z, c, index[0])
             raise BadData(
-                f"{hole} is missing: images in OMERO have no holes, so save it in one save_batch with the others"
+                f"{hole} is missing: images in OMERO must be complete, so save it with the others in one save_batch"
             )
     kinds = {(plane.shape, plane.dtype.name) for plane in planes.values()}
     if len(kinds) > 1:

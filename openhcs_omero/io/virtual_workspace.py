@@ -39,7 +39,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
         top = Path(directory)
         folder = next((place for place in (top, *top.parents) if (place / METADATA).is_file()), None)
         if folder is None:
-            raise MissingFile(f"{directory} is in no virtual workspace: no folder above it has a file {METADATA}")
+            raise MissingFile(f"{directory} is not in a virtual workspace: no folder above it has a file {METADATA}")
         names = [folder / name for name in _mapping(folder)]
         return sorted(str(path) for path in names if path.is_relative_to(top))
 
@@ -56,7 +56,7 @@ class VirtualWorkspaceBackend(VirtualBackend):
             t = metadata.get("t") or 0
             return f"{well}_s{site:03d}_w{c + 1}_z{z + 1:03d}_t{t + 1:03d}.tif"
         except (KeyError, TypeError, ValueError) as error:
-            raise BadData(f"no name can be made of {dict(metadata)}: {error}") from None
+            raise BadData(f"no name can be built from {dict(metadata)}: {error}") from None
 
 
 def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
@@ -83,7 +83,7 @@ def _mapping(folder: Path) -> dict[str, str]:
     Raises
     ------
     BadData
-        If a name stands for anything but a file below the plate's folder.
+        If a name is mapped to anything but a file below the plate's folder.
     """
     state = (folder / METADATA).stat()
     return _read_mapping(folder, state.st_mtime_ns, state.st_size)
@@ -97,8 +97,8 @@ def _read_mapping(folder: Path, *state: int) -> dict[str, str]:
         strange = [name for name, file in mapping.items() if not isinstance(file, str)]
         if strange:
             raise BadData(
-                f"{folder / METADATA}: {strange[0]} stands for {json.dumps(mapping[strange[0]])[:80]}; "
-                "only the names of TIFF files are understood"
+                f"{folder / METADATA}: {strange[0]} is mapped to {json.dumps(mapping[strange[0]])[:80]}; "
+                "only names of TIFF files are supported"
             )
         outside = [file for file in mapping.values() if PurePath(file).is_absolute() or ".." in PurePath(file).parts]
         if outside:

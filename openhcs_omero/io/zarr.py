@@ -75,7 +75,7 @@ class ZarrBackend(FolderBackend):
     def save_batch(self, items: Sequence[Any], paths: Sequence[PathLike]) -> None:
         """Write several files. All are checked before the first is written. Prefer this for the planes of a site."""
         if len(items) != len(paths):
-            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: there must be as many")
+            raise BadData(f"{len(items)} items can't be saved under {len(paths)} paths: give one path per item")
         sites: dict[Site, Planes | np.ndarray] = {}
         files: list[tuple[Any, PathLike]] = []
         for data, path in zip(items, paths):
@@ -207,7 +207,7 @@ def _parse(path: PathLike) -> Named:
     virtual = _parsed(path)
     if virtual is None:
         raise BadData(
-            f"{path} is no file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
+            f"{path} is not a file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "
             "file's name with an ending in the plate, in the well or after <WELL>_s001_"
         )
     return virtual
@@ -228,7 +228,7 @@ def _parsed(path: PathLike) -> Named | None:
 def _site(virtual: Named) -> Site:
     """The site of an image's path."""
     if isinstance(virtual, FilePath):
-        raise BadData(f"{virtual} is no image")
+        raise BadData(f"{virtual} is not an image")
     return virtual if isinstance(virtual, SitePath) else virtual.parent
 
 
@@ -272,7 +272,7 @@ def _check(given: Planes | np.ndarray, site: Site) -> None:
     if len({(plane.shape, plane.dtype) for plane in given.values()}) > 1:
         raise BadData(f"{site}: all planes of a site have one size and type")
     if len({index[0] is None for index in given}) > 1:
-        raise BadData(f"{site}: _t stands in the names of all planes of a site or of none")
+        raise BadData(f"{site}: either all planes of a site have _t in their names, or none")
 
 
 def _write(site: Site, given: Planes | np.ndarray) -> None:
@@ -297,7 +297,7 @@ def _write(site: Site, given: Planes | np.ndarray) -> None:
             f"{images.array.shape[3:]} {images.array.dtype}: all planes of a site have one size and type"
         )
     if (index[0] is not None) != images.named_t:
-        raise BadData(f"{plane_path(site, index)}: _t stands in the names of all planes of a site or of none")
+        raise BadData(f"{plane_path(site, index)}: either all planes of a site have _t in their names, or none")
     _write_planes(images.levels, given)
 
 

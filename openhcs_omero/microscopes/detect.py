@@ -81,7 +81,7 @@ def folder_handler(
         if handler.recognizes(folder):
             return handler(incomplete, follow_links)
     raise PlateError(
-        f"{folder} is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
+        f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
         "Cell), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
         f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "

@@ -197,7 +197,7 @@ def parse_htd(path: Path) -> Htd:
     try:
         lines = [row for row in csv.reader(text_of(path).splitlines(), skipinitialspace=True) if row]
         if not lines or lines[0][0] != "HTSInfoFile":
-            raise PlateError(f'{path} is no HTD file: its first line does not begin with "HTSInfoFile"')
+            raise PlateError(f'{path} is not an HTD file: its first line does not begin with "HTSInfoFile"')
         values = {row[0]: [value.strip() for value in row[1:]] for row in lines}
         rows, columns = _number(values, "YWells", 702), _number(values, "XWells", 999)
         wells = tuple(

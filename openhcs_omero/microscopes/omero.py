@@ -87,5 +87,5 @@ class OMEROHandler(MicroscopeHandler):
 def _in_omero(plate_path: PlateLike) -> PlatePath:
     path = plate_of(plate_path)
     if path is None:
-        raise PlateError(f"{plate_path} is no plate in OMERO: expected an id or /omero/plate_<id>[_<output>]")
+        raise PlateError(f"{plate_path} is not a plate in OMERO: expected an id or /omero/plate_<id>[_<output>]")
     return path

@@ -54,7 +54,7 @@ class OpenHCSHandler(FolderHandler):
         planes = []
         for path in main.paths():
             if (parsed := parse(Path(path).name)) is None:
-                raise PlateError(f"{path} is not named as {main.parser} names planes")
+                raise PlateError(f"{path} does not follow the naming scheme {main.parser}")
             planes.append(PlaneFile(*parsed, path if main.has(path) else None))
         if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")

@@ -151,21 +151,21 @@ def plane_size(path: Path) -> Size:
         with tifffile.TiffFile(path) as tiff:
             page: Any = tiff.pages[0]
             if len(tiff.pages) != 1 or page.subfiletype:
-                raise PlateError(f"{path} has {len(tiff.pages)} planes; a file of one plane is expected")
+                raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
             if page.nbytes > LARGEST_PLANE:
                 raise PlateError(f"{path} declares a plane of {page.nbytes} bytes; at most {LARGEST_PLANE} are read")
             if len(page.shape) != 2 or page.dtype is None:
-                raise PlateError(f"{path} is no grey image: its shape is {page.shape}")
+                raise PlateError(f"{path} is not a grayscale image: its shape is {page.shape}")
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or not _is_grey(page):
-                raise PlateError(f"{path} has 0 as white or a palette of colors: its values are no intensities")
+                raise PlateError(f"{path} shows 0 as white or has a color palette, so its values are not intensities")
             end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
             if end > path.stat().st_size or not sum(page.databytecounts):
-                raise PlateError(f"{path} is cut short: {path.stat().st_size} bytes of {end}")
+                raise PlateError(f"{path} is truncated: it has {path.stat().st_size} of {end} bytes")
             return page.shape[0], page.shape[1], page.dtype.name
     except PlateError:
         raise
     except FileNotFoundError:
-        raise PlateError(f"the file {path} is not there: is the plate's folder complete?") from None
+        raise PlateError(f"the file {path} is missing: is the plate's folder complete?") from None
     except Exception as error:  # tifffile lets any error of its parsers through
         raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
 
@@ -217,7 +217,7 @@ def list_plate(
     arranged = arrange(found.planes, found.announced, incomplete)
     first = next((path for planes in arranged.files.values() for path in planes.values()), None)
     if first is None:
-        listed = f": none of the {len(found.planes)} files that its metadata list is there" if found.planes else ""
+        listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
         raise PlateError(f"there is no image of a plate in {folder}{listed}")
     height, width, dtype = size_of(first)
     pixel_type = READ_AS.get(dtype, dtype)
@@ -292,7 +292,7 @@ def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], 
         try:
             state = file.stat()
         except OSError:
-            raise PlateError(f"the file {file} is not there: is the plate's folder complete?") from None
+            raise PlateError(f"the file {file} is missing: is the plate's folder complete?") from None
         name = file.relative_to(folder) if file.is_relative_to(folder) else file
         digest.update(f"{place} {name} {state.st_size} {state.st_mtime_ns}\n".encode())
     digest.update(f"{sorted(filled)}".encode() if filled else b"")
@@ -354,5 +354,5 @@ def as_read(plane: np.ndarray, pixel_type: str, path: str) -> np.ndarray:
         return plane
     read = plane.astype(pixel_type)
     if plane.dtype.kind in "iu" and np.abs(read).max(initial=0) > 2.0**53:
-        raise PlateError(f"{path} has integers of more than 53 bits, which no pixel type of a plate holds")
+        raise PlateError(f"{path} has integers of more than 53 bits, which no pixel type of a plate can hold")
     return read

@@ -228,7 +228,7 @@ class SessionPool:
                 sentence = (
                     str(error)
                     if isinstance(error, ConnectError)
-                    else (f"the session at {server.address} can't be kept at hand: {type(error).__name__}: {error}")
+                    else (f"the session at {server.address} can't be stored: {type(error).__name__}: {error}")
                 )
                 if sentence != said:
                     said = sentence
@@ -237,7 +237,7 @@ class SessionPool:
                     down_since = down_since or time.monotonic()
                     if time.monotonic() - down_since > DOWN_PATIENCE:
                         print(
-                            f"error: {server.address} stayed away for {DOWN_PATIENCE} seconds: no further job is "
+                            f"error: {server.address} did not answer for {DOWN_PATIENCE} seconds: no further job is "
                             "started; run the same command again when the server is back",
                             file=sys.stderr,
                             flush=True,
@@ -284,7 +284,7 @@ def ask_password(server: Server) -> tuple[str, str]:
         If there is no terminal or nothing was entered.
     """
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConnectError(f"there is no terminal to ask for the password of {server.who}: set OMERO_PASSWORD")
+        raise ConnectError(f"the password of {server.who} can't be asked for without a terminal: set OMERO_PASSWORD")
     try:
         user = server.user or input(f"OMERO user at {server.address}: ").strip()
         return user, getpass.getpass(f"OMERO password of {user} at {server.address}: ")

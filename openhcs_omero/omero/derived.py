@@ -114,7 +114,7 @@ def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str])
     """Record names and values on a derived plate, replacing the earlier ones."""
     annotation = mark_of(conn, derived_id)
     if annotation is None:
-        raise PlateError(f"plate {derived_id} is not there or is no derived plate")
+        raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
     own = {pair.name: pair.value for pair in annotation.mapValue if pair.name in (PLATE_MARK, "source_plate", "output")}
     _set_mark(conn, derived_id, annotation.details.group.id.val, list({**marks, **own}.items()))
 

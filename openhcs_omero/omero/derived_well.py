@@ -124,7 +124,7 @@ class _Place:
 def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     annotation = mark_of(conn, derived_id)
     if annotation is None:
-        raise PlateError(f"plate {derived_id} is not there or is no derived plate")
+        raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
     pairs = {pair.name: pair.value for pair in annotation.mapValue}
     row, column = parse_well(well)
     name = well_name(row, column)
@@ -132,7 +132,7 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     if PLATE_MARK not in own:
         raise PlateError(
             f"the annotation of derived plate {derived_id} has lost its pair {PLATE_MARK!r}: delete the "
-            "plate, and the next run makes it anew"
+            "plate, and the next run creates it again"
         )
     return _Place(derived_id, annotation.details.group.id.val, name, f"{own[PLATE_MARK]}/{name}", own)
 
@@ -221,7 +221,7 @@ def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]
         places = dict(enumerate((i for i, sample in enumerate(samples) if sample is not None), start=1))
         for site in sorted(images):
             if site > len(places) + 1:
-                raise PlateError(f"site {site} can't be written before site {len(places) + 1}: sites have no gap")
+                raise PlateError(f"site {site} can't be written before site {len(places) + 1}: sites can't have gaps")
             if site not in places:
                 places[site] = len(samples)
                 samples.append(None)

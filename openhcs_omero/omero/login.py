@@ -28,7 +28,7 @@ _ANY = (Ice.Exception, omero.ClientError)
 _Reports = Sequence[tuple[tuple[type[Exception], ...], type[ConnectError], str]]
 _OPENING: _Reports = (
     ((Glacier2.PermissionDeniedException,), ConnectError, "{server} refuses {user}: wrong user name or password"),
-    (_ANY, ConnectError, "{server} opens no session for {user}: {reason}"),
+    (_ANY, ConnectError, "{server} opened no session for {user}: {reason}"),
 )
 _JOINING: _Reports = (
     (

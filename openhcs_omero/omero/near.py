@@ -95,7 +95,7 @@ def _warn(data_dir: Path, image: ImageStructure, reason: BadMount) -> None:
         _warned = True
     log.warning(
         "image %s is read over the network, and not from %s: %s. So is every other image there that can't be "
-        "shown to be the server's; this is said once.",
+        "verified; this is reported once.",
         image.image_id,
         data_dir,
         reason,
@@ -285,7 +285,7 @@ def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path
             continue
         path = data_dir / ORIGINAL / name.lstrip("/")
         if ".." in PurePosixPath(name).parts:
-            raise NotNear("the path of its original files leads out of the repository")
+            raise NotNear("the path of its original files leads outside the repository")
         try:
             there = path.stat().st_size
         except OSError:
@@ -294,7 +294,7 @@ def _tiffs(files: Iterable[tuple[str, int | None]], data_dir: Path) -> list[Path
             raise BadMount(f"its original files under {ORIGINAL}/ have another size than the server's")
         found.append(path)
     if not found:
-        raise NotNear("its original files are no TIFFs")
+        raise NotNear("its original files are not TIFFs")
     return found
 
 
@@ -344,12 +344,12 @@ def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> n
         raise NotNear("the names of its original TIFFs don't say which plane is which") from None
     sites = [] if arranged.missing or arranged.filled else list(arranged.files.values())
     if number >= len(sites) or set(sites[number]) != set(np.ndindex(*image.shape[:3])):
-        raise NotNear("its original TIFFs are not a file a plane")
+        raise NotNear("its original TIFFs don't have one file per plane")
     planes = {}
     for index, path in sites[number].items():
         with tifffile.TiffFile(path) as tiff:
             if len(tiff.pages) != 1:
-                raise NotNear("its original TIFFs are not a file a plane")
+                raise NotNear("its original TIFFs don't have one file per plane")
             _check_page(tiff.pages[0])
             planes[index] = _as_stored(tiff.asarray(), tiff, image)
     return np.stack([planes[index] for index in sorted(planes)]).reshape(image.shape)
@@ -357,7 +357,7 @@ def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> n
 
 def _check_page(page: Any) -> None:
     if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        raise NotNear("its original TIFFs are in colour")
+        raise NotNear("its original TIFFs are in color")
     if page.is_tiled:  # the server's SHA-1 covers the tiles one after the other
         raise NotNear("its original TIFFs are tiled")
 

@@ -108,7 +108,7 @@ def probe(server: Server) -> None:
     except OSError as error:
         reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         raise ServerDown(
-            f"{server.address} can't be reached ({reason}): is the host right, is a firewall in between?"
+            f"{server.address} can't be reached ({reason}): is the host correct, and is no firewall in between?"
         ) from None
     if not identity.ping(server, properties):
         raise identity.refusal(server, properties) or ServerDown(

@@ -73,7 +73,7 @@ class Server:
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                raise ConfigError(f"omero: {key!r} is not a setting of the OMERO server; known are {', '.join(known)}")
+                raise ConfigError(f"omero: {key!r} is unknown; known are {', '.join(known)}")
         for key in ("host", "port", "user", "ca"):
             value = os.environ.get(f"OMERO_{key.upper()}")
             if value and key not in given:

@@ -210,6 +210,6 @@ def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: n
     if stored is None or stored.sha1.val != digest.hexdigest():
         raise OpenHCSError(
             f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
-            "look into the server's log if it happens again"
+            "check the server's log if it happens again"
         )
     return digest.hexdigest()

@@ -206,7 +206,7 @@ class _Grid:
             t, c, z = grid.sizes
             raise PlateError(
                 f"the {announced.source} announces {t} timepoints, {c} channels and {z} planes, but there "
-                f"are only {len(planes)} files of {sites} sites: is it that of this plate?"
+                f"are only {len(planes)} files of {sites} sites: does it belong to this plate?"
             )
         for plane in planes:
             if all(getattr(plane, axis) in grid.ranks[axis] for axis in AXES):

@@ -75,7 +75,7 @@ def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlan
 def _number(path: Path, match: Mapping[str, str], axis: str) -> int:
     value = match.get(axis, "0")
     if not value.isdecimal():
-        raise PlateError(f"{path.name}: the pattern finds {value!r} as {axis}, which is no number")
+        raise PlateError(f"{path.name}: the pattern finds {value!r} as {axis}, which is not a number")
     return int(value)
 
 
@@ -95,7 +95,7 @@ def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str,
         wanted = f"the pattern {pattern!r}" if pattern else "any of " + ", ".join(PATTERNS)
         raise PlateError(
             f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
-            "say what the names mean by a pattern, or move these files out of the folder"
+            "give a `pattern` for the names, or move these files out of the folder"
         )
     return {path: match for path, match in best.items() if match is not None}
 
@@ -104,14 +104,14 @@ def _checked(pattern: str) -> str:
     try:
         groups = set(re.compile(pattern).groupindex)
     except re.error as error:
-        raise PlateError(f"the pattern {pattern!r} is no regular expression: {error}") from None
+        raise PlateError(f"the pattern {pattern!r} is not a valid regular expression: {error}") from None
     if not ("well" in groups or {"row", "column"} <= groups):
         raise PlateError(
             f"the pattern {pattern!r} has neither a group (?P<well>...) nor (?P<row>...) and (?P<column>...)"
         )
     if groups - set(GROUPS):
         raise PlateError(
-            f"the pattern {pattern!r} has groups that mean nothing: {', '.join(groups - set(GROUPS))}; "
+            f"the pattern {pattern!r} has unknown groups: {', '.join(groups - set(GROUPS))}; "
             f"known are {', '.join(GROUPS)}"
         )
     return pattern

@@ -122,9 +122,9 @@ def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE)
         low, high = int(pixels.min()), int(pixels.max())
         dtype = np.dtype("uint32" if low >= 0 else "int32")
         if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
-            raise PlateError(f"image {name!r} has values from {low} to {high}; OMERO keeps integers of up to 32 bits")
+            raise PlateError(f"image {name!r} has values from {low} to {high}; OMERO stores integers of up to 32 bits")
     if dtype.name not in OMERO_NAMES:
-        raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO keeps {', '.join(OMERO_NAMES)}")
+        raise PlateError(f"image {name!r} has pixels of type {dtype.name}; OMERO stores {', '.join(OMERO_NAMES)}")
     return pixels.astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -45,7 +45,7 @@ EXPECTED = (
 def well_name(row: int, column: int) -> str:
     """The name of the well at `row` and `column`, both from 0: (0, 0) is A01, (31, 47) is AF48."""
     if not (0 <= row < 26 * 27 and 0 <= column < 999):
-        raise ValueError(f"no well has row {row} and column {column}: they count from 0, to 701 and 998")
+        raise ValueError(f"no well has row {row} and column {column}: rows go from 0 to 701, columns from 0 to 998")
     letters = chr(65 + row) if row < 26 else chr(64 + row // 26) + chr(65 + row % 26)
     return f"{letters}{column + 1:02d}"
 
@@ -251,7 +251,7 @@ class FilePath(Generic[Plate]):
 
     def __post_init__(self) -> None:
         name = self.name
-        _check(_NAME.fullmatch(name) and name == name.rstrip(), f"{name!r} is not a file's name with an ending")
+        _check(_NAME.fullmatch(name) and name == name.rstrip(), f"{name!r} is not the name of a file with an ending")
         if not isinstance(self.parent, SitePath):
             tiff = name.lower().endswith((".tif", ".tiff"))
             _check(not (tiff or _MISSPELLED_SITE.match(name)), f"{name!r} is not the name of a site or a plane")
@@ -341,7 +341,7 @@ def parse_inside(plate: Plate, below: str) -> InPlate[Plate]:
     match = _SITE.fullmatch(last)
     if not match:
         return FilePath(WellPath(plate, well), last)
-    _check(match[1] == well, f"{last!r} is of well {match[1]} and stands in well {well}")
+    _check(match[1] == well, f"{last!r} belongs to well {match[1]} but is in well {well}")
     site = SitePath(plate, well, int(match[2]))
     if match[3] is None:
         return site
@@ -375,5 +375,5 @@ def plate_of(plate: int | str | PurePath) -> PlatePath | None:
     except ValueError as error:
         raise PlateError(str(error)) from None
     if not isinstance(path, PlatePath):
-        raise PlateError(f"{text} is a {path.kind} and not a plate: expected an id or /omero/plate_<id>[_<output>]")
+        raise PlateError(f"{text} is a {path.kind}, not a plate: expected an id or /omero/plate_<id>[_<output>]")
     return path

@@ -124,10 +124,10 @@ class OMEROInstanceManager:
             If there is no Docker, OMERO_PASSWORD is not set, or `docker compose` fails.
         """
         if shutil.which("docker") is None:
-            raise OpenHCSError(f"there is no Docker here to start OMERO with: install it, or {EMBEDDED}")
+            raise OpenHCSError(f"Docker, which would start OMERO, is not installed: install it, or {EMBEDDED}")
         secret = password.read()
         if not secret:
-            raise OpenHCSError("OMERO_PASSWORD is not set: it is the password that root gets on the new server")
+            raise OpenHCSError("OMERO_PASSWORD is not set: it becomes the password of root on the new server")
         environment = password.child_environment({"OMERO_PORT": str(self.port), password.VARIABLE: secret})
         done = subprocess.run(
             ["docker", "compose", "-f", str(compose_file), "up", "--detach"],

@@ -157,7 +157,7 @@ def test_wells_without_images(workflow, conn, refusal):
     assert "has wells but no images in them" in refusal()
     mixed = make_plate(conn, {"A01": 1, "A02": 0, "A03": 1})
     workflow.configure(mixed, wells=["A01", "A02"])
-    assert "wells without images (A02): name those with images in `wells`" in refusal()
+    assert "wells without images (A02): choose wells with images in `wells`" in refusal()
 
 
 def test_images_of_mixed_size(workflow, conn, plate, refusal):
@@ -172,7 +172,7 @@ def test_images_of_mixed_size(workflow, conn, plate, refusal):
     )
     workflow.configure(plate, steps=[{"call": "looking:look"}])
     run = workflow.succeed()
-    assert f"plate {plate}: images are of 2 kinds, and go to the steps as they are: A01 site 1 is 6 x 4" in run.output
+    assert f"plate {plate}: images of 2 kinds go to the steps as they are: A01 site 1 is 6 x 4" in run.output
     heights = {row["well"]: row["height"] for row in read_rows(workflow.results(plate) / "features.csv")}
     assert heights.pop("D04") == "5" and set(heights.values()) == {"4"}
     derived = load_plate(conn, find_derived(conn, plate, "processed"))

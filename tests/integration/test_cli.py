@@ -190,7 +190,7 @@ def test_invalid_paths(shell, plate, tmp_path):
     assert "no plane" in shell.refusal("get", f"{path}/A01/A01_s001_z000_c007.tif", tmp_path / "x.tif")
     assert "ending .tif" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "x.png")
     (tmp_path / "file").write_text("")
-    assert "a file stands in its place" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "file/x.tif")
+    assert "there is a file with that name" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "file/x.tif")
     assert sorted(file.name for file in tmp_path.glob("x.*")) == []
 
 
@@ -201,7 +201,7 @@ def test_refused_imports_create_nothing(conn, shell, folder, tmp_path):
     before = count()
     assert "there is no folder" in shell.refusal("import", tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no plate of a known microscope" in shell.refusal("import", tmp_path / "empty")
+    assert "not a plate of a known microscope" in shell.refusal("import", tmp_path / "empty")
     shell.refusal("import", folder, "--pattern", "(")
     file = folder / "B02_s001_z000_c000.tif"
     file.write_bytes(file.read_bytes()[:200])

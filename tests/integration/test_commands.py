@@ -119,7 +119,11 @@ def test_later_commands_use_the_configuration_of_the_run(project):
     ("steps", "heatmaps", "says"),
     [
         ([{"call": "own:measure", "params": {"factor": "2"}}], None, "has factor: '2' among its params"),
-        ([{"call": "own:measure"}, {"call": "own:measure"}], None, "both give the column 'bright': give one of them a"),
+        (
+            [{"call": "own:measure"}, {"call": "own:measure"}],
+            None,
+            "both return the column 'bright': give one of them a",
+        ),
         ([{"call": "own:measure"}], ["brigth"], "heatmaps: the steps measure bright, but no 'brigth'"),
         ([{"call": "beside:measure"}], None, "but not by worker processes: move the module to the working directory"),
     ],

@@ -366,8 +366,8 @@ def test_invalid_sites_of_a_well(conn, derived, wrong):
 
 def test_wells_and_plates_that_do_not_exist(conn, source, derived):
     for plate, well, problem in (
-        (source.plate_id, "A01", "is no derived plate"),
-        (987654321, "A01", "is not there"),
+        (source.plate_id, "A01", "is not a derived plate"),
+        (987654321, "A01", "does not exist"),
         (derived, "D01", "has no well D01"),
     ):
         with pytest.raises(PlateError, match=problem):

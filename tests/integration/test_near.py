@@ -409,7 +409,7 @@ def write_one_too_few(place, blocks, order):
         (write_other("plate.tif"), "can't be read"),
         (write_tiled, "tiled"),
         (write_colour, "in colour"),
-        (write_one_too_few, "not a file a plane"),
+        (write_one_too_few, "don't have one file per plane"),
     ],
 )
 def test_uncertain_files_are_silently_read_over_ice(conn, see, data, tmp_path, caplog, write, says):
@@ -425,7 +425,7 @@ def test_uncertain_files_are_silently_read_over_ice(conn, see, data, tmp_path, c
 
 def test_a_path_can_not_lead_out_of_the_repository(tmp_path):
     (tmp_path / "secret.tif").write_bytes(b"x")
-    with pytest.raises(near.NotNear, match="out of the repository"):
+    with pytest.raises(near.NotNear, match="outside the repository"):
         near._tiffs([("../secret.tif", 1)], tmp_path)
 
 

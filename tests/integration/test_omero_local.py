@@ -101,7 +101,7 @@ def test_missing_planes_wells_and_plates(backend, make_plate):
     for path, what in {
         f"{plate}/A01/A01_s001_z000_c002.tif": "no plane .* 2 channels",
         f"{plate}/A01/A01_s001_z001_c000.tif": "no plane",
-        f"{plate}/A01/A01_s001_z000_c000_t000.tif": "_t stands",
+        f"{plate}/A01/A01_s001_z000_c000_t000.tif": "names have _t only if",
         f"{plate}/A01/A01_s002.tif": "no site 2",
         f"{plate}/A02/A02_s001.tif": "no well 'A02'",
         f"{plate}/A01/x.csv": "no file",
@@ -312,8 +312,8 @@ def test_images_have_no_holes(backend, make_plate):
     for paths, what in (
         (["z001_c000"], "A01_s001_z000_c000.tif is missing"),
         (["z000_c000", "z001_c000", "z000_c001"], "A01_s001_z001_c001.tif is missing"),
-        (["z000_c000_t000"], "_t stands in"),
-        (["z000_c000_t000", "z000_c000"], "_t stands in"),
+        (["z000_c000_t000"], "names of planes have _t if"),
+        (["z000_c000_t000", "z000_c000"], "names of planes have _t if"),
         (["z000_c000", "z000_c000"], "given twice"),
     ):
         with pytest.raises(BadData, match=what):
@@ -321,9 +321,9 @@ def test_images_have_no_holes(backend, make_plate):
     assert not backend.exists(f"/omero/plate_{plate_id}_p")
     with pytest.raises(BadData, match="one size and type"):
         backend.save_batch([plane, plane[:2]], [f"{start}_z000_c000.tif", f"{start}_z000_c001.tif"])
-    with pytest.raises(BadData, match=r"is a site and takes the axes \(T, C, Z, Y, X\)"):
+    with pytest.raises(BadData, match=r"is a site with the axes \(T, C, Z, Y, X\)"):
         backend.save(plane, f"{start}.tif")
-    with pytest.raises(BadData, match=r"is a plane and takes the axes \(Y, X\)"):
+    with pytest.raises(BadData, match=r"is a plane with the axes \(Y, X\)"):
         backend.save(plane[None, None, None], f"{start}_z000_c000.tif")
     backend.save_batch([plane, plane], [f"{start}_z000_c000.tif", f"{start}_z000_c001.tif"])
     with pytest.raises(BadData, match="delete the site"):
@@ -430,7 +430,7 @@ def test_generate_filename(backend):
     name = backend.generate_filename({"plate_id": 7, "output": "p", "well": "A01", "site": 1, "z": 0, "channel": 2})
     assert name == "/omero/plate_7_p/A01/A01_s001_z000_c002.tif"
     for metadata in ({"plate_id": 7, "wall": "A01"}, {"well": "A01"}, {"plate_id": 7, "site": 1}, {"plate_id": "x"}):
-        with pytest.raises(BadData, match="no path can be made of"):
+        with pytest.raises(BadData, match="no path can be built from"):
             backend.generate_filename(metadata)
 
 

@@ -252,11 +252,11 @@ def test_a_cancelled_run_can_be_resumed(work, conn):
     thread = threading.Thread(target=run)
     thread.start()
     wait_for((work / "gate").exists)
-    with pytest.raises(PipelineError, match=r"another run is at work in .*unlock\(\)"):
+    with pytest.raises(PipelineError, match=r"another run is active in .*unlock\(\)"):
         PipelineOrchestrator([plate], [inverting.invert], {"cores": 1, "heatmaps": []}).run()
     orchestrator.cancel()
     thread.join(head.CANCEL_PATIENCE + 30)
-    assert caught == ["the run was cancelled; what was done is kept, and a new run goes on from there"]
+    assert caught == ["the run was canceled; finished work is kept, and a new run continues from there"]
 
     def interrupt(event):
         if event.get("state") == "running" and event["event"] == "well":
@@ -302,10 +302,10 @@ def test_steps_that_jobs_can_not_import(work):
 
     for step, reason in [
         (lambda image: image, r"step 1 is a lambda \(.*test_orchestrator.py, line \d+\)"),
-        (local, "step 1 .* stands inside another function"),
-        (FunctionStep(local), "step 1 .* stands inside another function"),
-        (partial(inverting.invert, offset=1), r"not a function: give a function, or FunctionStep\(func, \*\*params\)"),
-        (7, "step 1 is 7 and not a function"),
+        (local, "step 1 .* is defined inside another function"),
+        (FunctionStep(local), "step 1 .* is defined inside another function"),
+        (partial(inverting.invert, offset=1), r"not a function: pass a function, or FunctionStep\(func, \*\*params\)"),
+        (7, "step 1 is 7, which is not a function"),
     ]:
         with pytest.raises(StepError, match=reason):
             PipelineOrchestrator([1], [step])
@@ -334,7 +334,7 @@ def test_names_of_steps(work):
     ("config", "sentence"),
     [
         ({"wels": ["A01"]}, "unknown key 'wels': did you mean 'wells'"),
-        ({"plates": [1]}, "'plates', which is an argument"),
+        ({"plates": [1]}, "'plates', which is a separate argument"),
         ({"cores": 0}, "cores 0, but it must be"),
         ({"profile": "nowhere"}, "there is no profile 'nowhere'"),
         ({"output": "a/b"}, "in letters, digits"),

@@ -374,7 +374,7 @@ LARGE = [
     ({"steps": [STEP] * 101}, "steps is .* must have at most 100 entries"),
     ({"config": {"wells": ["A01"] * 9000 + [1]}}, "wells is"),
     ({"config": {"output": "x" * 10**6}}, "output is .* must have at most 100 characters"),
-    ({"config": {"output": "ok\n"}}, r"output is 'ok\\n', but it must be written in letters"),
+    ({"config": {"output": "ok\n"}}, r"output is 'ok\\n', but it must consist of letters"),
     ({"config": {"x" * 10**6: 1}}, "which is not for clients to say"),
     ({"run": "x" * 10**6}, "run is"),
     ({"steps": [{"call": "x" * 10**6}]}, "is not allowed here"),

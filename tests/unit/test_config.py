@@ -67,20 +67,20 @@ def test_defaults():
         ({"materialization_backend": "tape"}, "materialization_backend is 'tape', but it must be disk or zarr"),
         (
             {"steps": [{**STEP, "params": {"sigma": {0: 1.5}}}]},
-            "the key 0 in {0: 1.5}, and keys must be text: write '0'",
+            "the key 0 in {0: 1.5}, but keys must be text: write '0'",
         ),
         (
             {"steps": [{**STEP, "params": {"day": datetime.date(2026, 1, 1)}}]},
             "numbers, text, lists and dicts: Object of ",
         ),
         ({"plates": [0]}, "plates[0] is 0, but it must be at least 1"),
-        ({"plates": [3, 3]}, "plates is [3, 3], but it must not name anything twice"),
+        ({"plates": [3, 3]}, "plates is [3, 3], but it must not contain duplicates"),
         ({"wells": "A01"}, "wells is 'A01', but it must be all, or a list of wells"),
-        ({"output": "a/b"}, "output is 'a/b', but it must be written in letters, digits, - and _"),
+        ({"output": "a/b"}, "output is 'a/b', but it must consist of letters, digits, - and _"),
         ({"steps": [{}]}, "lacks 'call' in steps[0]"),
         (
             {"steps": [{"call": "spots.count"}]},
-            "steps[0].call is 'spots.count', but it must be written module:function",
+            "steps[0].call is 'spots.count', but it must have the form module:function",
         ),
         ({"steps": [{**STEP, "parms": {}}]}, "unknown key 'parms' in steps[0]: did you mean 'params'?"),
         ({"steps": [{**STEP, "params": None}]}, "steps[0].params is None, but it must be a mapping"),
@@ -142,8 +142,8 @@ def test_a_step_defined_by_the_user(module):
         ("def f(image): pass", {}, "has the signature (image), but a step is f(image, filemanager, metadata"),
         ("def f(image, filemanager, metadata): pass", {}, "has the signature"),
         (GOOD, {"params": {"gian": 1}}, "does not take 'gian'; its parameters are: channels, gain"),
-        (GOOD, {"params": {"channels": [0]}}, "write it beside params"),
-        (GOOD, {"params": {"metadata": 1}}, "which the workflow passes itself"),
+        (GOOD, {"params": {"channels": [0]}}, "write it next to params"),
+        (GOOD, {"params": {"metadata": 1}}, "but the workflow passes this itself"),
         (GOOD.replace("gain=1", "*, gain"), {}, "needs the parameter 'gain'"),
         (GOOD.replace("channels=None, ", ""), {"channels": (0,)}, "does not take 'channels'"),
     ],
@@ -235,7 +235,7 @@ def test_steps_get_the_backend_and_their_own_estimate():
         ((np.ones((1, 1, 1, 2, 2)), {"well": 1}), "returned the key 'well'"),
         ((np.ones((1, 1, 1, 2, 2)), {"a/b": 1}), "returned the key 'a/b'"),
         ((np.ones((1, 1, 1, 2, 2)), {3: 1}), "returned the key 3"),
-        ((np.ones((1, 1, 1, 2, 2)), {"objects": [1]}), "'objects' that are no list of dicts"),
+        ((np.ones((1, 1, 1, 2, 2)), {"objects": [1]}), "'objects' that are not a list of dicts"),
         ((np.ones((1, 1, 1, 2, 2)), {"objects": [{"site": 1}]}), "returned the key 'site'"),
     ],
 )
@@ -259,7 +259,9 @@ def test_one_value_per_timepoint():
         {"t": 2, "one": 7, "each": "x", "array": 2.0},
     ]
     assert rows_of({"one": 7}, [None]) == [{"one": 7}]
-    with pytest.raises(StepError, match=r"'each' as a list; a list has one number or text per timepoint, .* 2 here"):
+    with pytest.raises(
+        StepError, match=r"'each' as a list; a list must have one number or text per timepoint, 2 in this case"
+    ):
         run(measure, timepoints=2)
 
 

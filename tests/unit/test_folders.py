@@ -95,9 +95,9 @@ def test_labels():
         (["day_1", "./day_1/"], "plates has 'day_1' and './day_1/', whose results would both go to plate_day_1"),
         (["/a/x", "/b/plate_x"], "plates has '/a/x' and '/b/plate_x', whose results would both go to plate_x"),
         (["nowhere"], "there is no folder nowhere; a plate in OMERO is named by its id"),
-        (["empty"], "empty is no plate of a known microscope: expected openhcs_metadata.json (OpenHCS)"),
-        (["{a}"], "plates has '{a}', but no results can be kept under that name: rename the folder"),
-        (["/omero/plate_7/A01"], "is a well and not a plate"),
+        (["empty"], "empty is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS)"),
+        (["{a}"], "plates has '{a}', but results can't be stored under that name: rename the folder"),
+        (["/omero/plate_7/A01"], "is a well, not a plate"),
         (["/omero/7"], "'/omero/7' is not a virtual path: expected /omero/plate_<id>"),
     ],
 )
@@ -109,7 +109,7 @@ def test_refused_plates(plates, says):
 
 def test_settings_that_do_not_fit_the_plate(folder):
     assert refusal("day_1", wells=["C07"]).startswith("plate day_1: well C07 is not in the plate")
-    assert "but plate day_1 has 2, counted from 0" in refusal("day_1", steps=[{**STEP, "channels": [2]}])
+    assert "but plate day_1 has 2 channels, counted from 0" in refusal("day_1", steps=[{**STEP, "channels": [2]}])
     assert "it must be disk or zarr" in refusal("day_1", materialization_backend="omero_local")
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
     refused = refusal("empty wells", wells=["A01", "A02"])
@@ -163,7 +163,7 @@ def test_a_file_name_pattern_for_a_plate():
         tifffile.imwrite(Path("own", f"{well}-{channel}.tif"), np.full((4, 6), 7, "uint16"))
     entry = {"path": "own", "pattern": r"(?P<well>[A-Z]\d+)-(?P<channel>\w+)"}
     assert {image.shape for _, image in chosen(entry).images()} == {(1, 2, 1, 4, 6)}
-    assert "no plate of a known microscope" in refusal("own")
+    assert "not a plate of a known microscope" in refusal("own")
 
 
 def test_results_of_another_plate_with_the_same_name(folder):

@@ -35,7 +35,7 @@ def start(folder, body, *options):
         ("raise KeyError('x')", 1, "KeyError: 'x'"),
         ("sys.exit(3)", 1, "SystemExit: 3"),
         ("sys.exit('no licence')", 1, "SystemExit: no licence"),
-        ("signal.raise_signal(signal.SIGTERM); time.sleep(60)", 1, "the process got SIGTERM"),
+        ("signal.raise_signal(signal.SIGTERM); time.sleep(60)", 1, "the process received SIGTERM"),
     ],
 )
 def test_the_reason_is_in_the_log(tmp_path, body, status, reason):

@@ -432,7 +432,7 @@ def test_openhcs_backend_is_detected_if_none_is_marked(tmp_path):
         (
             "disk",
             {"source_filename_parser_name": "OperaPhenixFilenameParser"},
-            "is not named as OperaPhenixFilenameParser",
+            "does not follow the naming scheme OperaPhenixFilenameParser",
         ),
         ("disk", {"image_files": []}, "names no image"),
         ("disk", {"image_files": ["images/A09_s001_w1.tif"]}, "none of the 1 files that its metadata list"),
@@ -440,7 +440,7 @@ def test_openhcs_backend_is_detected_if_none_is_marked(tmp_path):
         (
             "virtual_workspace",
             {"workspace_mapping": {"A01_s001_w1.tif": {"reader": "bioformats"}}},
-            "only the names of",
+            "only names of",
         ),
     ],
 )
@@ -510,11 +510,11 @@ def test_virtual_workspaces_are_read(tmp_path):
 
 
 def test_folders_that_are_not_plates(tmp_path):
-    with pytest.raises(PlateError, match=r"no plate of a known microscope: expected openhcs_metadata\.json"):
+    with pytest.raises(PlateError, match=r"not a plate of a known microscope: expected openhcs_metadata\.json"):
         handler_of(tmp_path)
     (tmp_path / "x.tif").write_bytes(b"")
     (tmp_path / "A01_s001_z000_c000.tif").write_bytes(b"")
-    with pytest.raises(PlateError, match="no plate of a known microscope"):
+    with pytest.raises(PlateError, match="not a plate of a known microscope"):
         handler_of(tmp_path)
     with pytest.raises(PlateError, match="there is no folder"):
         handler_of(tmp_path / "nowhere")

@@ -118,7 +118,7 @@ def test_maps_in_a_folder_are_joined(tmp_path):
         ("8", "A02", "-", "negative"),
         ("8", "A03", "y", "-"),
     ]
-    assert made.notes == [f"{tmp_path / 'BC0009.csv'} is not used: it is named for no plate of this run"]
+    assert made.notes == [f"{tmp_path / 'BC0009.csv'} is not used: its name matches no plate of this run"]
 
 
 def test_plates_are_named_by_id_name_or_pattern_and_unknown_ones_are_reported(tmp_path):
@@ -144,14 +144,14 @@ def test_files_from_excel_on_windows_are_read(tmp_path):
     "text, message",
     [
         ("well,x\nA01,1\nZ01,2\n", "row 3, column well: plate 7 has no well Z01, it has 8 rows and 12 columns"),
-        ("well,x\nA01,1\nA1,2\n", "row 3, column well: well A01 of plate 7 is there already, in row 2"),
+        ("well,x\nA01,1\nA1,2\n", "row 3, column well: well A01 of plate 7 appears twice; the first time in row 2"),
         ("well,concentration (uM)\nA01,ten\n", "row 2, column concentration (uM): 'ten' is not a number from 0 up"),
         ("well,concentration\nA01,-1\n", "row 2, column concentration: '-1' is not a number from 0 up"),
         ("well,control\nA01,blank\n", "row 2, column control: 'blank' is not one of positive, negative, empty, none"),
         ("well,x\nAA,1\n", "row 2: 'AA' is not a well"),
         ("well,x\n,1\n", "row 2: no well is named"),
-        ("well,x\nA01,1,2\n", "row 2: a value stands in a column without a header"),
-        ("well,x,x\nA01,1,2\n", "row 1: the column x is there twice"),
+        ("well,x\nA01,1,2\n", "row 2: there is a value in a column without a header"),
+        ("well,x,x\nA01,1,2\n", "row 1: the column x appears twice"),
         ("well,row,column\nA01,B,2\n", "row 2: the well is A01, but its row and column are those of B02"),
         ("a,b\n1,2\n", "is not a plate map: expected a column `well`"),
         ("well,concentration (uM),concentration (nM)\nA01,1,2\n", "write all concentrations in one unit"),
@@ -188,7 +188,7 @@ def test_files_that_are_not_maps_are_refused(tmp_path, name):
 
 
 def test_a_broken_excel_file_is_refused(tmp_path):
-    with pytest.raises(PlateMapError, match="is not an Excel file"):
+    with pytest.raises(PlateMapError, match="can't be read as an Excel file"):
         read_plate_map(written(tmp_path, "m.xlsx", "well,x"), ONE)
 
 

@@ -262,9 +262,12 @@ GREY = np.tile(np.linspace(0, 65535, 256, dtype="uint16"), (3, 1))
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"photometric": "miniswhite"}, "0 as white or a palette"),
-        ({"photometric": "palette", "colormap": GREY[:, ::-1]}, "0 as white or a palette"),
-        ({"photometric": "palette", "colormap": GREY * np.array([[1], [0], [1]], "uint16")}, "0 as white or a palette"),
+        ({"photometric": "miniswhite"}, "0 as white or has a color palette"),
+        ({"photometric": "palette", "colormap": GREY[:, ::-1]}, "0 as white or has a color palette"),
+        (
+            {"photometric": "palette", "colormap": GREY * np.array([[1], [0], [1]], "uint16")},
+            "0 as white or has a color palette",
+        ),
         ({"photometric": "palette", "colormap": GREY}, None),
     ],
 )
@@ -309,4 +312,4 @@ def test_a_dry_import_needs_no_omero(tmp_path, monkeypatch):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(1, 1, 1, 6, 5)))
     said = run("import", "--dry-run", folder)
     assert said.exit_code == 0 and "microscope      ImageXpress" in said.output
-    assert "no plate of a known microscope" in str(run("info", tmp_path).output)
+    assert "not a plate of a known microscope" in str(run("info", tmp_path).output)

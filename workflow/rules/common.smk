@@ -18,7 +18,7 @@ PLATES = list(PLAN.settings.plates)
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
 
-# the files that a run makes for a plate
+# the files that a run creates for a plate
 PRODUCTS = [
     "features.csv",
     "wells.csv",
@@ -36,7 +36,7 @@ wildcard_constraints:
 
 
 def targets(wildcards):
-    """All files that a run makes; for a plate that can't be processed, the file of a job that fails and says why."""
+    """All files that a run creates; for a plate that can't be processed, the file of a job that fails with the reason."""
     adjust(workflow)
     files = []
     for plate in PLATES:

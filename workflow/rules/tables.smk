@@ -25,7 +25,7 @@ rule aggregate:
         wells=lambda wildcards: PLAN.tables_record(wildcards.plate),
         treatments=lambda wildcards: PLAN.treatments_record(wildcards.plate),
     message:
-        "Put the tables of plate {wildcards.plate} together"
+        "Collect the tables of plate {wildcards.plate}"
     script:
         "../scripts/aggregate.py"
 
@@ -53,7 +53,7 @@ rule annotate:
             f"{PLATE}/run.yaml",
             caption="../report/run.rst",
             category="Plate {plate}",
-            labels={"figure": "how it was made", "feature": ""},
+            labels={"figure": "provenance", "feature": ""},
         ),
     log:
         f"{PLATE}/logs/annotate.log",

@@ -30,6 +30,6 @@ rule derive_plate:
     params:
         state=lambda wildcards: PLAN.derived_record(wildcards.plate),
     message:
-        "Create the plate derived from plate {wildcards.plate}, or bring it up to date"
+        "Create or update the plate derived from plate {wildcards.plate}"
     script:
         "../scripts/derive_plate.py"

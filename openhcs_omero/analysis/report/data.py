@@ -19,11 +19,11 @@ from openhcs_omero.analysis.tables import round_digits
 from openhcs_omero.plates.paths import parse_well
 
 COLUMN_BYTES = 16_000_000
-"""Room for the columns of values, in characters of the file."""
+"""Space for the columns of values, in characters of the file."""
 HITS = 5_000
-"""So many hits are listed; all are in hits.csv."""
+"""The report lists at most this many hits; hits.csv has all of them."""
 PAIRS = 500
-"""So many pairs of plates can be compared."""
+"""The report offers at most this many pairs of plates."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def _features(answers: Answers, settings: Settings, wells: int) -> tuple[list[st
     room = max(int(COLUMN_BYTES / each), len(set(first)), 1)
     if room >= len(features):
         return features, []
-    return features[:room], [f"this report has {room} of {len(features)} features, to stay small; the tables have all"]
+    return features[:room], [
+        f"this report shows {room} of {len(features)} features to stay small; the tables have all of them"
+    ]
 
 
 def _treatments(

@@ -101,8 +101,8 @@ def _sentence(message: str) -> str:
     said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+( in file .*)?:$", line)]
     if said and "cannot be locked" in said[0]:
         return (
-            f"another run is at work in {Path.cwd()}, or was killed there: wait for it, or, where it was, take "
-            "its lock away by PipelineOrchestrator.unlock() or `snakemake --unlock`"
+            f"another run is active in {Path.cwd()}, or was killed there: wait for it, or, if it was killed, remove "
+            "its lock with PipelineOrchestrator.unlock() or `snakemake --unlock`"
         )
     return (said or lines or [""])[0]
 

@@ -117,10 +117,10 @@ class PipelineOrchestrator:
         given = dict(global_config or {})
         for key in ("plates", "steps"):
             if key in given:
-                raise ConfigError(f"global_config has {key!r}, which is an argument of PipelineOrchestrator of its own")
+                raise ConfigError(f"global_config has {key!r}, which is a separate argument of PipelineOrchestrator")
         cores, profile = given.pop("cores", None), given.pop("profile", None)
         if cores is not None and (not isinstance(cores, int) or isinstance(cores, bool) or cores < 1):
-            raise ConfigError(f"global_config has cores {cores!r}, but it must be a whole number from 1 on")
+            raise ConfigError(f"global_config has cores {cores!r}, but it must be a whole number of at least 1")
         config = {
             **given,
             "plates": [path if isinstance(path, int) else str(path) for path in plate_paths],
@@ -160,7 +160,7 @@ class PipelineOrchestrator:
                 if self.progress is not None:
                     self.progress(event)
         if self.cancelled:
-            raise PipelineError("the run was cancelled; what was done is kept, and a new run goes on from there")
+            raise PipelineError("the run was canceled; finished work is kept, and a new run continues from there")
         if self._process.status:
             raise self._error(failures)
         results = [read_result(self.settings, label) for label in self.settings.plates]
@@ -197,8 +197,8 @@ class PipelineOrchestrator:
             (plate, rule), reason = next(iter(failures.jobs.items()))
             return PipelineError(f"{rule} of plate {plate} failed: {reason}")
         status = self._process.status or 0
-        silent = f"the run was killed by signal {-status}" if status < 0 else "the run ended without a word"
-        return PipelineError(f"{failures.error or silent} (all that was said is in {self._process.log})")
+        silent = f"the run was killed by signal {-status}" if status < 0 else "the run ended without a message"
+        return PipelineError(f"{failures.error or silent} (the full output is in {self._process.log})")
 
 
 def read_result(settings: Settings, label: str) -> PlateResult:

@@ -16,7 +16,7 @@ def find_workflow() -> Path:
     for folder in (CLONE, installed):
         if (folder / "Snakefile").exists():
             return folder
-    raise OpenHCSError(f"the workflow is neither in {CLONE} nor in {installed}: install openhcs-omero again")
+    raise OpenHCSError(f"the workflow is neither in {CLONE} nor in {installed}: reinstall openhcs-omero")
 
 
 def find_profile(profile: str) -> Path:

@@ -51,7 +51,7 @@ class Output(ABC, Generic[WellT, PublishedT]):
     """The record of what was published; its `files` are the names and hashes of attached files, by id of the plate."""
     backend: StorageBackend
     name: str
-    """The backend's, as steps are told."""
+    """The name of the backend, which steps get."""
 
     @abstractmethod
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:

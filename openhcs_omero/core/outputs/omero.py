@@ -124,7 +124,7 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
             except RightsError as error:
                 if plate == str(derived_id):
                     raise
-                print(f"the tables are on the derived plate alone: {error}")
+                print(f"the tables are attached to the derived plate only: {error}")
         return OMEROPublished(namespaces, self._files(namespaces), self._tables(namespaces))
 
     def server_version(self) -> str | None:

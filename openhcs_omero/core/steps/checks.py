@@ -59,7 +59,7 @@ def check_params(step: Step, function: Callable[..., Any]) -> None:
     for name, value in step.keywords().items():
         if name in hints and not _fits(value, hints[name]):
             expected = str(hints[name]) if typing.get_origin(hints[name]) else hints[name].__name__
-            raise StepError(f"{step} has {name}: {value!r} among its params, but its function expects {expected}")
+            raise StepError(f"{step} has {name}: {value!r} in its params, but its function expects {expected}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -102,7 +102,7 @@ def check_columns(steps: Steps, channels: int, heatmaps: Sequence[str] | None) -
         for column in _columns(step, function, channels):
             if column in given:
                 raise StepError(
-                    f"{given[column]} and {step} both give the column {column!r}: give one of them a `name:`"
+                    f"{given[column]} and {step} both return the column {column!r}: give one of them a `name:`"
                 )
             given[column] = step
     if all(hasattr(function, "features") for _, function in steps):

@@ -80,17 +80,19 @@ def _call(which: str, function: Any) -> str:
     mend = "write it as a function at the top level of a module (a .py file) and import it"
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not callable(function) or not module or not name:
-        raise StepError(f"{which} is {function!r} and not a function: give a function, or FunctionStep(func, **params)")
+        raise StepError(
+            f"{which} is {function!r} which is not a function: pass a function, or FunctionStep(func, **params)"
+        )
     if name.endswith("<lambda>"):
         raise StepError(f"{which} is a lambda ({_place(function)}), which jobs can't import: {mend}")
     if "." in name:
         raise StepError(
-            f"{which} ({name}, {_place(function)}) stands inside another function or a class, from where "
+            f"{which} ({name}, {_place(function)}) is defined inside another function or a class, where "
             f"jobs can't import it: {mend}"
         )
     if module == "__main__":
         raise StepError(
-            f"{which} ({name}) is defined in the script or notebook itself, from where jobs can't import it: {mend}"
+            f"{which} ({name}) is defined in the script or notebook itself, where jobs can't import it: {mend}"
         )
     if getattr(sys.modules.get(module), name, None) is not function:
         raise StepError(f"{which} ({module}:{name}) is not what {module} has under that name: {mend}")

@@ -65,7 +65,7 @@ def _check_signature(step: Step, function: Callable[..., Any]) -> None:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise StepError(f"{step} has no signature that can be read: {wanted}") from None
+        raise StepError(f"{step} has a signature that can't be read; {wanted}") from None
     kinds = inspect.Parameter
     named = {name for name, p in parameters.items() if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)}
     anything = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
@@ -76,8 +76,8 @@ def _check_signature(step: Step, function: Callable[..., Any]) -> None:
         raise StepError(f"{step} does not take {unknown[0]!r}; its parameters are: {takes}")
     required = [name for name, p in parameters.items() if p.default is p.empty and name in named]
     if missing := [name for name in required if name not in LEADING and name not in step.keywords()]:
-        raise StepError(f"{step} needs the parameter {missing[0]!r}: give it under params")
+        raise StepError(f"{step} needs the parameter {missing[0]!r}: add it to params")
     if taken := set(LEADING) & set(step.params):
-        raise StepError(f"{step} has {min(taken)!r} among its params, which the workflow passes itself")
+        raise StepError(f"{step} has {min(taken)!r} in its params, but the workflow passes this itself")
     if "channels" in step.params:
-        raise StepError(f"{step} has 'channels' among its params: write it beside params")
+        raise StepError(f"{step} has 'channels' in its params: write it next to params")

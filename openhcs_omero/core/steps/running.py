@@ -122,7 +122,7 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
     results = dict(results)
     rows = results.get("objects", [])
     if not (isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)):
-        raise StepError(f"{step} returned 'objects' that are no list of dicts, one dict per object")
+        raise StepError(f"{step} returned 'objects' that are not a list of dicts, one dict per object")
     for key in results:
         _check_key(step, key, (*PLACE, "sites"))
     for key in itertools.chain(*rows):
@@ -135,8 +135,8 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
 def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
     if not isinstance(key, str) or not key or "/" in key or key in taken:
         raise StepError(
-            f"{step} returned the key {key!r}; a key is text without '/', and none of "
-            f"{', '.join(taken[:-1])} and sites, which the tables have already"
+            f"{step} returned the key {key!r}; a key is text without '/', and not a column of the tables: "
+            f"{', '.join(taken[:-1])} or sites"
         )
 
 
@@ -149,7 +149,7 @@ def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
         raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
     if len(values) != timepoints or not all(item is None or np.isscalar(item) for item in values):
         raise StepError(
-            f"{step} returned {key!r} as a list; a list has one number or text per timepoint, which makes "
-            f"{timepoints} here"
+            f"{step} returned {key!r} as a list; a list must have one number or text per timepoint, "
+            f"{timepoints} in this case"
         )
     return list(values)

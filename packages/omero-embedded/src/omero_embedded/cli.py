@@ -14,7 +14,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("missing", help="list what OMERO has and this server has not")
     serve = commands.add_parser("serve", help="run the server")
-    serve.add_argument("--data", type=Path, default=Path("~/.omero-embedded"), help="folder that keeps everything")
+    serve.add_argument("--data", type=Path, default=Path("~/.omero-embedded"), help="folder for the server's data")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only); 0.0.0.0 for all"
     )
