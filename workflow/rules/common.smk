@@ -36,7 +36,7 @@ wildcard_constraints:
 
 
 def targets(wildcards):
-    """All files that a run creates; for a plate that can't be processed, the file of a job that fails with the reason."""
+    """All files that a run creates; if a plate can't be processed, the file of a job that fails and gives the reason."""
     adjust(workflow)
     files = []
     for plate in PLATES:

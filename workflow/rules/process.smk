@@ -54,7 +54,7 @@ rule process_well:
 
 
 # Combines wells into one cluster job: jobs of a group that depend on each other are submitted together. A batch always
-# contains the same wells. Snakemake's `group-components` does not guarantee that: it combines the jobs that happen to be left.
+# contains the same wells. Snakemake's `group-components` does not guarantee that: it combines the jobs that are left.
 rule batch:
     input:
         records_of_batch,
