@@ -43,10 +43,16 @@ class LabeledChannel(Channel):
     active: bool = True
 
 
+class Viewed(Omero):
+    """How viewers show an image."""
+
+    channels: list[LabeledChannel]  # type: ignore[assignment]  # pydantic writes the fields of the declared type
+
+
 class ViewedImage(ImageAttrs):
     """An image, and how viewers show its channels."""
 
-    omero: Omero | None = None
+    omero: Viewed | None = None
 
 
 def read_image(folder: Path) -> tuple[list[Path], bool]:
@@ -79,7 +85,7 @@ def write_image(
     levels: int,
     named_t: bool,
     pixel_size: PixelSize = (None, None, None),
-    channels: Sequence[Channel] = (),
+    channels: Sequence[LabeledChannel] = (),
 ) -> None:
     """Write the metadata of an image, whose arrays are in the folders 0, 1, ... and half as large each time."""
     sizes = dict(zip("zyx", pixel_size))
@@ -94,7 +100,7 @@ def write_image(
             for level in range(levels)
         ),
     )
-    viewed = Omero(channels=list(channels)) if channels else None
+    viewed = Viewed(channels=list(channels)) if channels else None
     image = ViewedImage(version=_VERSION, multiscales=[multiscale], omero=viewed)
     _write_group(folder, image, {_NAMESPACE: {"named_t": named_t}})
 

@@ -118,7 +118,7 @@ def test_later_commands_use_the_configuration_of_the_run(project):
 @pytest.mark.parametrize(
     ("steps", "heatmaps", "says"),
     [
-        ([{"call": "own:measure", "params": {"factor": "2"}}], None, "has factor: '2' among its params"),
+        ([{"call": "own:measure", "params": {"factor": "2"}}], None, "has factor: '2' in its params"),
         (
             [{"call": "own:measure"}, {"call": "own:measure"}],
             None,

@@ -92,7 +92,7 @@ def test_other_types_are_refused(conn, see, data, dtype):
     [
         ("no folder", "no data folder of an OMERO server"),
         ("nothing", "no file under Pixels/"),
-        ("cut short", "another size"),
+        ("truncated", "another size"),
         ("zeros", "not the server's"),
         ("one byte", "not the server's"),
     ],
@@ -103,7 +103,7 @@ def test_a_wrong_mount_falls_back_with_one_warning(conn, see, data, tmp_path, ca
     for image in images if what != "no folder" else []:
         file, real = pixels_file(tmp_path, image.pixels_id), pixels_file(data, image.pixels_id).read_bytes()
         file.parent.mkdir(parents=True, exist_ok=True)
-        wrong = {"cut short": real[:-1], "zeros": bytes(len(real)), "one byte": real[:-1] + b"\x7e"}
+        wrong = {"truncated": real[:-1], "zeros": bytes(len(real)), "one byte": real[:-1] + b"\x7e"}
         if what in wrong:
             file.write_bytes(wrong[what])
     see(tmp_path)
@@ -405,10 +405,10 @@ def write_one_too_few(place, blocks, order):
 @pytest.mark.parametrize(
     "write, says",
     [
-        (write_other("plate.czi"), "no TIFFs"),
+        (write_other("plate.czi"), "not TIFFs"),
         (write_other("plate.tif"), "can't be read"),
         (write_tiled, "tiled"),
-        (write_colour, "in colour"),
+        (write_colour, "in color"),
         (write_one_too_few, "don't have one file per plane"),
     ],
 )
@@ -438,7 +438,7 @@ def test_info_says_how_images_are_read(conn, omero_server, data, tmp_path):
     )
     own = pixels_file(tmp_path, images[3].pixels_id)
     own.parent.mkdir(parents=True)
-    own.write_bytes(b"cut short")
+    own.write_bytes(b"truncated")
     shell = Shell(
         {
             "OMERO_HOST": omero_server.host,

@@ -337,7 +337,7 @@ def test_names_of_steps(work):
         ({"plates": [1]}, "'plates', which is a separate argument"),
         ({"cores": 0}, "cores 0, but it must be"),
         ({"profile": "nowhere"}, "there is no profile 'nowhere'"),
-        ({"output": "a/b"}, "in letters, digits"),
+        ({"output": "a/b"}, "consist of letters, digits"),
     ],
 )
 def test_invalid_configurations(work, config, sentence):

@@ -170,7 +170,7 @@ def test_names_in_the_tables_are_escaped_in_the_report(tmp_path):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is wrong"),
+        ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is not valid"),
         (
             "analysis: {hits: {feature: spots, by: z_score, above: 3}}",
             "analysis.hits uses z_score, which is not in",
@@ -181,7 +181,7 @@ def test_names_in_the_tables_are_escaped_in_the_report(tmp_path):
         ("analysis: {features: [g]}", "the tables have no column g: they have spots, cells"),
         ("analysis: {controls: {negative: DMSO}}", "names compounds, but neither the tables nor a plate map"),
         ("analysis: {dose_response: {feature: spots}}", "dose response needs the column"),
-        ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' can't be followed"),
+        ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' is not a valid condition"),
         ("qc: {exclude: 'dirt > 3'}", "the tables have no column dirt"),
         ("plate_map: nowhere.csv", "the plate map nowhere.csv can't be read"),
         ("steps: []", "the configuration is not valid: Additional properties are not allowed"),
@@ -274,7 +274,7 @@ def test_conditions_are_evaluated_and_missing_values_fulfill_none(condition, row
     "condition", ["a", "a + 1 > 2", "__import__('os')", "a > 'x'", "b < 3", "a.b > 1", "a in b", ""]
 )
 def test_invalid_conditions_are_refused(condition):
-    with pytest.raises(ConfigError, match=r"qc\.exclude .* can't be followed"):
+    with pytest.raises(ConfigError, match=r"qc\.exclude .* is not a valid condition"):
         excluded_rows(TABLE, condition)
 
 

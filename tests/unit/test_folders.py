@@ -113,7 +113,7 @@ def test_settings_that_do_not_fit_the_plate(folder):
     assert "it must be disk or zarr" in refusal("day_1", materialization_backend="omero_local")
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
     refused = refusal("empty wells", wells=["A01", "A02"])
-    assert refused.startswith("plate empty wells has wells without images (A02): name those")
+    assert refused.startswith("plate empty wells has wells without images (A02): choose wells")
     assert "no images in the wells" in refusal("empty wells", wells=["A02-A02"])
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
     assert "well B03 lacks files of site 1: timepoint 1, channel 1, plane 1" in refusal("day_1")

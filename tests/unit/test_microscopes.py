@@ -502,7 +502,7 @@ def test_virtual_workspaces_are_read(tmp_path):
     with pytest.raises(BadData):
         backend.generate_filename({"well": "A01"})
     for what in (backend.delete, backend.ensure_directory, lambda path: backend.save(images["A01", 1], path)):
-        with pytest.raises(BadData, match="not written to"):
+        with pytest.raises(BadData, match="can't be written"):
             what(folder / name)
 
 

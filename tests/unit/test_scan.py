@@ -111,9 +111,9 @@ def test_names_that_do_not_match(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "problem"),
     [
-        ("(", "no regular expression"),
+        ("(", "not a valid regular expression"),
         (r"(?P<row>\w)", "neither a group"),
-        (r"(?P<well>\w\d)(?P<wave>\d)", "mean nothing: wave"),
+        (r"(?P<well>\w\d)(?P<wave>\d)", "unknown groups: wave"),
     ],
 )
 def test_invalid_patterns(tmp_path, pattern, problem):
@@ -164,7 +164,7 @@ def test_files_that_are_not_planes(tmp_path):
     whole = (tmp_path / "A01_s1_w1.tif").read_bytes()
     second = tmp_path / "A01_s2_w1.tif"
     for content, problem in (
-        (whole[:-10], "A01_s2_w1.tif is cut short"),
+        (whole[:-10], "A01_s2_w1.tif is truncated"),
         (b"", "can't be read as a TIFF"),
         (b"not a TIFF at all", "A01_s2_w1.tif can't be read as a TIFF"),
     ):
@@ -173,7 +173,7 @@ def test_files_that_are_not_planes(tmp_path):
     tifffile.imwrite(second, np.zeros((3, 4, 6), "uint16"), photometric="minisblack")
     refused(tmp_path, "has 3 planes")
     tifffile.imwrite(second, np.zeros((4, 6, 3), "uint8"), photometric="rgb")
-    refused(tmp_path, "no grey image")
+    refused(tmp_path, "not a grayscale image")
     tifffile.imwrite(second, np.zeros((4, 6), "complex64"))
     first = tmp_path / "A01_s1_w1.tif"
     first.unlink()
