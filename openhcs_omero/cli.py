@@ -2,19 +2,21 @@
 
 # Commands import what they need when they run: importing omero-py and pandas here would slow `--help` by two seconds.
 
+import contextlib
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from openhcs_omero import __version__, password
-from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.errors import OpenHCSError, not_written
 from openhcs_omero.plates.arrangement import Incomplete
-from openhcs_omero.plates.paths import FilePath, PlatePath, WellPath
+from openhcs_omero.plates.paths import PlatePath, WellPath
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -48,6 +50,7 @@ IncompleteOption = Annotated[
     Incomplete,
     typer.Option("--incomplete", help="what to do about missing planes: error, skip the site, or fill with black"),
 ]
+ImageFormat = Literal["tiff", "ome-tiff"]
 
 
 def main() -> None:
@@ -78,6 +81,8 @@ def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             except KeyboardInterrupt:
                 _fail("interrupted", code=130, prefix="")
             except Exception as error:
+                if sentence := not_written(error):
+                    _fail(sentence)
                 if type(error).__module__.split(".")[0] not in ("Ice", "Glacier2", "omero"):
                     raise
                 _fail(f"the OMERO server reported an error: {_reason(error)}")
@@ -188,39 +193,53 @@ def import_(
     if dry_run:
         _print_folder(folder, pattern, incomplete, False)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from openhcs_omero.microscopes.importing import import_folder
 
     conn = _connect(host, port, user)
+    with _progress_bar(f"import {folder.name}") as progress:
+        plate_id = import_folder(conn, folder, name, pattern, progress, incomplete)
+    print(plate_id)
+
+
+@contextlib.contextmanager
+def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with the done and total numbers of images; the first call shows a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True))
 
     def progress(done: int, total: int) -> None:
-        if not bar.task_ids:  # first call: all files were checked
+        if not bar.task_ids:
             bar.start()
-            bar.add_task(f"import {folder.name}")
+            bar.add_task(label)
         bar.update(bar.task_ids[0], completed=done, total=total)
 
     try:
-        plate_id = import_folder(conn, folder, name, pattern, progress, incomplete)
+        yield progress
     finally:
         if bar.task_ids:
             bar.stop()
-    print(plate_id)
 
 
 @_command("ls")
 def ls(
     path: Annotated[
-        str, typer.Argument(help="virtual path of a plate, /omero/plate_1, or of a well, /omero/plate_1/A01")
-    ],
+        str,
+        typer.Argument(help="/omero, /omero/screen_1, a plate /omero/plate_1, or a well /omero/plate_1/A01"),
+    ] = "/omero",
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """List a plate's wells or a well's planes, and the files attached to it."""
+    """List all screens and plates, a screen's plates, a plate's wells or a well's planes, and attached files."""
+    if screen := _SCREEN.fullmatch(path):
+        from openhcs_omero.omero.browsing import as_lines, list_screen, list_screens
+
+        conn = _connect(host, port, user)
+        print("\n".join(as_lines([list_screen(conn, int(screen[1]))] if screen[1] else list_screens(conn))))
+        return
     place = _parse(path)
     if not isinstance(place, PlatePath | WellPath):
         raise OpenHCSError(f"{path} is a {place.kind}, but ls takes a plate or a well")
@@ -231,6 +250,9 @@ def ls(
     else:
         files = backend.list_files(str(place))
     print("\n".join(files))
+
+
+_SCREEN = re.compile(r"/omero/?|(?:/omero/)?screen_([1-9][0-9]*)/?")
 
 
 @_command("info")
@@ -258,8 +280,9 @@ def info(
     place = _parse(plate)
     if not isinstance(place, PlatePath):
         raise OpenHCSError(f"{plate} is a {place.kind}, but info takes a plate")
-    backend = _backend(host, port, user, data_dir)
-    for label, value in _describe(backend, place):
+    from openhcs_omero.io.describing import describe_plate
+
+    for label, value in describe_plate(_backend(host, port, user, data_dir), place):
         print(f"{label:<16}{value}")
 
 
@@ -277,72 +300,24 @@ def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_
         print(f"{label:<16}{text}")
 
 
-def _describe(backend: "OMEROLocalBackend", place: PlatePath) -> Iterator[tuple[str, str]]:
-    """Yield the output of `info` for a plate, line by line."""
-    from collections import Counter
-
-    from openhcs_omero.omero.derived import list_derived
-    from openhcs_omero.omero.near import ways
-    from openhcs_omero.omero.pixels import read_metadata
-
-    plate = backend.plate_structure(place.plate_id, place.output)
-    filled = plate.wells_with_images()
-    images = [image for _, image in plate.images()]
-    yield "plate", f"{place}  {plate.name}"
-    yield "OMERO id", str(plate.plate_id)
-    yield "wells", _wells_in_words(list(plate.wells), filled, plate.rows, plate.columns)
-    sites = sorted({len(plate.wells[name].images) for name in filled})
-    yield "sites", f"{' or '.join(map(str, sites)) or 'none'} per well, {len(images)} in all"
-    kinds = Counter((image.shape, image.pixel_type) for image in images)
-    for ((t, c, z, y, x), pixel_type), count in kinds.items():
-        many = f"  ({count} sites)" if len(kinds) > 1 else ""
-        yield "image size", f"{x} x {y} pixels, {pixel_type}; z {z}, channels {c}, timepoints {t}{many}"
-    if images:
-        about = read_metadata(backend.conn, images[:1])[images[0].image_id]
-        for number, name in enumerate(about.channel_names):
-            yield f"channel {number}", name or "(no name)"
-        size = about.pixel_size[1]
-        yield "pixel size", "unknown" if size is None else f"{size:g} µm"
-        for way, count in ways(backend.conn, images).items():
-            yield "read", f"{count} image{'s' if count > 1 else ''} {way}"
-    if place.output is None:
-        for output, derived_id in list_derived(backend.conn, place.plate_id).items():
-            yield "derived plate", f"{place}_{output}  OMERO id {derived_id}"
-    for path in backend.list_files(str(place)):
-        if isinstance(_parse(path), FilePath):
-            yield "file", path
-
-
-def _wells_in_words(wells: list[str], filled: list[str], rows: int, columns: int) -> str:
-    if not wells:
-        return f"none of {rows} x {columns}"
-    empty = f", {len(wells) - len(filled)} of them without images" if len(filled) < len(wells) else ""
-    return f"{len(wells)} of {rows} x {columns}, {wells[0]} to {wells[-1]}{empty}"
-
-
 @_command("get")
 def get(
-    path: Annotated[str, typer.Argument(help="virtual path of a plane, a site or an attached file")],
-    file: Annotated[Path, typer.Argument(help="file to write, or folder to write it into; planes and sites as .tif")],
+    path: Annotated[str, typer.Argument(help="virtual path of a plate, a well, a site, a plane or an attached file")],
+    target: Annotated[Path, typer.Argument(help="file or folder to write, or existing folder to write it into")],
+    form: Annotated[
+        ImageFormat | None,
+        typer.Option("--format", help="tiff: one file per plane of a plate or well; ome-tiff: one file per site"),
+    ] = None,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Copy a plane, a whole site or an attached file out of OMERO."""
-    from openhcs_omero.io.disk import DiskBackend
+    """Copy a plate, a well, a site, a plane or an attached file out of OMERO; images as OME-TIFF."""
+    from openhcs_omero.io.downloading import download
 
     place = _parse(path)
-    if isinstance(place, PlatePath | WellPath):
-        raise OpenHCSError(f"{path} is a {place.kind}, but get takes a plane, a site or an attached file")
-    path = str(place)
-    target = file / path.rsplit("/", 1)[-1] if file.is_dir() else file
-    if not isinstance(place, FilePath) and target.suffix.lower() not in (".tif", ".tiff"):
-        raise OpenHCSError(f"{path} is an image: give {file} the ending .tif")
-    backend, disk = _backend(host, port, user), DiskBackend()
-    if isinstance(place, FilePath):
-        disk.save_bytes(backend.load_bytes(path), target)
-    else:
-        disk.save(backend.load(path), target)
+    with _progress_bar(f"get {path}") as progress:
+        download(_backend(host, port, user), place, target, form, progress)
 
 
 @_command("analyse")

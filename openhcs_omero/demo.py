@@ -104,11 +104,12 @@ def _plate(home: Path, environment: dict[str, str]) -> int:
         if _command("info", f"plate_{plate}", environment=environment).returncode == 0:
             _say(f"the synthetic screen exists already, as plate {plate}")
             return plate
-    from openhcs_omero.processing.synthetic import Screen, write_plate
+    from openhcs_omero.processing.synthetic import Screen, write_metadata, write_plate
 
     screen = Screen()
     _say(f"make a synthetic screen: {screen.rows * screen.columns} wells with {screen.sites} sites, 2 channels, 16 bit")
     truths = write_plate(home / "images", screen)
+    write_metadata(home / "images")
     write_rows(home / "truth.csv", [vars(truth) for truth in truths])
     _say(f"openhcs-omero import {home / 'images'}")
     done = _command("import", str(home / "images"), "--name", "Demo screen", environment=environment)

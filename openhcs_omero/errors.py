@@ -1,6 +1,11 @@
 """Errors shown to people: each is one sentence that says what was wrong, where, and what to do."""
 
+import errno
 from typing import Any
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a full disk, an exhausted quota, and a limit on the size of files."""
+_CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 class OpenHCSError(Exception):
@@ -42,6 +47,17 @@ def is_lost(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def not_written(error: BaseException | None) -> str:
+    """One sentence about a file or folder that can't be written, for the error or its cause; "" for other errors."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL | _CLOSED:
+            what = str(error.filename or "a file")
+            advice = "make room" if error.errno in FULL else "name a folder that you can write to"
+            return f"{what} can't be written ({error.strerror}): {advice}, then start again"
+        error = error.__cause__
+    return ""
 
 
 def brief(value: Any, length: int = 200) -> str:

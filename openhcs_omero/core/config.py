@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.errors import ConfigError, brief
+from openhcs_omero.io.base import BadData, on_disk
 from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.paths import plate_of
 
@@ -36,7 +37,7 @@ class Step:
     name
         Prefix for the keys of the step's results; None for no prefix.
     channels
-        The channels to process; None for all.
+        The channels to process; None for all. Numbers, or names until `channels.numbered_steps` replaces them.
     params
         Keyword arguments of the function.
     """
@@ -44,7 +45,7 @@ class Step:
     position: int
     call: str
     name: str | None = None
-    channels: tuple[int, ...] | None = None
+    channels: tuple[Any, ...] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -150,9 +151,14 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     Raises
     ------
     OpenHCSError
-        If the path of a plate is invalid, or two plates would be written to the same place.
+        If the path of a plate is invalid, two plates would be written to the same place, or `results` is in OMERO.
     """
     wells = _wells(config.get("wells", "all"))
+    results = config.get("results", "results")
+    try:
+        on_disk(results)
+    except BadData as error:
+        raise ConfigError(f"results: {error}") from None
     plates = [(entry["path"], entry) if isinstance(entry, Mapping) else (entry, {}) for entry in config["plates"]]
     paths = _plates([path for path, _ in plates])
     heatmaps = config.get("heatmaps")
@@ -162,7 +168,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         wells=wells,
         output=config.get("output", "processed"),
         steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
-        results=Path(config.get("results", "results")),
+        results=Path(results),
         heatmaps=None if heatmaps is None else tuple(heatmaps),
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
@@ -343,4 +349,5 @@ _KINDS = {
     "boolean": "true or false",
     "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
     "['integer', 'string']": "an id, a path in OMERO or a folder",
+    "['string', 'integer']": "a number or a name",
 }

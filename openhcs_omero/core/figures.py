@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs_omero.core.steps.columns import with_names
 from openhcs_omero.core.tables import is_number
 from openhcs_omero.errors import ConfigError
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_HEATMAPS = 8
 
 
-def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None) -> list[str]:
+def choose_features(
+    columns: Mapping[str, Mapping[str, str]], wanted: Sequence[str] | None, names: Sequence[str | None] = ()
+) -> list[str]:
     """Choose the columns of `wells.csv` to draw: the requested ones, or the first eight features.
 
     Parameters
@@ -28,6 +31,8 @@ def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[s
         What columns.csv says about the columns of wells.csv; empty if no well has results.
     wanted
         The requested columns; None for the first eight features.
+    names
+        The names of the plate's channels, which may stand for their numbers in `wanted`.
 
     Raises
     ------
@@ -36,9 +41,10 @@ def choose_features(columns: Mapping[str, Mapping[str, str]], wanted: Sequence[s
     """
     if wanted is None or not columns:
         return [name for name, about in columns.items() if about["statistic"].startswith("mean")][:DEFAULT_HEATMAPS]
-    if unknown := [name for name in wanted if name not in columns]:
+    known = with_names(columns, names) | {name: name for name in columns}
+    if unknown := [name for name in wanted if name not in known]:
         raise ConfigError(f"heatmaps: the steps measure {', '.join(columns)}, but no {unknown[0]!r}")
-    return list(wanted)
+    return list(dict.fromkeys(known[name] for name in wanted))
 
 
 def plate_grid(places: Sequence[tuple[int, int]]) -> tuple[range, range]:

@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 from openhcs_omero.core.failures import lost_server
+from openhcs_omero.errors import not_written
 
 
 class _Ended(BaseException):
@@ -23,8 +24,20 @@ class _Ended(BaseException):
 def logged(path: str) -> Iterator[None]:
     """Write a job's output to its log, and why it ended: an error with its traceback, `sys.exit`, or a signal.
 
-    Only one sentence about an error goes to stderr and to Snakemake.
+    Only one sentence about an error goes to stderr and to Snakemake, also if the log can't be written.
     """
+    try:
+        with _logged(path):
+            yield
+    except OSError as error:  # from the log itself: the disk is full, or this user may not write there
+        if isinstance(error.__context__, SystemExit):  # the log could not tell why the job ended
+            raise error.__context__ from None
+        error.filename = error.filename or path
+        sys.exit(f"error: {not_written(error) or error}")
+
+
+@contextlib.contextmanager
+def _logged(path: str) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as log, _ended_by(signal.SIGTERM):
         try:
@@ -37,11 +50,18 @@ def logged(path: str) -> Iterator[None]:
             traceback.print_exc(file=log)
             sys.exit(f"ended: {error} (traceback in {path})")
         except (Exception, SystemExit) as error:
-            traceback.print_exc(file=log)
-            if lost := lost_server(error):
-                print(lost, file=log)  # the last line is reported as the reason
+            _write_traceback(log, told := lost_server(error))
             what = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-            sys.exit(f"error: {lost or what} (traceback in {path})")
+            sys.exit(f"error: {told or not_written(error) or what} (traceback in {path})")
+
+
+def _write_traceback(log: TextIO, last: str) -> None:
+    """Write the traceback of the current error to the log as far as the disk has room, with a last line if given."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc(file=log)
+        if last:
+            print(last, file=log)  # the last line is reported as the reason
+        log.flush()
 
 
 @contextlib.contextmanager
@@ -78,7 +98,8 @@ def _printing_to(file: int) -> Iterator[None]:
 
     def redirect(*files: int) -> None:
         for number, (stream, file) in enumerate(zip((sys.stdout, sys.stderr), files), start=1):
-            stream.flush()
+            with contextlib.suppress(OSError):  # the disk of the log is full
+                stream.flush()
             os.dup2(file, number)
 
     redirect(file, file)

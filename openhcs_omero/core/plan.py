@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs_omero.core.channels import numbered_steps, uses_names, with_numbers
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
 from openhcs_omero.core.stale import Stale, find_stale, forget
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
-from openhcs_omero.core.steps.checks import Steps, check_columns, check_params, check_workers
+from openhcs_omero.core.steps.checks import Steps, check_params, check_workers
+from openhcs_omero.core.steps.columns import check_columns
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.source import source_hash, step_record
 from openhcs_omero.core.treatments import (
@@ -120,15 +122,35 @@ class Plan:
         return self.stale.get(plate, Stale())
 
     @functools.cached_property
-    def steps_record(self) -> str:
+    def _names_channels(self) -> bool:
+        return uses_names(self.steps)
+
+    def _numbered(self, plate: str) -> Steps:
+        """The steps with the numbers of the plate's channels instead of names."""
+        if not self._names_channels:
+            return self.steps
+        return numbered_steps(self.steps, plate, self.states[plate].channel_names)
+
+    def steps_record(self, plate: str) -> str:
         """What every well depends on: the steps, their params and source, and the distributions that they import."""
-        return json.dumps([step_record(step, function) for step, function in self.steps], sort_keys=True)
+        names = self.states[plate].channel_names if self._names_channels else ()
+        if names not in self._steps_records:
+            steps = self._numbered(plate)
+            self._steps_records[names] = json.dumps(
+                [step_record(step, function) for step, function in steps], sort_keys=True
+            )
+        return self._steps_records[names]
+
+    @functools.cached_property
+    def _steps_records(self) -> dict[tuple[str | None, ...], str]:
+        """The records by names of channels: plates with the same names share one."""
+        return {}
 
     def estimates(self, plate: str) -> list[str]:
         """Names of the plate's estimates: one per channel for each step that uses an estimate."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
-            for step, function in self.steps
+            for step, function in self._numbered(plate)
             if hasattr(function, "plate_estimate")
             for channel in (step.channels or range(self.states[plate].channels))
         ]
@@ -137,9 +159,9 @@ class Plan:
         """The memory, in MB, that a job may need for one well of the plate."""
         return self.states[plate].memory
 
-    def estimate_record(self, position: int) -> str:
-        """What the estimates of a step depend on besides the plate."""
-        step, function = self.steps[position - 1]
+    def estimate_record(self, plate: str, position: int) -> str:
+        """What the estimates of a step depend on besides the images of the plate."""
+        step, function = self._numbered(plate)[position - 1]
         estimate = function.plate_estimate  # type: ignore[attr-defined]
         return json.dumps({"params": step.params, "source": source_hash(estimate)}, sort_keys=True)
 
@@ -180,7 +202,7 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
     settings = read_config(config)
     steps = load_steps(settings)
     for step, function in steps:
-        check_params(step, function)
+        check_params(with_numbers(step, function, lambda name: 0), function)
     check_workers(settings.steps)
     if settings.analysis is not None:
         from openhcs_omero.analysis.settings import read_settings  # takes a second to import, so only for an analysis
@@ -279,10 +301,15 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     [plate] = open_plates(settings, [label], _connect)
     chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
-    _check(settings, label, chosen, before)
+    names: tuple[str | None, ...] = ()
+    if uses_names(steps, settings.heatmaps):
+        names = plate.channel_names(chosen)
+        names += (None,) * (chosen.max_c - len(names))
+        steps = numbered_steps(steps, label, names)
+    _check(settings, steps, label, chosen, before)
     if any(hasattr(function, "plate_estimate") for _, function in steps):
         chosen.check_sizes()  # an estimate combines all planes of the plate, so they must have one size
-    check_columns(steps, chosen.max_c, settings.heatmaps)
+    check_columns(steps, chosen.max_c, settings.heatmaps, names)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)
     wells = {
@@ -291,7 +318,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     }
     repairs = (before.repairs if before else 0) + stale.damaged
     losses = (before.losses if before else 0) + bool(stale.wells)
-    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs, losses)
+    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs, losses, names)
     return Reading(
         folder,
         state,
@@ -307,8 +334,8 @@ def _say(note: str) -> None:
     print(note, file=sys.stderr)
 
 
-def _check(settings: Settings, label: str, plate: PlateStructure, before: PlateState | None) -> None:
-    for step in settings.steps:
+def _check(settings: Settings, steps: Steps, label: str, plate: PlateStructure, before: PlateState | None) -> None:
+    for step, _ in steps:
         if step.channels and max(step.channels) >= plate.max_c:
             raise ConfigError(
                 f"{step} asks for channel {max(step.channels)}, but plate {label} has {plate.max_c} channels, "

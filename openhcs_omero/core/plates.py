@@ -71,6 +71,16 @@ class Plate:
         """Read one plane, (Y, X), of a site; `place` is its (t, c, z), each from 0."""
         return self.handler.read_plane(self.listing, well, site, place, self.files)
 
+    def channel_names(self, chosen: PlateStructure) -> tuple[str | None, ...]:
+        """The names of the channels, by number, of the chosen wells.
+
+        Raises
+        ------
+        PlateError
+            If the images of the plate name their channels differently.
+        """
+        return self.handler.channel_names(self.path, chosen)
+
     def metadata(self, well: str) -> dict[int, ImageMetadata]:
         """Read the channel names, colors and pixel sizes of a well's images, by site."""
         return self.handler.read_metadata(self.listing, well)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.failures import FailedWell, Failure, read_failures
 from openhcs_omero.core.features import Features
@@ -105,7 +106,7 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     sites = acquired or list(places)
     chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
     planes = (plate.plane(well, site, places[well, site]) for well, site in chosen)
-    step = settings.steps[position - 1]
+    step = numbered_settings(settings, label).steps[position - 1]
     function = load_step(step).plate_estimate  # type: ignore[attr-defined]
     np.save(output, function(planes, **step.params))
     plate.handler.close()
@@ -145,7 +146,7 @@ def process_well(
     derived = _record(derived_record, DerivedPlate)
     plate = replace(plate, known=source.listing(plate.path))
     try:
-        done = process(settings, plate, derived, well, estimates)
+        done = process(numbered_settings(settings, label), plate, derived, well, estimates)
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
         failure = Failure(label, well, error.site, error.step, error.reason, str(log))
@@ -203,7 +204,7 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
     rows = [row for row in rows if last is None or row["t"] == str(last)]
     title = _title(folder, label) + ("" if last is None else f", timepoint {last}")
     failed = {failure.well for failure in read_failures(folder)}
-    for feature in choose_features(columns, wanted):
+    for feature in choose_features(columns, wanted, recorded_state(folder).channel_names):
         about = columns[feature]
         unit = f" ({about['unit']})" if about["unit"] else ""
         heatmap(
@@ -261,7 +262,8 @@ def annotate(
     failures = read_failures(folder)
     good = [well for well in names if well not in {failure.well for failure in failures}]
     records = [_record(folder / "processed" / f"{well}.json", plate.output.well_type) for well in good]
-    write(outputs["run"], describe_run(config, settings, label, plate.output.server_version(), good, failures))
+    numbered = numbered_settings(settings, label)
+    write(outputs["run"], describe_run(config, numbered, label, plate.output.server_version(), good, failures))
     derived = _record(derived_record, DerivedPlate)
     published = plate.output.publish(
         derived, tables, [*about, outputs["run"]], records, {**marks(settings), **step_marks(settings)}

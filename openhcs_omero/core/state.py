@@ -60,6 +60,8 @@ class PlateState:
         How often the derived plate was found damaged; a new number triggers an update of the derived plate.
     losses
         How often results of wells were found to be lost; a new number makes Snakemake rewrite the tables.
+    channel_names
+        The names of the channels, by number, if the configuration names channels.
     """
 
     path: str
@@ -69,6 +71,7 @@ class PlateState:
     wells: dict[str, WellState]
     repairs: int
     losses: int
+    channel_names: tuple[str | None, ...] = ()
 
     @property
     def fingerprint(self) -> str:

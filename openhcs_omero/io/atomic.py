@@ -8,6 +8,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from openhcs_omero.errors import FULL
+from openhcs_omero.io.base import on_disk
+
 
 @contextlib.contextmanager
 def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
@@ -23,7 +26,7 @@ def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
         The folder for the temporary path, on the same file system; by default the folder of `path`, which is created if
         it is missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    on_disk(path).parent.mkdir(parents=True, exist_ok=True)
     draft = (draft_in or path.parent) / f".{path.name}.{uuid.uuid4().hex}.part"
     try:
         yield draft
@@ -31,6 +34,10 @@ def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
             _swap(draft, path)
         else:
             draft.replace(path)
+    except OSError as error:
+        if error.errno in FULL:  # the error of a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The interface of storage backends, and the registry that finds a backend by name."""
 
 import contextlib
+import os
 from abc import ABC, abstractmethod
 from collections import UserDict
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,19 @@ class MissingBackend(OpenHCSError, KeyError):
     """No backend with that name is registered."""
 
     __str__ = OpenHCSError.__str__  # KeyError's would quote the message
+
+
+def on_disk(path: PathLike) -> Path:
+    """The path as one of a file on disk.
+
+    Raises
+    ------
+    BadData
+        If it is below ``/omero``, where all paths are virtual. Otherwise root would create a folder of that name.
+    """
+    if f"/{os.path.abspath(path).lstrip('/')}/".startswith("/omero/"):
+        raise BadData(f"{path} is a path in OMERO, and not one on disk: name the backend omero, or another folder")
+    return Path(path)
 
 
 class StorageBackend(ABC):

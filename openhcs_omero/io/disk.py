@@ -1,5 +1,6 @@
 """Files on disk: images as OME-TIFF, results as text files in the format given by their ending."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
-from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike
+from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike, on_disk
 from openhcs_omero.io.formats import decode, encode
 from openhcs_omero.plates.image import NewImage, storable
 
@@ -16,7 +17,7 @@ class DiskBackend(FolderBackend):
     """Files on disk; paths are file system paths."""
 
     def load(self, path: PathLike) -> Any:
-        if Path(path).is_dir():
+        if on_disk(path).is_dir():
             raise BadData(f"{path} is a directory, not a file")
         try:
             data = Path(path).read_bytes()
@@ -31,7 +32,7 @@ class DiskBackend(FolderBackend):
 
     def save_bytes(self, data: bytes, path: PathLike) -> None:
         """Write bytes unchanged."""
-        target = Path(path)
+        target = on_disk(path)
         if target.is_dir():
             raise BadData(f"{path} is a directory, not a file")
         self.ensure_directory(target.parent)
@@ -54,15 +55,17 @@ class DiskBackend(FolderBackend):
         return Path(path)
 
     def list_files(self, directory: PathLike) -> list[str]:
-        if not Path(directory).is_dir():
+        if not on_disk(directory).is_dir():
             raise MissingFile(f"there is no directory {directory}")
         return sorted(str(path) for path in Path(directory).rglob("*") if path.is_file())
 
     def exists(self, path: PathLike) -> bool:
-        return Path(path).exists()
+        with contextlib.suppress(BadData):
+            return on_disk(path).exists()
+        return False
 
     def delete(self, path: PathLike) -> None:
-        if Path(path).is_dir():
+        if on_disk(path).is_dir():
             raise BadData(f"{path} is a directory, not a file")
         try:
             Path(path).unlink()
@@ -73,7 +76,7 @@ class DiskBackend(FolderBackend):
 
     def ensure_directory(self, directory: PathLike) -> None:
         try:
-            Path(directory).mkdir(parents=True, exist_ok=True)
+            on_disk(directory).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise BadData(f"{directory} can't be a directory: there is a file with that name") from None
         except OSError as error:

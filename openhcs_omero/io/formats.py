@@ -10,11 +10,13 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.io.base import BadData, MissingFile, PathLike
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
 """The pixel types that both OMERO and OME-TIFF can hold."""
 
+UNKNOWN = ImageMetadata()
 _NAMESPACE = "openhcs_omero/image"
 _AXES = "TCZYX"
 # a file is not decoded if it claims to hold more bytes of pixels than this, and more than this many times its own size
@@ -63,7 +65,7 @@ def check_image(data: Any, path: PathLike) -> np.ndarray:
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
-def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
+def encode(data: Any, path: PathLike, compression: str | None = None, about: ImageMetadata = UNKNOWN) -> bytes:
     """Encode `data` as the bytes of a file, in the format given by the ending of `path`.
 
     Parameters
@@ -75,6 +77,8 @@ def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
     compression
         tifffile's name of the compression of a TIFF: "zlib" for files attached to objects in OMERO, which are mostly
         label images.
+    about
+        Channel names, colors and pixel size of an image.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def encode(data: Any, path: PathLike, compression: str | None = None) -> bytes:
     """
     suffix = Path(path).suffix.lower()
     if is_image_format(path):
-        return _encode_tiff(check_image(data, path), compression)
+        return _encode_tiff(check_image(data, path), compression, about)
     if isinstance(data, Path):
         return _content(data)
     if isinstance(data, bytes):
@@ -159,13 +163,23 @@ def _plain(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _encode_tiff(image: np.ndarray, compression: str | None) -> bytes:
+def _encode_tiff(image: np.ndarray, compression: str | None, about: ImageMetadata) -> bytes:
     """Encode as OME-TIFF. An annotation distinguishes a plane from a site with one plane, since OME-XML does not."""
     axes = _AXES[-image.ndim :]
-    metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}}
+    metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}, **_ome_metadata(about)}
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata=metadata, compression=compression)
     return buffer.getvalue()
+
+
+def _ome_metadata(about: ImageMetadata) -> dict[str, Any]:
+    """Attributes of OME-XML's Pixels and Channel elements, for tifffile; lengths are in OME's default unit, µm."""
+    channels: list[dict[str, Any]] = [{} if name is None else {"Name": name} for name in about.channel_names]
+    for channel, color in zip(channels, about.colors):
+        if color is not None:  # red, green, blue and alpha in a signed 32-bit number
+            channel["Color"] = int.from_bytes((*color, 255), signed=True)
+    sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", about.pixel_size) if size is not None}
+    return {**sizes, **({"Channel": channels} if any(channels) else {})}
 
 
 def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:

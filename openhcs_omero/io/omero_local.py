@@ -177,7 +177,7 @@ class OMEROLocalBackend(VirtualBackend):
     def _plate(self, path: VirtualPath) -> PlateStructure:
         return self.plate_structure(path.plate.plate_id, path.plate.output)
 
-    def _image(self, path: ImagePath) -> ImageStructure:
+    def image(self, path: ImagePath) -> ImageStructure:
         """The image that the path of a plane or site names; MissingFile if there is none."""
         with _missing():
             image = self._plate(path).image(path.well, path.site)
@@ -196,7 +196,7 @@ class OMEROLocalBackend(VirtualBackend):
                 raise MissingFile(f"there is no file {path}")
             return kind, object_id
         if isinstance(path, SitePath | PlanePath):
-            return "Image", self._image(path).image_id
+            return "Image", self.image(path).image_id
         if isinstance(path, PlatePath):
             return "Plate", self._plate(path).plate_id
         with _missing():
@@ -208,9 +208,9 @@ class OMEROLocalBackend(VirtualBackend):
         """Read a plane as (Y, X), a site as (T, C, Z, Y, X), or the content of an attached file."""
         virtual = _parse_file(path)
         if isinstance(virtual, SitePath):
-            return read_site(self.conn, self._image(virtual))
+            return read_site(self.conn, self.image(virtual))
         if isinstance(virtual, PlanePath):
-            return read_plane(self.conn, self._image(virtual), virtual.z, virtual.channel, virtual.t or 0)
+            return read_plane(self.conn, self.image(virtual), virtual.z, virtual.channel, virtual.t or 0)
         return decode(self.load_bytes(path), path)
 
     def load_bytes(self, path: PathLike) -> bytes:
@@ -326,7 +326,7 @@ class OMEROLocalBackend(VirtualBackend):
             delete_text(self.conn, kind, object_id, virtual.name)
             self._attach_table(virtual, b"")
             return
-        image, plate = self._image(virtual), self._plate(virtual)
+        image, plate = self.image(virtual), self._plate(virtual)
         if virtual.plate.output is None:
             raise BadData(f"{path} belongs to a source plate, whose images are never changed")
         if isinstance(virtual, PlanePath) and image.shape[:3] != (1, 1, 1):
@@ -370,7 +370,7 @@ class OMEROLocalBackend(VirtualBackend):
         if self._own(site.plate) is None:
             return stack(site, given)
         with contextlib.suppress(MissingFile):
-            image = self._image(site)
+            image = self.image(site)
             if set(planes_of(image)) - set(given):
                 present = read_site(self.conn, image)
                 planes = {(t, c, z): present[t or 0, c, z] for t, c, z in planes_of(image)}

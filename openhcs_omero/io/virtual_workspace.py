@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
+from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend, on_disk
 from openhcs_omero.io.disk import DiskBackend
 
 METADATA = "openhcs_metadata.json"
@@ -29,14 +29,14 @@ class VirtualWorkspaceBackend(VirtualBackend):
 
     def file_of(self, path: PathLike) -> Path:
         """The file that a name stands for; MissingFile if there is none."""
-        folder = next((place for place in Path(path).parents if (place / METADATA).is_file()), None)
+        folder = next((place for place in on_disk(path).parents if (place / METADATA).is_file()), None)
         file = folder and _mapping(folder).get(Path(path).relative_to(folder).as_posix())
         if not (folder and file):
             raise MissingFile(f"there is no file {path} in a virtual workspace")
         return folder / file
 
     def list_files(self, directory: PathLike) -> list[str]:
-        top = Path(directory)
+        top = on_disk(directory)
         folder = next((place for place in (top, *top.parents) if (place / METADATA).is_file()), None)
         if folder is None:
             raise MissingFile(f"{directory} is not in a virtual workspace: no folder above it has a file {METADATA}")
@@ -48,6 +48,8 @@ class VirtualWorkspaceBackend(VirtualBackend):
             return self.file_of(path).exists()
         except MissingFile:
             return Path(path).is_dir()
+        except BadData:  # a path in OMERO
+            return False
 
     def generate_filename(self, metadata: Mapping[str, Any]) -> str:
         """OpenHCS's name of the plane given by `well`, `site` (from 1), `channel`, `z` and `t` (from 0)."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import delete_folder, replacing
-from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike
+from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike, on_disk
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import check_image
 from openhcs_omero.io.ngff import (
@@ -146,7 +146,7 @@ class ZarrBackend(FolderBackend):
         return file
 
     def list_files(self, directory: PathLike) -> list[str]:
-        top = Path(directory)
+        top = on_disk(directory)
         if not top.is_dir():
             raise MissingFile(f"there is no directory {directory}")
         found = _planes_below(top.parent, top.name) if is_well(top.name) else []
@@ -159,7 +159,7 @@ class ZarrBackend(FolderBackend):
         return sorted(found)
 
     def exists(self, path: PathLike) -> bool:
-        if Path(path).is_dir():
+        if self._disk.exists(path) and Path(path).is_dir():
             return True
         virtual = _parsed(path)
         if virtual is None or isinstance(virtual, FilePath):
@@ -204,7 +204,7 @@ Named = SitePath[Path] | PlanePath[Path] | FilePath[Path]
 
 def _parse(path: PathLike) -> Named:
     """The site, plane or file that a path names; BadData if there is none."""
-    virtual = _parsed(path)
+    virtual = _parsed(on_disk(path))
     if virtual is None:
         raise BadData(
             f"{path} is not a file of a plate: expected <plate>/<WELL>/<WELL>_s001[_z000_c000[_t000]].tif, or a "

@@ -88,6 +88,16 @@ class MicroscopeHandler(ABC):
         names = listing.channel_names
         return {c: names[c] if c < len(names) else None for c in range(listing.structure.max_c)}
 
+    def channel_names(self, plate_path: PlateLike, chosen: PlateStructure) -> tuple[str | None, ...]:
+        """The names of the channels, by number, in the wells of `chosen`; None for a channel without a name.
+
+        Raises
+        ------
+        PlateError
+            If the images name their channels differently.
+        """
+        return self.listing(plate_path).channel_names
+
     def get_z_index_values(self, plate_path: PlateLike) -> list[int]:
         """The z indices of a stack, from 0."""
         return list(range(self.listing(plate_path).structure.max_z))

@@ -55,6 +55,22 @@ class OMEROHandler(MicroscopeHandler):
             )
         return super().get_channel_values(plate_path)
 
+    def channel_names(self, plate_path: PlateLike, chosen: PlateStructure) -> tuple[str | None, ...]:
+        images = list(chosen.images())
+        described = pixels.read_metadata(self.backend.conn, [image for _, image in images])
+        found: dict[tuple[str | None, ...], str] = {}
+        for well, image in images:
+            names = described.get(image.image_id, ImageMetadata()).channel_names
+            found.setdefault(names, f"{well} site {image.site}")
+        (names, where), *others = found.items()
+        if others:
+            different, elsewhere = others[0]
+            raise PlateError(
+                f"channels can't be named in plate {plate_path}, whose images name them differently: {where} has "
+                f"{', '.join(map(str, names))}, but {elsewhere} has {', '.join(map(str, different))}: give numbers"
+            )
+        return names
+
     def refresh(self, plate_path: PlateLike) -> None:
         path = _in_omero(plate_path)
         self._listings = {known: listing for known, listing in self._listings.items() if plate_of(known) != path}

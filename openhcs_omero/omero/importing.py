@@ -20,6 +20,7 @@ from omero.rtypes import rint, rstring
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
+from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import ImageStructure
@@ -99,8 +100,9 @@ def import_plate(
 def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:
     """The images of a well, ready to be written."""
     names = tuple(name or f"channel {c + 1}" for c, name in enumerate(listing.channel_names))
+    colors = tuple(map(color_of, names))
     for image, pixels in read(well):
-        yield NewImage(image.name, pixels, names, (), listing.pixel_size, [(FOLDER_MARK, mark)])
+        yield NewImage(image.name, pixels, names, colors, listing.pixel_size, [(FOLDER_MARK, mark)])
 
 
 def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:

@@ -1,24 +1,29 @@
 """A synthetic screen with known ground truth, used by the demo and to test the steps.
 
 The images have two 16-bit channels. Channel 0 is GFP: diffuse cells in which an active compound causes spots. The
-number of spots follows a dose-response curve over the columns of the plate (Hill, 1910). Channel 1 shows the nuclei.
+number of spots follows a dose-response curve over the columns of the plate (Hill, 1910). Channel 1 is DAPI, the nuclei.
 Both channels have uneven illumination (a Gaussian fall-off around an off-center point) and the offset, shot noise and
 read noise of a camera.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from openhcs_omero.io.atomic import write
+from openhcs_omero.io.virtual_workspace import METADATA
+
 OFFSET = 100.0  # camera offset, counts
 READ_NOISE = 4.0  # counts, standard deviation
 GAIN = 1.5  # counts per photoelectron
 SPOT_SIGMA = 1.5  # px
-CHANNELS = ("GFP", "Nuclei")
+PIXEL_SIZE = 0.65  # um, as of a 10x objective
+CHANNELS = ("GFP", "DAPI")
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,19 @@ def write_plate(folder: Path, screen: Screen) -> list[Truth]:
             tifffile.imwrite(folder / f"{truth.well}_s{truth.site:03d}_z000_c{channel:03d}.tif", plane)
         truths.append(truth)
     return truths
+
+
+def write_metadata(folder: Path) -> None:
+    """Write the names of the channels and the size of a pixel beside the images of `write_plate`."""
+    metadata = {
+        "source_filename_parser_name": "OpenHCSFilenameParser",
+        "pixel_size": PIXEL_SIZE,
+        "channels": {str(number): name for number, name in enumerate(CHANNELS)},
+        "image_files": sorted(path.name for path in folder.glob("*.tif")),
+        "available_backends": {"disk": True},
+        "main": True,
+    }
+    write(folder / METADATA, json.dumps({"subdirectories": {".": metadata}}, indent=1))
 
 
 def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[int, int, np.ndarray]:

@@ -185,7 +185,6 @@ def test_invalid_paths(shell, plate, tmp_path):
     assert "no well 'H12'" in shell.refusal("ls", f"{path}/H12")
     assert "ls takes a plate or a well" in shell.refusal("ls", f"{path}/A01/A01_s001.tif")
     assert "info takes a plate" in shell.refusal("info", f"{path}/A01")
-    assert "get takes a plane, a site or an attached file" in shell.refusal("get", path, tmp_path)
     assert "no file" in shell.refusal("get", f"{path}/x.csv", tmp_path / "x.csv")
     assert "no plane" in shell.refusal("get", f"{path}/A01/A01_s001_z000_c007.tif", tmp_path / "x.tif")
     assert "ending .tif" in shell.refusal("get", f"{path}/A01/A01_s001.tif", tmp_path / "x.png")

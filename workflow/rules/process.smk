@@ -16,7 +16,7 @@ rule estimate:
         mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 30,
     params:
-        what=lambda wildcards: PLAN.estimate_record(int(wildcards.position)),
+        what=lambda wildcards: PLAN.estimate_record(wildcards.plate, int(wildcards.position)),
     message:
         "Estimate for step {wildcards.position} ({wildcards.function}), channel {wildcards.channel} of plate {wildcards.plate}"
     script:
@@ -45,7 +45,7 @@ rule process_well:
         mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
         runtime=lambda wildcards, attempt: attempt * 15,
     params:
-        steps=lambda wildcards: PLAN.steps_record,
+        steps=lambda wildcards: PLAN.steps_record(wildcards.plate),
         images=lambda wildcards: PLAN.well_record(wildcards.plate, wildcards.well),
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"

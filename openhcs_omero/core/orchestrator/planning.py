@@ -16,7 +16,7 @@ from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refus
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.summary import summary
-from openhcs_omero.errors import ConfigError, OpenHCSError
+from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
 from openhcs_omero.io.atomic import write_if_changed
 
 LAST_RUN = Path(".snakemake", "openhcs_omero.json")
@@ -61,8 +61,8 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
     except OpenHCSError as error:
         refuse(str(error))
     except Exception as error:
-        if lost := lost_server(error):
-            refuse(lost)
+        if sentence := lost_server(error) or not_written(error):
+            refuse(sentence)
         raise
 
 

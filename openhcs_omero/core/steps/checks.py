@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
+import inspect
 import json
 import subprocess
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from openhcs_omero.core.config import Step
-from openhcs_omero.errors import ConfigError, StepError
+from openhcs_omero.errors import StepError
 
 Steps = Sequence[tuple[Step, Callable[..., Any]]]
 
@@ -52,21 +54,31 @@ def check_params(step: Step, function: Callable[..., Any]) -> None:
     StepError
         For the first param of the wrong type.
     """
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # ignore annotations that can't be evaluated
-        return
+    hints, parameters = hints_of(function), inspect.signature(function).parameters
     for name, value in step.keywords().items():
-        if name in hints and not _fits(value, hints[name]):
+        is_default = name in parameters and value == parameters[name].default
+        if name in hints and not is_default and not fits(value, hints[name]):
             expected = str(hints[name]) if typing.get_origin(hints[name]) else hints[name].__name__
             raise StepError(f"{step} has {name}: {value!r} in its params, but its function expects {expected}")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's parameters, without those that can't be evaluated."""
+    hints, names = {}, getattr(inspect.unwrap(function), "__globals__", {})
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = parameter.annotation
+        with contextlib.suppress(Exception):  # for example, names that are imported for type checkers only
+            hint = eval(hint, dict(names)) if isinstance(hint, str) else hint
+            if not isinstance(hint, str) and hint is not parameter.empty:
+                hints[name] = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    return hints
+
+
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value from JSON has the given type; True if the type is not understood."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in arguments)
+        return any(fits(value, each) for each in arguments)
     if origin is typing.Literal:
         return value in arguments
     if hint in (None, type(None)):
@@ -79,42 +91,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable):
         if not isinstance(value, list | tuple):
             return False
-        inner = {each for each in arguments if each is not Ellipsis}
-        return all(_fits(item, next(iter(inner))) for item in value) if len(inner) == 1 else True
+        if kind is tuple and arguments and Ellipsis not in arguments:
+            return len(value) == len(arguments) and all(map(fits, value, arguments))
+        return all(fits(item, arguments[0]) for item in value) if arguments else True
     if kind in (dict, collections.abc.Mapping):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and (
+            not arguments or all(fits(item, arguments[1]) for item in value.values())
+        )
     return True
-
-
-def check_columns(steps: Steps, channels: int, heatmaps: Sequence[str] | None) -> None:
-    """Check the columns that steps declare in the attribute `features` of their functions (features.py).
-
-    Raises
-    ------
-    StepError
-        If two steps produce the same column.
-    ConfigError
-        If a heat map is requested for a column that no step produces. This is checked only if all steps declare their
-        columns.
-    """
-    given: dict[str, Step] = {}
-    for step, function in steps:
-        for column in _columns(step, function, channels):
-            if column in given:
-                raise StepError(
-                    f"{given[column]} and {step} both return the column {column!r}: give one of them a `name:`"
-                )
-            given[column] = step
-    if all(hasattr(function, "features") for _, function in steps):
-        for name in heatmaps or ():
-            if not any(name == column or name.startswith(f"{column}_") for column in given):
-                raise ConfigError(f"heatmaps: the steps measure {', '.join(given) or 'nothing'}, but no {name!r}")
-
-
-def _columns(step: Step, function: Callable[..., Any], channels: int) -> Iterator[str]:
-    prefix = f"{step.name}_" if step.name else ""
-    for name in getattr(function, "features", {}):
-        if "{channel}" in name:
-            yield from (prefix + name.replace("{channel}", str(c)) for c in step.channels or range(channels))
-        else:
-            yield prefix + name

@@ -26,13 +26,18 @@ class FunctionStep:
     name
         Prefix for the keys of the results; None for no prefix.
     channels
-        The channels to process, from 0; None for all.
+        The channels to process, by number from 0 or by name; None for all.
     params
         Keyword arguments of the function.
     """
 
     def __init__(
-        self, func: Callable[..., Any], *, name: str | None = None, channels: Sequence[int] | None = None, **params: Any
+        self,
+        func: Callable[..., Any],
+        *,
+        name: str | None = None,
+        channels: Sequence[int | str] | None = None,
+        **params: Any,
     ) -> None:
         self.func, self.name, self.channels, self.params = func, name, channels, params
 
