@@ -303,7 +303,7 @@ def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_
 @_command("get")
 def get(
     path: Annotated[str, typer.Argument(help="virtual path of a plate, a well, a site, a plane or an attached file")],
-    target: Annotated[Path, typer.Argument(help="file or folder to write, or existing folder to write it into")],
+    target: Annotated[Path, typer.Argument(help="folder to put the copy into, or file to write")],
     form: Annotated[
         ImageFormat | None,
         typer.Option("--format", help="tiff: one file per plane of a plate or well; ome-tiff: one file per site"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from openhcs_omero.io.base import BadData
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import encode, is_image_format
 from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.io.virtual_workspace import METADATA
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_sites
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import FilePath, PlanePath, PlatePath, SitePath, VirtualPath, WellPath, parse_path
@@ -31,9 +32,9 @@ def download(
     backend
         The backend of the server.
     path
-        A plate or a well, which becomes a folder; or a site, a plane or an attached file.
+        A plate or a well, which becomes a folder of its name; or a site, a plane or an attached file.
     target
-        The file or folder to write. If it is an existing folder, the copy goes into it.
+        The folder to put the copy into, which is created for a plate or a well; or the file to write.
     form
         For plates and wells: "tiff" writes one file per plane, "ome-tiff" one file per site. None means "tiff".
     progress
@@ -50,8 +51,7 @@ def download(
         If the path does not exist, or the target can't hold it.
     """
     if isinstance(path, PlatePath | WellPath):
-        name = str(path).rpartition("/")[2]
-        folder = target / name if target.is_dir() else target
+        folder = target / str(path).rpartition("/")[2]
         _download_folder(backend, path, folder, form or "tiff", progress)
         return folder
     file = target / _file_name(path, form) if target.is_dir() else target
@@ -96,10 +96,9 @@ def _download_folder(
     plate, disk = backend.plate_structure(path.plate.plate_id, path.plate.output), DiskBackend()
     files = [place for name in backend.list_files(str(path)) if isinstance(place := parse_path(name), FilePath)]
     disk.ensure_directory(folder)
-    wells = plate if isinstance(path, PlatePath) else plate.only([path.well])
-    images = list(wells.images())
+    images = list((plate if isinstance(path, PlatePath) else plate.only([path.well])).images())
     about = read_metadata(backend.conn, [image for _, image in images])
-    inside = f"{path}/"
+    inside, planes = f"{path}/", []
     progress(0, len(images))
     for done, ((well, image), (_, pixels)) in enumerate(
         zip(images, read_sites(backend.conn, [image for _, image in images])), 1
@@ -108,9 +107,27 @@ def _download_folder(
         for name, data, described in _parts(site, pixels, about.get(image.image_id, ImageMetadata()), form):
             file = folder / name.removeprefix(inside)
             disk.save_bytes(encode(data, file, about=described), file)
+            planes.append(name.removeprefix(inside))
         progress(done, len(images))
     for attached in files:
         disk.save_bytes(backend.load_bytes(str(attached)), folder / str(attached).removeprefix(inside))
+    if isinstance(path, PlatePath) and form == "tiff" and images:
+        disk.save(_metadata(planes, about.get(images[0][1].image_id, ImageMetadata())), folder / METADATA)
+
+
+def _metadata(planes: Sequence[str], about: ImageMetadata) -> dict[str, Any]:
+    """The file that makes a folder of planes a plate, with the names of the channels and the pixel size."""
+    z, _, x = about.pixel_size
+    plate = {
+        "source_filename_parser_name": "OpenHCSFilenameParser",
+        "pixel_size": x,
+        "z_step": z,
+        "channels": {str(number): name for number, name in enumerate(about.channel_names)},
+        "image_files": list(planes),
+        "available_backends": {"disk": True},
+        "main": True,
+    }
+    return {"subdirectories": {".": plate}}
 
 
 def _parts(

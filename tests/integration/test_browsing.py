@@ -78,16 +78,16 @@ def test_get_of_a_plate(conn, shell, plate, folder, tmp_path):
     save_text(conn, "Image", structure.image("B02", 2).image_id, "z.json", b"{}")
     path = f"/omero/plate_{plate}"
     assert shell("get", path, tmp_path / "copy")[:2] == (0, "")
-    copied = {str(file.relative_to(tmp_path / "copy")) for file in (tmp_path / "copy").rglob("*") if file.is_file()}
+    copy = tmp_path / "copy" / f"plate_{plate}"
+    copied = {str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file()}
     listed = [file.removeprefix(f"{path}/") for well in ("A01", "B02") for file in shell.lines("ls", f"{path}/{well}")]
-    assert copied == {"x.csv", *listed} and {"A01/y.csv", "B02/B02_s002_z.json"} <= copied
+    assert copied == {"x.csv", "openhcs_metadata.json", *listed} and {"A01/y.csv", "B02/B02_s002_z.json"} <= copied
     for file in folder.iterdir():
-        plane = DiskBackend().load(tmp_path / "copy" / file.name[:3] / file.name)
+        plane = DiskBackend().load(copy / file.name[:3] / file.name)
         np.testing.assert_array_equal(plane, DiskBackend().load(file))
-    assert (tmp_path / "copy/x.csv").read_bytes() == b"a\n1\n"
-    again = handler_of(str(tmp_path / "copy")).structure(str(tmp_path / "copy"))
-    assert list(again.wells) == ["A01", "B02"] and again.max_c == 2
-    (tmp_path / "there").mkdir()
+    assert (copy / "x.csv").read_bytes() == b"a\n1\n"
+    again = handler_of(str(copy)).listing(str(copy))
+    assert list(again.structure.wells) == ["A01", "B02"] and again.channel_names == ("channel 000", "channel 001")
     assert shell("get", f"{path}/B02", tmp_path / "there")[:2] == (0, "")
     assert len(list((tmp_path / "there/B02").iterdir())) == 5 and len(list((tmp_path / "there").iterdir())) == 1
 
@@ -109,7 +109,7 @@ def test_images_as_ome_tiff(shell, described, tmp_path):
     assert shell("get", path, tmp_path / "plate", "--format", "ome-tiff")[0] == 0
     assert shell.lines("get", f"{path}/A01/A01_s001.tif", tmp_path / "site.ome.tif") == []
     assert shell.lines("get", f"{path}/A01/A01_s001.tif", tmp_path, "--format", "ome-tiff") == []
-    for file in ("plate/A01/A01_s001.ome.tif", "site.ome.tif", "A01_s001.ome.tif"):
+    for file in (f"plate/plate_{plate_id}/A01/A01_s001.ome.tif", "site.ome.tif", "A01_s001.ome.tif"):
         with tifffile.TiffFile(tmp_path / file) as tiff:
             about = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
             np.testing.assert_array_equal(tiff.asarray(), pixels[0])
@@ -126,16 +126,16 @@ def test_images_as_ome_tiff(shell, described, tmp_path):
 def test_a_killed_get_leaves_no_half_file(conn, shell, tmp_path):
     plate_id = make_plate(conn, {f"A{column:02d}": 1 for column in range(1, 9)}, shape=(1, 2, 1, 512, 512))
     process = shell.start("get", f"/omero/plate_{plate_id}", tmp_path / "copy")
-    while process.poll() is None and not list(tmp_path.glob("copy/*/*.tif")):
+    while process.poll() is None and not list(tmp_path.glob("copy/*/*/*.tif")):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    files = list(tmp_path.glob("copy/*/*.tif"))
+    files = list(tmp_path.glob("copy/*/*/*.tif"))
     assert files
     for file in files:
         assert DiskBackend().load(file).shape == (512, 512)
     assert shell("get", f"/omero/plate_{plate_id}", tmp_path / "copy")[0] == 0
-    assert len(list(tmp_path.glob("copy/*/*.tif"))) == 16
+    assert len(list(tmp_path.glob("copy/*/*/*.tif"))) == 16
 
 
 def test_refusals_of_get(shell, plate, tmp_path):
@@ -145,4 +145,5 @@ def test_refusals_of_get(shell, plate, tmp_path):
     assert "is a path in OMERO" in shell.refusal("get", path, "/omero/copy")
     assert "is a path in OMERO" in shell.refusal("get", f"{path}/A01/A01_s001.tif", "/omero/x.tif")
     assert "no well 'H12'" in shell.refusal("get", f"{path}/H12", tmp_path / "x")
+    assert "copied as it is" in shell.refusal("get", f"{path}/x.csv", tmp_path / "x", "--format", "ome-tiff")
     assert not list(tmp_path.glob("x*"))
