@@ -84,9 +84,9 @@ def illumination(size: int, channel: int) -> np.ndarray:
     ndarray
         (size, size) float64 with mean 1; the maximum is about 2.5 times the minimum.
     """
-    centre_y, centre_x = ((0.40, 0.58), (0.60, 0.45))[channel]
+    center_y, center_x = ((0.40, 0.58), (0.60, 0.45))[channel]
     y, x = np.mgrid[0:size, 0:size] / size
-    light = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / (2 * 0.55**2))
+    light = np.exp(-((y - center_y) ** 2 + (x - center_x) ** 2) / (2 * 0.55**2))
     return light / light.mean()
 
 
@@ -127,19 +127,19 @@ def write_metadata(folder: Path) -> None:
 
 
 def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[int, int, np.ndarray]:
-    centres = _scatter(rng, size, wanted=max(1, rng.poisson(40 * (size / 512) ** 2)), margin=26, distance=24)
+    centers = _scatter(rng, size, wanted=max(1, rng.poisson(40 * (size / 512) ** 2)), margin=26, distance=24)
     gfp, nuclei = np.full((size, size), 30.0), np.full((size, size), 30.0)
     spots: list[tuple[float, float]] = []
-    for centre in centres:
+    for center in centers:
         angle = rng.uniform(0, np.pi)
         nucleus = rng.uniform(10, 14), rng.uniform(8.5, 11)
         body = _soft_ellipse(angle, nucleus[0] * 2.0, nucleus[1] * 1.7, 3.0)
-        _add(gfp, centre, 60, body, rng.uniform(60, 140))
-        _add(nuclei, centre, 25, _soft_ellipse(angle, *nucleus, 0.8), rng.uniform(300, 700))
-        spots += _spots_of_cell(rng, centre, rng.poisson(spots_per_cell), spots)
+        _add(gfp, center, 60, body, rng.uniform(60, 140))
+        _add(nuclei, center, 25, _soft_ellipse(angle, *nucleus, 0.8), rng.uniform(300, 700))
+        spots += _spots_of_cell(rng, center, rng.poisson(spots_per_cell), spots)
     for spot in spots:
         _add(gfp, spot, 8, lambda y, x: np.exp(-(y**2 + x**2) / (2 * SPOT_SIGMA**2)), rng.uniform(150, 400))
-    return len(centres), len(spots), np.stack([_camera(rng, gfp, 0), _camera(rng, nuclei, 1)])
+    return len(centers), len(spots), np.stack([_camera(rng, gfp, 0), _camera(rng, nuclei, 1)])
 
 
 def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[tuple[float, float]]:
@@ -154,14 +154,14 @@ def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[
     return places
 
 
-def _spots_of_cell(rng, centre, wanted: int, taken: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _spots_of_cell(rng, center, wanted: int, taken: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Up to `wanted` places around a nucleus, at least 7 px from every other spot so that they can be told apart."""
     places: list[tuple[float, float]] = []
     for _ in range(40 * wanted):
         if len(places) == wanted:
             break
         radius, angle = rng.uniform(5, 20), rng.uniform(0, 2 * np.pi)
-        y, x = centre[0] + radius * np.sin(angle), centre[1] + radius * np.cos(angle)
+        y, x = center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)
         if all((y - v) ** 2 + (x - u) ** 2 >= 49 for v, u in (*taken, *places)):
             places.append((y, x))
     return places
@@ -178,12 +178,12 @@ def _soft_ellipse(angle: float, a: float, b: float, softness: float):
     return shape
 
 
-def _add(plane: np.ndarray, centre, half: int, shape, height: float) -> None:
+def _add(plane: np.ndarray, center, half: int, shape, height: float) -> None:
     """Add `height * shape(dy, dx)` to the plane in a window of `half` px around the center."""
-    top, left = max(0, int(centre[0]) - half), max(0, int(centre[1]) - half)
-    bottom, right = (min(side, int(c) + half + 1) for side, c in zip(plane.shape, centre))
+    top, left = max(0, int(center[0]) - half), max(0, int(center[1]) - half)
+    bottom, right = (min(side, int(c) + half + 1) for side, c in zip(plane.shape, center))
     y, x = np.mgrid[top:bottom, left:right]
-    plane[top:bottom, left:right] += height * shape(y - centre[0], x - centre[1])
+    plane[top:bottom, left:right] += height * shape(y - center[0], x - center[1])
 
 
 def _camera(rng: np.random.Generator, light: np.ndarray, channel: int) -> np.ndarray:

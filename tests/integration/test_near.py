@@ -393,7 +393,7 @@ def write_tiled(place, blocks, order):
     return write_ome(place, blocks, order, tile=(16, 16))
 
 
-def write_colour(place, blocks, order):
+def write_color(place, blocks, order):
     tifffile.imwrite(place / "rgb.tif", np.zeros((4, 6, 3), np.uint8), photometric="rgb")
     return ["rgb.tif"]
 
@@ -408,7 +408,7 @@ def write_one_too_few(place, blocks, order):
         (write_other("plate.czi"), "not TIFFs"),
         (write_other("plate.tif"), "can't be read"),
         (write_tiled, "tiled"),
-        (write_colour, "in color"),
+        (write_color, "in color"),
         (write_one_too_few, "don't have one file per plane"),
     ],
 )

@@ -287,7 +287,7 @@ def test_derived_images_name_their_source(conn, backend, make_plate):
     assert ["source_image", str(source.image_id)] in pairs
 
 
-def test_sites_have_no_gap(conn, backend, make_plate):
+def test_sites_cannot_have_gaps(conn, backend, make_plate):
     plate_id, _ = make_plate(["A01"])
     well = f"/omero/plate_{plate_id}_p/A01"
     image = np.ones((1, 1, 1, 4, 5), "uint8")

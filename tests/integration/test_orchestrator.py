@@ -256,7 +256,7 @@ def test_a_cancelled_run_can_be_resumed(work, conn):
         PipelineOrchestrator([plate], [inverting.invert], {"cores": 1, "heatmaps": []}).run()
     orchestrator.cancel()
     thread.join(head.CANCEL_PATIENCE + 30)
-    assert caught == ["the run was canceled; finished work is kept, and a new run continues from there"]
+    assert caught == ["the run was cancelled; finished work is kept, and a new run continues from there"]
 
     def interrupt(event):
         if event.get("state") == "running" and event["event"] == "well":

@@ -71,7 +71,7 @@ SCRIPTS = sorted((ROOT / "workflow").rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_houses(file):
+def test_import_rules(file):
     house = house_of(file)
     assert house in MAY_IMPORT, f"{house} is a new house: say in this test what it may import"
     names = imports_of(file.read_text(), ".".join(file.relative_to(ROOT).parent.parts))

@@ -185,6 +185,6 @@ def test_some_sites_of_a_well_are_linked(before, images, after):
     assert shown(well) == after
 
 
-def test_sites_have_no_gap():
+def test_sites_cannot_have_gaps():
     with pytest.raises(PlateError, match="site 3 can't be written before site 2"):
         _show(well_of(1), {3: 5}, whole=False)

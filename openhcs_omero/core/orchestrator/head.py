@@ -2,7 +2,7 @@
 
 Snakemake runs in a separate process because it needs the main thread, no running event loop and its own working
 directory, which a notebook or a server can't provide. EVENTS is the file descriptor for writing events. The run is
-canceled when stdin reaches its end: the process that started it is gone, or has closed stdin to cancel the run.
+cancelled when stdin reaches its end: the process that started it is gone, or has closed stdin to cancel the run.
 """
 
 from __future__ import annotations

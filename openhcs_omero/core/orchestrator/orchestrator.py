@@ -29,7 +29,7 @@ NAMED = 5  # wells in a sentence
 
 
 class PipelineError(OpenHCSError):
-    """A run that failed or was canceled.
+    """A run that failed or was cancelled.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class PipelineOrchestrator:
                 if self.progress is not None:
                     self.progress(event)
         if self.cancelled:
-            raise PipelineError("the run was canceled; finished work is kept, and a new run continues from there")
+            raise PipelineError("the run was cancelled; finished work is kept, and a new run continues from there")
         if self._process.status:
             raise self._error(failures)
         results = [read_result(self.settings, label) for label in self.settings.plates]

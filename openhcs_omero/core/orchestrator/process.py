@@ -1,4 +1,4 @@
-"""A run of the workflow as a process that reports events and can be canceled."""
+"""A run of the workflow as a process that reports events and can be cancelled."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_an_ordinary_user_changes_no_users_and_groups(conn, admin):
     assert admin.getMemberOfGroupIds(me) == [group.id.val, 1]
 
 
-def test_nor_does_saving_rows_make_an_administrator(conn, admin):
+def test_saving_rows_makes_nobody_an_administrator(conn, admin):
     me = conn.getUserId()
     session = conn.getQueryService().get("Session", conn.getEventContext().sessionId)
     session.owner = ref("Experimenter", 0)
@@ -76,7 +76,7 @@ def test_nor_does_saving_rows_make_an_administrator(conn, admin):
             conn.deleteObjects(kind, [oid], wait=True)
 
 
-def test_a_group_owner_changes_the_own_group_alone(make_user, root, omero_server):
+def test_a_group_owner_can_change_only_their_group(make_user, root, omero_server):
     owner, member, stranger = make_user("rwr---"), None, make_user()
     group = owner.getGroupFromContext().getId()
     member = make_user(group=group)
@@ -94,7 +94,7 @@ def test_a_group_owner_changes_the_own_group_alone(make_user, root, omero_server
     again.close()
 
 
-def test_a_user_changes_the_own_names_but_not_the_login(conn, admin):
+def test_users_can_change_their_names_but_not_their_login(conn, admin):
     name = conn.getUser().getName()
     changed = user("another")
     changed.id = rlong(0)
@@ -105,7 +105,7 @@ def test_a_user_changes_the_own_names_but_not_the_login(conn, admin):
     assert root.omeName.val == "root" and root.firstName.val != "New"
 
 
-def test_a_deleted_user_is_out_at_once(omero_server, root):
+def test_a_deleted_user_loses_access_at_once(omero_server, root):
     admin = root.c.sf.getAdminService()
     group = admin.createGroup(new("ExperimenterGroup", name="for a short time", ldap=rbool(False)))
     oid = admin.createExperimenterWithPassword(user("shortly"), rstring("pw"), ref("ExperimenterGroup", group), [])
@@ -139,7 +139,7 @@ def test_a_group_that_is_left_is_closed_to_an_open_session(make_user, root):
         ({"omeName": rstring("root")}, omero.ValidationException),
     ],
 )
-def test_a_user_without_a_name_or_with_anothers_is_refused(root, change, kind):
+def test_users_without_a_name_or_with_a_taken_name_are_refused(root, change, kind):
     made = user("not made")
     for name, value in change.items():
         setattr(made, name, value)
@@ -295,7 +295,7 @@ def test_sudo_gives_nobody_more_privileges_than_their_own(make_admin):
 # -- sessions, the guest, group owners ---------------------------------------------------------------------------------
 
 
-def test_fellows_of_a_group_see_none_of_each_others_sessions(make_user):
+def test_group_members_do_not_see_sessions_of_each_other(make_user):
     """A session's uuid opens it."""
     one = make_user("rwrw--")
     other = make_user(group=one.getGroupFromContext().getId())
@@ -313,7 +313,7 @@ def test_fellows_of_a_group_see_none_of_each_others_sessions(make_user):
     assert session not in [found.id.val for found in other.getQueryService().findAll("Session", None)]
 
 
-def test_the_guest_makes_nothing(tmp_path):
+def test_guest_cannot_create_anything(tmp_path):
     """A real server may have its guest locked out, so this one lets it in."""
     with start(tmp_path, options=["--guest"]) as process:
         server = OmeroServer(process.host, process.port, "root", process.password or "", process.data)
@@ -332,7 +332,7 @@ def _makes_nothing(conn):
             call(*args)
 
 
-def test_a_group_owner_brings_users_into_the_own_group_alone(omero_server, make_user, root):
+def test_a_group_owner_can_add_users_only_to_their_group(omero_server, make_user, root):
     owner, stranger = make_user("rwra--"), make_user()
     group, them = owner.getGroupFromContext().getId(), ref("Experimenter", stranger.getUserId())
     other = ref("ExperimenterGroup", stranger.getGroupFromContext().getId())
@@ -359,7 +359,7 @@ def test_a_group_owner_brings_users_into_the_own_group_alone(omero_server, make_
 
 
 @pytest.mark.embedded_only  # a real server lets some of it pass
-def test_a_fellow_puts_nothing_into_anothers_lists_or_paths(make_user):
+def test_group_members_cannot_add_to_lists_or_paths_of_others(make_user):
     owner = make_user("rwra--")
     fellow = make_user(group=owner.getGroupFromContext().getId())
     theirs, mine = save(owner, plate(wells=1, sites=1)), save(fellow, plate(wells=1, sites=1))

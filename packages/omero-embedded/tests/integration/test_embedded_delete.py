@@ -94,7 +94,7 @@ def test_nothing_of_a_plate_is_left(conn, omero_server):
     assert count(conn, *ALL) == {}
 
 
-def test_bytes_go_with_their_rows(conn, omero_server):
+def test_bytes_are_deleted_with_their_rows(conn, omero_server):
     made = conn.createImageFromNumpySeq(iter([np.zeros((3, 4), "uint8")]), "i")
     pixels = made.getPrimaryPixels().getId()
     file = conn.createOriginalFileFromFileObj(io.BytesIO(b"12345"), "/", "x.txt", 5)
@@ -125,14 +125,14 @@ def test_an_image_stays_while_something_has_it(conn):
     assert count(conn, *ALL) == {}
 
 
-def test_unlinking_leaves_the_ends(conn):
+def test_unlinking_keeps_both_objects(conn):
     made, dataset = save(conn, image()), save(conn, new("Dataset", name="d"))
     link = linked(conn, "DatasetImageLink", dataset, made)
     assert delete(conn, DatasetImageLink=link) == {"DatasetImageLink": 1}
     assert count(conn, "Image", "Dataset") == {"Image": 1, "Dataset": 1}
 
 
-def test_a_file_goes_with_its_last_annotation(conn):
+def test_a_file_is_deleted_with_its_last_annotation(conn):
     first, second = save(conn, new("Plate", name="a")), save(conn, new("Plate", name="b"))
     file = save(conn, new("OriginalFile", name="x.csv", path="/"))
     for target in (first, second):
@@ -172,7 +172,7 @@ def test_a_projects_contents(conn):
     assert count(conn, "Image", "Dataset") == {"Image": 1}
 
 
-def test_what_fails_leaves_everything(conn):
+def test_a_failed_request_changes_nothing(conn):
     first, second = save(conn, plate()), save(conn, plate())
     inside = second.copyWells()[0].getWellSample(0).image
     before = count(conn, *ALL)
@@ -209,7 +209,7 @@ def test_the_server_tells_when_it_is_done(conn):
         handle.getResponse()
 
 
-def test_only_ones_own(make_user):
+def test_only_own_objects_are_deleted(make_user):
     owner = make_user("rwra--")
     other = make_user(group=owner.getGroupFromContext().getId())
     theirs = save(owner, plate(wells=1, sites=1))

@@ -71,7 +71,7 @@ def test_what_is_below(conn, in_containers):
     assert down(conn, ["Shape"], ["Roi"], Project=ids["project"]) == {}
 
 
-def test_others_data_is_not_found(make_user, in_containers, conn):
+def test_data_of_others_are_not_found(make_user, in_containers, conn):
     stranger = make_user("rwrw--")
     assert down(stranger, ["Image"], Project=in_containers["project"]) == "graph-fail"
 

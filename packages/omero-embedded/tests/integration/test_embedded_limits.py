@@ -150,7 +150,7 @@ def test_a_call_that_asks_for_gigabytes_is_refused_before_memory_is_taken(server
     assert _peak(server) < max(peak_before + 1, psutil.Process(server[0].process.pid).memory_info().rss + GROWTH)
 
 
-def test_what_fits_is_read(conn, large):
+def test_reads_within_the_limit_succeed(conn, large):
     store = conn.c.sf.createRawPixelsStore()
     store.setPixelsId(large, False)
     assert store.getRegion(20_000_000, 0) == bytes(20_000_000)
@@ -212,7 +212,7 @@ def test_it_listens_with_tls_on_this_machine_only(server, conn):
     assert conn.getConfigService().getConfigValue("omero.router.insecure") == ""
 
 
-def test_the_guest_stays_outside(server):
+def test_guest_cannot_log_in(server):
     client = omero.client(server[0].host, server[0].port)
     with pytest.raises(Glacier2.PermissionDeniedException):
         client.createSession("guest", "guest")

@@ -42,7 +42,7 @@ def test_a_missing_part_is_named(conn):
     assert conn.getObject("Dataset", made.id.val) is not None
 
 
-def test_the_list_says_nothing_of_what_is_there():
+def test_the_list_omits_what_is_implemented():
     listed = markdown()
     assert "`omero.api.IScript`" in listed and "Delete2.typesToIgnore" in listed
     assert "omero.api.IQuery`" not in listed and "omero.cmd.Chown2`" not in listed

@@ -21,7 +21,7 @@ def test_a_context_without_a_group(conn, group):
     assert ids([conn.getQueryService().get("Dataset", made.id.val, {"omero.group": group})]) == [made.id.val]
 
 
-def test_a_context_with_a_number_is_one(conn):
+def test_a_context_with_a_number_is_accepted(conn):
     with pytest.raises(omero.ValidationException):
         conn.getQueryService().findAll("Dataset", None, {"omero.group": "123456789"})
 
@@ -104,7 +104,7 @@ def test_tag_sets(conn):
     assert unwrap(service.countAnnotationsUsedNotOwned("ome.model.annotations.TagAnnotation", conn.getUserId())) == 0
 
 
-def test_searches_that_are_no_texts(conn):
+def test_searches_without_text(conn):
     first, second = (save(conn, new("Dataset", name=name)) for name in ("first", "second"))
     link = save(conn, annotated(first, "wanted", "Tag"))
     save(conn, annotated(second, "unwanted", "Tag"))

@@ -132,7 +132,7 @@ def check_rendering(conn, pixels, plane):
     engine.close()
 
 
-def test_what_is_too_much_for_its_place_goes_on(conn):
+def test_bytes_beyond_a_row_or_tile_go_into_the_next_one(conn):
     _, pixels = create(conn, "uint8", 4, 2, 2)
     store = open_store(conn, pixels)
     store.setRow(bytes([1] * 6), 0, 1, 0, 0)
@@ -214,7 +214,7 @@ def test_a_writer_that_goes_away_leaves_its_bytes_and_no_hash(conn, omero_server
     assert open_store(conn, pixels).getPlane(0, 0, 0) == bytes(range(48))
 
 
-def test_bytes_go_with_their_rows(conn, omero_server):
+def test_bytes_are_deleted_with_their_rows(conn, omero_server):
     if omero_server.data is None:
         pytest.skip("looks into the data folder")
     image, pixels = create(conn)

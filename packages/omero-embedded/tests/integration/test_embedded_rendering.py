@@ -37,7 +37,7 @@ def test_defaults_of_channels(conn):
     assert image.getDefaultZ() == 1 and not image.isGreyscaleRenderingModel()
 
 
-def test_one_channel_is_grey_and_spans_its_window(conn):
+def test_one_channel_is_gray_and_spans_its_window(conn):
     image = conn.getObject("Image", make_image(conn, ramp()))
     assert image.isGreyscaleRenderingModel()
     picture = image.renderImage(0, 0, compression=1.0)
@@ -69,7 +69,7 @@ def test_projection_of_sections(conn):
     assert pixel(image.renderImage(0, 0), 3, 3)[0] < 6  # a mean leaves the last section out
 
 
-def test_saved_settings_come_back_and_go(conn):
+def test_saved_settings_are_loaded_and_reset(conn):
     oid = make_image(conn, ramp(2))
     image = conn.getObject("Image", oid)
     image.setActiveChannels([2], [[5, 50]], ["12AB34"])
@@ -86,7 +86,7 @@ def test_saved_settings_come_back_and_go(conn):
     assert conn.getObject("Image", oid) is None
 
 
-def test_others_keep_settings_of_their_own_where_they_may(make_user):
+def test_other_users_keep_their_own_settings_where_they_may(make_user):
     owner = make_user("rwra--")
     oid = make_image(owner, ramp(2))
     assert owner.getObject("Image", oid).saveDefaults()
@@ -99,7 +99,7 @@ def test_others_keep_settings_of_their_own_where_they_may(make_user):
     assert member.getObject("Image", oid).getChannels()[0].getWindowEnd() == 2
 
 
-def test_readers_keep_settings_of_their_own(make_user):
+def test_readers_keep_their_own_settings(make_user):
     """In a read-only group too; those of the image's owner stay as they are."""
     owner = make_user("rwr---")
     oid = make_image(owner, ramp(2))

@@ -113,7 +113,7 @@ def found_by(conn, restrict, words=(("name",), (), ())):
     return found
 
 
-def test_some_must_none(conn, image):
+def test_search_by_some_all_and_no_words(conn, image):
     first, second, third = (image(f"name {words}") for words in ("red green", "red blue", "blue"))
     nothing = lambda search: None  # noqa: E731
     assert found_by(conn, nothing, (("red",), (), ())) == [first, second]
@@ -184,7 +184,7 @@ def test_batches(conn, image):
     search.close()
 
 
-def test_bad_queries_are_told(conn):
+def test_bad_queries_are_reported(conn):
     search = conn.c.sf.createSearchService()
     with pytest.raises(omero.ApiUsageException, match="onlyType"):
         search.byFullText("word")

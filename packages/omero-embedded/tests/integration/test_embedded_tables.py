@@ -58,7 +58,7 @@ def test_an_update_goes_value_by_value(conn):
         table.update(omero.grid.Data(0, [2], columns([1], [1.0], ["x"])))
 
 
-def test_reads_go_by_the_rows_asked_for(conn):
+def test_reads_return_the_requested_rows(conn):
     table = new_table(conn, *((n, n / 2, str(n)) for n in range(4)))
     beyond = table.read([0], 2, 9)
     assert (list(beyond.rowNumbers), beyond.columns[0].values) == ([2, 3, 4, 5, 6, 7, 8], [2, 3])
@@ -101,7 +101,7 @@ def test_names_that_are_the_tables_own(conn):
         conn.c.sf.sharedResources().newTable(1, "t").initialize([omero.grid.LongColumn("__row", "", [])])
 
 
-def test_not_a_number_comes_back(conn):
+def test_nan_round_trips(conn):
     table = new_table(conn, (1, math.nan, "nan"), (2, math.inf, "inf"), (3, -0.0, "0"))
     first, second, third = table.read([1], 0, 3).columns[0].values
     assert math.isnan(first) and second == math.inf and third == 0
@@ -140,7 +140,7 @@ def test_delete_takes_the_file(conn):
         table.getHeaders()
 
 
-def test_another_file_is_no_table(conn, tmp_path):
+def test_another_file_is_not_a_table(conn, tmp_path):
     (tmp_path / "a.csv").write_text("well,cells\n" * 1000)
     file = conn.createOriginalFileFromLocalFile(str(tmp_path / "a.csv"))
     with pytest.raises(omero.InternalException):

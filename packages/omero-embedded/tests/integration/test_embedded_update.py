@@ -51,7 +51,7 @@ def test_ids_follow_the_order_of_the_graph(conn):
     assert ids == sorted(ids)
 
 
-def test_one_bad_object_and_nothing_is_saved(conn, update):
+def test_nothing_is_saved_if_one_object_is_invalid(conn, update):
     for bad in (new("Plate"), new("Well", plate=ref("Plate", 987654321)), ref("Plate", 987654321)):
         with pytest.raises(omero.ValidationException):
             update.saveArray([plate(), new("TagAnnotation", textValue="t"), bad])
@@ -153,7 +153,7 @@ def test_an_element_of_a_list_needs_the_list(conn, update, part, owner, collecti
     assert len(getattr(again, f"_{collection}Seq")) == before + 1
 
 
-def test_units_go_and_come(conn):
+def test_units_round_trip(conn):
     saved = save(conn, image())
     pixels = saved.getPrimaryPixels()
     pixels.physicalSizeX = omero.model.LengthI(0.325, UnitsLength.MICROMETER)

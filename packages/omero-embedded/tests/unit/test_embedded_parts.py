@@ -84,7 +84,7 @@ def test_what_is_out_of_range_is_refused(y, z, c, t):
 # -- passwords ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_password_is_kept_as_a_salted_hash():
+def test_a_password_is_stored_as_a_salted_hash():
     with sa.create_engine("sqlite://").connect() as connection:
         SIDE.create_all(connection)
         assert not has_password(connection, 7)

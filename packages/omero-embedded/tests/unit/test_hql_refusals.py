@@ -158,7 +158,7 @@ def test_usage_exceptions(store, text):
         rows(store, text)
 
 
-def test_columns_are_no_objects(store):
+def test_columns_are_not_objects(store):
     for text in ("select p.name from Plate p", "select p, p.name from Plate p", "select new map(p as p) from Plate p"):
         with pytest.raises(omero.InternalException):
             objects(store, text)

@@ -90,7 +90,7 @@ def test_literals(text, value, kind):
         "from Plate p where case end = 1",
     ],
 )
-def test_what_is_no_query(text):
+def test_invalid_queries(text):
     with pytest.raises(omero.QueryException) as error:
         parse(text)
     assert text in error.value.message
@@ -211,7 +211,7 @@ def text_of(expr) -> str:
 
 
 @given(TREES)
-def test_every_tree_can_be_said(tree):
+def test_every_tree_can_be_written_as_text(tree):
     assert parse(f"from Plate p where {text_of(tree)}").where == tree
 
 

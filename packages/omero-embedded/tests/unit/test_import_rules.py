@@ -11,7 +11,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[2] / "src"
 FILES = sorted(SRC.rglob("*.py"))
 
-# What a room, or a module that stands alone, may import besides itself.
+# What a part, or a module that stands alone, may import besides itself.
 # Everybody may import `errors`, `limits` and `omeropy`.
 MAY_IMPORT = {
     "errors": set(),
@@ -63,20 +63,20 @@ def modules_imported(file: Path) -> set[str]:
     return {name if name in MODULES else name.rpartition(".")[0] for name in own}
 
 
-def room_of(module: str) -> str:
+def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_rooms(module):
-    room = room_of(module)
-    assert room in MAY_IMPORT, f"{room} is new: say in this test what it may import"
+def test_import_rules(module):
+    part = part_of(module)
+    assert part in MAY_IMPORT, f"{part} is new: say in this test what it may import"
     wrong = (
-        {room_of(name) for name in modules_imported(MODULES[module])}
-        - MAY_IMPORT[room]
-        - {room, "errors", "limits", "omeropy", "__init__"}
+        {part_of(name) for name in modules_imported(MODULES[module])}
+        - MAY_IMPORT[part]
+        - {part, "errors", "limits", "omeropy", "__init__"}
     )
-    assert not wrong, f"{room} imports {wrong}"
+    assert not wrong, f"{part} imports {wrong}"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -89,7 +89,7 @@ def test_no_circles():
     TopologicalSorter({name: modules_imported(file) - {"omero_embedded"} for name, file in MODULES.items()}).prepare()
 
 
-def test_the_rooms_are_ordered():
+def test_the_packages_are_ordered():
     TopologicalSorter(MAY_IMPORT).prepare()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of planes: windows, curves, colours and the two models."""
+"""Pictures of planes: windows, curves, colors and the two models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shown(*channels: ChannelSettings, model: str = RGB) -> Settings:
 
 
 def test_a_linear_window_is_the_identity_on_bytes():
-    picture = pictures.render(shown(ChannelSettings(0, 255, colour=RED)), [RAMP])
+    picture = pictures.render(shown(ChannelSettings(0, 255, color=RED)), [RAMP])
     assert (picture[..., 0] == RAMP).all() and not picture[..., 1:].any()
 
 
@@ -38,26 +38,26 @@ def test_every_curve_goes_from_0_to_255_without_a_step_back(family, coefficient,
     assert (np.diff(got) >= -1e-3).all()
 
 
-def test_colours_of_active_channels_add_up_and_stop_at_255():
-    both = [ChannelSettings(0, 255, colour=RED), ChannelSettings(0, 255, colour=(255, 0, 128, 255))]
+def test_colors_of_active_channels_add_up_and_stop_at_255():
+    both = [ChannelSettings(0, 255, color=RED), ChannelSettings(0, 255, color=(255, 0, 128, 255))]
     picture = pictures.render(shown(*both), [RAMP, RAMP])
     assert picture[0, 1].tolist() == [2, 0, 1] and picture[-1, -1].tolist() == [255, 0, 128]
     both[0].active = False
     assert shown(*both).shown() == [1]
 
 
-def test_greyscale_shows_the_first_active_channel_without_its_colour():
-    channels = [ChannelSettings(0, 255, active=False), ChannelSettings(0, 255, colour=RED), ChannelSettings(0, 1)]
+def test_greyscale_shows_the_first_active_channel_without_its_color():
+    channels = [ChannelSettings(0, 255, active=False), ChannelSettings(0, 255, color=RED), ChannelSettings(0, 1)]
     grey = shown(*channels, model=GREYSCALE)
     assert grey.shown() == [1]
     assert (pictures.render(grey, [RAMP]) == RAMP[..., None]).all()
 
 
-def test_default_colours():
-    assert pictures.default_colours([None] * 4, [None] * 4) == [RED, GREEN, BLUE, RED]
-    assert pictures.default_colours([None] * 3, [461.0, 530.0, 610.0]) == [BLUE, GREEN, RED]
-    assert pictures.default_colours([None, None], [None, 530.0]) == [WHITE, GREEN]
-    assert pictures.default_colours([(1, 2, 3, 4), None], [None, None]) == [(1, 2, 3, 4), GREEN]
+def test_default_colors():
+    assert pictures.default_colors([None] * 4, [None] * 4) == [RED, GREEN, BLUE, RED]
+    assert pictures.default_colors([None] * 3, [461.0, 530.0, 610.0]) == [BLUE, GREEN, RED]
+    assert pictures.default_colors([None, None], [None, 530.0]) == [WHITE, GREEN]
+    assert pictures.default_colors([(1, 2, 3, 4), None], [None, None]) == [(1, 2, 3, 4), GREEN]
 
 
 def test_projections():

@@ -118,7 +118,7 @@ def is_had(name: str) -> bool:
     return not target.is_global and all(target.fields[one].nullable for one in _part_fields(name))
 
 
-def neighbours(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[tuple[str, Entity, set[int]]]:
+def neighbors(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[tuple[str, Entity, set[int]]]:
     """What hangs together with objects of a topmost class, as (how, class, ids), how being "part", "link" or "had"."""
     known = schema()
     own = known[name].table
@@ -183,7 +183,7 @@ def find_below(
         entity, ids = todo.pop()
         fresh = ids - seen.setdefault(entity.name, set())
         seen[entity.name] |= fresh
-        for _, other, below in neighbours(connection, entity.name, fresh) if fresh else ():
+        for _, other, below in neighbors(connection, entity.name, fresh) if fresh else ():
             matching = [one for one in wanted if one.root is other.root]
             for one in matching:
                 found.setdefault(one.name, set()).update(of_class(connection, one, below))
@@ -270,11 +270,11 @@ class Closure:
         """Add everything that goes along."""
         while self._fresh:
             while self._fresh:
-                self._add_neighbours(*self._fresh.pop())
+                self._add_neighbors(*self._fresh.pop())
             self._adopt()
 
-    def _add_neighbours(self, name: str, fresh: set[int]) -> None:
-        for how, entity, ids in neighbours(self.connection, name, fresh):
+    def _add_neighbors(self, name: str, fresh: set[int]) -> None:
+        for how, entity, ids in neighbors(self.connection, name, fresh):
             if how == "had":
                 self._candidates.setdefault(entity.name, set()).update(ids)
             elif how == "link" or self.options.decide(entity) is not False:

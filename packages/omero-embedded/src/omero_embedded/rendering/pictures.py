@@ -1,8 +1,8 @@
-"""Planes as pictures, as OMERO renders them: windows, curves and colours of channels, and two color models.
+"""Planes as pictures, as OMERO renders them: windows, curves and colors of channels, and two color models.
 
 A value v of a channel with the window from s to e becomes q = 255 * (f(x) - f(0)) / (f(1) - f(0)) with
 x = (v - s) / (e - s) clipped to [0, 1] and f the channel's family (linear: x; polynomial: x^k; exponential: exp(x^k);
-logarithmic: log(1 + 255 x)), reversed if the channel is inverted. The rgb model adds q * colour of the active channels
+logarithmic: log(1 + 255 x)), reversed if the channel is inverted. The rgb model adds q * color of the active channels
 up, the greyscale model shows q of the first active one.
 """
 
@@ -30,7 +30,7 @@ DTYPES = {
 }  # in the byte order of the files
 RED, GREEN, BLUE, WHITE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (255, 255, 255, 255)
 ACTIVE_AT_FIRST = 3  # the number of channels that are active by default
-MAX_COLOURED = 10  # an image with this many channels or more is gray by default
+MAX_COLORED = 10  # an image with this many channels or more is gray by default
 
 
 @dataclass
@@ -40,7 +40,7 @@ class ChannelSettings:
     start: float
     end: float
     active: bool = True
-    colour: tuple[int, int, int, int] = WHITE  # red, green, blue, alpha from 0 to 255
+    color: tuple[int, int, int, int] = WHITE  # red, green, blue, alpha from 0 to 255
     family: str = "linear"
     coefficient: float = 1.0
     noise_reduction: bool = False
@@ -104,7 +104,7 @@ def render(settings: Settings, planes: Sequence[np.ndarray]) -> np.ndarray:
     for index, plane in zip(settings.shown(), planes, strict=True):
         channel = settings.channels[index]
         value = channel.quantize(plane)
-        red, green, blue, alpha = WHITE if settings.model == GREYSCALE else channel.colour
+        red, green, blue, alpha = WHITE if settings.model == GREYSCALE else channel.color
         for band, part in enumerate((red, green, blue)):
             if part:
                 total[..., band] += value * np.float32(part * alpha / (DEPTH * DEPTH))
@@ -153,23 +153,23 @@ def type_range(kind: str) -> tuple[float, float]:
     return float(info.min), float(info.max)
 
 
-def emission_colour(wavelength: float) -> tuple[int, int, int, int]:
+def emission_color(wavelength: float) -> tuple[int, int, int, int]:
     """The color of a channel from its emission wavelength in nm."""
     return BLUE if wavelength <= 500 else GREEN if wavelength <= 600 else RED
 
 
-def default_colours(
+def default_colors(
     stored: Sequence[tuple[int, int, int, int] | None], wavelengths: Sequence[float | None]
 ) -> list[tuple[int, int, int, int]]:
     """The colors of channels: their own, that of their emission, or red, green and blue in turn.
 
     If the emission of some channels is known, channels of which nothing is known are white (transmitted light).
     """
-    unknown = [colour is None and wave is None for colour, wave in zip(stored, wavelengths)]
-    open_ones = [colour is None for colour in stored]
+    unknown = [color is None and wave is None for color, wave in zip(stored, wavelengths)]
+    open_ones = [color is None for color in stored]
     mixed = any(unknown) and sum(unknown) != sum(open_ones)
     turn = (RED, GREEN, BLUE)
     return [
-        colour or (emission_colour(wave) if wave is not None else WHITE if mixed else turn[index % 3])
-        for index, (colour, wave) in enumerate(zip(stored, wavelengths))
+        color or (emission_color(wave) if wave is not None else WHITE if mixed else turn[index % 3])
+        for index, (color, wave) in enumerate(zip(stored, wavelengths))
     ]

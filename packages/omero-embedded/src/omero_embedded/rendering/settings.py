@@ -21,11 +21,11 @@ from omero_embedded.rendering.pictures import (
     ACTIVE_AT_FIRST,
     DTYPES,
     GREYSCALE,
-    MAX_COLOURED,
+    MAX_COLORED,
     RGB,
     ChannelSettings,
     Settings,
-    default_colours,
+    default_colors,
     project_sections,
     render,
     type_range,
@@ -44,7 +44,7 @@ class Source:
     shape: tuple[int, int, int, int, int]  # (T, C, Z, Y, X)
     owner: int
     group: int
-    colours: list[tuple[int, int, int, int]]
+    colors: list[tuple[int, int, int, int]]
     tables: list[str | None]
     statistics: list[tuple[float, float] | None]  # smallest and largest value of each channel
 
@@ -98,9 +98,9 @@ class Source:
         for c in range(count):
             start, end = self.statistics[c] or self._range(z, c)
             channels.append(
-                ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colours[c], lookup_table=self.tables[c])
+                ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colors[c], lookup_table=self.tables[c])
             )
-        return Settings(z, 0, RGB if 1 < count < MAX_COLOURED else GREYSCALE, channels)
+        return Settings(z, 0, RGB if 1 < count < MAX_COLORED else GREYSCALE, channels)
 
     def _range(self, z: int, c: int) -> tuple[float, float]:
         """The window of a channel without statistics: the range of its first plane, or that of its type."""
@@ -154,7 +154,7 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
         tuple(row["size" + axis] for axis in "TCZYX"),
         row["_owner"],
         row["_group"],  # type: ignore[arg-type]
-        default_colours(stored, waves),
+        default_colors(stored, waves),
         [one[4] for one in found] + [None] * missing,
         statistics,
     )
@@ -301,7 +301,7 @@ def save_settings(connection: sa.Connection, ctx: Context, source: Source, setti
 
 
 def _insert_binding(connection: sa.Connection, ctx: Context, channel: ChannelSettings, place: dict, event: int) -> None:
-    red, green, blue, alpha = channel.colour
+    red, green, blue, alpha = channel.color
     oid = insert(
         connection,
         ctx,

@@ -128,7 +128,7 @@ class RenderingService(StatefulService):
     def getCompressionLevel(self, ctx: Context):
         return self._quality
 
-    def setOverlays(self, ctx: Context, table, image, colours):
+    def setOverlays(self, ctx: Context, table, image, colors):
         raise refuse(omero.ApiUsageException, "Overlays are not drawn here.")
 
     # -- what is shown -------------------------------------------------------------------------------------------
@@ -194,10 +194,10 @@ class RenderingService(StatefulService):
     def setRGBA(self, ctx: Context, index, red, green, blue, alpha):
         if not all(0 <= part <= pictures.DEPTH for part in (red, green, blue, alpha)):
             raise refuse(omero.ApiUsageException, "The parts of a color are from 0 to 255.")
-        self._channel(index).colour = (red, green, blue, alpha)
+        self._channel(index).color = (red, green, blue, alpha)
 
     def getRGBA(self, ctx: Context, index):
-        return list(self._channel(index).colour)
+        return list(self._channel(index).color)
 
     def setQuantizationMap(self, ctx: Context, index, family, coefficient, noise_reduction):
         channel = self._channel(index)
