@@ -1,4 +1,4 @@
-"""omero-py's generated modules, imported in the one order that works. Rooms that use omero-py import this first."""
+"""omero-py's generated modules, imported in the one order that works. Modules that use omero-py import this first."""
 
 import json
 import subprocess

@@ -27,7 +27,7 @@ API = "::omero::api::"
 
 @cache
 def service_classes() -> dict[str, type]:
-    """The registered services by interface; every module of the room `services` is imported first."""
+    """The registered services by interface; every module of the package `services` is imported first."""
     for module in pkgutil.iter_modules(services.__path__):
         importlib.import_module(f"{services.__name__}.{module.name}")
     return SERVICES
