@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.atomic import replacing
 
 METADATA = "Metadata_"
 
@@ -69,7 +69,6 @@ def _selected(values: pd.DataFrame) -> list[str]:
 
 
 def write_profiles(profiles: pd.DataFrame, path: Path) -> None:
-    """Write profiles as Parquet, as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    profiles.to_parquet(partial, index=False)
-    os.replace(partial, path)
+    """Write profiles as Parquet. The file appears complete or not at all."""
+    with replacing(path) as draft:
+        profiles.to_parquet(draft, index=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from openhcs_omero.errors import ConfigError, OpenHCSError
+from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
 
 DIGITS = 10
@@ -117,16 +117,18 @@ def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
 def write_table(table: pd.DataFrame, file: Path) -> None:
     """Write a CSV table: missing values are empty, floats have 10 significant digits, lines end in a newline.
 
-    The file is written beside its place and then moved there: it is there as a whole or not at all.
+    The file appears complete or not at all.
     """
-    partial = file.with_name(f".{file.name}.part")
-    with partial.open("w", encoding="utf-8", newline="") as out, ThreadPoolExecutor(THREADS) as threads:
+    with (
+        replacing(file) as draft,
+        draft.open("w", encoding="utf-8", newline="") as out,
+        ThreadPoolExecutor(THREADS) as threads,
+    ):
         out.write(",".join(map(_quoted, table.columns)) + "\n")
         for start in range(0, len(table), ROWS):
             part = table.iloc[start : start + ROWS]
             columns = list(threads.map(_as_text, (part.iloc[:, number] for number in range(part.shape[1]))))
             out.write("\n".join([*pc.binary_join_element_wise(*columns, ",").to_pylist(), ""]))
-    os.replace(partial, file)
 
 
 def _as_text(column: pd.Series) -> pa.Array:

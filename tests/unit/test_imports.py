@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "io": {"errors", "plates", "omero"},
     "processing": {"errors", "plates", "io"},
     "microscopes": {"errors", "plates", "omero", "io"},
-    "analysis": {"errors", "plates"},
+    "analysis": {"errors", "plates", "io"},
     "core": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "analysis"},
     "runtime": {"version", "errors", "password", "plates", "omero", "io", "microscopes", "processing", "core"},
     "demo": {"errors", "plates", "omero", "io", "microscopes", "processing", "core", "runtime"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from openhcs_omero.analysis.report.charts import chart_specs
 from openhcs_omero.analysis.report.data import Links, report_data
 from openhcs_omero.analysis.screen import Answers
 from openhcs_omero.analysis.settings import Settings
+from openhcs_omero.io.atomic import write
 
 __all__ = ["Links", "write_report"]
 
@@ -44,9 +44,7 @@ def write_report(
     for mark, text in parts.items():
         before, _, after = page.partition(mark)
         page = before + text + after
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    write(path, page)
 
 
 def _template(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How much disk space objects take, as `omero fs usage` asks it, and what is known of the files that images came from."""
+"""How much disk space objects take, as `omero fs usage` asks it, and what is known of the original files."""
 
 from __future__ import annotations
 
