@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up the virtual environment of `make demo` and `make test`; standard library only.
 
-    python3 envs/bootstrap.py [--venv .venv] [--extras embedded,cluster,profiles,dev,docs]
+    python3 envs/bootstrap.py [--venv .venv] [--extras embedded,cluster,profiles,s3,dev,docs]
     python3 envs/bootstrap.py --venv .venv-web --requirements envs/web.txt      (those packages, without the project)
 
 It does nothing if everything is there already. The hard part is Ice, which envs/build_ice.py installs.
@@ -69,7 +69,7 @@ def install(python: Path, state: bytes, *what: str | Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--extras", default="embedded,cluster,profiles,dev,docs")
+    parser.add_argument("--extras", default="embedded,cluster,profiles,s3,dev,docs")
     parser.add_argument("--requirements", type=Path, help="install the packages in this file, not the project")
     args = parser.parse_args()
     if sys.version_info[:2] not in SUPPORTED:

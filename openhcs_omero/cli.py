@@ -16,7 +16,7 @@ import typer
 from openhcs_omero import __version__, password
 from openhcs_omero.errors import OpenHCSError, not_written
 from openhcs_omero.plates.arrangement import Incomplete
-from openhcs_omero.plates.paths import PlatePath, WellPath
+from openhcs_omero.plates.paths import PlatePath, WellPath, in_s3
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -178,7 +178,9 @@ def demo() -> None:
 
 @_command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="folder of a microscope, of OpenHCS, or of TIFFs")],
+    folder: Annotated[
+        str, typer.Argument(help="folder of a microscope, OpenHCS, OME-Zarr or TIFFs, or s3://bucket/plate.zarr")
+    ],
     name: Annotated[str | None, typer.Option(help="name of the plate (default: the name of the folder)")] = None,
     pattern: PatternOption = None,
     incomplete: IncompleteOption = "error",
@@ -196,7 +198,7 @@ def import_(
     from openhcs_omero.microscopes.importing import import_folder
 
     conn = _connect(host, port, user)
-    with _progress_bar(f"import {folder.name}") as progress:
+    with _progress_bar(f"import {Path(folder).name}") as progress:
         plate_id = import_folder(conn, folder, name, pattern, progress, incomplete)
     print(plate_id)
 
@@ -257,7 +259,9 @@ _SCREEN = re.compile(r"/omero/?|(?:/omero/)?screen_([1-9][0-9]*)/?")
 
 @_command("info")
 def info(
-    plate: Annotated[str, typer.Argument(help="1, plate_1 or plate_1_processed in OMERO, or a folder")],
+    plate: Annotated[
+        str, typer.Argument(help="1, plate_1 or plate_1_processed in OMERO, a folder, or s3://bucket/plate.zarr")
+    ],
     pattern: PatternOption = None,
     incomplete: IncompleteOption = "error",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON; for folders only")] = False,
@@ -271,9 +275,9 @@ def info(
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Describe a plate in OMERO or in a folder, and how its pixels are read."""
-    if Path(plate).expanduser().is_dir():
-        _print_folder(Path(plate).expanduser(), pattern, incomplete, as_json)
+    """Describe a plate in OMERO, in a folder or on S3, and how its pixels are read."""
+    if in_s3(plate) or Path(plate).expanduser().is_dir():
+        _print_folder(plate if in_s3(plate) else Path(plate).expanduser(), pattern, incomplete, as_json)
         return
     if as_json:
         raise OpenHCSError(f"--json is for folders, and there is no folder {plate}")
@@ -286,7 +290,7 @@ def info(
         print(f"{label:<16}{value}")
 
 
-def _print_folder(folder: Path, pattern: str | None, incomplete: Incomplete, as_json: bool) -> None:
+def _print_folder(folder: Path | str, pattern: str | None, incomplete: Incomplete, as_json: bool) -> None:
     """Print a description of the plate in a folder."""
     import json
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.errors import ConfigError, brief
 from openhcs_omero.io.base import BadData, on_disk
 from openhcs_omero.plates.arrangement import Incomplete
-from openhcs_omero.plates.paths import plate_of
+from openhcs_omero.plates.paths import S3, in_s3, plate_of
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
@@ -197,7 +197,7 @@ def _plates(entries: Iterable[int | str]) -> dict[str, str]:
     given: dict[str, int | str] = {}
     for entry in entries:
         place = plate_of(entry)
-        path = str(place or os.path.expanduser(str(entry)))
+        path = str(place or _folder_or_address(str(entry)))
         name = os.path.basename(os.path.abspath(path))
         label = name.removeprefix("plate_") or name
         if label in given:
@@ -214,6 +214,20 @@ def _plates(entries: Iterable[int | str]) -> dict[str, str]:
     return plates
 
 
+def _folder_or_address(entry: str) -> str:
+    """A folder, or an address on S3 without a slash at its end; raises ConfigError for addresses of other kinds."""
+    scheme = _SCHEME.match(entry)
+    if scheme is None:
+        return os.path.expanduser(entry)
+    if not in_s3(entry) or not entry.removeprefix(S3).strip("/"):
+        raise ConfigError(
+            f"plates has {entry!r}: a plate is an OMERO id, a path in OMERO, a folder, or an OME-Zarr plate on S3 "
+            "like s3://bucket/plate.zarr"
+        )
+    return entry.rstrip("/")
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LABEL = re.compile(r"\w[\w .+,=@()-]*(?<! )")
 
 

@@ -25,6 +25,7 @@ class Backend(StrEnum):
 
     DISK = "disk"
     ZARR = "zarr"
+    OME_ZARR = "ome_zarr"
     VIRTUAL_WORKSPACE = "virtual_workspace"
     OMERO_LOCAL = "omero_local"
 
@@ -189,7 +190,7 @@ class MicroscopeHandler(ABC):
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         """Read the channel names, colors and pixel sizes of a well's images, by site."""
-        about = ImageMetadata(listing.channel_names, (), listing.pixel_size)
+        about = ImageMetadata(listing.channel_names, listing.colors, listing.pixel_size)
         return {
             site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
             for site in listing.structure.well(well).images

@@ -11,7 +11,7 @@ from openhcs_omero.microscopes.detect import folder_handler
 from openhcs_omero.plates.arrangement import Incomplete
 
 
-def describe_folder(folder: Path, pattern: str | None = None, incomplete: Incomplete = "error") -> dict[str, Any]:
+def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: Incomplete = "error") -> dict[str, Any]:
     """Describe the plate in a folder as it would be processed or imported.
 
     Missing planes are listed and do not raise an error here.
@@ -19,7 +19,7 @@ def describe_folder(folder: Path, pattern: str | None = None, incomplete: Incomp
     Parameters
     ----------
     folder
-        The folder.
+        The folder, or the address of an OME-Zarr plate on S3.
     pattern
         Pattern for the file names; None reads the microscope's metadata.
     incomplete

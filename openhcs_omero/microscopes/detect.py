@@ -13,16 +13,18 @@ from openhcs_omero.microscopes.cellvoyager import CellVoyagerHandler
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.incell import InCellHandler
 from openhcs_omero.microscopes.named_tiffs import NamedTIFFHandler
+from openhcs_omero.microscopes.ome_zarr import OMEZarrHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
 from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.filenames import PATTERNS
-from openhcs_omero.plates.paths import plate_of
+from openhcs_omero.plates.paths import in_s3, plate_of
 
 # The order matters: OpenHCS puts its metadata into the folders of other microscopes, and the file names of Phenix are
 # more specific than those of ImageXpress
-FOLDERS: tuple[type[FolderHandler], ...] = (
+FOLDERS: tuple[type[FolderHandler] | type[OMEZarrHandler], ...] = (
     OpenHCSHandler,
+    OMEZarrHandler,
     OperaPhenixHandler,
     CellVoyagerHandler,
     InCellHandler,
@@ -44,7 +46,7 @@ def handler_of(
     Parameters
     ----------
     plate_path
-        An id or a virtual path in OMERO, or a folder.
+        An id or a virtual path in OMERO, a folder, or the address of an OME-Zarr plate on S3.
     registry
         Backends by name; a plate in OMERO is read through ``omero_local``.
     pattern
@@ -66,13 +68,16 @@ def handler_of(
         from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
 
         return OMEROHandler(registry["omero_local"], acquisition)  # type: ignore[arg-type]
-    return folder_handler(Path(str(plate_path)), pattern, incomplete, follow_links)
+    return folder_handler(str(plate_path), pattern, incomplete, follow_links)
 
 
 def folder_handler(
-    folder: Path, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
-) -> FolderHandler:
-    """Choose the handler for a plate in a folder; parameters and errors are those of `handler_of`."""
+    path: Path | str, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
+) -> FolderHandler | OMEZarrHandler:
+    """Choose the handler for a plate in a folder or on S3; parameters and errors are those of `handler_of`."""
+    if in_s3(path):
+        return OMEZarrHandler(incomplete)
+    folder = Path(path)
     if not folder.is_dir():
         raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
     if pattern is not None:
@@ -83,7 +88,7 @@ def folder_handler(
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
-        "Cell), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
+        "Cell), zarr.json or .zattrs (OME-Zarr), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
         f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "
         "`pattern`"
     )

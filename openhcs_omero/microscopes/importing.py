@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs_omero.io.filemanager import FileManager
-from openhcs_omero.microscopes.base import FolderHandler
+from openhcs_omero.microscopes.base import FolderHandler, MicroscopeHandler
 from openhcs_omero.microscopes.detect import folder_handler
 from openhcs_omero.microscopes.scan import check_files
 from openhcs_omero.plates.arrangement import Incomplete
@@ -36,7 +36,7 @@ def import_folder(
     conn
         The connection.
     folder
-        A folder that `handler_of` finds a handler for.
+        A folder that `handler_of` finds a handler for, or the address of an OME-Zarr plate on S3.
     name
         Name of the plate; by default, the name of the folder.
     pattern
@@ -70,11 +70,11 @@ def import_folder(
 
 def scan(
     folder: Path | str, pattern: str | None = None, incomplete: Incomplete = "error"
-) -> tuple[FolderHandler, PlateListing]:
+) -> tuple[MicroscopeHandler, PlateListing]:
     """Find the handler and the listing of a folder and check all of its files; raises as `import_folder` does."""
-    handler = folder_handler(Path(folder), pattern, incomplete)
+    handler = folder_handler(folder, pattern, incomplete)
     listing = handler.listing(folder)
     listing.check_complete()
-    if listing.backend != "zarr":
+    if isinstance(handler, FolderHandler) and listing.backend != "zarr":
         check_files(listing, partial(handler.file_of, listing))
     return handler, listing

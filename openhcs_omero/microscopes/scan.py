@@ -213,7 +213,7 @@ def list_plate(
         If there is no image, two files hold the same plane, a file can't be read, or a link points outside the folder.
     """
     if not follow_links:
-        _check_links(folder, {plane.path for plane in found.planes if plane.path is not None}, file_of)
+        check_links(folder, map(file_of, {plane.path for plane in found.planes if plane.path is not None}))
     arranged = arrange(found.planes, found.announced, incomplete)
     first = next((path for planes in arranged.files.values() for path in planes.values()), None)
     if first is None:
@@ -269,12 +269,11 @@ def _wells(
     return wells
 
 
-def _check_links(folder: Path, paths: Iterable[str], file_of: Callable[[str], Path]) -> None:
+def check_links(folder: Path, files: Iterable[Path]) -> None:
     """Reject files that a symbolic link places outside the plate's folder."""
     root = folder.resolve()
     known: set[Path] = set()  # folders known to be inside
-    for path in paths:
-        file = file_of(path)
+    for file in files:
         if file.parent not in known or file.is_symlink():
             if not file.resolve().is_relative_to(root):
                 raise PlateError(

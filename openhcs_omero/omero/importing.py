@@ -23,6 +23,7 @@ from openhcs_omero.omero.writing import discard, map_annotation, write_well_imag
 from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.listing import PlateListing
+from openhcs_omero.plates.paths import in_s3
 from openhcs_omero.plates.structure import ImageStructure
 
 NAMESPACE = "openhcs_omero/import"
@@ -46,7 +47,7 @@ def import_plate(
     Parameters
     ----------
     folder
-        The folder that the images come from. Leftovers of a killed import of this folder are deleted.
+        The folder or address on S3 that the images come from. Leftovers of a killed import of this folder are deleted.
     listing
         What is in the folder.
     read
@@ -67,7 +68,7 @@ def import_plate(
         If an image can't be read or written. Nothing is left in OMERO then.
     """
     group_id = queries.current_group(conn)
-    mark = f"{socket.gethostname()}:{Path(folder).resolve()}"
+    mark = str(folder) if in_s3(folder) else f"{socket.gethostname()}:{Path(folder).resolve()}"
     with queries.writing(f"into group {group_id}"):
         _delete_leftovers(conn, mark, group_id)
     filled = listing.structure.wells_with_images()
@@ -80,7 +81,7 @@ def import_plate(
             place = listing.structure.wells[well]
             wells[place.row, place.col] = [image.image_id for image in written]
             report(sum(len(ids) for ids in wells.values()), total)
-        plate = _plate(name or Path(folder).resolve().name, wells, listing, mark)
+        plate = _plate(name or listing.structure.name, wells, listing, mark)
         with queries.writing("a plate"):
             return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, group_id)).id.val
     except BaseException as error:
@@ -100,7 +101,8 @@ def import_plate(
 def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:
     """The images of a well, ready to be written."""
     names = tuple(name or f"channel {c + 1}" for c, name in enumerate(listing.channel_names))
-    colors = tuple(map(color_of, names))
+    known = listing.colors or [None] * len(names)
+    colors = tuple(color or color_of(name) for color, name in zip(known, names))
     for image, pixels in read(well):
         yield NewImage(image.name, pixels, names, colors, listing.pixel_size, [(FOLDER_MARK, mark)])
 

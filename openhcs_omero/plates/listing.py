@@ -33,6 +33,8 @@ class PlateListing:
         A description of what is missing and was not filled, by well.
     notes
         Sentences about what was filled or left out.
+    colors
+        (red, green, blue), one per channel; None if a channel has no color. Empty if no colors are known.
     """
 
     structure: PlateStructure
@@ -43,6 +45,7 @@ class PlateListing:
     filled: Mapping[Place, frozenset[Plane]] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    colors: tuple[tuple[int, int, int] | None, ...] = ()
 
     def check_complete(self, wells: Iterable[str] | None = None) -> None:
         """Check that nothing is missing from `wells`, by default from all wells.

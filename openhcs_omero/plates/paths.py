@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from openhcs_omero.errors import PlateError
 
+S3 = "s3://"
 _NUMBER = r"(?:[0-9]{3}|[1-9][0-9]{3,})"
 _PLATE = re.compile(r"plate_([1-9][0-9]*)(?:_([A-Za-z0-9][A-Za-z0-9_-]*))?")
 _WELL = re.compile(r"[A-Z]{1,2}(?:0[1-9]|[1-9][0-9]{1,2})")
@@ -377,3 +378,8 @@ def plate_of(plate: int | str | PurePath) -> PlatePath | None:
     if not isinstance(path, PlatePath):
         raise PlateError(f"{text} is a {path.kind}, not a plate: expected an id or /omero/plate_<id>[_<output>]")
     return path
+
+
+def in_s3(path: object) -> bool:
+    """Whether the path of a plate is an address on S3, like ``s3://bucket/plate.zarr``."""
+    return str(path).startswith(S3)

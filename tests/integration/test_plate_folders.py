@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from ome_zarr_plates import write_plate
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_openhcs, write_phenix
+from s3 import bucket, s3_environment, s3_server
 from snake import Workflow, workflow
 
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
@@ -20,7 +22,7 @@ from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.processing.synthetic import Screen, sites
 
-__all__ = ["workflow"]
+__all__ = ["bucket", "s3_environment", "s3_server", "workflow"]
 
 TABLES = ("features.csv", "objects.csv", "wells.csv")
 STEPS = [
@@ -39,18 +41,24 @@ def tables(workflow, label, output="processed"):
     return [text.replace(f"\n{label},", "\n") for text in texts]
 
 
-def test_one_plate_in_three_formats(workflow, conn):
-    """One run reads it by OMERO id, from an ImageXpress and from a Phenix folder; a second run reads the results."""
+def test_one_plate_in_several_formats(workflow, conn, bucket, s3_environment):
+    """One run reads it by OMERO id, from an ImageXpress folder, a Phenix folder and OME-Zarr, which is on S3, too.
+
+    A second run reads the results.
+    """
     screen = Screen(rows=1, columns=2, sites=1, size=128)
     images = {(truth.well, truth.site): image[None, :, None] for truth, image in sites(screen)}
     assert {image.shape for image in images.values()} == {(1, 2, 1, 128, 128)}
     ixm = write_imagexpress(workflow.folder / "ixm", images)
     write_phenix(workflow.folder / "plate_phenix", images)
+    address = bucket(write_plate(workflow.folder / "remote.zarr", images))
+    write_plate(workflow.folder / "local.zarr", images)
     plate = import_folder(conn, ixm)
-    workflow.configure(plate, "ixm", "plate_phenix", steps=STEPS, heatmaps=[])
+    workflow.environment |= s3_environment
+    workflow.configure(plate, "ixm", "plate_phenix", "local.zarr", address, steps=STEPS, heatmaps=[])
     workflow.succeed()
-    first, *others = (tables(workflow, label) for label in (plate, "ixm", "phenix"))
-    assert first == others[0] == others[1]
+    first, *others = (tables(workflow, label) for label in (plate, "ixm", "phenix", "local.zarr", "remote.zarr"))
+    assert others == [first] * 4
     assert sum(int(row["spots_c0"]) for row in read_rows(workflow.results("ixm") / "features.csv")) > 0
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     for label in ("ixm", "phenix"):
@@ -213,6 +221,7 @@ def test_steps_do_not_get_the_password(offline):
 
 WRITERS = {
     "ImageXpress": write_imagexpress,
+    "OME-Zarr": write_plate,
     "Opera Phenix": write_phenix,
     **{
         f"OpenHCS {backend}": lambda folder, images, backend=backend: write_openhcs(folder, images, backend)
@@ -234,4 +243,6 @@ def test_importing_a_plate_folder(conn, tmp_path, kind):
     about = read_metadata(conn, [found["B03", 2]])[found["B03", 2].image_id]
     assert about.channel_names == CHANNELS[:2]
     assert about.pixel_size[1:] == pytest.approx((PIXEL_SIZE, PIXEL_SIZE))
-    assert about.pixel_size[0] == (2 if kind == "Opera Phenix" else None)
+    assert about.pixel_size[0] == (2 if kind in ("Opera Phenix", "OME-Zarr") else None)
+    if kind == "OME-Zarr":
+        assert about.colors == ((0, 0, 255), (0, 255, 0))

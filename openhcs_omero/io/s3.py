@@ -1,0 +1,74 @@
+"""Objects on S3, or on any server that speaks its protocol, by addresses like ``s3://bucket/plate.zarr``.
+
+Credentials, region and endpoint are found as by every client of S3: in the AWS_* environment variables or in ~/.aws.
+Without credentials, buckets are read anonymously.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+from typing import TYPE_CHECKING, Any
+
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.plates.paths import S3
+
+if TYPE_CHECKING:
+    import zarr.storage
+
+WAIT = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
+
+
+def open_s3_store(address: str) -> zarr.storage.FsspecStore:
+    """Open the Zarr store at an address."""
+    from zarr.storage import FsspecStore
+
+    return FsspecStore(_client(asynchronous=True), read_only=True, path=address.removeprefix(S3))
+
+
+def describe_objects(address: str) -> dict[str, tuple[Any, ...]]:
+    """The objects below an address, by their paths from there, each with values that change when it is written."""
+    prefix = address.removeprefix(S3)
+    found = _client(asynchronous=False).find(prefix, detail=True)
+    return {name.removeprefix(f"{prefix}/"): (about["size"], about.get("ETag", "")) for name, about in found.items()}
+
+
+@functools.cache
+def _client(asynchronous: bool) -> Any:
+    """The client of this process: an asynchronous one for Zarr, or one for direct calls."""
+    try:
+        import s3fs
+    except ImportError:
+        raise OpenHCSError("plates on S3 need the package s3fs: pip install 'openhcs-omero[s3]'") from None
+    made = s3fs.S3FileSystem(
+        anon=not _has_credentials(),
+        asynchronous=asynchronous,
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        config_kwargs=WAIT,
+    )
+    if asynchronous:
+        atexit.register(_close, made)
+    return made
+
+
+def _close(client: Any) -> None:
+    """Close the connections of an asynchronous client, which aiohttp would otherwise complain about."""
+    from zarr.core.sync import sync
+
+    async def close() -> None:
+        session = await client.set_session()
+        await session.close()
+
+    sync(close())
+
+
+def forget_clients() -> None:
+    """Look for credentials and the endpoint again, when S3 is next used."""
+    _client.cache_clear()
+
+
+def _has_credentials() -> bool:
+    from botocore.session import Session
+
+    return Session().get_credentials() is not None
