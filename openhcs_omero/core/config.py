@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.errors import ConfigError, brief
 from openhcs_omero.io.base import BadData, on_disk
 from openhcs_omero.plates.arrangement import Incomplete
+from openhcs_omero.plates.labels import DERIVED_MASKS, RoiOptions
 from openhcs_omero.plates.paths import S3, in_s3, plate_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Settings:
     wells_per_job: int
     materialization_backend: str
     options: Mapping[str, PlateOptions]
+    rois: RoiOptions = DERIVED_MASKS
     plate_map: Path | None = None
     analysis: Mapping[str, Any] | None = None
 
@@ -172,6 +174,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         heatmaps=None if heatmaps is None else tuple(heatmaps),
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
+        rois=_rois(config.get("rois", {})),
         plate_map=Path(config["plate_map"]) if "plate_map" in config else None,
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={
@@ -185,6 +188,10 @@ def read_config(config: Mapping[str, Any]) -> Settings:
             for label, (_, entry) in zip(paths, plates)
         },
     )
+
+
+def _rois(given: Mapping[str, Any]) -> RoiOptions:
+    return RoiOptions(given.get("on", "derived"), given.get("as", "masks"))
 
 
 def _wells(wells: str | Iterable[str]) -> str | tuple[str, ...]:
@@ -264,6 +271,13 @@ def typed(value: Any) -> Any:
     except yaml.YAMLError:
         return value
     return meant if isinstance(meant, bool | int | float | None) else value
+
+
+def name_keys(config: Mapping[str, Any]) -> None:
+    """Give the key `on` of `rois` its name again: YAML 1.1 reads it as true."""
+    rois = config.get("rois")
+    if isinstance(rois, MutableMapping) and True in rois:
+        rois["on"] = rois.pop(True)
 
 
 def check_config(config: Mapping[str, Any], schema: Path) -> None:

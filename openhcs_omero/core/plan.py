@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from openhcs_omero.core.treatments import (
 )
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
 from openhcs_omero.io.atomic import write, write_if_changed
+from openhcs_omero.plates.labels import DERIVED_MASKS
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
@@ -135,10 +136,9 @@ class Plan:
         """What every well depends on: the steps, their params and source, and the distributions that they import."""
         names = self.states[plate].channel_names if self._names_channels else ()
         if names not in self._steps_records:
-            steps = self._numbered(plate)
-            self._steps_records[names] = json.dumps(
-                [step_record(step, function) for step, function in steps], sort_keys=True
-            )
+            steps = [step_record(step, function) for step, function in self._numbered(plate)]
+            regions = [asdict(self.settings.rois)] if self.settings.rois != DERIVED_MASKS else []
+            self._steps_records[names] = json.dumps(steps + regions, sort_keys=True)
         return self._steps_records[names]
 
     @functools.cached_property

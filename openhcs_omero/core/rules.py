@@ -156,7 +156,7 @@ def process_well(
     first = done.images[min(done.images)]
     names = first.channel_names or [None] * first.pixels.shape[1]
     channels = [
-        Channel(name, color, number in done.labels)
+        Channel(name, color, number in done.label_channels)
         for number, (name, color) in enumerate(zip_longest(names, first.colors))
     ]
     _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), to_json(record), channels)

@@ -20,6 +20,7 @@ from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
+from openhcs_omero.plates.labels import Labels
 from openhcs_omero.plates.structure import ImageStructure
 
 THUMBNAIL = 96  # px
@@ -47,7 +48,7 @@ class Processed:
         The files that the steps saved.
     features, objects
         Table rows: one per site (and timepoint), and one per object.
-    labels
+    label_channels
         The channels that a step turned into label images.
     """
 
@@ -55,7 +56,7 @@ class Processed:
     files: Sequence[WellFile]
     features: Rows
     objects: Rows
-    labels: Collection[int]
+    label_channels: Collection[int]
 
 
 def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, estimates: Sequence[Path]) -> Processed:
@@ -99,17 +100,17 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
         about = described[image.site]
         metadata = _metadata(settings, derived, well, image, about) | told
         try:
-            new, results, found = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
+            done = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
         except StepFailed as error:
             raise WellFailed(image.site, str(error.step), error.reason) from error.__cause__
-        images[image.site] = _new_image(image, new, about)
+        images[image.site] = _new_image(image, done.image, done.labels, about)
         where = {"plate": plate.label, "well": well, "site": image.site}
-        features += [{**where, **row} for row in rows_of(results, about.times or [None] * image.size_t)]
-        objects += [{**where, **row} for row in found]
-    return Processed(images, files.files, features, objects, _labels(steps, new.shape[1]))
+        features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
+        objects += [{**where, **row} for row in done.objects]
+    return Processed(images, files.files, features, objects, _label_channels(steps, done.image.shape[1]))
 
 
-def _labels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:
+def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:
     """The channels that hold label images, according to the declarations of the steps."""
     return {
         channel
@@ -154,7 +155,7 @@ def _metadata(
     }
 
 
-def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> NewImage:
+def _new_image(image: ImageStructure, pixels: np.ndarray, labels: Labels, about: ImageMetadata) -> NewImage:
     same = pixels.shape[1] == image.size_c  # otherwise a step changed the channels
     return NewImage(
         image.name,
@@ -162,7 +163,8 @@ def _new_image(image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) 
         about.channel_names if same else (),
         about.colors if same else (),
         about.pixel_size,
-        [] if image.image_id is None else [("source_image", str(image.image_id))],
+        source_image=image.image_id,
+        labels=labels,
     )
 
 

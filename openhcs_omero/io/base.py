@@ -96,6 +96,13 @@ class FolderBackend(StorageBackend):
         """Write a site with its metadata, replacing what is there; returns the paths of its planes."""
 
     @abstractmethod
+    def save_labels(self, image: NewImage, path: PathLike) -> list[Path]:
+        """Write the labels of a site after its image, replacing those that are there.
+
+        Returns the files that change with them.
+        """
+
+    @abstractmethod
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that contains a plane or a file."""
 

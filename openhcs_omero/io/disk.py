@@ -51,6 +51,12 @@ class DiskBackend(FolderBackend):
         self.save_batch(list(planes.values()), list(planes))
         return list(planes)
 
+    def save_labels(self, image: NewImage, path: PathLike) -> list[Path]:
+        """Write each labels as an OME-TIFF (T, C, Z, Y, X) beside the planes."""
+        files = {f"{str(path).removesuffix('.tif')}_{name}_labels.tif": labels for name, labels in image.labels.items()}
+        self.save_batch(list(files.values()), list(files))
+        return [Path(file) for file in files]
+
     def file_of(self, path: PathLike) -> Path:
         return Path(path)
 

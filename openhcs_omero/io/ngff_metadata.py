@@ -5,18 +5,23 @@ Importing this module takes a second, since it imports Zarr: import it only in f
 
 from __future__ import annotations
 
+import colorsys
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from ome_zarr_models.common.image_label_types import Color as LabelColor
 from ome_zarr_models.common.omero import Channel, Omero, Window
 from ome_zarr_models.v05.axes import Axis
 from ome_zarr_models.v05.base import BaseOMEAttrs
 from ome_zarr_models.v05.hcs import HCSAttrs
 from ome_zarr_models.v05.image import ImageAttrs
+from ome_zarr_models.v05.image_label import ImageLabelAttrs
+from ome_zarr_models.v05.image_label_types import Label, Property, Source
+from ome_zarr_models.v05.labels import LabelsAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 from ome_zarr_models.v05.plate import Column, Plate, Row, WellInPlate
 from ome_zarr_models.v05.well import WellAttrs
@@ -55,6 +60,12 @@ class ViewedImage(ImageAttrs):
     omero: Viewed | None = None
 
 
+class ObjectProperty(Property):
+    """What is known about an object."""
+
+    pixels: int
+
+
 def read_image(folder: Path) -> tuple[list[Path], bool]:
     """Read the metadata of an image.
 
@@ -88,9 +99,15 @@ def write_image(
     channels: Sequence[LabeledChannel] = (),
 ) -> None:
     """Write the metadata of an image, whose arrays are in the folders 0, 1, ... and half as large each time."""
+    viewed = Viewed(channels=list(channels)) if channels else None
+    image = ViewedImage(version=_VERSION, multiscales=[_multiscale(name, levels, pixel_size)], omero=viewed)
+    _write_group(folder, image, {_NAMESPACE: {"named_t": named_t}})
+
+
+def _multiscale(name: str, levels: int, pixel_size: PixelSize) -> Multiscale:
     sizes = dict(zip("zyx", pixel_size))
     z, y, x = (size or 1.0 for size in pixel_size)
-    multiscale = Multiscale(
+    return Multiscale(
         name=name,
         axes=[
             Axis(name=axis, type=kind, unit="micrometer" if sizes.get(axis) else None) for axis, kind in AXES.items()
@@ -100,9 +117,40 @@ def write_image(
             for level in range(levels)
         ),
     )
-    viewed = Viewed(channels=list(channels)) if channels else None
-    image = ViewedImage(version=_VERSION, multiscales=[multiscale], omero=viewed)
-    _write_group(folder, image, {_NAMESPACE: {"named_t": named_t}})
+
+
+def write_labels_image(folder: Path, name: str, levels: int, pixel_size: PixelSize, objects: Mapping[int, int]) -> None:
+    """Write the metadata of labels, whose arrays are as those of an image.
+
+    Parameters
+    ----------
+    objects
+        Number of pixels of each object, by its label. Each object has a color of its own.
+    """
+    image_label = Label(
+        version=_VERSION,
+        colors=tuple(
+            LabelColor.model_validate({"label-value": value, "rgba": (*_color(number), 255)})
+            for number, value in enumerate(objects)
+        ),
+        properties=tuple(
+            ObjectProperty.model_validate({"label-value": value, "pixels": pixels}) for value, pixels in objects.items()
+        ),
+        source=Source(image="../../"),
+    )
+    attributes = {"version": _VERSION, "multiscales": [_multiscale(name, levels, pixel_size)]}
+    _write_group(folder, ImageLabelAttrs.model_validate({**attributes, "image-label": image_label}))
+
+
+def write_list_of_labels(folder: Path, names: Sequence[str]) -> None:
+    """Write the metadata of the group that holds the labels of an image."""
+    _write_group(folder, LabelsAttrs(version=_VERSION, labels=list(names)))
+
+
+def _color(number: int) -> Color:
+    """A color for an object that differs from those of the objects before: hues a golden section apart."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 1)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def describe_channels(
@@ -163,6 +211,10 @@ def describe_plate(root: Path) -> None:
 
 def _write_group(folder: Path, described: BaseOMEAttrs | None = None, own: dict[str, object] | None = None) -> None:
     """Write the metadata document of a Zarr v3 group if it changes."""
-    attributes = {"ome": described.model_dump(mode="json", exclude_none=True)} if described else {}
+    attributes = (
+        {"ome": described.model_dump(mode="json", exclude_none=True, by_alias=True, serialize_as_any=True)}
+        if described
+        else {}
+    )
     document = {"zarr_format": 3, "node_type": "group", "attributes": {**attributes, **(own or {})}}
     write_if_changed(folder / "zarr.json", json.dumps(document, indent=2))

@@ -404,7 +404,7 @@ class OMEROLocalBackend(VirtualBackend):
                 channel_names=metadata.channel_names if alike else (),
                 colors=metadata.colors if alike else (),
                 pixel_size=metadata.pixel_size,
-                annotations=[("source_image", str(origin.image_id))] if origin else [],
+                source_image=origin.image_id if origin else None,
             )
         return new
 

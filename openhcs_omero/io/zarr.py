@@ -36,6 +36,7 @@ from openhcs_omero.io.ngff import (
     stored_wells,
 )
 from openhcs_omero.io.planes import Planes, collect
+from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
@@ -99,6 +100,13 @@ class ZarrBackend(FolderBackend):
         self.describe(path, image.channel_names, image.colors, image.pixel_size)
         images = _read(_site(_parse(path)))
         return [plane_path(images.site, index) for index in sorted(images.indices())]
+
+    def save_labels(self, image: NewImage, path: PathLike) -> list[Path]:
+        """Write the labels into the group of the site's image."""
+        site = _site(_parse(path))
+        with _locked(site.plate), _telling(path, "written"):
+            levels = len(_read(site).levels)
+            return write_labels(folder_of(site), site.plate, image.labels, levels, image.pixel_size)
 
     def describe(
         self,

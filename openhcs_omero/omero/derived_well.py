@@ -36,8 +36,10 @@ from openhcs_omero.omero.derived import (
     delete_hidden,
     mark_of,
 )
+from openhcs_omero.omero.rois import make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images
 from openhcs_omero.plates.image import NewImage, WellFile
+from openhcs_omero.plates.labels import DERIVED_MASKS, RoiOptions
 from openhcs_omero.plates.paths import parse_well, well_name
 
 
@@ -49,6 +51,7 @@ def write_well(
     marks: Mapping[str, str],
     files: Sequence[WellFile] = (),
     whole: bool = True,
+    rois: RoiOptions = DERIVED_MASKS,
 ) -> dict[int, WrittenImage]:
     """Replace the images of a well of a derived plate, and attach files to them and to the well.
 
@@ -69,6 +72,8 @@ def write_well(
         Files of the well or of one of `sites`; each replaces the file of the same name.
     whole
         False keeps the sites that are not in `sites`, and moves the files of replaced images to the new ones.
+    rois
+        How the `labels` of the images become regions of interest.
 
     Returns
     -------
@@ -92,6 +97,8 @@ def write_well(
         for file in files:
             if file.site is not None:
                 save_text(conn, "Image", written[file.site].image_id, file.name, file.data)
+        made = {written[site].image_id: make_rois(sites[site].labels, rois.shape) for site in order}
+        save_rois(conn, place.group_id, made)
         with queries.writing(f"well {place.well} of derived plate {derived_id}"):
             well_id = _commit(conn, place, written, None if whole else files)
     except BaseException:
@@ -102,11 +109,17 @@ def write_well(
     for file in files:
         if file.site is None:
             save_text(conn, "Well", well_id, file.name, file.data)
+    if rois.on == "both":
+        sources = {image.source_image: image for image in sites.values() if image.source_image is not None}
+        made = {source: make_rois(image.labels, rois.shape) for source, image in sources.items()}
+        replace_rois(conn, place.group_id, made, place.mark)
     return written
 
 
 def _image_pairs(place: _Place, site: int, marks: Mapping[str, str], image: NewImage) -> list[tuple[str, str]]:
     own = {**place.pairs, WELL_MARK: place.mark, "well": place.well, "site": str(site)}
+    if image.source_image is not None:
+        own["source_image"] = str(image.source_image)
     return list({**{key: str(value) for key, value in (*marks.items(), *image.annotations)}, **own}.items())
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.labels import Labels
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import PYRAMID_PLANE
 
@@ -55,6 +56,10 @@ class NewImage:
         (z, y, x) in micrometers; None where unknown.
     annotations
         Pairs of the map annotation that is saved with the image.
+    source_image
+        OMERO id of the image that it was made from; None for a folder.
+    labels
+        The objects that the steps found in it.
     """
 
     name: str
@@ -63,6 +68,8 @@ class NewImage:
     colors: Sequence[tuple[int, int, int] | None] = ()
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     annotations: Sequence[tuple[str, str]] = ()
+    source_image: int | None = None
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,48 @@ def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]
     ]
 
 
+def segment_cells(
+    image: np.ndarray,
+    filemanager: Any,
+    metadata: dict[str, Any],
+    backend: str = "disk",
+    channels: list[int] | None = None,
+    diameter: float = 20.0,
+    contrast: float = 6.0,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Find, count and measure the nuclei of a site; a z stack is first reduced to its maximum projection.
+
+    Parameters
+    ----------
+    image
+        (T, C, Z, Y, X), one site.
+    filemanager
+        Not used.
+    metadata
+        The metadata of the site.
+    backend
+        Not used.
+    channels
+        Channels with nuclei, from 0; default all.
+    diameter, contrast
+        See `label_cells`.
+
+    Returns
+    -------
+    image, results
+        The unchanged image. `labels` has an array (T, 1, 1, Y, X) for each channel, which holds for every z: "nuclei"
+        if there is only one channel, else "nuclei_c1" for channel 1 and likewise for others. The other results are
+        those of `cell_counting_cpu`.
+    """
+    found, results, objects = _count(image, channels, diameter, contrast)
+    names = {channel: "nuclei" if len(found) == 1 else f"nuclei_c{channel}" for channel in found}
+    return image, {
+        **results,
+        "objects": [{"labels": names[row["channel"]], **row} for row in objects],
+        "labels": {names[channel]: labels[:, None, None] for channel, labels in found.items()},
+    }
+
+
 def cell_counting_cpu(
     image: np.ndarray,
     filemanager: Any,
@@ -101,6 +143,8 @@ def cell_counting_cpu(
     contrast: float = 6.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Count and measure the nuclei of a site; a z stack is first reduced to its maximum projection.
+
+    `segment_cells` does the same and leaves the image as it is.
 
     Parameters
     ----------
@@ -128,30 +172,37 @@ def cell_counting_cpu(
         `objects` has one row per nucleus. Without nuclei, means and standard deviations are None. With several
         timepoints, each value is a list with one value per timepoint.
     """
-    rows: list[dict[str, Any]] = [{} for _ in image]
-    objects: list[dict[str, Any]] = []
-    labeled = image.astype(np.promote_types(image.dtype, np.uint16))
-    chosen = list(channels) if channels is not None else list(range(image.shape[1]))
-    for channel in chosen:
-        for t, (row, stack) in enumerate(zip(rows, image[:, channel])):
-            plane = stack.max(axis=0)
-            labels = label_cells(plane, diameter, contrast)
-            cells = measure_cells(labels, plane)
-            labeled = labeled.astype(np.promote_types(labeled.dtype, np.min_scalar_type(len(cells))), copy=False)
-            labeled[t, channel] = labels
-            row[f"cells_c{channel}"] = len(cells)
-            row |= mean_and_sd(f"cell_area_c{channel}", [cell["area"] for cell in cells])
-            row |= mean_and_sd(f"cell_intensity_c{channel}", [cell["mean_intensity"] for cell in cells])
-            objects += [{"channel": channel, "t": t, **cell} for cell in cells]
-    labels = labeled[:, chosen, :1]
-    kept = labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))))
-    results = by_timepoint(rows)
+    found, results, objects = _count(image, channels, diameter, contrast)
+    most = np.min_scalar_type(max((int(labels.max()) for labels in found.values()), default=0))
+    labeled = image.astype(np.promote_types(np.promote_types(image.dtype, np.uint16), most))
+    for channel, labels in found.items():
+        labeled[:, channel] = labels[:, None]
+    kept = np.stack(list(found.values()), axis=1)[:, :, None].astype(np.promote_types(np.uint16, most))
     filemanager.save(kept, construct_path(metadata, "labeled"), backend=backend)
     filemanager.save(results, construct_path(metadata, "results.json"), backend=backend)
     return labeled, {**results, "objects": objects}
 
 
-cell_counting_cpu.features = {  # type: ignore[attr-defined]
+def _count(
+    image: np.ndarray, channels: list[int] | None, diameter: float, contrast: float
+) -> tuple[dict[int, np.ndarray], dict[str, Any], list[dict[str, Any]]]:
+    """The labels (T, Y, X) by channel, the results, and one row per nucleus."""
+    rows: list[dict[str, Any]] = [{} for _ in image]
+    objects: list[dict[str, Any]] = []
+    found = {}
+    for channel in channels if channels is not None else range(image.shape[1]):
+        planes = image[:, channel].max(axis=1)
+        found[channel] = np.stack([label_cells(plane, diameter, contrast) for plane in planes])
+        for t, (row, labels, plane) in enumerate(zip(rows, found[channel], planes)):
+            cells = measure_cells(labels, plane)
+            row[f"cells_c{channel}"] = len(cells)
+            row |= mean_and_sd(f"cell_area_c{channel}", [cell["area"] for cell in cells])
+            row |= mean_and_sd(f"cell_intensity_c{channel}", [cell["mean_intensity"] for cell in cells])
+            objects += [{"channel": channel, "t": t, **cell} for cell in cells]
+    return found, by_timepoint(rows), objects
+
+
+_FEATURES = {
     "cells_c{channel}": {"statistic": "count", "description": "number of nuclei"},
     "cell_area_c{channel}": {
         "statistic": "objects",
@@ -166,4 +217,6 @@ cell_counting_cpu.features = {  # type: ignore[attr-defined]
         "description": "mean intensity of the nuclei",
     },
 }
+for _step in (segment_cells, cell_counting_cpu):
+    _step.features = _FEATURES  # type: ignore[attr-defined]
 cell_counting_cpu.makes_labels = True  # type: ignore[attr-defined]

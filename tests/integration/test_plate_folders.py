@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from ome_zarr_plates import write_plate
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_openhcs, write_phenix
 from s3 import bucket, s3_environment, s3_server
@@ -17,6 +18,7 @@ from openhcs_omero.core.tables import read_rows
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.importing import import_folder
+from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
@@ -28,7 +30,13 @@ TABLES = ("features.csv", "objects.csv", "wells.csv")
 STEPS = [
     {"call": "openhcs_omero.processing.illumination:correct_illumination", "channels": [0], "params": {"dark": 100}},
     {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0]},
-    {"call": "openhcs_omero.processing.cells:cell_counting_cpu", "channels": [1], "params": {"diameter": 22}},
+    {"call": "openhcs_omero.processing.cells:segment_cells", "channels": [1], "params": {"diameter": 22}},
+    {
+        "call": "openhcs_omero.processing.cells:cell_counting_cpu",
+        "name": "old",
+        "channels": [1],
+        "params": {"diameter": 22},
+    },
 ]
 AFTER_A_WELL = {"aggregate": 1, "annotate": 1, "heatmaps": 1, "montage": 1, "all": 1}
 
@@ -55,7 +63,8 @@ def test_one_plate_in_several_formats(workflow, conn, bucket, s3_environment):
     write_plate(workflow.folder / "local.zarr", images)
     plate = import_folder(conn, ixm)
     workflow.environment |= s3_environment
-    workflow.configure(plate, "ixm", "plate_phenix", "local.zarr", address, steps=STEPS, heatmaps=[])
+    plates = (plate, "ixm", "plate_phenix", "local.zarr", address)
+    workflow.configure(*plates, steps=STEPS, heatmaps=[], rois={True: "both"})  # as YAML reads `on`
     workflow.succeed()
     first, *others = (tables(workflow, label) for label in (plate, "ixm", "phenix", "local.zarr", "remote.zarr"))
     assert others == [first] * 4
@@ -67,6 +76,16 @@ def test_one_plate_in_several_formats(workflow, conn, bucket, s3_environment):
             np.testing.assert_array_equal(
                 handler.load_site(workflow.results(label), well, image.site, FileManager()), read_site(conn, image)
             )
+
+    for label, source in ((plate, derived), (plate, load_plate(conn, plate))):
+        images = {image.image_id: (well, image.site) for well, image in source.images()}
+        shown = queries.rows(conn, "select r.image.id, r.name from Roi r where r.image.id in (:ids)", ids=list(images))
+        cells = read_rows(workflow.results(label) / "objects.csv")
+        assert sorted((*images[image], name) for image, name in shown) == sorted(
+            (row["well"], int(row["site"]), f"nuclei {row['label']}") for row in cells if row["labels"]
+        )
+    tiff = workflow.results("ixm") / "images" / "A01" / "A01_s001_nuclei_labels.tif"
+    assert np.array_equal(tifffile.imread(tiff), tifffile.imread(tiff.with_name("A01_s001_labeled.tif")))
 
     labels = [f"{plate}_processed", "ixm_processed"]
     workflow.configure(

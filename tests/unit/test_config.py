@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from openhcs_omero.core.config import Step, check_config, read_config, typed
+from openhcs_omero.core.config import Step, check_config, name_keys, read_config, typed
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
 from openhcs_omero.core.steps.source import distributions, source_hash, step_record
 from openhcs_omero.errors import ConfigError, ConnectError, StepError
+from openhcs_omero.plates.labels import RoiOptions
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -203,7 +204,8 @@ def test_the_source_hash_covers_constants(module, tmp_path, how):
 def run(*functions, names=(), estimates=None, timepoints=1):
     steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
     image = np.ones((timepoints, 1, 1, 2, 2), np.uint16)
-    return run_steps(steps, image, None, {"well": "A01"}, estimates or {}, "zarr")
+    done = run_steps(steps, image, None, {"well": "A01"}, estimates or {}, "zarr")
+    return done.image, done.results, done.objects
 
 
 def double(image, filemanager, metadata, backend="disk"):
@@ -246,6 +248,64 @@ def test_a_step_with_an_invalid_result(returned, says):
     with pytest.raises(StepError) as error:
         run(odd)
     assert says in str(error.value)
+
+
+def outline(image, filemanager, metadata, backend="disk"):
+    labels = np.array([[0, 1], [1, 7]])[None, None, None]
+    return image, {"objects": [{"label": 7}, {"x": 1}], "labels": {"cells": labels}}
+
+
+def run_all(*functions, names=()):
+    steps = [(Step(i, f"m:{f.__name__}", name=dict(names).get(i)), f) for i, f in enumerate(functions, 1)]
+    return run_steps(steps, np.ones((1, 1, 1, 2, 2), np.uint16), None, {"well": "A01"}, {}, "zarr")
+
+
+def test_labels_of_steps():
+    """They get the prefix of their step, their objects name them, and later steps see them."""
+
+    def look(image, filemanager, metadata, backend="disk"):
+        return image, {"seen": ", ".join(metadata["labels"]), "most": int(metadata["labels"]["cells"].max())}
+
+    done = run_all(outline, outline, look, names=[(2, "b")])
+    assert list(done.labels) == ["cells", "b_cells"] and done.labels["cells"].dtype == np.uint16
+    assert [row.get("labels") for row in done.objects] == ["cells", None, "b_cells", None]
+    assert done.results == {"seen": "cells, b_cells", "most": 7}
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([1], "returned 'labels' of type list; they must be a dict of arrays"),
+        ({"a/b": np.ones((1, 1, 1, 2, 2), int)}, "returned labels named 'a/b'"),
+        ({"cells": np.ones((1, 1, 1, 2, 2))}, "returned labels 'cells' of type float64"),
+        ({"cells": np.ones((2, 2), int)}, "returned labels 'cells' of shape (2, 2)"),
+        ({"cells": np.full((1, 1, 1, 2, 2), -5)}, "numbers from -5 to -5"),
+    ],
+)
+def test_invalid_labels(labels, says):
+    def odd(image, filemanager, metadata, backend="disk"):
+        return image, {"labels": labels}
+
+    with pytest.raises(StepError) as error:
+        run(odd)
+    assert says in str(error.value)
+
+
+def test_labels_that_clash_or_no_longer_fit():
+    def crop(image, filemanager, metadata, backend="disk"):
+        return image[..., :1], {}
+
+    with pytest.raises(StepError, match="returns 'cells', as another step does"):
+        run(outline, outline)
+    with pytest.raises(StepError, match=r"the labels 'cells' \(1, 1, 1, 2, 2\) of an earlier step do not fit"):
+        run(outline, crop)
+
+
+def test_a_key_that_yaml_takes_for_true():
+    config = yaml.safe_load("{plates: [1], rois: {on: both, as: polygons}}") | {"steps": [STEP]}
+    name_keys(config)
+    check_config(config, SCHEMA)
+    assert read_config(config).rois == RoiOptions("both", "polygons")
 
 
 def test_one_value_per_timepoint():

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+import zarr
+from ome_zarr_models.v05.image_label import ImageLabel
+from ome_zarr_models.v05.labels import Labels
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
 from openhcs_omero.core.config import check_config, read_config
@@ -250,6 +253,55 @@ def test_the_results_can_be_read_as_a_plate(output):
         assert [channel["label"] for channel in about["omero"]["channels"]] == ["DAPI", "FITC"]
         scale = about["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
         assert scale == [1, 1, 2, 0.5, 0.25]
+
+
+def write_with_labels(output, images, labels):
+    """Write a plate with these labels for every site; return its structure and the records of its wells."""
+    plate = handler_of("day_1").listing("day_1").structure
+    derived, records = output.derive(plate, {}), {}
+    for well in plate.wells:
+        new = {
+            site: NewImage(well, image, labels=labels, pixel_size=(2.0, 0.5, 0.25))
+            for (w, site), image in images.items()
+            if w == well
+        }
+        records[well] = output.write_well(derived, well, new, [], {})
+    return plate, records
+
+
+def test_labels_are_beside_the_images(output):
+    images = images_of(["A01", "B03"], shape=(2, 2, 3, 300, 20))
+    labels = {"nuclei": np.zeros((2, 1, 3, 300, 20), np.uint16), "cells": np.zeros((2, 2, 1, 300, 20), np.uint32)}
+    labels["nuclei"][1, 0, 2, 5:9, 3], labels["cells"][0, 1, 0, 0, :7] = 300, 70000
+    write_with_labels(output, images, labels)
+    folder = Path("results/plate_day_1_processed") / SUBFOLDERS[output.name]
+    for name, expected in labels.items():
+        if output.name == "disk":
+            assert np.array_equal(output.backend.load(folder / f"A01/A01_s001_{name}_labels.tif"), expected)
+            continue
+        group = zarr.open_group(folder / "plate.zarr/A/1/0/labels", mode="r")
+        assert Labels.from_zarr(group).attributes.ome.labels == ["nuclei", "cells"]
+        label = ImageLabel.from_zarr(group[name]).attributes.ome
+        [level, smaller] = label.multiscales[0].datasets
+        assert np.array_equal(group[name][level.path][...], expected)
+        assert np.array_equal(group[name][smaller.path][...], expected[..., ::2, ::2])
+        [about] = group[name].attrs["ome"]["image-label"]["properties"]
+        assert about == {"label-value": int(expected.max()), "pixels": int((expected > 0).sum())}
+        assert group[name].attrs["ome"]["image-label"]["source"] == {"image": "../../"}
+
+
+def test_lost_labels_are_noticed_and_old_ones_removed(output):
+    images = images_of(["A01", "B03"], shape=SHAPE)
+    labels = {"nuclei": np.ones((SHAPE[0], 1, 1, *SHAPE[3:]), np.uint16)}
+    plate, records = write_with_labels(output, images, labels)
+    assert set(output.standing(plate, records).intact) == {"A01", "B03"}
+    folder = Path("results/plate_day_1_processed") / SUBFOLDERS[output.name]
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and "labels" in str(path.relative_to(folder))]
+    found[0].unlink()
+    assert set(output.standing(plate, records).intact) == {"B03"}
+    plate, records = write_with_labels(output, images, {})
+    assert not list(folder.rglob("*labels*"))
+    assert set(output.standing(plate, records).intact) == {"A01", "B03"}
 
 
 def test_earlier_results_are_replaced(output):

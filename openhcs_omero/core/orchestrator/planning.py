@@ -10,7 +10,7 @@ from typing import Any
 from snakemake.logging import logger
 
 from openhcs_omero import password
-from openhcs_omero.core.config import check_config, retype
+from openhcs_omero.core.config import check_config, name_keys, retype
 from openhcs_omero.core.failures import lost_server
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
@@ -42,6 +42,7 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
     password.read()  # removes it from the environment even if no plate is in OMERO: jobs must not inherit it
     what, given = asked(workflow), workflow.config_settings.config
     retype(config, given)
+    name_keys(config)
     if what in (Asked.RECORDS, Asked.REPORT) and (last := read_record(LAST_RUN, dict[str, Any])):
         chosen = {key: config[key] for key in given if key in config}
         config.clear()

@@ -110,13 +110,18 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             start = "" if file.site is None else f"{well}_s{file.site:03d}_"
             beside.append(f"{folder}/{start}{file.name}")
             self._disk.save_bytes(file.data, beside[-1])
+        labels = [
+            path
+            for site, image in images.items()
+            for path in self.backend.save_labels(image, f"{folder}/{well}_s{site:03d}.tif")
+        ]
         written = [*planes, *beside]
-        for path in set(self.backend.list_files(folder)) - set(written):
+        for path in set(self.backend.list_files(folder)) - {*written, *map(str, labels)}:
             self.backend.delete(path)
         first = images[min(images)]
         return FolderWell(
             tuple(map(self._relative, planes)),
-            {self._relative(file): _state(file) for file in map(self.backend.file_of, written)},
+            {self._relative(file): _state(file) for file in (*map(self.backend.file_of, written), *labels)},
             tuple(first.channel_names),
             first.pixel_size,
         )

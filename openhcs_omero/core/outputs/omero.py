@@ -21,8 +21,10 @@ from openhcs_omero.omero.derived import (
 )
 from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.rois import check_may_outline
 from openhcs_omero.omero.tables import attach_table, list_tables
 from openhcs_omero.plates.image import NewImage, WellFile
+from openhcs_omero.plates.labels import RoiOptions
 from openhcs_omero.plates.paths import PlatePath
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -58,19 +60,21 @@ class OMEROPublished:
 
 
 class OMEROOutput(Output[OMEROWell, OMEROPublished]):
-    """Writes results to the derived plate of `output` in OMERO and to annotations."""
+    """Writes results to the derived plate of `output` in OMERO, to annotations and to regions of interest."""
 
     well_type, published_type = OMEROWell, OMEROPublished
     name = "omero"
 
-    def __init__(self, backend: OMEROLocalBackend, output: str) -> None:
+    def __init__(self, backend: OMEROLocalBackend, output: str, rois: RoiOptions) -> None:
         self.backend: OMEROLocalBackend = backend
-        self._output = output
+        self._output, self._rois = output, rois
 
     def _record(self, source: int, derived_id: int) -> DerivedPlate:
         return DerivedPlate(derived_id, str(PlatePath(source, self._output)), source)
 
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
+        if self._rois.on == "both":
+            check_may_outline(self.backend.conn, plate.plate_id)
         made = derive_plate(self.backend.conn, plate, self._output, marks, list(plate.wells))
         return self._record(plate.plate_id, made)
 
@@ -83,7 +87,7 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         marks: Mapping[str, str],
     ) -> OMEROWell:
         derived_id = int(derived.derived_plate)
-        written = write_well(self.backend.conn, derived_id, well, images, marks, files)
+        written = write_well(self.backend.conn, derived_id, well, images, marks, files, rois=self._rois)
         return OMEROWell(derived_id, tuple((written[site].image_id, written[site].sha1) for site in sorted(written)))
 
     def publish(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,31 @@ import numpy as np
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import PLACE
 from openhcs_omero.errors import OpenHCSError, StepError, is_lost
+from openhcs_omero.plates.labels import Labels, check_labels
+
+_LABELS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # also names files and Zarr groups
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What the steps made of a site.
+
+    Parameters
+    ----------
+    image
+        (T, C, Z, Y, X), as the last step returned it.
+    results
+        Scalars, or lists with one scalar per timepoint.
+    objects
+        One row per object. `labels` in a row names the labels that its number `label` belongs to.
+    labels
+        The labels of all steps, by name.
+    """
+
+    image: np.ndarray
+    results: dict[str, Any]
+    objects: list[dict[str, Any]]
+    labels: dict[str, np.ndarray]
 
 
 class StepFailed(StepError):
@@ -37,7 +64,7 @@ def run_steps(
     metadata: Mapping[str, Any],
     estimates: Mapping[int, Mapping[int, np.ndarray]],
     backend: str,
-) -> tuple[np.ndarray, dict[str, Any], list[dict[str, Any]]]:
+) -> SiteResult:
     """Run all steps on one site.
 
     Parameters
@@ -49,17 +76,11 @@ def run_steps(
     filemanager
         Passed to the steps, which save files through it.
     metadata
-        Passed to the steps.
+        Passed to the steps, with the labels of the steps before as `labels`.
     estimates
         Position of the step -> channel -> (Y, X), for steps that have a plate estimate.
     backend
         Name of the backend that the steps should save to.
-
-    Returns
-    -------
-    image, results, objects
-        The image that the last step returned; the results of all steps, each a scalar or a list with one scalar per
-        timepoint; and one row per object.
 
     Raises
     ------
@@ -69,9 +90,10 @@ def run_steps(
     """
     results: dict[str, Any] = {}
     objects: list[dict[str, Any]] = []
+    labels: dict[str, np.ndarray] = {}
     timepoints = len(image)
     for step, function in steps:
-        told = dict(metadata)
+        told = {**metadata, "labels": dict(labels)}
         if step.position in estimates:
             told["plate_estimate"] = estimates[step.position]
         try:
@@ -79,15 +101,37 @@ def run_steps(
             image, found = _checked(step, returned, timepoints)
             prefix = f"{step.name}_" if step.name else ""
             rows = found.pop("objects", [])
-            if again := [prefix + key for key in found if prefix + key in results]:
+            labeled = {prefix + name: array for name, array in found.pop("labels", {}).items()}
+            if again := [prefix + key for key in found if prefix + key in results] or sorted(labels.keys() & labeled):
                 raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
+            _check_fit(step, image, labels)
         except (Exception, SystemExit) as error:
             if isinstance(error, MemoryError) or is_lost(error):
                 raise
             raise StepFailed(step, error) from error
-        objects += [{"step": step.name or step.function_name, **row} for row in rows]
+        objects += [{"step": step.name or step.function_name, **_labels_of(row, prefix, labeled)} for row in rows]
         results |= {prefix + key: value for key, value in found.items()}
-    return image, results, objects
+        labels |= labeled
+    return SiteResult(image, results, objects, labels)
+
+
+def _labels_of(row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The row of an object with the full name of its labels, which it need not name if its step returned only one."""
+    if "labels" in row:
+        return {**row, "labels": f"{prefix}{row['labels']}"}
+    return {**row, "labels": next(iter(labeled))} if len(labeled) == 1 and "label" in row else dict(row)
+
+
+def _check_fit(step: Step, image: np.ndarray, labels: Labels) -> None:
+    """Check that the labels of earlier steps still fit the image."""
+    for name, array in labels.items():
+        try:
+            check_labels(name, array, image.shape)
+        except ValueError:
+            raise StepError(
+                f"{step} returned an image {image.shape}, which the labels {name!r} {array.shape} of an earlier step "
+                "do not fit: change the size of images before objects are looked for"
+            ) from None
 
 
 def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[dict[str, Any]]:
@@ -127,9 +171,24 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
         _check_key(step, key, (*PLACE, "sites"))
     for key in itertools.chain(*rows):
         _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have their own timepoint
-    return image, {
+    labels = _checked_labels(step, results.pop("labels", {}), image)
+    scalars = {
         key: value if key == "objects" else _value(step, key, value, timepoints) for key, value in results.items()
     }
+    return image, {**scalars, "labels": labels}
+
+
+def _checked_labels(step: Step, labels: Any, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Check the labels that a step returned with an image."""
+    if not isinstance(labels, Mapping):
+        raise StepError(f"{step} returned 'labels' of type {type(labels).__name__}; they must be a dict of arrays")
+    for name in labels:
+        if not isinstance(name, str) or not _LABELS_NAME.fullmatch(name):
+            raise StepError(f"{step} returned labels named {name!r}; a name is letters, digits, - and _")
+    try:
+        return {name: check_labels(name, array, image.shape) for name, array in labels.items()}
+    except ValueError as error:
+        raise StepError(f"{step} returned {error}") from None
 
 
 def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:

@@ -1,0 +1,231 @@
+"""Labels as regions of interest: one region per object, with a shape for each z in which the object is seen.
+
+Regions on a derived image are saved before the image becomes visible in its well, and go with the image. Regions on a
+source image stay between runs: one save, the commit point, puts the new ones on the image and takes the earlier ones
+off it; those are then deleted. They are found by an annotation that names the output, and only the user's own are
+touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from omero.gateway import BlitzGateway
+from omero.model import CommentAnnotationI, ImageI, PolygonI, RoiAnnotationLinkI, RoiI, Shape
+from omero.rtypes import rdouble, rint, rstring
+
+from openhcs_omero.errors import RightsError
+from openhcs_omero.omero import queries
+from openhcs_omero.plates.labels import Labels
+
+NAMESPACE = "openhcs_omero/rois"
+TOLERANCE = 0.5  # px; a polygon's outline is at most this far from the outline of its object
+PER_CALL = 2000  # regions
+ATTEMPTS = 3
+# one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
+_COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
+_FILL = 96  # alpha of masks, so that the image stays visible below them
+log = logging.getLogger(__name__)
+
+
+def check_may_outline(conn: BlitzGateway, plate_id: int) -> None:
+    """Check that this user may put regions on the images of a plate.
+
+    Raises
+    ------
+    RightsError
+        If not.
+    """
+    plate = queries.query(conn).get("Plate", plate_id, queries.context(conn, queries.ALL_GROUPS))
+    if not plate.details.permissions.canAnnotate():
+        raise RightsError(
+            f"this user may not draw on the images of plate {plate_id}, as `rois: {{on: both}}` asks: "
+            "without it, only the derived images get regions of interest"
+        )
+
+
+def make_rois(labels: Labels, shape: Literal["masks", "polygons"]) -> list[RoiI]:
+    """Make the unsaved regions of interest of a site.
+
+    Parameters
+    ----------
+    labels
+        By name, (T, C, Z, Y, X). If C or Z is 1, the shapes hold for all channels or z.
+    shape
+        "masks" are the labels pixel by pixel. "polygons" are the outer outlines, simplified to `TOLERANCE`.
+
+    Returns
+    -------
+    list of RoiI
+        Each has the name of its labels and its number as its name, like "nuclei 12", which its shapes show too.
+    """
+    make = _masks if shape == "masks" else _polygons
+    rois = []
+    for number, (name, pixels) in enumerate(sorted(labels.items())):
+        color = _COLORS[number % len(_COLORS)]
+        for t, c in np.ndindex(pixels.shape[:2]):
+            for label, (z0, y0, x0), inside in _objects(pixels[t, c]):
+                roi = RoiI()
+                roi.name = rstring(f"{name} {label}")
+                for z, plane in enumerate(inside, start=z0):
+                    for made in make(plane, y0, x0, color):
+                        made.textValue, made.theT = roi.name, rint(t)
+                        made.theZ = rint(z) if pixels.shape[2] > 1 else None
+                        made.theC = rint(c) if pixels.shape[1] > 1 else None
+                        roi.addShape(made)
+                rois.append(roi)
+    return rois
+
+
+def _objects(stack: np.ndarray) -> Iterator[tuple[int, tuple[int, ...], np.ndarray]]:
+    """Yield the number of each object of (Z, Y, X) labels, where its box begins, and where in the box it is."""
+    from scipy import ndimage
+
+    values: Sequence[int] | np.ndarray = range(int(stack.max()) + 1)
+    if len(values) > stack.size:  # a few huge numbers, which `find_objects` would make a list of
+        values = np.unique(np.append(0, stack))
+        stack = np.searchsorted(values, stack)
+    for number, box in enumerate(ndimage.find_objects(stack), start=1):
+        if box is not None:
+            yield int(values[number]), tuple(side.start for side in box), stack[box] == number
+
+
+def _masks(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> Iterator[Shape]:
+    """Yield the pixels of an object whose box begins at (y, x)."""
+    from omero_rois import mask_from_binary_image
+
+    if plane.any():
+        # padded, since the library takes what lies in the first row or column alone for empty
+        mask = mask_from_binary_image(np.pad(plane, 1), rgba=(*color, _FILL))
+        mask.bytes = mask.bytes.tobytes()
+        mask.x, mask.y = rdouble(x + mask.x.val - 1), rdouble(y + mask.y.val - 1)
+        yield mask
+
+
+def _polygons(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> Iterator[Shape]:
+    """Yield the outer outline of each part of an object whose box begins at (y, x)."""
+    from scipy import ndimage
+    from skimage.measure import approximate_polygon, find_contours
+
+    parts, count = ndimage.label(ndimage.binary_fill_holes(plane))
+    for part in range(1, count + 1):
+        # four pixels for each, so that the contour runs within a quarter of a pixel of the pixels' edges
+        [outline, *_] = find_contours(np.pad(np.kron(parts == part, np.ones((2, 2))), 1), 0.5)
+        # the padding moved it by 1, and OMERO counts from the corner of a pixel and not from its center
+        points = (approximate_polygon(outline, 2 * TOLERANCE - 0.5)[:-1] - 1 + 0.5) / 2 + (y, x)
+        polygon = PolygonI()
+        polygon.points = rstring(" ".join(f"{px:g},{py:g}" for py, px in points))
+        polygon.strokeColor, polygon.fillColor = rint(_packed(*color, 255)), rint(_packed(*color, 0))
+        yield polygon
+
+
+def _packed(*rgba: int) -> int:
+    """A color as OMERO keeps it: red, green, blue and alpha as the bytes of a signed integer."""
+    return int.from_bytes(bytes(rgba), "big", signed=True)
+
+
+def save_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[RoiI]]) -> None:
+    """Save new regions of images, a few thousand per call.
+
+    Parameters
+    ----------
+    group_id
+        Group of the images.
+    rois
+        Unsaved regions by id of the image.
+    """
+    new = _on_images(rois)
+    with queries.writing("regions of interest"):
+        for start in range(0, len(new), PER_CALL):
+            queries.update(conn).saveAndReturnIds(new[start : start + PER_CALL], queries.context(conn, group_id))
+
+
+def replace_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[RoiI]], mark: str) -> None:
+    """Replace this user's regions with that mark on images, all in one save.
+
+    Parameters
+    ----------
+    group_id
+        Group of the images.
+    rois
+        Unsaved regions by id of the image. An image without any loses its earlier ones.
+    mark
+        Names the derived plate and the well, like "plate_7_processed/A01"; the regions' annotation has it as its text.
+    """
+    earlier, new = _marked(conn, group_id, mark, "r.image.id in (:ids)", ids=list(rois)), _on_images(rois)
+    for roi in earlier:
+        roi.image = None
+    if new:
+        annotation = _annotation(conn, group_id, mark)
+        for roi in new:
+            link = RoiAnnotationLinkI()
+            link.parent, link.child = roi, annotation
+            roi.addRoiAnnotationLink(link)
+    if new or earlier:
+        with queries.writing("regions of interest to the source images"):
+            queries.update(conn).saveAndReturnIds([*new, *earlier], queries.context(conn, group_id))
+    delete_rois(conn, group_id, mark, on_images=False)
+
+
+def _on_images(rois: Mapping[int, Sequence[RoiI]]) -> list[RoiI]:
+    for image, made in rois.items():
+        for roi in made:
+            roi.image = ImageI(image, False)
+    return [roi for made in rois.values() for roi in made]
+
+
+def delete_rois(conn: BlitzGateway, group_id: int, mark: str, on_images: bool = True) -> None:
+    """Delete this user's regions with that mark. By default, those on images are deleted too.
+
+    Parameters
+    ----------
+    mark
+        As for `replace_rois`; "plate_7_processed/%" stands for all wells of a derived plate.
+    """
+    for _ in range(ATTEMPTS):
+        found = _marked(conn, group_id, mark, "1 = 1" if on_images else "r.image is null")
+        try:
+            queries.delete(conn, group_id, Roi=[roi.id.val for roi in found])
+            if on_images:
+                queries.delete(conn, group_id, CommentAnnotation=_annotations(conn, group_id, mark))
+            return
+        except queries.DeletionRefused as error:  # another process deleted them
+            log.warning("%s", error)
+
+
+def _marked(conn: BlitzGateway, group_id: int, mark: str, which: str, **values: list[int]) -> list[RoiI]:
+    """This user's regions with that mark, without their shapes."""
+    return queries.query(conn).findAllByQuery(
+        "select r from Roi r where r.id in (select l.parent.id from RoiAnnotationLink l where l.child.id in "
+        "(select a.id from CommentAnnotation a where a.ns = :ns and a.textValue like :mark)) "
+        f"and r.details.owner.id = :me and {which}",
+        queries.parameters(ns=NAMESPACE, mark=mark, me=conn.getUserId(), **values),
+        queries.context(conn, group_id),
+    )
+
+
+def _annotation(conn: BlitzGateway, group_id: int, mark: str) -> CommentAnnotationI:
+    """This user's annotation with that mark, which is made if there is none."""
+    found = _annotations(conn, group_id, mark)
+    if not found:
+        annotation = CommentAnnotationI()
+        annotation.ns, annotation.textValue = rstring(NAMESPACE), rstring(mark)
+        with queries.writing("a mark of regions of interest"):
+            found = queries.update(conn).saveAndReturnIds([annotation], queries.context(conn, group_id))
+    return CommentAnnotationI(found[0], False)
+
+
+def _annotations(conn: BlitzGateway, group_id: int, mark: str) -> list[int]:
+    rows = queries.rows(
+        conn,
+        "select a.id from CommentAnnotation a where a.ns = :ns and a.textValue like :mark "
+        "and a.details.owner.id = :me order by a.id",
+        group_id,
+        ns=NAMESPACE,
+        mark=mark,
+        me=conn.getUserId(),
+    )
+    return [row[0] for row in rows]

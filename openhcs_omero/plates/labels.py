@@ -1,0 +1,61 @@
+"""Labels: integer images of the objects that steps find, and what is done with them in OMERO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+LARGEST_LABEL = 2**31 - 1  # of OMERO.tables, TIFF viewers and NGFF, all of which keep labels as integers
+
+Labels = Mapping[str, np.ndarray]
+"""By name, (T, C, Z, Y, X) of integers: 0 for background, other numbers for objects. C and Z may be 1, for all."""
+
+
+@dataclass(frozen=True)
+class RoiOptions:
+    """How objects become regions of interest in OMERO.
+
+    Parameters
+    ----------
+    on
+        "derived" for the derived images alone, "both" for the source images too.
+    shape
+        "masks", which are the labels pixel by pixel, or "polygons", which are their outlines.
+    """
+
+    on: Literal["derived", "both"] = "derived"
+    shape: Literal["masks", "polygons"] = "masks"
+
+
+DERIVED_MASKS = RoiOptions()
+
+
+def check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Check labels against the shape (T, C, Z, Y, X) of their site.
+
+    Returns
+    -------
+    ndarray
+        The labels, in the smallest of uint16 and uint32 that holds them.
+
+    Raises
+    ------
+    ValueError
+        If they are not integers from 0 to `LARGEST_LABEL`, or their shape does not fit.
+    """
+    expected = f"(T, C or 1, Z or 1, Y, X) of an image {shape}"
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ValueError(f"labels {name!r} of type {kind}; labels are an array of integers, {expected}")
+    fits = labels.ndim == 5 and all(
+        size == wanted or (axis in (1, 2) and size == 1) for axis, (size, wanted) in enumerate(zip(labels.shape, shape))
+    )
+    if not fits:
+        raise ValueError(f"labels {name!r} of shape {labels.shape}, which must be {expected}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > LARGEST_LABEL:
+        raise ValueError(f"labels {name!r} with numbers from {low} to {high}; labels are from 0 to {LARGEST_LABEL}")
+    return labels.astype(np.promote_types(np.uint16, np.min_scalar_type(high)), copy=False)
