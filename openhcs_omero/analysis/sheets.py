@@ -21,6 +21,7 @@ import pandas as pd
 
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.spreadsheets import unescape
 
 KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
 TEXT = (".csv", ".tsv", ".txt")
@@ -112,6 +113,8 @@ def _read_file(file: Path) -> Iterator[Sheet]:
                 yield Sheet(f"{file}, sheet {title}", (title, file.stem), cells)
     except OSError as error:
         raise PlateMapError(f"the plate map {file} can't be read: {error.strerror or error}") from None
+    except csv.Error as error:  # a quotation mark that is not closed makes the rest of the file one cell
+        raise PlateMapError(f"the plate map {file} can't be read: {error}") from None
 
 
 def _read_text(data: bytes, ending: str) -> list[list[str]]:
@@ -121,7 +124,8 @@ def _read_text(data: bytes, ending: str) -> list[list[str]]:
         text = data.decode("cp1252", errors="replace")  # what Excel writes on Windows
     head = text[:10_000]
     delimiter = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
-    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [[unescape(cell.strip()) for cell in row] for row in rows]
 
 
 def _read_excel(file: Path) -> Iterator[tuple[str, list[list[str]]]]:

@@ -15,6 +15,7 @@ import pyarrow.csv
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.spreadsheets import escape, escape_column, unescape_table
 
 DIGITS = 10
 ROWS = 20_000
@@ -65,7 +66,9 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
     beside = [file.with_name("columns.csv") for file in files if file.name == "wells.csv"]
     if not beside or not all(file.exists() for file in beside):
         return None
-    columns = pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in dict.fromkeys(beside)])
+    columns = pd.concat(
+        [unescape_table(pd.read_csv(file, dtype=str, keep_default_na=False)) for file in dict.fromkeys(beside)]
+    )
     means = (columns["table"] == "wells.csv") & columns["statistic"].str.startswith("mean")
     return list(dict.fromkeys(columns.loc[means, "column"]))
 
@@ -80,7 +83,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         }
         if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
             found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
-        table = found.to_pandas()
+        table = unescape_table(found.to_pandas())
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -124,7 +127,7 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
         draft.open("w", encoding="utf-8", newline="") as out,
         ThreadPoolExecutor(THREADS) as threads,
     ):
-        out.write(",".join(map(_quoted, table.columns)) + "\n")
+        out.write(",".join(_quoted(escape(name)) for name in table.columns) + "\n")
         for start in range(0, len(table), ROWS):
             part = table.iloc[start : start + ROWS]
             columns = list(threads.map(_as_text, (part.iloc[:, number] for number in range(part.shape[1]))))
@@ -137,7 +140,7 @@ def _as_text(column: pd.Series) -> pa.Array:
         return pc.fill_null(pc.cast(pa.array(values, from_pandas=True), pa.string()), "")
     if pd.api.types.is_numeric_dtype(column):
         return pc.fill_null(pc.cast(pa.array(column, from_pandas=True), pa.string()), "")
-    texts = pc.fill_null(pa.array(column.astype(object), type=pa.string(), from_pandas=True), "")
+    texts = pc.fill_null(pa.array(escape_column(column).astype(object), type=pa.string(), from_pandas=True), "")
     if pc.any(pc.match_substring_regex(texts, '[",\r\n]')).as_py():
         return pa.array([_quoted(text) for text in texts.to_pylist()], type=pa.string())
     return texts

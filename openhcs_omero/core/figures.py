@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_HEATMAPS = 8
+LABEL_COLORS = 4096  # objects with larger numbers get the same colors again
 
 
 def choose_features(
@@ -116,7 +117,7 @@ def heatmap(
     axes = figure.add_subplot()
     drawn = axes.imshow(grid, cmap=_colormap("viridis", bad="none"), vmin=low, vmax=high, aspect="equal")
     _label(axes, rows, columns)
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", **_plain_text(11))
     _mark_wells(
         axes, {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()}, grid, failed
     )
@@ -154,7 +155,7 @@ def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label:
     bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend=extend)
     bar.set_ticks([low, (low + high) / 2, high], labels=[f"{value:.4g}" for value in (low, (low + high) / 2, high)])
     beyond = f"\nwells from {known.min():.4g} to {known.max():.4g}" if below or above else ""
-    bar.set_label(f"{label}{beyond}", fontsize=8)
+    bar.set_label(f"{label}{beyond}", **_plain_text(8))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
 
@@ -235,7 +236,7 @@ def montage(
     count = max((t.shape[0] for t in thumbnails.values()), default=1)
     cell = 0.62 if len(columns) <= 12 else 0.31
     figure = _figure(0.6 + count * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", **_plain_text(11))
     for number in range(count):
         channel = channels[number] if number < len(channels) else Channel()
         sheet = np.full((len(rows) * (y + 2), len(columns) * (x + 2)), np.nan)
@@ -244,6 +245,8 @@ def montage(
             top, left = (row - rows[0]) * (y + 2) + 1, (column - columns[0]) * (x + 2) + 1
             for plane in picture[number : number + 1]:
                 sheet[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
+        if channel.labels:
+            sheet = np.where(sheet > LABEL_COLORS, (sheet - 1) % LABEL_COLORS + 1, sheet)
         axes = figure.add_subplot(1, count, number + 1)
         axes.imshow(
             sheet,
@@ -252,7 +255,7 @@ def montage(
             extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
             **_look(channel, sheet),
         )
-        axes.set_title(channel.name or f"channel {number}", loc="left", fontsize=9)
+        axes.set_title(channel.name or f"channel {number}", loc="left", **_plain_text(9))
         for well in failed:
             row, column = places[well]
             axes.text(
@@ -296,6 +299,11 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(min(width, 24), min(height, 24)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _plain_text(size: int) -> dict[str, Any]:
+    """Draw a name as it is: matplotlib takes a text between dollar signs for a formula."""
+    return {"fontsize": size, "parse_math": False}
 
 
 def _colormap(name: str, bad: str = "#e8e8e8") -> Any:

@@ -12,6 +12,7 @@ from openhcs_omero.core.features import PLACE, Features
 from openhcs_omero.core.treatments import Treatments, as_text, columns_of
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.atomic import replacing, write
+from openhcs_omero.spreadsheets import escape, escape_table, unescape, unescape_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,16 +26,23 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = "
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO(newline="")
     if columns:
-        table = csv.DictWriter(text, columns, restval="", delimiter=delimiter, lineterminator="\n")
-        table.writeheader()
-        table.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
+        table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        table.writerow([escape(column) for column in columns])
+        table.writerows([_cell(row.get(column)) for column in columns] for row in rows)
     write(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape(value)
+    return None if value != value else value
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a table written by `write_rows`; all values are text."""
     with path.open(newline="") as file:
-        return list(csv.DictReader(file, delimiter=delimiter))
+        header, *rows = [[unescape(cell) for cell in row] for row in csv.reader(file, delimiter=delimiter)] or [[]]
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def read_places(wells: Path) -> dict[str, tuple[int, int]]:
@@ -118,6 +126,7 @@ def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) ->
         rows = pd.read_csv(folder / f"{well['well']}.{kind}.csv", dtype=str, keep_default_na=False, **options)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
+    rows = unescape_table(rows)
     rows.insert(2, "row", well["well"].rstrip("0123456789"))
     rows.insert(3, "column", str(int(well["column"]) + 1))
     return rows
@@ -140,7 +149,7 @@ def _write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[s
         for part in parts:
             if len(part):
                 part = part if columns is None else part.reindex(columns=list(columns), fill_value="")
-                part.to_csv(file, index=False, header=first, lineterminator="\n")
+                escape_table(part).to_csv(file, index=False, header=first, lineterminator="\n")
                 first = False
 
 

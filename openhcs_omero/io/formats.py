@@ -12,6 +12,7 @@ import tifffile
 from openhcs_omero.io.base import BadData, MissingFile, PathLike
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+from openhcs_omero.spreadsheets import escape_table, unescape_table
 
 PIXEL_TYPES = tuple(OMERO_NAMES)
 """The pixel types that both OMERO and OME-TIFF can hold."""
@@ -99,7 +100,9 @@ def encode(data: Any, path: PathLike, compression: str | None = None, about: Ima
     if suffix == ".json" and isinstance(data, dict | list):
         return _encode_json(data, path)
     if suffix in (".csv", ".tsv") and hasattr(data, "to_csv"):
-        return data.to_csv(index=False, sep="," if suffix == ".csv" else "\t", lineterminator="\n").encode()
+        return (
+            escape_table(data).to_csv(index=False, sep="," if suffix == ".csv" else "\t", lineterminator="\n").encode()
+        )
     takes = {".json": "a dict or a list", ".csv": "a DataFrame", ".tsv": "a DataFrame", ".txt": "a str"}
     raise BadData(f"{path} takes {takes.get(suffix, 'bytes')}, not a {type(data).__name__}")
 
@@ -127,7 +130,7 @@ def decode(data: bytes, path: PathLike) -> Any:
             import pandas  # takes half a second, so only tables import it
 
             sep = "," if suffix == ".csv" else "\t"
-            return pandas.read_csv(io.BytesIO(data), sep=sep) if data.strip() else pandas.DataFrame()
+            return unescape_table(pandas.read_csv(io.BytesIO(data), sep=sep)) if data.strip() else pandas.DataFrame()
         return data.decode() if suffix == ".txt" else data
     except BadData:
         raise

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from omero.util import get_omero_userdir
 from omero.util.sessions import SessionsStore
 
-from openhcs_omero.errors import ConnectError
+from openhcs_omero.errors import ConnectError, brief
 from openhcs_omero.omero.server import DEFAULT_PORT, Server
 
 
@@ -49,14 +49,20 @@ def save(server: Server, user: str, key: str, current: bool = False) -> StoredSe
     current
         Make this the session that omero-py and this package use when no user is named.
     """
+    for name in (user, key):
+        if "/" in name or name.startswith("."):
+            raise ConnectError(f"no session can be stored with the name {brief(name)}, as {server.address} answers")
     store = _store()
-    folder = store.user_file(server.host).dirname() / user
+    folder = folder_of(server) / user
     try:
-        folder.makedirs_p(0o700)
-        os.close(os.open(folder / key, os.O_CREAT | os.O_WRONLY, 0o600))
+        _make_private(folder)
+        _make_private_file(folder / key)
         properties = {"omero.port": str(server.port)}
         store.add(server.host, user, key, properties)
         if current:
+            user_file, session_file = store.user_file(server.host), store.sess_file(server.host, user)
+            for file in (store.host_file(), store.port_file(), user_file, session_file):
+                _make_private_file(file)
             store.set_current(server.host, user, key, properties)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -84,17 +90,18 @@ def sessions(server: Server) -> list[StoredSession]:
 
 
 def _sessions(server: Server) -> Iterator[tuple[float, StoredSession]]:
-    store = _store()
+    store, folder = _store(), folder_of(server)
+    if not folder.is_dir():
+        return
     user_file = store.user_file(server.host)
-    folder = user_file.dirname()
     user = server.user or (user_file.text().strip() if user_file.exists() else "")
-    users = [user] if user else sorted(str(found.basename()) for found in folder.dirs())
+    users = [user] if user else sorted(found.name for found in folder.iterdir() if found.is_dir())
     for name in users:
         for key in store.available(server.host, name) if (folder / name).exists() else []:
             with contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 port = store.get(server.host, name, key).get("omero.port") or str(DEFAULT_PORT)
                 if port == str(server.port):
-                    yield (folder / name / key).mtime, StoredSession(server.host, name, str(key))
+                    yield (folder / name / key).stat().st_mtime, StoredSession(server.host, name, str(key))
 
 
 def folder_of(server: Server) -> Path:
@@ -105,16 +112,33 @@ def folder_of(server: Server) -> Path:
 def write_secret(file: Path, text: str) -> None:
     """Write a file in the store that only its owner can read."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as out:
-            out.write(text)
+        _make_private(file.parent)
+        _make_private_file(file)
+        file.write_text(text)
     except OSError as error:
         raise _unwritable(str(file.parent), error) from None
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder and its parents where they are missing. Only the user can enter them, whatever the umask."""
+    for part in [*reversed(folder.parents), folder]:
+        if not part.exists():  # a parent's parent may be unreadable
+            part.mkdir(0o700, exist_ok=True)
+
+
+def _make_private_file(file: str | Path) -> None:
+    """Make a file private, before there is anything in it."""
+    descriptor = os.open(file, os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _store() -> SessionsStore:
     folder = _folder()
     try:
+        _make_private(Path(folder))
         return SessionsStore(folder)
     except FileExistsError:  # another process created it between the check and the creation
         return SessionsStore(folder)

@@ -29,6 +29,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.plates.structure import PlateStructure
+from openhcs_omero.spreadsheets import unescape_table
 
 if TYPE_CHECKING:
     import pandas
@@ -291,6 +292,7 @@ def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
         )
     except (ValueError, UnicodeError):
         return None
+    rows = unescape_table(rows)
     if "well" not in rows or rows.empty or ("site" in rows and rows["site"].dtype.kind != "i"):
         return None
     return rows

@@ -120,7 +120,7 @@ class ZMQExecutionClient:
             for event in answer["events"]:
                 if progress is not None:
                     progress(event)
-            seen += len(answer["events"])
+            seen = answer["next"]
             if answer["state"] in END_STATES and not answer["more"]:
                 return self._result(self._ask("result", run=run_id))
             if not answer["events"]:

@@ -15,9 +15,8 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from zmq.auth.thread import ThreadAuthenticator
 from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
 from openhcs_omero.errors import ConfigError, OpenHCSError, StepError, brief
 from openhcs_omero.runtime.zmq_messages import (
-    END_STATES,
     MAX_REQUEST,
     check_size,
     decode,
@@ -35,43 +33,17 @@ from openhcs_omero.runtime.zmq_messages import (
     is_loopback,
     read_key,
 )
+from openhcs_omero.runtime.zmq_runs import Run, Runs
 from openhcs_omero.version import __version__
 
 BOX = "openhcs_omero.processing"
 CLIENT_KEYS = ("wells", "output", "heatmaps", "wells_per_job")  # what clients may configure; the server sets the rest
-EVENTS_AT_ONCE = 500
-KEPT = 100  # runs that are remembered
 MAX_WAITING = 100  # runs being checked or queued
 MAX_WAITING_OF_CLIENT = 25
 MAX_UNREAD = 4  # messages that are kept to and from a client while they are not read
 SEND_BUFFER = 2**16  # bytes that the system buffers for a client in addition
 POLL = 500  # ms
 CHECKED = "inproc://checked"
-
-
-@dataclass
-class Run:
-    """A request, from the queue to its end."""
-
-    run_id: str
-    plate_id: int
-    orchestrator: PipelineOrchestrator
-    client: bytes = b""
-    state: str = "queued"
-    events: list[dict[str, Any]] = field(default_factory=list)
-    result: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    failed: list[list[Any]] = field(default_factory=list)  # [plate, well, reason]
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "run": self.run_id,
-            "plate_id": self.plate_id,
-            "state": self.state,
-            "wells": self.counts,
-            "error": self.error,
-        }
 
 
 @dataclass(frozen=True)
@@ -121,7 +93,7 @@ class ZMQExecutionServer:
                 )
         self.allowed = (BOX, *allowed)
         self._config = dict(config or {})
-        self._runs: dict[str, Run] = {}
+        self._runs = Runs()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._checking: list[_Request] = []
         self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
@@ -180,8 +152,8 @@ class ZMQExecutionServer:
         finally:
             self._requests.put(None)
             self._queue.put(None)
-            for run in list(self._runs.values()):
-                self._cancel(run)
+            for run in self._runs.all():
+                run.cancel()
             worker.join()
             checker.join()
             checked.close(0)
@@ -233,7 +205,7 @@ class ZMQExecutionServer:
     def _accept(self, request: _Request) -> None:
         """Pass a pipeline on to be checked, if the queue has room; the client gets the answer after the check."""
         waiting = [request.client for request in list(self._checking)]
-        waiting += [run.client for run in list(self._runs.values()) if run.state == "queued"]
+        waiting += [run.client for run in self._runs.all() if run.state == "queued"]
         if len(waiting) >= MAX_WAITING:
             raise OpenHCSError(
                 f"{len(waiting)} runs wait here already, and the server queues no more: try again when "
@@ -260,15 +232,6 @@ class ZMQExecutionServer:
                 self._checking.remove(request)
                 answers.send_multipart([request.peer, encode({"id": request.message.get("id"), **answer})])
 
-    def _run(self, message: dict[str, Any]) -> Run:
-        run = self._runs.get(str(message.get("run")))
-        if run is None:
-            raise OpenHCSError(
-                f"there is no run {brief(message.get('run'))} here (a server that was restarted "
-                "knows none): execute the pipeline again, which does what is left to do"
-            )
-        return run
-
     def _execute(self, request: _Request) -> dict[str, Any]:
         message = request.message
         run_id, plate_id, steps, given = (message.get(key) for key in ("run", "plate_id", "steps", "config"))
@@ -290,10 +253,8 @@ class ZMQExecutionServer:
         run = Run(
             run_id, plate_id, PipelineOrchestrator([plate_id], allowed, {**self._config, **given}), request.client
         )
-        run.orchestrator.progress = lambda event: self._note(run, event)
-        self._runs[run_id] = run
-        for old in [run for run in self._runs.values() if run.state in END_STATES][: max(0, len(self._runs) - KEPT)]:
-            del self._runs[old.run_id]
+        run.orchestrator.progress = run.note
+        self._runs.add(run)
         self._queue.put(run)
         return run.describe()
 
@@ -311,40 +272,33 @@ class ZMQExecutionServer:
         return step
 
     def _events(self, message: dict[str, Any]) -> dict[str, Any]:
-        run, after = self._run(message), int(message.get("after") or 0)
+        run = self._runs[message.get("run")]
         state = run.state  # read before the events: a client that sees an end state then has all events, or asks again
-        events = run.events[max(after, 0) :][:EVENTS_AT_ONCE]
-        return {**run.describe(), "state": state, "events": events, "more": len(run.events) > after + len(events)}
+        after = message.get("after") or 0
+        if not isinstance(after, int) or isinstance(after, bool) or after < 0:
+            raise OpenHCSError(f"after is {brief(after)}, but it must be the number of an event, from 0")
+        events, following, more = run.events.after(after)
+        return {**run.describe(), "state": state, "events": events, "next": following, "more": more}
 
     def _result(self, message: dict[str, Any]) -> dict[str, Any]:
-        run = self._run(message)
+        run = self._runs[message.get("run")]
         return {**run.describe(), "failed": run.failed, "result": run.result}
 
     def _cancelled(self, message: dict[str, Any]) -> dict[str, Any]:
-        run = self._run(message)
-        self._cancel(run)
+        run = self._runs[message.get("run")]
+        run.cancel()
         return run.describe()
 
     def _status(self, message: dict[str, Any]) -> dict[str, Any]:
         if message.get("run") is not None:
-            return self._run(message).describe()
+            return self._runs[message["run"]].describe()
         return {
             "version": __version__,
             "allowed": list(self.allowed),
-            "runs": [run.describe() for run in list(self._runs.values())],
+            "runs": [run.describe() for run in self._runs.all()],
         }
 
     # ---- runs
-
-    def _cancel(self, run: Run) -> None:
-        if run.state == "queued":
-            run.state, run.error = "cancelled", "the run was cancelled before it began"
-        elif run.state == "running":
-            run.orchestrator.cancel()
-
-    def _note(self, run: Run, event: dict[str, Any]) -> None:
-        run.counts = event.get("counts", run.counts)
-        run.events.append({**event, "time": time.time()})
 
     def _work(self) -> None:
         """Run the queued runs, one after the other."""
@@ -362,6 +316,7 @@ class ZMQExecutionServer:
                 run.state = "cancelled" if run.orchestrator.cancelled else "failed"
             except Exception as error:  # whatever happens in one run, the next one starts
                 run.error, run.state = _sentence(error, "the run failed"), "failed"
+            self._runs.forget()
 
 
 def _client(frame: zmq.Frame) -> bytes:

@@ -1,7 +1,8 @@
 """The messages between execution server and client (one JSON object each), and the keys that encrypt them.
 
     {"id": 1, "do": "execute", "run": <hex>, "plate_id": 7, "steps": [{"call": "module:function", ...}], "config": {}}
-    {"id": 2, "do": "events", "run": <hex>, "after": 0}     events from that number on, and the state of the run
+    {"id": 2, "do": "events", "run": <hex>, "after": 0}     events from that number on, the state of the run, and in
+                                                            `next` the number to go on with
     {"id": 3, "do": "result", "run": <hex>}                 derived plate, annotations, and tables as CSV
     {"id": 4, "do": "cancel", "run": <hex>}
     {"id": 5, "do": "status"} or with "run"

@@ -78,6 +78,13 @@ def test_one_row_per_site(conn, plate):
     assert list_texts(conn, "Plate", plate.plate_id) == []  # it is not listed as a text file
 
 
+def test_formulas_are_stored_as_they_are(conn, plate):
+    """The CSV file has an apostrophe before them, for spreadsheets."""
+    attach_table(conn, plate, "wells.csv", b"well,'=note,n\nA01,'=1+1,-1\nB03,'@x,-2\n")
+    columns = content(conn, found(conn, plate.plate_id)[0][1])
+    assert columns["=note"][1] == ["=1+1", "@x"] and columns["n"][1] == [-1, -2]
+
+
 def test_one_row_per_well(conn, plate):
     """OMERO.parade finds a well by its id in the column `Well`; these rows have no image."""
     attach_table(conn, plate, "wells.tsv", WELLS)

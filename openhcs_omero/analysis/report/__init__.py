@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -38,13 +39,10 @@ def write_report(
         "/*STYLE*/": _template("page.css"),
         "/*VEGA*/": _vega(),
         "/*SPECS*/": _json(chart_specs()),
-        "/*DATA*/": _json(report_data(answers, settings, links, thumbnails or {})),
+        "/*DATA*/": _json(json.dumps(report_data(answers, settings, links, thumbnails or {}), allow_nan=False)),
         "/*PAGE*/": _template("page.js"),
     }
-    for mark, text in parts.items():
-        before, _, after = page.partition(mark)
-        page = before + text + after
-    write(path, page)
+    write(path, re.sub("|".join(map(re.escape, parts)), lambda mark: parts[mark[0]], page))
 
 
 def _template(name: str) -> str:

@@ -13,8 +13,8 @@ function decode(text) {
 }
 
 const wells = Object.fromEntries(Object.entries(DATA.wells).map(([name, text]) => [name, decode(text)]));
-const decoded = {};
-const valuesOf = (column) => (decoded[column] ??= decode(DATA.values[column]));
+const decoded = new Map();  // a feature may be called __proto__
+const valuesOf = (column) => decoded.get(column) ?? decoded.set(column, decode(DATA.values[column])).get(column);
 const columnShown = () => (state.kind === "raw" ? state.feature : `${state.feature}_${state.kind}`);
 const wellsOfPlate = DATA.plates.map(() => []);
 wells.plate.forEach((plate, index) => wellsOfPlate[plate].push(index));

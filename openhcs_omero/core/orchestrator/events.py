@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -23,6 +22,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from openhcs_omero.core.failures import FailedWell, Failure
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.tables import read_rows
 
 NAME = "openhcs-omero"
 
@@ -118,6 +118,5 @@ def _results(outputs: Any) -> list[dict[str, str]]:
     for output in outputs or []:
         path = Path(str(output))
         if path.name.endswith(".features.csv") and path.exists():
-            with path.open(newline="") as file:
-                return list(csv.DictReader(file))
+            return read_rows(path)
     return []

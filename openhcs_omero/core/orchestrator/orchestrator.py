@@ -18,6 +18,7 @@ from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, confi
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.plates.paths import plate_of
+from openhcs_omero.spreadsheets import unescape_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,7 +216,7 @@ def read_table(text: str) -> pd.DataFrame:
     """Read a table from CSV, which is empty if nothing was measured."""
     import pandas as pd
 
-    return pd.read_csv(io.StringIO(text)) if text.strip() else pd.DataFrame()
+    return unescape_table(pd.read_csv(io.StringIO(text))) if text.strip() else pd.DataFrame()
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:

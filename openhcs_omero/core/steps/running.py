@@ -12,10 +12,11 @@ import numpy as np
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import PLACE
-from openhcs_omero.errors import OpenHCSError, StepError, is_lost
+from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
 from openhcs_omero.plates.labels import Labels, check_labels
 
 _LABELS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # also names files and Zarr groups
+LONGEST_KEY = 200
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,13 @@ def _checked_labels(step: Step, labels: Any, image: np.ndarray) -> dict[str, np.
 
 
 def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
-    if not isinstance(key, str) or not key or "/" in key or key in taken:
+    if not isinstance(key, str) or not key or "/" in key or key in taken or not key.isprintable():
         raise StepError(
-            f"{step} returned the key {key!r}; a key is text without '/', and not a column of the tables: "
+            f"{step} returned the key {brief(key)}; a key is text without '/' and line breaks, and not a column of the tables: "
             f"{', '.join(taken[:-1])} or sites"
         )
+    if len(key.encode()) > LONGEST_KEY:  # heat maps are files with the names of features
+        raise StepError(f"{step} returned the key {brief(key)}; a key has at most {LONGEST_KEY} bytes")
 
 
 def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:

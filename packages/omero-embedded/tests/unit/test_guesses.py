@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from omero_embedded.people import guesses
-from omero_embedded.people.guesses import FREE, LONGEST_WAIT, MOST_KNOWN, Guesses
+from omero_embedded.people.guesses import FREE, FREE_OF_ADDRESS, FREE_OF_NAME, LONGEST_WAIT, MOST_KNOWN, Guesses
 
 
 class Clock:
@@ -49,4 +49,29 @@ def test_guesses_take_no_memory():
         watched.wrong(f"name {number}", "there")
     assert watched.wait("me", "here") > 0
     watched.wrong("one more", "there")
-    assert watched.wait("me", "here") == 0 and len(watched._attempts) == MOST_KNOWN
+    assert watched.wait("me", "here") == 0 and len(watched._pairs.found) == MOST_KNOWN
+
+
+def test_guesses_of_one_account_from_many_addresses():
+    """Its owner, who logged in before, does not wait for the guesses of others."""
+    clock = Clock()
+    watched = Guesses(clock)
+    watched.right("me", "home")
+    for number in range(FREE_OF_NAME + 20):
+        clock.now += watched.wait("me", f"there {number}")
+        watched.wrong("me", f"there {number}")
+    assert 0 < watched.wait("me", "one more") <= guesses.LONGEST_OF_ALL
+    assert watched.wait("me", "home") == watched.wait("you", "one more") == 0
+    for _ in range(FREE):
+        watched.wrong("me", "home")
+    assert watched.wait("me", "home") > 0
+
+
+def test_guesses_of_many_accounts_from_one_address():
+    """A right password for another account, which the attacker may have, does not end the waiting."""
+    watched = Guesses(Clock())
+    for number in range(FREE_OF_ADDRESS):
+        watched.wrong(f"user {number}", "there")
+    watched.right("mine", "there")
+    assert watched.wait("root", "there") == 1
+    assert watched.wait("root", "elsewhere") == watched.wait("mine", "there") == 0

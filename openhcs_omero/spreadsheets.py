@@ -1,0 +1,65 @@
+"""Texts in CSV files, safe for spreadsheet programs.
+
+Spreadsheet programs take a text that begins with `=`, `+`, `-` or `@` for a formula, and a formula can start other
+programs. Every CSV that this package writes has an apostrophe before such a text, and everything that reads a CSV
+removes it. Numbers, such as -3.2, stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII)
+# A cell can also begin within a text: in some countries, spreadsheets separate the cells of a CSV file by semicolons
+_PLAIN = re.compile(r"(?:^|(?<=[;\t\r\n]))(?='*[=+\-@\t\r\n])")
+_ESCAPED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?='*[=+\-@\t\r\n])")
+_MAY_NEED_IT = r"(?:^|[;\t\r\n])'*[=+\-@\t\r\n]"  # without lookaround, which is slow in pandas
+
+
+def escape(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run."""
+    return text if _NUMBER.fullmatch(text) else _PLAIN.sub("'", text)
+
+
+def unescape(text: str) -> str:
+    """Return the text that `escape` got. A text that `escape` doesn't return stays as it is."""
+    plain = _ESCAPED.sub("", text)
+    return plain if plain != text and escape(plain) == text else text
+
+
+def escape_column(column: pd.Series) -> pd.Series:
+    """Escape the texts of a column; other values stay."""
+    return _convert(column, escape)
+
+
+def escape_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Escape the texts of a table, and the names of its columns."""
+    return _convert_table(table, escape)
+
+
+def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `escape_table`."""
+    return _convert_table(table, unescape)
+
+
+def _convert_table(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    return table.apply(_convert, args=(change,)).rename(columns=lambda name: _changed(name, change))
+
+
+def _convert(column: pd.Series, change: Callable[[str], str]) -> pd.Series:
+    from pandas.api import types  # takes half a second, so only tables import it
+
+    if types.is_numeric_dtype(column.dtype) or types.is_datetime64_any_dtype(column.dtype):
+        return column
+    if column.dtype == "str" and not column.str.contains(_MAY_NEED_IT).any():
+        return column
+    return column.map(lambda value: _changed(value, change))
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    return change(value) if isinstance(value, str) else value
