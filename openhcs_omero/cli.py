@@ -161,11 +161,27 @@ def serve(
         Path | None,
         typer.Option(help="file whose first line is root's password; without it, DATA/root-password is created"),
     ] = None,
+    insecure_port: Annotated[
+        int | None,
+        typer.Option(help="also listen without TLS, for clients that switch to it after the login; 0 for any port"),
+    ] = None,
+    websocket_port: Annotated[
+        int | None, typer.Option(help="also listen on wss://HOST:PORT/omero-ws; 0 for any port")
+    ] = None,
+    guest: Annotated[bool, typer.Option("--guest", help='let "guest" log in with the password "guest"')] = False,
+    query_timeout: Annotated[float, typer.Option(help="end the queries of a call after this many seconds")] = 60,
 ) -> None:
     """Run an OMERO server in Python for trying things out; unmodified OMERO clients can log in to it."""
     from openhcs_omero.runtime.embedded import become_embedded
 
-    become_embedded(data.expanduser(), host, port, root_password_file)
+    options = ["--host", host, "--port", str(port), "--query-timeout", str(query_timeout), *["--guest"] * guest]
+    for option, value in (
+        ("--root-password-file", root_password_file),
+        ("--insecure-port", insecure_port),
+        ("--websocket-port", websocket_port),
+    ):
+        options += [] if value is None else [option, str(value)]
+    become_embedded(data.expanduser(), options)
 
 
 @_command("demo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,15 @@ def certificate_of(data: Path) -> str | None:
     return str(file.resolve()) if file.exists() else None
 
 
-def become_embedded(data: Path, host: str, port: int, password_file: Path | None) -> None:
+def become_embedded(data: Path, options: Sequence[str]) -> None:
     """Replace this process with an embedded server; this function does not return.
+
+    Parameters
+    ----------
+    data
+        The data folder.
+    options
+        Further options of `omero-embedded serve`.
 
     Raises
     ------
@@ -53,18 +61,5 @@ def become_embedded(data: Path, host: str, port: int, password_file: Path | None
     """
     if importlib.util.find_spec("omero_embedded") is None:
         raise OpenHCSError(NOT_INSTALLED)
-    command = [
-        sys.executable,
-        "-m",
-        "omero_embedded.cli",
-        "serve",
-        "--data",
-        str(data),
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    if password_file is not None:
-        command += ["--root-password-file", str(password_file)]
+    command = [sys.executable, "-m", "omero_embedded.cli", "serve", "--data", str(data), *options]
     os.execve(sys.executable, command, child_environment())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 omero = pytest.importorskip("omero.gateway").omero
@@ -231,16 +229,11 @@ def test_refusals(conn, hql, kind):
 
 @pytest.mark.slow
 def test_a_large_plate(conn):
-    """384 wells with 9 sites each: the structure is one quick question, and objects are loaded in bulk."""
+    """384 wells with 9 sites each. How many SQL statements that takes is counted in unit/test_saving.py."""
     pid = make_plate(conn, "large", 16, 24, 9)
     query, params = conn.c.sf.getQueryService(), ParametersI().addId(pid)
-    query.projection(STRUCTURE, params)
-    start = time.monotonic()
     assert len(query.projection(STRUCTURE, params)) == 3456
-    assert time.monotonic() - start < 1
-    start = time.monotonic()
     wells = query.findAllByQuery(
         "select w from Well w join fetch w.wellSamples ws join fetch ws.image where w.plate.id = :id", params
     )
     assert len(wells) == 384 and sum(well.sizeOfWellSamples() for well in wells) == 3456
-    assert time.monotonic() - start < 10

@@ -81,6 +81,37 @@ def test_conditions(store, condition):
     assert set(column(store, f"select p.name from Plate p where {said(condition)}")) == expected
 
 
+@pytest.mark.parametrize("among", ["", "status = 'done'", "status = 'none'"])
+@pytest.mark.parametrize("quantifier", ["all", "any", "some"])
+@pytest.mark.parametrize("sign", list(COMPARE))
+def test_comparisons_with_rows(store, sign, quantifier, among):
+    """With all rows of a subquery a comparison has to be true, none unknown; with any, true once."""
+    values = [rows for _, rows, status in PLATES if not among or among == f"status = '{status}'"]
+    true = {
+        name
+        for name, rows, _ in PLATES
+        if (all if quantifier == "all" else any)(COMPARE[sign](rows, value) for value in values)
+    }
+    inner = "select q.rows from Plate q" + (f" where q.{among}" if among else "")
+    assert set(column(store, f"select p.name from Plate p where p.rows {sign} {quantifier} ({inner})")) == true
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("p.status >= all (select q.status from Plate q)", ""),  # a missing status is unknown
+        ("p.status >= all (select q.status from Plate q where q.status is not null)", "gamma"),
+        ("p.status = any (select q.status from Plate q where q.id <> p.id)", "alpha delta_1"),
+        ("p.rows >= all (select max(q.rows) from Plate q)", "delta_1"),
+        ("p.rows > any (select min(q.rows) from Plate q group by q.status)", "Beta delta_1"),
+        ("not p.rows > all (select q.rows from Plate q where q.rows < 16)", "alpha gamma"),
+        ("p = any (select w.plate from Well w)", "alpha"),
+    ],
+)
+def test_rows_of_other_kinds(store, where, expected):
+    assert column(store, f"select p.name from Plate p where {where} order by p.id") == expected.split()
+
+
 # -- what comes out -----------------------------------------------------------------------------------------------
 
 

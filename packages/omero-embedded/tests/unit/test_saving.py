@@ -14,6 +14,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime  # noqa: E402
 from omero_embedded.files.store import Store  # noqa: E402
+from omero_embedded.hql.results import Results  # noqa: E402
 from omero_embedded.model import rows, saving  # noqa: E402
 from omero_embedded.model.access import PRIVILEGES, Context  # noqa: E402
 from omero_embedded.model.deleting import delete  # noqa: E402
@@ -178,6 +179,27 @@ def test_a_large_plate_takes_as_many_statements_as_a_small_one(store, how):
                         assert len(gone["ome.model.core.Channel"]) == wells * 3
         counts.append(len(seen))
     assert counts[0] == counts[1] < 300
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("select w.row, ws.id, i.name from Well w join w.wellSamples ws join ws.image i where w.plate.id = :id", 1),
+        ("select w from Well w join fetch w.wellSamples ws join fetch ws.image where w.plate.id = :id", 1),
+        ("select p from Plate p left join fetch p.wells w left join fetch w.wellSamples where p.id = :id", 0),
+    ],
+)
+def test_a_large_plate_is_queried_in_as_many_statements_as_a_small_one(store, query, found):
+    counts = []
+    for wells in (1, 20):
+        with store.write() as connection:
+            (saved,) = saving.save(connection, root(), [plate(wells)])
+        with store.read() as connection, Statements(store) as seen:
+            results = Results(connection, root(), query, {"id": rlong(saved.id.val)}, (0, None))
+            answer = results.objects() if results.plan.selects_entity else results.projected()
+        assert len(answer) == (wells if found else 1)
+        counts.append(len(seen))
+    assert counts[0] == counts[1] < 30
 
 
 def test_a_failed_save_leaves_no_trace(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import omero
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.hql import functions, syntax
-from omero_embedded.hql.grouping import check_distinct, check_grouping
+from omero_embedded.hql.grouping import check_distinct, check_grouping, holds_for
 from omero_embedded.hql.scope import Scope
 from omero_embedded.hql.values import (
     DISCRIMINATORS,
@@ -26,6 +27,15 @@ from omero_embedded.hql.values import (
 )
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import SQL_TYPES, Field, Schema
+
+COMPARISONS = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True)
@@ -307,20 +317,21 @@ class _Compiler:
         return value.sql
 
     def _compare(self, expr: syntax.Binary) -> sa.ColumnElement[bool]:
+        if isinstance(expr.right, syntax.Subquery) and expr.right.quantifier is not None:
+            return self._compare_with_rows(expr, expr.right)
         left, right = self._pair(expr.left, expr.right)
         for one, other in ((left, right), (right, left)):
             if other.kind == "unknown" and expr.op in ("=", "<>"):
                 return one.sql.is_(None) if expr.op == "=" else one.sql.is_not(None)
         _check_comparable(left, right, expr)
-        made = {
-            "=": left.sql.__eq__,
-            "<>": left.sql.__ne__,
-            "<": left.sql.__lt__,
-            "<=": left.sql.__le__,
-            ">": left.sql.__gt__,
-            ">=": left.sql.__ge__,
-        }[expr.op]
-        return made(right.sql)
+        return COMPARISONS[expr.op](left.sql, right.sql)
+
+    def _compare_with_rows(self, expr: syntax.Binary, rows: syntax.Subquery) -> sa.ColumnElement[bool]:
+        """Compile a comparison with all or any rows of a subquery."""
+        statement, right = self.subquery(rows.query)
+        left = self._as(right, expr.left)
+        _check_comparable(left, right, expr)
+        return holds_for(statement, COMPARISONS[expr.op](left.sql, right.sql), every=rows.quantifier == "all")
 
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
         """Compile both sides of a comparison. Parameters take the other side's kind; texts may name a unit or class."""
@@ -442,7 +453,7 @@ class _Compiler:
     def _subquery_value(self, expr: syntax.Subquery) -> Value:
         statement, value = self.subquery(expr.query)
         if expr.quantifier is not None:
-            raise usage_error("all, any and some are not supported: use min or max in the subquery, or exists")
+            raise query_error(f"{expr.quantifier} (select ...) stands only on the right side of a comparison")
         return Value(statement.scalar_subquery(), value.kind, value.entity, field=value.field)
 
 

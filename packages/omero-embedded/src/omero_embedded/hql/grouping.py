@@ -1,4 +1,4 @@
-"""Aggregates and `distinct` that SQLite accepts and PostgreSQL refuses."""
+"""Aggregates and `distinct` that SQLite accepts and PostgreSQL refuses, and `all` and `any`, which SQLite lacks."""
 
 from __future__ import annotations
 
@@ -53,6 +53,14 @@ def check_distinct(
         of_entity = isinstance(one, sa.Column) and one.table in whole
         if not of_entity and not any(one.compare(other) for other in selected):
             raise usage_error("for SELECT DISTINCT, ORDER BY expressions must appear in the select list")
+
+
+def holds_for(statement: sa.Select, comparison: sa.ColumnElement[bool], *, every: bool) -> sa.ColumnElement[bool]:
+    """Whether a comparison with what a subquery selects is true for every row of the subquery, or for any."""
+    wanted = sa.or_(sa.not_(comparison), comparison.is_(None)) if every else comparison
+    aggregated = bool(statement._group_by_clauses) or any(_has_aggregate(one) for one in statement.selected_columns)
+    found = (statement.having(wanted) if aggregated else statement.where(wanted)).order_by(None).exists()
+    return sa.not_(found) if every else found
 
 
 def _is_aggregate(one: sa.ClauseElement) -> bool:
