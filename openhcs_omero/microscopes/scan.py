@@ -92,7 +92,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
         raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_XML // 10**6} MB")
     try:
         return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # such as an unknown encoding
         raise PlateError(f"{path} can't be read as XML: {error}") from None
 
 

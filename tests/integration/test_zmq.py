@@ -80,7 +80,7 @@ def server(work):
     ]
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(work / "lib")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(work / "lib"), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

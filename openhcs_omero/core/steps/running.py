@@ -195,8 +195,8 @@ def _checked_labels(step: Step, labels: Any, image: np.ndarray) -> dict[str, np.
 def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
     if not isinstance(key, str) or not key or "/" in key or key in taken or not key.isprintable():
         raise StepError(
-            f"{step} returned the key {brief(key)}; a key is text without '/' and line breaks, and not a column of the tables: "
-            f"{', '.join(taken[:-1])} or sites"
+            f"{step} returned the key {brief(key)}; a key is text without '/' and line breaks, and not a column "
+            f"of the tables: {', '.join(taken[:-1])} or sites"
         )
     if len(key.encode()) > LONGEST_KEY:  # heat maps are files with the names of features
         raise StepError(f"{step} returned the key {brief(key)}; a key has at most {LONGEST_KEY} bytes")
