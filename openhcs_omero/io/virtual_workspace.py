@@ -12,10 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from openhcs_omero.errors import brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend, on_disk
 from openhcs_omero.io.disk import DiskBackend
 
 METADATA = "openhcs_metadata.json"
+_KINDS: dict[str, tuple[type, str]] = {
+    "image_files": (list, "a list of files"),
+    "workspace_mapping": (dict, "a mapping of names to files"),
+    "available_backends": (dict, "a mapping of backends to true or false"),
+    "channels": (dict, "a mapping of numbers to names"),
+}
 
 
 class VirtualWorkspaceBackend(VirtualBackend):
@@ -76,6 +83,10 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
     subdirectories = document.get("subdirectories") if isinstance(document, dict) else None
     if not isinstance(subdirectories, dict) or not all(isinstance(value, dict) for value in subdirectories.values()):
         raise BadData(f'{path} has no mapping "subdirectories", as OpenHCS writes it')
+    for name, values in subdirectories.items():
+        for key, (kind, what) in _KINDS.items():
+            if values.get(key) is not None and not isinstance(values[key], kind):
+                raise BadData(f"{path}: {key} of {name!r} is {brief(values[key], 80)}, but must be {what}")
     return subdirectories
 
 

@@ -104,7 +104,7 @@ def _channel_names(folder: Path) -> dict[int, str | None]:
     names: dict[int, str | None] = {}
     for path in files_in(folder, ".mes"):
         for channel in _elements(path, "Channel"):
-            if channel.get("Ch", "").isdecimal():
+            if re.fullmatch(r"\d{1,9}", channel.get("Ch", "")):
                 names[int(channel["Ch"])] = channel.get("Target") or channel.get("Fluorophore") or None
     return names
 

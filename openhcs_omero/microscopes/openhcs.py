@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.ngff import STORE
@@ -131,6 +131,10 @@ class _Main:
             names = self.values.get("workspace_mapping") or {}
         else:
             names = self.values.get("image_files") or []
+        if wrong := [path for path in names if not isinstance(path, str)]:
+            raise PlateError(
+                f"{self.folder / METADATA} names files in {self.name!r}, but {brief(wrong[0])} is not text"
+            )
         return [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
 
     def inside(self, path: str) -> str:

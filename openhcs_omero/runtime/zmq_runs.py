@@ -86,7 +86,7 @@ class Run:
 
     def cancel(self) -> None:
         if self.state == "queued":
-            self.state, self.error = "cancelled", "the run was cancelled before it began"
+            self.state, self.error = "cancelled", "the run was canceled before it began"
         elif self.state == "running":
             self.orchestrator.cancel()
 

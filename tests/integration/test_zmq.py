@@ -185,7 +185,7 @@ def test_queued_killed_and_cancelled_runs(work, conn, server):
     assert client.status(first)["wells"] == {"running": 1}
     assert [client.status(run)["state"] for run in (first, second, third, fourth)] == ["running", *["queued"] * 3]
     client.cancel(third)
-    with pytest.raises(PipelineError, match="cancelled before it began"):
+    with pytest.raises(PipelineError, match="canceled before it began"):
         client.attach(third)
 
     (head,) = processes_in(work, "openhcs_omero.core.orchestrator.head")
@@ -194,7 +194,7 @@ def test_queued_killed_and_cancelled_runs(work, conn, server):
         client.attach(first)
     wait_for(gates[1].exists)  # the next run in the queue starts
     client.cancel(second)
-    with pytest.raises(PipelineError, match="was cancelled"):
+    with pytest.raises(PipelineError, match="was canceled"):
         client.attach(second)
     assert client.attach(fourth).derived_plate
     assert not processes_in(work, "openhcs_omero.core.worker_pool"), "a step outlived its run"

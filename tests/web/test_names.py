@@ -26,8 +26,8 @@ ATTACKS = [
     SCRIPT,
     "/*PAGE*/;window.hacked=1;//",
     "/*DATA*/</script>" + IMAGE,
-    "__proto__",
-    "constructor",
+    "-1+1 & <b>",
+    "'`\"",
     "javascript:window.hacked=1",
     "${window.hacked=1}{{window.hacked=1}}",
     "\\u003cimg src=x onerror=window.hacked=1>",
@@ -36,7 +36,7 @@ ATTACKS = [
 FEATURES = [*ATTACKS, "a]['b\"c.d"]
 
 WRITE = """
-import json, sys
+import json, random, sys
 import pandas as pd
 from pathlib import Path
 from openhcs_omero.analysis.report import write_report
@@ -44,17 +44,21 @@ from openhcs_omero.analysis.screen import analyze
 from openhcs_omero.analysis.settings import read_settings
 folder = Path(sys.argv[1])
 names, features = json.loads(sys.argv[2])
+rng = random.Random(3)
 rows = []
 for number, name in enumerate(names):
     for row, letter in enumerate("ABCDEFGH"):
         for column in range(1, 13):
-            control = {1: "negative", 12: "positive"}.get(column, "")
-            value = {"positive": 200.0}.get(control, 50.0) + (row * 7 + column * 3 + number) % 5
-            if (row, column) == (2, 3):
-                value = 180.0
-            rows.append({"plate": name, "well": f"{letter}{column:02}", "control": control, "cell_line": name,
-                         "compound": names[row % len(names)], "concentration (uM)": 10.0 ** (column - 6),
-                         **{feature: value for feature in features}})
+            control = {1: "negative", 12: "positive"}.get(column)
+            compound, dose, level = names[row] + " " * column, 10.0, 200.0 if control == "positive" else 50.0
+            if column == 6:
+                compound, dose = names[number], 10.0 ** (row - 4)
+                level += 100 * dose / (dose + 1)
+            if column == 3:
+                compound, level = names[row], 150.0
+            rows.append({"plate": name, "well": f"{letter}{column:02}", "control": control,
+                         "compound": compound, "concentration (uM)": dose,
+                         **{feature: level + rng.gauss(0, 5) for feature in features}})
 settings = read_settings({"analysis": {
     "features": features, "normalise": ["percent_of_control", "robust_z_score"],
     "hits": {"feature": features[0], "by": "robust_z_score", "above": 4},
@@ -80,7 +84,7 @@ sys.path.insert(0, "tests")
 from pathlib import Path
 from plate_folders import images_of, write_openhcs
 import json
-folder = write_openhcs(Path(sys.argv[1]), images_of(["A01", "B01"], sites=1, shape=(1, 2, 1, 6, 5)))
+folder = write_openhcs(Path(sys.argv[1]), images_of(["A01", "B01"], sites=1, shape=(1, 2, 1, 6, 5)), "disk")
 document = json.loads((folder / "openhcs_metadata.json").read_text())
 for entry in document["subdirectories"].values():
     entry["channels"] = {str(n + 1): name for n, name in enumerate(json.loads(sys.argv[2])[:2])}
@@ -159,3 +163,14 @@ def test_the_report_of_snakemake(tmp_path, open_page):
     python(*snakemake, cwd=tmp_path)
     python(*snakemake, "--report", "report.html", cwd=tmp_path)
     page = open_page(tmp_path / "report.html")
+    page.get_by_text("naming:name_everything").wait_for()
+    assert page.get_by_text(f"{link}{IMAGE}").count() == 1
+    page.evaluate("app.showCategory('Plate plate')")
+    page.locator("td", has_text="montage").wait_for()
+    assert page.locator("td", has_text=f"n_{FEATURES[-1]}").count() == 1
+    paths = page.evaluate("Object.keys(results)")
+    assert len([path for path in paths if "/heatmaps/" in path]) == 8
+    for path in paths:
+        page.evaluate("path => app.showResultInfo(path)", path)
+        page.get_by_text(Path(path).name).first.wait_for()
+    assert page.locator("a[href^='javascript:window']").count() == 0

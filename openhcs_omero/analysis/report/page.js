@@ -33,15 +33,13 @@ const finite = (value) => (Number.isFinite(value) ? value : null);
 const short = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toString());
 
 function rowOf(index, column) {
-  const row = {
+  return {
     plate: DATA.plates[wells.plate[index]], order: wells.plate[index], well: wellName(index), row: wells.row[index],
     column: wells.column[index] + 1, letter: letters(wells.row[index]), value: finite(valuesOf(column)[index]),
     treatment: DATA.treatments[wells.treatment[index]] ?? "", role: DATA.roles[wells.role[index]],
     hit: wells.hit[index], mark: ["", "−", "+", "", "×"][wells.role[index]], url: urlOf(index),
+    image: thumbnailOf(index) ?? "",  // a tooltip asks for a picture called "undefined" otherwise
   };
-  const thumbnail = thumbnailOf(index);
-  if (thumbnail) row.image = thumbnail;
-  return row;
 }
 
 function draw(name, rows, change = () => {}) {
