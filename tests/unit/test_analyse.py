@@ -150,7 +150,7 @@ def test_the_report_is_self_contained(screen):
     page = (folder / "report.html").read_text(encoding="utf-8")
     markup = re.sub(r"(?s)<script>.*?</script>", "", page)
     assert page.count("<script>") == 4 and not re.search(r"<script|\b(src|href)=|url\(|@import", markup)
-    data = json.loads(re.search(r"const DATA = (.*);</script>", page)[1])
+    data = json.loads(json.loads(re.search(r"const DATA = JSON.parse\((.*)\);</script>", page)[1]))
     assert data["plates"] == ["1", "2", "3"] and data["n_hits"] == len(read(folder, "hits.csv"))
     values = np.frombuffer(base64.b64decode(data["values"]["spots"][1:]), dtype="<f4")
     assert values == pytest.approx(read(folder, "normalised.csv")["spots"].to_numpy(), rel=1e-6)
