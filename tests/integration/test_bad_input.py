@@ -77,6 +77,7 @@ def plate(conn):
         ),
         ({"steps": [{**STEP, "params": {"levle": 2}}]}, "does not take 'levle'; its parameters are: level"),
         ({"steps": [{**STEP, "channels": [0]}]}, "does not take 'channels'"),
+        ({"results": "/omero/results"}, "results: /omero/results is a path in OMERO"),
         (
             {"steps": [{"call": "openhcs_omero.processing.spots:count_spots", "channels": [7]}]},
             "asks for channel 7, but plate",
@@ -87,6 +88,14 @@ def test_configurations(workflow, plate, refusal, config, says):
     workflow.configure(plate, **config)
     said = refusal()
     assert says in said and "hush" not in said
+
+
+def test_folders_that_cannot_be_written(workflow, plate, refusal):
+    workflow.configure(plate)
+    said = refusal(HOME="/proc/nowhere", OMERO_SESSIONDIR="", OMERO_USERDIR="")
+    assert "no session can be stored in /proc/nowhere/omero/sessions" in said and "OMERO_SESSIONDIR" in said
+    workflow.configure(plate, results="/proc/nowhere/results")
+    assert "/proc/nowhere/results" in (said := refusal()) and "can't be written" in said
 
 
 def test_a_plate_of_another_user(workflow, make_user, refusal):

@@ -60,22 +60,10 @@ def test_each_plate_has_its_own_numbers(workflow, conn):
     assert workflow("-n").nothing_done and workflow.succeed().nothing_done
 
 
-def test_names_that_a_plate_lacks(workflow, conn):
-    plate, twice = named_plate(conn, "GFP", "DAPI"), named_plate(conn, "GFP", "GFP")
-    (workflow.folder / "named_steps.py").write_text(STEPS)
-    for plates, steps, heatmaps, says in (
-        (
-            [plate],
-            [{**SPOTS, "channels": ["Cy5"]}],
-            None,
-            "plate {} has no channel of that name: its channels are 0 GFP, 1 DAPI",
-        ),
-        ([twice], [SPOTS], None, "plate {} has several channels of that name: its channels are 0 GFP, 1 GFP"),
-        ([plate], [{**STEP, "params": {"nuclei_channel": "x"}}], None, "step 1 (named_steps:level) names channel 'x'"),
-        ([plate], [SPOTS], ["spots_cDAPI"], "but no 'spots_cDAPI'"),
-    ):
-        workflow.configure(*plates, steps=steps, **({} if heatmaps is None else {"heatmaps": heatmaps}))
-        run = workflow()
-        told = [line for line in run.output.splitlines() if line.startswith("Error: ")]
-        assert run.status == 1 and len(told) == 1 and says.format(plates[0]) in told[0], run.output
-        assert not run.jobs and not list(workflow.folder.glob("results/*/*"))
+def test_a_name_that_a_plate_lacks(workflow, conn):
+    plate = named_plate(conn, "GFP", "GFP")
+    workflow.configure(plate, steps=[SPOTS])
+    run = workflow()
+    [told] = [line for line in run.output.splitlines() if line.startswith("Error: ")]
+    assert f"plate {plate} has several channels of that name: its channels are 0 GFP, 1 GFP" in told
+    assert run.status == 1 and not run.jobs and not list(workflow.folder.glob("results/*/*"))

@@ -154,6 +154,9 @@ def test_info(conn, shell, plate):
     assert "channel 1" in said
     assert said["derived plate"] == f"/omero/plate_{plate}_processed  OMERO id {derived}"
     assert said["file"] == f"/omero/plate_{plate}/x.csv"
+    for image in [image for _, image in load_plate(conn, plate).images()]:
+        save_text(conn, "Image", image.image_id, "results.json", b"{}")
+    assert shell.lines("info", plate) == [*lines, "files           results.json of 4 sites"]
     empty = shell.lines("info", f"plate_{plate}_processed")
     assert any("2 of them without images" in line for line in empty)
 

@@ -10,10 +10,12 @@ import textwrap
 
 import pytest
 from snakemake import api, cli, spawn_jobs
+from snakemake.executors import local
 from snakemake.logging import ColorizingTextHandler
 from snakemake.scheduling import job_scheduler
 
-from openhcs_omero.core.orchestrator.snakemake_faults import Asked, _asked_by
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, _asked_by, show_plainly
+from openhcs_omero.errors import OpenHCSError
 
 
 @pytest.fixture
@@ -119,6 +121,22 @@ def test_an_error_in_a_snakefile_names_the_snakefile(snakemake):
         raise WorkflowError("the plate is missing")
     """).stdout
     assert "the plate is missing" in said and "WorkflowError in file" in said
+
+
+def test_errors_of_run_blocks_are_shown_with_lines_of_code(monkeypatch):
+    """When they aren't, `show_plainly` can go."""
+    monkeypatch.setattr(local, "format_error", local.format_error)
+
+    def shown(error):
+        try:
+            raise error
+        except Exception as raised:
+            return local.format_error(raised, 3, linemaps={}, snakefile="x.smk", show_traceback=True)
+
+    assert 'KeyError in file "x.smk", line 3' in shown(KeyError("well")) and "  File " in shown(KeyError("well"))
+    show_plainly(OpenHCSError)
+    assert shown(OpenHCSError("well A01 was not processed")) == "well A01 was not processed"
+    assert "  File " in shown(KeyError("well"))
 
 
 def test_the_log_handler_catches_an_interrupt():

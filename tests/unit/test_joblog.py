@@ -62,3 +62,19 @@ def test_a_process_that_a_step_forks_ends_by_the_signal(tmp_path):
     process, log = start(tmp_path, body)
     assert process.wait(60) == 0
     assert log.read_text().splitlines() == ["begun", str(-signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("body", ["print('x' * 100)", "open(sys.argv[1] + '.csv', 'w', 1).write('x' * 100 + chr(10))"])
+def test_a_full_disk(tmp_path, body):
+    """A limit on the size of files stands for a full disk: the log has no room for the traceback either."""
+    process, _ = start(tmp_path, f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)); {body}")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and out == "" and len(err.splitlines()) == 1, err
+    assert err.startswith("error: ") and "can't be written (File too large): make room" in err
+
+
+def test_a_folder_for_logs_that_cannot_be_created(tmp_path):
+    (tmp_path / "logs").write_text("a file")
+    process, _ = start(tmp_path, "pass")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and len(err.splitlines()) == 1 and "can't be written" in err and "logs" in err

@@ -4,13 +4,15 @@ from functools import partial
 
 from openhcs_omero.core import worker_pool
 from openhcs_omero.core.orchestrator.planning import end_of_failed_run, end_of_run, plan_of
-from openhcs_omero.core.orchestrator.snakemake_faults import adjust, quote_python, set_hooks
+from openhcs_omero.core.orchestrator.snakemake_faults import adjust, quote_python, set_hooks, show_plainly
+from openhcs_omero.errors import OpenHCSError
 
 
 report: "../report/workflow.rst"
 
 
 quote_python()
+show_plainly(OpenHCSError)
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
 PLATES = list(PLAN.settings.plates)

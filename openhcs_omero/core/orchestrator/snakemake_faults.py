@@ -142,6 +142,19 @@ def quote_python() -> None:
         module.sys = _QuotedPython()  # type: ignore[attr-defined]
 
 
+def show_plainly(kind: type[BaseException]) -> None:
+    """Let Snakemake show errors of this class in `run` blocks as their message alone.
+
+    9.27 prints their class, and the lines of code that they went through.
+    """
+    format_error = local.format_error
+
+    def message(error: BaseException, *args: Any, **options: Any) -> str:
+        return str(error) if isinstance(error, kind) else format_error(error, *args, **options)
+
+    local.format_error = message
+
+
 def refuse(sentence: str) -> NoReturn:
     """End Snakemake with one sentence about the error.
 
