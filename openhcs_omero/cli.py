@@ -340,6 +340,34 @@ def get(
         download(_backend(host, port, user), place, target, form, progress)
 
 
+@_command("export")
+def export(
+    plate: Annotated[str, typer.Argument(help="1, plate_1 or /omero/plate_1, or a derived plate plate_1_processed")],
+    target: Annotated[
+        Path, typer.Argument(help="folder to write, as OUT.zarr; an earlier export of the plate continues")
+    ],
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="processes that read at once (4, or as many as there are CPUs)")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="the server's data folder as this machine sees it, to read pixels from")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Write a plate of OMERO as an OME-Zarr plate, with all acquisitions, smaller images for viewers, and masks."""
+    from openhcs_omero.io.exporting import export_plate
+
+    place = _parse(plate)
+    if not isinstance(place, PlatePath):
+        raise OpenHCSError(f"{plate} is a {place.kind}, but export takes a plate")
+    with _progress_bar(f"export {place}") as progress:
+        notes = export_plate(_backend(host, port, user, data_dir), place, target, progress, processes)
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
 @_command("analyse")
 def analyse(
     tables: Annotated[list[Path], typer.Argument(help="tables with one row per well: CSV or TSV, such as wells.csv")],

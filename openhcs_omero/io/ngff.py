@@ -21,9 +21,13 @@ Site = SitePath[Path]
 
 def folder_of(site: Site) -> Path:
     """The folder of a site's image in the store."""
-    row, column = parse_well(site.well)
-    letters = well_name(row, 0).removesuffix("01")
-    return site.plate / STORE / letters / str(column + 1) / str(site.site - 1)
+    return site.plate / STORE / path_of(site.well) / str(site.site - 1)
+
+
+def path_of(well: str) -> str:
+    """The path of a well in the store: A/1 for A01."""
+    row, column = parse_well(well)
+    return f"{well_name(row, 0).removesuffix('01')}/{column + 1}"
 
 
 def plane_path(site: Site, index: Index) -> str:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from ome_zarr_models.common.image_label_types import Color as LabelColor
@@ -23,7 +23,7 @@ from ome_zarr_models.v05.image_label import ImageLabelAttrs
 from ome_zarr_models.v05.image_label_types import Label, Property, Source
 from ome_zarr_models.v05.labels import LabelsAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
-from ome_zarr_models.v05.plate import Column, Plate, Row, WellInPlate
+from ome_zarr_models.v05.plate import Acquisition, Column, Plate, Row, WellInPlate
 from ome_zarr_models.v05.well import WellAttrs
 from ome_zarr_models.v05.well_types import WellImage, WellMeta
 from pydantic import ValidationError
@@ -188,25 +188,89 @@ def describe_plate(root: Path) -> None:
         (store / "zarr.json").unlink(missing_ok=True)
         return
     places = {well: ngff.folder_of(SitePath(root, well, 1)).parent.relative_to(store) for well in stored}
+    for well, place in places.items():
+        write_well(store / place, [(str(number - 1), None) for number in stored[well]])
     rows = list(dict.fromkeys(place.parts[0] for place in places.values()))
     columns = sorted({place.parts[1] for place in places.values()}, key=int)
-    for well, place in places.items():
-        images = [WellImage(path=str(number - 1), acquisition=None) for number in stored[well]]
-        _write_group(store / place, WellAttrs(version=_VERSION, well=WellMeta(images=images, version=_VERSION)))
-    for row in rows:
+    paths = [place.as_posix() for place in places.values()]
+    write_plate(store, root.name, (rows, columns), paths, max(map(len, stored.values())))
+
+
+def write_well(folder: Path, images: Sequence[tuple[str, int | None]], own: dict[str, object] | None = None) -> None:
+    """Write the metadata of a well.
+
+    Parameters
+    ----------
+    folder
+        Folder of the well.
+    images
+        The path and the id of the acquisition of each image.
+    own
+        This software's own attributes.
+    """
+    listed = [WellImage(path=path, acquisition=run) for path, run in images]
+    attributes = WellAttrs(version=_VERSION, well=WellMeta(images=listed, version=_VERSION))
+    _write_group(folder, attributes, {_NAMESPACE: own} if own else None)
+
+
+def write_plate(
+    store: Path,
+    name: str,
+    grid: tuple[Sequence[str], Sequence[str]],
+    wells: Sequence[str],
+    most_sites: int,
+    acquisitions: Sequence[Acquisition] = (),
+    own: dict[str, object] | None = None,
+) -> None:
+    """Write the metadata of a plate and of its rows.
+
+    Parameters
+    ----------
+    store
+        Folder of the plate.
+    name
+        Name of the plate.
+    grid
+        Names of its rows and columns.
+    wells
+        Paths of the wells that have images, such as "A/1".
+    most_sites
+        The largest number of images of a well.
+    acquisitions
+        The acquisitions of the images.
+    own
+        This software's own attributes.
+    """
+    rows, columns = grid
+    for row in dict.fromkeys(path.partition("/")[0] for path in wells):
         _write_group(store / row)
     plate = Plate(
-        name=root.name,
+        name=name,
         version=_VERSION,
-        field_count=max(map(len, stored.values())),
-        rows=[Row(name=name) for name in rows],
-        columns=[Column(name=name) for name in columns],
+        field_count=most_sites,
+        acquisitions=list(acquisitions) or None,
+        rows=[Row(name=row) for row in rows],
+        columns=[Column(name=column) for column in columns],
         wells=[
-            WellInPlate(path=f"{row}/{column}", rowIndex=rows.index(row), columnIndex=columns.index(column))
-            for row, column in (place.parts for place in places.values())
+            WellInPlate(path=path, rowIndex=rows.index(row), columnIndex=columns.index(column))
+            for path, (row, column) in zip(wells, (path.split("/") for path in wells))
         ],
     )
-    _write_group(store, HCSAttrs(version=_VERSION, plate=plate))
+    _write_group(store, HCSAttrs(version=_VERSION, plate=plate), {_NAMESPACE: own} if own else None)
+
+
+def mark_group(folder: Path, own: dict[str, object]) -> None:
+    """Make a folder a Zarr group that has this software's own attributes only."""
+    _write_group(folder, None, {_NAMESPACE: own})
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """This software's own attributes of a group; None if it is no group, or has none."""
+    try:
+        mark = json.loads((folder / "zarr.json").read_text())["attributes"][_NAMESPACE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return mark if isinstance(mark, dict) else None
 
 
 def _write_group(folder: Path, described: BaseOMEAttrs | None = None, own: dict[str, object] | None = None) -> None:

@@ -36,12 +36,12 @@ from openhcs_omero.io.ngff import (
     stored_wells,
 )
 from openhcs_omero.io.planes import Planes, collect
+from openhcs_omero.io.pyramid import halved, shapes
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 
 MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # limits for reading: planes per image, and bytes per plane
-SMALLEST = 256  # px; images are halved until their longer side is at most this
 
 
 class ZarrBackend(FolderBackend):
@@ -319,8 +319,8 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
     with replacing(folder_of(site), draft_in=site.plate) as draft:
         sample = next(iter(planes.values()))
         sizes = [1 + max(position(index)[axis] for index in planes) for axis in range(3)]
-        shapes = _shapes(sample.shape)
-        for level, shape in enumerate(shapes):
+        sides = shapes(sample.shape)
+        for level, shape in enumerate(sides):
             zarr.create_array(
                 draft / str(level),
                 shape=(*sizes, *shape),
@@ -329,8 +329,8 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
                 fill_value=0,
                 dimension_names=list(ngff_metadata.AXES),
             )
-        _write_planes([draft / str(level) for level in range(len(shapes))], planes)
-        ngff_metadata.write_image(draft, site.name, len(shapes), named_t)
+        _write_planes([draft / str(level) for level in range(len(sides))], planes)
+        ngff_metadata.write_image(draft, site.name, len(sides), named_t)
     ngff_metadata.describe_plate(site.plate)
 
 
@@ -348,25 +348,9 @@ def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) ->
     for index, plane in planes.items():
         smaller = [plane]
         for _ in arrays[1:]:
-            smaller.append(_halved(smaller[-1]))
+            smaller.append(halved(smaller[-1]))
         for array, pixels in reversed(list(zip(arrays, smaller))):
             array[position(index)] = pixels
-
-
-def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shapes (Y, X) of a plane at all levels."""
-    shapes = [shape]
-    while max(shapes[-1]) > SMALLEST:
-        shapes.append(tuple((side + 1) // 2 for side in shapes[-1]))
-    return shapes
-
-
-def _halved(plane: np.ndarray) -> np.ndarray:
-    """The plane (Y, X) at half the size: means of 2 x 2 pixels. An odd edge is repeated."""
-    y, x = (side + side % 2 for side in plane.shape)
-    padded = np.pad(plane, [(0, y - plane.shape[0]), (0, x - plane.shape[1])], mode="edge")
-    means = padded.reshape(y // 2, 2, x // 2, 2).mean(axis=(1, 3), dtype=np.float64)
-    return (np.rint(means) if plane.dtype.kind in "iu" else means).astype(plane.dtype)
 
 
 @contextlib.contextmanager
