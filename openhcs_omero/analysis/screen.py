@@ -15,7 +15,7 @@ from openhcs_omero.analysis.normalization import Problems, normalize
 from openhcs_omero.analysis.plate_maps import PLACE, PlateMap, join_plate_map
 from openhcs_omero.analysis.quality import compute_quality
 from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
-from openhcs_omero.analysis.settings import Settings, normalized_name
+from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name
 from openhcs_omero.analysis.sheets import split_unit
 from openhcs_omero.analysis.wells import Wells, numeric_features, read_wells
 from openhcs_omero.errors import ConfigError
@@ -70,7 +70,7 @@ class Answers:
         return {name: table for name, table in made.items() if table is not None}
 
 
-def analyze(table: pd.DataFrame, settings: Settings, plate_map: PlateMap | None = None) -> Answers:
+def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap | None = None) -> Answers:
     """Analyze a screen.
 
     Parameters
@@ -134,7 +134,7 @@ def _few(notes: list[str]) -> list[str]:
     return [*notes[:4], f"the same holds for {len(notes) - 4} more plates: see quality.csv"]
 
 
-def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def _with_controls(table: pd.DataFrame, settings: AnalysisSettings) -> pd.DataFrame:
     """Mark the wells whose compound the configuration calls a control."""
     if not settings.controls:
         return table
@@ -154,7 +154,9 @@ def _with_controls(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return table.assign(control=control)
 
 
-def _normalized(table: pd.DataFrame, wells: Wells, settings: Settings) -> tuple[pd.DataFrame, dict[str, Problems]]:
+def _normalized(
+    table: pd.DataFrame, wells: Wells, settings: AnalysisSettings
+) -> tuple[pd.DataFrame, dict[str, Problems]]:
     made = {name: normalize(wells, methods, settings.reference) for name, methods in settings.normalizations.items()}
     columns = {
         normalized_name(feature, name): normalized.values[:, number]
@@ -175,7 +177,9 @@ def _unmapped(wells: Wells, plate_map: PlateMap | None) -> np.ndarray | None:
     return np.array([plate not in mapped for plate in wells.plates])
 
 
-def _gate(quality: pd.DataFrame, settings: Settings, features: list[str]) -> tuple[dict[str, str], pd.DataFrame]:
+def _gate(
+    quality: pd.DataFrame, settings: AnalysisSettings, features: list[str]
+) -> tuple[dict[str, str], pd.DataFrame]:
     """The plates that are stopped and why, and the table with the column `gate`.
 
     The features that hits and dose responses go by are held to it; all features if there are none.
@@ -195,7 +199,9 @@ def _gate(quality: pd.DataFrame, settings: Settings, features: list[str]) -> tup
     return dict(zip(first["plate"], whys)), quality.assign(gate=gate)
 
 
-def _hits(table: pd.DataFrame, usable: np.ndarray, settings: Settings, map_columns: list[str]) -> pd.DataFrame | None:
+def _hits(
+    table: pd.DataFrame, usable: np.ndarray, settings: AnalysisSettings, map_columns: list[str]
+) -> pd.DataFrame | None:
     if not settings.hits:
         return None
     criteria = [criterion for _, criterion in settings.hits]

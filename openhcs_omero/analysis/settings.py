@@ -106,7 +106,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AnalysisSettings:
     """What is analyzed.
 
     Attributes
@@ -166,7 +166,7 @@ def normalized_name(feature: str, normalization: str) -> str:
     return f"{feature}_{normalization}"
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
+def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
     """The settings in a configuration with the keys `plate_map`, `analysis` and `qc`; other keys are refused.
 
     Raises
@@ -182,7 +182,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     rates = [entry["fdr"] for entry in criteria if "fdr" in entry]
     dose = analysis.get("dose_response")
     features = analysis.get("features")
-    settings = Settings(
+    settings = AnalysisSettings(
         features=features,
         controls={kind: _as_list(names) for kind, names in analysis.get("controls", {}).items()},
         normalizations=normalizations,

@@ -12,8 +12,7 @@ import pandas as pd
 from openhcs_omero.analysis.profiles import make_profiles, write_profiles
 from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import Answers, analyze
-from openhcs_omero.analysis.settings import Settings as AnalysisSettings
-from openhcs_omero.analysis.settings import normalized_name, read_settings
+from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name, read_settings
 from openhcs_omero.analysis.tables import described_features, read_tables, write_table
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.figures import load_thumbnail

@@ -11,7 +11,7 @@ from pathlib import Path
 from openhcs_omero.analysis.report.charts import chart_specs
 from openhcs_omero.analysis.report.data import Links, report_data
 from openhcs_omero.analysis.screen import Answers
-from openhcs_omero.analysis.settings import Settings
+from openhcs_omero.analysis.settings import AnalysisSettings
 from openhcs_omero.io.atomic import write
 
 __all__ = ["Links", "write_report"]
@@ -19,7 +19,7 @@ __all__ = ["Links", "write_report"]
 
 def write_report(
     answers: Answers,
-    settings: Settings,
+    settings: AnalysisSettings,
     path: Path,
     links: Links | None = None,
     thumbnails: Mapping[tuple[str, str], bytes] | None = None,

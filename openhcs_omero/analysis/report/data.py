@@ -14,7 +14,7 @@ from openhcs_omero.analysis.hits import treatment_columns
 from openhcs_omero.analysis.plate_maps import find_column
 from openhcs_omero.analysis.polish import plate_format
 from openhcs_omero.analysis.screen import Answers
-from openhcs_omero.analysis.settings import RAW, Settings, normalized_name
+from openhcs_omero.analysis.settings import RAW, AnalysisSettings, normalized_name
 from openhcs_omero.analysis.tables import round_digits
 from openhcs_omero.plates.paths import parse_well
 
@@ -43,7 +43,7 @@ class Links:
 
 
 def report_data(
-    answers: Answers, settings: Settings, links: Links | None, thumbnails: Mapping[tuple[str, str], bytes]
+    answers: Answers, settings: AnalysisSettings, links: Links | None, thumbnails: Mapping[tuple[str, str], bytes]
 ) -> dict[str, Any]:
     """All that the page shows, as JSON: numbers are finite or None, columns of wells are base64 of float32."""
     table = answers.normalized
@@ -90,7 +90,7 @@ def report_data(
     }
 
 
-def _results(answers: Answers, settings: Settings, features: Sequence[str]) -> dict[str, Any]:
+def _results(answers: Answers, settings: AnalysisSettings, features: Sequence[str]) -> dict[str, Any]:
     """The tables of the page: quality, hits, dose responses and pairs of plates."""
     return {
         "quality": _records(answers.quality[answers.quality["feature"].isin(features)]),
@@ -117,7 +117,7 @@ def _roles(table: pd.DataFrame) -> np.ndarray:
     return role
 
 
-def _features(answers: Answers, settings: Settings, wells: int) -> tuple[list[str], list[str]]:
+def _features(answers: Answers, settings: AnalysisSettings, wells: int) -> tuple[list[str], list[str]]:
     """The features that the report has room for: first those that hits and dose responses go by."""
     first = [response.feature for response in settings.responses]
     features = list(dict.fromkeys([*first, *answers.features]))
@@ -131,7 +131,7 @@ def _features(answers: Answers, settings: Settings, wells: int) -> tuple[list[st
 
 
 def _treatments(
-    table: pd.DataFrame, settings: Settings
+    table: pd.DataFrame, settings: AnalysisSettings
 ) -> tuple[np.ndarray, list[str], np.ndarray, list[str], np.ndarray]:
     """Of each well the number of its treatment and of its compound, -1 for none, with their names; and its dose."""
     none = np.full(len(table), -1)

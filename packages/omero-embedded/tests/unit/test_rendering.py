@@ -12,15 +12,24 @@ pytest.importorskip("PIL")
 from hypothesis import given
 from hypothesis import strategies as st
 from omero_embedded.rendering import pictures
-from omero_embedded.rendering.pictures import BLUE, GREEN, GREYSCALE, RED, RGB, WHITE, ChannelSettings, Settings
+from omero_embedded.rendering.pictures import (
+    BLUE,
+    GREEN,
+    GREYSCALE,
+    RED,
+    RGB,
+    WHITE,
+    ChannelSettings,
+    RenderingSettings,
+)
 from PIL import Image
 
 FAMILIES = ("linear", "polynomial", "exponential", "logarithmic")
 RAMP = np.arange(256, dtype=">u2").reshape(16, 16)
 
 
-def shown(*channels: ChannelSettings, model: str = RGB) -> Settings:
-    return Settings(0, 0, model, list(channels))
+def shown(*channels: ChannelSettings, model: str = RGB) -> RenderingSettings:
+    return RenderingSettings(0, 0, model, list(channels))
 
 
 def test_a_linear_window_is_the_identity_on_bytes():

@@ -89,7 +89,7 @@ class FetchedMap:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CompiledQuery:
     """The statement for the database, and how to read its answer."""
 
     statement: sa.Select
@@ -107,7 +107,7 @@ class Plan:
         return len(self.columns) == 1 and self.columns[0].value.kind == "entity" and not self.as_map
 
 
-def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dict | None) -> Plan:
+def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dict | None) -> CompiledQuery:
     """Compile a query for one user.
 
     Raises
@@ -133,7 +133,7 @@ class _Compiler:
 
     # -- clauses ------------------------------------------------------------------------------------------------
 
-    def plan(self, query: syntax.Query) -> Plan:
+    def plan(self, query: syntax.Query) -> CompiledQuery:
         self._from(query)
         selected = self._select(query)
         sql: list[sa.ColumnElement] = []
@@ -144,7 +144,9 @@ class _Compiler:
         nodes = self._nodes(columns, sql)
         maps = self._maps(nodes, sql)
         statement = self._finish(sql, [node.source.table for node in nodes], query)
-        return Plan(statement, tuple(columns), tuple(nodes), tuple(maps), bool(query.select and query.select.as_map))
+        return CompiledQuery(
+            statement, tuple(columns), tuple(nodes), tuple(maps), bool(query.select and query.select.as_map)
+        )
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """Compile a subquery; return its statement and what it selects."""

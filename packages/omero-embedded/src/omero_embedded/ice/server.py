@@ -34,7 +34,7 @@ STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 STOP_TIMEOUT = 3  # seconds for the calls that are running
 
 
-class Server:
+class DataServer:
     """A server on a data folder.
 
     Raises
@@ -151,7 +151,7 @@ def serve(data: Path, host: str, port: int, password_file: Path | None, allowed:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection and every open store is a file
     server = None
     try:
-        server = Server(data)
+        server = DataServer(data)
         logging.basicConfig(
             filename=data / "server.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )

@@ -57,7 +57,7 @@ class ChannelSettings:
 
 
 @dataclass
-class Settings:
+class RenderingSettings:
     """How an image is shown."""
 
     z: int
@@ -87,7 +87,7 @@ def _curve(family: str, k: float, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def render(settings: Settings, planes: Sequence[np.ndarray]) -> np.ndarray:
+def render(settings: RenderingSettings, planes: Sequence[np.ndarray]) -> np.ndarray:
     """Render one picture of the planes of the channels that `settings.shown()` names.
 
     Parameters

@@ -24,7 +24,7 @@ from omero_embedded.rendering.pictures import (
     MAX_COLORED,
     RGB,
     ChannelSettings,
-    Settings,
+    RenderingSettings,
     default_colors,
     project_sections,
     render,
@@ -35,7 +35,7 @@ NANOMETRES = {"NANOMETER": 1.0, "MICROMETER": 1e3, "ANGSTROM": 0.1, "MILLIMETER"
 
 
 @dataclass(frozen=True)
-class Source:
+class PixelsSource:
     """The pixels of an image to render: their metadata and their values."""
 
     id: int
@@ -70,7 +70,7 @@ class Source:
             found[: read.size] = read
         return found.reshape(count, height, width)
 
-    def picture(self, settings: Settings, z: int, t: int, level: int = 0) -> np.ndarray:
+    def picture(self, settings: RenderingSettings, z: int, t: int, level: int = 0) -> np.ndarray:
         """Render a plane, or a level of a pyramid's, as (Y, X, 3), uint8."""
         planes = [self._at_level(self.plane(z, c, t), level) for c in settings.shown()]
         return render(settings, planes) if planes else self._at_level(self._black(), level)
@@ -79,7 +79,7 @@ class Source:
         width, height = level_sizes(self.shape[4], self.shape[3])[level]
         return level_part(plane, level, 0, 0, width, height) if level else plane
 
-    def projection(self, settings: Settings, how: str, t: int, start: int, end: int, step: int) -> np.ndarray:
+    def projection(self, settings: RenderingSettings, how: str, t: int, start: int, end: int, step: int) -> np.ndarray:
         """Render a projection of the sections `start` to `end`, inclusive, as (Y, X, 3), uint8."""
         if not 0 <= start <= end < self.shape[2] or step < 1:
             raise refuse(omero.ApiUsageException, f"There are no sections {start} to {end} in steps of {step}.")
@@ -90,7 +90,7 @@ class Source:
         check(self.shape[3] * self.shape[4], MOST_PIXELS, "pixels")
         return np.zeros((*self.shape[3:], 3), np.uint8)
 
-    def defaults(self) -> Settings:
+    def defaults(self) -> RenderingSettings:
         """Return OMERO's default settings."""
         depth, count = self.shape[2], self.shape[1]
         z = depth // 2
@@ -100,7 +100,7 @@ class Source:
             channels.append(
                 ChannelSettings(start, end, c < ACTIVE_AT_FIRST, self.colors[c], lookup_table=self.tables[c])
             )
-        return Settings(z, 0, RGB if 1 < count < MAX_COLORED else GREYSCALE, channels)
+        return RenderingSettings(z, 0, RGB if 1 < count < MAX_COLORED else GREYSCALE, channels)
 
     def _range(self, z: int, c: int) -> tuple[float, float]:
         """The window of a channel without statistics: the range of its first plane, or that of its type."""
@@ -109,7 +109,7 @@ class Source:
         return (low, high) if np.isfinite((low, high)).all() and low < high else type_range(self.kind)
 
 
-def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: int) -> Source:
+def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: int) -> PixelsSource:
     """Load pixels that the caller may see; raise a ValidationException if there are none."""
     known = schema()
     table, kinds = known["Pixels"].table, known["PixelsType"].table
@@ -147,7 +147,7 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
     waves = [None if one[5] is None else one[5] * NANOMETRES.get(one[6], 1.0) for one in found] + [None] * missing
     statistics = [None if None in one[7:] else (one[7], one[8]) for one in found] + [None] * missing
     path_of = store.pyramid_path if is_pyramid(row["sizeX"], row["sizeY"]) else store.pixels_path
-    return Source(
+    return PixelsSource(
         pixels,
         path_of(pixels),
         row["kind"],
@@ -160,7 +160,7 @@ def load_source(store: Store, connection: sa.Connection, ctx: Context, pixels: i
     )
 
 
-def find_settings(connection: sa.Connection, source: Source, user: int) -> Settings | None:
+def find_settings(connection: sa.Connection, source: PixelsSource, user: int) -> RenderingSettings | None:
     """Load the newest settings of a user for pixels, or else those of the pixels' owner."""
     table = schema()["RenderingDef"].table
     for owner in dict.fromkeys((user, source.owner)):
@@ -174,7 +174,7 @@ def find_settings(connection: sa.Connection, source: Source, user: int) -> Setti
     return None
 
 
-def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
+def load_settings(connection: sa.Connection, oid: int) -> RenderingSettings | None:
     """Load the settings of a rendering definition."""
     table, model, quantum = (schema()[name].table for name in ("RenderingDef", "RenderingModel", "QuantumDef"))
     row = connection.execute(
@@ -195,7 +195,7 @@ def load_settings(connection: sa.Connection, oid: int) -> Settings | None:
     ).first()
     if row is None:
         return None
-    return Settings(
+    return RenderingSettings(
         row.defaultZ,
         row.defaultT,
         row.value,
@@ -246,7 +246,7 @@ def _load_channels(connection: sa.Connection, oid: int) -> list[ChannelSettings]
     ]
 
 
-def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oid: int) -> Settings:
+def visible_settings(connection: sa.Connection, ctx: Context, source: PixelsSource, oid: int) -> RenderingSettings:
     """Load settings by id; raise a ValidationException if the caller sees none, or they are for other pixels."""
     seen = Loader(connection, ctx).get(schema()["RenderingDef"], [oid])
     found = load_settings(connection, oid) if seen else None
@@ -255,7 +255,7 @@ def visible_settings(connection: sa.Connection, ctx: Context, source: Source, oi
     return found
 
 
-def save_settings(connection: sa.Connection, ctx: Context, source: Source, settings: Settings) -> int:
+def save_settings(connection: sa.Connection, ctx: Context, source: PixelsSource, settings: RenderingSettings) -> int:
     """Save settings as the caller's own. They replace those with the same id if these are the caller's."""
     if ctx.is_critical(source.owner, source.group):
         raise refuse(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from omero_embedded.limits import MOST_BINS, check
-from omero_embedded.rendering.settings import Source
+from omero_embedded.rendering.settings import PixelsSource
 
 BINS = 256  # of a histogram, where no number is asked for
 
 
-def histogram(source: Source, c: int, bins: int, global_range: bool, plane) -> list[int]:
+def histogram(source: PixelsSource, c: int, bins: int, global_range: bool, plane) -> list[int]:
     """How often values occur in a plane, or in the region of it that a PlaneDef names.
 
     The bins go from the plane's smallest to its largest value, with `global_range` over the channel's range where that
@@ -27,7 +27,7 @@ def histogram(source: Source, c: int, bins: int, global_range: bool, plane) -> l
     return np.bincount(np.minimum(place.astype(np.int64), bins - 1), minlength=bins).tolist()
 
 
-def middle_range(source: Source, c: int) -> list[float]:
+def middle_range(source: PixelsSource, c: int) -> list[float]:
     """The smallest and the largest value of a channel in its middle plane."""
     plane = source.plane((source.shape[2] - 1) // 2, c, (source.shape[0] - 1) // 2)
     return [float(plane.min()), float(plane.max())]

@@ -95,7 +95,7 @@ class ExporterService(StatefulService):
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by release; tifffile wants a name)
         return self._file
 
-    def _source(self, ctx: Context) -> tuple[settings.Source, dict]:
+    def _source(self, ctx: Context) -> tuple[settings.PixelsSource, dict]:
         """Load the pixels of the image, and their metadata in tifffile's form."""
         if self._image is None:
             raise refuse(omero.ApiUsageException, "There is no image to export: call addImage first.")
@@ -137,7 +137,7 @@ def _channel_names(connection: sa.Connection, pixels: int) -> list[str]:
     return [name or str(number) for number, name in enumerate(found)]
 
 
-def _planes(source: settings.Source, dtype: np.dtype) -> Iterator[np.ndarray]:
+def _planes(source: settings.PixelsSource, dtype: np.dtype) -> Iterator[np.ndarray]:
     """Read all planes (Y, X); z changes fastest, then c, then t."""
     for t, c, z in np.ndindex(*source.shape[:3]):
         yield source.plane(z, c, t).astype(dtype)

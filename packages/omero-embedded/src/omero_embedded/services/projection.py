@@ -16,7 +16,7 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.events import insert, new_event
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering.pictures import DTYPES, project_sections
-from omero_embedded.rendering.settings import Source, load_source
+from omero_embedded.rendering.settings import PixelsSource, load_source
 from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import service
 
@@ -98,14 +98,14 @@ class ProjectionService:
                     .values(statsInfo=stats)
                 )
 
-    def _source(self, ctx: Context, pixels: int, step: int, start: int, end: int) -> Source:
+    def _source(self, ctx: Context, pixels: int, step: int, start: int, end: int) -> PixelsSource:
         with self.kernel.store.read() as connection:
             source = load_source(self.kernel.store, connection, ctx, pixels)
         if min(start, end) < 0 or max(start, end) >= source.shape[2] or step < 1:
             raise refuse(omero.ValidationException, f"There are no sections {start} to {end} in steps of {step}.")
         return source
 
-    def _kind(self, source: Source, given) -> tuple[str, int]:
+    def _kind(self, source: PixelsSource, given) -> tuple[str, int]:
         """The name and the id of the pixels type that is asked for, or of the source's."""
         table = self.schema["PixelsType"].table
         wanted = table.c.value == source.kind if given is None or given.id is None else table.c.id == given.id.val
@@ -113,7 +113,7 @@ class ProjectionService:
             return tuple(connection.execute(sa.select(table.c.value, table.c.id).where(wanted)).one())
 
 
-def _plane(source: Source, kind: str, how: str, c: int, t: int, step: int, start: int, end: int) -> np.ndarray:
+def _plane(source: PixelsSource, kind: str, how: str, c: int, t: int, step: int, start: int, end: int) -> np.ndarray:
     """Project one stack to (Y, X) of a pixels type, cut to what that can hold."""
     found = project_sections(source.stack(c, t), how, start, end, step)
     dtype = np.dtype(DTYPES[kind])

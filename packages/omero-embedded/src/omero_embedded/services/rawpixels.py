@@ -26,7 +26,7 @@ from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import statistics
-from omero_embedded.rendering.settings import Source, load_source
+from omero_embedded.rendering.settings import PixelsSource, load_source
 from omero_embedded.services.registry import StatefulService, service
 
 TILE_BYTES = 1 << 20
@@ -264,7 +264,7 @@ class RawPixelsService(StatefulService):
             raise refuse(omero.InternalException, f"c is {c}: it should be from 0 to {self.layout.c - 1}.")
         return c
 
-    def _source(self, ctx: Context) -> Source:
+    def _source(self, ctx: Context) -> PixelsSource:
         self._whole()
         with self.kernel.store.read() as connection:
             return load_source(self.kernel.store, connection, ctx, self._id or 0)

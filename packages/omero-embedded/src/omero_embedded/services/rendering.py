@@ -13,7 +13,7 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import pictures, settings
-from omero_embedded.rendering.pictures import ChannelSettings, Settings
+from omero_embedded.rendering.pictures import ChannelSettings, RenderingSettings
 from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import StatefulService, service
 
@@ -29,8 +29,8 @@ class RenderingService(StatefulService):
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
         self.store, self.schema = kernel.store, kernel.schema
-        self._source: settings.Source | None = None
-        self._settings: Settings | None = None
+        self._source: settings.PixelsSource | None = None
+        self._settings: RenderingSettings | None = None
         self._quality = COMPRESSION
         self._level = 0  # of a pyramid; level 0 has the whole planes
 
@@ -55,13 +55,13 @@ class RenderingService(StatefulService):
         self.shown  # noqa: B018  (asks for settings to be chosen)
 
     @property
-    def source(self) -> settings.Source:
+    def source(self) -> settings.PixelsSource:
         if self._source is None:
             raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call lookupPixels first.")
         return self._source
 
     @property
-    def shown(self) -> Settings:
+    def shown(self) -> RenderingSettings:
         """Return the current settings."""
         self.source  # noqa: B018
         if self._settings is None:

@@ -97,7 +97,7 @@ class RenderingSettingsService:
             given = settings.find_settings(connection, origin, ctx.user) or origin.defaults()
             images = self._images(connection, self._pixels(connection, kind, ids))
 
-        def copied(_connection: sa.Connection, target: settings.Source) -> settings.Settings | None:
+        def copied(_connection: sa.Connection, target: settings.PixelsSource) -> settings.RenderingSettings | None:
             if not _fit(origin, target):
                 return None
             return replace(
@@ -129,7 +129,7 @@ class RenderingSettingsService:
         ctx: Context,
         kind: str,
         ids: list[int],
-        make: Callable[[sa.Connection, settings.Source], settings.Settings | None],
+        make: Callable[[sa.Connection, settings.PixelsSource], settings.RenderingSettings | None],
     ) -> list[int]:
         """Save new settings for all pixels in containers, and return the ids of the images that got settings."""
         with self.store.write() as connection:
@@ -166,11 +166,11 @@ class RenderingSettingsService:
         return list(dict.fromkeys(found.scalars()))
 
 
-def _defaults(_connection: sa.Connection, source: settings.Source) -> settings.Settings:
+def _defaults(_connection: sa.Connection, source: settings.PixelsSource) -> settings.RenderingSettings:
     return source.defaults()
 
 
-def _whole_range(connection: sa.Connection, source: settings.Source) -> settings.Settings:
+def _whole_range(connection: sa.Connection, source: settings.PixelsSource) -> settings.RenderingSettings:
     fresh = source.defaults()
     kept = settings.find_settings(connection, source, source.owner) or fresh
     for channel, default in zip(kept.channels, fresh.channels):
@@ -178,5 +178,5 @@ def _whole_range(connection: sa.Connection, source: settings.Source) -> settings
     return kept
 
 
-def _fit(one: settings.Source, other: settings.Source) -> bool:
+def _fit(one: settings.PixelsSource, other: settings.PixelsSource) -> bool:
     return one.kind == other.kind and one.shape[1] == other.shape[1]

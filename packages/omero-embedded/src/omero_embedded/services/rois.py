@@ -18,7 +18,7 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import shapes
-from omero_embedded.rendering.settings import Source, load_source
+from omero_embedded.rendering.settings import PixelsSource, load_source
 from omero_embedded.services.registry import service
 
 MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
@@ -146,7 +146,7 @@ class RoiService:
             raise refuse(omero.ApiUsageException, "The section, the timepoint or a channel is not in the image.")
         return [self._restricted(source, shape, z, t, sorted(set(channels))) for shape in found]
 
-    def _restricted(self, source: Source, shape, z: int, t: int, channels: list[int]):
+    def _restricted(self, source: PixelsSource, shape, z: int, t: int, channels: list[int]):
         points = shapes.covered(shape)
         height, width = source.shape[3:]
         inside = (points >= 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
@@ -179,7 +179,7 @@ class RoiService:
         loader.fetch_paths(found.values(), "roi", "transform")
         return [found[oid] for oid in ids]
 
-    def _source(self, connection: sa.Connection, ctx: Context, shape) -> Source:
+    def _source(self, connection: sa.Connection, ctx: Context, shape) -> PixelsSource:
         table, image = self.schema["Pixels"].table, shape.roi.image
         pixels = (
             None

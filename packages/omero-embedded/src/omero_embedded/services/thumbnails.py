@@ -25,8 +25,8 @@ class ThumbnailService(StatefulService):
     def __init__(self, kernel: Kernel, session: Session):
         super().__init__(kernel, session)
         self.store, self.schema = kernel.store, kernel.schema
-        self._source: settings.Source | None = None
-        self._settings: settings.Settings | None = None
+        self._source: settings.PixelsSource | None = None
+        self._settings: settings.RenderingSettings | None = None
 
     def setPixelsId(self, ctx: Context, pixels):
         """Choose the pixels; return whether there are rendering settings for them."""
@@ -58,7 +58,7 @@ class ThumbnailService(StatefulService):
         self._settings = fresh
 
     @property
-    def source(self) -> settings.Source:
+    def source(self) -> settings.PixelsSource:
         if self._source is None:
             raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call setPixelsId first.")
         return self._source
@@ -131,7 +131,9 @@ class ThumbnailService(StatefulService):
         """Do nothing: thumbnails are rendered for each call."""
 
 
-def _thumbnail(source: settings.Source, shown: settings.Settings, size: Size, section: tuple[int, int] | None) -> bytes:
+def _thumbnail(
+    source: settings.PixelsSource, shown: settings.RenderingSettings, size: Size, section: tuple[int, int] | None
+) -> bytes:
     z, t = section or (shown.z, shown.t)
     width, height = size(source.shape[4], source.shape[3])
     check(width * height, MOST_THUMBNAIL, "pixels of a thumbnail")
