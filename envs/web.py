@@ -158,7 +158,7 @@ def start() -> None:
         port = free_port(WEB_PORT)
         try:
             web = start_web(HOME / "web", server.port, port)
-        except SystemExit:
+        except BaseException:
             server.stop()
             raise
         address = f"http://127.0.0.1:{port}/webclient/"
