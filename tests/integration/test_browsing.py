@@ -141,7 +141,7 @@ def test_a_killed_get_leaves_no_half_file(conn, shell, tmp_path):
 def test_refusals_of_get(shell, plate, tmp_path):
     path = f"/omero/plate_{plate}"
     (tmp_path / "file").write_text("")
-    assert "a file stands in its place" in shell.refusal("get", path, tmp_path / "file")
+    assert "there is a file with that name" in shell.refusal("get", path, tmp_path / "file")
     assert "is a path in OMERO" in shell.refusal("get", path, "/omero/copy")
     assert "is a path in OMERO" in shell.refusal("get", f"{path}/A01/A01_s001.tif", "/omero/x.tif")
     assert "no well 'H12'" in shell.refusal("get", f"{path}/H12", tmp_path / "x")
