@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from openhcs_omero.analysis.sheets import Part, parse_sheet, read_sheets, split_unit
+from openhcs_omero.analysis.sheets import Part, Sheet, parse_sheet, read_sheets, split_unit
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
 KEYS = ["plate", "well"]
-PLACE = ("plate", "well", "row", "column", "site", "sites", "t", "time_s")
+PLACE = ("plate", "well", "row", "column", "site", "sites", "sites_excluded", "t", "time_s", "acquired_s")
 """Columns of the tables that say where a row is, and measure nothing."""
 ALWAYS_TEXT = ("compound", "replicate", "cell_line", "batch", "control")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -88,7 +88,12 @@ def read_plate_map(source: Path, plates: Mapping[str, Plate]) -> PlateMap:
         If the maps contradict each other or themselves, name a well that its plate doesn't have, or have a value
         that its column can't have. The message names file, row and column.
     """
-    parts = [part for sheet in read_sheets(source) for part in parse_sheet(sheet)]
+    return join_sheets(read_sheets(source), plates)
+
+
+def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, Plate]) -> PlateMap:
+    """Join sheets to one plate map, as `read_plate_map` does for those of files."""
+    parts = [part for sheet in sheets for part in parse_sheet(sheet)]
     for part in parts:
         _check_values(part)
     placed, notes = _place(parts, plates)

@@ -57,7 +57,8 @@ def compute_quality(
         `signal_to_background`, mean of the positive by mean of the negative controls; `cv_negative`, `cv_positive`,
         SD by absolute mean, as a fraction; `n_negative`, `n_positive`, `n_samples`, wells with a value; `n_missing`,
         wells in use without one; `n_excluded`; `edge_effect`, `row_effect`, `column_effect`, `row_trend` and
-        `column_trend`, see `plate_effects`; and `reason`, what was not computed and why, else empty.
+        `column_trend`, and `drift` if the wells say when they were acquired, see
+        `plate_effects`; and `reason`, what was not computed and why, else empty.
     """
     groups, count = wells.plate, len(wells.plates)
     used = wells.role != "excluded"
@@ -114,10 +115,12 @@ def plate_effects(wells: Wells) -> Arrays:
         Name -> float64, shape (plates, features):
         `edge_effect`, the median of the wells at the plate's edge minus that of the others; `row_effect` and
         `column_effect`, the effect that is farthest from 0; `row_trend` and `column_trend`, how much the straight line
-        through the effects rises from the first row or column to the last one.
+        through the effects rises from the first row or column to the last one; and, if the wells say when they were
+        acquired, `drift`, how much the line through the sample wells rises from the first one acquired to the last one.
     """
     shape = (len(wells.plates), len(wells.features))
-    names = ("edge_effect", "row_effect", "column_effect", "row_trend", "column_trend")
+    names = ["edge_effect", "row_effect", "column_effect", "row_trend", "column_trend"]
+    names += ["drift"] if wells.acquired is not None else []
     found = {name: np.full(shape, np.nan) for name in names}
     for number, (_, polish) in enumerate(polish_plates(wells)):
         flat = polish.residuals.reshape(shape[1], -1)
@@ -131,7 +134,18 @@ def plate_effects(wells: Wells) -> Arrays:
         for name, effect in (("row", polish.rows), ("column", polish.columns)):
             found[f"{name}_effect"][number] = divide(_farthest(effect), noise)
             found[f"{name}_trend"][number] = divide(_rise(effect), noise)
+        if wells.acquired is not None:
+            found["drift"][number] = divide(_rise(_in_order(wells, number)), noise)
     return found
+
+
+def _in_order(wells: Wells, plate: int) -> np.ndarray:
+    """The values of a plate's sample wells, (features, wells), in the order in which the wells were acquired."""
+    assert wells.acquired is not None
+    mine = np.flatnonzero((wells.plate == plate) & wells.has_role("sample") & np.isfinite(wells.acquired))
+    places = wells.row[mine], wells.column[mine]  # wells of the same time have a fixed order, too
+    order = mine[np.lexsort((places[1], places[0], wells.acquired[mine]))]
+    return wells.values[order].T
 
 
 def _farthest(effects: np.ndarray) -> np.ndarray:
@@ -184,6 +198,11 @@ def _reasons(
         (
             "no sample wells at the plate's edge, or none elsewhere",
             np.isnan(effects["edge_effect"]) & ~np.isnan(effects["row_effect"]),
+        ),
+        *(
+            [("the order of acquisition is not known", np.isnan(effects["drift"]) & ~np.isnan(effects["row_effect"]))]
+            if "drift" in effects
+            else []
         ),
     ]
 

@@ -20,6 +20,8 @@ from openhcs_omero.analysis.sheets import split_unit
 from openhcs_omero.analysis.wells import Wells, numeric_features, read_wells
 from openhcs_omero.errors import ConfigError
 
+SITES_EXCLUDED = "sites_excluded"
+"""Column of the tables of wells: how many of a well's sites no statistic uses."""
 KNOWN_COLUMNS = ("compound", "concentration", "control", "replicate", "cell_line", "batch")
 
 
@@ -89,11 +91,11 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
         for name in table.columns
         if name not in PLACE and name not in features and (name not in measured.columns or _says_treatment(name))
     ]
-    excluded = np.zeros(len(table), dtype=bool) if settings.exclude is None else excluded_rows(table, settings.exclude)
-    wells = read_wells(table, features, excluded, settings.together)
-    if settings.exclude is not None:
-        notes.append(f"{int(excluded.sum())} of {len(table)} wells are excluded: {settings.exclude}")
-        table = table.assign(excluded=pd.Series(settings.exclude, index=table.index).where(excluded))
+    why, excluding = _excluded(table, settings)
+    notes += excluding
+    wells = read_wells(table, features, why.notna().to_numpy(), settings.together)
+    if excluding:
+        table = table.assign(excluded=why)
     table, problems = _normalized(table, wells, settings)
     unmapped = _unmapped(wells, plate_map)
     quality = compute_quality(wells, problems, unmapped)
@@ -120,6 +122,21 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
         if columns
         else None,
     )
+
+
+def _excluded(table: pd.DataFrame, settings: Settings) -> tuple[pd.Series, list[str]]:
+    """Why each well is excluded, else missing, and sentences that say how many are; no sentence if none could be."""
+    why, notes = pd.Series(None, index=table.index, dtype=object), []
+    for condition in settings.exclude:
+        rows = excluded_rows(table, condition)
+        notes.append(f"{int(rows.sum())} of {len(table)} wells are excluded: {condition}")
+        why = why.mask(why.isna() & rows, condition)
+    if SITES_EXCLUDED in table.columns:
+        sites, without = table["sites"].sum(), table[SITES_EXCLUDED]
+        whole = without >= table["sites"]
+        notes.append(f"{int(without.sum())} of {int(sites)} sites are excluded, all sites of {int(whole.sum())} wells")
+        why = why.mask(why.isna() & whole, "all sites are excluded")
+    return why, notes
 
 
 def _says_treatment(column: str) -> bool:

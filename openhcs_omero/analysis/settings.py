@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema
+import pandas as pd
 
+from openhcs_omero.analysis.exclusion import condition_columns, excluded_rows
 from openhcs_omero.analysis.hits import Z_LIKE, Criterion
+from openhcs_omero.analysis.image_qc import is_image_column
 from openhcs_omero.analysis.normalization import METHODS
-from openhcs_omero.errors import ConfigError
+from openhcs_omero.errors import ConfigError, brief
 
 RAW = "raw"
 """Instead of a normalization: the feature as it was measured."""
@@ -77,7 +80,7 @@ SCHEMA: dict[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "properties": {
-                "exclude": _NAME,
+                "exclude": _NAMES,
                 "stop_below": {
                     "type": "object",
                     "additionalProperties": False,
@@ -128,7 +131,9 @@ class AnalysisSettings:
     dose_response, dose
         The response, and the column of the doses; None if no dose response is asked for.
     exclude
-        The condition of the wells that no statistic uses.
+        Conditions on the table of wells; no statistic uses the wells that fulfill one.
+    exclude_sites
+        Conditions on image_qc.csv; no statistic uses the sites that fulfill one.
     stop_below
         Column of quality.csv -> the least value that a plate needs for hits.
     profiles
@@ -148,7 +153,8 @@ class AnalysisSettings:
     fdr: float | None = None
     dose_response: Response | None = None
     dose: str = "concentration"
-    exclude: str | None = None
+    exclude: list[str] = field(default_factory=list)
+    exclude_sites: list[str] = field(default_factory=list)
     stop_below: dict[str, float] = field(default_factory=dict)
     profiles: str | None = None
     timepoint: int | None = None
@@ -181,6 +187,7 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
     hits = [(_response(entry, normalizations, "analysis.hits"), entry) for entry in criteria]
     rates = [entry["fdr"] for entry in criteria if "fdr" in entry]
     dose = analysis.get("dose_response")
+    exclude, exclude_sites = _conditions(_as_list(qc.get("exclude", [])))
     features = analysis.get("features")
     settings = AnalysisSettings(
         features=features,
@@ -203,7 +210,8 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
         fdr=min(rates) if rates else None,
         dose_response=_response(dose, normalizations, "analysis.dose_response") if dose else None,
         dose=(dose or {}).get("dose", "concentration"),
-        exclude=qc.get("exclude"),
+        exclude=exclude,
+        exclude_sites=exclude_sites,
         stop_below=qc.get("stop_below", {}),
         profiles=analysis.get("profiles"),
         timepoint=analysis.get("timepoint"),
@@ -229,6 +237,25 @@ def _validate(config: Mapping[str, Any]) -> None:
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _conditions(conditions: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sort conditions by what they are about: wells, and the images of sites."""
+    wells: list[str] = []
+    sites: list[str] = []
+    for condition in conditions:
+        names = condition_columns(condition)
+        images = [name for name in names if is_image_column(name)]
+        if images and len(images) < len(names):
+            other = next(name for name in names if name not in images)
+            raise ConfigError(
+                f"qc.exclude {brief(condition)} is not a valid condition: {images[0]} is about the image of a "
+                f"site and {other} about a well: write two conditions, as a list"
+            )
+        if images:
+            excluded_rows(pd.DataFrame({name: [0.0] for name in images}), condition)  # refuses texts
+        (sites if images else wells).append(condition)
+    return wells, sites
 
 
 def _normalizations(entries: Sequence[Any]) -> dict[str, list[str]]:

@@ -76,8 +76,8 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
 def _read_table(file: Path) -> pd.DataFrame:
     try:
         found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
-        texts = {
-            column.name: pa.string()
+        texts = {  # a column without any value may be a feature
+            column.name: pa.float64() if pa.types.is_null(column.type) else pa.string()
             for column in found.schema
             if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
         }

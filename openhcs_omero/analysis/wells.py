@@ -12,6 +12,8 @@ from openhcs_omero.analysis.plate_maps import PLACE
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.plates.paths import parse_well
 
+ACQUIRED = "acquired_s"
+"""Column of the tables of wells: when a well was acquired, in seconds."""
 MAD_TO_SD = 1.4826
 """Times the median absolute deviation, this is the SD of a normal distribution (R's `mad` has the same constant)."""
 
@@ -36,6 +38,9 @@ class Wells:
         str, shape (wells,): `sample`, `positive`, `negative`, `empty`, or `excluded`, which no statistic uses.
     batch
         int, shape (wells,): which wells are normalized together; the plate, if nothing else is asked for.
+    acquired
+        float64, shape (wells,): when each well was acquired, in seconds, NaN where unknown; None if the table
+        doesn't say.
     """
 
     values: np.ndarray
@@ -46,6 +51,7 @@ class Wells:
     column: np.ndarray
     role: np.ndarray
     batch: np.ndarray
+    acquired: np.ndarray | None = None
 
     def with_values(self, values: np.ndarray) -> Wells:
         """The same wells with other values."""
@@ -99,6 +105,7 @@ def read_wells(
         places[:, 1],
         role,
         plate if batch is None else _batches(table, batch),
+        pd.to_numeric(table[ACQUIRED], errors="coerce").to_numpy(dtype=float) if ACQUIRED in table.columns else None,
     )
 
 

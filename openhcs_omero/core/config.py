@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
 
 
+IN_OMERO = "omero"  # as `plate_map`: what OMERO says about the wells
 LOOKED_AT = 50  # collect at most this many errors; the first one, by its place, is reported
 
 
@@ -92,7 +93,8 @@ class Settings:
     """The whole configuration; config/README.md explains its keys.
 
     `plates` maps the label of each plate, as used in rules and tables, to its path: ``{"7": "/omero/plate_7", "day_1":
-    "/data/day_1"}``. `options` maps each label to the plate's other settings. `plate_map` is a file or a folder.
+    "/data/day_1"}``. `options` maps each label to the plate's other settings. `plate_map` is a file or a folder; with
+    `map_in_omero`, the plate maps are in OMERO instead. `map_on_source` also writes them to the source plates there.
     `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the configuration has neither.
     """
 
@@ -108,6 +110,8 @@ class Settings:
     options: Mapping[str, PlateOptions]
     rois: RoiOptions = DERIVED_MASKS
     plate_map: Path | None = None
+    map_in_omero: bool = False
+    map_on_source: bool = False
     analysis: Mapping[str, Any] | None = None
 
     def server(self) -> Server:
@@ -119,6 +123,25 @@ class Settings:
     def folder(self, plate: str | int) -> Path:
         """The folder where the workflow keeps its files about a plate."""
         return self.results / f"plate_{plate}_{self.output}"
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a plate map, in files or in OMERO."""
+        return self.plate_map is not None or self.map_in_omero
+
+    @property
+    def has_qc(self) -> bool:
+        """Whether the quality of the images is measured."""
+        return "qc" in (self.analysis or {})
+
+    @property
+    def excludes_sites(self) -> bool:
+        """Whether sites may be left out of statistics because of their images."""
+        if not self.has_qc:
+            return False
+        from openhcs_omero.analysis.settings import read_settings  # takes a second to import
+
+        return bool(read_settings(self.analysis or {}).exclude_sites)
 
     @property
     def in_omero(self) -> bool:
@@ -164,6 +187,10 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     plates = [(entry["path"], entry) if isinstance(entry, Mapping) else (entry, {}) for entry in config["plates"]]
     paths = _plates([path for path, _ in plates])
     heatmaps = config.get("heatmaps")
+    if config.get("plate_map") == IN_OMERO:
+        for label, path in paths.items():
+            if not plate_of(path):
+                raise ConfigError(f"plate_map is omero, but plate {label} is in a folder: name a file of plate maps")
     return Settings(
         omero=dict(config.get("omero") or {}),
         plates=paths,
@@ -175,7 +202,9 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
         rois=_rois(config.get("rois", {})),
-        plate_map=Path(config["plate_map"]) if "plate_map" in config else None,
+        plate_map=Path(config["plate_map"]) if config.get("plate_map", IN_OMERO) != IN_OMERO else None,
+        map_in_omero=config.get("plate_map") == IN_OMERO,
+        map_on_source=config.get("plate_map_on_source", False),
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={
             label: PlateOptions(

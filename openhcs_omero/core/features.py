@@ -22,6 +22,10 @@ from openhcs_omero.errors import StepError
 
 PLACE = ("plate", "well", "row", "column", "site", "t", "time_s")
 """Columns of the tables that are not features."""
+ABOUT_SITES = ("sites", "sites_excluded", "acquired_s")
+"""More columns of the table of wells that are no features."""
+RESERVED = (*PLACE, *ABOUT_SITES, "excluded")
+"""Columns that no step may return."""
 
 STATISTICS = ("mean", "count", "objects")
 

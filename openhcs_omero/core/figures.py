@@ -86,10 +86,11 @@ def heatmap(
     path: Path,
     label: str = "",
     failed: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> None:
     """Draw a feature over the plate's layout.
 
-    Failed wells, wells without a value and positions without a well look different.
+    Failed wells, wells with excluded sites, wells without a value and positions without a well look different.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ def heatmap(
         What the values are, with their unit.
     failed
         The wells that failed.
+    excluded
+        The wells with sites that no statistic uses.
     """
     rows, columns = plate_grid(list(places.values()))
     grid = np.full((len(rows), len(columns)), np.nan)
@@ -119,7 +122,11 @@ def heatmap(
     _label(axes, rows, columns)
     axes.set_title(title, loc="left", **_plain_text(11))
     _mark_wells(
-        axes, {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()}, grid, failed
+        axes,
+        {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()},
+        grid,
+        failed,
+        excluded,
     )
     _draw_scale(figure, axes, drawn, known, label)
     if grid.size <= 96:
@@ -127,23 +134,34 @@ def heatmap(
     figure.savefig(path, dpi=150)
 
 
-def _mark_wells(axes: Any, places: Mapping[str, tuple[int, int]], grid: np.ndarray, failed: Collection[str]) -> None:
-    """Mark wells without a value, hatched if they failed and gray otherwise, and add a legend."""
+def _mark_wells(
+    axes: Any,
+    places: Mapping[str, tuple[int, int]],
+    grid: np.ndarray,
+    failed: Collection[str],
+    excluded: Collection[str],
+) -> None:
+    """Mark wells that failed, have excluded sites or have no value, and add a legend."""
     from matplotlib.patches import Rectangle
 
     looks: dict[str, dict[str, Any]] = {
         "failed": {"facecolor": "white", "edgecolor": "#b2182b", "hatch": "xxxx", "linewidth": 0.8},
+        "excluded": {"facecolor": "white", "edgecolor": "#636363", "hatch": "////", "linewidth": 0.8},
+        "some sites excluded": {"facecolor": "none", "edgecolor": "#636363", "hatch": "//", "linewidth": 0.8},
         "no value": {"facecolor": "#d0d0d0", "edgecolor": "white", "linewidth": 0.8},
     }
     used = {}
     for well, (row, column) in places.items():
-        if not np.isfinite(grid[row, column]):
-            kind = "failed" if well in failed else "no value"
+        known = np.isfinite(grid[row, column])
+        kind = "failed" if well in failed else "excluded" if well in excluded else "no value"
+        if known:
+            kind = "some sites excluded" if well in excluded else ""
+        if kind:
             patch = Rectangle((column - 0.5, row - 0.5), 1, 1, **looks[kind])
             used[kind] = axes.add_patch(patch)
     if used:
         axes.legend(
-            used.values(), used, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=2, frameon=False, fontsize=7
+            used.values(), used, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=4, frameon=False, fontsize=7
         )
 
 
@@ -213,6 +231,7 @@ def montage(
     path: Path,
     channels: Sequence[Channel] = (),
     failed: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> None:
     """Draw the thumbnails of all wells on the plate's layout: one panel with one scale per channel.
 
@@ -230,6 +249,8 @@ def montage(
         By channel number; channels beyond the end of the list are drawn in gray.
     failed
         The wells that failed.
+    excluded
+        The wells with sites that no statistic uses.
     """
     rows, columns = plate_grid(list(places.values()))
     y, x = (max((t.shape[axis] for t in thumbnails.values()), default=8) for axis in (1, 2))
@@ -256,12 +277,12 @@ def montage(
             **_look(channel, sheet),
         )
         axes.set_title(channel.name or f"channel {number}", loc="left", **_plain_text(9))
-        for well in failed:
+        for well, word in {**dict.fromkeys(excluded, "excluded"), **dict.fromkeys(failed, "failed")}.items():
             row, column = places[well]
             axes.text(
                 column - columns[0],
                 row - rows[0],
-                "failed",
+                word,
                 ha="center",
                 va="center",
                 fontsize=5,

@@ -10,7 +10,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +39,12 @@ from openhcs_omero.plates.labels import DERIVED_MASKS
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
+    from openhcs_omero.omero.plate_map import WellTexts
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.structure import PlateStructure
 
+PROBLEM = "problem.txt"
+"""In the folder of a plate that can't be processed: why. Jobs see there that the analysis leaves it out."""
 MOST_ROWS, MOST_COLUMNS = 32, 48  # of a 1536-well plate, for a plate of unknown format
 
 
@@ -111,6 +114,19 @@ class Plan:
         """What the analysis depends on besides the tables."""
         return json.dumps(self.settings.analysis, sort_keys=True)
 
+    @property
+    def qc_record(self) -> str:
+        """What the quality of images depends on besides the images: the conditions of excluded sites."""
+        return json.dumps((self.settings.analysis or {}).get("qc", {}).get("exclude"))
+
+    def images_record(self, plate: str, wells: Sequence[str]) -> str:
+        """A value that changes when images of these wells do."""
+        return digest_of([self.states[plate].wells[well].digest for well in wells])
+
+    def channels(self, plate: str) -> int:
+        """The number of channels of a plate."""
+        return self.states[plate].channels
+
     @functools.cached_property
     def reads_treatments(self) -> bool:
         """Whether any step needs the treatment of each well."""
@@ -177,6 +193,7 @@ class Reading:
     batches: tuple[str, ...]
     name: str
     size: tuple[int, int]
+    in_omero: Sequence[WellTexts]
 
 
 def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = None) -> Plan:
@@ -204,15 +221,12 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
     for step, function in steps:
         check_params(with_numbers(step, function, lambda name: 0), function)
     check_workers(settings.steps)
-    if settings.analysis is not None:
-        from openhcs_omero.analysis.settings import read_settings  # takes a second to import, so only for an analysis
-
-        read_settings(settings.analysis)
+    conditions = _check_analysis(settings)
     begin_run()
     states: dict[str, PlateState] = {}
     problems: dict[str, str] = {}
     stale: dict[str, Stale] = {}
-    sizes: dict[str, tuple[str, tuple[int, int]]] = {}
+    seen: dict[str, tuple[str, tuple[int, int], Sequence[WellTexts]]] = {}
     for label in settings.plates:
         try:
             reading = _read(settings, steps, label)
@@ -222,31 +236,66 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
             if len(problems) + 1 == len(settings.plates):
                 raise
             problems[label] = str(error)
+            if then is not None:
+                write_if_changed(settings.folder(label) / PROBLEM, str(error))
             continue
         if then is None:
             stale[label] = reading.stale
         else:
             then(reading)
-        states[label], sizes[label] = reading.state, (reading.name, reading.size)
-    treatments = _treatments(settings, sizes)
+        states[label], seen[label] = reading.state, (reading.name, reading.size, reading.in_omero)
+    most = max((state.channels for state in states.values()), default=0)
+    for name, channel in conditions.items():
+        if states and channel >= most:
+            raise ConfigError(f"qc.exclude names {name}, but the plates have {most} channels, counted from 0")
+    treatments = _treatments(settings, seen)
     if then is not None:
         write_treatments(settings, treatments)
     return Plan(settings, states, problems, stale, treatments)
 
 
-def _treatments(settings: Settings, sizes: Mapping[str, tuple[str, tuple[int, int]]]) -> dict[str, Treatments]:
-    if settings.plate_map is None:
+def _check_analysis(settings: Settings) -> dict[str, int]:
+    """Check what is analyzed; returns the columns of image_qc.csv in conditions that are about a channel, with it."""
+    if settings.analysis is None:
+        return {}
+    from openhcs_omero.analysis.exclusion import condition_columns  # takes a second to import, so only for an analysis
+    from openhcs_omero.analysis.image_qc import channel_of
+    from openhcs_omero.analysis.settings import read_settings
+
+    conditions = read_settings(settings.analysis).exclude_sites
+    channels = {name: channel_of(name) for condition in conditions for name in condition_columns(condition)}
+    return {name: channel for name, channel in channels.items() if channel is not None}
+
+
+def _treatments(
+    settings: Settings, seen: Mapping[str, tuple[str, tuple[int, int], Sequence[WellTexts]]]
+) -> dict[str, Treatments]:
+    """Read the treatments of the plates; `seen` is the name, the size and what OMERO says about the wells of each."""
+    if not settings.has_map:
         return {}
     from openhcs_omero.analysis.plate_maps import Plate as MappedPlate
 
-    plates = {label: MappedPlate((label, name), *size) for label, (name, size) in sizes.items()}
-    return read_treatments(settings, plates)
+    plates = {label: MappedPlate((label, name), *size) for label, (name, size, _) in seen.items()}
+    return read_treatments(settings, plates, {label: in_omero for label, (*_, in_omero) in seen.items()})
+
+
+def _in_omero(settings: Settings, plate: Plate) -> Sequence[WellTexts]:
+    """What OMERO says about the wells of a plate, if that is the plate map."""
+    if not settings.map_in_omero:
+        return ()
+    from openhcs_omero.omero.plate_map import read_plate_map
+
+    sources, notes = read_plate_map(plate.output.backend.conn, plate.structure)  # type: ignore[attr-defined]
+    for note in notes:
+        _say(note)
+    return sources
 
 
 def prepare(reading: Reading) -> None:
     """Prepare a plate's folder for a run: remove records that are no longer true, and write what the jobs need."""
     folder = reading.folder
     forget(reading.stale, folder)
+    (folder / PROBLEM).unlink(missing_ok=True)
     write_if_changed(folder / "wells.json", to_json(reading.records, dict[str, WellRecord]))
     write_if_changed(folder / NAME, to_json(reading.state))
     for batch in reading.batches:
@@ -263,13 +312,19 @@ def recorded_plan(config: Mapping[str, Any]) -> Plan:
         When `states` is asked for a plate without a run.
     """
     settings = read_config(config)
-    return Plan(settings, _Recorded(settings), treatments=RecordedTreatments(settings))
+    files = {label: settings.folder(label) / PROBLEM for label in settings.plates}
+    problems = {label: file.read_text() for label, file in files.items() if file.exists()}
+    return Plan(settings, _Recorded(settings), problems, treatments=RecordedTreatments(settings))
 
 
 def plan_of_runs(config: Mapping[str, Any]) -> Plan:
     """Make the plan from what earlier runs wrote, for those plates that had a run."""
     settings = read_config(config)
-    plates = {label: path for label, path in settings.plates.items() if read_state(settings.folder(label))}
+    plates = {
+        label: path
+        for label, path in settings.plates.items()
+        if read_state(settings.folder(label)) and not (settings.folder(label) / PROBLEM).exists()
+    }
     return Plan(replace(settings, plates=plates), _Recorded(settings))
 
 
@@ -327,6 +382,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         tuple(settings.batches(len(wells))),
         chosen.name,
         (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS),
+        _in_omero(settings, plate),
     )
 
 

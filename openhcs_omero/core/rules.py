@@ -24,8 +24,10 @@ from openhcs_omero.core.figures import (
     montage,
     save_thumbnail,
 )
+from openhcs_omero.core.notes import well_notes
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import describe_run, marks, step_marks
+from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
 from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
 from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.loading import load_step
@@ -112,6 +114,13 @@ def estimate(settings: Settings, label: str, position: int, channel: int, output
     plate.handler.close()
 
 
+def measure_images(settings: Settings, label: str, wells: Sequence[str], output: Path) -> None:
+    """Measure the quality of the images of some wells of a plate."""
+    plate, known = _open(settings, label), _well_records(settings.folder(label) / "wells.json")
+    measure_wells(plate, {well: known[well] for well in wells}, output)
+    plate.handler.close()
+
+
 def process_well(
     settings: Settings,
     label: str,
@@ -192,7 +201,16 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         The files to write: those of `aggregate`, and `failed`.
     """
     declared = Features.of((step, load_step(step)) for step in settings.steps)
-    aggregate(wells, wells.parent / "processed", tables, declared, recorded_treatments(settings.folder(label)))
+    folder = settings.folder(label)
+    aggregate(
+        wells,
+        folder / "processed",
+        tables,
+        declared,
+        recorded_treatments(folder),
+        excluded_sites(folder) if settings.excludes_sites else None,
+        acquired_of(folder) if settings.has_qc else None,
+    )
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
 
 
@@ -204,6 +222,7 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
     rows = [row for row in rows if last is None or row["t"] == str(last)]
     title = _title(folder, label) + ("" if last is None else f", timepoint {last}")
     failed = {failure.well for failure in read_failures(folder)}
+    excluded = {row["well"] for row in rows if row.get("sites_excluded", "0") != "0"}
     for feature in choose_features(columns, wanted, recorded_state(folder).channel_names):
         about = columns[feature]
         unit = f" ({about['unit']})" if about["unit"] else ""
@@ -214,6 +233,7 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
             output / f"{feature}.png",
             f"{about['statistic']}{unit}",
             failed,
+            excluded,
         )
 
 
@@ -229,6 +249,7 @@ def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: P
         output,
         channels,
         failed,
+        sorted({well for well, _ in excluded_sites(folder)}),
     )
 
 
@@ -266,6 +287,12 @@ def annotate(
     write(outputs["run"], describe_run(config, numbered, label, plate.output.server_version(), good, failures))
     derived = _record(derived_record, DerivedPlate)
     published = plate.output.publish(
-        derived, tables, [*about, outputs["run"]], records, {**marks(settings), **step_marks(settings)}
+        derived,
+        tables,
+        [*about, outputs["run"]],
+        records,
+        {**marks(settings), **step_marks(settings)},
+        well_notes(settings, label),
+        settings.map_on_source and not settings.map_in_omero,  # where they come from OMERO, they are there
     )
     write(outputs["record"], to_json(published, indent=1))

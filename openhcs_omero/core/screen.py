@@ -25,7 +25,9 @@ PICTURES = 300
 """At most this many hits have a picture in the report."""
 
 
-def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> None:
+def analyze_screen(
+    settings: Settings, tables: Sequence[Path], folder: Path, problems: Mapping[str, str] | None = None
+) -> None:
     """Analyze the tables of wells of all plates.
 
     Parameters
@@ -33,23 +35,49 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
     settings
         The configuration.
     tables
-        `wells.csv` of each plate.
+        `wells.csv` of each plate that was processed.
     folder
         Folder for the results of the whole screen and the report. Results of a single plate go to the plate's folder.
+    problems
+        Why plates were not processed, by label. The report says so.
     """
     assert settings.analysis is not None
+    problems = problems or {}
     chosen = read_settings(settings.analysis)
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = [label for label in settings.plates if label not in problems]
+    notes = [f"plate {label} is not analyzed: {problem}" for label, problem in problems.items()]
+    measured = [table for table in tables if table.stat().st_size]
+    notes += [
+        f"{table.parent.name} is not analyzed: it has no measured wells" for table in tables if table not in measured
+    ]
+    answers = _answers(settings, chosen, measured) if measured else None
+    if answers is None:
+        print("\n".join([*notes, "there is nothing to analyze"]))
+        for path in [folder / name for name in (*settings.screen_answers, "report.html")]:
+            write(path, "")
+    else:
+        answers = replace(answers, notes=[*notes, *answers.notes, *_failures(tables)])
+        print("\n".join(answers.notes))
+        _write_screen(answers, chosen, folder)
+        write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
+    for label in labels:
+        _write_plate(settings, answers, label)
+
+
+def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path]) -> Answers:
     table = read_tables(tables, chosen.timepoint)
     if chosen.features is None:
         chosen = replace(chosen, features=described_features(tables))
     plate_map = None
-    if settings.plate_map is not None:  # the tables contain its columns only as text and without units
+    if settings.has_map:  # the tables contain its columns only as text and without units
         plate_map = as_plate_map(RecordedTreatments(settings))
-        table = table.drop(columns=plate_map.columns)
-    answers = analyze(table, chosen, plate_map)
-    answers = replace(answers, notes=[*answers.notes, *_failures(tables)])
-    print("\n".join(answers.notes))
-    folder.mkdir(parents=True, exist_ok=True)
+        table = table.drop(columns=plate_map.columns, errors="ignore")
+    return analyze(table, chosen, plate_map)
+
+
+def _write_screen(answers: Answers, chosen: AnalysisSettings, folder: Path) -> None:
+    """Write the results of all plates together."""
     for name, made in answers.tables().items():
         if name != "normalised.csv":  # it would repeat every value of every plate
             write_table(made, folder / name)
@@ -59,9 +87,6 @@ def analyze_screen(settings: Settings, tables: Sequence[Path], folder: Path) -> 
             make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
             folder / "profiles.parquet",
         )
-    for label in settings.plates:
-        _write_plate(answers, label, settings.folder(label))
-    write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
 
 
 def _failures(tables: Sequence[Path]) -> list[str]:
@@ -70,8 +95,13 @@ def _failures(tables: Sequence[Path]) -> list[str]:
     return [f"{count} wells failed and are not analyzed: see failed.csv"] if count else []
 
 
-def _write_plate(answers: Answers, label: str, folder: Path) -> None:
-    """Write the results of one plate. A plate that was stopped gets empty lists of hits and dose responses."""
+def _write_plate(settings: Settings, answers: Answers | None, label: str) -> None:
+    """Write the results of one plate. A plate that was stopped or has no measured wells gets empty lists."""
+    folder = settings.folder(label)
+    if answers is None or label not in set(answers.normalized["plate"]):
+        for name in settings.plate_answers:
+            write(folder / name, "")
+        return
     normalized = answers.normalized[answers.normalized["plate"] == label]
     write_table(answers.quality[answers.quality["plate"] == label], folder / "quality.csv")
     write_table(normalized, folder / "normalised.csv")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.features import PLACE, Features
+from openhcs_omero.core.features import ABOUT_SITES, PLACE, Features
 from openhcs_omero.core.treatments import Treatments, as_text, columns_of
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.atomic import replacing, write
@@ -16,6 +16,9 @@ from openhcs_omero.spreadsheets import escape, escape_table, unescape, unescape_
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Excluded = Mapping[tuple[str, str], str]
+"""(well, site) -> the condition because of which no statistic uses the site; all text."""
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
@@ -56,7 +59,13 @@ def read_columns(path: Path) -> dict[str, dict[str, str]]:
 
 
 def aggregate(
-    wells: Path, folder: Path, tables: Mapping[str, Path], declared: Features, treatments: Treatments | None = None
+    wells: Path,
+    folder: Path,
+    tables: Mapping[str, Path],
+    declared: Features,
+    treatments: Treatments | None = None,
+    excluded: Excluded | None = None,
+    acquired: pd.Series | None = None,
 ) -> None:
     """Combine the tables of all wells.
 
@@ -74,6 +83,11 @@ def aggregate(
         The declared features of the steps.
     treatments
         What the plate map says about the wells; its columns follow those that locate a row.
+    excluded
+        The sites that no statistic uses; they stay in the tables of sites and objects, in whose column `excluded` is
+        the condition. None without quality control of images.
+    acquired
+        When each well was acquired, in seconds, by well; None if that is unknown.
 
     Raises
     ------
@@ -82,19 +96,30 @@ def aggregate(
     """
     import pandas as pd
 
-    from openhcs_omero.core.statistics import summarize
+    from openhcs_omero.core.statistics import KEYS, summarize
 
     order = read_rows(wells, delimiter="\t")
     sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
-    by_well, columns = summarize(sites, declared)
+    marked = _marked(sites, excluded)
+    by_well, columns = summarize(_without_excluded(sites, excluded), declared)
+    if excluded is not None and len(by_well):
+        groups = marked.groupby([key for key in KEYS if key in marked], sort=False)["excluded"]
+        number = groups.agg(lambda conditions: str((conditions != "").sum()))
+        by_well.insert(list(by_well).index("sites") + 1, "sites_excluded", number.to_numpy())
+    if acquired is not None and len(by_well):
+        by_well.insert(
+            by_well.columns.get_loc("sites") + 1, "acquired_s", by_well["well"].map(acquired).map("{:.10g}".format)
+        )
     about = treatments or {}
-    _write_tables([treated(sites, about)], tables["features"])
+    _write_tables([treated(marked, about)], tables["features"])
     _write_tables([treated(by_well, about)], tables["wells"])
     _write_tables(
-        (treated(_placed(well, folder, "objects"), about) for well in order),
+        (treated(_marked(_placed(well, folder, "objects"), excluded), about) for well in order),
         tables["objects"],
         dict.fromkeys(
-            str(name) for well in order for name in treated(_placed(well, folder, "objects", nrows=0), about)
+            str(name)
+            for well in order
+            for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), about)
         ),
     )
     mapped = [
@@ -104,12 +129,36 @@ def aggregate(
     write_rows(tables["columns"], [*columns, *mapped])
 
 
+def _conditions(table: pd.DataFrame, excluded: Excluded) -> list[str]:
+    """The condition that each row's site fulfills; "" if it is not excluded."""
+    return [excluded.get(key, "") for key in zip(table["well"], table["site"])]
+
+
+def _marked(table: pd.DataFrame, excluded: Excluded | None) -> pd.DataFrame:
+    """Add the column `excluded`, after those that locate a row."""
+    if excluded is None or not len(table.columns):
+        return table
+    table = table.copy()
+    table.insert(sum(name in PLACE for name in table.columns), "excluded", _conditions(table, excluded))
+    return table
+
+
+def _without_excluded(sites: pd.DataFrame, excluded: Excluded | None) -> pd.DataFrame:
+    """Blank the measurements of excluded sites."""
+    if not excluded or not len(sites.columns):
+        return sites
+    sites = sites.copy()
+    out = [condition != "" for condition in _conditions(sites, excluded)]
+    sites.loc[out, [name for name in sites.columns if name not in PLACE]] = ""
+    return sites
+
+
 def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:
     """Add the columns of the plate map, after those that locate a row; everything is text."""
     if not len(table.columns):
         return table
     table = table.copy()
-    first = sum(name in (*PLACE, "sites") for name in table.columns)
+    first = sum(name in (*PLACE, *ABOUT_SITES) for name in table.columns)
     for number, name in enumerate(columns_of(treatments)):
         if name in table.columns:
             raise PlateMapError(f"the plate map's column {name} has the name of a measurement: rename it")

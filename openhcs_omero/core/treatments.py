@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +20,44 @@ from openhcs_omero.io.atomic import write_if_changed
 
 if TYPE_CHECKING:
     from openhcs_omero.analysis.plate_maps import Plate, PlateMap
+    from openhcs_omero.omero.plate_map import WellTexts
 
 NAME = "treatments.json"
 Treatments = Mapping[str, Mapping[str, Any]]
 """Of one plate: well -> column -> value."""
 
 
-def read_treatments(settings: Settings, plates: Mapping[str, Plate]) -> dict[str, Treatments]:
+def read_treatments(
+    settings: Settings, plates: Mapping[str, Plate], in_omero: Mapping[str, Sequence[WellTexts]]
+) -> dict[str, Treatments]:
     """Read the treatments of each plate, by label; empty without a plate map. Notes about the maps are printed.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    plates
+        The plates that the maps may speak of.
+    in_omero
+        What OMERO says about the wells of each plate, if the plate map is there.
 
     Raises
     ------
     OpenHCSError
         If the plate map is wrong.
     """
-    if settings.plate_map is None:
+    if not settings.has_map:
         return {}
-    from openhcs_omero.analysis.plate_maps import KEYS, read_plate_map  # slow to import: only for plate maps
+    from openhcs_omero.analysis.plate_maps import KEYS, join_sheets, read_plate_map  # slow to import
+    from openhcs_omero.analysis.sheets import Sheet
 
-    found = read_plate_map(settings.plate_map, plates)
+    if settings.plate_map is not None:
+        found = read_plate_map(settings.plate_map, plates)
+    else:
+        sheets = [
+            Sheet(source.place, (label,), source.cells) for label, sources in in_omero.items() for source in sources
+        ]
+        found = join_sheets(sheets, {label: replace(plate, names=(label,)) for label, plate in plates.items()})
     for note in found.notes:
         print(note, file=sys.stderr)  # stdout may carry the graph of `snakemake --dag`
     table = found.table.astype(object).where(found.table.notna(), None)

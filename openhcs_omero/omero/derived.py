@@ -26,6 +26,7 @@ from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.structure import PlateStructure
 
 NAMESPACE = "openhcs_omero/derived"
+TAGS = "openhcs_omero/tags"  # namespace of the tags on its images; tags.py writes them
 PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate
 WELL_MARK = "derived_well"  # plate_7_processed/A01, on the images of its well
 ATTEMPTS = 3
@@ -100,6 +101,7 @@ def derive_plate(
             _plate_mark(source.plate_id, output),
             unless=lambda: bool(own_plates(conn, source, output)),
         )
+        delete_tags(conn, source.group_id, _plate_mark(source.plate_id, output))  # of a plate that was deleted
         with queries.writing(f"a plate derived from plate {source.plate_id}"):
             queries.update(conn).saveObject(
                 _new_plate(conn, source, output, wanted, pairs), queries.context(conn, source.group_id)
@@ -131,10 +133,25 @@ def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
         plate = load_plate(conn, derived_id, require_images=False)
     except PlateError:
         return True
-    if plate.wells_with_images() or mark_of(conn, derived_id) is None:
+    annotation = mark_of(conn, derived_id)
+    if plate.wells_with_images() or annotation is None:
         return False
+    delete_tags(conn, plate.group_id, plate_mark(annotation))
     queries.delete(conn, plate.group_id, Plate=[derived_id])
     return True
+
+
+def delete_tags(conn: BlitzGateway, group_id: int, mark: str) -> None:
+    """Delete this user's tags for a derived plate, which outlive the images that they were on."""
+    tags = queries.rows(
+        conn,
+        "select a.id from TagAnnotation a where a.ns = :ns and a.description = :mark and a.details.owner.id = :me",
+        group_id,
+        ns=TAGS,
+        mark=mark,
+        me=conn.getUserId(),
+    )
+    queries.delete(conn, group_id, TagAnnotation=[row[0] for row in tags])
 
 
 def derived_state(conn: BlitzGateway, derived_id: int) -> dict[str, list[tuple[int, str]]]:
@@ -159,6 +176,11 @@ def _plate_mark(plate_id: int, output: str) -> str:
 def _plate_pairs(source_id: int, output: str, marks: Mapping[str, str]) -> list[tuple[str, str]]:
     own = {PLATE_MARK: _plate_mark(source_id, output), "source_plate": str(source_id), "output": output}
     return list({**{key: str(value) for key, value in marks.items()}, **own}.items())
+
+
+def plate_mark(annotation: MapAnnotationI) -> str:
+    """The text that names a derived plate, such as plate_7_processed, from the annotation that marks it."""
+    return {pair.name: pair.value for pair in annotation.mapValue}.get(PLATE_MARK, "")
 
 
 def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:

@@ -210,9 +210,9 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
         sizes = queries.rows(
             conn,
             """
-            select px.id, px.physicalSizeZ.value, px.physicalSizeZ.unit, px.physicalSizeY.value, px.physicalSizeY.unit,
-                   px.physicalSizeX.value, px.physicalSizeX.unit
-            from Pixels px where px.id in (:ids)""",
+            select px.id, i.acquisitionDate, px.physicalSizeZ.value, px.physicalSizeZ.unit,
+                   px.physicalSizeY.value, px.physicalSizeY.unit, px.physicalSizeX.value, px.physicalSizeX.unit
+            from Pixels px join px.image i where px.id in (:ids)""",
             ids=ids,
         )
         channels: dict[int, list[list[Any]]] = {}
@@ -225,7 +225,9 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
             ids=ids,
         ):
             channels.setdefault(pixels_id, []).append(channel)
-        found.update((pixels_id, _metadata(size, channels.get(pixels_id, []))) for pixels_id, *size in sizes)
+        for pixels_id, acquired, *size in sizes:
+            about = _metadata(size, channels.get(pixels_id, []))
+            found[pixels_id] = replace(about, acquired=None if acquired is None else acquired / 1000)
     times = _read_times(conn, [image for image in images if image.size_t > 1])
     return {
         image.image_id: replace(found[image.pixels_id], times=times.get(image.pixels_id, ()))

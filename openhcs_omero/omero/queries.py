@@ -104,7 +104,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
-    """Delete objects and everything that depends on them, and wait until that is done; tags and terms stay.
+    """Delete objects and everything that depends on them, and wait until that is done; only tags named here go.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
     wanted = {kind: ids for kind, ids in targets.items() if ids}
     if not wanted:
         return
-    keep = ChildOption(excludeType=["TagAnnotation", "TermAnnotation"])
-    handle = conn.c.sf.submit(Delete2(targetObjects=wanted, childOptions=[keep]), context(conn, group_id))
+    keep = [] if "TagAnnotation" in wanted else [ChildOption(excludeType=["TagAnnotation", "TermAnnotation"])]
+    handle = conn.c.sf.submit(Delete2(targetObjects=wanted, childOptions=keep), context(conn, group_id))
     callback = omero.callbacks.CmdCallbackI(conn.c, handle)
     try:
         pause, end = 10, time.monotonic() + DELETION_TIMEOUT

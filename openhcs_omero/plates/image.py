@@ -29,6 +29,8 @@ class ImageMetadata:
         Seconds since the first timepoint, one per timepoint, None where unknown; empty if none is known.
     filled
         The planes (t, c, z) that were not acquired: black planes, and planes that repeat another plane of the stack.
+    acquired
+        When the image was acquired, in seconds since 1970; None if that is unknown.
     """
 
     channel_names: tuple[str | None, ...] = ()
@@ -36,6 +38,7 @@ class ImageMetadata:
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     times: tuple[float | None, ...] = ()
     filled: tuple[tuple[int, int, int], ...] = ()
+    acquired: float | None = None
 
 
 @dataclass(frozen=True)

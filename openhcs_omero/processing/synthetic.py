@@ -96,7 +96,7 @@ def sites(screen: Screen) -> Iterator[tuple[Truth, np.ndarray]]:
         for column in range(screen.columns):
             for site in range(1, screen.sites + 1):
                 rng = np.random.default_rng([screen.seed, row, column, site])
-                cells, spots, image = _site(rng, screen.size, screen.expected_spots_per_cell(column))
+                cells, spots, image = draw_site(rng, screen.size, screen.expected_spots_per_cell(column))
                 yield Truth(f"{chr(ord('A') + row)}{column + 1:02d}", site, screen.dose(column), cells, spots), image
 
 
@@ -126,8 +126,33 @@ def write_metadata(folder: Path) -> None:
     write(folder / METADATA, json.dumps({"subdirectories": {".": metadata}}, indent=1))
 
 
-def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[int, int, np.ndarray]:
-    centers = _scatter(rng, size, wanted=max(1, rng.poisson(40 * (size / 512) ** 2)), margin=26, distance=24)
+def draw_site(
+    rng: np.random.Generator, size: int, spots_per_cell: float, cells: int | None = None, blur: float = 0.0
+) -> tuple[int, int, np.ndarray]:
+    """Draw a site.
+
+    Parameters
+    ----------
+    rng
+        The source of randomness.
+    size
+        Side length of the image in px.
+    spots_per_cell
+        Expected number of spots per cell.
+    cells
+        Number of cells; None for a random number that fits the size. Fewer are drawn if there is no room.
+    blur
+        Standard deviation in px of the blur of an image out of focus; 0 for none.
+
+    Returns
+    -------
+    int, int, ndarray
+        The numbers of cells and of spots, and the image, (C, Y, X) = (2, size, size) uint16.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    wanted = max(1, rng.poisson(40 * (size / 512) ** 2)) if cells is None else cells
+    centers = _scatter(rng, size, wanted=wanted, margin=min(26, size // 6), distance=24)
     gfp, nuclei = np.full((size, size), 30.0), np.full((size, size), 30.0)
     spots: list[tuple[float, float]] = []
     for center in centers:
@@ -139,7 +164,8 @@ def _site(rng: np.random.Generator, size: int, spots_per_cell: float) -> tuple[i
         spots += _spots_of_cell(rng, center, rng.poisson(spots_per_cell), spots)
     for spot in spots:
         _add(gfp, spot, 8, lambda y, x: np.exp(-(y**2 + x**2) / (2 * SPOT_SIGMA**2)), rng.uniform(150, 400))
-    return len(centers), len(spots), np.stack([_camera(rng, gfp, 0), _camera(rng, nuclei, 1)])
+    light = [gaussian_filter(plane, blur) if blur else plane for plane in (gfp, nuclei)]
+    return len(centers), len(spots), np.stack([_camera(rng, plane, channel) for channel, plane in enumerate(light)])
 
 
 def _scatter(rng, size: int, wanted: int, margin: int, distance: float) -> list[tuple[float, float]]:

@@ -9,12 +9,16 @@ import imagecodecs
 import numpy as np
 import pytest
 from plate_folders import write_imagexpress
-from snake import Workflow, workflow
+from snake import Workflow, kill, wait_for, workflow
 
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.tags import read_tags
+from openhcs_omero.omero.well_pairs import read_pairs, set_pairs
+from openhcs_omero.processing.synthetic import draw_site
 
 __all__ = ["workflow"]
 
@@ -154,6 +158,9 @@ def test_a_plate_that_fails_the_gate_has_no_hits_and_the_report_shows_it(screen)
         ),
         ({"analysis": {"normalise": ["zscore"]}}, "the configuration of analysis.normalise.0 is wrong"),
         ({"qc": {"stop_below": {"z": 1}}}, "the configuration of qc.stop_below is wrong"),
+        ({"qc": {"exclude": "saturated >"}}, "qc.exclude 'saturated >' is not a valid condition"),
+        ({"qc": {"exclude": "focus_c3 < 1"}}, "qc.exclude names focus_c3, but the plates have 1 channels"),
+        ({"plate_map": "omero"}, "plate_map is omero, but plate day_1 is in a folder"),
     ],
 )
 def test_errors_are_reported_before_anything_runs(screen, config, message):
@@ -198,3 +205,141 @@ def test_without_plate_map_and_analysis_nothing_is_added(screen):
         "sites",
         "bright",
     ]
+
+
+BLURRY = """
+import numpy as np
+
+def measure(image, filemanager, metadata, backend="disk"):
+    return image, {"bright": float(image.mean())}
+
+measure.features = {"bright": {}}
+"""
+
+
+def textured(seed, blur=0.0):
+    return draw_site(np.random.default_rng(seed), 128, 1.0, 5, blur)[2][None, :, None]
+
+
+def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_stop_the_others(workflow, conn):
+    (workflow.folder / "screen_steps.py").write_text(BLURRY)
+    images = {(well, site): textured(10 * n + site) for n, well in enumerate(WELLS[:8]) for site in (1, 2)}
+    images["A02", 1] = textured(1, blur=5.0)
+    for site in (1, 2):
+        images["A03", site] = textured(site, blur=5.0)
+    plate = import_folder(conn, write_imagexpress(workflow.folder / "day_1", images))
+    (workflow.folder / "broken").mkdir()
+    about = {
+        "steps": [{"call": "screen_steps:measure"}],
+        "analysis": {"hits": {"feature": "bright", "above": 0}},
+        "qc": {"exclude": ["focus_z_c1 < -8", "bright < 0"]},
+    }
+    workflow.configure(plate, "broken", **about)
+    run = workflow()
+    folder = workflow.results(plate)
+    assert run.status != 0 and "Traceback" not in run.output and "broken" in run.output
+    qc = {(row["well"], row["site"]): row for row in read_rows(folder / "image_qc.csv")}
+    out = {key for key, row in qc.items() if row["excluded"]}
+    assert out == {("A02", "1"), ("A03", "1"), ("A03", "2")} and len(qc) == 16
+    assert {qc[key]["excluded"] for key in out} == {"focus_z_c1 < -8"}
+    sites = {(row["well"], row["site"]): row for row in read_rows(folder / "features.csv")}
+    assert {key for key, row in sites.items() if row["excluded"]} == out and all(
+        row["bright"] for row in sites.values()
+    )
+    wells = {row["well"]: row for row in read_rows(folder / "wells.csv")}
+    assert (wells["A02"]["sites"], wells["A02"]["sites_excluded"]) == ("2", "1")
+    assert float(wells["A02"]["bright"]) == pytest.approx(float(sites["A02", "2"]["bright"]))
+    assert wells["A03"]["bright"] == "" and wells["A03"]["sites_excluded"] == "2"
+    normalized = {row["well"]: row for row in read_rows(folder / "normalised.csv")}
+    assert normalized["A03"]["excluded"] == "all sites are excluded" and normalized["A02"]["excluded"] == ""
+    page = (workflow.folder / "results" / "screen_processed" / "report.html").read_text()
+    assert "3 of 16 sites are excluded, all sites of 1 wells" in page and "plate broken is not analyzed: " in page
+    assert "0 of 8 wells are excluded: bright < 0" in page
+
+    derived = load_plate(conn, find_derived(conn, plate, "processed"))
+    tags = read_tags(conn, derived.plate_id)
+    name = f"[plate_{plate}_processed]"
+    excluded = [derived.image(well, int(site)).image_id for well, site in sorted(out)]
+    assert tags[f"excluded by qc {name}"] == sorted(excluded)
+    hits = [image.image_id for well, image in derived.images() if well != "A03"]
+    assert tags[f"hit {name}"] == sorted(hits)
+    assert {"image_qc.csv", "normalised.csv"} <= {file.name for file in list_texts(conn, "Plate", plate)}
+
+    workflow.configure(plate, **{**about, "qc": {"exclude": "focus_z_c1 < -1000"}})
+    run = workflow.succeed()
+    assert run.wells == [] and "measure_images" not in run.jobs and {"qc", "aggregate", "analyze"} <= set(run.jobs)
+    assert not any(row["excluded"] for row in read_rows(folder / "features.csv"))
+    assert list(read_tags(conn, derived.plate_id)) == [f"hit {name}"]
+    assert workflow.succeed().nothing_done
+
+
+def test_a_plate_map_in_omero_is_read_and_written_to_the_derived_plate(workflow, conn):
+    (workflow.folder / "screen_steps.py").write_text(STEP)
+    images = {(well, 1): np.full((1, 1, 1, 8, 8), 100 + n, "uint16") for n, well in enumerate(WELLS[:3])}
+    plate = import_folder(conn, write_imagexpress(workflow.folder / "day_1", images))
+    structure = load_plate(conn, plate)
+    set_pairs(conn, structure, {well: {"Compound": f"C{well}", "Concentration (uM)": "5"} for well in WELLS[:3]})
+    workflow.configure(plate, steps=[{"call": "screen_steps:measure"}], plate_map="omero")
+    workflow.succeed()
+    [first, *_] = read_rows(workflow.results(plate) / "wells.csv")
+    assert (first["compound"], first["concentration (uM)"]) == ("CA01", "5")
+    derived = find_derived(conn, plate, "processed")
+    assert read_pairs(conn, derived)["A01"] == {"compound": "CA01", "concentration (uM)": "5"}
+    assert workflow.succeed().nothing_done
+    set_pairs(conn, structure, {"A01": {"Compound": "aspirin"}})
+    run = workflow.succeed()
+    assert run.wells == [] and {"aggregate", "annotate"} <= set(run.jobs)
+    assert read_pairs(conn, derived) == {"A01": {"compound": "aspirin"}}
+    set_pairs(conn, load_plate(conn, derived), {})  # somebody deletes them
+    assert set(workflow.succeed().jobs) == {"annotate", "all"}
+    assert read_pairs(conn, derived) == {"A01": {"compound": "aspirin"}}
+
+    set_pairs(conn, structure, {"A01": {"Concentration (uM)": "much"}})
+    run = workflow()
+    assert run.status != 0 and run.jobs == {} and "Traceback" not in run.output
+    assert f"the key-value pairs of plate {plate} in OMERO, row 2, column concentration (uM): 'much'" in run.output
+
+
+def tables_of(made, plate):
+    """The tables and answers of a run by name, with the plate's label replaced."""
+    folder, screen = made.results(plate), made.folder / "results" / "screen_processed"
+    files = [*folder.glob("*.csv"), *screen.glob("*.csv")]
+    return {
+        f"{file.parent == screen} {file.name}": re.sub(rf"(?m)^(\d+,)?{plate},", r"\1PLATE,", file.read_text())
+        for file in files
+    }
+
+
+@pytest.mark.slow
+def test_tables_are_equal_byte_for_byte_wherever_the_plate_is_and_after_a_kill(workflow, conn):
+    """In ImageXpress's folder, in an OME-Zarr, and in OMERO, where the run is killed in the middle."""
+    (workflow.folder / "screen_steps.py").write_text(STEP)
+    folder = write_plate(workflow.folder / "day_1")
+    write_map(workflow.folder / "map.csv")
+    about = {
+        "steps": [{"call": "screen_steps:measure"}],
+        "plate_map": "map.csv",
+        "analysis": ANALYSIS,
+        "qc": {"exclude": "saturated > 0.5"},
+    }
+    workflow.configure("day_1", **about, materialization_backend="zarr")
+    workflow.succeed()
+    expected = tables_of(workflow, "day_1")
+    assert {"False wells.csv", "False quality.csv", "False image_qc.csv", "True hits.csv"} <= set(expected)
+
+    zarr = workflow.results("day_1")  # the images, unchanged, as an OME-Zarr
+    workflow.configure(str(zarr), **about, results="again")
+    workflow.succeed()
+    made = Workflow(None, None, workflow.folder / "zarr")
+    (workflow.folder / "again").rename(made.folder / "results")
+    assert tables_of(made, "day_1_processed") == expected
+
+    plate = import_folder(conn, folder)
+    workflow.configure(plate, **about)
+    process = workflow.start()
+    wait_for(lambda: len(list(workflow.results(plate).glob("processed/*.json"))) >= 5)
+    kill(process)
+    assert len(list(workflow.results(plate).glob("processed/*.json"))) < 24
+    workflow.succeed("--unlock")
+    workflow.succeed()
+    assert tables_of(workflow, plate) == expected

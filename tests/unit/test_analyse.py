@@ -235,6 +235,21 @@ def test_tables_of_the_workflow_are_analyzed_by_well_means(tmp_path):
     assert read(tmp_path, "quality.csv")["feature"].tolist() == ["x"]
 
 
+def test_a_plate_whose_sites_are_all_excluded_has_no_numbers_and_the_others_have_theirs(tmp_path):
+    rows = "".join(f"7,{well},1,{{}}\n" for well in ("A01", "A02", "A03"))
+    head = "plate,well,sites,sites_excluded,x\n"
+    (tmp_path / "a.csv").write_text(head + rows.format(*["1,"] * 3))
+    (tmp_path / "b.csv").write_text((head + rows.format("0,1", "0,2", "0,3")).replace("7,", "8,"))
+    (tmp_path / "c.yaml").write_text("analysis: {features: [x], normalise: [z_score], hits: {feature: x, above: 2}}")
+    for tables in (["a.csv"], ["a.csv", "b.csv"]):
+        result = analyse(*(tmp_path / name for name in tables), "--config", tmp_path / "c.yaml")
+        assert result.exit_code == 0, result.output
+        assert f"3 of {3 * len(tables)} sites are excluded, all sites of 3 wells" in result.output
+        quality = read(tmp_path, "quality.csv").set_index("plate")
+        assert "all wells are excluded" in quality.loc["7", "reason"] and quality.loc["7", "n_excluded"] == 3
+    assert read(tmp_path, "hits.csv")["plate"].tolist() == ["8"]
+
+
 def test_one_of_several_timepoints_is_selected(tmp_path):
     (tmp_path / "p.csv").write_text("plate,well,t,time_s,x\n7,A01,0,0,1\n7,A01,1,60,5\n7,A02,0,0,2\n7,A02,1,60,6\n")
     (tmp_path / "c.yaml").write_text("analysis: {}")

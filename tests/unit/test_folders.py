@@ -233,7 +233,7 @@ def run(output, images, kept=("results.json",)):
         record = output.write_well(derived, well, new, files.files, {})
         write(results / "processed" / f"{well}.json", to_json(record))
     records = [read_record(path, output.well_type) for path in sorted((results / "processed").glob("*.json"))]
-    write(results / "annotations.json", to_json(output.publish(derived, [], [], records, {"run": "1"})))
+    write(results / "annotations.json", to_json(output.publish(derived, [], [], records, {"run": "1"}, {})))
     return results, plate
 
 

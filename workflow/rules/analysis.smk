@@ -1,12 +1,13 @@
 # Analyze the tables of all plates, and write the report of the screen
 SCREEN = f"{PLAN.settings.results}/screen_{PLAN.settings.output}"
+ANALYZED = [plate for plate in PLATES if plate not in PLAN.problems]
 
 
 rule analyze:
     input:
-        wells=expand(f"{PLATE}/wells.csv", plate=PLATES),
+        wells=expand(f"{PLATE}/wells.csv", plate=ANALYZED),
     output:
-        expand(f"{PLATE}/{{name}}", plate=PLATES, name=PLAN.settings.plate_answers),
+        expand(f"{PLATE}/{{name}}", plate=ANALYZED, name=PLAN.settings.plate_answers),
         expand(f"{SCREEN}/{{name}}", name=PLAN.settings.screen_answers),
         report=report(
             f"{SCREEN}/report.html",
@@ -24,7 +25,8 @@ rule analyze:
         runtime=30,
     params:
         analysis=PLAN.analysis_record,
-        treatments=[PLAN.treatments_record(plate) for plate in PLATES],
+        problems=PLAN.problems,
+        treatments=[PLAN.treatments_record(plate) for plate in ANALYZED],
     message:
         "Analyze all plates"
     script:

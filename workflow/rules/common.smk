@@ -28,7 +28,9 @@ PRODUCTS = [
     "annotations.json",
     "figures/heatmaps",
     "figures/montage.png",
+    *(["image_qc.csv"] if PLAN.settings.has_qc else []),
 ]
+QC_WELLS = 48  # a job measures the images of so many wells
 
 
 wildcard_constraints:
@@ -85,3 +87,19 @@ def records_of_batch(wildcards):
     size, number = int(wildcards.size), int(wildcards.number)
     wells = PLAN.wells(wildcards.plate)[size * (number - 1) : size * number]
     return expand(f"{PLATE}/processed/{{well}}.json", plate=wildcards.plate, well=wells)
+
+
+def qc_wells(wildcards):
+    """The wells whose images one job measures."""
+    size, number = int(wildcards.size), int(wildcards.number)
+    return PLAN.wells(wildcards.plate)[size * (number - 1) : size * number]
+
+
+def qc_parts(wildcards):
+    """The measurements of the images of a plate."""
+    count = -(-len(PLAN.wells(wildcards.plate)) // QC_WELLS)
+    return expand(
+        f"{PLATE}/qc/{QC_WELLS}_{{number}}.csv",
+        plate=wildcards.plate,
+        number=range(1, count + 1),
+    )

@@ -4,6 +4,7 @@ rule aggregate:
         records=processed(".json"),
         features=processed(".features.csv"),
         objects=processed(".objects.csv"),
+        qc=f"{PLATE}/image_qc.csv" if PLAN.settings.has_qc else [],
     output:
         features=f"{PLATE}/features.csv",
         wells=f"{PLATE}/wells.csv",
@@ -30,10 +31,6 @@ rule aggregate:
         "../scripts/aggregate.py"
 
 
-# attached only as files: several columns per feature can exceed the limit of an OMERO.table, about 800 columns
-WIDE = ["normalised.csv"]
-
-
 rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
@@ -41,12 +38,10 @@ rule annotate:
         tables=[
             f"{PLATE}/{name}"
             for name in ["features.csv", "wells.csv", "objects.csv"]
-            + [name for name in PLAN.settings.plate_answers if name not in WIDE]
+            + (["image_qc.csv"] if PLAN.settings.has_qc else [])
+            + PLAN.settings.plate_answers
         ],
-        about=[
-            f"{PLATE}/{name}"
-            for name in ["columns.csv", "failed.csv"] + [name for name in PLAN.settings.plate_answers if name in WIDE]
-        ],
+        about=[f"{PLATE}/{name}" for name in ["columns.csv", "failed.csv"]],
     output:
         record=f"{PLATE}/annotations.json",
         run=report(

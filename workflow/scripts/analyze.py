@@ -6,4 +6,5 @@ from openhcs_omero.core.screen import analyze_screen
 
 with logged(snakemake.log[0]):
     tables = [Path(path) for path in snakemake.input.wells]
-    analyze_screen(read_config(snakemake.config), tables, Path(snakemake.output.report).parent)
+    folder = Path(snakemake.output.report).parent
+    analyze_screen(read_config(snakemake.config), tables, folder, snakemake.params.problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -37,6 +37,22 @@ class Standing:
     derived: DerivedPlate | None
     complete: bool
     intact: Collection[str]
+
+
+@dataclass(frozen=True)
+class WellNote:
+    """What people see on a well of the derived plate besides its images.
+
+    Parameters
+    ----------
+    treatment
+        What the plate map says about the well: column -> text.
+    tags
+        Name of a tag -> the sites that have it; None for all sites.
+    """
+
+    treatment: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, Collection[int] | None] = field(default_factory=dict)
 
 
 class Output(ABC, Generic[WellT, PublishedT]):
@@ -95,6 +111,8 @@ class Output(ABC, Generic[WellT, PublishedT]):
         about: Sequence[Path],
         wells: Sequence[WellT],
         marks: Mapping[str, str],
+        notes: Mapping[str, WellNote],
+        on_source: bool = False,
     ) -> PublishedT:
         """Publish the tables where people look for them; call this after the wells are written.
 
@@ -106,6 +124,10 @@ class Output(ABC, Generic[WellT, PublishedT]):
             Other files about the results, only for the derived plate.
         wells
             The records of the wells that have results.
+        notes
+            What people see on the wells, by well.
+        on_source
+            Whether the wells of the source plate get the treatments, too.
         """
 
     def server_version(self) -> str | None:

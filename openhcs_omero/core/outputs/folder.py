@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Standing
+from openhcs_omero.core.outputs.base import Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
@@ -133,8 +133,10 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         about: Sequence[Path],
         wells: Sequence[FolderWell],
         marks: Mapping[str, str],
+        notes: Mapping[str, WellNote],
+        on_source: bool = False,
     ) -> FolderPublished:
-        """Write the metadata that make the folder a plate; the tables are already in the folder."""
+        """Write the metadata that make the folder a plate; the tables are there, and say what `notes` does."""
         if not wells:
             (self._folder / METADATA).unlink(missing_ok=True)
             return FolderPublished(None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Standing
+from openhcs_omero.core.outputs.base import Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
@@ -23,6 +23,8 @@ from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import check_may_outline
 from openhcs_omero.omero.tables import attach_table, list_tables
+from openhcs_omero.omero.tags import read_tags, set_tags
+from openhcs_omero.omero.well_pairs import read_pairs, set_pairs
 from openhcs_omero.plates.image import NewImage, WellFile
 from openhcs_omero.plates.labels import RoiOptions
 from openhcs_omero.plates.paths import PlatePath
@@ -30,6 +32,9 @@ from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
+
+FILES_ONLY = ("normalised.csv",)
+"""Tables that are no OMERO.tables: several columns per feature can exceed the limit of about 800 columns."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,17 @@ class OMEROPublished:
         SHA-1 of each file, by name.
     tables
         The recorded state of each OMERO.table, by the name of its file.
+    pairs
+        The key-value pairs of the plate map on each well.
+    tags
+        The ids of the derived plate's tagged images, by tag.
     """
 
     namespaces: dict[str, str]
     files: dict[str, dict[str, str | None]]
     tables: dict[str, dict[str, str]]
+    pairs: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    tags: dict[str, list[int]] = field(default_factory=dict)
 
 
 class OMEROOutput(Output[OMEROWell, OMEROPublished]):
@@ -97,6 +108,8 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         about: Sequence[Path],
         wells: Sequence[OMEROWell],
         marks: Mapping[str, str],
+        notes: Mapping[str, WellNote],
+        on_source: bool = False,
     ) -> OMEROPublished:
         """Attach the tables to the source plate and the derived plate as files, and tables of features as OMERO.tables.
 
@@ -123,13 +136,18 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
                         save_text(conn, "Plate", int(plate), table.name, data, ns, origin)
                     elif table.name in before[plate]:
                         delete_text(conn, "Plate", int(plate), table.name, ns)
-                    if table in tables:
+                    if table in tables and table.name not in FILES_ONLY:
                         attach_table(conn, structure, table.name, data, ns)
+                if plate == str(derived_id) or on_source:
+                    set_pairs(conn, structure, {well: note.treatment for well, note in notes.items()})
+                if plate == str(derived_id):
+                    set_tags(conn, derived_id, _tagged(structure, notes))
             except RightsError as error:
                 if plate == str(derived_id):
                     raise
                 print(f"the tables are attached to the derived plate only: {error}")
-        return OMEROPublished(namespaces, self._files(namespaces), self._tables(namespaces))
+        paired = {plate for plate in namespaces if plate == str(derived_id) or on_source}
+        return self._published(namespaces, paired)
 
     def server_version(self) -> str | None:
         return self.backend.conn.c.sf.getConfigService().getVersion()
@@ -143,8 +161,19 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         return Standing(self._record(plate.plate_id, derived_id), set(plate.wells) <= set(wells), intact)
 
     def is_published(self, record: OMEROPublished) -> bool:
-        there = OMEROPublished(record.namespaces, self._files(record.namespaces), self._tables(record.namespaces))
-        return there == record
+        return self._published(record.namespaces, record.pairs) == record
+
+    def _published(self, namespaces: dict[str, str], paired: Collection[str]) -> OMEROPublished:
+        """What is on the plates now, of what this software publishes; `paired` are those with a plate map."""
+        conn = self.backend.conn
+        derived_id = next((int(plate) for plate, ns in namespaces.items() if ns == NAMESPACE), None)
+        return OMEROPublished(
+            namespaces,
+            self._files(namespaces),
+            self._tables(namespaces),
+            {plate: read_pairs(conn, int(plate)) for plate in sorted(paired)},
+            {} if derived_id is None else read_tags(conn, derived_id),
+        )
 
     def _files(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
         """The files attached to the plates in OMERO within these namespaces: plate id -> name -> SHA-1."""
@@ -156,3 +185,14 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
     def _tables(self, namespaces: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """The OMERO.tables attached to the plates: plate id -> name of the file -> recorded state of the table."""
         return {plate: list_tables(self.backend.conn, int(plate), ns) for plate, ns in namespaces.items()}
+
+
+def _tagged(derived: PlateStructure, notes: Mapping[str, WellNote]) -> dict[str, list[int]]:
+    """The ids of the images with each tag; wells without images have none."""
+    tagged: dict[str, list[int]] = {}
+    for name, note in notes.items():
+        images = derived.wells[name].images if name in derived.wells else {}
+        for tag, sites in note.tags.items():
+            chosen = [image.image_id for site, image in images.items() if sites is None or site in sites]
+            tagged.setdefault(tag, []).extend(chosen)
+    return tagged

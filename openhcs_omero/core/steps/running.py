@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Step
-from openhcs_omero.core.features import PLACE
+from openhcs_omero.core.features import PLACE, RESERVED
 from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
 from openhcs_omero.plates.labels import Labels, check_labels
 
@@ -169,7 +169,7 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
     if not (isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)):
         raise StepError(f"{step} returned 'objects' that are not a list of dicts, one dict per object")
     for key in results:
-        _check_key(step, key, (*PLACE, "sites"))
+        _check_key(step, key, RESERVED)
     for key in itertools.chain(*rows):
         _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have their own timepoint
     labels = _checked_labels(step, results.pop("labels", {}), image)
