@@ -17,7 +17,7 @@ setup-web: setup
 	@$(PYTHON) envs/bootstrap.py --venv .venv-web --requirements envs/web.txt
 
 demo-web: setup-web
-	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
+	@test -e .demo/plates.json || $(BIN)/openhcs-omero demo
 	@.venv-web/bin/python envs/web.py start
 
 stop-web:
@@ -25,7 +25,7 @@ stop-web:
 
 # OMERO.web in Debian's Chromium
 test-web: setup-web
-	@test -e .demo/plate.json || $(BIN)/openhcs-omero demo
+	@test -e .demo/plates.json || $(BIN)/openhcs-omero demo
 	.venv-web/bin/pytest -m web tests/web
 
 # Other OMERO clients, unmodified, against the embedded server, in an environment of their own

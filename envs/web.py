@@ -147,7 +147,7 @@ def free_port(wanted: int) -> int:
 
 
 def start() -> None:
-    if not (HOME / "plate.json").exists():
+    if not (HOME / "plates.json").exists():
         sys.exit("[web] there is no demo yet: run `make demo` first")
     note = HOME / "web" / "running.json"
     note.parent.mkdir(mode=0o700, exist_ok=True)

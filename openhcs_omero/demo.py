@@ -1,12 +1,11 @@
 """The demo: imports a synthetic screen into an embedded OMERO server, runs the workflow, and compares with the truth.
 
 Everything is in the folder `.demo/` in the working directory: the server's data, its password, the images, the results.
-A second run finds the plate and has nothing left to do. Delete the folder to start over.
+A second run finds the plates and has nothing left to do. Delete the folder to start over.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -15,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.tables import read_rows, write_rows
@@ -26,6 +26,8 @@ from openhcs_omero.runtime.embedded import certificate_of, start_embedded
 
 PORT = 4064
 CORES = 2
+FEATURE = "spots_c0"
+THRESHOLD = 6.0
 
 
 def run() -> int:
@@ -45,17 +47,16 @@ def run() -> int:
     home.mkdir(mode=0o700, exist_ok=True)
     began = time.monotonic()
     with _server(home) as environment:
-        plate = _plate(home, environment)
-        _say(f"run the workflow on plate {plate} with {CORES} jobs at a time")
-        (home / "config.yaml").write_text(json.dumps({"plates": [plate], "results": str(home / "results")}))
+        plates = _plates(home, environment)
+        _say(f"run the workflow on plates {' and '.join(map(str, plates))} with {CORES} jobs at a time")
+        (home / "config.yaml").write_text(json.dumps(configuration(home, plates)))
         _workflow(home, environment)
-        results = home / "results" / f"plate_{plate}_processed"
-        _compare(home / "truth.csv", results / "wells.csv")
-        _say("write the report")
+        print("\n".join(["", *compare(home, plates), ""]))
+        _say("write the report of the run")
         _workflow(home, environment, "--report", str(home / "report.html"))
         _say("run the workflow a second time")
         print(f"    {_workflow(home, environment)}")
-        _tell(home, results, plate)
+        _tell(home, plates)
     _say(f"done in {time.monotonic() - began:.0f} seconds, and the server is stopped")
     return 0
 
@@ -96,28 +97,53 @@ def _free_port() -> int:
     return PORT
 
 
-def _plate(home: Path, environment: dict[str, str]) -> int:
-    """Return the id of the demo's plate; create and import the plate first if it does not exist."""
-    note = home / "plate.json"
-    if note.exists():
-        plate = int(json.loads(note.read_text())["plate"])
-        if _command("info", f"plate_{plate}", environment=environment).returncode == 0:
-            _say(f"the synthetic screen exists already, as plate {plate}")
-            return plate
-    from openhcs_omero.processing.synthetic import Screen, write_metadata, write_plate
+def configuration(home: Path, plates: Sequence[int]) -> dict[str, Any]:
+    """The configuration of the demo's run, besides the steps."""
+    return {
+        "plates": list(plates),
+        "results": str(home / "results"),
+        "plate_map": str(home / "images" / "plate_map.csv"),
+        "heatmaps": [FEATURE, "cells_c1"],
+        "steps": [
+            {"call": "openhcs_omero.processing.illumination:correct_illumination", "params": {"dark": 100}},
+            {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0], "params": {"sigma": 1.5}},
+            {"call": "openhcs_omero.processing.cells:segment_cells", "channels": [1], "params": {"diameter": 22}},
+        ],
+        "analysis": {
+            "features": [FEATURE, "cells_c1"],
+            "normalise": ["percent_inhibition", "robust_z_score", "b_score"],
+            "hits": {"feature": FEATURE, "by": "b_score", "above": THRESHOLD},
+            "dose_response": {"feature": FEATURE, "by": "percent_inhibition"},
+        },
+        "qc": {"exclude": "empty == 1 or focus_z_c1 < -8", "stop_below": {"z_prime": 0.2}},
+    }
 
-    screen = Screen()
-    _say(f"make a synthetic screen: {screen.rows * screen.columns} wells with {screen.sites} sites, 2 channels, 16 bit")
-    truths = write_plate(home / "images", screen)
-    write_metadata(home / "images")
-    write_rows(home / "truth.csv", [vars(truth) for truth in truths])
-    _say(f"openhcs-omero import {home / 'images'}")
-    done = _command("import", str(home / "images"), "--name", "Demo screen", environment=environment)
-    if done.returncode:
-        raise OpenHCSError(f"the import failed: {done.stderr.strip()}")
-    plate = int(done.stdout.split()[-1])
-    note.write_text(json.dumps({"plate": plate}))
-    return plate
+
+def _plates(home: Path, environment: dict[str, str]) -> list[int]:
+    """Return the ids of the demo's plates; create and import the plates first if they don't exist."""
+    note = home / "plates.json"
+    if note.exists():
+        plates = list(json.loads(note.read_text())["plates"])
+        if all(_command("info", f"plate_{plate}", environment=environment).returncode == 0 for plate in plates):
+            _say(f"the synthetic screen exists already, as plates {' and '.join(map(str, plates))}")
+            return plates
+    from openhcs_omero.processing.synthetic_screen import TwoPlates, write_screen
+
+    screen = TwoPlates()
+    _say(f"make a synthetic screen: two plates of {screen.rows * screen.columns} wells, 2 channels, 16 bit")
+    truths = write_screen(home / "images", screen)
+    plates = []
+    for name in screen.names:
+        folder = home / "images" / name
+        _say(f"openhcs-omero import '{folder}'")
+        done = _command("import", str(folder), "--name", name, environment=environment)
+        if done.returncode:
+            raise OpenHCSError(f"the import failed: {done.stderr.strip()}")
+        plates.append(int(done.stdout.split()[-1]))
+    ids = dict(zip(screen.names, plates))
+    write_rows(home / "truth.csv", [{**vars(truth), "plate": ids[truth.plate]} for truth in truths])
+    note.write_text(json.dumps({"plates": plates}))
+    return plates
 
 
 def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -174,31 +200,53 @@ def _progress(line: str) -> None:
         print(f"    {done} of {of} jobs done", flush=True)
 
 
-def _compare(truth: Path, wells: Path) -> None:
-    """Print measurements and truth side by side: one line per column of the plate, whose wells share one dose."""
-    with truth.open() as file:
-        true = list(csv.DictReader(file))
-    measured = {row["well"]: row for row in read_rows(wells)}
-    print("\n    dose (uM)   cells measured / true    spots measured / true    spots a cell")
-    for column in sorted({row["well"][-2:] for row in true}):
-        own = [row for row in true if row["well"].endswith(column)]
-        names = {row["well"] for row in own}
-        counted = {key: sum(int(measured[name][f"{key}_sum"]) for name in names) for key in ("cells_c1", "spots_c0")}
-        cells, spots = (sum(int(row[key]) for row in own) for key in ("cells", "spots"))
-        print(
-            f"    {float(own[0]['dose']):9.3f}   {counted['cells_c1']:14d} / {cells:<6d}   "
-            f"{counted['spots_c0']:14d} / {spots:<6d}   {counted['spots_c0'] / max(1, counted['cells_c1']):12.2f}"
+def compare(home: Path, plates: Sequence[int]) -> list[str]:
+    """Lines with what was measured and what is true: wells, Z', hits and EC50s."""
+    from openhcs_omero.processing.synthetic_screen import EC50
+
+    results, truth = home / "results", read_rows(home / "truth.csv")
+    lines = ["    plate   Z'     cells measured / true   spots measured / true   excluded sites / bad wells"]
+    for plate in map(str, plates):
+        folder = results / f"plate_{plate}_processed"
+        own = [row for row in truth if row["plate"] == plate]
+        blurred = {row["well"] for row in own if row["fault"] == "out of focus"}
+        measured = [row for row in read_rows(folder / "wells.csv") if row["well"] not in blurred]
+        cells, spots = (
+            f"{sum(int(float(row[column] or 0)) for row in measured):9d} / "
+            f"{sum(int(row[key]) for row in own if row['well'] not in blurred):<6d}"
+            for column, key in (("cells_c1_sum", "cells"), (f"{FEATURE}_sum", "spots"))
         )
-    print()
+        [quality] = [row for row in read_rows(folder / "quality.csv") if row["feature"] == FEATURE]
+        bad = {row["well"] for row in own if row["fault"] in ("empty", "out of focus")}
+        out = {row["well"] for row in read_rows(folder / "image_qc.csv") if row["excluded"]}
+        found = f"{len(out & bad)} / {len(bad)}" + (f", and {len(out - bad)} others" if out - bad else "")
+        lines.append(f"    {plate:6}  {float(quality['z_prime']):4.2f}   {cells:>23} {spots:>23}   {found:>20}")
+    screen = results / "screen_processed"
+    hits = {row["compound"] for row in read_rows(screen / "hits.csv")}
+    active = {row["compound"] for row in truth if row["active"] == "True"}
+    lines += [
+        "",
+        f"    hits: {len(hits & active)} of {len(active)} active compounds found, {len(hits - active)} false",
+    ]
+    for row in read_rows(screen / "dose_response.csv"):
+        if row["compound"] in EC50 and row["ec50"]:
+            low, middle, high = (float(row[key]) for key in ("ec50_low", "ec50", "ec50_high"))
+            true = EC50[row["compound"]]
+            lines.append(f"    EC50 of {row['compound']}: {middle:.2f} uM ({low:.2f} to {high:.2f}), true {true}")
+    return lines
 
 
-def _tell(home: Path, results: Path, plate: int) -> None:
-    derived = json.loads((results / "derived.json").read_text())["derived_plate"]
+def _tell(home: Path, plates: Sequence[int]) -> None:
+    results, plate = home / "results", plates[0]
+    derived = [
+        json.loads((results / f"plate_{plate}_processed" / "derived.json").read_text())["derived_plate"]
+        for plate in plates
+    ]
     print(f"""
-    derived plate     {derived}, /omero/plate_{plate}_processed
-    CSV annotations   features.csv, wells.csv, objects.csv on plates {plate} and {derived} (copies in {results}/)
-    report            {home}/report.html
-    pictures          {results}/figures/
+    report of the screen  {results}/screen_processed/report.html
+    report of the run     {home}/report.html
+    derived plates        {" and ".join(map(str, derived))}: processed images, the plate map, tags on hits, tables
+    tables                {results}/plate_{plate}_processed/ and {results}/screen_processed/
 
     To look at them in OMERO, start the server again and log in to it as root:
         openhcs-omero serve --data {home}/server --root-password-file {home}/root-password

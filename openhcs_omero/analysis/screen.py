@@ -124,7 +124,7 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
     )
 
 
-def _excluded(table: pd.DataFrame, settings: Settings) -> tuple[pd.Series, list[str]]:
+def _excluded(table: pd.DataFrame, settings: AnalysisSettings) -> tuple[pd.Series, list[str]]:
     """Why each well is excluded, else missing, and sentences that say how many are; no sentence if none could be."""
     why, notes = pd.Series(None, index=table.index, dtype=object), []
     for condition in settings.exclude:

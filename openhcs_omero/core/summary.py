@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openhcs_omero.core.failures import Failure, read_failures, told
 from openhcs_omero.core.plan import Plan
+from openhcs_omero.core.qc import excluded_sites
 from openhcs_omero.core.records import DerivedPlate, read_record
 
 NAMED = 3  # plates in a line
@@ -42,6 +43,11 @@ def summary(plan: Plan) -> tuple[str, bool]:
         f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
         told(failures) or ("" if missing else "No well failed."),
     ]
+    if plan.settings.has_qc:
+        excluded = sum(len(excluded_sites(outcome.folder)) for outcome in outcomes)
+        lines.append(
+            f"{_number(excluded, 'site')} excluded from statistics by qc: see image_qc.csv" if excluded else ""
+        )
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
     lost = [sentence for outcome in outcomes for sentence in _lost_servers(outcome)]

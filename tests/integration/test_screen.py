@@ -238,6 +238,7 @@ def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_st
     run = workflow()
     folder = workflow.results(plate)
     assert run.status != 0 and "Traceback" not in run.output and "broken" in run.output
+    assert "3 sites excluded from statistics by qc: see image_qc.csv" in run.output
     qc = {(row["well"], row["site"]): row for row in read_rows(folder / "image_qc.csv")}
     out = {key for key, row in qc.items() if row["excluded"]}
     assert out == {("A02", "1"), ("A03", "1"), ("A03", "2")} and len(qc) == 16
@@ -254,7 +255,7 @@ def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_st
     assert normalized["A03"]["excluded"] == "all sites are excluded" and normalized["A02"]["excluded"] == ""
     page = (workflow.folder / "results" / "screen_processed" / "report.html").read_text()
     assert "3 of 16 sites are excluded, all sites of 1 wells" in page and "plate broken is not analyzed: " in page
-    assert "0 of 8 wells are excluded: bright < 0" in page
+    assert "0 of 8 wells are excluded: bright \\u003c 0" in page
 
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     tags = read_tags(conn, derived.plate_id)

@@ -46,7 +46,7 @@ def clone(tmp_path):
     with process.start(tmp_path / ".demo" / "server", 0, tmp_path / ".demo" / "root-password") as server:
         conn = BlitzGateway("root", "secret", host=server.host, port=server.port)
         assert conn.connect(), conn.getLastError()
-        assert import_folder(conn, tmp_path / "images", "Demo screen") == 1
+        assert import_folder(conn, tmp_path / "images", "Demo screen 1") == 1
         conn.close()
         port = server.port
     return tmp_path, port

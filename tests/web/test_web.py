@@ -46,7 +46,7 @@ def _web():
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A copy of the demo's data, with a snapshot of the database because a server may be using it."""
-    if not (DEMO / "plate.json").exists():
+    if not (DEMO / "plates.json").exists():
         pytest.fail("there are no demo data: make demo")
     home = tmp_path_factory.mktemp("demo")
     shutil.copytree(DEMO / "server", home / "server", ignore=shutil.ignore_patterns("omero.db*", "lock"))
@@ -98,8 +98,8 @@ def page(browser, address, home):
 
 @pytest.fixture(scope="module")
 def plates() -> tuple[int, int]:
-    """The ids of the demo's source plate and of its derived plate."""
-    source = json.loads((DEMO / "plate.json").read_text())["plate"]
+    """The ids of the demo's first source plate and of its derived plate."""
+    source = json.loads((DEMO / "plates.json").read_text())["plates"][0]
     results = DEMO / "results" / f"plate_{source}_processed"
     return source, json.loads((results / "derived.json").read_text())["derived_plate"]
 
@@ -141,20 +141,20 @@ def wait_for_picture(page, other_than: str = "") -> None:
 
 def test_tree_shows_source_and_derived_plate(page):
     names = page.locator("#dataTree .jstree-anchor").all_inner_texts()
-    assert {"Demo screen", "Demo screen [processed]"} <= {name.strip() for name in names}
+    assert {f"Demo screen {n}{end}" for n in (1, 2) for end in ("", " [processed]")} <= {name.strip() for name in names}
 
 
-@pytest.mark.parametrize("name", ["Demo screen", "Demo screen [processed]"])
+@pytest.mark.parametrize("name", ["Demo screen 1", "Demo screen 2 [processed]"])
 def test_grid_has_a_thumbnail_in_every_well(page, name):
     open_plate(page, name)
     wells = page.eval_on_selector_all("#spw td.well img", "all => all.map(i => [i.name, i.naturalWidth])")
-    assert {well for well, _ in wells} == {f"{row}{column}" for row in "ABCD" for column in range(1, 7)}
+    assert {well for well, _ in wells} == {f"{row}{column}" for row in "ABCDEFGHIJKLMNOP" for column in range(1, 25)}
     assert all(width == 96 for _, width in wells), wells
     keep(page, "grid")
 
 
 def test_key_values_of_the_derived_plate(page, plates):
-    open_plate(page, "Demo screen [processed]")
+    open_plate(page, "Demo screen 1 [processed]")
     page.click("h1[data-name=keyvaluepairs]")
     page.wait_for_selector("#mapAnnContainer table[data-annid]")
     cells = [row.inner_text().split("\t") for row in page.locator("#mapAnnContainer table[data-annid] tbody tr").all()]
@@ -164,14 +164,16 @@ def test_key_values_of_the_derived_plate(page, plates):
 
 
 def test_attachments_download_byte_for_byte(page, address, plates):
-    open_plate(page, "Demo screen [processed]")
+    open_plate(page, "Demo screen 1 [processed]")
     page.click("h1[data-name=attachments]")
     page.wait_for_selector("#fileanns_container li.file_ann_wrapper a.tooltip")
     links = {
         re.split(r"\s", link.inner_text().strip())[0]: link
         for link in page.locator("#fileanns_container li.file_ann_wrapper > a.tooltip").all()
     }
-    assert set(links) == {"features.csv", "wells.csv", "objects.csv", "columns.csv", "run.yaml"}
+    tables = {"features.csv", "wells.csv", "objects.csv", "image_qc.csv", "columns.csv"}
+    answers = {"quality.csv", "normalised.csv", "hits.csv", "dose_response.csv"}
+    assert set(links) == {*tables, *answers, "run.yaml"}
     for name, link in links.items():
         with page.expect_download() as download:
             link.click()
@@ -183,12 +185,12 @@ def test_attachments_download_byte_for_byte(page, address, plates):
 
 
 def test_viewer_renders_and_follows_its_settings(page, address):
-    open_plate(page, "Demo screen [processed]")
+    open_plate(page, "Demo screen 1 [processed]")
     image = page.get_attribute("#spw td.well img", "id").removeprefix("image-")
     page.goto(f"{address}/webclient/img_detail/{image}/")
     wait_for_picture(page)
     shown = picture(page)
-    assert shown.size == (512, 512)
+    assert shown.size == (128, 128)
     red, green, blue = bright(shown)
     assert red > 0 and green > 0 and blue == 0  # the first channel is red, the second green
     keep(page, "viewer")
@@ -207,7 +209,7 @@ def test_viewer_renders_and_follows_its_settings(page, address):
 
 
 def test_preview_saves_channel_settings(page, address):
-    open_plate(page, "Demo screen [processed]")
+    open_plate(page, "Demo screen 1 [processed]")
     page.click("#spw td.well img >> nth=1")
     page.click("#annotation_tabs a:text('Preview')")
     wait_for_picture(page)
@@ -223,7 +225,7 @@ def test_preview_saves_channel_settings(page, address):
         page.click("#rdef-setdef-btn")
     assert saved.value.ok
     page.reload()
-    open_plate(page, "Demo screen [processed]")
+    open_plate(page, "Demo screen 1 [processed]")
     page.click("#spw td.well img >> nth=1")
     page.click("#annotation_tabs a:text('Preview')")
     wait_for_picture(page)
@@ -235,7 +237,7 @@ def test_search_finds_images_by_words(page):
     page.press("input[name=search_query]", "Enter")
     page.wait_for_selector("#dataTable tbody tr")
     names = [name.strip() for name in page.locator("#dataTable tbody tr td.desc").all_inner_texts()]
-    assert len(names) == 4 and set(names) == {"B02 site 1", "B02 site 2"}  # of the source and of the derived plate
+    assert len(names) == 4 and set(names) == {"B02 site 1"}  # of two source and two derived plates
     keep(page, "search")
     page.goto(page.url.split("?")[0] + "?search_query=nowhere")
     page.wait_for_selector("#content_details >> text=No results found")
@@ -316,10 +318,10 @@ def test_a_new_user_can_log_in(page, browser, address):
 def test_an_image_can_be_exported_as_ome_tiff(page, address):
     from PIL import Image
 
-    open_plate(page, "Demo screen")
+    open_plate(page, "Demo screen 1")
     image = page.get_attribute("#spw td.well img", "id").removeprefix("image-")
     answer = page.request.get(f"{address}/webgateway/render_ome_tiff/i/{image}/")
     assert answer.ok and answer.headers["content-type"] == "image/tiff"
     tiff = Image.open(io.BytesIO(answer.body()))
-    assert (tiff.size, tiff.n_frames) == ((512, 512), 2)
+    assert (tiff.size, tiff.n_frames) == ((128, 128), 2)
     assert "http://www.openmicroscopy.org/Schemas/OME/" in tiff.tag_v2[270]  # the description
