@@ -1,6 +1,7 @@
 """Errors shown to people: each is one sentence that says what was wrong, where, and what to do."""
 
 import errno
+import traceback
 from typing import Any
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -52,12 +53,18 @@ def is_lost(error: BaseException | None) -> bool:
 def not_written(error: BaseException | None) -> str:
     """One sentence about a file or folder that can't be written, for the error or its cause; "" for other errors."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL | _CLOSED:
+        if isinstance(error, OSError) and (error.errno in FULL | _CLOSED or _creates_folder(error)):
             what = str(error.filename or "a file")
             advice = "make room" if error.errno in FULL else "name a folder that you can write to"
             return f"{what} can't be written ({error.strerror}): {advice}, then start again"
         error = error.__cause__
     return ""
+
+
+def _creates_folder(error: OSError) -> bool:
+    """Whether a folder could not be created below one such as /proc, in which nobody can create any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return error.errno == errno.ENOENT and bool(frames) and frames[-1].name in ("mkdir", "makedirs")
 
 
 def brief(value: Any, length: int = 200) -> str:

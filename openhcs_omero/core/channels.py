@@ -23,8 +23,8 @@ Names = Sequence[str | None]
 _PARAM = re.compile(r"(.+_)?channels?")
 
 
-def uses_names(steps: Steps, columns: Iterable[str] | None = None) -> bool:
-    """Whether any step, or a column such as ``spots_cGFP``, names a channel."""
+def uses_names(steps: Steps) -> bool:
+    """Whether any step names a channel."""
     named: list[str] = []
 
     def number(name: str) -> int:
@@ -33,7 +33,12 @@ def uses_names(steps: Steps, columns: Iterable[str] | None = None) -> bool:
 
     for step, function in steps:
         with_numbers(step, function, number)
-    return bool(named) or any(re.search(r"_c(?!\d)", column) for column in columns or ())
+    return bool(named)
+
+
+def in_columns(columns: Iterable[str]) -> bool:
+    """Whether a column may have the name of a channel in place of its number, as ``spots_cGFP`` does."""
+    return any(re.search(r"_c(?!\d)", column) for column in columns)
 
 
 def with_numbers(step: Step, function: Callable[..., Any], number: Callable[[str], int]) -> Step:

@@ -149,6 +149,15 @@ class Settings:
         return any(plate_of(path) for path in self.plates.values())
 
     @property
+    def named_columns(self) -> list[str]:
+        """The columns of the tables that the configuration names: for heat maps, and for the analysis."""
+        wanted = (self.analysis or {}).get("analysis") or {}
+        hits, response = wanted.get("hits") or [], wanted.get("dose_response")
+        criteria = [*(hits if isinstance(hits, list) else [hits]), *([response] if response else [])]
+        analyzed = [*(wanted.get("features") or []), *(criterion["feature"] for criterion in criteria)]
+        return list(dict.fromkeys([*(self.heatmaps or ()), *analyzed]))
+
+    @property
     def plate_answers(self) -> list[str]:
         """The files that the analysis writes to the folder of each plate; empty without an analysis."""
         if self.analysis is None:

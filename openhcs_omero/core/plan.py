@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.channels import numbered_steps, uses_names, with_numbers
+from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, with_numbers
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
@@ -33,7 +33,7 @@ from openhcs_omero.core.treatments import (
     read_treatments,
     write_treatments,
 )
-from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
+from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError, PlateError
 from openhcs_omero.io.atomic import write, write_if_changed
 from openhcs_omero.plates.labels import DERIVED_MASKS
 
@@ -356,11 +356,8 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     [plate] = open_plates(settings, [label], _connect)
     chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
-    names: tuple[str | None, ...] = ()
-    if uses_names(steps, settings.heatmaps):
-        names = plate.channel_names(chosen)
-        names += (None,) * (chosen.max_c - len(names))
-        steps = numbered_steps(steps, label, names)
+    names = _channel_names(settings, steps, plate, chosen)
+    steps = numbered_steps(steps, label, names)
     _check(settings, steps, label, chosen, before)
     if any(hasattr(function, "plate_estimate") for _, function in steps):
         chosen.check_sizes()  # an estimate combines all planes of the plate, so they must have one size
@@ -384,6 +381,20 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS),
         _in_omero(settings, plate),
     )
+
+
+def _channel_names(settings: Settings, steps: Steps, plate: Plate, chosen: PlateStructure) -> tuple[str | None, ...]:
+    """The names of a plate's channels if the configuration may need them."""
+    needed = uses_names(steps)
+    if not (needed or in_columns(settings.named_columns)):
+        return ()
+    try:
+        names = plate.channel_names(chosen)
+    except PlateError:
+        if needed:
+            raise
+        return ()  # the columns need not be named for channels
+    return names + (None,) * (chosen.max_c - len(names))
 
 
 def _say(note: str) -> None:

@@ -14,9 +14,12 @@ from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import Answers, analyze
 from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name, read_settings
 from openhcs_omero.analysis.tables import described_features, read_tables, write_table
+from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.figures import load_thumbnail
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.state import recorded_state
+from openhcs_omero.core.steps.columns import with_names
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.io.atomic import write
@@ -67,8 +70,10 @@ def analyze_screen(
 
 def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path]) -> Answers:
     table = read_tables(tables, chosen.timepoint)
-    if chosen.features is None:
-        chosen = replace(chosen, features=described_features(tables))
+    table = _with_names_of_channels(table, settings)
+    if chosen.features is None and (described := described_features(tables)) is not None:
+        added = [name for name in settings.named_columns if name in table.columns and name not in described]
+        chosen = replace(chosen, features=[*described, *added])
     plate_map = None
     if settings.has_map:  # the tables contain its columns only as text and without units
         plate_map = as_plate_map(RecordedTreatments(settings))
@@ -87,6 +92,23 @@ def _write_screen(answers: Answers, chosen: AnalysisSettings, folder: Path) -> N
             make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
             folder / "profiles.parquet",
         )
+
+
+def _with_names_of_channels(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Add the columns that the configuration asks for by the name of a channel, such as ``spots_cGFP``.
+
+    Each plate has its own number of the channel.
+    """
+    asked = [name for name in settings.named_columns if name not in table.columns]
+    if not in_columns(asked):
+        return table
+    added = pd.DataFrame(float("nan"), index=table.index, columns=asked)
+    for label in settings.plates:
+        known = with_names(map(str, table.columns), recorded_state(settings.folder(label)).channel_names)
+        for name in set(asked) & set(known):
+            rows = table["plate"] == label
+            added.loc[rows, name] = table.loc[rows, known[name]]
+    return table.join(added.dropna(axis="columns", how="all"))
 
 
 def _failures(tables: Sequence[Path]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -27,10 +26,7 @@ def replacing(path: Path, draft_in: Path | None = None) -> Iterator[Path]:
         The folder for the temporary path, on the same file system; by default the folder of `path`, which is created if
         it is missing.
     """
-    try:
-        on_disk(path).parent.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError:  # below a folder such as /proc, in which nobody can create any
-        raise PermissionError(errno.EACCES, "No folder can be created there", str(path.parent)) from None
+    on_disk(path).parent.mkdir(parents=True, exist_ok=True)
     draft = (draft_in or path.parent) / f".{path.name}.{uuid.uuid4().hex}.part"
     try:
         yield draft

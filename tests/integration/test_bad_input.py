@@ -92,7 +92,7 @@ def test_configurations(workflow, plate, refusal, config, says):
 
 def test_folders_that_cannot_be_written(workflow, plate, refusal):
     workflow.configure(plate)
-    said = refusal(HOME="/proc/nowhere", OMERO_SESSIONDIR="", OMERO_USERDIR="")
+    said = refusal(HOME="/proc/nowhere", OMERO_SESSIONDIR="")
     assert "no session can be stored in /proc/nowhere/omero/sessions" in said and "OMERO_SESSIONDIR" in said
     workflow.configure(plate, results="/proc/nowhere/results")
     assert "/proc/nowhere/results" in (said := refusal()) and "can't be written" in said

@@ -149,7 +149,7 @@ def test_info(conn, shell, plate):
     said = {line[:16].strip(): line[16:].strip() for line in lines}
     assert said["plate"] == f"/omero/plate_{plate}  screen"
     assert said["wells"].startswith("2 of 8 x 12, A01 to B02")
-    assert said["sites"] == "2 a well, 4 in all"
+    assert said["sites"] == "2 per well, 4 in all"
     assert said["image size"] == "7 x 9 pixels, uint16; z 1, channels 2, timepoints 1"
     assert "channel 1" in said
     assert said["derived plate"] == f"/omero/plate_{plate}_processed  OMERO id {derived}"

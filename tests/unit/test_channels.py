@@ -2,7 +2,7 @@
 
 import pytest
 
-from openhcs_omero.core.channels import numbered_steps, uses_names
+from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.steps.columns import check_columns, known_columns, with_names
 from openhcs_omero.errors import ConfigError, StepError
@@ -39,7 +39,7 @@ def test_names_become_numbers():
     assert one(same) == same and not uses_names([(same, measure)])
     assert uses_names([(Step(1, "m:f", channels=("GFP",)), measure)])
     assert uses_names([(Step(1, "m:f", params={"channel": "GFP"}), measure)])
-    assert uses_names([(same, measure)], ["spots_cGFP"]) and not uses_names([(same, measure)], ["spots_c0"])
+    assert in_columns(["spots_cGFP"]) and not in_columns(["spots_c0", "area"])
 
 
 @pytest.mark.parametrize(
