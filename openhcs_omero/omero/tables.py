@@ -3,21 +3,21 @@
 A table of features has one row per well or per site, and per timepoint if it has a column `t`. Column names and types
 are those of omero-metadata's `populate`, which those programs look for: `Plate`, `Well` and `Image` hold ids,
 `Well Name` holds names, and the other columns come from the file. The table is a file annotation of the plate in the
-namespace of bulk annotations.
+namespace of bulk annotations. A file with more columns than a table takes becomes several tables with the same rows.
 
-A new table is written completely before anything points to it. One save, the commit point, then makes the annotation
-point to it, and the previous table is deleted last. The file's name says what the table belongs to, so the next process
-that saves can find and delete what a killed process left behind.
+New tables are written completely before anything points to them. One save, the commit point, then makes the annotations
+point to them, and the previous tables are deleted last. The name of a table says what it belongs to, so the next
+process that saves can find and delete what a killed process left behind.
 """
 
 import contextlib
 import hashlib
-import io
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import omero
 from omero.gateway import BlitzGateway
@@ -27,33 +27,42 @@ from omero.rtypes import rstring
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
-from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.omero.table_columns import part_of, row_bytes, separator, tables_of
 from openhcs_omero.plates.structure import PlateStructure
-from openhcs_omero.spreadsheets import unescape_table
-
-if TYPE_CHECKING:
-    import pandas
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
 ATTEMPTS = 3
 CELLS = 500_000  # per call
+CALL_BYTES = 2**25
 MIMETYPE = "OMERO.tables"
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+PART = r" \(\d+ of \d+\)$"
+"""The end of the names of tables that were made from one file."""
 log = logging.getLogger(__name__)
+
+Say = Callable[[str], Any]
+Tables = Mapping[str, Sequence[Any]]
+"""The columns of tables, by label."""
+
+
+class _Refused(Exception):
+    """The server has no tables service, or takes no such table."""
 
 
 @dataclass(frozen=True)
 class _Attached:
-    """A table of this user that is attached to a plate, and the note recorded with it."""
+    """A table of this user that is attached to a plate, its label, and the note recorded with it."""
 
     annotation_id: int
+    label: str
     about: str
 
 
-def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: bytes, ns: str = NAMESPACE) -> int | None:
-    """Update a plate's OMERO.table to match an attached file.
+def attach_table(
+    conn: BlitzGateway, plate: PlateStructure, name: str, data: bytes, ns: str = NAMESPACE, say: Say = log.warning
+) -> int | None:
+    """Update a plate's OMERO.tables to match an attached file.
 
-    The table is created if it is missing, replaced if the file or the plate's images have changed, and deleted if the
+    A table is created if it is missing, replaced if the file or the plate's images have changed, and deleted if the
     file is not, or is no longer, a table of features. A table that already matches is left alone.
 
     Parameters
@@ -66,12 +75,15 @@ def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: byt
         The file's bytes; b"" if the file is deleted.
     ns
         The file's namespace.
+    say
+        Called with a sentence about each column that is left out, if the file becomes several tables, and if the server
+        refuses the table.
 
     Returns
     -------
     int or None
-        Id of the table's file annotation; None if there is no table because the file has no features or the server has
-        no tables service.
+        Id of the file annotation of the table, or of the first of several; None if there is no table because the file
+        has no features, or the server has no tables service or refuses the table.
 
     Raises
     ------
@@ -80,22 +92,51 @@ def attach_table(conn: BlitzGateway, plate: PlateStructure, name: str, data: byt
     """
     if not is_table(name):
         return None
-    label = f"{name} of plate {plate.plate_id} ({ns})"
-    attached = _attached(conn, plate, label)
-    columns = _columns(plate, name, data)
-    kept = None
-    if columns:
-        about = _about(name, columns)
-        kept = next((table.annotation_id for table in attached if table.about == about), None)
-        if kept is None:
-            kept = _write(conn, plate, label, about, columns, attached)
-    _sweep(conn, plate, label, [table.annotation_id for table in attached if table.annotation_id != kept])
-    return kept
+    family = _Family(name, f" of plate {plate.plate_id} ({ns})")
+    tables = {family.label(part): columns for part, columns in tables_of(plate, name, data, say).items()}
+    abouts = {label: _about(family.part(label), columns) for label, columns in tables.items()}
+    attached = _attached(conn, plate, family)
+    kept = {one.label: one.annotation_id for one in reversed(attached) if abouts.get(one.label) == one.about}
+    new = {label: columns for label, columns in tables.items() if label not in kept}
+    if new:
+        try:
+            kept |= _write(conn, plate, new, abouts, attached)
+        except _Refused as error:
+            kept = {}
+            if str(error):
+                say(f"{name} is not an OMERO.table, because the server refuses it: {error}")
+    _sweep(conn, plate, family, [one.annotation_id for one in attached if one.annotation_id not in kept.values()])
+    return next((kept[label] for label in tables if label in kept), None)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The tables of one file of a plate. Their labels are the names of their original files.
+
+    Parameters
+    ----------
+    name
+        The name of the file.
+    end
+        The end of the labels, which says where the file is attached.
+    """
+
+    name: str
+    end: str
+
+    def label(self, part: str) -> str:
+        return part + self.end
+
+    def part(self, label: str) -> str:
+        return label.removesuffix(self.end)
+
+    def has(self, label: str) -> bool:
+        return label.endswith(self.end) and re.sub(PART, "", self.part(label)) == self.name
 
 
 def is_table(name: str) -> bool:
     """Whether a file with that name can be a table of features, that is, a CSV or a TSV."""
-    return _separator(name) is not None
+    return separator(name) is not None
 
 
 def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[str, str]:
@@ -114,51 +155,59 @@ def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[
 # ---- what is in OMERO
 
 
-def _attached(conn: BlitzGateway, plate: PlateStructure, label: str) -> list[_Attached]:
-    """This user's tables with that label on the plate, newest first."""
+def _attached(conn: BlitzGateway, plate: PlateStructure, family: _Family) -> list[_Attached]:
+    """This user's tables of that file on the plate, newest first."""
     rows = queries.rows(
         conn,
-        "select a.id, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
-        "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and f.name = :name "
-        "and a.details.owner.id = :me order by a.id desc",
+        "select a.id, f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+        "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns and a.details.owner.id = :me order by a.id desc",
         plate.group_id,
         id=plate.plate_id,
         ns=BULK_ANNOTATIONS,
-        name=label,
         me=conn.getUserId(),
     )
-    return [_Attached(annotation, about or "") for annotation, about in rows]
+    return [_Attached(annotation, label, about or "") for annotation, label, about in rows if family.has(label or "")]
 
 
 def _write(
-    conn: BlitzGateway, plate: PlateStructure, label: str, about: str, columns: list[Any], attached: list[_Attached]
-) -> int | None:
-    """Write a table and make the newest annotation, or a new one, point to it.
+    conn: BlitzGateway, plate: PlateStructure, tables: Tables, abouts: Mapping[str, str], attached: Sequence[_Attached]
+) -> dict[str, int]:
+    """Write tables, and make the newest annotations with their labels, or new ones, point to them.
 
-    Returns the annotation's id, or None if the server has no tables service.
+    Returns the ids of the annotations by label; raises _Refused if the server takes none.
     """
-    file_id = _new_table(conn, plate, label, columns)
-    if file_id is None:
-        return None
     options = queries.context(conn, plate.group_id)
+    newest = {one.label: one.annotation_id for one in reversed(attached)}
+    files: dict[str, int] = {}
     try:
+        for label, columns in tables.items():
+            files[label] = _new_table(conn, plate, label, columns)
         with queries.writing(f"a table to plate {plate.plate_id}"):
-            if attached:
-                annotation = queries.query(conn).get("FileAnnotation", attached[0].annotation_id, options)
-                annotation.file, annotation.description = OriginalFileI(file_id, False), rstring(about)
-                queries.update(conn).saveObject(annotation, options)
-                return annotation.id.val
-            link = PlateAnnotationLinkI()
-            link.parent, link.child = PlateI(plate.plate_id, False), FileAnnotationI()
-            link.child.ns, link.child.description = rstring(BULK_ANNOTATIONS), rstring(about)
-            link.child.file = OriginalFileI(file_id, False)
-            return queries.update(conn).saveAndReturnObject(link, options).child.id.val
+            changed = [
+                _pointing(conn, plate, newest.get(label), file_id, abouts[label]) for label, file_id in files.items()
+            ]
+            saved = queries.update(conn).saveAndReturnArray(changed, options)
     except (omero.ValidationException, omero.OptimisticLockException):
-        _discard(conn, plate, file_id)
+        _discard(conn, plate, files.values())
         raise _collision(plate) from None
     except BaseException:
-        _discard(conn, plate, file_id)
+        _discard(conn, plate, files.values())
         raise
+    return {label: (one if isinstance(one, FileAnnotationI) else one.child).id.val for label, one in zip(files, saved)}
+
+
+def _pointing(conn: BlitzGateway, plate: PlateStructure, annotation_id: int | None, file_id: int, about: str) -> Any:
+    """The annotation, or the link of a new one, that points to a table; not saved yet."""
+    if annotation_id is None:
+        link = PlateAnnotationLinkI()
+        link.parent, link.child = PlateI(plate.plate_id, False), FileAnnotationI()
+        link.child.ns = rstring(BULK_ANNOTATIONS)
+        annotation = link.child
+    else:
+        options = queries.context(conn, plate.group_id)
+        link = annotation = queries.query(conn).get("FileAnnotation", annotation_id, options)
+    annotation.file, annotation.description = OriginalFileI(file_id, False), rstring(about)
+    return link
 
 
 def _collision(plate: PlateStructure) -> PlateError:
@@ -168,16 +217,16 @@ def _collision(plate: PlateStructure) -> PlateError:
     )
 
 
-def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: list[Any]) -> int | None:
-    """Write a complete table that nothing points to; its file's id, or None if the server has no tables service."""
+def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: Sequence[Any]) -> int:
+    """Write a complete table that nothing points to; returns its file's id, or raises _Refused."""
     options = queries.context(conn, plate.group_id)
     resources = conn.c.sf.sharedResources()
     if not resources.areTablesEnabled(options):
-        return None
+        raise _Refused
     repository = resources.repositories(options).descriptions[0].id.val
     table = resources.newTable(repository, label, options)
     if table is None:
-        return None
+        raise _Refused
     file = table.getOriginalFile(options)
     if file is None:  # another process deleted it as a leftover
         raise _collision(plate)
@@ -192,45 +241,54 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: l
         )
         with contextlib.suppress(Exception):
             table.close(options)
-        _discard(conn, plate, file.id.val)
+        _discard(conn, plate, [file.id.val])
         if swept:
             raise _collision(plate) from None
+        if isinstance(error, omero.ApiUsageException | omero.ValidationException | omero.InternalException):
+            raise _Refused(_reason(error)) from error
         raise
 
 
-def _fill(table: Any, columns: list[Any], options: Any) -> None:
-    table.initialize([_part(column, 0, 0) for column in columns], options)
-    rows, step = len(columns[0].values), max(1, CELLS // len(columns))
+def _reason(error: omero.ServerError) -> str:
+    return ((error.message or "").strip() or type(error).__name__).splitlines()[0]
+
+
+def _fill(table: Any, columns: Sequence[Any], options: Any) -> None:
+    table.initialize([part_of(column, 0, 0) for column in columns], options)
+    rows = len(columns[0].values)
+    step = max(1, min(CELLS // len(columns), CALL_BYTES // row_bytes(columns)))
     for start in range(0, rows, step):
-        table.addData([_part(column, start, start + step) for column in columns], options)
+        table.addData([part_of(column, start, start + step) for column in columns], options)
 
 
-def _discard(conn: BlitzGateway, plate: PlateStructure, file_id: int) -> None:
-    """Try to delete a table that nothing points to. If that fails, the next process that saves finds it by its name."""
-    with contextlib.suppress(Exception):
-        queries.delete(conn, plate.group_id, OriginalFile=[file_id])
+def _discard(conn: BlitzGateway, plate: PlateStructure, file_ids: Iterable[int]) -> None:
+    """Try to delete tables that nothing points to. If it fails, the next process that saves finds them by their names.
+
+    They are deleted one by one, since OMERO deletes all of them or none.
+    """
+    for file_id in file_ids:
+        with contextlib.suppress(Exception):
+            queries.delete(conn, plate.group_id, OriginalFile=[file_id])
 
 
-def _sweep(conn: BlitzGateway, plate: PlateStructure, label: str, annotations: list[int]) -> None:
-    """Delete annotations with their tables, and tables with that label that no annotation points to.
+def _sweep(conn: BlitzGateway, plate: PlateStructure, family: _Family, annotations: list[int]) -> None:
+    """Delete annotations with their tables, and tables of the same file that no annotation points to.
 
     The latter were replaced or left behind by killed processes. Another process may do the same at the same time.
     """
     for _ in range(ATTEMPTS):
         try:
             queries.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
-            files = [
-                row[0]
-                for row in queries.rows(
-                    conn,
-                    "select f.id from OriginalFile f where f.name = :name and f.mimetype = :type "
-                    "and f.details.owner.id = :me",
-                    plate.group_id,
-                    name=label,
-                    type=MIMETYPE,
-                    me=conn.getUserId(),
-                )
-            ]
+            rows = queries.rows(
+                conn,
+                "select f.id, f.name from OriginalFile f where f.name like :name and f.mimetype = :type "
+                "and f.details.owner.id = :me",
+                plate.group_id,
+                name=f"%{family.end}",
+                type=MIMETYPE,
+                me=conn.getUserId(),
+            )
+            files = [file for file, label in rows if family.has(label)]
             used = _those_of(conn, "f.id", files)
             return queries.delete(conn, plate.group_id, OriginalFile=[file for file in files if file not in used])
         except queries.DeletionRefused as error:
@@ -247,90 +305,7 @@ def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
     ]
 
 
-# ---- what is in a table
-
-
-def _columns(plate: PlateStructure, name: str, data: bytes) -> list[Any]:
-    """The columns of a table of features with their values; [] if the file is not a table of features."""
-    features = _read(name, data)
-    if features is None:
-        return []
-    sites = features.pop("site").tolist() if "site" in features else None
-    names = [_well(text) for text in features.pop("well")]
-    places = list(zip(names, *(values for values in (sites, features.get("t")) if values is not None)))
-    if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
-        return []
-    wells = [plate.wells[well or ""] for well in names]
-    if sites and not all(site in well.images for well, site in zip(wells, sites)):
-        return []
-    ids = [
-        omero.grid.PlateColumn("Plate", "", [plate.plate_id] * len(names)),
-        omero.grid.WellColumn("Well", "", [well.well_db_id for well in wells]),
-    ]
-    if sites:
-        ids.append(omero.grid.ImageColumn("Image", "", [well.images[s].image_id for well, s in zip(wells, sites)]))
-    ids.append(_column("Well Name", names))
-    if sites:
-        ids.append(omero.grid.LongColumn("site", "", sites))
-    taken = {column.name for column in ids} | {"plate"}
-    return ids + [_column(key.replace("/", "\\"), values) for key, values in _values(features) if key not in taken]
-
-
-def _separator(name: str) -> str | None:
-    return _SEPARATORS.get(name[name.rfind(".") :].lower())
-
-
-def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
-    """The file's rows; None if it has none or they do not name wells."""
-    if not data.strip():
-        return None
-    import pandas  # takes half a second, so only tables import it
-
-    try:
-        rows = pandas.read_csv(
-            io.BytesIO(data), sep=_separator(name), dtype={"well": str}, keep_default_na=False, na_values=["", "nan"]
-        )
-    except (ValueError, UnicodeError):
-        return None
-    rows = unescape_table(rows)
-    if "well" not in rows or rows.empty or ("site" in rows and rows["site"].dtype.kind != "i"):
-        return None
-    return rows
-
-
-def _well(text: Any) -> str | None:
-    try:
-        return well_name(*parse_well(str(text)))
-    except ValueError:
-        return None
-
-
-def _values(rows: "pandas.DataFrame") -> Iterator[tuple[str, list[Any]]]:
-    """Names and values of columns: bool, int, float (NaN where missing) or str."""
-    for key, column in rows.items():
-        if column.dtype.kind in "bif":
-            yield str(key), column.tolist()
-        elif column.dtype.kind == "u":  # too large for OMERO's integers
-            yield str(key), column.astype(float).tolist()
-        else:
-            yield str(key), ["" if value != value else str(value) for value in column.tolist()]
-
-
-def _column(name: str, values: list[Any]) -> Any:
-    kind = type(values[0])
-    if kind is str:
-        return omero.grid.StringColumn(name, "", max(1, *(len(value.encode()) for value in values)), values)
-    made = {bool: omero.grid.BoolColumn, int: omero.grid.LongColumn, float: omero.grid.DoubleColumn}[kind]
-    return made(name, "", values)
-
-
-def _part(column: Any, start: int, stop: int) -> Any:
-    """The same column with some of its values."""
-    size = [column.size] if isinstance(column, omero.grid.StringColumn) else []
-    return type(column)(column.name, column.description, *size, column.values[start:stop])
-
-
-def _about(name: str, columns: list[Any]) -> str:
+def _about(name: str, columns: Sequence[Any]) -> str:
     """The note recorded with a table: its file's name and a hash of its contents."""
     digest = hashlib.sha1(usedforsecurity=False)
     for column in columns:

@@ -274,3 +274,118 @@ def test_another_process_saves_in_between(omero_server, conn, plate, wire):
         assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
     other.close()
     assert point > 10 and outcomes == {6, 7}
+
+
+def wide(features, name="measurement_of_the_cells_{:04d}"):
+    """A table of two wells with so many features; the last one is text."""
+    names = [name.format(number) for number in range(features)]
+    rows = [
+        [well, *(str(number + shift) for number in range(features)), text]
+        for well, shift, text in (("A01", 0.5, "x"), ("B03", 1.5, "y"))
+    ]
+    return "\n".join(",".join(row) for row in [["well", *names, "last"], *rows]).encode() + b"\n"
+
+
+def tables_on(conn, plate):
+    """The contents of the plate's tables, by the name recorded for them."""
+    return dict(
+        zip(list_tables(conn, plate.plate_id), (content(conn, file) for _, file in found(conn, plate.plate_id)))
+    )
+
+
+def test_more_features_than_a_table_takes(conn, plate):
+    """They become several tables with the same rows; with fewer features there is one table again."""
+    notes = []
+    first = attach_table(conn, plate, "wells.csv", wide(1600), say=notes.append)
+    assert notes == ["wells.csv has 1601 columns, more than an OMERO.table takes, so it became 3 tables"]
+    parts = tables_on(conn, plate)
+    assert list(parts) == [f"wells.csv ({number} of 3)" for number in (1, 2, 3)]
+    assert first == found(conn, plate.plate_id)[0][0]
+    keys = ["Plate", "Well", "Well Name"]
+    together = {}
+    for part in parts.values():
+        assert list(part)[:3] == keys and part["Well Name"][1] == ["A01", "B03"]
+        together |= {name: values for name, (_, values) in part.items() if name not in keys}
+    assert together.pop("last") == ["x", "y"] and len(together) == 1600
+    assert all(values == [number + 0.5, number + 1.5] for number, values in enumerate(together.values()))
+    assert sum(len(part) for part in parts.values()) == 1601 + 9
+
+    attach_table(conn, plate, "other.csv", WELLS.replace(b"\t", b","))
+    assert attach_table(conn, plate, "wells.csv", wide(3)) is not None
+    assert list(list_tables(conn, plate.plate_id)) == ["other.csv", "wells.csv"]
+    assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 2, "FileAnnotation": 2}
+    attach_table(conn, plate, "wells.csv", wide(900))
+    attach_table(conn, plate, "wells.csv", b"")
+    assert list(list_tables(conn, plate.plate_id)) == ["other.csv"]
+
+
+def test_only_tables_with_changes_are_replaced(conn, plate):
+    attach_table(conn, plate, "wells.csv", wide(1600))
+    before = found(conn, plate.plate_id)
+    attach_table(conn, plate, "wells.csv", wide(1600).replace(b",x", b",z"))
+    after = found(conn, plate.plate_id)
+    assert {one[0] for one in before} == {one[0] for one in after}
+    assert len({one[1] for one in before} & {one[1] for one in after}) == 2
+
+
+@pytest.mark.parametrize("length", [1, 8, 60, 500])
+def test_however_long_the_names_are_the_tables_fit(conn, plate, length):
+    attach_table(conn, plate, "wells.csv", wide(1400, "{:04d}" + "n" * length))
+    assert sum(len(part) - 3 for part in tables_on(conn, plate).values()) == 1401
+
+
+def test_columns_that_a_table_can_not_have(conn, plate):
+    notes = []
+    rows = [
+        ["well", "Image", "__row", "n/a", "n\\a", "long", "µ" * 20_000, "n"],
+        ["A01", "1", "2", "3", "4", "é" * 3000, "6", "7"],
+    ]
+    attach_table(conn, plate, "wells.csv", "\n".join(",".join(row) for row in rows).encode(), say=notes.append)
+    [table] = tables_on(conn, plate).values()
+    assert {name: values for name, (_, values) in table.items()} == {
+        "Plate": [plate.plate_id],
+        "Well": [plate.wells["A01"].well_db_id],
+        "Well Name": ["A01"],
+        "Image": [1],
+        "n\\a": [3],
+        "n": [7],
+    }
+    assert [note.removeprefix("wells.csv: the column ").replace("µ" * 100, "µ") for note in notes] == [
+        "__row is not in the OMERO.table, because names that start with __ are the server's own",
+        "n\\a is not in the OMERO.table, because it has another column of that name",
+        "long is not in the OMERO.table, because it has a text of 6000 bytes, and a table takes 4096",
+        "µ is not in the OMERO.table, because its name is too long",
+    ]
+
+
+def test_a_table_that_the_server_refuses(conn, plate, monkeypatch):
+    """The earlier table goes, because it no longer matches its file, and nothing is left over."""
+    attach_table(conn, plate, "features.csv", SITES)
+    monkeypatch.setattr("openhcs_omero.omero.table_columns.HEADER_BYTES", 10**9)
+    notes = []
+    assert attach_table(conn, plate, "features.csv", wide(1600), say=notes.append) is None
+    [note] = notes
+    assert note.startswith("features.csv is not an OMERO.table, because the server refuses it: ") and "\n" not in note
+    assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
+
+
+def test_killed_while_saving_several_tables(conn, plate, wire, monkeypatch):
+    """Readers find all earlier tables or all new ones."""
+    monkeypatch.setattr("openhcs_omero.omero.table_columns.HEADER_BYTES", 500)
+    seen = []
+    for point in range(80):
+        attach_table(conn, plate, "wells.csv", wide(6))
+        wire.start(dies_at=point)
+        try:
+            attach_table(conn, plate, "wells.csv", wide(6).replace(b".5", b".25"))
+            break
+        except Killed:
+            wire.stop()
+        parts = tables_on(conn, plate)
+        values = {values[0] % 1 for part in parts.values() for _, values in list(part.values())[3:] if values[0] != "x"}
+        assert len(parts) == 2 and len(values) == 1
+        seen.append(values.pop())
+        attach_table(conn, plate, "wells.csv", wide(1))
+        assert count(conn, "OriginalFile", "FileAnnotation") == {"OriginalFile": 1, "FileAnnotation": 1}
+    wire.stop()
+    assert seen == sorted(seen, reverse=True) and set(seen) == {0.25, 0.5}

@@ -45,6 +45,44 @@ def test_nothing_of_a_refused_call_is_kept(conn):
     assert table.read([0, 1, 2], 0, 0).columns[0].values == [1]
 
 
+@pytest.mark.parametrize(
+    ("header", "given", "stored"),
+    [
+        (omero.grid.LongColumn("x", "", []), omero.grid.StringColumn("x", "", 8, ["abc"]), [6513249]),
+        (omero.grid.LongColumn("x", "", []), omero.grid.StringColumn("x", "", 16, ["12"]), [12849, 0]),
+        (omero.grid.LongColumn("x", "", []), omero.grid.DoubleColumn("x", "", [1.5]), [4609434218613702656]),
+        (omero.grid.DoubleColumn("x", "", []), omero.grid.LongColumn("x", "", [3]), [1.5e-323]),
+        (omero.grid.LongColumn("x", "", []), omero.grid.ImageColumn("x", "", [4]), [4]),
+        (omero.grid.BoolColumn("x", "", []), omero.grid.StringColumn("x", "", 3, ["ab"]), [True, True, False]),
+        (omero.grid.StringColumn("x", "", 8, []), omero.grid.LongColumn("x", "", [5]), ["\x05"]),
+        (omero.grid.LongColumn("x", "", []), omero.grid.StringColumn("x", "", 5, ["12"]), None),
+        (omero.grid.LongColumn("x", "", []), omero.grid.BoolColumn("x", "", [True]), None),
+        (omero.grid.StringColumn("x", "", 8, []), omero.grid.StringColumn("x", "", 9, ["12"]), None),
+        (omero.grid.DoubleColumn("x", "", []), omero.grid.DoubleArrayColumn("x", "", 2, [[1.0, 2.0]]), [1.0, 2.0]),
+    ],
+)
+def test_values_of_another_type(conn, header, given, stored):
+    """OMERO stores the bytes of the rows, or refuses them; measured with omero-py's HdfStorage. It is never a 0."""
+    table = conn.c.sf.sharedResources().newTable(1, "table")
+    table.initialize([header])
+    if stored is None:
+        with pytest.raises(omero.InternalException):
+            table.addData([given])
+        assert table.getNumberOfRows() == 0
+    else:
+        table.addData([given])
+        assert table.read([0], 0, 0).columns[0].values == stored
+
+
+def test_an_update_with_another_type(conn):
+    """Texts are converted to the numbers that they stand for, or refused."""
+    table = new_table(conn, (1, 1.0, "a"))
+    table.update(omero.grid.Data(0, [0], [omero.grid.StringColumn("n", "", 8, ["12"])]))
+    with pytest.raises(omero.InternalException):
+        table.update(omero.grid.Data(0, [0], [omero.grid.StringColumn("n", "", 8, ["abc"])]))
+    assert table.read([0], 0, 0).columns[0].values == [12]
+
+
 def test_an_update_goes_value_by_value(conn):
     table = new_table(conn, (1, 1.0, "a"), (2, 2.0, "b"))
     table.update(omero.grid.Data(0, [0], columns([5], [5.0], ["this does not fit"])))

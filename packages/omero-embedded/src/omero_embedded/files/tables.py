@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +20,10 @@ from omero.rtypes import rfloat, rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.files import conditions
+from omero_embedded.files.cells import NUMBER, as_stored, cell, cell_bytes, decode, encoded
 from omero_embedded.files.store import Store
 from omero_embedded.limits import check_bytes
 
-MASK_FIELDS = ("imageId", "theZ", "theT", "x", "y", "w", "h", "bytes")
-ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
 METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": rlong, "RFloatI": rfloat}
 RESERVED = "__"  # the prefix of names that the server uses itself
 # Bytes of a column's description in the HDF5 header, without its name. OMERO's header has 64 KB at most.
@@ -38,7 +36,6 @@ DESCRIPTION_BYTES = {
     "FloatArrayColumn": 72,
     "DoubleArrayColumn": 72,
 }
-NUMBER = 8  # bytes of a number in an answer
 NUMBER_BYTES = 44  # of a column of integers, ids or booleans
 
 
@@ -119,11 +116,11 @@ class TableFile:
             return connection.execute("select count(*) from data").fetchone()[0]
 
     def add(self, columns: Sequence) -> None:
-        """Append rows. The position of a column counts, not its name."""
+        """Append rows. The position of a column counts, not its name; `as_stored` says what becomes of other types."""
         headers = self.headers()
         if len(columns) != len(headers):
             raise refuse(omero.InternalException, f"The table has {len(headers)} columns, not {len(columns)}.")
-        values = [_encoded(header, one) for header, one in zip(headers, columns)]
+        values = [encoded(header, one) for header, one in zip(headers, as_stored(headers, columns))]
         if len({len(one) for one in values}) > 1:
             raise refuse(omero.ValidationException, "The columns have different numbers of values.")
         with self._open(write=True) as connection:
@@ -148,9 +145,9 @@ class TableFile:
                     for one in columns:
                         connection.execute(
                             f"update data set c{places[one.name]} = ? where row = ?",
-                            (_cell(headers[places[one.name]], one, number), row),
+                            (cell(headers[places[one.name]], one, number), row),
                         )
-            except (KeyError, IndexError, AttributeError, UnicodeError, ValueError) as wrong:
+            except (KeyError, IndexError, AttributeError, UnicodeError, TypeError, ValueError) as wrong:
                 refused = refuse(omero.InternalException, f"Row {row} of {one.name} can't be updated: {wrong}")
         if refused is not None:
             raise refused
@@ -164,7 +161,7 @@ class TableFile:
         self._check_columns(columns, len(headers))
         asked = range(count) if start == stop == 0 else range(start, stop)
         there = range(count)[slice(start, stop) if start or stop else slice(None)]
-        check_bytes(len(asked) * NUMBER + len(there) * sum(_cell_bytes(headers[place]) for place in columns))
+        check_bytes(len(asked) * NUMBER + len(there) * sum(cell_bytes(headers[place]) for place in columns))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
             found = connection.execute(
@@ -177,7 +174,7 @@ class TableFile:
         headers = self.headers()
         self._check_columns(columns, len(headers))
         self._check_rows(rows)
-        check_bytes(len(rows) * (NUMBER + sum(_cell_bytes(headers[place]) for place in columns)))
+        check_bytes(len(rows) * (NUMBER + sum(cell_bytes(headers[place]) for place in columns)))
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
             by_row = {
@@ -264,7 +261,7 @@ def _column(kind: str, name: str, description: str, size: int | None):
     made.name, made.description = name, description
     if size is not None:
         made.size = size
-    _decode(made, [])
+    decode(made, [])
     return made
 
 
@@ -276,7 +273,7 @@ def _data(headers: list, found: Sequence, rows: Sequence[int]):
     """Make omero.grid.Data of stored cells, row by row."""
     columns = [copy.copy(one) for one in headers]  # a column may be asked for twice
     for number, one in enumerate(columns):
-        _decode(one, [row[number] for row in found])
+        decode(one, [row[number] for row in found])
     return omero.grid.Data(0, list(rows), columns)
 
 
@@ -297,62 +294,3 @@ def _check_new(columns: Sequence) -> None:
 def _description_bytes(column) -> int:
     """The bytes of a column in the HDF5 header; its name is padded to a multiple of 8."""
     return DESCRIPTION_BYTES.get(type(column).__name__, NUMBER_BYTES) + (len(column.name.encode()) // 8 + 1) * 8
-
-
-def _cell_bytes(column) -> int:
-    """The bytes of one cell in an answer, at least; texts are shorter than their column as a rule."""
-    return NUMBER * column.size if type(column).__name__ in ARRAYS else 1 if hasattr(column, "size") else NUMBER
-
-
-def _cell(header, given, number: int):
-    """One value of a column in the form in which an update stores it."""
-    value = given.values[number]
-    if isinstance(header, omero.grid.StringColumn):
-        return value.encode("ascii")[: header.size].decode()
-    (stored,) = _encoded(header, _with_values(header, [value]))
-    return stored
-
-
-def _with_values(header, values: list):
-    made = copy.copy(header)
-    made.values = values
-    return made
-
-
-def _encoded(header, given) -> list:
-    """The values of a column in the form in which they are stored under `header`."""
-    kind = type(header).__name__
-    if isinstance(given, omero.grid.MaskColumn):
-        rows = zip(*(getattr(given, name) or () for name in MASK_FIELDS))
-        return [json.dumps([*row[:-1], bytes(row[-1]).hex()]) for row in rows]
-    values = given.values or []
-    if kind == "StringColumn":
-        texts = [value if isinstance(value, str) else "" for value in values]
-        if any(len(text.encode()) > header.size for text in texts):
-            raise refuse(omero.ValidationException, f"A text of {header.name} is longer than {header.size} bytes.")
-        return [text.rstrip("\0") for text in texts]
-    if kind in ARRAYS:
-        if any(not isinstance(value, list | tuple) or len(value) != header.size for value in values):
-            raise refuse(omero.ValidationException, f"An array of {header.name} does not have {header.size} values.")
-        return [json.dumps(list(value)) for value in values]
-    make = {"BoolColumn": bool, "DoubleColumn": float}.get(kind, int)
-    # OMERO stores the bytes of a text that stands for a number, which nobody can read again; here it becomes 0
-    return [make(value) if isinstance(value, bool | int | float) else make(0) for value in values]
-
-
-def _decode(header, stored: list) -> None:
-    """Set the values of a column from the stored ones."""
-    kind = type(header).__name__
-    if kind == "MaskColumn":
-        rows = [json.loads(one) for one in stored]
-        for place, name in enumerate(MASK_FIELDS[:-1]):
-            setattr(header, name, [row[place] for row in rows])
-        header.bytes = [bytes.fromhex(row[-1]) for row in rows]
-    elif kind in ARRAYS:
-        header.values = [json.loads(one) for one in stored]
-    elif kind == "DoubleColumn":
-        header.values = [math.nan if one is None else one for one in stored]  # SQLite stores NaN as null
-    elif kind == "BoolColumn":
-        header.values = [bool(one) for one in stored]
-    else:
-        header.values = stored
