@@ -95,7 +95,7 @@ def test_folders_that_cannot_be_written(workflow, plate, refusal):
     said = refusal(HOME="/proc/nowhere", OMERO_SESSIONDIR="")
     assert "no session can be stored in /proc/nowhere/omero/sessions" in said and "OMERO_SESSIONDIR" in said
     workflow.configure(plate, results="/proc/nowhere/results")
-    assert "/proc/nowhere/results" in (said := refusal()) and "can't be written" in said
+    assert "/proc/nowhere can't be written" in refusal()
 
 
 def test_a_plate_of_another_user(workflow, make_user, refusal):
