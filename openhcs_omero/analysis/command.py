@@ -40,7 +40,7 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     keys = read_config(config)
     settings = read_settings(keys)
     folder = out or _folder_of(tables)
-    table = read_tables(tables, settings.timepoint)
+    table = read_tables(tables, settings.timepoint, settings.acquisition)
     if settings.features is None:
         settings = replace(settings, features=described_features(tables))
     plates = {plate: Plate((plate,)) for plate in table["plate"].unique()}

@@ -20,7 +20,10 @@ from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
 KEYS = ["plate", "well"]
-PLACE = ("plate", "well", "row", "column", "site", "sites", "sites_excluded", "t", "time_s", "acquired_s")
+PLACE = (
+    *("plate", "well", "row", "column", "acquisition", "site"),
+    *("sites", "sites_excluded", "skipped_sites", "t", "time_s", "acquired_s"),
+)
 """Columns of the tables that say where a row is, and measure nothing."""
 ALWAYS_TEXT = ("compound", "replicate", "cell_line", "batch", "control")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

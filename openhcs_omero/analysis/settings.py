@@ -73,6 +73,7 @@ SCHEMA: dict[str, Any] = {
                 },
                 "profiles": _NAME,
                 "timepoint": {"type": "integer", "minimum": 0},
+                "acquisition": _NAME,
                 "web": {"type": "string", "pattern": "^https?://"},
             },
         },
@@ -140,6 +141,8 @@ class AnalysisSettings:
         The normalization whose values are the profiles; None if no profiles are asked for.
     timepoint
         The timepoint that is analyzed, from 0, of tables with several.
+    acquisition
+        The name of the acquisition that is analyzed, of plates with several.
     web
         Address of OMERO.web, for links.
     """
@@ -158,6 +161,7 @@ class AnalysisSettings:
     stop_below: dict[str, float] = field(default_factory=dict)
     profiles: str | None = None
     timepoint: int | None = None
+    acquisition: str | None = None
     web: str | None = None
 
     @property
@@ -215,6 +219,7 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
         stop_below=qc.get("stop_below", {}),
         profiles=analysis.get("profiles"),
         timepoint=analysis.get("timepoint"),
+        acquisition=analysis.get("acquisition"),
         web=analysis.get("web"),
     )
     if settings.profiles is not None and settings.profiles not in normalizations:

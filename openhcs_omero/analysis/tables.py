@@ -20,10 +20,10 @@ from openhcs_omero.spreadsheets import escape, escape_column, unescape_table
 DIGITS = 10
 ROWS = 20_000
 THREADS = 2
-TEXT_COLUMNS = ("plate", "well", "compound", "control", "replicate", "cell_line", "batch")
+TEXT_COLUMNS = ("plate", "well", "acquisition", "compound", "control", "replicate", "cell_line", "batch")
 
 
-def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataFrame:
+def read_tables(files: Sequence[Path], timepoint: int | None = None, acquisition: str | None = None) -> pd.DataFrame:
     """Read tables with one row per well, such as wells.csv, and put them together.
 
     A table without a column `plate` is the plate that the file is named for; wells.csv that of its folder.
@@ -32,12 +32,14 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
     ----------
     timepoint
         The rows to take of tables with a column `t`; None if there is one timepoint only.
+    acquisition
+        Name of the acquisition to take of plates with several, which have a column `acquisition`.
 
     Raises
     ------
     OpenHCSError
         If a file can't be read, has no column `well` or no wells, a well is there twice, or there are several
-        timepoints and none is chosen.
+        timepoints or acquisitions and none is chosen.
     """
     tables = [_read_table(file) for file in files]
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
@@ -49,6 +51,8 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
             table = table[table["t"] == timepoint].reset_index(drop=True)
         if table.empty:
             raise ConfigError(f"the tables have no timepoint {timepoint}: they have {found[0]} to {found[-1]}")
+    if "acquisition" in table.columns:
+        table = _of_acquisition(table, acquisition)
     again = table[table.duplicated(["plate", "well"])]
     if len(again):
         raise OpenHCSError(
@@ -56,6 +60,19 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None) -> pd.DataF
             "expected one row per well, as in wells.csv"
         )
     return table
+
+
+def _of_acquisition(table: pd.DataFrame, acquisition: str | None) -> pd.DataFrame:
+    """The rows of one acquisition of each plate that has several; other plates keep all rows."""
+    runs = table.groupby("plate", sort=False)["acquisition"].unique()
+    several = {plate: list(names) for plate, names in runs.items() if len(names) > 1}
+    for plate, names in several.items():
+        if acquisition not in names:
+            asked = "name the one to analyze in" if acquisition is None else f"it has no {acquisition!r} as asked by"
+            raise ConfigError(
+                f"plate {plate} has the acquisitions {', '.join(map(str, names))}: {asked} analysis.acquisition"
+            )
+    return table[~table["plate"].isin(list(several)) | (table["acquisition"] == acquisition)].reset_index(drop=True)
 
 
 def described_features(files: Sequence[Path]) -> list[str] | None:

@@ -78,7 +78,7 @@ class PlateOptions:
     follow_links
         Whether symbolic links in a folder may point outside it.
     acquisition
-        Id or name of the acquisition to process, for a plate in OMERO that was imaged several times.
+        Id or name of the acquisition to process, or "all", for a plate that was imaged several times.
     """
 
     wells: str | tuple[str, ...] = "all"

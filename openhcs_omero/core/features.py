@@ -20,9 +20,11 @@ from typing import Any
 from openhcs_omero.core.config import Step
 from openhcs_omero.errors import StepError
 
-PLACE = ("plate", "well", "row", "column", "site", "t", "time_s")
+PLACE = ("plate", "well", "row", "column", "acquisition", "site", "t", "time_s")
 """Columns of the tables that are not features."""
-ABOUT_SITES = ("sites", "sites_excluded", "acquired_s")
+SKIPPED = "skipped_sites"
+"""The column of wells.csv with the sites that were left out because planes are missing."""
+ABOUT_SITES = ("sites", "sites_excluded", SKIPPED, "acquired_s")
 """More columns of the table of wells that are no features."""
 RESERVED = (*PLACE, *ABOUT_SITES, "excluded")
 """Columns that no step may return."""

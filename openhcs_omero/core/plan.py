@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, with_numbers
 from openhcs_omero.core.config import Settings, read_config
+from openhcs_omero.core.estimates import groups_of
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
@@ -90,9 +91,10 @@ class Plan:
         return self.states[plate].wells[well].digest + treatment + (f" ({reason})" if reason else "")
 
     def derived_record(self, plate: str) -> str:
-        """What the derived plate depends on: its wells, and whether it was damaged."""
+        """What the derived plate depends on: its wells and acquisitions, and whether it was damaged."""
         state = self.states[plate]
-        return f"{', '.join(state.wells)}; repaired {state.repairs} times"
+        runs = "".join(f"; acquisition {number} {name}" for number, name in state.acquisitions)
+        return f"{', '.join(state.wells)}; repaired {state.repairs} times{runs}"
 
     def tables_record(self, plate: str) -> str:
         """A value that changes each time results of wells are found to be lost.
@@ -176,10 +178,11 @@ class Plan:
         return self.states[plate].memory
 
     def estimate_record(self, plate: str, position: int) -> str:
-        """What the estimates of a step depend on besides the images of the plate."""
+        """What the estimates of a step depend on; of the plate, only which groups of like images it has."""
         step, function = self._numbered(plate)[position - 1]
         estimate = function.plate_estimate  # type: ignore[attr-defined]
-        return json.dumps({"params": step.params, "source": source_hash(estimate)}, sort_keys=True)
+        made_of = {"params": step.params, "source": source_hash(estimate), "groups": self.states[plate].groups}
+        return json.dumps(made_of, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -359,8 +362,6 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     names = _channel_names(settings, steps, plate, chosen)
     steps = numbered_steps(steps, label, names)
     _check(settings, steps, label, chosen, before)
-    if any(hasattr(function, "plate_estimate") for _, function in steps):
-        chosen.check_sizes()  # an estimate combines all planes of the plate, so they must have one size
     check_columns(steps, chosen.max_c, settings.heatmaps, names)
     records = _well_records(plate, chosen)
     stale = find_stale(plate.output, chosen, folder)
@@ -370,7 +371,20 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     }
     repairs = (before.repairs if before else 0) + stale.damaged
     losses = (before.losses if before else 0) + bool(stale.wells)
-    state = PlateState(plate.path, chosen.name, chosen.max_c, memory_of(chosen), wells, repairs, losses, names)
+    state = PlateState(
+        plate.path,
+        chosen.name,
+        chosen.max_c,
+        memory_of(chosen),
+        wells,
+        repairs,
+        losses,
+        names,
+        tuple(groups_of(chosen)),
+        tuple(chosen.acquisitions()),
+        plate.handler.notes(plate.path),
+        {well: sites for well, sites in plate.listing.skipped.items() if well in chosen.wells},
+    )
     return Reading(
         folder,
         state,

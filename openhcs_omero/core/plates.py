@@ -129,7 +129,8 @@ def _output(settings: Settings, label: str, name: str, backend: StorageBackend) 
         return FolderOutput(backend, name, settings.folder(label), settings.plates[label])  # type: ignore[arg-type]
     from openhcs_omero.core.outputs.omero import OMEROOutput
 
-    return OMEROOutput(backend, settings.output, settings.rois)  # type: ignore[arg-type]
+    acquisition = settings.options[label].acquisition
+    return OMEROOutput(backend, settings.output, settings.rois, acquisition)  # type: ignore[arg-type]
 
 
 def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = lambda note: None) -> PlateStructure:

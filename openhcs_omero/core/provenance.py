@@ -54,6 +54,7 @@ def describe_run(
     server: str | None,
     wells: Sequence[str],
     failures: Sequence[Failure],
+    notes: Sequence[str] = (),
 ) -> str:
     """Describe how a plate's results were made, as YAML.
 
@@ -71,6 +72,8 @@ def describe_run(
         The wells that have results.
     failures
         The wells that failed.
+    notes
+        Sentences about what was filled or left out.
     """
     versions = {"openhcs_omero": __version__, "snakemake": version("snakemake"), "python": platform.python_version()}
     if server:
@@ -83,6 +86,7 @@ def describe_run(
         "output": settings.output,
         "versions": versions,
         "steps": [step_record(step, load_step(step)) for step in settings.steps],
+        "notes": list(notes),
         "wells": {"processed": list(wells), "failed": [asdict(failure) for failure in failures]},
         "configuration": config,
     }

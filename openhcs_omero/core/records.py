@@ -78,9 +78,9 @@ class WellRecord:
 
     @classmethod
     def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
-        """Make the record of a well from the plate's listing."""
-        structure = listing.structure.wells[well]
-        images = tuple(structure.images[site] for site in sorted(structure.images))
+        """Make the record of a well from the plate's listing; acquisitions are named as in the tables."""
+        structure, labels = listing.structure.wells[well], listing.structure.acquisition_labels()
+        images = tuple(_labeled(structure.images[site], labels) for site in sorted(structure.images))
         record = cls(well, structure.row, structure.col, listing.structure.plate_id, str(listing.backend), images)
         if not listing.files:
             return record
@@ -115,6 +115,12 @@ class WellRecord:
         }
         filled = {(self.well, site): frozenset(planes) for site, planes in self.filled.items()}
         return PlateListing(structure, self.backend, files, self.channel_names, self.pixel_size, filled)
+
+
+def _labeled(image: ImageStructure, labels: dict[int, str]) -> ImageStructure:
+    if image.acquisition is None:
+        return image
+    return replace(image, acquisition=(image.acquisition[0], labels[image.acquisition[0]]))
 
 
 def _inside(plate_path: str, path: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import Settings, read_config
+from openhcs_omero.core.estimates import estimate as compute_estimates
 from openhcs_omero.core.failures import FailedWell, Failure, read_failures
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.figures import (
@@ -40,8 +41,6 @@ from openhcs_omero.io.atomic import write
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
     from openhcs_omero.omero.server import Server
-
-ESTIMATE_PLANES = 100
 
 
 def _open(settings: Settings, plate: str) -> Plate:
@@ -79,39 +78,8 @@ def derive(settings: Settings, label: str, record: Path) -> None:
 
 
 def estimate(settings: Settings, label: str, position: int, channel: int, output: Path) -> None:
-    """Compute a step's estimate for one channel of the whole plate from sites spread evenly over the plate.
-
-    Parameters
-    ----------
-    settings
-        The configuration.
-    label
-        Label of the plate.
-    position
-        Position of the step, from 1.
-    channel
-        Channel number, from 0.
-    output
-        The .npy file to write.
-    """
-    plate = _open(settings, label)
-    structure = plate.structure
-    like = next(image for _, image in choose_wells(plate, settings).images())  # other wells may differ
-    places = {
-        (well, image.site): (0, channel, image.size_z // 2)
-        for well, image in structure.images()
-        if (image.shape[3:], image.pixel_type) == (like.shape[3:], like.pixel_type)
-        and channel < image.size_c
-        and well not in plate.listing.missing
-    }
-    acquired = [site for site, plane in places.items() if plane not in plate.listing.filled.get(site, ())]
-    sites = acquired or list(places)
-    chosen = [sites[i] for i in np.linspace(0, len(sites) - 1, min(ESTIMATE_PLANES, len(sites))).astype(int)]
-    planes = (plate.plane(well, site, places[well, site]) for well, site in chosen)
-    step = numbered_settings(settings, label).steps[position - 1]
-    function = load_step(step).plate_estimate  # type: ignore[attr-defined]
-    np.save(output, function(planes, **step.params))
-    plate.handler.close()
+    """Compute a step's estimates for one channel of a plate, see `openhcs_omero.core.estimates.estimate`."""
+    compute_estimates(numbered_settings(settings, label), _open(settings, label), position, channel, output)
 
 
 def measure_images(settings: Settings, label: str, wells: Sequence[str], output: Path) -> None:
@@ -139,7 +107,7 @@ def process_well(
     derived_record
         The record of the derived plate.
     estimates
-        `<position>_<function>_c<channel>.npy` files.
+        `<position>_<function>_c<channel>.npz` files.
     outputs
         The files to write: `record`, `features`, `objects` and `thumbnail`.
     log
@@ -210,35 +178,38 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         recorded_treatments(folder),
         excluded_sites(folder) if settings.excludes_sites else None,
         acquired_of(folder) if settings.has_qc else None,
+        recorded_state(folder).skipped,
     )
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
 
 
 def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output: Path) -> None:
-    """Draw the heat maps of a plate; for a time series, those of the last timepoint."""
+    """Draw the heat maps of a plate, one per acquisition; for a time series, those of the last timepoint."""
     output.mkdir(parents=True, exist_ok=True)
     columns, rows = read_columns(folder / "columns.csv"), read_rows(folder / "wells.csv")
     last = max((int(row["t"]) for row in rows if row.get("t")), default=None)
     rows = [row for row in rows if last is None or row["t"] == str(last)]
     title = _title(folder, label) + ("" if last is None else f", timepoint {last}")
-    failed = {failure.well for failure in read_failures(folder)}
+    runs = sorted({row.get("acquisition", "") for row in rows}) or [""]
     excluded = {row["well"] for row in rows if row.get("sites_excluded", "0") != "0"}
-    for feature in choose_features(columns, wanted, recorded_state(folder).channel_names):
-        about = columns[feature]
-        unit = f" ({about['unit']})" if about["unit"] else ""
-        heatmap(
-            read_places(folder / "wells.tsv"),
-            {row["well"]: row[feature] for row in rows},
-            f"{feature}\n{title}",
-            output / f"{feature}.png",
-            f"{about['statistic']}{unit}",
-            failed,
-            excluded,
-        )
+    for number, run in enumerate(runs, 1):
+        of_run = [row for row in rows if row.get("acquisition", "") == run]
+        for feature in choose_features(columns, wanted, recorded_state(folder).channel_names):
+            about = columns[feature]
+            unit = f" ({about['unit']})" if about["unit"] else ""
+            heatmap(
+                read_places(folder / "wells.tsv"),
+                {row["well"]: row[feature] for row in of_run},
+                f"{feature}\n{title}{f', acquisition {run}' if run else ''}",
+                output / (f"{feature}_acquisition_{number}.png" if len(runs) > 1 else f"{feature}.png"),
+                f"{about['statistic']}{unit}",
+                {failure.well for failure in read_failures(folder)},
+                excluded,
+            )
 
 
 def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: Path) -> None:
-    """Draw the montage of a plate."""
+    """Draw the montage of a plate: the first site of each well."""
     failed = {failure.well for failure in read_failures(folder)}
     loaded = {path.stem: load_thumbnail(path) for path in thumbnails if path.stem not in failed}
     channels = next((channels for _, channels in loaded.values()), [])
@@ -283,8 +254,9 @@ def annotate(
     failures = read_failures(folder)
     good = [well for well in names if well not in {failure.well for failure in failures}]
     records = [_record(folder / "processed" / f"{well}.json", plate.output.well_type) for well in good]
-    numbered = numbered_settings(settings, label)
-    write(outputs["run"], describe_run(config, numbered, label, plate.output.server_version(), good, failures))
+    numbered, notes = numbered_settings(settings, label), recorded_state(folder).notes
+    run = describe_run(config, numbered, label, plate.output.server_version(), good, failures, notes)
+    write(outputs["run"], run)
     derived = _record(derived_record, DerivedPlate)
     published = plate.output.publish(
         derived,

@@ -69,7 +69,7 @@ def analyze_screen(
 
 
 def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path]) -> Answers:
-    table = read_tables(tables, chosen.timepoint)
+    table = read_tables(tables, chosen.timepoint, chosen.acquisition)
     table = _with_names_of_channels(table, settings)
     if chosen.features is None and (described := described_features(tables)) is not None:
         added = [name for name in settings.named_columns if name in table.columns and name not in described]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,14 @@ class PlateState:
         How often results of wells were found to be lost; a new number makes Snakemake rewrite the tables.
     channel_names
         The names of the channels, by number, if the configuration names channels.
+    groups
+        The groups of like images, for each of which estimates are made.
+    acquisitions
+        The chosen acquisitions: id and name.
+    notes
+        Sentences about what was filled or left out.
+    skipped
+        The sites that were left out because planes are missing, by well.
     """
 
     path: str
@@ -72,6 +80,10 @@ class PlateState:
     repairs: int
     losses: int
     channel_names: tuple[str | None, ...] = ()
+    groups: tuple[str, ...] = ()
+    acquisitions: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:

@@ -12,11 +12,11 @@ from openhcs_omero.core.features import PLACE, Feature, Features
 from openhcs_omero.errors import StepError
 
 MISSING = ("", "nan", "NaN", "None")
-KEYS = ("plate", "well", "row", "column", "t")
+KEYS = ("plate", "well", "row", "column", "acquisition", "t")
 
 
 def summarize(sites: pd.DataFrame, declared: Features) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """Compute one row per well, or per well and timepoint, from the table of sites.
+    """Compute one row per well, or per well, acquisition and timepoint, from the table of sites.
 
     A feature `f` becomes several columns. Missing values are ignored in all of them.
 

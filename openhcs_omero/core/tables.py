@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.features import ABOUT_SITES, PLACE, Features
+from openhcs_omero.core.features import ABOUT_SITES, PLACE, SKIPPED, Features
 from openhcs_omero.core.treatments import Treatments, as_text, columns_of
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.atomic import replacing, write
@@ -66,6 +66,7 @@ def aggregate(
     treatments: Treatments | None = None,
     excluded: Excluded | None = None,
     acquired: pd.Series | None = None,
+    skipped: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Combine the tables of all wells.
 
@@ -77,8 +78,8 @@ def aggregate(
         Folder with `<WELL>.features.csv` (one row per site, or per site and timepoint) and `<WELL>.objects.csv` (one
         row per object). Wells without rows are left out.
     tables
-        The files to write: `features`, all sites; `wells`, one row per well (and timepoint); `objects`, all objects;
-        `columns`, a description of the columns of the first two.
+        The files to write: `features`, all sites; `wells`, one row per well (and acquisition and timepoint);
+        `objects`, all objects; `columns`, a description of the columns of the first two.
     declared
         The declared features of the steps.
     treatments
@@ -88,6 +89,8 @@ def aggregate(
         the condition. None without quality control of images.
     acquired
         When each well was acquired, in seconds, by well; None if that is unknown.
+    skipped
+        The sites that were left out because planes are missing, by well; the table of wells lists them.
 
     Raises
     ------
@@ -100,15 +103,19 @@ def aggregate(
 
     order = read_rows(wells, delimiter="\t")
     sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
+    sites = sites.reindex(columns=_in_order(map(str, sites)))
     marked = _marked(sites, excluded)
     by_well, columns = summarize(_without_excluded(sites, excluded), declared)
     if excluded is not None and len(by_well):
         groups = marked.groupby([key for key in KEYS if key in marked], sort=False)["excluded"]
         number = groups.agg(lambda conditions: str((conditions != "").sum()))
         by_well.insert(list(by_well).index("sites") + 1, "sites_excluded", number.to_numpy())
+    if skipped and len(by_well):
+        texts = {well: " ".join(map(str, numbers)) for well, numbers in skipped.items()}
+        by_well.insert(list(by_well).index("sites") + 1, SKIPPED, by_well["well"].map(texts).fillna(""))
     if acquired is not None and len(by_well):
         by_well.insert(
-            by_well.columns.get_loc("sites") + 1, "acquired_s", by_well["well"].map(acquired).map("{:.10g}".format)
+            list(by_well).index("sites") + 1, "acquired_s", by_well["well"].map(acquired).map("{:.10g}".format)
         )
     about = treatments or {}
     _write_tables([treated(marked, about)], tables["features"])
@@ -116,7 +123,7 @@ def aggregate(
     _write_tables(
         (treated(_marked(_placed(well, folder, "objects"), excluded), about) for well in order),
         tables["objects"],
-        dict.fromkeys(
+        _in_order(
             str(name)
             for well in order
             for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), about)
@@ -126,6 +133,10 @@ def aggregate(
         {"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
         for name in columns_of(about)
     ]
+    if SKIPPED in by_well:
+        mapped.insert(0, {"table": "wells.csv", "column": SKIPPED, "statistic": "sites that lack planes, left out"})
+    if "acquisition" in sites:
+        mapped.insert(0, {"table": "wells.csv", "column": "acquisition", "statistic": "name of the acquisition"})
     write_rows(tables["columns"], [*columns, *mapped])
 
 
@@ -151,6 +162,12 @@ def _without_excluded(sites: pd.DataFrame, excluded: Excluded | None) -> pd.Data
     out = [condition != "" for condition in _conditions(sites, excluded)]
     sites.loc[out, [name for name in sites.columns if name not in PLACE]] = ""
     return sites
+
+
+def _in_order(columns: Iterable[str]) -> list[str]:
+    """The columns without repeats, those that locate a row first."""
+    found = list(dict.fromkeys(columns))
+    return [name for name in PLACE if name in found] + [name for name in found if name not in PLACE]
 
 
 def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:

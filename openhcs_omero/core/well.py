@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Settings, Step
+from openhcs_omero.core.estimates import estimates_for, load_estimates
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
@@ -73,7 +74,7 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
     well
         Name of the well.
     estimates
-        `<position>_<function>_c<channel>.npy` files.
+        `<position>_<function>_c<channel>.npz` files.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
     """
     described = plate.metadata(well)
     steps = [(step, load_step(step)) for step in settings.steps]
-    loaded = _load_estimates(estimates)
+    loaded = load_estimates(estimates)
     told: dict[str, Any] = {}
     if any(wants_treatment(function) for _, function in steps):
         told["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
@@ -100,11 +101,12 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
         about = described[image.site]
         metadata = _metadata(settings, derived, well, image, about) | told
         try:
-            done = run_steps(steps, pixels, manager, metadata, loaded, plate.output.name)
+            applied = estimates_for(image, loaded)
+            done = run_steps(steps, pixels, manager, metadata, applied, plate.output.name)
         except StepFailed as error:
             raise WellFailed(image.site, str(error.step), error.reason) from error.__cause__
         images[image.site] = _new_image(image, done.image, done.labels, about)
-        where = {"plate": plate.label, "well": well, "site": image.site}
+        where = {"plate": plate.label, "well": well, **_acquisition(image), "site": image.site}
         features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
         objects += [{**where, **row} for row in done.objects]
     return Processed(images, files.files, features, objects, _label_channels(steps, done.image.shape[1]))
@@ -130,20 +132,12 @@ def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]
         raise WellFailed(None, "reading the images", str(error)) from error
 
 
-def _load_estimates(paths: Sequence[Path]) -> dict[int, dict[int, np.ndarray]]:
-    """Load the estimates, by position of the step and channel."""
-    loaded: dict[int, dict[int, np.ndarray]] = {}
-    for path in paths:
-        position, channel = path.stem.partition("_")[0], path.stem.rpartition("_c")[2]
-        loaded.setdefault(int(position), {})[int(channel)] = np.load(path)
-    return loaded
-
-
 def _metadata(
     settings: Settings, derived: DerivedPlate, well: str, image: ImageStructure, about: ImageMetadata
 ) -> dict[str, Any]:
     """The metadata that a step gets about the site."""
     return {
+        **_acquisition(image),
         "plate_id": derived.source_plate,
         "plate": derived.path,
         "output": settings.output,
@@ -153,6 +147,11 @@ def _metadata(
         "pixel_size": about.pixel_size[2],
         "filled": [list(plane) for plane in about.filled],
     }
+
+
+def _acquisition(image: ImageStructure) -> dict[str, str]:
+    """The name of the image's acquisition, for tables and steps; empty if it has none."""
+    return {} if image.acquisition is None else {"acquisition": image.acquisition[1]}
 
 
 def _new_image(image: ImageStructure, pixels: np.ndarray, labels: Labels, about: ImageMetadata) -> NewImage:
@@ -165,6 +164,8 @@ def _new_image(image: ImageStructure, pixels: np.ndarray, labels: Labels, about:
         about.pixel_size,
         source_image=image.image_id,
         labels=labels,
+        acquired=about.recorded.processed(image.shape[:3], pixels.shape[:3]),
+        acquisition=None if image.acquisition is None else image.acquisition[0],
     )
 
 

@@ -43,7 +43,7 @@ class DiskBackend(FolderBackend):
 
     def save_site(self, image: NewImage, path: PathLike) -> list[str]:
         """Write a site as one OME-TIFF per plane."""
-        pixels, site = storable(image.pixels, image.name, None), str(path).removesuffix(".tif")
+        pixels, site = storable(image.pixels, image.name), str(path).removesuffix(".tif")
         planes = {
             f"{site}_z{z:03d}_c{c:03d}{f'_t{t:03d}' if len(pixels) > 1 else ''}.tif": pixels[t, c, z]
             for t, c, z in np.ndindex(pixels.shape[:3])

@@ -19,14 +19,16 @@ from openhcs_omero.io.planes import ImagePath, Planes, collect, planes_of, stack
 from openhcs_omero.omero import connection, queries
 from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
+from openhcs_omero.omero.copying import set_acquisitions
+from openhcs_omero.omero.derived import NAMESPACE as DERIVED
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates
 from openhcs_omero.omero.derived_well import write_well
-from openhcs_omero.omero.pixels import read_metadata, read_plane, read_site
+from openhcs_omero.omero.pixels import read_metadata, read_plane, read_positions, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server
 from openhcs_omero.omero.session_store import tag_of
 from openhcs_omero.omero.tables import attach_table, is_table
-from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
+from openhcs_omero.plates.image import Acquired, ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.paths import (
     FilePath,
     PlanePath,
@@ -384,6 +386,8 @@ class OMEROLocalBackend(VirtualBackend):
         derived = self._derive(path.plate)
         if path.well not in derived.wells:
             raise BadData(f"{path} can't be written: the derived plate has no such well")
+        source = self.plate_structure(path.plate.plate_id)
+        set_acquisitions(self.conn, derived.plate_id, source, DERIVED)
         beside = [WellFile(getattr(file.parent, "site", None), file.name, data) for file, data in files]
         write_well(self.conn, derived.plate_id, path.well, self._new_images(path, images), {}, beside, whole=False)
         self._forget(path.plate)
@@ -393,10 +397,14 @@ class OMEROLocalBackend(VirtualBackend):
         well = self.plate_structure(path.plate.plate_id).wells.get(path.well)
         origins = {site: image for site, image in well.images.items() if site in images} if well else {}
         described = read_metadata(self.conn, list(origins.values()))
+        positions = read_positions(self.conn, list(origins.values()))
         new = {}
         for site, pixels in images.items():
             origin = origins.get(site)
             metadata = described.get(origin.image_id, ImageMetadata()) if origin else ImageMetadata()
+            acquired = metadata.recorded.processed(origin.shape[:3], pixels.shape[:3]) if origin else Acquired()
+            if origin:
+                acquired = replace(acquired, position=positions.get(origin.well_sample_id, (None, None)))
             alike = len(metadata.channel_names) == pixels.shape[1]
             new[site] = NewImage(
                 (origin.name if origin else "") or f"{path.well} site {site}",
@@ -405,6 +413,8 @@ class OMEROLocalBackend(VirtualBackend):
                 colors=metadata.colors if alike else (),
                 pixel_size=metadata.pixel_size,
                 source_image=origin.image_id if origin else None,
+                acquired=acquired,
+                acquisition=origin.acquisition[0] if origin and origin.acquisition else None,
             )
         return new
 

@@ -70,6 +70,11 @@ class ZarrBackend(FolderBackend):
             pixels = np.asarray(images.array[... if isinstance(virtual, SitePath) else position(_index(virtual))])
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
+    def plane_size(self, path: PathLike) -> tuple[int, int, str]:
+        """Height, width and dtype name of a plane, from the metadata of its site."""
+        array = _read(_site(_parse(path))).array
+        return array.shape[-2], array.shape[-1], array.dtype.name
+
     def save(self, data: Any, path: PathLike) -> None:
         self.save_batch([data], [path])
 
@@ -96,7 +101,7 @@ class ZarrBackend(FolderBackend):
 
     def save_site(self, image: NewImage, path: PathLike) -> list[str]:
         """Write a site as one array, with its channels and pixel size."""
-        self.save(storable(image.pixels, image.name, None), path)
+        self.save(storable(image.pixels, image.name), path)
         self.describe(path, image.channel_names, image.colors, image.pixel_size)
         images = _read(_site(_parse(path)))
         return [plane_path(images.site, index) for index in sorted(images.indices())]

@@ -11,6 +11,7 @@ import numpy as np
 
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.scan import Found, as_read, list_plate
 from openhcs_omero.plates.arrangement import Incomplete, Plane
 from openhcs_omero.plates.image import ImageMetadata
@@ -35,6 +36,8 @@ class MicroscopeHandler(ABC):
 
     microscope_type: str
     parser_name: str
+    acquisition: int | str | None = None
+    """Id or name of the acquisition to read, "all", or None for the only one."""
 
     def __init__(self) -> None:
         self._listings: dict[str, PlateListing] = {}
@@ -62,7 +65,7 @@ class MicroscopeHandler(ABC):
         """The plate's listing, from the cache if possible."""
         key = str(plate_path)
         if key not in self._listings:
-            self._listings[key] = self.parse(plate_path)
+            self._listings[key] = self.parse(plate_path).of_acquisition(self.acquisition)
         return self._listings[key]
 
     def structure(self, plate_path: PlateLike) -> PlateStructure:
@@ -137,7 +140,7 @@ class MicroscopeHandler(ABC):
         Raises
         ------
         PlateError
-            If the site does not exist, or a file differs in size or type from the first file of the plate.
+            If the site does not exist, or a file differs in size or type from the first file of the site.
         """
         return self._read_site(self.listing(plate_path), well, site, filemanager)
 
@@ -151,7 +154,7 @@ class MicroscopeHandler(ABC):
         places: dict[str, list[Plane]] = {}  # one file may fill several planes of a stack
         for place, path in planes.items():
             places.setdefault(path, []).append(place)
-        for path, plane in zip(places, _loaded(filemanager, listing, list(places))):
+        for path, plane in zip(places, self._load(filemanager, listing, list(places))):
             for place in places[path]:
                 pixels[place] = _alike(plane, image, path)
         return pixels
@@ -176,13 +179,23 @@ class MicroscopeHandler(ABC):
                     waiting = reader.submit(self._read_site, listing, well, following, filemanager)
                 yield images[site], pixels
 
+    def _load(self, filemanager: FileManager, listing: PlateListing, paths: list[str]) -> list[np.ndarray]:
+        """Load the planes at these paths; raises PlateError if one can't be read."""
+        try:
+            if any(tiffs.split(path)[1] for path in paths):
+                planes = tiffs.read_parts(paths)
+                return [planes[path] for path in paths]
+            return filemanager.load_batch(paths, listing.backend)
+        except OpenHCSError as error:
+            raise PlateError(str(error)) from None
+
     def read_plane(
         self, listing: PlateListing, well: str, site: int, place: Plane, filemanager: FileManager
     ) -> np.ndarray:
         """Read one plane, (Y, X), of a site; `place` is its (t, c, z). Raises the errors of `load_site`."""
         image, path = listing.structure.image(well, site), listing.files[well, site].get(place)
         if path is not None:
-            return _alike(_loaded(filemanager, listing, [path])[0], image, path)
+            return _alike(self._load(filemanager, listing, [path])[0], image, path)
         if place not in listing.filled.get((well, site), frozenset()):
             listing.check_complete([well])
             raise PlateError(f"well {well} has no plane {place} of site {site}")
@@ -197,21 +210,13 @@ class MicroscopeHandler(ABC):
         }
 
 
-def _loaded(filemanager: FileManager, listing: PlateListing, paths: list[str]) -> list[np.ndarray]:
-    """Load the planes at these paths; raises PlateError if one can't be read."""
-    try:
-        return filemanager.load_batch(paths, listing.backend)
-    except OpenHCSError as error:
-        raise PlateError(str(error)) from None
-
-
 def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
     """Check that a plane has the size and type of its image, and return it."""
     plane = as_read(plane, image.pixel_type, path)
     if (plane.shape, plane.dtype) != (image.shape[3:], np.dtype(image.pixel_type)):
         raise PlateError(
-            f"{path} is {plane.shape} {plane.dtype}, but the plate's first image is "
-            f"{image.shape[3:]} {image.pixel_type}: a plate has images of one size and type"
+            f"{path} is {plane.shape} {plane.dtype}, but the first plane of the site is "
+            f"{image.shape[3:]} {image.pixel_type}: the planes of a site have one size and type"
         )
     return plane
 
@@ -272,4 +277,4 @@ class FolderHandler(MicroscopeHandler):
 
     def file_of(self, listing: PlateListing, path: str) -> Path:
         """The file on disk behind a path of the listing."""
-        return Path(path)
+        return tiffs.file_of(path)

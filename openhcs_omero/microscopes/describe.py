@@ -54,6 +54,7 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
             {"count": count, "timepoints": t, "channels": c, "planes": z, "height": y, "width": x, "type": pixel_type}
             for ((t, c, z, y, x), pixel_type), count in kinds.items()
         ],
+        "acquisitions": list(plate.acquisition_labels().values()),
         "channels": names,
         "pixel_size": dict(zip("zyx", listing.pixel_size)),
         "missing": {well: list(lacks) for well, lacks in listing.missing.items()},
@@ -88,6 +89,8 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     for number, name in enumerate(plate["channels"]):
         yield f"channel {number}", name or "(no name)"
+    for name in plate["acquisitions"]:
+        yield "acquisition", name
     size = plate["pixel_size"]["x"]
     yield "pixel size", "unknown" if size is None else f"{size:g} µm"
     for note in plate["notes"]:

@@ -56,7 +56,7 @@ def handler_of(
     follow_links
         Whether symbolic links in a folder may point outside it.
     acquisition
-        Id or name of the acquisition, for a plate in OMERO that was imaged several times.
+        Id or name of the acquisition, or "all", for a plate that was imaged several times.
 
     Raises
     ------
@@ -68,13 +68,23 @@ def handler_of(
         from openhcs_omero.microscopes.omero import OMEROHandler  # reading folders needs no OMERO
 
         return OMEROHandler(registry["omero_local"], acquisition)  # type: ignore[arg-type]
-    return folder_handler(str(plate_path), pattern, incomplete, follow_links)
+    handler = folder_handler(str(plate_path), pattern, incomplete, follow_links)
+    handler.acquisition = acquisition
+    return handler
 
 
 def folder_handler(
     path: Path | str, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
 ) -> FolderHandler | OMEZarrHandler:
-    """Choose the handler for a plate in a folder or on S3; parameters and errors are those of `handler_of`."""
+    """Choose the handler for a plate in a folder or on S3 with all its acquisitions; see `handler_of`."""
+    handler = _folder_handler(path, pattern, incomplete, follow_links)
+    handler.acquisition = "all"
+    return handler
+
+
+def _folder_handler(
+    path: Path | str, pattern: str | None, incomplete: Incomplete, follow_links: bool
+) -> FolderHandler | OMEZarrHandler:
     if in_s3(path):
         return OMEZarrHandler(incomplete)
     folder = Path(path)
@@ -82,9 +92,9 @@ def folder_handler(
         raise PlateError(f"there is no folder {folder}; a plate in OMERO is named by its id")
     if pattern is not None:
         return NamedTIFFHandler(incomplete, follow_links, pattern)
-    for handler in FOLDERS:
-        if handler.recognizes(folder):
-            return handler(incomplete, follow_links)
+    for kind in FOLDERS:
+        if kind.recognizes(folder):
+            return kind(incomplete, follow_links)
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "

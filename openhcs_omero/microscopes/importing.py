@@ -55,7 +55,7 @@ def import_folder(
     ------
     PlateError
         If a file name does not match, two files hold the same plane, a plane or site is missing, a file is truncated or
-        not a TIFF with one plane, or files differ in size or type. The message names the file or the well, and nothing
+        not a TIFF, or files of a site differ in size or type. The message names the file or the well, and nothing
         is created.
     """
     from openhcs_omero.omero.importing import import_plate

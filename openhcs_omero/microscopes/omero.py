@@ -23,7 +23,7 @@ class OMEROHandler(MicroscopeHandler):
     backend
         The backend that talks to the server. It queries the structure of a plate only once.
     acquisition
-        Id or name of the acquisition to read, for a plate that was imaged several times.
+        Id or name of the acquisition to read, or "all", for a plate that was imaged several times.
     """
 
     microscope_type = "omero"
@@ -97,7 +97,13 @@ class OMEROHandler(MicroscopeHandler):
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         images = listing.structure.well(well).images
         described = pixels.read_metadata(self.backend.conn, list(images.values()))
-        return {site: described.get(image.image_id, ImageMetadata()) for site, image in images.items()}
+        positions = pixels.read_positions(self.backend.conn, list(images.values()))
+        found = {}
+        for site, image in images.items():
+            about = described.get(image.image_id, ImageMetadata())
+            position = positions.get(image.well_sample_id, (None, None))
+            found[site] = replace(about, recorded=replace(about.recorded, position=position))
+        return found
 
 
 def _in_omero(plate_path: PlateLike) -> PlatePath:

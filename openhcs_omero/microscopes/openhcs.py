@@ -17,7 +17,8 @@ from openhcs_omero.io.virtual_workspace import METADATA, VirtualWorkspaceBackend
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
-from openhcs_omero.microscopes.scan import Found, list_plate, plane_size
+from openhcs_omero.microscopes.scan import Found, list_plate
+from openhcs_omero.microscopes.tiffs import plane_size
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
@@ -155,8 +156,7 @@ class _Main:
         """Height, width and dtype name of a plane."""
         if self.backend is not Backend.ZARR:
             return plane_size(self.file_of(path))
-        plane = storage_registry[Backend.ZARR].load(path)
-        return plane.shape[0], plane.shape[1], plane.dtype.name
+        return ZarrBackend().plane_size(path)
 
 
 def _main(folder: Path) -> _Main:

@@ -6,25 +6,24 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from openhcs_omero.errors import PlateError
-from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Plane, PlaneFile, arrange
+from openhcs_omero.microscopes import tiffs
+from openhcs_omero.microscopes.tiffs import COLORS, Layout, Size, described, layout_of, parts_of, plane_size, split
+from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
-Size = tuple[int, int, str]  # height, width, numpy dtype name
 # pixel types of files that OMERO can't store -> the types that they are read as
 READ_AS = {"bool": "uint8", "float16": "float32", "int64": "float64", "uint64": "float64"}
-LARGEST_PLANE = 2**32  # bytes
 LARGEST_TEXT = 20_000_000  # bytes
 LARGEST_XML = 500_000_000  # bytes; one record takes about 300 bytes
 _NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
@@ -127,7 +126,9 @@ class Found:
     channel_names
         Names by the microscope's channel number.
     pixel_size
-        (z, y, x) in micrometers; None calls `pixel_size_of` on one of the files.
+        (z, y, x) in micrometers; None where unknown.
+    notes
+        Sentences for the log about how the files are read.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -137,45 +138,7 @@ class Found:
     columns: int = 0
     channel_names: Mapping[int, str | None] = field(default_factory=dict)
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
-
-
-def plane_size(path: Path) -> Size:
-    """Read the height, width and dtype name of a TIFF with one plane from its header.
-
-    Raises
-    ------
-    PlateError
-        If the file is not such a TIFF, or is shorter than its header says.
-    """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page: Any = tiff.pages[0]
-            if len(tiff.pages) != 1 or page.subfiletype:
-                raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
-            if page.nbytes > LARGEST_PLANE:
-                raise PlateError(f"{path} declares a plane of {page.nbytes} bytes; at most {LARGEST_PLANE} are read")
-            if len(page.shape) != 2 or page.dtype is None:
-                raise PlateError(f"{path} is not a grayscale image: its shape is {page.shape}")
-            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or not _is_grey(page):
-                raise PlateError(f"{path} shows 0 as white or has a color palette, so its values are not intensities")
-            end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
-            if end > path.stat().st_size or not sum(page.databytecounts):
-                raise PlateError(f"{path} is truncated: it has {path.stat().st_size} of {end} bytes")
-            return page.shape[0], page.shape[1], page.dtype.name
-    except PlateError:
-        raise
-    except FileNotFoundError:
-        raise PlateError(f"the file {path} is missing: is the plate's folder complete?") from None
-    except Exception as error:  # tifffile lets any error of its parsers through
-        raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
-
-
-def _is_grey(page: Any) -> bool:
-    """Whether the values of a page are intensities: it has no palette, or one from black to white."""
-    if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
-        return True
-    red, green, blue = np.asarray(page.colormap, int)
-    return bool((red == green).all() and (red == blue).all() and (np.diff(red) >= 0).all() and red[0] < red[-1])
+    notes: tuple[str, ...] = ()
 
 
 def list_plate(
@@ -184,8 +147,8 @@ def list_plate(
     found: Found,
     incomplete: Incomplete = "error",
     backend: str = "disk",
-    size_of: Callable[[str], Size] = lambda path: plane_size(Path(path)),
-    file_of: Callable[[str], Path] = Path,
+    size_of: Callable[[str], Size] = tiffs.size_of,
+    file_of: Callable[[str], Path] = tiffs.file_of,
     follow_links: bool = False,
 ) -> PlateListing:
     """Make the listing of a plate in a folder.
@@ -214,16 +177,14 @@ def list_plate(
     """
     if not follow_links:
         check_links(folder, map(file_of, {plane.path for plane in found.planes if plane.path is not None}))
+    if backend == "disk":
+        found = _in_parts(found)
     arranged = arrange(found.planes, found.announced, incomplete)
     first = next((path for planes in arranged.files.values() for path in planes.values()), None)
     if first is None:
         listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
         raise PlateError(f"there is no image of a plate in {folder}{listed}")
-    height, width, dtype = size_of(first)
-    pixel_type = READ_AS.get(dtype, dtype)
-    if pixel_type not in OMERO_NAMES:
-        raise PlateError(f"{first} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
-    wells = _wells(folder, found, arranged, (height, width, pixel_type), file_of)
+    wells = _wells(folder, found, arranged, _sizes(arranged.files, size_of), file_of)
     structure = with_wells(
         PlateStructure(
             None,
@@ -249,24 +210,59 @@ def list_plate(
         found.pixel_size,
         arranged.filled,
         arranged.missing,
-        arranged.notes,
+        (*found.notes, *arranged.notes),
+        skipped=arranged.skipped,
     )
 
 
 def _wells(
-    folder: Path, found: Found, arranged: Arrangement, size: Size, file_of: Callable[[str], Path]
+    folder: Path, found: Found, arranged: Arrangement, sizes: Mapping[Place, Size], file_of: Callable[[str], Path]
 ) -> dict[str, WellStructure]:
     """All wells that the folder or its metadata name, with the images of those that were acquired."""
     names = {*found.wells, *(well for well, _ in arranged.files), *arranged.missing}
     wells = {name: WellStructure(name, *parse_well(name), {}) for name in sorted(names, key=parse_well)}
     t, c, z = arranged.sizes
-    height, width, pixel_type = size
     for (well, site), planes in arranged.files.items():
+        height, width, dtype = sizes[well, site]
         stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
         wells[well].images[site] = ImageStructure(
-            None, site, z, c, t, width, height, pixel_type, stamp, f"{well} site {site}"
+            None, site, z, c, t, width, height, READ_AS.get(dtype, dtype), stamp, f"{well} site {site}"
         )
     return wells
+
+
+def _in_parts(found: Found) -> Found:
+    """Replace files that hold several planes by their planes. The first file shows what is in all files."""
+    first = next((plane.path for plane in found.planes if plane.path is not None), None)
+    layout = Layout() if first is None else layout_of(Path(first))
+    if layout.is_plane:
+        return found
+    names: Mapping[int, str | None] = dict(enumerate(COLORS)) if layout.colors else found.channel_names
+    notes = (*found.notes, described(layout))
+    return replace(found, planes=list(parts_of(found.planes, layout)), channel_names=names, notes=notes)
+
+
+def _sizes(files: Mapping[Place, Mapping[Plane, str]], size_of: Callable[[str], Size]) -> dict[Place, Size]:
+    """Size and type of each site, those of its first file.
+
+    A site without files is like the first site of its well or plate. So is one whose first file can't be read: its well
+    fails when it is processed.
+    """
+    sizes: dict[Place, Size] = {}
+    firsts = {place: next(iter(planes.values())) for place, planes in files.items() if planes}
+    for place, path in firsts.items():
+        try:
+            sizes[place] = size_of(path)
+        except PlateError:
+            if not sizes:
+                raise
+            continue
+        dtype = sizes[place][2]
+        if READ_AS.get(dtype, dtype) not in OMERO_NAMES:
+            raise PlateError(f"{path} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
+    of_wells = {well: size for (well, _), size in reversed(sizes.items())}
+    first = next(iter(sizes.values()))
+    return {place: sizes.get(place) or of_wells.get(place[0], first) for place in files}
 
 
 def check_links(folder: Path, files: Iterable[Path]) -> None:
@@ -298,26 +294,30 @@ def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], 
     return digest.hexdigest()
 
 
-def check_files(listing: PlateListing, file_of: Callable[[str], Path] = Path) -> None:
-    """Check that every file of a plate is a complete TIFF with one plane, in the plate's size and type.
+def check_files(listing: PlateListing, file_of: Callable[[str], Path] = tiffs.file_of) -> None:
+    """Check that every file of a plate is a complete TIFF, and that those of a site have the same size and type.
 
     Raises
     ------
     PlateError
         For the first file that is not; the message names it.
     """
-    first: tuple[Path, Size] | None = None
-    for path in dict.fromkeys(path for planes in listing.files.values() for path in planes.values()):
+    firsts: dict[Place, tuple[Path, Size]] = {}
+    checked: set[str] = set()
+    for place, path in ((place, path) for place, planes in listing.files.items() for path in planes.values()):
+        if path in checked:
+            continue
+        checked.add(path)
         file = file_of(path)
-        size = plane_size(file)
+        size = plane_size(file, split(path)[1])
         with tifffile.TiffFile(file) as tiff:
             if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only decoding shows whether it can be read
                 _decode(tiff, file)
-        first = first or (file, size)
+        first = firsts.setdefault(place, (file, size))
         if size != first[1]:
             raise PlateError(
                 f"the files differ in size or type: {first[0].name} is {_words(first[1])}, {file.name} is "
-                f"{_words(size)}; a plate has images of one size and type"
+                f"{_words(size)}; the planes of a site have one size and type"
             )
 
 

@@ -9,20 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import omero
 from omero.gateway import BlitzGateway
-from omero.model import (
-    MapAnnotationI,
-    PlateI,
-    ScreenI,
-    WellI,
-)
-from omero.rtypes import rint, rstring
+from omero.model import MapAnnotationI, PlateI, ScreenI
+from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
+from openhcs_omero.omero.copying import copied_plate, copied_wells, set_acquisitions
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import map_annotation
-from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.structure import PlateStructure
 
 NAMESPACE = "openhcs_omero/derived"
@@ -66,8 +61,9 @@ def derive_plate(
     """Create the derived plate of `source` for `output`, or update the existing one.
 
     A new plate is saved with its wells and its mark in one call. An existing plate gets the wells that it lacks. Wells
-    that it should no longer have are deleted with their images; the images of all other wells stay. If two processes
-    create the plate at the same time, the older plate stays and the other is deleted.
+    that it should no longer have are deleted with their images; the images of all other wells stay. The plate has the
+    acquisitions of `source` again. If two processes create the plate at the same time, the older plate stays and the
+    other is deleted.
 
     Parameters
     ----------
@@ -107,7 +103,8 @@ def derive_plate(
                 _new_plate(conn, source, output, wanted, pairs), queries.context(conn, source.group_id)
             )
     derived = _only_plate(conn, source, output)
-    _set_wells(conn, derived, wanted)
+    _set_wells(conn, derived, source, wanted)
+    set_acquisitions(conn, derived, source, NAMESPACE)
     _set_mark(conn, derived, source.group_id, pairs)
     return derived
 
@@ -269,12 +266,10 @@ def _new_plate(
     conn: BlitzGateway, source: PlateStructure, output: str, wells: Iterable[str], pairs: list[tuple[str, str]]
 ) -> PlateI:
     """The unsaved derived plate with empty wells and its mark, in those of the source's screens that the user owns."""
-    plate = PlateI()
+    plate = copied_plate(conn, source)
     plate.name = rstring(f"{source.name} [{output}]")
-    plate.rows, plate.columns = rint(source.rows), rint(source.columns)
-    plate.rowNamingConvention, plate.columnNamingConvention = rstring("letter"), rstring("number")
-    for name in sorted(wells, key=parse_well):
-        plate.addWell(_new_well(name))
+    for well in copied_wells(conn, source, wells):
+        plate.addWell(well)
     plate.linkAnnotation(map_annotation(NAMESPACE, pairs))
     screens = queries.rows(
         conn,
@@ -288,19 +283,13 @@ def _new_plate(
     return plate
 
 
-def _new_well(name: str) -> WellI:
-    well = WellI()
-    row, column = parse_well(name)
-    well.row, well.column = rint(row), rint(column)
-    return well
-
-
-def _set_wells(conn: BlitzGateway, derived_id: int, wanted: set[str]) -> None:
+def _set_wells(conn: BlitzGateway, derived_id: int, source: PlateStructure, wanted: set[str]) -> None:
     """Add the wells that the plate lacks, and delete those that it should not have."""
     for attempt in range(ATTEMPTS):
         plate = load_plate(conn, derived_id, require_images=False)
         surplus = [well.well_db_id for name, well in plate.wells.items() if name not in wanted]
-        missing = [_new_well(name) for name in sorted(wanted - set(plate.wells), key=parse_well)]
+        lacking = wanted - set(plate.wells)
+        missing = copied_wells(conn, source, lacking) if lacking else []
         for well in missing:
             well.plate = PlateI(derived_id, False)
         try:

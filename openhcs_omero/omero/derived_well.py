@@ -11,7 +11,7 @@ other process gets an error.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import omero
@@ -28,6 +28,7 @@ from omero.rtypes import rint
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.copying import derived_acquisitions, place_sample
 from openhcs_omero.omero.derived import (
     ATTEMPTS,
     NAMESPACE,
@@ -38,7 +39,7 @@ from openhcs_omero.omero.derived import (
 )
 from openhcs_omero.omero.rois import make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images
-from openhcs_omero.plates.image import NewImage, WellFile
+from openhcs_omero.plates.image import Acquired, NewImage, WellFile
 from openhcs_omero.plates.labels import DERIVED_MASKS, RoiOptions
 from openhcs_omero.plates.paths import parse_well, well_name
 
@@ -88,6 +89,7 @@ def write_well(
         those of the other process.
     """
     place = _place(conn, derived_id, well_name)
+    runs = _acquisitions(conn, derived_id, sites.values())
     order = sorted(sites)
     if not order or order[0] < 1 or (whole and order != list(range(1, len(order) + 1))):
         raise PlateError(f"the sites of well {well_name} must count from 1 without a gap, not be {order}")
@@ -100,7 +102,11 @@ def write_well(
         made = {written[site].image_id: make_rois(sites[site].labels, rois.shape) for site in order}
         save_rois(conn, place.group_id, made)
         with queries.writing(f"well {place.well} of derived plate {derived_id}"):
-            well_id = _commit(conn, place, written, None if whole else files)
+            shown = {
+                site: _Shown(written[site].image_id, sites[site].acquired, runs[sites[site].acquisition])
+                for site in order
+            }
+            well_id = _commit(conn, place, shown, None if whole else files)
     except BaseException:
         # if the save succeeded and only its reply was lost, OMERO refuses: images in a well can't be deleted this way
         discard(conn, [image.image_id for image in written.values()], place.group_id)
@@ -150,8 +156,30 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     return _Place(derived_id, annotation.details.group.id.val, name, f"{own[PLATE_MARK]}/{name}", own)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """An image to show in a well, what is known about it, and the id of its acquisition in the derived plate."""
+
+    image_id: int
+    acquired: Acquired
+    acquisition: int | None
+
+
+def _acquisitions(conn: BlitzGateway, derived_id: int, images: Iterable[NewImage]) -> dict[int | None, int | None]:
+    """The acquisitions of the derived plate for those of the images; raises PlateError if it lacks one."""
+    wanted = {image.acquisition for image in images if image.acquisition is not None}
+    present = derived_acquisitions(conn, derived_id, NAMESPACE) if wanted else {}
+    if lacking := wanted - set(present):
+        raise PlateError(
+            f"derived plate {derived_id} lacks the acquisition for acquisition {min(lacking)} of its source: run the "
+            "workflow again, which brings it up to date"
+        )
+    found: dict[int | None, int | None] = {None: None}
+    return found | present
+
+
 def _commit(
-    conn: BlitzGateway, place: _Place, written: Mapping[int, WrittenImage], new_files: Sequence[WellFile] | None
+    conn: BlitzGateway, place: _Place, shown: Mapping[int, _Shown], new_files: Sequence[WellFile] | None
 ) -> int:
     """Show the images in the well with one save; returns the id of the well.
 
@@ -159,10 +187,10 @@ def _commit(
     move to the new images, except those that were written again.
     """
     options = queries.context(conn, place.group_id)
-    images = {site: image.image_id for site, image in written.items()}
+    images = {site: image.image_id for site, image in shown.items()}
     for _ in range(ATTEMPTS):
         well = _load_well(conn, place)
-        replaced = _show(well, images, new_files is None)
+        replaced = _show(well, shown, new_files is None)
         links: list[ImageAnnotationLinkI] = []
         if new_files is not None:
             again = {(images[file.site], file.name) for file in new_files if file.site is not None}
@@ -220,7 +248,7 @@ def _links_of_files(
     return links
 
 
-def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]:
+def _show(well: WellI, images: Mapping[int, _Shown], whole: bool) -> dict[int, int]:
     """Point the well's samples at the images, add missing samples and remove surplus ones.
 
     A sample's index is its position in the list. The server leaves a hole (None) where a sample was deleted; a new
@@ -239,12 +267,13 @@ def _show(well: WellI, images: Mapping[int, int], whole: bool) -> dict[int, int]
                 places[site] = len(samples)
                 samples.append(None)
     replaced = {}
-    for site, image_id in images.items():
+    for site, shown in images.items():
         if samples[places[site]] is None:
             samples[places[site]] = WellSampleI()
             samples[places[site]].well = well
         elif samples[places[site]].image is not None:
-            replaced[samples[places[site]].image.id.val] = image_id
-        samples[places[site]].image = ImageI(image_id, False)
+            replaced[samples[places[site]].image.id.val] = shown.image_id
+        samples[places[site]].image = ImageI(shown.image_id, False)
+        place_sample(samples[places[site]], shown.acquired, shown.acquisition)
     well._wellSamplesSeq = samples  # the accessor methods fail on holes
     return replaced

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import omero
 from omero.gateway import BlitzGateway
-from omero.model import ImageI, PlateI, WellI, WellSampleI
+from omero.model import ImageI, PlateAcquisitionI, PlateI, WellI, WellSampleI
 from omero.rtypes import rint, rstring
 
 from openhcs_omero.errors import PlateError
@@ -23,7 +23,7 @@ from openhcs_omero.omero.writing import discard, map_annotation, write_well_imag
 from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.listing import PlateListing
-from openhcs_omero.plates.paths import in_s3
+from openhcs_omero.plates.paths import in_s3, well_name
 from openhcs_omero.plates.structure import ImageStructure
 
 NAMESPACE = "openhcs_omero/import"
@@ -115,12 +115,21 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
     plate.rowNamingConvention, plate.columnNamingConvention = rstring("letter"), rstring("number")
     size = next(((r, c) for r, c in FORMATS if rows <= r and columns <= c), (rows, columns))
     plate.rows, plate.columns = map(rint, size)
+    runs: dict[tuple[int, str], PlateAcquisitionI] = {}
+    for run in listing.structure.acquisitions():
+        runs[run] = PlateAcquisitionI()
+        runs[run].name = rstring(run[1])
+        plate.addPlateAcquisition(runs[run])
     for (row, column), images in wells.items():
         well = WellI()
         well.row, well.column = rint(row), rint(column)
-        for image in images:
+        found = listing.structure.wells[well_name(row, column)].images
+        for image, site in zip(images, sorted(found), strict=True):
             sample = WellSampleI()
             sample.image = ImageI(image, False)
+            acquisition = found[site].acquisition
+            if acquisition is not None:
+                sample.plateAcquisition = runs[acquisition]
             well.addWellSample(sample)
         plate.addWell(well)
     plate.linkAnnotation(map_annotation(NAMESPACE, [(FOLDER_MARK, mark)]))

@@ -1,10 +1,10 @@
 """Read pixels directly from the server's data folder, on a machine that can see it.
 
 No file is trusted: pixels are used only if they have the SHA-1 that the server stores for them. There are two kinds of
-files. Pixels that were sent to the server are in ``Pixels/``, in the same format as over the wire. Pixels of imported
-files are only in the original files, below ``ManagedRepository/``. TIFFs are read there. The server's SHA-1 of such an
-image covers its planes ordered by timepoint, channel and z, in the file's byte order
-(ManagedImportRequestI.parseData in OMERO.blitz).
+files. Pixels that were sent to the server are in ``Pixels/``, in the same format as over the wire or, if their planes
+are large, as pyramids. Pixels of imported files are only in the original files, below ``ManagedRepository/``. TIFFs are
+read there. The server's SHA-1 of such an image covers its planes ordered by timepoint, channel and z, in the file's
+byte order (ManagedImportRequestI.parseData in OMERO.blitz).
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.connection import server_of
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
-from openhcs_omero.plates.structure import ImageStructure
+from openhcs_omero.plates.structure import ImageStructure, is_pyramid
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,8 @@ def _look(conn: BlitzGateway, image: ImageStructure, data_dir: Path) -> str:
     _check_kind(image, data_dir)
     size = _own_size(data_dir, image)
     if size is not None:
-        _check_own(size, image)
+        if not is_pyramid(image):
+            _check_own(size, image)
         return OWN
     _originals(conn, image, data_dir)
     return ORIGINAL
@@ -192,10 +193,34 @@ def pixels_file(data_dir: Path, pixels_id: int) -> Path:
     return data_dir.joinpath(OWN, *folders, str(pixels_id))
 
 
+def own_file(data_dir: Path, image: ImageStructure) -> Path:
+    """Path where OMERO keeps the pixels of an image that was sent to the server."""
+    path = pixels_file(data_dir, image.pixels_id)
+    return path.with_name(f"{path.name}_pyramid") if is_pyramid(image) else path
+
+
+def _read_pyramid(path: Path, image: ImageStructure) -> np.ndarray:
+    """Read the whole planes of a pyramid, a TIFF with one page per plane in the order of OMERO's pixels."""
+    block = np.empty(image.shape, np.dtype(image.pixel_type).newbyteorder(">"))
+    planes = list(np.ndindex(block.shape[:3]))
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pages = [page for page in tiff.pages if not page.is_reduced]  # type: ignore[union-attr]
+            if len(pages) != len(planes) or any(page.shape != block.shape[3:] for page in pages):
+                raise BadMount(f"its pyramid under {OWN}/ has other planes than the image")
+            for plane, page in zip(planes, pages):
+                block[plane] = page.asarray()
+    except BadMount:
+        raise
+    except Exception as error:  # tifffile passes on whatever its decoders raise
+        raise BadMount(f"its pyramid under {OWN}/ can't be read ({type(error).__name__})") from None
+    return block
+
+
 def _own_size(data_dir: Path, image: ImageStructure) -> int | None:
     with _reading(data_dir):
         try:
-            return pixels_file(data_dir, image.pixels_id).stat().st_size
+            return own_file(data_dir, image).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -207,9 +232,12 @@ def _check_own(size: int, image: ImageStructure) -> None:
 
 def _read_own(data_dir: Path, image: ImageStructure, keep: bool) -> tuple[np.ndarray, tuple[Any, ...]]:
     """The whole file, big-endian, as a memory map or with `keep` as a copy; and its identity before reading."""
-    path = pixels_file(data_dir, image.pixels_id)
+    path = own_file(data_dir, image)
     with _reading(data_dir), path.open("rb") as file:
         status = os.fstat(file.fileno())
+        if is_pyramid(image) and file.read(4) in (b"MM\0*", b"II*\0", b"MM\0+", b"II+\0"):
+            return _read_pyramid(path, image), _identity(path, status, image)
+        file.seek(0)
         _check_own(status.st_size, image)  # also rejects an empty file, which can't be mapped
         data = (
             file.read()

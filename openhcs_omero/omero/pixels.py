@@ -21,11 +21,12 @@ from omero.model.enums import UnitsLength, UnitsTime
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.near import open_near
-from openhcs_omero.plates.image import ImageMetadata
-from openhcs_omero.plates.pixeltypes import OMERO_NAMES
-from openhcs_omero.plates.structure import PYRAMID_PLANE, ImageStructure
+from openhcs_omero.plates.image import Acquired, AcquiredPlane, ImageMetadata, Quantity
+from openhcs_omero.plates.pixeltypes import READABLE
+from openhcs_omero.plates.structure import ImageStructure, is_pyramid
 
 READ_CALL = 4 * 2**20  # bytes per call, unless a plane is larger: this much stays in the processor's cache
+TILE = 256  # pixels; the width and height of a tile of a pyramid
 READERS = 3  # sites read at once, each through its own store: with two, the line is idle when calls take long
 
 
@@ -50,24 +51,29 @@ _open = _OpenStore()
 def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
     """Read all pixels of a site.
 
-    Each call reads a whole timepoint if it is small, otherwise a stack, otherwise a plane. If this machine sees the
-    server's data folder and the pixels in it have the server's SHA-1, they are read from there.
+    Each call reads a whole timepoint if it is small, otherwise a stack, otherwise a plane; planes that OMERO stores as
+    pyramids are read in stripes of tiles. If this machine sees the server's data folder and the pixels in it have the
+    server's SHA-1, they are read from there.
 
     Returns
     -------
     numpy.ndarray
-        Array (T, C, Z, Y, X) of the image's pixel type.
+        Array (T, C, Z, Y, X) of the image's pixel type; of uint8, 0 or 1, if that is bool.
 
     Raises
     ------
     PlateError
-        If the image's type or size can't be read.
+        If the image's type can't be read.
     """
     stored = _stored_type(image)
     near = open_near(conn, image)
     if near is not None:
-        return near.astype(stored.newbyteorder("="), copy=not near.flags.writeable)
+        return _as_read(near.astype(stored.newbyteorder("="), copy=not near.flags.writeable), image)
     block = np.empty(image.shape, stored.newbyteorder("="))
+    if is_pyramid(image):
+        for place in np.ndindex(image.shape[:3]):
+            _read_tiles(conn, image, place, block[place], stored)
+        return _as_read(block, image)
     store, options = _store_of(conn, image), queries.context(conn, queries.ALL_GROUPS)
     plane = image.size_y * image.size_x * stored.itemsize
     for t in range(image.size_t):
@@ -80,7 +86,7 @@ def read_site(conn: BlitzGateway, image: ImageStructure) -> np.ndarray:
             else:
                 for z in range(image.size_z):
                     _put(block[t, c, z], store.getPlane(z, c, t, options), stored)
-    return block
+    return _as_read(block, image)
 
 
 def read_sites(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator[tuple[ImageStructure, np.ndarray]]:
@@ -113,12 +119,12 @@ def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int
     Returns
     -------
     numpy.ndarray
-        Array (Y, X) of the image's pixel type.
+        Array (Y, X) of the image's pixel type; of uint8, 0 or 1, if that is bool.
 
     Raises
     ------
     PlateError
-        If the image has no such plane, or its type or size can't be read.
+        If the image has no such plane, or its type can't be read.
     """
     if not (0 <= z < image.size_z and 0 <= c < image.size_c and 0 <= t < image.size_t):
         raise PlateError(
@@ -128,11 +134,14 @@ def read_plane(conn: BlitzGateway, image: ImageStructure, z: int, c: int, t: int
     stored = _stored_type(image)
     near = _near(conn, image)
     if near is not None:
-        return np.array(near[t, c, z], stored.newbyteorder("="))
+        return _as_read(np.array(near[t, c, z], stored.newbyteorder("=")), image)
     plane = np.empty(image.shape[3:], stored.newbyteorder("="))
-    options = queries.context(conn, queries.ALL_GROUPS)
-    _put(plane, _store_of(conn, image).getPlane(z, c, t, options), stored)
-    return plane
+    if is_pyramid(image):
+        _read_tiles(conn, image, (t, c, z), plane, stored)
+    else:
+        options = queries.context(conn, queries.ALL_GROUPS)
+        _put(plane, _store_of(conn, image).getPlane(z, c, t, options), stored)
+    return _as_read(plane, image)
 
 
 def _near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
@@ -151,23 +160,34 @@ def _near(conn: BlitzGateway, image: ImageStructure) -> np.ndarray | None:
     return _open.near
 
 
+def _read_tiles(
+    conn: BlitzGateway, image: ImageStructure, place: tuple[int, int, int], plane: np.ndarray, stored: np.dtype
+) -> None:
+    """Read a plane (t, c, z) of a pyramid into an array (Y, X), in stripes of whole tiles."""
+    (t, c, z), store = place, _store_of(conn, image)
+    options = queries.context(conn, queries.ALL_GROUPS)
+    height = max(TILE, READ_CALL // (image.size_x * stored.itemsize) // TILE * TILE)
+    for y in range(0, image.size_y, height):
+        stripe = plane[y : y + height]
+        _put(stripe, store.getTile(z, c, t, 0, y, image.size_x, len(stripe), options), stored)
+
+
+def _as_read(pixels: np.ndarray, image: ImageStructure) -> np.ndarray:
+    return (pixels != 0).view(np.uint8) if image.pixel_type == "bool" else pixels
+
+
 def _put(block: np.ndarray, data: bytes, stored: np.dtype) -> None:
     block[...] = np.frombuffer(data, stored).reshape(block.shape)
 
 
 def _stored_type(image: ImageStructure) -> np.dtype:
     """The big-endian dtype of the image's bytes."""
-    if image.pixel_type not in OMERO_NAMES:
+    if image.pixel_type not in READABLE:
         raise PlateError(
             f"image {image.image_id} has pixels of type {image.pixel_type!r}, which can't be processed; "
-            f"known are {', '.join(OMERO_NAMES)}"
+            f"known are {', '.join(READABLE)}"
         )
-    if image.size_x * image.size_y > PYRAMID_PLANE:
-        raise PlateError(
-            f"image {image.image_id} has planes of {image.size_x} x {image.size_y} pixels; over "
-            "3192 x 3192 OMERO keeps pyramids, which can't be processed"
-        )
-    return np.dtype(image.pixel_type).newbyteorder(">")
+    return np.dtype("uint8" if image.pixel_type == "bool" else image.pixel_type).newbyteorder(">")
 
 
 def _store_of(conn: BlitzGateway, image: ImageStructure) -> Any:
@@ -198,7 +218,9 @@ def close_store() -> None:
 
 
 def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
-    """Read channel names, colors, pixel sizes and times of images, in two or three calls per 10,000 images.
+    """Read what OMERO knows about images besides their pixels, in three calls per 10,000 images.
+
+    Positions in the well are not included; `read_positions` reads them.
 
     Returns
     -------
@@ -210,8 +232,9 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
         sizes = queries.rows(
             conn,
             """
-            select px.id, i.acquisitionDate, px.physicalSizeZ.value, px.physicalSizeZ.unit,
-                   px.physicalSizeY.value, px.physicalSizeY.unit, px.physicalSizeX.value, px.physicalSizeX.unit
+            select px.id, px.physicalSizeZ.value, px.physicalSizeZ.unit, px.physicalSizeY.value, px.physicalSizeY.unit,
+                   px.physicalSizeX.value, px.physicalSizeX.unit, px.timeIncrement.value, px.timeIncrement.unit,
+                   i.acquisitionDate
             from Pixels px join px.image i where px.id in (:ids)""",
             ids=ids,
         )
@@ -225,31 +248,66 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
             ids=ids,
         ):
             channels.setdefault(pixels_id, []).append(channel)
-        for pixels_id, acquired, *size in sizes:
-            about = _metadata(size, channels.get(pixels_id, []))
-            found[pixels_id] = replace(about, acquired=None if acquired is None else acquired / 1000)
-    times = _read_times(conn, [image for image in images if image.size_t > 1])
+        planes = _read_planes(conn, ids)
+        for pixels_id, *size, value, unit, date in sizes:
+            acquired = Acquired(date, _quantity(value, unit), planes=tuple(planes.get(pixels_id, ())))
+            found[pixels_id] = replace(
+                _metadata(size, channels.get(pixels_id, [])),
+                acquired=None if date is None else date / 1000,
+                recorded=acquired,
+            )
     return {
-        image.image_id: replace(found[image.pixels_id], times=times.get(image.pixels_id, ()))
+        image.image_id: replace(found[image.pixels_id], times=_times(found[image.pixels_id].recorded, image.size_t))
         for image in images
         if image.pixels_id in found
     }
 
 
-def _read_times(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, tuple[float | None, ...]]:
-    """Seconds of each timepoint's first plane, by pixels id; only for pixels with at least one known time."""
-    times: dict[int, list[float | None]] = {image.pixels_id: [None] * image.size_t for image in images}
-    for ids in queries.pages(list(times)):
-        for pixels_id, t, value, unit in queries.rows(
+def read_positions(
+    conn: BlitzGateway, images: Sequence[ImageStructure]
+) -> dict[int, tuple[Quantity | None, Quantity | None]]:
+    """Read the positions of fields in their wells, (x, y), by the ids of well samples, in a call per 10,000 images."""
+    return {
+        sample: (_quantity(x, x_unit), _quantity(y, y_unit))
+        for ids in queries.pages([image.well_sample_id for image in images])
+        for sample, x, x_unit, y, y_unit in queries.rows(
             conn,
-            """
-                select p.pixels.id, p.theT, p.deltaT.value, p.deltaT.unit from PlaneInfo p
-                where p.pixels.id in (:ids) and p.theC = 0 and p.theZ = 0""",
+            "select ws.id, ws.posX.value, ws.posX.unit, ws.posY.value, ws.posY.unit from WellSample ws "
+            "where ws.id in (:ids)",
             ids=ids,
-        ):
-            if t < len(times[pixels_id]):
-                times[pixels_id][t] = _converted(TimeI, UnitsTime, value, unit, "SECOND")
-    return {pixels_id: tuple(known) for pixels_id, known in times.items() if set(known) != {None}}
+        )
+    }
+
+
+def _read_planes(conn: BlitzGateway, pixels_ids: list[int]) -> dict[int, list[AcquiredPlane]]:
+    """When and where planes were taken, by pixels id."""
+    planes: dict[int, list[AcquiredPlane]] = {}
+    for pixels_id, t, c, z, *values in queries.rows(
+        conn,
+        """
+            select p.pixels.id, p.theT, p.theC, p.theZ, p.deltaT.value, p.deltaT.unit, p.exposureTime.value,
+                   p.exposureTime.unit, p.positionZ.value, p.positionZ.unit, p.positionY.value, p.positionY.unit,
+                   p.positionX.value, p.positionX.unit
+            from PlaneInfo p where p.pixels.id in (:ids) order by p.pixels.id, p.theT, p.theC, p.theZ""",
+        ids=pixels_ids,
+    ):
+        delta_t, exposure, *place = map(_quantity, values[::2], values[1::2])
+        position = (place[0], place[1], place[2])
+        planes.setdefault(pixels_id, []).append(AcquiredPlane(t, c, z, delta_t, exposure, position))
+    return planes
+
+
+def _quantity(value: float | None, unit: str | None) -> Quantity | None:
+    return None if value is None or unit is None else (value, unit)
+
+
+def _times(acquired: Acquired, timepoints: int) -> tuple[float | None, ...]:
+    """Seconds of each timepoint's first plane; empty for a single timepoint, or if no time is known."""
+    times: list[float | None] = [None] * timepoints
+    for plane in acquired.planes:
+        if plane.c == plane.z == 0 and plane.t < timepoints and plane.delta_t:
+            times[plane.t] = _converted(TimeI, UnitsTime, *plane.delta_t, "SECOND")
+    return tuple(times) if timepoints > 1 and set(times) != {None} else ()
 
 
 def _metadata(size: list[Any], channels: list[list[Any]]) -> ImageMetadata:

@@ -9,7 +9,7 @@ from omero.gateway import BlitzGateway
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.plates.paths import well_name
-from openhcs_omero.plates.pixeltypes import NUMPY_NAMES
+from openhcs_omero.plates.pixeltypes import READ_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
 # A real server requires a named join of the update event, and no dotted path in `select` before a left join.
@@ -82,9 +82,8 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
     ) in found:
         if well_db_id is None:
             continue
-        well = wells.setdefault(
-            well_name(row, column), WellStructure(well_name(row, column), row, column, {}, well_db_id)
-        )
+        name_of_well = _well_name(row, column, well_db_id)
+        well = wells.setdefault(name_of_well, WellStructure(name_of_well, row, column, {}, well_db_id))
         # if an image has several Pixels, OMERO shows the first
         if pixels is None or any(image.well_sample_id == sample for image in well.images.values()):
             continue
@@ -98,12 +97,21 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
             pixels_id=pixels,
             size_x=x,
             size_y=y,
-            pixel_type=NUMPY_NAMES.get(pixel_type, pixel_type),
+            pixel_type=READ_NAMES.get(pixel_type, pixel_type),
             sha1=sha1,
             update_event=event,
             well_sample_id=sample,
             name=name or "",
             index=index,
-            acquisition=None if run is None else (run, run_name or ""),
+            acquisition=None if run is None else (run, run_name or f"Run {run}"),  # as OMERO.web names it
         )
     return wells
+
+
+def _well_name(row: int | None, column: int | None, well_db_id: int) -> str:
+    if row is None or column is None:
+        raise PlateError(f"well {well_db_id} has no row or no column in OMERO, so it has no place on the plate")
+    try:
+        return well_name(row, column)
+    except ValueError as error:
+        raise PlateError(f"well {well_db_id} can't be read: {error}") from None

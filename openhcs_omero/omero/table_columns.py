@@ -49,7 +49,7 @@ def tables_of(plate: PlateStructure, name: str, data: bytes, say: Callable[[str]
     -------
     dict
         Empty if the file is not a table of features: it has no rows, or they don't name wells or sites of the plate, or
-        several are of the same well, site and timepoint.
+        several are of the same well, acquisition, site and timepoint.
     """
     features = _read(name, data)
     keys = None if features is None else _keys(plate, features)
@@ -61,7 +61,7 @@ def tables_of(plate: PlateStructure, name: str, data: bytes, say: Callable[[str]
         column = _column(key.replace("/", "\\"), values)
         why = _why_left_out(column, taken)
         taken.add(column.name)
-        if key in ("plate", "well", "site", "t"):
+        if key in ("plate", "well", "acquisition", "site", "t"):
             continue
         if why:
             left_out.append(f"{name}: the column {key[:100]} is not in the OMERO.table, because {why}")
@@ -80,8 +80,9 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     """The columns that say what a row is about; None if the rows don't fit the plate or are not unique."""
     names = [_well(text) for text in features["well"]]
     sites = features["site"].tolist() if "site" in features else None
+    runs = features["acquisition"].fillna("").tolist() if "acquisition" in features else None
     times = features["t"].tolist() if "t" in features else None
-    places = list(zip(names, *(values for values in (sites, times) if values is not None)))
+    places = list(zip(names, *(values for values in (sites, runs, times) if values is not None)))
     if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
         return None
     wells = [plate.wells[well or ""] for well in names]
@@ -96,6 +97,8 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     keys.append(_column("Well Name", names))
     if sites:
         keys.append(omero.grid.LongColumn("site", "", sites))
+    if runs:
+        keys.append(_column("acquisition", runs))
     if times:
         keys.append(_column("t", times))
     return keys
@@ -137,8 +140,9 @@ def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
     import pandas  # takes half a second, so only tables import it
 
     try:
+        texts = {"well": str, "acquisition": str}
         rows = pandas.read_csv(
-            io.BytesIO(data), sep=separator(name), dtype={"well": str}, keep_default_na=False, na_values=["", "nan"]
+            io.BytesIO(data), sep=separator(name), dtype=texts, keep_default_na=False, na_values=["", "nan"]
         )
     except (ValueError, UnicodeError):
         return None

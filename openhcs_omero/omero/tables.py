@@ -1,9 +1,10 @@
 """Features as OMERO.tables: a CSV or TSV attached to a plate also becomes a table for OMERO.web and OMERO.parade.
 
-A table of features has one row per well or per site, and per timepoint if it has a column `t`. Column names and types
-are those of omero-metadata's `populate`, which those programs look for: `Plate`, `Well` and `Image` hold ids,
-`Well Name` holds names, and the other columns come from the file. The table is a file annotation of the plate in the
-namespace of bulk annotations. A file with more columns than a table takes becomes several tables with the same rows.
+A table of features has one row per well or per site, and per acquisition and timepoint if it has the columns
+`acquisition` and `t`. Column names and types are those of omero-metadata's `populate`, which those programs look for:
+`Plate`, `Well` and `Image` hold ids, `Well Name` holds names, and the other columns come from the file. The table is a
+file annotation of the plate in the namespace of bulk annotations. A file with more columns than a table takes becomes
+several tables with the same rows.
 
 New tables are written completely before anything points to them. One save, the commit point, then makes the annotations
 point to them, and the previous tables are deleted last. The name of a table says what it belongs to, so the next

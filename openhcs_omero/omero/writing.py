@@ -25,15 +25,18 @@ from omero.model import (
     NamedValue,
     PixelsI,
     PixelsTypeI,
+    PlaneInfoI,
     StatsInfoI,
+    TimeI,
 )
-from omero.model.enums import UnitsLength
-from omero.rtypes import rdouble, rint, rstring
+from omero.model.enums import UnitsLength, UnitsTime
+from omero.rtypes import rdouble, rint, rstring, rtime
 
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.plates.image import NewImage, _planes
+from openhcs_omero.plates.image import AcquiredPlane, NewImage, Quantity, _planes
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+from openhcs_omero.plates.structure import PYRAMID_PLANE
 
 WRITE_CALL = 2**20  # bytes per call; what is smaller is sent together. Calls of 9 MB take a fifth longer
 MAX_CALL = 64 * 2**20  # upper limit, well below the 250 MB that client and server accept
@@ -132,11 +135,33 @@ def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
             setattr(pixels, f"physicalSize{axis}", LengthI(float(size), UnitsLength.MICROMETER))
     for channel in _channels(image, planes):
         pixels.addChannel(channel)
+    pixels.timeIncrement = _time(image.acquired.interval)
+    for plane in image.acquired.planes:
+        pixels.addPlaneInfo(_plane_info(plane))
     made = ImageI()
+    if image.acquired.date is not None:
+        made.acquisitionDate = rtime(image.acquired.date)
     made.name, made.series = rstring(image.name), rint(0)
     made.addPixels(pixels)
     made.linkAnnotation(map_annotation(namespace, image.annotations))
     return made
+
+
+def _plane_info(plane: AcquiredPlane) -> PlaneInfoI:
+    info = PlaneInfoI()
+    info.theT, info.theC, info.theZ = map(rint, (plane.t, plane.c, plane.z))
+    info.deltaT, info.exposureTime = _time(plane.delta_t), _time(plane.exposure)
+    info.positionZ, info.positionY, info.positionX = map(length, plane.position)
+    return info
+
+
+def _time(quantity: Quantity | None) -> TimeI | None:
+    return None if quantity is None else TimeI(quantity[0], getattr(UnitsTime, quantity[1]))
+
+
+def length(quantity: Quantity | None) -> LengthI | None:
+    """An unsaved length in OMERO; None stays None."""
+    return None if quantity is None else LengthI(quantity[0], getattr(UnitsLength, quantity[1]))
 
 
 def _channels(image: NewImage, planes: np.ndarray) -> Iterator[ChannelI]:
@@ -187,7 +212,7 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: np.ndarray) -> str:
-    """Write (T, C, Z) planes in calls of about `WRITE_CALL` bytes; returns the SHA-1 that the server confirmed."""
+    """Write (T, C, Z) planes in calls of about `WRITE_CALL` bytes, or by tiles; returns the confirmed SHA-1."""
     digest, size = hashlib.sha1(), planes.flat[0].nbytes
 
     def sent(part: np.ndarray) -> np.ndarray:
@@ -196,6 +221,10 @@ def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: n
         return data
 
     store.setPixelsId(pixels_id, False, options)
+    if planes.flat[0].size > PYRAMID_PLANE:
+        for t, c, z in np.ndindex(planes.shape):
+            _write_tiles(store, options, sent(planes[t, c, z : z + 1])[0], (z, c, t))
+        return _confirmed(store, options, pixels_id, digest.hexdigest())
     for t, timepoint in enumerate(planes):
         if timepoint[0].size * size < WRITE_CALL and timepoint.size * size <= MAX_CALL:
             store.setTimepoint(sent(timepoint), t, options)
@@ -206,10 +235,24 @@ def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: n
                 continue
             for z in range(stack.size):
                 store.setPlane(sent(stack[z : z + 1]), z, c, t, options)
+    return _confirmed(store, options, pixels_id, digest.hexdigest())
+
+
+def _write_tiles(store: Any, options: dict[str, str], plane: np.ndarray, place: tuple[int, int, int]) -> None:
+    """Write a plane (Y, X) of a pyramid; `place` is its (z, c, t). The server takes tiles in their order only."""
+    width, height = store.getTileSize(options)
+    for y in range(0, plane.shape[0], height):
+        for x in range(0, plane.shape[1], width):
+            tile = np.ascontiguousarray(plane[y : y + height, x : x + width])
+            store.setTile(tile, *place, x, y, tile.shape[1], tile.shape[0], options)
+
+
+def _confirmed(store: Any, options: dict[str, str], pixels_id: int, digest: str) -> str:
+    """Save the pixels; returns their SHA-1, after a check that the server computed the same."""
     stored = store.save(options)
-    if stored is None or stored.sha1.val != digest.hexdigest():
+    if stored is None or stored.sha1.val != digest:
         raise OpenHCSError(
             f"the server did not store the pixels {pixels_id} as they were sent: try again, and "
             "check the server's log if it happens again"
         )
-    return digest.hexdigest()
+    return digest

@@ -70,6 +70,8 @@ class Arrangement:
         A description of what is missing, for each incomplete well.
     notes
         Sentences about what was filled and skipped.
+    skipped
+        The sites that were left out, by well.
     """
 
     files: Mapping[Place, Mapping[Plane, str]]
@@ -78,6 +80,7 @@ class Arrangement:
     filled: Mapping[Place, frozenset[Plane]] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def arrange(
@@ -110,7 +113,10 @@ def arrange(
     lacks = {place: grid.expected - set(sites.get(place, ())) for place in [*sites, *_absent_sites(sites, grid)]}
     lacks = {place: lacks[place] for place in sorted(lacks, key=_order) if lacks[place]}
     missing, notes = _tell(grid, sites, lacks)
+    skipped: dict[str, tuple[int, ...]] = {}
     if incomplete == "skip":
+        for well, site in lacks:
+            skipped[well] = (*skipped.get(well, ()), site)
         sites = {place: found for place, found in sites.items() if place not in lacks}
     files: dict[Place, dict[Plane, str]] = {}
     filled: dict[Place, frozenset[Plane]] = {}
@@ -120,7 +126,7 @@ def arrange(
         unknown = lacks.get(place, set()) if incomplete == "error" else set()
         if not_acquired := frozenset(grid.full - set(found) - unknown):
             filled[place] = not_acquired
-    return Arrangement(files, grid.sizes, tuple(grid.values["c"]), filled, missing, tuple(notes))
+    return Arrangement(files, grid.sizes, tuple(grid.values["c"]), filled, missing, tuple(notes), skipped)
 
 
 def _tell(

@@ -3,14 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.labels import Labels
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
-from openhcs_omero.plates.structure import PYRAMID_PLANE
+
+Quantity = tuple[float, str]
+"""A value and OMERO's name of its unit, such as MICROMETER or REFERENCEFRAME."""
+
+
+@dataclass(frozen=True)
+class AcquiredPlane:
+    """When and where a plane was taken.
+
+    Parameters
+    ----------
+    t, c, z
+        The plane, from 0.
+    delta_t, exposure
+        Time since the start of the acquisition, and duration of the exposure; None if unknown.
+    position
+        Position of the stage, (z, y, x); None where unknown.
+    """
+
+    t: int
+    c: int
+    z: int
+    delta_t: Quantity | None = None
+    exposure: Quantity | None = None
+    position: tuple[Quantity | None, Quantity | None, Quantity | None] = (None, None, None)
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """What the microscope recorded about an image besides its pixels, channels and sizes.
+
+    Parameters
+    ----------
+    date
+        Time of the acquisition, in milliseconds since 1970; None if unknown.
+    interval
+        Time between two timepoints; None if unknown.
+    position
+        Position of the field in its well, (x, y); None where unknown.
+    planes
+        When and where the planes were taken, for those planes of which that is known.
+    """
+
+    date: int | None = None
+    interval: Quantity | None = None
+    position: tuple[Quantity | None, Quantity | None] = (None, None)
+    planes: tuple[AcquiredPlane, ...] = ()
+
+    def processed(self, before: tuple[int, int, int], after: tuple[int, int, int]) -> Acquired:
+        """What is still true of the image after a step made (T, C, Z) planes `after` of those `before`.
+
+        If a step changed the channels or z planes, only the time of each timepoint is left; if it changed the
+        timepoints, nothing is left about the planes.
+        """
+        if before == after:
+            return self
+        planes = [plane for plane in self.planes if plane.c == plane.z == 0 and plane.delta_t and before[0] == after[0]]
+        times = tuple(AcquiredPlane(plane.t, 0, 0, plane.delta_t) for plane in planes)
+        return replace(self, planes=times, interval=self.interval if before[0] == after[0] else None)
 
 
 @dataclass(frozen=True)
@@ -31,6 +89,8 @@ class ImageMetadata:
         The planes (t, c, z) that were not acquired: black planes, and planes that repeat another plane of the stack.
     acquired
         When the image was acquired, in seconds since 1970; None if that is unknown.
+    recorded
+        What else the microscope recorded.
     """
 
     channel_names: tuple[str | None, ...] = ()
@@ -39,6 +99,7 @@ class ImageMetadata:
     times: tuple[float | None, ...] = ()
     filled: tuple[tuple[int, int, int], ...] = ()
     acquired: float | None = None
+    recorded: Acquired = Acquired()
 
 
 @dataclass(frozen=True)
@@ -63,6 +124,10 @@ class NewImage:
         OMERO id of the image that it was made from; None for a folder.
     labels
         The objects that the steps found in it.
+    acquired
+        What else the microscope recorded about the image.
+    acquisition
+        Id of the acquisition of the source plate that the image is of; None if it has none.
     """
 
     name: str
@@ -73,6 +138,8 @@ class NewImage:
     annotations: Sequence[tuple[str, str]] = ()
     source_image: int | None = None
     labels: Labels = field(default_factory=dict)
+    acquired: Acquired = Acquired()
+    acquisition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +161,7 @@ class WellFile:
     data: bytes
 
 
-def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE) -> np.ndarray:
+def storable(pixels: np.ndarray, name: str) -> np.ndarray:
     """Convert pixels to a type that OMERO can store, in this machine's byte order, without changing their values.
 
     The array is not copied if no conversion is needed.
@@ -105,23 +172,16 @@ def storable(pixels: np.ndarray, name: str, largest: int | None = PYRAMID_PLANE)
         Array (T, C, Z, Y, X).
     name
         The image's name, for error messages.
-    largest
-        The largest number of pixels of a plane; None if planes of any size can be written.
 
     Raises
     ------
     PlateError
-        If `pixels` is not (T, C, Z, Y, X), is empty or too large, or has values that no such type can hold.
+        If `pixels` is not (T, C, Z, Y, X), is empty, or has values that no such type can hold.
     """
     pixels = np.asarray(pixels)
     if pixels.ndim != 5 or 0 in pixels.shape:
         raise PlateError(
             f"image {name!r} must have five axes (T, C, Z, Y, X), none of them empty; its shape is {pixels.shape}"
-        )
-    if largest is not None and pixels.shape[3] * pixels.shape[4] > largest:
-        raise PlateError(
-            f"image {name!r} has planes of {pixels.shape[4]} x {pixels.shape[3]} pixels; "
-            "more than 3192 x 3192 can't be written"
         )
     dtype = pixels.dtype
     if dtype.kind == "b":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.arrangement import Place, Plane
@@ -35,6 +35,8 @@ class PlateListing:
         Sentences about what was filled or left out.
     colors
         (red, green, blue), one per channel; None if a channel has no color. Empty if no colors are known.
+    skipped
+        The sites that were left out because planes are missing, by well.
     """
 
     structure: PlateStructure
@@ -46,6 +48,24 @@ class PlateListing:
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int] | None, ...] = ()
+    skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def of_acquisition(self, choice: int | str | None) -> PlateListing:
+        """Return the same plate with one acquisition, see `PlateStructure.of_acquisition`, which also raises."""
+        structure = self.structure.of_acquisition(choice)
+        if structure is self.structure:
+            return self
+        chosen = next(image.acquisition for _, image in structure.images())
+        renumbered: dict[Place, Place] = {}
+        for name, well in self.structure.wells.items():
+            taken = [site for site in sorted(well.images) if well.images[site].acquisition == chosen]
+            renumbered |= {(name, site): (name, number) for number, site in enumerate(taken, 1)}
+        return replace(
+            self,
+            structure=structure,
+            files={renumbered[place]: planes for place, planes in self.files.items() if place in renumbered},
+            filled={renumbered[place]: planes for place, planes in self.filled.items() if place in renumbered},
+        )
 
     def check_complete(self, wells: Iterable[str] | None = None) -> None:
         """Check that nothing is missing from `wells`, by default from all wells.

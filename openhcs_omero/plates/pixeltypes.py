@@ -1,4 +1,4 @@
-"""The supported pixel types. OMERO's `bit`, `complex` and `double-complex` are not supported."""
+"""The supported pixel types. OMERO's `complex` and `double-complex` are not supported; `bit` can only be read."""
 
 NUMPY_NAMES = {
     "int8": "int8",
@@ -13,4 +13,9 @@ NUMPY_NAMES = {
 """numpy's names of the pixel types, by OMERO's names."""
 
 OMERO_NAMES = {numpy: omero for omero, numpy in NUMPY_NAMES.items()}
-"""OMERO's names of the pixel types, by numpy's names."""
+"""OMERO's names of the pixel types that are written, by numpy's names."""
+
+READ_NAMES = {"bit": "bool", **NUMPY_NAMES}
+"""numpy's names of the pixel types that are read, by OMERO's names. `bool` is read as uint8, 0 or 1."""
+
+READABLE = tuple(READ_NAMES.values())

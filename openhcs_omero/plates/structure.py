@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.paths import PlanePath, PlatePath
-from openhcs_omero.plates.pixeltypes import OMERO_NAMES
+from openhcs_omero.plates.pixeltypes import READABLE
 
-PYRAMID_PLANE = 3192 * 3192  # pixels; OMERO stores larger planes as pyramids of tiles
+PYRAMID_PLANE = 3192 * 3192  # pixels; OMERO stores larger planes as pyramids, which are read and written by tiles
 
 # an id that only OMERO knows: an int, or None for a plate in a folder; code that talks to OMERO assumes an int
 OMEROId = Any
@@ -33,7 +34,8 @@ class ImageStructure:
     size_z, size_c, size_t, size_x, size_y
         Numbers of z planes, channels and timepoints; width and height in pixels.
     pixel_type
-        numpy dtype name, such as "uint16"; OMERO's name, such as "bit", for a type that can't be processed.
+        numpy dtype name, such as "uint16"; "bool" is read as uint8. OMERO's name, such as "complex", for a type that
+        can't be processed.
     sha1
         Hexadecimal hash that changes when the image does. OMERO computes it over all bytes; it is "Pending..." until
         they are written. In a folder, it is the hash of the names, sizes and times of the files.
@@ -46,7 +48,7 @@ class ImageStructure:
     index
         Index of OMERO's well sample, from 0; there are gaps where samples were deleted.
     acquisition
-        Id and name of the image's plate acquisition in OMERO; None if it has none.
+        Id and name of the image's plate acquisition; None if it has none.
     """
 
     image_id: OMEROId
@@ -138,8 +140,13 @@ class PlateStructure:
         return with_wells(self, {name: well for name, well in self.wells.items() if name in wells})
 
     def acquisitions(self) -> list[tuple[int, str]]:
-        """The ids and names of the acquisitions in OMERO that have images, sorted by id."""
+        """The ids and names of the acquisitions that have images, sorted by id."""
         return sorted({image.acquisition for _, image in self.images() if image.acquisition is not None})
+
+    def acquisition_labels(self) -> dict[int, str]:
+        """What the tables call the acquisitions, by id: the name, with the id added if several have the same name."""
+        names = Counter(name for _, name in self.acquisitions())
+        return {number: name if names[name] == 1 else f"{name} ({number})" for number, name in self.acquisitions()}
 
     def of_acquisition(self, choice: int | str | None = None) -> PlateStructure:
         """Return the same plate with only the images of one acquisition; its sites are counted from 1.
@@ -147,13 +154,15 @@ class PlateStructure:
         Parameters
         ----------
         choice
-            Id or name of the acquisition; None for the only one.
+            Id or name of the acquisition; None for the only one; "all" for all images, numbered as in the plate.
 
         Raises
         ------
         PlateError
             If there are several acquisitions and none is chosen, or if not exactly one has that id or name.
         """
+        if choice == "all":
+            return self
         known = self.acquisitions()
         listed = ", ".join(f"{number} ({name})" for number, name in known) or "none"
         if choice is None:
@@ -162,7 +171,7 @@ class PlateStructure:
             others = "" if all(image.acquisition for _, image in self.images()) else ", and images of no acquisition"
             raise PlateError(
                 f"plate {self.label} was imaged several times: it has the acquisitions {listed}{others}; "
-                "choose one by `acquisition`"
+                "choose one by `acquisition`, or process each by `acquisition: all`"
             )
         chosen = [run for run in known if choice in run or str(choice) == str(run[0])]
         if len(chosen) != 1:
@@ -206,37 +215,15 @@ class PlateStructure:
         Raises
         ------
         PlateError
-            If a site has an unsupported pixel type or planes too large for OMERO. The message names the site.
+            If a site has an unsupported pixel type. The message names the site.
         """
         for well, image in self.images():
             if wells is not None and well not in wells:
                 continue
-            if image.pixel_type not in OMERO_NAMES:
+            if image.pixel_type not in READABLE:
                 raise PlateError(
                     f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
-                    f"processed, only {', '.join(OMERO_NAMES)}"
-                )
-            if self.plate_id is not None and image.size_x * image.size_y > PYRAMID_PLANE:
-                raise PlateError(
-                    f"plate {self.label}: {_described(well, image)}; planes over 3192 x 3192 pixels, "
-                    "which OMERO keeps as pyramids, can't be processed"
-                )
-
-    def check_sizes(self) -> None:
-        """Check that the planes of all images have the same size and type.
-
-        Raises
-        ------
-        PlateError
-            If they do not. The message names two sites that differ.
-        """
-        first: tuple[str, ImageStructure] | None = None
-        for well, image in self.images():
-            first = first or (well, image)
-            if (image.shape[3:], image.pixel_type) != (first[1].shape[3:], first[1].pixel_type):
-                raise PlateError(
-                    f"plate {self.label} has images of mixed size or type: {_described(*first)}, but "
-                    f"{_described(well, image)}; choose `wells` that are alike"
+                    f"processed, only {', '.join(READABLE)}"
                 )
 
     def kinds(self) -> list[str]:
@@ -265,6 +252,11 @@ class PlateStructure:
             for c in range(image.size_c)
             for z in range(image.size_z)
         ]
+
+
+def is_pyramid(image: ImageStructure) -> bool:
+    """Whether OMERO stores the image as a pyramid."""
+    return image.size_x * image.size_y > PYRAMID_PLANE
 
 
 def _described(well: str, image: ImageStructure) -> str:

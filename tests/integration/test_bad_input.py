@@ -173,13 +173,14 @@ def test_images_of_mixed_size(workflow, conn, plate, refusal):
     group = queries.current_group(conn)
     [image] = write_well_images(conn, [NewImage("other", block(1, (1, 2, 3, 5, 6)))], "test", group)
     add_well(conn, plate, "D04", image.image_id)
-    workflow.configure(plate)  # the step makes an estimate over the whole plate
-    said = refusal()
-    assert "images of mixed size or type: A01 site 1 is 6 x 4 pixels" in said and "D04 site 1 is 6 x 5" in said
     (workflow.folder / "looking.py").write_text(
-        "def look(image, filemanager, metadata, backend='disk'):\n    return image, {'height': image.shape[3]}\n"
+        "def look(image, filemanager, metadata, backend='disk', channels=()):\n"
+        "    [light] = metadata['plate_estimate'].values()\n"
+        "    assert light.shape == image.shape[3:]\n"
+        "    return image, {'height': image.shape[3]}\n"
+        "look.plate_estimate = lambda planes: sum(planes)\n"
     )
-    workflow.configure(plate, steps=[{"call": "looking:look"}])
+    workflow.configure(plate, steps=[{"call": "looking:look", "channels": [1]}])
     run = workflow.succeed()
     assert f"plate {plate}: images of 2 kinds go to the steps as they are: A01 site 1 is 6 x 4" in run.output
     heights = {row["well"]: row["height"] for row in read_rows(workflow.results(plate) / "features.csv")}

@@ -206,7 +206,7 @@ def test_a_thread_closes_its_own_store(conn):
     assert np.array_equal(read_plane(conn, image, 1, 1, 0), block(1)[0, 1, 1])
 
 
-@pytest.mark.parametrize("pixel_type", ["bit", "complex", "double-complex"])
+@pytest.mark.parametrize("pixel_type", ["complex", "double-complex"])
 def test_pixel_types_that_can_not_be_processed(conn, pixel_type):
     plate_id = make_plate(conn, {"A01": 1})
     pixels = queries.query(conn).get("Pixels", load_plate(conn, plate_id).image("A01", 1).pixels_id)

@@ -43,7 +43,8 @@ def test_wells_with_puncta_score_above_the_others(workflow, conn):
 
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     assert {(image.shape, image.pixel_type) for _, image in derived.images()} == {((1, 1, 1, 512, 512), "uint8")}
-    light = np.load(workflow.results(plate) / "estimates" / "1_correct_illumination_c0.npy")
+    with np.load(workflow.results(plate) / "estimates" / "1_correct_illumination_c0.npz") as estimates:
+        [light] = estimates.values()
     assert light.shape == (512, 512) and 1.5 < light.max() / light.min() < 5
     assert Image.open(workflow.results(plate) / "figures" / "montage.png").width > 1000
     assert workflow.succeed().nothing_done

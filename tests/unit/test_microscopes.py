@@ -126,7 +126,7 @@ def test_an_image_of_another_size(kind, tmp_path):
     path = listing.files["A01", 1][1, 1, 2]
     file = storage_registry[listing.backend].file_of(path) if "workspace" in kind else Path(path)
     tifffile.imwrite(file, np.zeros((4, 4), "uint16"))
-    with pytest.raises(PlateError, match=r"is \(4, 4\) uint16, but the plate's first image is \(6, 5\) uint16"):
+    with pytest.raises(PlateError, match=r"is \(4, 4\) uint16, but the first plane of the site is \(6, 5\) uint16"):
         handler.load_site(folder, "A01", 1, FileManager())
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from openhcs_omero.core.estimates import groups_of
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import plate as plate_module
 from openhcs_omero.plates.paths import PlatePath
@@ -104,21 +105,14 @@ def test_mixed_sizes_and_types_are_distinguished(change):
     mixed = two_wells(**change)
     assert [kind.partition(" is ")[0] for kind in mixed.kinds()] == ["A01 site 1", "A02 site 1"]
     mixed.check_types()
-    two_wells().check_sizes()
     assert len(two_wells().kinds()) == 1
-    if not {"x", "pixel_type"} & set(change):
-        mixed.check_sizes()
-        return
-    with pytest.raises(PlateError, match=r"mixed size or type: A01 site 1 is 6 x 4 .* but A02 site 1 is"):
-        mixed.check_sizes()
-    mixed.only(["A01"]).check_sizes()
+    assert len(groups_of(mixed)) == (2 if {"x", "pixel_type"} & set(change) else 1)
 
 
-def test_too_large_planes_are_refused():
-    with pytest.raises(PlateError, match="pyramids"):
-        plate(row(0, 0, 1, x=3192 * 3192)).check_types()
-    with pytest.raises(PlateError, match="pixels of this type can't be processed"):
-        plate(row(0, 0, 1), row(0, 1, 2, pixel_type="bit")).check_types()
+def test_types_that_can_not_be_processed():
+    plate(row(0, 0, 1, x=3192 * 3192), row(0, 1, 2, pixel_type="bit")).check_types()
+    with pytest.raises(PlateError, match=r"A01 site 2 is .* complex; pixels of this type can't be processed"):
+        plate(row(0, 0, 1), row(0, 1, 2, pixel_type="complex")).check_types()
 
 
 def test_wells_and_sites_that_do_not_exist():
@@ -144,6 +138,10 @@ def test_acquisitions():
     second = made.of_acquisition("second")
     assert {site: image.image_id for site, image in second.wells["A02"].images.items()} == {1: 11, 2: 12}
     assert second.max_sites == 2 and second.of_acquisition() is second and made.of_acquisition("6") == second
+    assert made.of_acquisition("all") is made and made.acquisition_labels() == {5: "first", 6: "second"}
+    alike = plate(row(0, 0, 1, run=(5, "again")), row(0, 1, 2, run=(6, "again")), row(1, 0, 3, run=(7, None)))
+    assert alike.acquisition_labels() == {5: "again (5)", 6: "again (6)", 7: "Run 7"}
+    assert len(groups_of(made)) == 2, "no estimate is made over two acquisitions"
     for wrong in (7, "third"):
         with pytest.raises(PlateError, match="has no acquisitions"):
             made.of_acquisition(wrong)

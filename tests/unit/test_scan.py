@@ -154,9 +154,14 @@ def test_a_well_may_have_fewer_sites(tmp_path):
 
 @pytest.mark.parametrize("other", [{"shape": (4, 7)}, {"dtype": "uint8"}])
 def test_different_sizes_and_types(tmp_path, other):
+    """Sites may differ, planes of a site may not."""
     put(tmp_path, "A01_s1_w1.tif")
     put(tmp_path, "A01_s2_w1.tif", **other)
-    refused(tmp_path, r"differ in size or type: A01_s1_w1\.tif is 6 x 4 uint16, A01_s2_w1\.tif is")
+    images = scan(tmp_path).structure.wells["A01"].images
+    assert (images[1].shape[3:], images[1].pixel_type) == ((4, 6), "uint16")
+    assert images[2].shape[3:] == other.get("shape", (4, 6)) and images[2].pixel_type == other.get("dtype", "uint16")
+    (tmp_path / "A01_s2_w1.tif").rename(tmp_path / "A01_s1_w2.tif")
+    refused(tmp_path, r"differ in size or type: A01_s1_w1\.tif is 6 x 4 uint16, A01_s1_w2\.tif is")
 
 
 def test_files_that_are_not_planes(tmp_path):

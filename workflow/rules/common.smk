@@ -76,7 +76,7 @@ def estimates_of(wildcards):
     """The estimates of a plate that the steps need."""
     adjust(workflow)
     return expand(
-        f"{PLATE}/estimates/{{name}}.npy",
+        f"{PLATE}/estimates/{{name}}.npz",
         plate=wildcards.plate,
         name=PLAN.estimates(wildcards.plate),
     )

@@ -1,7 +1,7 @@
 rule estimate:
     # no input: a changed well must not change the estimate, and through it all other wells
     output:
-        f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npy",
+        f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npz",
     log:
         f"{PLATE}/logs/estimate_{{position}}_{{function}}_c{{channel}}.log",
     benchmark:

@@ -11,6 +11,7 @@ from openhcs_omero.core.outputs.base import Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
+from openhcs_omero.omero.copying import delete_surplus_acquisitions, derived_acquisitions
 from openhcs_omero.omero.derived import (
     NAMESPACE,
     delete_if_empty,
@@ -76,9 +77,11 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
     well_type, published_type = OMEROWell, OMEROPublished
     name = "omero"
 
-    def __init__(self, backend: OMEROLocalBackend, output: str, rois: RoiOptions) -> None:
+    def __init__(
+        self, backend: OMEROLocalBackend, output: str, rois: RoiOptions, acquisition: int | str | None = None
+    ) -> None:
         self.backend: OMEROLocalBackend = backend
-        self._output, self._rois = output, rois
+        self._output, self._rois, self._acquisition = output, rois, acquisition
 
     def _record(self, source: int, derived_id: int) -> DerivedPlate:
         return DerivedPlate(derived_id, str(PlatePath(source, self._output)), source)
@@ -126,8 +129,13 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
             del namespaces[str(derived_id)]
         else:
             note_on_plate(conn, derived_id, marks)
+        plates = {plate: load_plate(conn, int(plate)) for plate in namespaces}
+        chosen = plates[str(source)].of_acquisition(self._acquisition)
+        plates[str(source)] = chosen  # the tables number the sites of the chosen acquisition
+        if str(derived_id) in plates:
+            wanted = [number for number, _ in chosen.acquisitions()]
+            delete_surplus_acquisitions(conn, derived_id, chosen.group_id, wanted, NAMESPACE)
         for plate, ns in namespaces.items():
-            structure = load_plate(conn, int(plate))
             own = tables if plate == str(source) else [*tables, *about]
             try:
                 for table in own:
@@ -137,11 +145,11 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
                     elif table.name in before[plate]:
                         delete_text(conn, "Plate", int(plate), table.name, ns)
                     if table in tables and table.name not in FILES_ONLY:
-                        attach_table(conn, structure, table.name, data, ns)
+                        attach_table(conn, plates[plate], table.name, data, ns)
                 if plate == str(derived_id) or on_source:
-                    set_pairs(conn, structure, {well: note.treatment for well, note in notes.items()})
+                    set_pairs(conn, plates[plate], {well: note.treatment for well, note in notes.items()})
                 if plate == str(derived_id):
-                    set_tags(conn, derived_id, _tagged(structure, notes))
+                    set_tags(conn, derived_id, _tagged(plates[plate], notes))
             except RightsError as error:
                 if plate == str(derived_id):
                     raise
@@ -158,7 +166,10 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
             return Standing(None, False, [])
         wells = derived_state(self.backend.conn, derived_id)
         intact = [well for well, record in records.items() if list(record.images) == wells.get(well)]
-        return Standing(self._record(plate.plate_id, derived_id), set(plate.wells) <= set(wells), intact)
+        runs = {number for number, _ in plate.acquisitions()}
+        present = derived_acquisitions(self.backend.conn, derived_id, NAMESPACE) if runs else {}
+        whole = set(plate.wells) <= set(wells) and runs <= set(present)
+        return Standing(self._record(plate.plate_id, derived_id), whole, intact)
 
     def is_published(self, record: OMEROPublished) -> bool:
         return self._published(record.namespaces, record.pairs) == record

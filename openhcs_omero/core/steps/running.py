@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Step
-from openhcs_omero.core.features import PLACE, RESERVED
+from openhcs_omero.core.features import ABOUT_SITES, PLACE, RESERVED
 from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
 from openhcs_omero.plates.labels import Labels, check_labels
 
@@ -171,7 +171,7 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
     for key in results:
         _check_key(step, key, RESERVED)
     for key in itertools.chain(*rows):
-        _check_key(step, key, (*PLACE[:5], "sites"))  # objects may have their own timepoint
+        _check_key(step, key, (*PLACE[:-2], *ABOUT_SITES))  # objects may have their own timepoint
     labels = _checked_labels(step, results.pop("labels", {}), image)
     scalars = {
         key: value if key == "objects" else _value(step, key, value, timepoints) for key, value in results.items()
