@@ -207,6 +207,10 @@ def _list_plate(
         _missing(wells, arranged.values()),
         (*_notes(wells, incomplete), *(note for one in arranged.values() for note in one.notes)),
         tuple(color for _, color in channels),
+        {
+            well: tuple(sorted(site for one in arranged.values() for site in one.skipped.get(well, ())))
+            for well in {well for one in arranged.values() for well in one.skipped}
+        },
     )
 
 

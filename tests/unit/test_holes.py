@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from plate_folders import images_of
-from test_plates_as_they_come import FORMATS, write_tiffs
+from test_plates_as_they_come import FORMATS, lose, write_tiffs
 
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.plan import look, prepare
@@ -72,7 +72,7 @@ def holed(kind, folder, lost):
     path = {**FORMATS, "tiffs": write_tiffs}[kind](folder / "plate", IMAGES)
     files = handler_of(path).listing(path).files
     for place, plane in lost:
-        Path(files[place][plane]).unlink()
+        lose(files[place][plane])
     return path
 
 
