@@ -77,7 +77,7 @@ def holed(kind, folder, lost):
 
 
 @given(lost=st.sets(st.sampled_from(HOLES), min_size=1, max_size=6), incomplete=CHOICES)
-@settings(max_examples=3, deadline=None, phases=[Phase.generate])
+@settings(max_examples=2, deadline=None, phases=[Phase.generate])
 def test_random_holes_give_the_same_tables(tmp_path_factory, lost, incomplete):
     compare(tmp_path_factory.mktemp("holes"), lost, incomplete)
 
