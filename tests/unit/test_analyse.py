@@ -263,6 +263,23 @@ def test_one_of_several_timepoints_is_selected(tmp_path):
     assert "the tables have no timepoint 2: they have 0 to 1" in result.stderr
 
 
+def test_one_of_several_acquisitions_is_selected(tmp_path):
+    """They are never analyzed together. Plates with one acquisition need no choice."""
+    (tmp_path / "p.csv").write_text(
+        "plate,well,acquisition,x\n7,A01,1,1\n7,A01,2,5\n7,A02,1,2\n7,A02,2,6\n8,A01,other,3\n8,A02,other,4\n"
+    )
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert "plate 7 has the acquisitions 1, 2: name the one to analyze in analysis.acquisition" in result.stderr
+    (tmp_path / "c.yaml").write_text("analysis: {acquisition: '2'}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path, "normalised.csv")["x"].tolist() == [5, 6, 3, 4]
+    (tmp_path / "c.yaml").write_text("analysis: {acquisition: third}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert "plate 7 has the acquisitions 1, 2: it has no 'third' as asked by analysis.acquisition" in result.stderr
+
+
 # -- conditions and tables ---------------------------------------------------------------------------------------------
 
 TABLE = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": ["x", "y", None]})

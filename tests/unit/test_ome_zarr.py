@@ -162,6 +162,23 @@ def test_public_buckets_need_no_credentials(bucket, tmp_path, monkeypatch):
 # ---- holes, damage and malice
 
 
+def test_acquisitions(tmp_path):
+    """One acquisition is a plate whose sites count from 1; all of them keep the numbers of the sites."""
+    images = images_of(ONE_LEVEL, ["A01", "B02"], sites=4, shape=(1, 1, 1, 6, 5))
+    path = write_plate(tmp_path / "runs.zarr", images, ONE_LEVEL, runs=["before", "after"])
+    with pytest.raises(PlateError, match=r"has the acquisitions 1 \(before\), 2 \(after\); choose one"):
+        handler_of(path).listing(path)
+    for choice, first in (("before", 1), (2, 3), ("all", 1)):
+        handler = handler_of(path, acquisition=choice)
+        sites = handler.listing(path).structure.wells["B02"].images
+        assert sorted(sites) == list(range(1, 5 if choice == "all" else 3))
+        for site in sites:
+            pixels = handler.load_site(path, "B02", site, FileManager())
+            np.testing.assert_array_equal(pixels, images["B02", first + site - 1])
+        assert len(handler.read_metadata(handler.listing(path), "B02")) == len(sites)
+    assert [image.acquisition for image in sites.values()] == [(1, "before")] * 2 + [(2, "after")] * 2
+
+
 def edit(path, change):
     document = path / "zarr.json"
     content = json.loads(document.read_text())
