@@ -396,7 +396,7 @@ class OMEROLocalBackend(VirtualBackend):
         """The images of a well's sites, with names and metadata from the source plate if it has these sites."""
         well = self.plate_structure(path.plate.plate_id).wells.get(path.well)
         origins = {site: image for site, image in well.images.items() if site in images} if well else {}
-        described = read_metadata(self.conn, list(origins.values()))
+        described = read_metadata(self.conn, list(origins.values()), all_planes=True)
         positions = read_positions(self.conn, list(origins.values()))
         new = {}
         for site, pixels in images.items():

@@ -96,7 +96,7 @@ class OMEROHandler(MicroscopeHandler):
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         images = listing.structure.well(well).images
-        described = pixels.read_metadata(self.backend.conn, list(images.values()))
+        described = pixels.read_metadata(self.backend.conn, list(images.values()), all_planes=True)
         positions = pixels.read_positions(self.backend.conn, list(images.values()))
         found = {}
         for site, image in images.items():

@@ -217,10 +217,19 @@ def close_store() -> None:
 # ---- metadata
 
 
-def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, ImageMetadata]:
-    """Read what OMERO knows about images besides their pixels, in three calls per 10,000 images.
+def read_metadata(
+    conn: BlitzGateway, images: Sequence[ImageStructure], all_planes: bool = False
+) -> dict[int, ImageMetadata]:
+    """Read what OMERO knows about images besides their pixels, in two or three calls per 10,000 images.
 
     Positions in the well are not included; `read_positions` reads them.
+
+    Parameters
+    ----------
+    images
+        The images.
+    all_planes
+        Whether to read when and where every plane was taken; by default, only the times of several timepoints.
 
     Returns
     -------
@@ -228,6 +237,7 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
         The metadata by image id.
     """
     found: dict[int, ImageMetadata] = {}
+    series = {image.pixels_id for image in images if image.size_t > 1}
     for ids in queries.pages([image.pixels_id for image in images]):
         sizes = queries.rows(
             conn,
@@ -248,13 +258,13 @@ def read_metadata(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[
             ids=ids,
         ):
             channels.setdefault(pixels_id, []).append(channel)
-        planes = _read_planes(conn, ids)
+        taken = _read_planes(conn, ids if all_planes else [number for number in ids if number in series], all_planes)
         for pixels_id, *size, value, unit, date in sizes:
-            acquired = Acquired(date, _quantity(value, unit), planes=tuple(planes.get(pixels_id, ())))
+            recorded = Acquired(date, _quantity(value, unit), planes=tuple(taken.get(pixels_id, ())))
             found[pixels_id] = replace(
                 _metadata(size, channels.get(pixels_id, [])),
                 acquired=None if date is None else date / 1000,
-                recorded=acquired,
+                recorded=recorded,
             )
     return {
         image.image_id: replace(found[image.pixels_id], times=_times(found[image.pixels_id].recorded, image.size_t))
@@ -279,16 +289,19 @@ def read_positions(
     }
 
 
-def _read_planes(conn: BlitzGateway, pixels_ids: list[int]) -> dict[int, list[AcquiredPlane]]:
-    """When and where planes were taken, by pixels id."""
+def _read_planes(conn: BlitzGateway, pixels_ids: list[int], all_planes: bool) -> dict[int, list[AcquiredPlane]]:
+    """When and where planes were taken, by pixels id: all planes, or the first one of each timepoint."""
     planes: dict[int, list[AcquiredPlane]] = {}
+    if not pixels_ids:
+        return planes
+    which = "" if all_planes else "and p.theC = 0 and p.theZ = 0"
     for pixels_id, t, c, z, *values in queries.rows(
         conn,
-        """
+        f"""
             select p.pixels.id, p.theT, p.theC, p.theZ, p.deltaT.value, p.deltaT.unit, p.exposureTime.value,
                    p.exposureTime.unit, p.positionZ.value, p.positionZ.unit, p.positionY.value, p.positionY.unit,
                    p.positionX.value, p.positionX.unit
-            from PlaneInfo p where p.pixels.id in (:ids) order by p.pixels.id, p.theT, p.theC, p.theZ""",
+            from PlaneInfo p where p.pixels.id in (:ids) {which} order by p.pixels.id, p.theT, p.theC, p.theZ""",
         ids=pixels_ids,
     ):
         delta_t, exposure, *place = map(_quantity, values[::2], values[1::2])

@@ -111,7 +111,7 @@ def about(conn, plate_id):
         id=plate_id,
     )
     images = [image for _, image in structure.images()]
-    metadata, positions = read_metadata(conn, images), read_positions(conn, images)
+    metadata, positions = read_metadata(conn, images, all_planes=True), read_positions(conn, images)
     return {
         "plate": [
             unwrap(getattr(loaded, name))
