@@ -31,6 +31,7 @@ from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.io.pyramid import write_levels
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.identity import leave_warnings_to_parent
 from openhcs_omero.omero.masks import labels_of, mask_versions, read_masks
 from openhcs_omero.omero.pixels import close_store, read_metadata, read_sites
 from openhcs_omero.plates.image import ImageMetadata
@@ -177,6 +178,7 @@ def _exported(jobs: Sequence[_Job], processes: int) -> Iterator[tuple[_Job, list
 def _begin() -> None:
     """Prepare a process: it ends with its parent, even if that is killed, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_warnings_to_parent()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -114,6 +114,11 @@ def ping(server: Server, properties: dict[str, str]) -> bool:
     return True
 
 
+def leave_warnings_to_parent() -> None:
+    """Don't repeat the warning of `warn_unchecked` in a process of a pool."""
+    _warned.set()
+
+
 def warn_unchecked(server: Server, properties: dict[str, str]) -> None:
     """Warn, once per process, that the server's identity was not checked."""
     if properties["IceSSL.VerifyPeer"] == "0" and not _warned.is_set():

@@ -1,6 +1,6 @@
-"""Open an OME-Zarr plate with ome-zarr-py and napari's reader, and print what they find as JSON.
+"""Open an OME-Zarr plate with ome-zarr-py, ngio and napari's reader, and print what they find as JSON.
 
-tests/unit/test_zarr_readers.py runs this in an environment with ome-zarr and napari-ome-zarr. A warning is an error.
+tests/unit/test_zarr_readers.py runs this in an environment with these programs. A warning is an error.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import logging
 import sys
 import warnings
 
+import ngio
 from napari.components import ViewerModel
 from napari_ome_zarr import napari_get_reader
 from ome_zarr.io import parse_url
@@ -36,6 +37,15 @@ def by_ome_zarr(path):
     }
 
 
+def by_ngio(path):
+    found = {}
+    for name, container in ngio.open_ome_zarr_plate(path, mode="r").get_images(max_workers=1).items():
+        image = container.get_image(path="0")
+        size = image.pixel_size
+        found[name] = [container.channel_labels, [size.z, size.y, size.x], int(image.get_as_numpy().sum())]
+    return found
+
+
 def by_napari(path):
     viewer = ViewerModel()  # napari without its window
     with contextlib.redirect_stdout(sys.stderr):
@@ -51,7 +61,12 @@ def main(path, image):
     warnings.simplefilter("error")
     complaints = Complaints()
     logging.getLogger().addHandler(complaints)
-    found = {"ome_zarr": by_ome_zarr(path), "image": by_ome_zarr(image), "napari": by_napari(path)}
+    found = {
+        "ome_zarr": by_ome_zarr(path),
+        "image": by_ome_zarr(image),
+        "ngio": by_ngio(path),
+        "napari": by_napari(path),
+    }
     print(json.dumps({**found, "complaints": complaints.messages}))
 
 

@@ -1,4 +1,6 @@
-"""Our plates open in ome-zarr-py and napari's reader without warnings; the tests run the programs themselves.
+"""Our plates open in ome-zarr-py, ngio and napari's reader without warnings, and the plates of others open here.
+
+The tests run the programs themselves.
 
 They don't work with this project's pinned packages (ome-zarr wants s3 clients that want python-dateutil < 3), so they
 have a separate environment, which is created once per machine from envs/readers.txt.
@@ -14,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.ngff import STORE
 from openhcs_omero.io.zarr import ZarrBackend
+from openhcs_omero.microscopes.detect import handler_of
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "envs" / "readers.txt"
@@ -67,3 +71,31 @@ def test_a_plate_opens_without_warnings(reader_python, tmp_path):
         "levels": [[[2, 3, 600, 1560], [2, 3, 300, 780], [2, 3, 150, 390]]] * 2,
         "sum": sum(first.values()),
     }
+    assert opened["ngio"] == {
+        f"{'B/2' if well == 'B02' else f'A/{int(well[1:])}'}/{number - 1}": [
+            ["DAPI", "channel 1"],
+            [2, 0.5, 0.5],
+            int(image.sum(dtype=np.int64)),
+        ]
+        for (well, number), image in images.items()
+    }
+
+
+def test_plates_that_other_programs_make(reader_python, tmp_path):
+    script = [reader_python, "-W", "ignore", ROOT / "tests" / "readers" / "make_plates.py", tmp_path]
+    run = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    names = run.stdout.split()
+    assert len(names) == 6
+    for name in names:
+        images, path = np.load(tmp_path / f"{name}.npy"), tmp_path / name
+        handler = handler_of(path)
+        listing = handler.listing(path)
+        listing.check_complete()
+        assert listing.structure.wells_with_images() == ["A01", "B03"], name
+        assert (listing.pixel_size, listing.notes) == ((2.0, 0.65, 0.65), ()), name
+        assert listing.channel_names == (("DAPI", "GFP") if "ngio" in name else (None, None))
+        assert name.endswith(listing.structure.microscope_type.replace("OME-Zarr ", "_") + ".zarr")
+        for well, sites in zip(("A01", "B03"), images):
+            for site, image in enumerate(sites, 1):
+                np.testing.assert_array_equal(handler.load_site(path, well, site, FileManager()), image[None])
