@@ -105,7 +105,11 @@ def configuration(home: Path, plates: Sequence[int]) -> dict[str, Any]:
         "plate_map": str(home / "images" / "plate_map.csv"),
         "heatmaps": [FEATURE, "cells_c1"],
         "steps": [
-            {"call": "openhcs_omero.processing.illumination:correct_illumination", "params": {"dark": 100}},
+            {
+                "call": "openhcs_omero.processing.illumination:correct_illumination",
+                "channels": [0],
+                "params": {"dark": 100},
+            },
             {"call": "openhcs_omero.processing.spots:count_spots", "channels": [0], "params": {"sigma": 1.5}},
             {"call": "openhcs_omero.processing.cells:segment_cells", "channels": [1], "params": {"diameter": 22}},
         ],

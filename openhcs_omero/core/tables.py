@@ -114,9 +114,8 @@ def aggregate(
         texts = {well: " ".join(map(str, numbers)) for well, numbers in skipped.items()}
         by_well.insert(list(by_well).index("sites") + 1, SKIPPED, by_well["well"].map(texts).fillna(""))
     if acquired is not None and len(by_well):
-        by_well.insert(
-            list(by_well).index("sites") + 1, "acquired_s", by_well["well"].map(acquired).map("{:.10g}".format)
-        )
+        times = by_well["well"].map(acquired).map("{:.10g}".format)
+        by_well.insert(list(by_well).index("sites") + 1, "acquired_s", times)
     about = treatments or {}
     _write_tables([treated(marked, about)], tables["features"])
     _write_tables([treated(by_well, about)], tables["wells"])

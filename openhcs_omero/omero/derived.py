@@ -143,7 +143,6 @@ def delete_tags(conn: BlitzGateway, group_id: int, mark: str) -> None:
     tags = queries.rows(
         conn,
         "select a.id from TagAnnotation a where a.ns = :ns and a.description = :mark and a.details.owner.id = :me",
-        group_id,
         ns=TAGS,
         mark=mark,
         me=conn.getUserId(),

@@ -45,6 +45,8 @@ def test_the_figures_that_the_demo_prints(demo):
         low, high = re.search(rf"EC50 of {compound}: [\d.]+ uM \(([\d.]+) to ([\d.]+)\), true {true}", printed).groups()
         assert float(low) < true < float(high)
     assert printed.count("4 / 4") == 2 and "others" not in printed  # the bad wells, and no others, are excluded
+    for measured, true in re.findall(r"(\d+) / (\d{4,})", printed):  # cells and spots
+        assert int(measured) == pytest.approx(int(true), rel=0.02)
     assert "Nothing to be done" in printed
     assert (home / "report.html").exists()
     for plate in (1, 2):

@@ -58,7 +58,14 @@ def heat_maps() -> Any:
         tooltip=_tooltip(),
         href=alt.Href("url:N"),
     )
-    marks = base.transform_filter("datum.mark != ''").mark_text(fontSize=9, color="white").encode(text="mark:N")
+    marks = (
+        base.transform_filter("datum.mark != ''")
+        .mark_text(fontSize=9)
+        .encode(
+            text="mark:N",
+            color=alt.condition("isValid(datum.value)", alt.value("white"), alt.value("#444")),
+        )
+    )
     hits = base.transform_filter("datum.hit == 1").mark_point(
         size=36, shape="circle", color="#ff2d55", strokeWidth=1.6, filled=False
     )
