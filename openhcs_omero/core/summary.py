@@ -50,9 +50,12 @@ def summary(plan: Plan) -> tuple[str, bool]:
         )
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
-    lost = [sentence for outcome in outcomes for sentence in _lost_servers(outcome)]
+    lost = [sentence for outcome in outcomes for sentence in _lost_in_wells(outcome)]
+    elsewhere = [sentence for outcome in outcomes for sentence in _lost_elsewhere(outcome)]
     if lost:
         lines.append(lost[0].replace(" went away;", f" went away during {_number(len(lost), 'well')};"))
+    elif elsewhere:
+        lines.append(elsewhere[0])
     lines += [f"Plate {label} was not processed: {problem}" for label, problem in plan.problems.items()]
     return "\n".join(filter(None, lines)), bool(failures)
 
@@ -64,12 +67,22 @@ def _outcome(plan: Plan, label: str) -> _Outcome:
     return _Outcome(label, folder, len(wells), missing, tuple(read_failures(folder)))
 
 
-def _lost_servers(outcome: _Outcome) -> Iterator[str]:
+def _lost_in_wells(outcome: _Outcome) -> Iterator[str]:
     """The last log lines of wells that are missing because the OMERO server was lost."""
     for well in outcome.missing:
-        log = outcome.folder / "logs" / f"process_well_{well}.log"
-        said = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
-        yield from (line for line in said if line.startswith("OMERO") and " went away;" in line)
+        yield from _lost(outcome.folder / "logs" / f"process_well_{well}.log")
+
+
+def _lost_elsewhere(outcome: _Outcome) -> Iterator[str]:
+    """The last log lines of other jobs that failed because the OMERO server was lost."""
+    for job, output in (("derive_plate", "derived.json"), ("annotate", "annotations.json")):
+        if not (outcome.folder / output).exists():
+            yield from _lost(outcome.folder / "logs" / f"{job}.log")
+
+
+def _lost(log: Path) -> Iterator[str]:
+    said = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+    yield from (line for line in said if line.startswith("OMERO") and " went away;" in line)
 
 
 def _number(count: int, what: str) -> str:

@@ -9,7 +9,7 @@ import colorsys
 import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +86,10 @@ def read_image(folder: Path) -> tuple[list[Path], bool]:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadData(f"{document} can't be read as OME-Zarr: {place}: {first['msg']}") from None
-    levels = [folder / dataset.path for dataset in image.multiscales[0].datasets]
+    paths = [PurePosixPath(dataset.path) for dataset in image.multiscales[0].datasets]
+    if outside := [path for path in paths if path.is_absolute() or ".." in path.parts]:
+        raise BadData(f"{document} names {outside[0]}, which is outside of the image")
+    levels = [folder / path for path in paths]
     return levels, bool(attributes[_NAMESPACE]["named_t"])
 
 

@@ -102,7 +102,7 @@ def read_index(path: Path) -> Found:
                     heights[plane.z] = float(height)
             if "ImageResolutionX" in values and not lengths:
                 lengths = {axis: 1e6 * float(values[f"ImageResolution{axis}"]) for axis in "XY"}
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise PlateError(
             f"{path} can't be read as an index of an Opera Phenix plate: "
             f"{f'{error} is missing' if isinstance(error, KeyError) else error}"

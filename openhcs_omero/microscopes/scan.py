@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.tiffs import COLORS, Layout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
@@ -202,17 +203,30 @@ def list_plate(
         wells,
     )
     channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
+    pixel_size, notes = _lengths(found.pixel_size)
     return PlateListing(
         structure,
         backend,
         arranged.files,
         channel_names,
-        found.pixel_size,
+        pixel_size,
         arranged.filled,
         arranged.missing,
-        (*found.notes, *arranged.notes),
+        (*found.notes, *arranged.notes, *notes),
         skipped=arranged.skipped,
     )
+
+
+def _lengths(sizes: tuple[Any, Any, Any]) -> tuple[tuple[float | None, float | None, float | None], list[str]]:
+    """The pixel size without what is no length, such as 0 or NaN, and a note about what was left out."""
+
+    def is_length(size: Any) -> bool:
+        return isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < float("inf")
+
+    wrong = [size for size in sizes if size is not None and not is_length(size)]
+    notes = [f"the metadata give a pixel size of {brief(wrong[0], 50)}, which is ignored"] if wrong else []
+    z, y, x = (float(size) if is_length(size) else None for size in sizes)
+    return (z, y, x), notes
 
 
 def _wells(

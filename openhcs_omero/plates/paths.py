@@ -24,7 +24,7 @@ from openhcs_omero.errors import PlateError
 
 S3 = "s3://"
 _NUMBER = r"(?:[0-9]{3}|[1-9][0-9]{3,})"
-_PLATE = re.compile(r"plate_([1-9][0-9]*)(?:_([A-Za-z0-9][A-Za-z0-9_-]*))?")
+_PLATE = re.compile(r"plate_([1-9][0-9]{0,17})(?:_([A-Za-z0-9][A-Za-z0-9_-]*))?")
 _WELL = re.compile(r"[A-Z]{1,2}(?:0[1-9]|[1-9][0-9]{1,2})")
 _LOOSE_WELL = re.compile(r"([A-Za-z]{1,2})0*([1-9][0-9]{0,2})")
 _SITE = re.compile(rf"([A-Z]+[0-9]+)_s({_NUMBER})(?:\.tif|_(.+))", re.DOTALL)

@@ -5,6 +5,7 @@ Each gives one sentence or a plate without the bad file, in bounded time and mem
 
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from plate_folders import images_of, write_htd, write_imagexpress, write_openhcs, write_phenix
+from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_openhcs, write_phenix
+
+from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
 
 MEMORY = 2**31  # memory limit of a reader in bytes, including its libraries
 SECONDS = 60
@@ -147,6 +150,17 @@ def test_zarr_arrays_that_declare_terabytes(tmp_path):
         refused(folder, "declares an image of shape", "too large to be read")
 
 
+def test_zarr_metadata_that_name_arrays_elsewhere(tmp_path):
+    folder = write_openhcs(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)), "zarr")
+    [image] = folder.glob("zarr/plate.zarr/A/1/0/zarr.json")
+    text = image.read_text()
+    (image.parent / "0").rename(tmp_path / "secret")
+    for path in ("../../../../../../secret", str(tmp_path / "secret")):
+        assert '"path": "0"' in text
+        image.write_text(text.replace('"path": "0"', f'"path": "{path}"'))
+        refused(folder, path, "which is outside of the image")
+
+
 def test_an_index_that_names_files_elsewhere(tmp_path):
     """The index has paths that lead out of the folder; only files in the folder are read."""
     folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
@@ -175,6 +189,48 @@ def test_metadata_that_name_files_elsewhere(tmp_path, backend, path):
         main["workspace_mapping"] = dict.fromkeys(main["workspace_mapping"], path)
     metadata.write_text(json.dumps(document))
     refused(folder, path, "outside of the plate's folder")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("image_files", 7), ("image_files", [7]), ("workspace_mapping", ["a.tif"]), ("channels", "DAPI")],
+)
+def test_openhcs_metadata_of_other_types(tmp_path, key, value):
+    folder = write_openhcs(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)), "disk")
+    metadata = folder / "openhcs_metadata.json"
+    document = json.loads(metadata.read_text())
+    for entry in document["subdirectories"].values():
+        entry[key] = value
+    metadata.write_text(json.dumps(document))
+    refused(folder, "openhcs_metadata.json")
+
+
+def test_xml_in_an_unknown_encoding(tmp_path):
+    folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+    index = folder / "Images" / "Index.idx.xml"
+    index.write_text('<?xml version="1.0" encoding="none"?>' + index.read_text().partition("?>")[2])
+    refused(folder, "Index.idx.xml can't be read as an index of an Opera Phenix plate: unknown encoding")
+
+
+@pytest.mark.parametrize("size", ["nan", "-inf", "1e999", "0"])
+def test_absurd_pixel_sizes(tmp_path, size):
+    """They are left out, with a note; OMERO would take them for lengths."""
+    folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+    index = folder / "Images" / "Index.idx.xml"
+    index.write_text(re.sub(r"(<ImageResolution[XY][^>]*>)[^<]*", rf"\g<1>{size}", index.read_text()))
+    listing = OperaPhenixHandler().listing(folder)
+    assert listing.pixel_size[1:] == (None, None)
+    assert len(listing.notes) == 1 and "which is ignored" in listing.notes[0]
+
+
+def test_channels_with_absurd_numbers(tmp_path):
+    """The settings of a measurement only name channels; a number that no channel has is ignored."""
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+    [settings] = folder.glob("*.mes")
+    text = settings.read_text()
+    assert 'Ch="1"' in text
+    settings.write_text(text.replace('Ch="1"', f'Ch="{"9" * 5000}"'))
+    assert read(folder) == "A01 1 (1, 1, 1, 6, 5)\n"
 
 
 def test_links_that_lead_out_of_the_folder(plate, tmp_path):

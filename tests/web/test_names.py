@@ -92,10 +92,10 @@ for entry in document["subdirectories"].values():
 """
 
 
-def python(*arguments, **options):
+def python(*arguments, status=0, **options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([PYTHON, *arguments], env=environment, capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done
 
 
@@ -160,7 +160,7 @@ def test_the_report_of_snakemake(tmp_path, open_page):
     config = {"plates": ["plate"], "steps": steps}
     (tmp_path / "config.json").write_text(json.dumps(config))
     snakemake = ["-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--configfile", "config.json"]
-    python(*snakemake, cwd=tmp_path)
+    python(*snakemake, cwd=tmp_path, status=1)  # a well failed
     python(*snakemake, "--report", "report.html", cwd=tmp_path)
     page = open_page(tmp_path / "report.html")
     page.get_by_text("naming:name_everything").wait_for()

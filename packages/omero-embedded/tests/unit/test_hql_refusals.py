@@ -10,6 +10,7 @@ omero = pytest.importorskip("omero")
 
 from hql_store import ADA, BOB, EVE, FOREIGN, PLATES, PRIVATE, SHARED, column, context, objects, rows  # noqa: E402
 from omero.rtypes import rdouble, rint, rlist, rlong, robject, rstring, rtime  # noqa: E402
+from omero_embedded.hql.syntax import parse  # noqa: E402
 from omero_embedded.model.access import ALL_GROUPS  # noqa: E402
 from omero_embedded.model.loading import Loader  # noqa: E402
 from omero_embedded.model.schema import schema  # noqa: E402
@@ -163,3 +164,19 @@ def test_columns_are_not_objects(store):
         with pytest.raises(omero.InternalException):
             objects(store, text)
     assert objects(store, "select p.name from Plate p where 1 = 2") == []
+
+
+@pytest.mark.parametrize("text", ["not " * 3000, "-" * 3000, "(" * 3000 + "not " * 3000])
+def test_deeply_nested_queries(store, text):
+    closing = ")" * text.count("(")
+    with pytest.raises(omero.QueryException, match="nested too deeply"):
+        rows(store, f"select p.id from Plate p where {text}1 = 1{closing}")
+
+
+def test_large_queries(store):
+    """Large ones are not kept in memory, and larger ones are refused before they are read."""
+    before = parse.cache_info().currsize
+    assert rows(store, f"select p.id from Plate p where p.id in (1{', 1' * 4000})") == [[1]]
+    assert parse.cache_info().currsize == before
+    with pytest.raises(omero.OverUsageException, match="characters of a query"):
+        rows(store, f"select p.id from Plate p where p.id in (1{', 1' * 70_000})")

@@ -202,6 +202,39 @@ def test_a_large_plate_is_queried_in_as_many_statements_as_a_small_one(store, qu
     assert counts[0] == counts[1] < 30
 
 
+def test_a_shape_that_is_removed_from_a_roi_is_deleted(store):
+    """As in OMERO's own examples. Saving a region whose shapes are not loaded keeps them."""
+    roi = omero.model.RoiI()
+    for number in range(3):
+        shape = omero.model.PointI()
+        shape.x = shape.y = rdouble(number)
+        roi.addShape(shape)
+    with store.write() as connection:
+        (saved,) = saving.save(connection, root(), [roi])
+
+    def found(fetch=""):
+        query = f"select r from Roi r {fetch} where r.id = :id"
+        with store.read() as connection:
+            return Results(connection, root(), query, {"id": rlong(saved.id.val)}).objects()[0]
+
+    def shapes():
+        with store.read() as connection:
+            query = "select s.id from Shape s where s.roi.id = :id order by s.id"
+            return [row[0].val for row in Results(connection, root(), query, {"id": rlong(saved.id.val)}).projected()]
+
+    first, second, third = shapes()
+    loaded = found("join fetch r.shapes")
+    loaded.removeShape(loaded.copyShapes()[1])
+    unloaded = found()
+    unloaded.name = omero.rtypes.rstring("renamed")
+    for changed in (loaded, unloaded):
+        with store.write() as connection:
+            if changed is unloaded:
+                changed.details.updateEvent = None
+            saving.save(connection, root(), [changed])
+        assert shapes() == [first, third] and second not in shapes()
+
+
 def test_a_failed_save_leaves_no_trace(store):
     def counted():
         with store.read() as connection:

@@ -30,7 +30,13 @@ class Results:
     """
 
     def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page = (0, None)):
-        self.plan = compile_query(parse(text), schema(), ctx, params)
+        limits.check(len(text), limits.MOST_QUERY, "characters of a query")
+        try:
+            # the syntax of usual queries is kept, but not that of large ones
+            query = parse(text) if len(text) < limits.KEPT_QUERY else parse.__wrapped__(text)
+            self.plan = compile_query(query, schema(), ctx, params)
+        except RecursionError:
+            raise refuse(omero.QueryException, f"the query is nested too deeply [{text[:200]}...]") from None
         self.text = text
         self.loader = Loader(connection, ctx)
         try:
