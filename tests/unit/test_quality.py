@@ -248,3 +248,20 @@ def test_wrong_names_are_refused():
         read_wells(HAND, ["g"])
     with pytest.raises(OpenHCSError, match="the column control is not numeric"):
         read_wells(HAND, ["control"])
+
+
+def test_drift_follows_the_order_of_acquisition_and_not_the_place():
+    rng = np.random.default_rng(4)
+    places = [well_name(row, column) for row in range(8) for column in range(12)]
+    order = rng.permutation(96)  # no row or column is acquired before another
+    values = rng.normal(0, 1, 96)
+    values -= np.polyval(np.polyfit(order, values, 1), order)  # no drift at all
+    table = pd.DataFrame({"plate": "7", "well": places, "acquired_s": 30.0 * order, "flat": values})
+    table["late"] = values + 6 * order / 95
+    found = compute_quality(read_wells(table, ["flat", "late"])).set_index("feature")
+    assert found.loc["flat", "drift"] == pytest.approx(0, abs=1e-9) and found.loc["late", "drift"] > 2.5
+    again = compute_quality(read_wells(table.sample(frac=1, random_state=1), ["flat", "late"])).set_index("feature")
+    assert again["drift"].to_numpy() == pytest.approx(found["drift"].to_numpy())
+    unknown = compute_quality(read_wells(table.assign(acquired_s=np.nan), ["flat"])).iloc[0]
+    assert np.isnan(unknown["drift"]) and "the order of acquisition is not known" in unknown["reason"]
+    assert "drift" not in compute_quality(read_wells(table.drop(columns="acquired_s"), ["flat"]))
