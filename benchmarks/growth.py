@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.common import ROOT, BenchServer, Ratio
-from benchmarks.plates import delete_plates, make_plate
+from benchmarks.plates import copy_plate, delete_plates, make_plate
 
 STEPS = """
 def same(image, filemanager, metadata, backend="disk"):
@@ -30,9 +30,10 @@ PATIENCE = 3600  # seconds
 
 
 def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
-    counts = (1, 2) if quick else (1, 10, 40)
+    counts = (1, 2) if quick else (1, 10, 40, 300)
     with server.login() as conn:
-        plates = [make_plate(conn, 384, (1, 1, 1, 4, 4)) for _ in range(counts[-1])]
+        plates = [make_plate(conn, 384, (1, 1, 1, 4, 4))]
+        plates += [copy_plate(conn, plates[0]) for _ in range(counts[-1] - 1)]
     try:
         for count in counts:
             with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:

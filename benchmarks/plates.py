@@ -14,6 +14,7 @@ from omero.rtypes import rint, rstring
 
 from benchmarks.common import BenchServer, noise, wells_of
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.paths import parse_well
@@ -52,6 +53,19 @@ def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: st
     return made
 
 
+def copy_plate(conn: BlitzGateway, plate_id: int) -> int:
+    """Create another plate with the wells and the images of a plate with one site per well, and return its id."""
+    plate = PlateI()
+    plate.name = rstring("benchmark")
+    for name, image in load_plate(conn, plate_id).images():
+        well, sample = WellI(), WellSampleI()
+        well.row, well.column = map(rint, parse_well(name))
+        sample.image = ImageI(image.image_id, False)
+        well.addWellSample(sample)
+        plate.addWell(well)
+    return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, queries.current_group(conn))).id.val
+
+
 def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
     """Delete plates with all of their contents, and the plates derived from them."""
     from openhcs_omero.omero.derived import find_derived
@@ -66,16 +80,15 @@ WITHOUT_SNAKEMAKE = """
 import json, sys
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.rules import process_well
+from openhcs_omero.core.well_file import well_file
 
 settings = read_config(json.load(open("config.yaml")))
 (plate,) = settings.plates
 folder = settings.folder(plate)
-endings = {"record": ".json", "features": ".features.csv", "objects": ".objects.csv", "thumbnail": ".npz"}
 (folder / "processed").mkdir(exist_ok=True)
 first, step = map(int, sys.argv[1:])
 for well in sorted(json.loads((folder / "wells.json").read_text()))[first::step]:
-    outputs = {name: folder / "processed" / f"{well}{ending}" for name, ending in endings.items()}
-    process_well(settings, plate, well, folder / "derived.json", [], outputs, folder / "well.log")
+    process_well(settings, plate, well, folder / "derived.json", [], well_file(folder, well), folder / "well.log")
 """
 
 

@@ -14,7 +14,7 @@ STEPS = """
 def same(image, filemanager, metadata, backend="disk"):
     return image, {"x": 1}
 """
-ENDINGS = (".json", ".features.csv", ".objects.csv", ".npz")
+ENDINGS = (".zip",)
 
 # a job for each well with as many files as in the workflow, and one job that takes them all
 PLAIN = """

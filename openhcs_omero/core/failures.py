@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from openhcs_omero.core.records import read_record
+from openhcs_omero.core.well_file import read_well_record, well_file, well_files
 
 TOLD = 5  # wells in a message
 
@@ -51,14 +51,14 @@ class FailedWell:
 
 def read_failures(folder: Path) -> list[Failure]:
     """Read the failed wells of the last run from the records in the plate's folder."""
-    found = (read_record(path, FailedWell) for path in sorted((folder / "processed").glob("*.json")))
+    found = (read_well_record(path, FailedWell) for path in well_files(folder).values())
     return [record.failed for record in found if record is not None]
 
 
 def has_results(folder: Path, well: str) -> bool:
     """Whether a well of a plate was processed without failing."""
-    path = folder / "processed" / f"{well}.json"
-    return path.exists() and read_record(path, FailedWell) is None
+    path = well_file(folder, well)
+    return path.exists() and read_well_record(path, FailedWell) is None
 
 
 def lost_server(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from openhcs_omero.core.steps.columns import with_names
 from openhcs_omero.core.tables import is_number
+from openhcs_omero.core.well_file import open_part
 from openhcs_omero.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -197,30 +199,30 @@ class Channel:
     labels: bool = False
 
 
-def save_thumbnail(path: Path, picture: np.ndarray, channels: Sequence[Channel]) -> None:
-    """Write the thumbnail of a well and the appearance of its channels to an .npz file.
+def pack_thumbnail(picture: np.ndarray, channels: Sequence[Channel]) -> bytes:
+    """Pack the thumbnail of a well and the appearance of its channels as the content of an .npz file.
 
     Parameters
     ----------
-    path
-        The file to write.
     picture
         (C, Y, X).
     channels
         One per channel of `picture`.
     """
-    np.savez(path, picture=picture, channels=json.dumps([asdict(channel) for channel in channels]))
+    content = io.BytesIO()
+    np.savez(content, picture=picture, channels=json.dumps([asdict(channel) for channel in channels]))
+    return content.getvalue()
 
 
 def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
-    """Read what `save_thumbnail` wrote.
+    """Read the thumbnail in the file of a well.
 
     Returns
     -------
     picture, channels
         The thumbnail, (C, Y, X), and one `Channel` per channel.
     """
-    with np.load(path) as file:
+    with open_part(path, "thumbnail.npz") as part, np.load(io.BytesIO(part.read())) as file:
         return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
 
 

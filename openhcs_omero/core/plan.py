@@ -34,6 +34,7 @@ from openhcs_omero.core.treatments import (
     read_treatments,
     write_treatments,
 )
+from openhcs_omero.core.well_file import well_file, wells_in_tables
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError, PlateError
 from openhcs_omero.io.atomic import write, write_if_changed
 from openhcs_omero.plates.labels import DERIVED_MASKS
@@ -80,6 +81,11 @@ class Plan:
         """The chosen wells of a plate; empty if the plate can't be processed."""
         return [] if plate in self.problems else list(self.states[plate].wells)
 
+    def lost_wells(self, plate: str) -> list[str]:
+        """The wells of a plate that its tables have, but whose files are gone."""
+        folder, chosen = self.settings.folder(plate), set(self.wells(plate))
+        return [well for well in wells_in_tables(folder) if well in chosen and not well_file(folder, well).exists()]
+
     def wells_record(self, plate: str) -> str:
         """What the table of wells depends on."""
         return self.problems.get(plate) or self.states[plate].fingerprint
@@ -95,6 +101,11 @@ class Plan:
         state = self.states[plate]
         runs = "".join(f"; acquisition {number} {name}" for number, name in state.acquisitions)
         return f"{', '.join(state.wells)}; repaired {state.repairs} times{runs}"
+
+    def restores_derived(self, plate: str) -> bool:
+        """Whether a run would restore the lost `derived.json` of the plate before its first job."""
+        derived = self._stale(plate).derived
+        return derived is not None and not (self.settings.folder(plate) / "derived.json").exists()
 
     def tables_record(self, plate: str) -> str:
         """A value that changes each time results of wells are found to be lost.

@@ -55,8 +55,8 @@ def describe_run(
     wells: Sequence[str],
     failures: Sequence[Failure],
     notes: Sequence[str] = (),
-) -> str:
-    """Describe how a plate's results were made, as YAML.
+) -> dict[str, Any]:
+    """Describe how a plate's results were made: the content of run.yaml.
 
     Parameters
     ----------
@@ -90,7 +90,13 @@ def describe_run(
         "wells": {"processed": list(wells), "failed": [asdict(failure) for failure in failures]},
         "configuration": config,
     }
-    return yaml.safe_dump(json.loads(json.dumps(about)), sort_keys=False, allow_unicode=True, width=120)
+    described: dict[str, Any] = json.loads(json.dumps(about))
+    return described
+
+
+def as_yaml(run: Mapping[str, Any]) -> str:
+    """Format a description of a run as YAML."""
+    return yaml.safe_dump(run, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _now() -> str:

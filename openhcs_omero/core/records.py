@@ -4,7 +4,7 @@ state.json             what the head process learned about the plate (state.py)
 wells.json             by well: its images, their ids and hashes, and its files; the well's job reads this
 wells.tsv              the chosen wells, one row per well
 derived.json           where the results go
-processed/<WELL>.json  what the well's job wrote (outputs/), or why it failed (failures.py)
+processed/<WELL>.zip   what the well's job found (well_file.py)
 annotations.json       what is attached to the plates (outputs/)
 """
 
@@ -33,9 +33,17 @@ def to_json(record: Any, kind: Any = None, indent: int | None = None) -> str:
 def read_record(path: Path, kind: type[Kind]) -> Kind | None:
     """Read a record from a JSON file; None if the file is missing, damaged or a record of another kind."""
     try:
-        adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # types are hashable
-        return adapter.validate_json(path.read_bytes())
-    except (OSError, ValueError):  # pydantic's errors are ValueErrors
+        return parse_record(path.read_bytes(), kind)
+    except OSError:
+        return None
+
+
+def parse_record(content: bytes, kind: type[Kind]) -> Kind | None:
+    """Parse a record; None if it is damaged or of another kind."""
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]  # types are hashable
+    try:
+        return adapter.validate_json(content)
+    except ValueError:  # pydantic's errors are ValueErrors
         return None
 
 

@@ -23,18 +23,21 @@ from openhcs_omero.core.figures import (
     heatmap,
     load_thumbnail,
     montage,
-    save_thumbnail,
+    pack_thumbnail,
 )
 from openhcs_omero.core.notes import well_notes
+from openhcs_omero.core.orchestrator.snakefile import find_workflow
+from openhcs_omero.core.outputs.base import ImageId
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.provenance import describe_run, marks, step_marks
+from openhcs_omero.core.provenance import as_yaml, describe_run, marks, step_marks
 from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
 from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
 from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.tables import aggregate, read_columns, read_places, read_rows, write_rows
+from openhcs_omero.core.tables import aggregate, csv_of, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.treatments import recorded_treatments
-from openhcs_omero.core.well import Rows, WellFailed, process, thumbnail
+from openhcs_omero.core.well import WellFailed, process, thumbnail
+from openhcs_omero.core.well_file import manifest, read_well_record, well_file, write_well_file
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
 
@@ -54,7 +57,14 @@ def _connect(server: Server) -> BlitzGateway:
 
 
 def _record(path: Path, kind: type[Kind]) -> Kind:
-    record = read_record(path, kind)
+    return _existing(path, read_record(path, kind))
+
+
+def _well_record(path: Path, kind: type[Kind]) -> Kind:
+    return _existing(path, read_well_record(path, kind))
+
+
+def _existing(path: Path, record: Kind | None) -> Kind:
     if record is None:
         raise OpenHCSError(f"{path} is missing or damaged: run the workflow again")
     return record
@@ -95,7 +105,7 @@ def process_well(
     well: str,
     derived_record: Path,
     estimates: Sequence[Path],
-    outputs: Mapping[str, Path],
+    output: Path,
     log: Path,
 ) -> Failure | None:
     """Run the steps on all sites of a well, write its derived images, and save the measurements.
@@ -108,8 +118,8 @@ def process_well(
         The record of the derived plate.
     estimates
         `<position>_<function>_c<channel>.npz` files.
-    outputs
-        The files to write: `record`, `features`, `objects` and `thumbnail`.
+    output
+        The file to write (well_file.py).
     log
         The job's log; the record of a failed well contains its path.
 
@@ -127,7 +137,7 @@ def process_well(
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
         failure = Failure(label, well, error.site, error.step, error.reason, str(log))
-        _write_results(outputs, [], [], np.empty((0, 0, 0)), to_json(FailedWell(failure)), [])
+        write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnail(np.empty((0, 0, 0)), []))
         return failure
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
     first = done.images[min(done.images)]
@@ -136,22 +146,14 @@ def process_well(
         Channel(name, color, number in done.label_channels)
         for number, (name, color) in enumerate(zip_longest(names, first.colors))
     ]
-    _write_results(outputs, done.features, done.objects, thumbnail(first.pixels), to_json(record), channels)
+    write_well_file(
+        output,
+        to_json(record),
+        csv_of(done.features),
+        csv_of(done.objects),
+        pack_thumbnail(thumbnail(first.pixels), channels),
+    )
     return None
-
-
-def _write_results(
-    outputs: Mapping[str, Path],
-    features: Rows,
-    objects: Rows,
-    picture: np.ndarray,
-    record: str,
-    channels: Sequence[Channel],
-) -> None:
-    write_rows(outputs["features"], features)
-    write_rows(outputs["objects"], objects)
-    save_thumbnail(outputs["thumbnail"], picture, channels)
-    write(outputs["record"], record)
 
 
 def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[str, Path]) -> None:
@@ -166,13 +168,13 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
     wells
         The table of wells.
     tables
-        The files to write: those of `aggregate`, and `failed`.
+        The files to write: those of `aggregate`, `failed`, and `manifest`, the hashes of the files of all wells.
     """
     declared = Features.of((step, load_step(step)) for step in settings.steps)
     folder = settings.folder(label)
     aggregate(
         wells,
-        folder / "processed",
+        folder,
         tables,
         declared,
         recorded_treatments(folder),
@@ -180,6 +182,7 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         acquired_of(folder) if settings.has_qc else None,
         recorded_state(folder).skipped,
     )
+    write(tables["manifest"], manifest(well_file(folder, row["well"]) for row in read_rows(wells, "\t")))
     write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
 
 
@@ -208,13 +211,14 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
             )
 
 
-def draw_montage(folder: Path, label: str, thumbnails: Sequence[Path], output: Path) -> None:
+def draw_montage(folder: Path, label: str, output: Path) -> None:
     """Draw the montage of a plate: the first site of each well."""
     failed = {failure.well for failure in read_failures(folder)}
-    loaded = {path.stem: load_thumbnail(path) for path in thumbnails if path.stem not in failed}
+    places = read_places(folder / "wells.tsv")
+    loaded = {well: load_thumbnail(well_file(folder, well)) for well in places if well not in failed}
     channels = next((channels for _, channels in loaded.values()), [])
     montage(
-        read_places(folder / "wells.tsv"),
+        places,
         {well: picture for well, (picture, _) in loaded.items()},
         _title(folder, label),
         output,
@@ -246,17 +250,20 @@ def annotate(
     about
         Other files about the results, only for the derived plate.
     outputs
-        The files to write: `run`, the description of how the results were made, and `record`.
+        The files to write: `run`, the description of how the results were made, `crate`, the same as an RO-Crate with a
+        copy of the workflow in `snakefile`, and `record`.
     """
+    from openhcs_omero.core.crate import crate_of  # slow to import
+
     settings = read_config(config)
     plate, folder = _open(settings, label), settings.folder(label)
     names = [row["well"] for row in read_rows(folder / "wells.tsv", "\t")]
     failures = read_failures(folder)
     good = [well for well in names if well not in {failure.well for failure in failures}]
-    records = [_record(folder / "processed" / f"{well}.json", plate.output.well_type) for well in good]
+    records = [_well_record(well_file(folder, well), plate.output.well_type) for well in good]
     numbered, notes = numbered_settings(settings, label), recorded_state(folder).notes
     run = describe_run(config, numbered, label, plate.output.server_version(), good, failures, notes)
-    write(outputs["run"], run)
+    write(outputs["run"], as_yaml(run))
     derived = _record(derived_record, DerivedPlate)
     published = plate.output.publish(
         derived,
@@ -267,4 +274,19 @@ def annotate(
         well_notes(settings, label),
         settings.map_on_source and not settings.map_in_omero,  # where they come from OMERO, they are there
     )
+    write(outputs["snakefile"], (find_workflow() / "workflow" / "Snakefile").read_text())
+    read, written = _images(folder, good), [image for record in records for image in plate.output.images(record)]
+    files = [path for path in [*tables, *about, outputs["run"]] if path.parent == folder]
+    user = plate.output.user()
+    write(outputs["crate"], crate_of(run, user, derived.path, read, written, outputs["snakefile"], files))
     write(outputs["record"], to_json(published, indent=1))
+
+
+def _images(folder: Path, wells: Sequence[str]) -> list[ImageId]:
+    """The source images of the wells."""
+    records = _well_records(folder / "wells.json")
+    return [
+        ImageId(f"{well}, site {image.site}", image.image_id, None if image.image_id is None else image.sha1)
+        for well in wells
+        for image in records[well].images
+    ]

@@ -17,11 +17,11 @@ from openhcs_omero.analysis.tables import described_features, read_tables, write
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.figures import load_thumbnail
-from openhcs_omero.core.records import read_record
 from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.columns import with_names
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
+from openhcs_omero.core.well_file import read_well_record, well_file, well_files
 from openhcs_omero.io.atomic import write
 
 PICTURES = 300
@@ -150,10 +150,10 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
 
     images = {}
     for label in settings.plates:
-        for file in (settings.folder(label) / "processed").glob("*.json"):
-            record = read_record(file, OMEROWell)
+        for well, file in well_files(settings.folder(label)).items():
+            record = read_well_record(file, OMEROWell)
             if record is not None:
-                images[label, file.stem] = record.images[0][0]
+                images[label, well] = record.images[0][0]
     return Links(chosen.web, images)
 
 
@@ -165,7 +165,7 @@ def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], b
 
     pictures: dict[tuple[str, str], np.ndarray] = {}
     for plate, well in zip(answers.hits["plate"].head(PICTURES), answers.hits["well"].head(PICTURES)):
-        picture, _ = load_thumbnail(settings.folder(plate) / "processed" / f"{well}.npz")
+        picture, _ = load_thumbnail(well_file(settings.folder(plate), well))
         if picture.size:
             pictures[plate, well] = picture.astype("float32")
     most = max((len(picture) for picture in pictures.values()), default=0)

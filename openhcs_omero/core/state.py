@@ -13,6 +13,7 @@ import numpy as np
 
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.tables import write_rows
+from openhcs_omero.core.well_file import well_files
 from openhcs_omero.errors import ConfigError
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -116,8 +117,8 @@ def recorded_state(folder: Path) -> PlateState:
 def list_wells(table: Path) -> None:
     """Write the table of the chosen wells, and remove the results of wells that are no longer chosen."""
     state = recorded_state(table.parent)
-    for path in (table.parent / "processed").glob("*.*"):
-        if path.name.partition(".")[0] not in state.wells:
+    for well, path in well_files(table.parent).items():
+        if well not in state.wells:
             path.unlink()
     rows = [
         {"well": name, "row": well.row, "column": well.column, "sites": well.sites}

@@ -10,12 +10,13 @@ from openhcs_omero.core.failures import Failure, read_failures, told
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.qc import excluded_sites
 from openhcs_omero.core.records import DerivedPlate, read_record
+from openhcs_omero.core.well_file import well_files
 
 NAMED = 3  # plates in a line
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """The outcome for a plate."""
 
     label: str
@@ -24,6 +25,11 @@ class _Outcome:
     missing: tuple[str, ...]
     failures: tuple[Failure, ...]
 
+    @property
+    def done(self) -> int:
+        """The number of wells that have results."""
+        return self.wells - len(self.failures) - len(self.missing)
+
     def __str__(self) -> str:
         derived = read_record(self.folder / "derived.json", DerivedPlate)
         if derived is None or not isinstance(derived.derived_plate, int):
@@ -31,27 +37,31 @@ class _Outcome:
         return f"{self.folder} (derived plate {derived.derived_plate})"
 
 
+def outcomes(plan: Plan) -> list[Outcome]:
+    """The outcome for each plate that could be processed."""
+    return [_outcome(plan, label) for label in plan.settings.plates if label not in plan.problems]
+
+
 def summary(plan: Plan) -> tuple[str, bool]:
     """The text to report at the end of a run, and whether any wells failed."""
-    outcomes = [_outcome(plan, label) for label in plan.settings.plates if label not in plan.problems]
-    wells = sum(outcome.wells for outcome in outcomes)
-    failures = [failure for outcome in outcomes for failure in outcome.failures]
-    missing = [f"{well} of plate {outcome.label}" for outcome in outcomes for well in outcome.missing]
-    done = wells - len(failures) - len(missing)
+    found = outcomes(plan)
+    wells = sum(outcome.wells for outcome in found)
+    failures = [failure for outcome in found for failure in outcome.failures]
+    missing = [f"{well} of plate {outcome.label}" for outcome in found for well in outcome.missing]
     lines = [
-        f"{done} of {wells} wells of {_number(len(outcomes), 'plate')} are processed.",
-        f"Results: {_some([str(outcome) for outcome in outcomes])}; in one page: snakemake --report report.html",
+        f"{sum(outcome.done for outcome in found)} of {wells} wells of {_number(len(found), 'plate')} are processed.",
+        f"Results: {_some([str(outcome) for outcome in found])}; in one page: snakemake --report report.html",
         told(failures) or ("" if missing else "No well failed."),
     ]
     if plan.settings.has_qc:
-        excluded = sum(len(excluded_sites(outcome.folder)) for outcome in outcomes)
+        excluded = sum(len(excluded_sites(outcome.folder)) for outcome in found)
         lines.append(
             f"{_number(excluded, 'site')} excluded from statistics by qc: see image_qc.csv" if excluded else ""
         )
     if missing:
         lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
-    lost = [sentence for outcome in outcomes for sentence in _lost_in_wells(outcome)]
-    elsewhere = [sentence for outcome in outcomes for sentence in _lost_elsewhere(outcome)]
+    lost = [sentence for outcome in found for sentence in _lost_in_wells(outcome)]
+    elsewhere = [sentence for outcome in found for sentence in _lost_elsewhere(outcome)]
     if lost:
         lines.append(lost[0].replace(" went away;", f" went away during {_number(len(lost), 'well')};"))
     elif elsewhere:
@@ -60,20 +70,20 @@ def summary(plan: Plan) -> tuple[str, bool]:
     return "\n".join(filter(None, lines)), bool(failures)
 
 
-def _outcome(plan: Plan, label: str) -> _Outcome:
+def _outcome(plan: Plan, label: str) -> Outcome:
     folder, wells = plan.settings.folder(label), plan.wells(label)
-    there = {path.stem for path in (folder / "processed").glob("*.json")}
+    there = well_files(folder)
     missing = tuple(well for well in wells if well not in there)
-    return _Outcome(label, folder, len(wells), missing, tuple(read_failures(folder)))
+    return Outcome(label, folder, len(wells), missing, tuple(read_failures(folder)))
 
 
-def _lost_in_wells(outcome: _Outcome) -> Iterator[str]:
+def _lost_in_wells(outcome: Outcome) -> Iterator[str]:
     """The last log lines of wells that are missing because the OMERO server was lost."""
     for well in outcome.missing:
         yield from _lost(outcome.folder / "logs" / f"process_well_{well}.log")
 
 
-def _lost_elsewhere(outcome: _Outcome) -> Iterator[str]:
+def _lost_elsewhere(outcome: Outcome) -> Iterator[str]:
     """The last log lines of other jobs that failed because the OMERO server was lost."""
     for job, output in (("derive_plate", "derived.json"), ("annotate", "annotations.json")):
         if not (outcome.folder / output).exists():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.features import ABOUT_SITES, PLACE, SKIPPED, Features
 from openhcs_omero.core.treatments import Treatments, as_text, columns_of
+from openhcs_omero.core.well_file import open_part, well_file
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.atomic import replacing, write
 from openhcs_omero.spreadsheets import escape, escape_table, unescape, unescape_table
@@ -22,7 +23,12 @@ Excluded = Mapping[tuple[str, str], str]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
-    """Write rows as a table with a column for every key, in order of appearance; without rows, write an empty file.
+    """Write rows as a table, as `csv_of` formats them."""
+    write(path, csv_of(rows, delimiter))
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> str:
+    """Format rows as a table with a column for every key, in order of appearance; "" without rows.
 
     None and NaN become empty fields.
     """
@@ -32,7 +38,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = "
         table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
         table.writerow([escape(column) for column in columns])
         table.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    write(path, text.getvalue())
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:
@@ -44,7 +50,12 @@ def _cell(value: Any) -> Any:
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a table written by `write_rows`; all values are text."""
     with path.open(newline="") as file:
-        header, *rows = [[unescape(cell) for cell in row] for row in csv.reader(file, delimiter=delimiter)] or [[]]
+        return parse_rows(file, delimiter)
+
+
+def parse_rows(lines: Iterable[str], delimiter: str = ",") -> list[dict[str, str]]:
+    """Parse a table that `csv_of` formatted; all values are text."""
+    header, *rows = [[unescape(cell) for cell in row] for row in csv.reader(lines, delimiter=delimiter)] or [[]]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -75,8 +86,7 @@ def aggregate(
     wells
         The table of wells, which determines the order.
     folder
-        Folder with `<WELL>.features.csv` (one row per site, or per site and timepoint) and `<WELL>.objects.csv` (one
-        row per object). Wells without rows are left out.
+        Folder of the plate, with the files of the processed wells. Wells without rows are left out.
     tables
         The files to write: `features`, all sites; `wells`, one row per well (and acquisition and timepoint);
         `objects`, all objects; `columns`, a description of the columns of the first two.
@@ -188,7 +198,8 @@ def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) ->
     import pandas as pd
 
     try:
-        rows = pd.read_csv(folder / f"{well['well']}.{kind}.csv", dtype=str, keep_default_na=False, **options)
+        with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
+            rows = pd.read_csv(part, dtype=str, keep_default_na=False, **options)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     rows = unescape_table(rows)

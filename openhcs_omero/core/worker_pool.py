@@ -29,7 +29,7 @@ from openhcs_omero.password import child_environment
 _idle: list[subprocess.Popen[str]] = []
 
 
-def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs: Any, log: str) -> None:
+def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, output: str, log: str) -> None:
     """Call `rules.process_well` in a worker process; a worker ends when the call raises an error.
 
     A failing step does not raise an error: the well's record says that it failed.
@@ -38,8 +38,10 @@ def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs
     ----------
     config
         The configuration.
-    wildcards, inputs, outputs
+    wildcards, inputs
         The objects that Snakemake provides to the rule's `run` block.
+    output
+        Path of the well's file.
     log
         Path of the job's log.
 
@@ -53,9 +55,9 @@ def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, outputs
         "config": config,
         "plate": plate,
         "well": well,
-        "derived": inputs.derived,
-        "estimates": list(inputs.estimates),
-        "outputs": dict(outputs.items()),
+        "derived": inputs[0],
+        "estimates": list(inputs[1:]),
+        "output": output,
         "log": log,
     }
     worker = _free_worker()
@@ -142,7 +144,7 @@ def _process(
     well: str,
     derived: str,
     estimates: Sequence[str],
-    outputs: Mapping[str, str],
+    output: str,
     log: str,
 ) -> None:
     from openhcs_omero.core import rules
@@ -156,7 +158,7 @@ def _process(
             well,
             Path(derived),
             [Path(path) for path in estimates],
-            {name: Path(path) for name, path in outputs.items()},
+            Path(output),
             Path(log),
         )
     if failure is not None:

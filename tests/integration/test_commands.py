@@ -1,6 +1,7 @@
 """Snakemake's other commands, on plates in folders and without OMERO: their output, and that they change nothing."""
 
 import re
+from base64 import urlsafe_b64decode
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from plate_folders import images_of, write_imagexpress
 from snake import Workflow
 
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.well_file import well_file
 
 STEP = """
 def measure(image, filemanager, metadata, backend="disk", factor=1):
@@ -39,11 +41,29 @@ def planned(said):
     return dict(sorted(found))
 
 
+def files_of_wells(project):
+    """The files that are left of each well, besides its images: the workflow's and Snakemake's."""
+    kept = [path.relative_to(project.folder).as_posix() for path in project.results("day_1").rglob("*")]
+    metadata = [path.name for path in (project.folder / ".snakemake" / "metadata").iterdir()]
+    names = [name for name in kept if "/images/" not in name] + [urlsafe_b64decode(name).decode() for name in metadata]
+    files = {well: [name for name in names if well in name] for well in WELLS}
+    assert all(files.values()) and "results/plate_day_1_processed/processed/A01.zip" in files["A01"]
+    return files
+
+
 def test_a_dry_run_names_each_well_and_why_and_changes_nothing(project):
     before = tree(project)
     assert list(planned(project.succeed("-n").output)) == WELLS and tree(project) == before
     run = project.succeed()
     assert run.wells == WELLS and project.succeed("-n").nothing_done
+    assert all(len(files) <= 3 for files in files_of_wells(project).values())
+
+    derived = project.results("day_1") / "derived.json"
+    derived.unlink()  # a run restores it before its first job
+    well_file(project.results("day_1"), "A02").unlink()
+    [(well, reason)] = planned(project.succeed("-n").output).items()
+    assert well == "A02" and "the file of its results is gone" in reason and not derived.exists()
+    assert project.succeed().wells == ["A02"] and derived.exists()
 
     (project.results("day_1") / "images" / "A02" / "A02_s001_z000_c000.tif").unlink()
     before = tree(project)

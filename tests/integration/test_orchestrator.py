@@ -183,7 +183,7 @@ def test_wells_that_fail_are_named(work, conn):
     assert sentence.startswith("2 wells failed: ") and "\n" not in sentence
     assert caught.value.wells == {(plate, well): f"ValueError: can't bear {well}" for well in ("A01", "C03")}
     assert all(f"{well} of plate {plate} (ValueError: can't bear {well})" in sentence for well in ("A01", "C03"))
-    assert (work / "results" / f"plate_{plate}_processed" / "processed" / "B02.json").exists()
+    assert (work / "results" / f"plate_{plate}_processed" / "processed" / "B02.zip").exists()
     (work / "mine").mkdir()
     (work / "mine" / "config.yaml").write_text("executor: local\ncores: 1\n")
     results = PipelineOrchestrator([plate], [inverting.picky], {"profile": "mine", "heatmaps": []}).run()  # fixed

@@ -11,7 +11,9 @@ import pytest
 from plate_folders import write_imagexpress
 from snake import Workflow, kill, wait_for, workflow
 
+from openhcs_omero.core.outputs.omero import OMEROWell
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.well_file import read_well_record, well_file
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.derived import find_derived
@@ -185,9 +187,9 @@ def test_results_are_attached_to_plates_in_omero(workflow, conn):
     derived = find_derived(conn, plate, "processed")
     attached = {file.name for file in list_texts(conn, "Plate", derived)}
     assert set(TREATMENT_FILES) <= attached
-    record = json.loads((workflow.results(plate) / "processed" / "C05.json").read_text())
+    record = read_well_record(well_file(workflow.results(plate), "C05"), OMEROWell)
     page = (workflow.folder / "results" / "screen_processed" / "report.html").read_text()
-    assert '"web":"http://omero.example.org"' in page and record["images"]
+    assert '"web":"http://omero.example.org"' in page and record.images
     assert workflow.succeed().nothing_done
 
 
@@ -337,9 +339,9 @@ def test_tables_are_equal_byte_for_byte_wherever_the_plate_is_and_after_a_kill(w
     plate = import_folder(conn, folder)
     workflow.configure(plate, **about)
     process = workflow.start()
-    wait_for(lambda: len(list(workflow.results(plate).glob("processed/*.json"))) >= 5)
+    wait_for(lambda: len(list(workflow.results(plate).glob("processed/*.zip"))) >= 5)
     kill(process)
-    assert len(list(workflow.results(plate).glob("processed/*.json"))) < 24
+    assert len(list(workflow.results(plate).glob("processed/*.zip"))) < 24
     workflow.succeed("--unlock")
     workflow.succeed()
     assert tables_of(workflow, plate) == expected

@@ -101,6 +101,12 @@ def check_provenance(conn, plate, derived, results):
     assert run["versions"]["snakemake"] == version("snakemake") and run["versions"]["omero_server"].startswith("5.")
     assert run["begun"] <= run["finished"] and run["wells"]["failed"] == []
     assert run["wells"]["processed"] == ["A01", "A02", "A03", "B01", "B02", "B03"]
+    crate = {entity["@id"]: entity for entity in json.loads((results / "ro-crate-metadata.json").read_text())["@graph"]}
+    for role, plate_id in (("source", plate), ("derived", derived)):
+        named = [crate[part["@id"]] for part in crate[f"#{role}-plate"]["hasPart"]]
+        images = {(f"Image:{image.image_id}", image.sha1) for _, image in load_plate(conn, plate_id).images()}
+        assert {(image["identifier"], image["sha1"]) for image in named} == images
+    assert crate["#agent"]["name"] == conn.getUser().getFullName()
     [mark] = [
         annotation
         for annotation in conn.getObject("Plate", derived).listAnnotations(ns=NAMESPACE)
@@ -320,11 +326,13 @@ def picky(image, filemanager, metadata, backend="disk"):
     workflow.succeed("--report", "report.html")
     report = (workflow.folder / "report.html").read_text()
     assert base64.b64encode((results / "failed.csv").read_bytes()).decode() in report
-    done = (results / "processed" / "A01.json").stat().st_mtime_ns
+    page = (workflow.folder / "results" / "summary.html").read_text()
+    assert "1 plate: 1 of 3 wells are processed" in page and "1 plate: 1 of 3 wells are processed" in report
+    done = (results / "processed" / "A01.zip").stat().st_mtime_ns
 
     again = workflow()
     assert again.status == 1 and again.wells == ["A02", "B01"] and "2 wells failed" in again.output
-    assert (results / "processed" / "A01.json").stat().st_mtime_ns == done
+    assert (results / "processed" / "A01.zip").stat().st_mtime_ns == done
     step.write_text("def picky(image, filemanager, metadata, backend='disk'):\n    return image, {'sum': 1}\n")
     assert workflow.succeed().jobs["process_well"] == 3
     assert "failed.csv" not in {text.name for text in list_texts(conn, "Plate", derived)}

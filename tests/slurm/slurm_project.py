@@ -13,6 +13,8 @@ from pathlib import Path
 
 from omero_embedded.process import EmbeddedServer, start
 
+from openhcs_omero.core.well_file import well_files
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A step of these tests inverts its image, and on the way does what the test asks for.
@@ -228,8 +230,8 @@ class Project:
         return [(path.stem, int(path.suffix[1:])) for path in sorted(self.gate.glob("*.*"))]
 
     def done(self) -> list[str]:
-        """The wells that have records."""
-        return sorted(path.stem for path in (self.results / "processed").glob("*.json"))
+        """The wells that are processed."""
+        return list(well_files(self.results))
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
         """Poll until `condition` holds or Snakemake has ended."""

@@ -15,6 +15,7 @@ import pytest
 from slurm_project import processed_wells
 
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.well_file import well_file
 
 pytestmark = pytest.mark.slurm
 
@@ -56,7 +57,7 @@ def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
     assert {job["TimeLimit"] for job in shown} == {"01:01:00"}, "4 wells of 15 minutes, and 1 for the batch"
     lost = ["A02", "A03", "B02"]
     for well in lost:
-        (own.results / "processed" / f"{well}.json").unlink()
+        well_file(own.results, well).unlink()
     said = own.run()
     assert sorted(processed_wells(said)) == lost
     assert len(jobs_of(said)) == 2, "A01 to A04 are the first four"

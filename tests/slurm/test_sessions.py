@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from slurm_project import Project
 
+from openhcs_omero.core.well_file import well_file
+
 pytestmark = pytest.mark.slurm
 
 WELLS = ["A01", "B04"]
@@ -87,7 +89,7 @@ def test_a_joined_session(slurm, project, omero, undisturbed):
     assert own.derived() == {WELLS[0]: undisturbed[WELLS[0]]}
     assert stored_sessions(own) == [joined]
 
-    (own.results / "processed" / f"{WELLS[0]}.json").unlink()
+    well_file(own.results, WELLS[0]).unlink()
     own.close_gate()
     head = own.start("--retries", "0", password=False)
     own.wait(lambda: len(own.begun()) == 1, "the well in the middle of a step")

@@ -22,6 +22,7 @@ from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.records import WellRecord, read_record, to_json
 from openhcs_omero.core.stale import find_stale, forget
+from openhcs_omero.core.well_file import read_well_record, well_file, well_files, write_well_file
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import storage_registry
@@ -231,8 +232,8 @@ def run(output, images, kept=("results.json",)):
         for name in kept:
             files.save({"n": 1}, f"{derived.path}/{well}/{well}_s001_{name}")
         record = output.write_well(derived, well, new, files.files, {})
-        write(results / "processed" / f"{well}.json", to_json(record))
-    records = [read_record(path, output.well_type) for path in sorted((results / "processed").glob("*.json"))]
+        write_well_file(well_file(results, well), to_json(record))
+    records = [read_well_record(path, output.well_type) for path in well_files(results).values()]
     write(results / "annotations.json", to_json(output.publish(derived, [], [], records, {"run": "1"}, {})))
     return results, plate
 
@@ -336,9 +337,9 @@ def test_images_of_the_other_backend_are_removed(output):
 
 def test_records_of_lost_results_are_removed(output):
     results, plate = run(output, images_of(["A01", "B03"], shape=SHAPE))
-    records = {path.relative_to(results).as_posix() for path in results.rglob("*.json") if "images" not in path.parts}
-    records = {name for name in records if "zarr" not in name}
-    assert {"derived.json", "annotations.json", "processed/A01.json", "processed/B03.json"} <= records
+    found = [path for ending in ("json", "zip") for path in results.rglob(f"*.{ending}") if "images" not in path.parts]
+    records = {path.relative_to(results).as_posix() for path in found if "zarr" not in path.parts}
+    assert {"derived.json", "annotations.json", "processed/A01.zip", "processed/B03.zip"} <= records
 
     def lost():
         forget(find_stale(output, plate, results), results)
@@ -349,13 +350,13 @@ def test_records_of_lost_results_are_removed(output):
     assert lost() == set()
     of_a01 = "images/A01/A01_s002_z000_c001.tif" if output.name == "disk" else "zarr/plate.zarr/A/1/1/0/c/0/1/0/0/0"
     (results / of_a01).unlink()
-    assert lost() == {"processed/A01.json"}
+    assert lost() == {"processed/A01.zip"}
     (results / SUBFOLDERS[output.name] / "B03" / "B03_s001_results.json").write_text("{}")
-    assert lost() == {"processed/B03.json"}
+    assert lost() == {"processed/B03.zip"}
     (results / "openhcs_metadata.json").unlink()
     assert lost() == {"annotations.json", "openhcs_metadata.json"}
     (results / SUBFOLDERS[output.name]).rename("away")
-    assert lost() == {"derived.json", "processed/A01.json", "processed/B03.json"}
+    assert lost() == {"derived.json", "processed/A01.zip", "processed/B03.zip"}
 
 
 def test_the_examples_of_the_page(capsys):

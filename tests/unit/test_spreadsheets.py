@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
 from openhcs_omero.analysis.tables import described_features, read_tables, write_table
 from openhcs_omero.core.features import Features
-from openhcs_omero.core.tables import aggregate, read_rows, write_rows
+from openhcs_omero.core.tables import aggregate, csv_of, read_rows, write_rows
+from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.formats import decode, encode
 from openhcs_omero.spreadsheets import escape, escape_table, unescape, unescape_table
@@ -89,8 +90,8 @@ def test_tables_of_a_plate(tmp_path):
     wells = tmp_path / "wells.tsv"
     write_rows(wells, [{"well": "A01", "row": 0, "column": 0}], delimiter="\t")
     site = {"plate": "=7", "well": "A01", "site": 1, "=spots": 3, "@note": "+x", "mean": -3.5}
-    write_rows(tmp_path / "A01.features.csv", [site])
-    write_rows(tmp_path / "A01.objects.csv", [{"plate": "=7", "well": "A01", "label": "=o"}])
+    objects = [{"plate": "=7", "well": "A01", "label": "=o"}]
+    write_well_file(well_file(tmp_path, "A01"), "{}", csv_of([site]), csv_of(objects))
     tables = {name: tmp_path / f"{name}.csv" for name in ("features", "wells", "objects", "columns")}
     aggregate(wells, tmp_path, tables, Features(), {"A01": {"-compound": "=HYPERLINK(1)"}})
     check_file(tables["features"], "=7", "=spots", "@note", "+x", "-3.5", "-compound", "=HYPERLINK(1)")

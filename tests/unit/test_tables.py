@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import Feature, Features
-from openhcs_omero.core.tables import aggregate, read_places, read_rows, write_rows
+from openhcs_omero.core.tables import aggregate, csv_of, read_places, read_rows, write_rows
+from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import cell_counting_cpu
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
@@ -36,11 +37,9 @@ def aggregated(folder, rows, declared=None, objects=()):
         delimiter="\t",
     )
     for well, sites in rows.items():
-        write_rows(
-            folder / f"{well}.features.csv",
-            [{"plate": 7, "well": well, "site": 1 + number, **site} for number, site in enumerate(sites)],
-        )
-        write_rows(folder / f"{well}.objects.csv", [row for row in objects if row["well"] == well])
+        features = [{"plate": 7, "well": well, "site": 1 + number, **site} for number, site in enumerate(sites)]
+        found = [row for row in objects if row["well"] == well]
+        write_well_file(well_file(folder, well), "{}", csv_of(features), csv_of(found))
     tables = {name: folder / f"{name}.csv" for name in ("features", "wells", "objects", "columns")}
     aggregate(wells, folder, tables, declared or Features())
     return {name: read_rows(table) for name, table in tables.items()}

@@ -4,7 +4,14 @@ from functools import partial
 
 from openhcs_omero.core import worker_pool
 from openhcs_omero.core.orchestrator.planning import end_of_failed_run, end_of_run, plan_of
-from openhcs_omero.core.orchestrator.snakemake_faults import adjust, quote_python, set_hooks, show_plainly
+from openhcs_omero.core.orchestrator.snakemake_faults import (
+    adjust,
+    quote_python,
+    set_hooks,
+    share_guards,
+    show_plainly,
+    suppose_exists,
+)
 from openhcs_omero.errors import OpenHCSError
 
 
@@ -13,9 +20,11 @@ report: "../report/workflow.rst"
 
 quote_python()
 show_plainly(OpenHCSError)
+share_guards()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
 PLATES = list(PLAN.settings.plates)
+PRIORITIES = {plate: len(PLATES) - number for number, plate in enumerate(PLATES)}
 
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
@@ -46,35 +55,33 @@ def targets(wildcards):
     for plate in PLATES:
         names = ["wells.tsv"]
         if plate not in PLAN.problems:
-            # Wells are listed explicitly so that a lost record is recreated, and listed first for `--batch all=1/4`.
-            # Batches are only for clusters
-            wells = PLAN.wells(plate)
-            names = [f"processed/{well}.json" for well in wells]
-            if workflow.is_main_process and not workflow.local_exec:
-                names += [f"batches/{batch}" for batch in PLAN.settings.batches(len(wells))]
-            names += PRODUCTS
+            # Only lost files are listed: they would not be made again as long as the tables exist. To list all wells
+            # takes memory
+            names = [f"processed/{well}.zip" for well in PLAN.lost_wells(plate)] + PRODUCTS
+            if workflow.is_main_process and not workflow.local_exec:  # batches are only for clusters
+                names += [f"batches/{batch}" for batch in PLAN.settings.batches(len(PLAN.wells(plate)))]
         files += [f"{PLATE}/{name}".format(plate=plate) for name in names]
     if PLAN.settings.analysis is not None:
         files.append(rules.analyze.output.report)
     return files
 
 
-def processed(ending):
-    """An input function: the files of all wells of a plate with the given ending."""
+def first_plates_first(wildcards):
+    """The priority of a plate's jobs: plates are finished one after the other, in the order of the configuration."""
+    return PRIORITIES[wildcards.plate]
 
-    def files(wildcards):
-        return expand(
-            f"{PLATE}/processed/{{well}}{ending}",
-            plate=wildcards.plate,
-            well=PLAN.wells(wildcards.plate),
-        )
 
-    return files
+def processed_wells(wildcards):
+    """The files of all wells of a plate."""
+    return well_files_of(wildcards.plate, PLAN.wells(wildcards.plate))
 
 
 def estimates_of(wildcards):
     """The estimates of a plate that the steps need."""
     adjust(workflow)
+    if PLAN.restores_derived(wildcards.plate):
+        folder = PLATE.format(plate=wildcards.plate)
+        suppose_exists(workflow, f"{folder}/derived.json", like=f"{folder}/wells.tsv")
     return expand(
         f"{PLATE}/estimates/{{name}}.npz",
         plate=wildcards.plate,
@@ -82,11 +89,15 @@ def estimates_of(wildcards):
     )
 
 
-def records_of_batch(wildcards):
-    """The records of the wells that one cluster job processes."""
+def wells_of_batch(wildcards):
+    """The files of the wells that one cluster job processes."""
     size, number = int(wildcards.size), int(wildcards.number)
     wells = PLAN.wells(wildcards.plate)[size * (number - 1) : size * number]
-    return expand(f"{PLATE}/processed/{{well}}.json", plate=wildcards.plate, well=wells)
+    return well_files_of(wildcards.plate, wells)
+
+
+def well_files_of(plate, wells):
+    return expand(f"{PLATE}/processed/{{well}}.zip", plate=plate, well=wells)
 
 
 def qc_wells(wildcards):

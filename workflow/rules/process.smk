@@ -10,6 +10,7 @@ rule estimate:
         position=r"\d+",
         function=r"\w+",
         channel=r"\d+",
+    priority: first_plates_first
     threads: 1
     resources:
         omero=1,
@@ -28,15 +29,13 @@ rule process_well:
     input:
         # ancient: finished wells stay valid when a well is added to the derived plate. If the derived plate itself is
         # gone, the run removes their records before it starts
-        derived=ancient(f"{PLATE}/derived.json"),
-        estimates=estimates_of,
+        ancient(f"{PLATE}/derived.json"),
+        estimates_of,
     output:
-        record=f"{PLATE}/processed/{{well}}.json",
-        features=f"{PLATE}/processed/{{well}}.features.csv",
-        objects=f"{PLATE}/processed/{{well}}.objects.csv",
-        thumbnail=f"{PLATE}/processed/{{well}}.npz",
+        f"{PLATE}/processed/{{well}}.zip",
     log:
         f"{PLATE}/logs/process_well_{{well}}.log",
+    priority: first_plates_first
     group:
         "wells"
     threads: 1
@@ -50,19 +49,20 @@ rule process_well:
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"
     run:
-        worker_pool.process_well(config, wildcards, input, output, log[0])
+        worker_pool.process_well(config, wildcards, input, output[0], log[0])
 
 
 # Combines wells into one cluster job: jobs of a group that depend on each other are submitted together. A batch always
 # contains the same wells. Snakemake's `group-components` does not guarantee that: it combines the jobs that are left.
 rule batch:
     input:
-        records_of_batch,
+        wells_of_batch,
     output:
         touch(f"{PLATE}/batches/{{size}}_{{number}}"),
     wildcard_constraints:
         size=r"\d+",
         number=r"\d+",
+    priority: first_plates_first
     group:
         "wells"
     threads: 1

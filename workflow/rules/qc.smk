@@ -9,6 +9,7 @@ rule measure_images:
     wildcard_constraints:
         size=r"\d+",
         number=r"\d+",
+    priority: first_plates_first
     threads: 1
     resources:
         omero=1,
@@ -37,6 +38,7 @@ rule qc:
         f"{PLATE}/logs/qc.log",
     benchmark:
         f"{PLATE}/benchmarks/qc.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     params:

@@ -15,6 +15,7 @@ rule heatmaps:
         f"{PLATE}/logs/heatmaps.log",
     benchmark:
         f"{PLATE}/benchmarks/heatmaps.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     params:
@@ -28,7 +29,7 @@ rule heatmaps:
 rule montage:
     input:
         table=f"{PLATE}/wells.tsv",
-        thumbnails=processed(".npz"),
+        processed=f"{PLATE}/processed.sha1",
     output:
         report(
             f"{PLATE}/figures/montage.png",
@@ -40,6 +41,7 @@ rule montage:
         f"{PLATE}/logs/montage.log",
     benchmark:
         f"{PLATE}/benchmarks/montage.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     message:

@@ -1,15 +1,14 @@
 rule aggregate:
     input:
         wells=f"{PLATE}/wells.tsv",
-        records=processed(".json"),
-        features=processed(".features.csv"),
-        objects=processed(".objects.csv"),
+        processed=processed_wells,
         qc=f"{PLATE}/image_qc.csv" if PLAN.settings.has_qc else [],
     output:
         features=f"{PLATE}/features.csv",
         wells=f"{PLATE}/wells.csv",
         objects=f"{PLATE}/objects.csv",
         columns=f"{PLATE}/columns.csv",
+        manifest=f"{PLATE}/processed.sha1",
         failed=report(
             f"{PLATE}/failed.csv",
             caption="../report/failed.rst",
@@ -20,6 +19,7 @@ rule aggregate:
         f"{PLATE}/logs/aggregate.log",
     benchmark:
         f"{PLATE}/benchmarks/aggregate.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     params:
@@ -34,7 +34,7 @@ rule aggregate:
 rule annotate:
     input:
         derived=f"{PLATE}/derived.json",
-        records=processed(".json"),  # OMERO.tables refer to images by id
+        processed=f"{PLATE}/processed.sha1",  # OMERO.tables refer to images by id
         tables=[
             f"{PLATE}/{name}"
             for name in ["features.csv", "wells.csv", "objects.csv"]
@@ -44,6 +44,8 @@ rule annotate:
         about=[f"{PLATE}/{name}" for name in ["columns.csv", "failed.csv"]],
     output:
         record=f"{PLATE}/annotations.json",
+        crate=f"{PLATE}/ro-crate-metadata.json",
+        snakefile=f"{PLATE}/Snakefile",
         run=report(
             f"{PLATE}/run.yaml",
             caption="../report/run.rst",
@@ -54,6 +56,7 @@ rule annotate:
         f"{PLATE}/logs/annotate.log",
     benchmark:
         f"{PLATE}/benchmarks/annotate.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     resources:

@@ -5,6 +5,7 @@ rule wells:
         f"{PLATE}/logs/wells.log",
     benchmark:
         f"{PLATE}/benchmarks/wells.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     params:
@@ -23,6 +24,7 @@ rule derive_plate:
         f"{PLATE}/logs/derive_plate.log",
     benchmark:
         f"{PLATE}/benchmarks/derive_plate.tsv"
+    priority: first_plates_first
     localrule: True
     threads: 1
     resources:

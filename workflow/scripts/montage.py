@@ -7,6 +7,5 @@ with logged(snakemake.log[0]):
     draw_montage(
         Path(snakemake.input.table).parent,
         snakemake.wildcards.plate,
-        [Path(path) for path in snakemake.input.thumbnails],
         Path(snakemake.output[0]),
     )

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -21,8 +22,8 @@ from typing import Any, TextIO
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from openhcs_omero.core.failures import FailedWell, Failure
-from openhcs_omero.core.records import read_record
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.tables import parse_rows
+from openhcs_omero.core.well_file import open_part, read_well_record
 
 NAME = "openhcs-omero"
 
@@ -109,14 +110,15 @@ def _sentence(message: str) -> str:
 
 def _failure(outputs: Any) -> Failure | None:
     """The failure in a well's record; a job whose step failed still ends normally."""
-    records = [Path(str(output)) for output in outputs or [] if str(output).endswith(".json")]
-    return next((record.failed for path in records if (record := read_record(path, FailedWell))), None)
+    records = (read_well_record(Path(str(output)), FailedWell) for output in outputs or [])
+    return next((record.failed for record in records if record), None)
 
 
 def _results(outputs: Any) -> list[dict[str, str]]:
     """The measurements of a well, one row per site."""
     for output in outputs or []:
         path = Path(str(output))
-        if path.name.endswith(".features.csv") and path.exists():
-            return read_rows(path)
+        if path.exists():
+            with open_part(path, "features.csv") as part:
+                return parse_rows(io.TextIOWrapper(part, newline=""))
     return []

@@ -16,6 +16,7 @@ from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refus
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.summary import summary
+from openhcs_omero.core.summary_page import summary_html, write_summary_page
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
 from openhcs_omero.io.atomic import write_if_changed
 
@@ -54,6 +55,8 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         if what in (Asked.RUN, Asked.PLAN):
             return _run(config) if what is Asked.RUN else look(config)
         plan = plan_of_runs(config)
+        if what is Asked.REPORT and plan.settings.plates:
+            config["summary_page"] = summary_html(plan)  # for the description of the workflow
         if plan.settings.plates or what is Asked.RULES:
             return plan
         if what is Asked.REPORT:
@@ -72,6 +75,7 @@ def end_of_run(plan: Plan) -> None:
 
     A partial run (``--until`` and similar options) leaves some wells unprocessed, which is not a failure.
     """
+    _write_page(plan)
     text, failed = summary(plan)
     if failed:
         refuse(text)
@@ -80,7 +84,15 @@ def end_of_run(plan: Plan) -> None:
 
 def end_of_failed_run(plan: Plan) -> None:
     """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
+    _write_page(plan)
     logger.error(summary(plan)[0])
+
+
+def _write_page(plan: Plan) -> None:
+    try:
+        write_summary_page(plan)
+    except OSError as error:  # a full disk, for instance, must not hide what the run did
+        logger.warning(f"The summary page could not be written: {error}")
 
 
 def _run(config: Mapping[str, Any]) -> Plan:

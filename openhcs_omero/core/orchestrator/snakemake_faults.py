@@ -19,9 +19,11 @@ from typing import Any, NoReturn
 
 from snakemake import cli, script
 from snakemake.executors import local
+from snakemake.iocontainers import AttributeGuard
 from snakemake.logging import ColorizingTextHandler, logger
 from snakemake_interface_executor_plugins.executors import remote
 from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_storage_plugins.io import Mtime
 
 
 class Asked(Enum):
@@ -122,6 +124,30 @@ def adjust(workflow: Any) -> None:
     if workflow.execution_settings is not None:  # None for --report and similar commands
         workflow.execution_settings.use_threads = True
         workflow.scheduling_settings.max_jobs_per_timespan = None
+
+
+def suppose_exists(workflow: Any, path: str, like: str) -> None:
+    """Plan as if a file existed that is as old as another one, because a run will restore it before its first job.
+
+    Call this from input functions. 9.27 knows no input that is made before a run: a dry run would announce every job
+    that depends on the lost file.
+    """
+    if workflow.dryrun and os.path.exists(like):
+        workflow.iocache.exists_local[path] = True
+        workflow.iocache.mtime[path] = Mtime(local=os.path.getmtime(like))
+
+
+def share_guards() -> None:
+    """Let the lists of files of all jobs share the guards of their attributes.
+
+    9.27 gives each list two guards of its own, which take a tenth of the memory of a plan with many jobs.
+    """
+    guards: dict[str, AttributeGuard] = {}
+
+    def shared(cls: type[AttributeGuard], name: str = "") -> AttributeGuard:  # unpickled guards have no name yet
+        return guards.setdefault(name, object.__new__(cls)) if name else object.__new__(cls)
+
+    AttributeGuard.__new__ = shared  # type: ignore[method-assign]
 
 
 class _QuotedPython:

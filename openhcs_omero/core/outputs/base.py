@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,25 @@ if TYPE_CHECKING:
 
 WellT = TypeVar("WellT")
 PublishedT = TypeVar("PublishedT")
+
+
+@dataclass(frozen=True)
+class ImageId:
+    """An image that was read or written.
+
+    Parameters
+    ----------
+    name
+        Well and site, such as "A01, site 1".
+    image_id
+        OMERO's id of the image; None for an image in a folder.
+    sha1
+        OMERO's SHA-1 of the pixels; None for an image in a folder.
+    """
+
+    name: str
+    image_id: int | None = None
+    sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +150,17 @@ class Output(ABC, Generic[WellT, PublishedT]):
         on_source
             Whether the wells of the source plate get the treatments, too.
         """
+
+    @abstractmethod
+    def images(self, record: WellT) -> list[ImageId]:
+        """The images in the record of a well, for the RO-Crate."""
+
+    def user(self) -> str:
+        """The name of the person who runs the workflow."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # in containers, the user id may have no name
+            return f"user {os.getuid()}"
 
     def server_version(self) -> str | None:
         """The version of the OMERO server that receives the results; None for a folder."""

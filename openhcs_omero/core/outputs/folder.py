@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Standing, WellNote
+from openhcs_omero.core.outputs.base import ImageId, Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
@@ -125,6 +125,9 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             tuple(first.channel_names),
             first.pixel_size,
         )
+
+    def images(self, record: FolderWell) -> list[ImageId]:
+        return [ImageId(path) for path in record.planes]
 
     def publish(
         self,

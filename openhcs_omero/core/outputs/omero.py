@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.core.outputs.base import Output, Standing, WellNote
+from openhcs_omero.core.outputs.base import ImageId, Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero.annotations import delete_text, list_texts, save_text
@@ -156,6 +156,13 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
                 print(f"the tables are attached to the derived plate only: {error}")
         paired = {plate for plate in namespaces if plate == str(derived_id) or on_source}
         return self._published(namespaces, paired)
+
+    def images(self, record: OMEROWell) -> list[ImageId]:
+        return [ImageId(f"site {number}", *image) for number, image in enumerate(record.images, 1)]
+
+    def user(self) -> str:
+        user = self.backend.conn.getUser()
+        return str(user.getFullName() or user.getName())
 
     def server_version(self) -> str | None:
         return self.backend.conn.c.sf.getConfigService().getVersion()

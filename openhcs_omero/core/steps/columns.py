@@ -92,7 +92,10 @@ def _returned_keys(function: Callable[..., Any]) -> list[str] | None:
     if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
         return None
     found: dict[str, None] = {}
-    for node in _own_returns(definition):
+    returns = list(_own_returns(definition))
+    if not returns:  # it only raises errors, for instance
+        return None
+    for node in returns:
         returned = node.value.elts[1] if isinstance(node.value, ast.Tuple) and len(node.value.elts) == 2 else None
         if not isinstance(returned, ast.Dict):
             return None
