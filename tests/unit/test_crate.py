@@ -62,7 +62,6 @@ def contexts(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("failed", [[], [FAILED]], ids=["all wells", "a failed well"])
 def test_the_crate_is_valid(tmp_path, contexts, failed):
     (tmp_path / "features.csv").write_text("well,x\nA01,1\n")

@@ -14,6 +14,7 @@ from openhcs_omero.core.plan import look, prepare
 from openhcs_omero.core.rules import derive, process_well, put_together
 from openhcs_omero.core.state import list_wells
 from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.well_file import MANIFEST, well_file
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.detect import handler_of
 
@@ -51,18 +52,11 @@ def tables_of(folder, incomplete, results):
         return str(error).partition(": ")[2].partition(";")[0]
     folder, label = chosen.folder("plate"), "plate"
     derive(chosen, label, folder / "derived.json")
-    processed = folder / "processed"
-    processed.mkdir(exist_ok=True)
     for well in plan.wells(label):
-        outputs = {
-            "record": processed / f"{well}.json",
-            "features": processed / f"{well}.features.csv",
-            "objects": processed / f"{well}.objects.csv",
-            "thumbnail": processed / f"{well}.npz",
-        }
-        process_well(chosen, label, well, folder / "derived.json", [], outputs, Path("log"))
+        process_well(chosen, label, well, folder / "derived.json", [], well_file(folder, well), Path("log"))
     list_wells(folder / "wells.tsv")
-    put_together(chosen, label, folder / "wells.tsv", {name: folder / f"{name}.csv" for name in TABLES})
+    tables = {name: folder / f"{name}.csv" for name in TABLES}
+    put_together(chosen, label, folder / "wells.tsv", {**tables, "manifest": folder / MANIFEST})
     return {name: (folder / f"{name}.csv").read_bytes() for name in TABLES}, plan.states[label].skipped
 
 
