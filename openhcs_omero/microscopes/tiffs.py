@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.io.formats import LARGEST_RATIO, LARGEST_UNCHECKED
 from openhcs_omero.plates.arrangement import PlaneFile
 
 COLORS = ("red", "green", "blue")
@@ -251,6 +252,9 @@ def _read_part(pages: list[Any], path: str) -> np.ndarray:
             f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where the first file of the "
             f"plate has {wanted}"
         )
+    size = Path(file).stat().st_size
+    if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * size):
+        raise PlateError(f"{file} declares a page of {page.nbytes} bytes in a file of {size}")
     if kind == "page":
         return page.asarray()
     image = page.asarray()

@@ -117,6 +117,14 @@ def test_a_file_with_other_pages_fails_its_well_alone(tmp_path, other):
         handler.load_site(tmp_path, "A02", 1, FileManager())
 
 
+def test_a_page_that_is_much_larger_than_its_file(tmp_path, monkeypatch):
+    write(tmp_path, ramp(3, 50, 60) * 0, photometric="minisblack", compression="zlib")
+    monkeypatch.setattr("openhcs_omero.microscopes.tiffs.LARGEST_UNCHECKED", 100)
+    monkeypatch.setattr("openhcs_omero.microscopes.tiffs.LARGEST_RATIO", 2)
+    with pytest.raises(PlateError, match="declares a page of 6000 bytes in a file of"):
+        handler_of(tmp_path).load_site(tmp_path, "A01", 1, FileManager())
+
+
 def test_sites_of_different_sizes_and_types(tmp_path):
     """Each site is read as it is, also with wells of different numbers of sites."""
     kinds = {("A01", 1): ramp(5, 6), ("A01", 2): ramp(4, 9), ("A02", 1): ramp(5, 6, dtype="float32")}
