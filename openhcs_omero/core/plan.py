@@ -367,7 +367,7 @@ def load_steps(settings: Settings) -> Steps:
 
 def _read(settings: Settings, steps: Steps, label: str) -> Reading:
     """Read the current state of a plate, and check that the steps and the folder for its results fit it."""
-    [plate] = open_plates(settings, [label], _connect)
+    [plate] = open_plates(settings, [label], connect_head)
     chosen, folder = choose_wells(plate, settings, _say), settings.folder(label)
     before = read_state(folder)
     names = _channel_names(settings, steps, plate, chosen)
@@ -445,7 +445,8 @@ def _well_records(plate: Plate, chosen: PlateStructure) -> dict[str, WellRecord]
     return {name: WellRecord.of(plate.path, plate.listing, name) for name in chosen.wells}
 
 
-def _connect(server: Server) -> BlitzGateway:
+def connect_head(server: Server) -> BlitzGateway:
+    """Connect the process that plans a run; the session is kept open for the jobs."""
     from openhcs_omero.omero.connection import connect, look_after
 
     logging.getLogger().addHandler(logging.NullHandler())  # otherwise omero-py's client duplicates Snakemake's log

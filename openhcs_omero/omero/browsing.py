@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from omero.gateway import BlitzGateway
 
@@ -70,6 +73,59 @@ def list_screen(conn: BlitzGateway, screen_id: int) -> ListedScreen:
         names[0][0] or "",
         tuple(ListedPlate(plate, name or "", derived.get(plate)) for plate, name in plates),
     )
+
+
+def plates_of_screen(conn: BlitzGateway, screen: int | str) -> list[ListedPlate]:
+    """The plates of a screen, given by its id or name, without derived plates.
+
+    Raises
+    ------
+    PlateError
+        If there is no such screen, or there are several of that name.
+    """
+    if isinstance(screen, str):
+        found = [row[0] for row in queries.rows(conn, "select s.id from Screen s where s.name = :name", name=screen)]
+        if not found:
+            raise PlateError(f"there is no screen named {screen!r}, or this user may not see it")
+        if len(found) > 1:
+            raise PlateError(
+                f"there are {len(found)} screens named {screen!r}: choose one by its id, {', '.join(map(str, found))}"
+            )
+        return plates_of_screen(conn, found[0])
+    return [plate for plate in list_screen(conn, screen).plates if plate.derived is None]
+
+
+def tagged_plates(conn: BlitzGateway, tag: str) -> list[ListedPlate]:
+    """The plates with a tag, given by its text, without derived plates.
+
+    Raises
+    ------
+    PlateError
+        If there is no such tag.
+    """
+    if not queries.rows(conn, "select a.id from TagAnnotation a where a.textValue = :text", text=tag):
+        raise PlateError(f"there is no tag {tag!r}, or this user may not see it")
+    found = queries.rows(
+        conn,
+        "select distinct p.id, p.name from PlateAnnotationLink l join l.parent p where l.child.id in "
+        "(select a.id from TagAnnotation a where a.textValue = :text) order by p.id",
+        text=tag,
+    )
+    return _sources(conn, found)
+
+
+def named_plates(conn: BlitzGateway, pattern: str) -> list[ListedPlate]:
+    """The plates whose name fits a pattern with ``*``, ``?`` and ``[...]``, without derived plates."""
+    start = re.split(r"[*?\[%_\\]", pattern)[0]
+    found = queries.rows(
+        conn, "select p.id, p.name from Plate p where p.name like :start order by p.id", start=f"{start}%"
+    )
+    return _sources(conn, [(plate, name) for plate, name in found if fnmatch.fnmatchcase(name, pattern)])
+
+
+def _sources(conn: BlitzGateway, found: Iterable[Sequence[Any]]) -> list[ListedPlate]:
+    derived = _derived(conn)
+    return [ListedPlate(plate, name or "", None) for plate, name in found if plate not in derived]
 
 
 def _derived(conn: BlitzGateway) -> dict[int, str]:

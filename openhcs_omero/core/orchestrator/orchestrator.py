@@ -14,6 +14,7 @@ from openhcs_omero.core.config import Settings, check_config, read_config
 from openhcs_omero.core.failures import has_results
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
+from openhcs_omero.core.selection import choose_plates, selects
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.base import storage_registry
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FunctionStep", "PipelineError", "PipelineOrchestrator", "PlateResult"]
 
-PlatePath = int | str | Path
+PlatePath = int | str | Path | Mapping[str, Any]
 NAMED = 5  # wells in a sentence
 
 
@@ -95,7 +96,8 @@ class PipelineOrchestrator:
     Parameters
     ----------
     plate_paths
-        Plates: OMERO ids, paths like ``/omero/plate_7`` and ``/omero/plate_7_processed``, and folders.
+        Plates: OMERO ids, paths like ``/omero/plate_7`` and ``/omero/plate_7_processed``, folders, and entries like
+        ``{"screen": "Assay A"}``, whose plates are looked up at once.
     steps
         Functions or `FunctionStep` objects, in order. The functions are defined at the top level of modules that jobs
         can import.
@@ -124,10 +126,13 @@ class PipelineOrchestrator:
             raise ConfigError(f"global_config has cores {cores!r}, but it must be a whole number of at least 1")
         config = {
             **given,
-            "plates": [path if isinstance(path, int) else str(path) for path in plate_paths],
+            "plates": [path if isinstance(path, int | Mapping) else str(path) for path in plate_paths],
             "steps": configured(steps),
         }
         check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
+        if selects(config):
+            config["omero"] = _described(given)
+            choose_plates(config)
         if read_config(config).in_omero:
             config["omero"] = _described(given)
         self.settings: Settings = read_config(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from openhcs_omero.core.failures import lost_server
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.selection import choose_plates, recall_plates, record_plates, selects
 from openhcs_omero.core.summary import summary
 from openhcs_omero.core.summary_page import summary_html, write_summary_page
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
@@ -50,17 +51,22 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         config.update({**last, **chosen})
     try:
         if what is Asked.JOB:
+            recall_plates(config)
             return recorded_plan(config)
         check_config(config, Path(schema))
-        if what in (Asked.RUN, Asked.PLAN):
-            return _run(config) if what is Asked.RUN else look(config)
-        plan = plan_of_runs(config)
-        if what is Asked.REPORT and plan.settings.plates:
-            config["summary_page"] = summary_html(plan)  # for the description of the workflow
-        if plan.settings.plates or what is Asked.RULES:
-            return plan
+        if what is Asked.RUN:
+            return _run(config)
+        if what is not Asked.PLAN and (not selects(config) or recall_plates(config)):
+            plan = plan_of_runs(config)
+            if what is Asked.REPORT and plan.settings.plates:
+                config["summary_page"] = summary_html(plan)  # for the description of the workflow
+            if plan.settings.plates or what is Asked.RULES:
+                return plan
         if what is Asked.REPORT:
             raise ConfigError("there are no results to report on: run the workflow first")
+        if what is Asked.RULES:
+            return plan_of_runs({**config, "plates": []})
+        choose_plates(config)
         return look(config)
     except OpenHCSError as error:
         refuse(str(error))
@@ -95,7 +101,9 @@ def _write_page(plan: Plan) -> None:
         logger.warning(f"The summary page could not be written: {error}")
 
 
-def _run(config: Mapping[str, Any]) -> Plan:
+def _run(config: MutableMapping[str, Any]) -> Plan:
+    asked_for = choose_plates(config)
     plan = look(config, then=prepare)
+    record_plates(plan.settings.results, asked_for, config["plates"])
     write_if_changed(LAST_RUN, json.dumps(config))
     return plan
