@@ -1,7 +1,7 @@
 """From a CSV or TSV of features to the columns of OMERO.tables."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import omero
@@ -23,6 +23,8 @@ NUMBER = 8  # bytes of a cell
 RESERVED = "__"  # start of the names of the server's own columns
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
+OBJECT = ("labels", "label")  # the columns that name the region of interest of an object
+
 Columns = list[Any]
 
 
@@ -31,7 +33,19 @@ def separator(name: str) -> str | None:
     return _SEPARATORS.get(name[name.rfind(".") :].lower())
 
 
-def tables_of(plate: PlateStructure, name: str, data: bytes, say: Callable[[str], Any]) -> dict[str, Columns]:
+Regions = Mapping[tuple[int, str, int, int | None], int]
+"""Ids of regions of interest by image, name, t, and c or None for all channels."""
+
+
+def has_objects(name: str, data: bytes) -> bool:
+    """Whether a file lists objects of labels, which have regions of interest."""
+    features = _read(name, data)
+    return features is not None and {"site", *OBJECT} <= set(features)
+
+
+def tables_of(
+    plate: PlateStructure, name: str, data: bytes, say: Callable[[str], Any], regions: Regions | None = None
+) -> dict[str, Columns]:
     """The columns with their values of the tables that a file becomes, by the name of the table.
 
     Each table has the columns that say which well, site and timepoint a row is of.
@@ -43,21 +57,35 @@ def tables_of(plate: PlateStructure, name: str, data: bytes, say: Callable[[str]
     name, data
         The file's name and bytes.
     say
-        Called with a sentence about each column that is left out, and if the file becomes several tables.
+        Called with a sentence about each column that is left out, about rows without a region of interest, and if the
+        file becomes several tables.
+    regions
+        The regions of interest, if the file lists objects.
 
     Returns
     -------
     dict
         Empty if the file is not a table of features: it has no rows, or they don't name wells or sites of the plate, or
-        several are of the same well, acquisition, site and timepoint.
+        several are of the same well, acquisition, site and timepoint. A file of objects has one row per object.
     """
     features = _read(name, data)
+    if regions is not None and not regions:  # the source plate, whose images have none
+        return {}
+    if features is not None and regions is not None:
+        features = _with_regions(plate, features, regions)
+        if missing := int(features["Roi"].isna().sum()):
+            say(f"{name}: {missing} objects have no region of interest, and are not in the OMERO.table")
+        features = features.dropna(subset="Roi").astype({"Roi": int})
+        if features.empty:
+            return {}
     keys = None if features is None else _keys(plate, features)
     if features is None or keys is None:
         return {}
     taken = {column.name for column in keys} | {"plate", "well"}
     columns, left_out = [], []
     for key, values in _values(features):
+        if key == "Roi" and regions:
+            continue
         column = _column(key.replace("/", "\\"), values)
         why = _why_left_out(column, taken)
         taken.add(column.name)
@@ -82,7 +110,8 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     sites = features["site"].tolist() if "site" in features else None
     runs = features["acquisition"].fillna("").tolist() if "acquisition" in features else None
     times = features["t"].tolist() if "t" in features else None
-    places = list(zip(names, *(values for values in (sites, runs, times) if values is not None)))
+    regions = features["Roi"].tolist() if "Roi" in features else None
+    places = list(zip(names, *(values for values in (sites, runs, times, regions) if values is not None)))
     if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
         return None
     wells = [plate.wells[well or ""] for well in names]
@@ -94,6 +123,8 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     ]
     if sites:
         keys.append(omero.grid.ImageColumn("Image", "", [well.images[s].image_id for well, s in zip(wells, sites)]))
+    if regions:
+        keys.append(omero.grid.RoiColumn("Roi", "", regions))
     keys.append(_column("Well Name", names))
     if sites:
         keys.append(omero.grid.LongColumn("site", "", sites))
@@ -102,6 +133,20 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     if times:
         keys.append(_column("t", times))
     return keys
+
+
+def _with_regions(plate: PlateStructure, objects: "pandas.DataFrame", regions: Regions) -> "pandas.DataFrame":
+    """Add the id of each object's region of interest; missing if it has none."""
+
+    def region_of(row: Mapping[str, Any]) -> int | None:
+        well = plate.wells.get(_well(row["well"]) or "")
+        image = well.images.get(row["site"]) if well else None
+        if image is None or row["label"] != row["label"]:
+            return None
+        place = image.image_id, f"{row['labels']} {int(row['label'])}", int(row.get("t", 0))
+        return regions.get((*place, None), regions.get((*place, row.get("channel"))))
+
+    return objects.assign(Roi=[region_of(row) for row in objects.to_dict("records")])
 
 
 def _why_left_out(column: Any, taken: set[str]) -> str:

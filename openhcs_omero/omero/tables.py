@@ -5,6 +5,8 @@ A table of features has one row per well or per site, and per acquisition and ti
 `Plate`, `Well` and `Image` hold ids, `Well Name` holds names, and the other columns come from the file. The table is a
 file annotation of the plate in the namespace of bulk annotations. A file with more columns than a table takes becomes
 several tables with the same rows.
+A table of objects has one row per object that has a region of interest on the plate's images, whose id is in the column
+`Roi`.
 
 New tables are written completely before anything points to them. One save, the commit point, then makes the annotations
 point to them, and the previous tables are deleted last. The name of a table says what it belongs to, so the next
@@ -28,7 +30,8 @@ from omero.rtypes import rstring
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
-from openhcs_omero.omero.table_columns import part_of, row_bytes, separator, tables_of
+from openhcs_omero.omero.rois import list_rois
+from openhcs_omero.omero.table_columns import has_objects, part_of, row_bytes, separator, tables_of
 from openhcs_omero.plates.structure import PlateStructure
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
@@ -94,7 +97,8 @@ def attach_table(
     if not is_table(name):
         return None
     family = _Family(name, f" of plate {plate.plate_id} ({ns})")
-    tables = {family.label(part): columns for part, columns in tables_of(plate, name, data, say).items()}
+    regions = list_rois(conn, [image.image_id for _, image in plate.images()]) if has_objects(name, data) else None
+    tables = {family.label(part): columns for part, columns in tables_of(plate, name, data, say, regions).items()}
     abouts = {label: _about(family.part(label), columns) for label, columns in tables.items()}
     attached = _attached(conn, plate, family)
     kept = {one.label: one.annotation_id for one in reversed(attached) if abouts.get(one.label) == one.about}

@@ -12,6 +12,7 @@ from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import check_may_outline, delete_rois
+from openhcs_omero.omero.tables import attach_table
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.labels import RoiOptions
 
@@ -104,6 +105,27 @@ def test_regions_on_source_images_are_replaced(conn, source, derived):
     names = queries.rows(conn, "select r.id, r.name from Roi r where r.image.id = :id", id=ours[1].image_id)
     assert sorted(str(row[1]) for row in names) == ["None", "nuclei 91", "nuclei 92"]
     queries.delete(conn, source.group_id, Roi=[drawn_id])
+
+
+def test_the_table_of_objects_has_the_regions(conn, source, derived):
+    """Rows of spots, which have no region, are only in the file; the source plate has no regions and no table."""
+    write_well(conn, derived, "A01", new_images(source, 3), {})
+    rows = ["plate,well,site,step,labels,channel,t,label,area"]
+    rows += [f"7,A01,{site},cells,nuclei,1,0,{label},{label / 4}" for site in (1, 2) for label in (31, 30 + site + 1)]
+    rows += ["7,A01,1,spots,,0,0,,1.5"]
+    plate, said = load_plate(conn, derived, require_images=False), []
+    data = "\n".join(rows).encode()
+    annotation = attach_table(conn, plate, "objects.csv", data, say=said.append)
+    assert said == ["objects.csv: 1 objects have no region of interest, and are not in the OMERO.table"]
+    table = conn.c.sf.sharedResources().openTable(conn.getObject("Annotation", annotation).getFile()._obj)
+    names = [column.name for column in table.getHeaders()]
+    assert names[:7] == ["Plate", "Well", "Image", "Roi", "Well Name", "site", "t"] and "area" in names
+    columns = {column.name: column.values for column in table.readCoordinates(range(4)).columns}
+    table.close()
+    for image, roi, label in zip(columns["Image"], columns["Roi"], columns["label"]):
+        _, ids = shown(conn, image, labels_of(3, 1).shape)
+        assert ids[f"nuclei {label:g}"] == roi
+    assert attach_table(conn, source, "objects.csv", data, say=said.append) is None and len(said) == 1
 
 
 def test_a_source_image_without_objects_loses_its_regions(conn, source, derived):
