@@ -368,6 +368,48 @@ def export(
         print(note, file=sys.stderr)
 
 
+@_command("derived")
+def derived(host: Host = None, port: Port = None, user: User = None) -> None:
+    """List the derived plates on the server: their source, date, size and state."""
+    from openhcs_omero.omero.verifying import list_derived_plates
+
+    plates = list_derived_plates(_connect(host, port, user))
+    if not plates:
+        print("there are no derived plates that this user may see")
+    width = max((len(plate.path) for plate in plates), default=0)
+    for plate in plates:
+        size = f"{plate.size / 1e6:,.0f} MB"
+        source = f"from {plate.source_name!r} ({plate.source_id})" if plate.source_name else f"from {plate.source_id}"
+        print(f"{plate.path:<{width}}  {plate.made:%Y-%m-%d %H:%M}  {size:>12}  {plate.state:<14}  {source}")
+
+
+@_command("verify")
+def verify(
+    path: Annotated[str, typer.Argument(help="virtual path of a derived plate, such as /omero/plate_1_processed")],
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Read every image and file of a derived plate, and say whether they and the source are still the same."""
+    from openhcs_omero.omero.derived import find_derived
+    from openhcs_omero.omero.verifying import verify as find_problems
+
+    place = _parse(path)
+    if not isinstance(place, PlatePath) or place.output is None:
+        raise OpenHCSError(f"{path} is no derived plate: verify takes one like /omero/plate_1_processed")
+    conn = _connect(host, port, user)
+    derived_id = find_derived(conn, place.plate_id, place.output)
+    if derived_id is None:
+        raise OpenHCSError(f"there is no plate {place}")
+    with _progress_bar(f"verify {place}") as progress:
+        problems = list(find_problems(conn, derived_id, progress))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise OpenHCSError(f"{len(problems)} things in {place} are not as they were written")
+    print(f"{place} is as it was written, and its source has not changed since")
+
+
 @_command("analyse")
 def analyse(
     tables: Annotated[list[Path], typer.Argument(help="tables with one row per well: CSV or TSV, such as wells.csv")],

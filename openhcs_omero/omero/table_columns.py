@@ -138,7 +138,7 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
 def _with_regions(plate: PlateStructure, objects: "pandas.DataFrame", regions: Regions) -> "pandas.DataFrame":
     """Add the id of each object's region of interest; missing if it has none."""
 
-    def region_of(row: Mapping[str, Any]) -> int | None:
+    def region_of(row: Mapping[Any, Any]) -> int | None:
         well = plate.wells.get(_well(row["well"]) or "")
         image = well.images.get(row["site"]) if well else None
         if image is None or row["label"] != row["label"]:
@@ -146,7 +146,8 @@ def _with_regions(plate: PlateStructure, objects: "pandas.DataFrame", regions: R
         place = image.image_id, f"{row['labels']} {int(row['label'])}", int(row.get("t", 0))
         return regions.get((*place, None), regions.get((*place, row.get("channel"))))
 
-    return objects.assign(Roi=[region_of(row) for row in objects.to_dict("records")])
+    found: list[Any] = [region_of(row) for row in objects.to_dict("records")]
+    return objects.assign(Roi=found)
 
 
 def _why_left_out(column: Any, taken: set[str]) -> str:

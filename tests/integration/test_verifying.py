@@ -2,8 +2,10 @@
 
 import pytest
 from omero.rtypes import rstring
+from typer.testing import CliRunner
 from wire import block, make_plate, wire
 
+from openhcs_omero.cli import app
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.derived import derive_plate
@@ -36,6 +38,18 @@ def derived(conn, source):
     return made
 
 
+@pytest.fixture
+def cli(conn, omero_server, monkeypatch):
+    """The exit code and the output of a command, run in this process as the user."""
+
+    def run(*arguments):
+        monkeypatch.setattr("openhcs_omero.cli._connect", lambda *_: conn)
+        done = CliRunner().invoke(app, list(arguments))
+        return done.exit_code, done.stdout.strip()
+
+    return run
+
+
 def problems(conn, derived):
     seen = []
     found = list(verify(conn, derived, lambda done, total: seen.append((done, total))))
@@ -57,8 +71,15 @@ def test_a_list_of_derived_plates(conn, source, derived, wire):
     assert {plate.state for plate in list_derived_plates(conn)} == {"the source plate is gone"}
 
 
-def test_nothing_has_changed(conn, derived):
+def test_nothing_has_changed(conn, source, derived, cli):
     assert problems(conn, derived) == []
+    path = f"/omero/plate_{source.plate_id}_processed"
+    assert cli("verify", path) == (0, f"{path} is as it was written, and its source has not changed since")
+    status, line = cli("derived")
+    assert (
+        status == 0 and line.split()[0] == path and line.endswith(f"complete        from 'screen' ({source.plate_id})")
+    )
+    assert cli("verify", str(source.plate_id))[0] == 1
 
 
 @pytest.mark.embedded_only  # changes files of the server
