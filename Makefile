@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint docs bench \
-  test-pythons clean
+  test-pythons lock clean
 
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
+
+# After a change of a pin in envs/constraints.txt: add the hashes of its files
+lock:
+	@$(PYTHON) envs/lock.py
 
 demo: setup
 	@$(BIN)/openhcs-omero demo

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up the virtual environment of `make demo` and `make test`; standard library only.
 
-    python3 envs/bootstrap.py [--venv .venv] [--extras embedded,cluster,profiles,s3,dev,docs]
+    python3 envs/bootstrap.py [--venv .venv]
     python3 envs/bootstrap.py --venv .venv-web --requirements envs/web.txt      (those packages, without the project)
 
 It does nothing if everything is there already. The hard part is Ice, which envs/build_ice.py installs.
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from build_ice import install_ice, say
@@ -47,29 +48,40 @@ def make_venv(folder: Path) -> Path:
     return python
 
 
-def install_project(python: Path, extras: str) -> None:
-    """Install this folder (editable) with pinned dependencies."""
+def install_project(python: Path) -> None:
+    """Install all pinned packages, whose hashes are checked, and this folder (editable)."""
     constraints = ROOT / "envs" / "constraints.txt"
-    read = (ROOT / "pyproject.toml", EMBEDDED / "pyproject.toml", constraints)
-    state = b"".join(path.read_bytes() for path in read) + extras.encode()
-    install(python, state, "-c", constraints, "-e", EMBEDDED, "-e", f"{ROOT}[{extras}]")
+    lines = constraints.read_text().splitlines()
+    if unhashed := [line for line in lines if "--hash=" not in line]:
+        sys.exit(f"[setup] {unhashed[0]} has no hash in {constraints}: run `python3 envs/lock.py`")
+    tools = python.parent.parent / "build-tools.txt"  # what builds packages without a wheel, and this folder
+    tools.write_text("".join(f"{line}\n" for line in lines if line.startswith("setuptools==")))
+    hashed = ("install", "--no-deps", "--no-build-isolation", "--require-hashes", "-r")
+    install(
+        python,
+        (ROOT / "pyproject.toml", EMBEDDED / "pyproject.toml", constraints),
+        (*hashed, tools),
+        (*hashed, constraints),
+        ("install", "--no-deps", "--no-build-isolation", "-e", EMBEDDED, "-e", ROOT),
+        ("check",),  # says which dependency has no pin
+    )
 
 
-def install(python: Path, state: bytes, *what: str | Path) -> None:
-    """Install packages, unless they were installed from the same state of the files that list them."""
+def install(python: Path, lists: Sequence[Path], *commands: Sequence[str | Path]) -> None:
+    """Run commands of pip, unless the files that list the packages are as they were the last time."""
     stamp = python.parent.parent / "installed.sha256"
-    wanted = hashlib.sha256(state).hexdigest()
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in lists)).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     say("installing the pinned packages")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
+    for command in commands:
+        run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *command)
     stamp.write_text(wanted)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    parser.add_argument("--extras", default="embedded,cluster,profiles,s3,dev,docs")
     parser.add_argument("--requirements", type=Path, help="install the packages in this file, not the project")
     args = parser.parse_args()
     if sys.version_info[:2] not in SUPPORTED:
@@ -81,9 +93,9 @@ def main() -> None:
     try:
         install_ice(python)
         if args.requirements:
-            install(python, args.requirements.read_bytes(), "-r", args.requirements)
+            install(python, [args.requirements], ["install", "-r", args.requirements])
         else:
-            install_project(python, args.extras)
+            install_project(python)
     except subprocess.CalledProcessError as error:
         sys.exit(f"[setup] `{' '.join(map(str, error.cmd[:6]))} ...` failed; its message is above")
     say(f"ready: {args.venv}")

@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent / "ice"
 HEADERS = HERE / "include"
 ICE = "zeroc-ice==3.6.5"
+SOURCE_SHA256 = "4235ffeb605bcd4e22e716577f7d61e4aa1bc82f65276bb542701a81b7933356"
 OPTIMIZED = "-O2"  # CXXFLAGS replace Python's own flags; unoptimized, calls take twice the time
 CORE_SECONDS = 240  # what the build takes on one core
 PYBIND11 = "pybind11>=2.13,<4"  # compiles the files of one extension side by side, which setuptools doesn't
@@ -161,6 +162,8 @@ def unpack(python: Path, scratch: Path, log) -> Path:
     if done.returncode:
         sys.exit(f"[setup] the source of Ice could not be downloaded; {log.name} says why")
     [archive] = scratch.glob("*.tar.gz")
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != SOURCE_SHA256:
+        sys.exit(f"[setup] {archive.name} is not the source of Ice that was tested: its SHA-256 is another one")
     shutil.unpack_archive(archive, scratch, filter="data")
     [source] = (path for path in scratch.iterdir() if path.is_dir())
     shutil.copytree(HEADERS, source / "compat")

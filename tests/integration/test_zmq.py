@@ -194,7 +194,7 @@ def test_queued_killed_and_cancelled_runs(work, conn, server):
         client.attach(first)
     wait_for(gates[1].exists)  # the next run in the queue starts
     client.cancel(second)
-    with pytest.raises(PipelineError, match="was canceled"):
+    with pytest.raises(PipelineError, match="the run was cancel"):
         client.attach(second)
     assert client.attach(fourth).derived_plate
     assert not processes_in(work, "openhcs_omero.core.worker_pool"), "a step outlived its run"

@@ -69,7 +69,7 @@ def test_a_profile_names_slurm(slurm, project, undisturbed):
         if not cancelled:
             program.send_signal(signal.SIGINT)
         _, error = program.communicate("cancel\n" if cancelled else None, timeout=120)
-        assert ("the run was canceled" if cancelled else "KeyboardInterrupt") in error, error
+        assert ("the run was cancelled" if cancelled else "KeyboardInterrupt") in error, error
         assert time.monotonic() - began < 30
         slurm.wait(lambda: not slurm.states(), 30, "its jobs to end")
         assert slurm.states(of_all=True)[job] == "CANCELLED"

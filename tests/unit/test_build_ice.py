@@ -14,11 +14,15 @@ ENVS = Path(__file__).parents[2] / "envs"
 VERSION = "3.6.99"  # this Ice version is not on the package index
 FILES = 4
 INSTALL = f"""
+import hashlib
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ENVS)!r})
 import build_ice
 build_ice.ICE = "zeroc-ice=={VERSION}"
+source = Path(sys.argv[1]).parents[2] / "zeroc-ice-{VERSION}.tar.gz"
+if source.exists() and len(sys.argv) == 2:
+    build_ice.SOURCE_SHA256 = hashlib.sha256(source.read_bytes()).hexdigest()
 build_ice.install_ice(Path(sys.argv[1]))
 """
 pytestmark = pytest.mark.slow
@@ -54,11 +58,11 @@ def place(tmp_path):
     return folder
 
 
-def install(place, **environment):
+def install(place, *options, **environment):
     # -S hides the Ice of the Python that runs the tests
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python"],
+        [sys.executable, "-I", "-S", "-c", INSTALL, place / "env" / "bin" / "python", *options],
         text=True,
         capture_output=True,
         env={**kept, "OPENHCS_OMERO_CACHE": str(place / "cache"), **environment},
@@ -83,6 +87,13 @@ def test_it_is_built_once_and_kept(place):
     assert again.returncode == 0 and again.stdout == "" and imports_ice(place)
     assert install(place, PIP_NO_INDEX="1", OPENHCS_OMERO_CACHE="/nonexistent").stdout == ""  # nothing to do
     assert wheel.exists()
+
+
+def test_another_source_is_refused(place):
+    links = f"{place.as_uri()} {os.environ.get('PIP_FIND_LINKS', '')}"
+    failed = install(place, "--as-it-is", PIP_FIND_LINKS=links)
+    assert failed.returncode == 1 and "is not the source of Ice that was tested" in failed.stderr
+    assert not list((place / "cache").rglob("*.whl"))
 
 
 def test_a_failed_build_is_explained(place):
