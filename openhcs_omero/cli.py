@@ -368,6 +368,16 @@ def export(
         print(note, file=sys.stderr)
 
 
+@_command("status")
+def status(
+    directory: Annotated[Path, typer.Argument(help="folder where snakemake was started")] = Path("."),
+) -> None:
+    """Show how far the run in a folder is: the wells of each plate, and the time left. Asks no server."""
+    from openhcs_omero.core.status import show_status
+
+    show_status(directory)
+
+
 @_command("derived")
 def derived(host: Host = None, port: Port = None, user: User = None) -> None:
     """List the derived plates on the server: their source, date, size and state."""

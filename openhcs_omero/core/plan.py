@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 PROBLEM = "problem.txt"
 """In the folder of a plate that can't be processed: why. Jobs see there that the analysis leaves it out."""
+LAST_RUN = Path(".snakemake", "openhcs_omero.json")
+"""The configuration of the last run in a working directory, written when the run begins."""
 MOST_ROWS, MOST_COLUMNS = 32, 48  # of a 1536-well plate, for a plate of unknown format
 
 

@@ -5,8 +5,10 @@ import pytest
 import yaml
 from omero.rtypes import rstring
 from snake import workflow
+from typer.testing import CliRunner
 from wire import make_plate, wire
 
+from openhcs_omero.cli import app
 from openhcs_omero.core.config import check_config
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.selection import NAME, recall_plates, record_plates, select_plates
@@ -138,3 +140,9 @@ def test_a_run_over_a_screen(workflow, plates):
     assert used == [made[0], made[1], {"path": made[2], "wells": ["A01"]}]
     assert (workflow.folder / "results" / NAME).exists()
     assert "Nothing to be done" in workflow.succeed().output
+    shown = CliRunner().invoke(app, ["status", str(workflow.folder)]).stdout
+    assert "3 of 3 wells of 3 plates are finished." in shown and "Assay_B_1" in shown and shown.count("done") == 3
+    (workflow.results(made[0]) / "processed" / "A01.zip").unlink()
+    shown = CliRunner().invoke(app, ["status", str(workflow.folder)]).stdout
+    assert "2 of 3 wells of 3 plates are finished. At the pace" in shown and "not begun" in shown
+    assert CliRunner().invoke(app, ["status", str(workflow.folder / "results")]).exit_code == 1

@@ -13,16 +13,13 @@ from openhcs_omero import password
 from openhcs_omero.core.config import check_config, name_keys, retype
 from openhcs_omero.core.failures import lost_server
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
-from openhcs_omero.core.plan import Plan, look, plan_of_runs, prepare, recorded_plan
+from openhcs_omero.core.plan import LAST_RUN, Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.selection import choose_plates, recall_plates, record_plates, selects
 from openhcs_omero.core.summary import summary
 from openhcs_omero.core.summary_page import summary_html, write_summary_page
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
 from openhcs_omero.io.atomic import write_if_changed
-
-LAST_RUN = Path(".snakemake", "openhcs_omero.json")
-"""The configuration of the last run in a working directory."""
 
 
 def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Plan:
