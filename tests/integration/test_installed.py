@@ -52,7 +52,7 @@ def environment(tmp_path_factory):
     """The folder of an environment with the wheel installed."""
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
-    for name in ("openhcs_omero", "workflow", "profiles", "cluster"):
+    for name in ("openhcs_omero", "workflow", "profiles", "cluster", "config"):
         shutil.copytree(
             ROOT / name, folder / "source" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
         )
