@@ -117,7 +117,7 @@ def test_batches_of_planes(place):
     assert place.backend.list_files(place.plate) == sorted(planes)
     for path, back in zip(paths, place.backend.load_batch(paths)):
         np.testing.assert_array_equal(back, planes[path])
-    with pytest.raises(BadData, match="as many"):
+    with pytest.raises(BadData, match="give one path per item"):
         place.backend.save_batch([images["A01"]], [])
 
 
