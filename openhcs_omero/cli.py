@@ -328,6 +328,9 @@ def get(
         ImageFormat | None,
         typer.Option("--format", help="tiff: one file per plane of a plate or well; ome-tiff: one file per site"),
     ] = None,
+    annotation: Annotated[
+        int | None, typer.Option(help="id of the file's annotation, if several files have that name")
+    ] = None,
     host: Host = None,
     port: Port = None,
     user: User = None,
@@ -337,7 +340,40 @@ def get(
 
     place = _parse(path)
     with _progress_bar(f"get {path}") as progress:
-        download(_backend(host, port, user), place, target, form, progress)
+        download(_backend(host, port, user), place, target, form, progress, annotation)
+
+
+@_command("delete")
+def delete(
+    path: Annotated[str, typer.Argument(help="virtual path of a derived plate, as /omero/plate_1_processed")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    host: Host = None,
+    port: Port = None,
+    user: User = None,
+) -> None:
+    """Delete a derived plate with its files and tables, also those on its source plate; the source plate stays."""
+    from openhcs_omero.omero.deletion import delete_derived, plan_deletion
+
+    place = _parse(path)
+    if not isinstance(place, PlatePath):
+        raise OpenHCSError(f"{path} names a {place.kind}: delete takes a derived plate, as /omero/plate_1_processed")
+    conn = _connect(host, port, user)
+    deletion = plan_deletion(conn, place)
+    if not deletion:
+        print(f"there is nothing to delete: you have no plate {deletion.path}, and no files of it on its source plate")
+        return
+    for sentence in deletion.sentences():
+        print(sentence)
+    if deletion.remaining:
+        print(f"plates that were derived from it stay: {', '.join(deletion.remaining)}")
+    try:
+        agreed = yes or typer.confirm("Delete all of this?")
+    except typer.Abort:  # nobody is there to answer
+        agreed = False
+    if not agreed:
+        raise OpenHCSError("nothing was deleted, because nobody agreed: answer y, or give --yes")
+    delete_derived(conn, deletion)
+    print(f"{deletion.path} is deleted")
 
 
 @_command("export")

@@ -12,14 +12,14 @@ import yaml
 
 from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
 from openhcs_omero.analysis.profiles import make_profiles, write_profiles
-from openhcs_omero.analysis.screen import Answers, analyze
+from openhcs_omero.analysis.screen import Answers, about_columns, analyze
 from openhcs_omero.analysis.settings import normalized_name, read_settings
-from openhcs_omero.analysis.tables import described_features, read_tables, write_table
+from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.errors import ConfigError, OpenHCSError
 
 
 def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None) -> list[str]:
-    """Analyze tables of wells, and write quality.csv, normalised.csv, ... and report.html.
+    """Analyze tables of wells, and write quality.csv, normalised.csv, ..., each also as Parquet, and report.html.
 
     Parameters
     ----------
@@ -47,15 +47,16 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     plate_map = read_plate_map(Path(keys["plate_map"]), plates) if keys.get("plate_map") else None
     answers = analyze(table, settings, plate_map)
     folder.mkdir(parents=True, exist_ok=True)
+    about = about_columns(answers.features, settings, described_columns(tables))
     for name, made in answers.tables().items():
-        write_table(made, folder / name)
+        write_table(made, folder / name, about)
     if settings.profiles is not None:
         columns = [normalized_name(feature, settings.profiles) for feature in answers.features]
         profiles = make_profiles(answers.normalized, columns, answers.features, answers.map_columns)
         write_profiles(profiles, folder / "profiles.parquet")
     write_report(answers, settings, folder / "report.html")
     files = [*answers.tables(), *(["profiles.parquet"] if settings.profiles else []), "report.html"]
-    return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join(files)}"]
+    return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join(files)}; every CSV also as Parquet"]
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from openhcs_omero.analysis.dose_response import fit_dose_responses
 from openhcs_omero.analysis.exclusion import excluded_rows
 from openhcs_omero.analysis.hits import find_hits, hit_columns
 from openhcs_omero.analysis.normalization import Problems, normalize
+from openhcs_omero.analysis.parquet import About
 from openhcs_omero.analysis.plate_maps import PLACE, PlateMap, join_plate_map
 from openhcs_omero.analysis.quality import compute_quality
 from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
@@ -137,6 +138,18 @@ def _excluded(table: pd.DataFrame, settings: AnalysisSettings) -> tuple[pd.Serie
         notes.append(f"{int(without.sum())} of {int(sites)} sites are excluded, all sites of {int(whole.sum())} wells")
         why = why.mask(why.isna() & whole, "all sites are excluded")
     return why, notes
+
+
+def about_columns(features: Sequence[str], settings: AnalysisSettings, known: About) -> About:
+    """What is known about the columns of normalised.csv, from what is known about the features."""
+    about = dict(known)
+    for feature in features:
+        for name, methods in settings.normalizations.items():
+            about[normalized_name(feature, name)] = {
+                "unit": "%" if methods[-1].startswith("percent") else "",
+                "description": f"{', then '.join(methods)} of {feature}",
+            }
+    return about
 
 
 def _says_treatment(column: str) -> bool:

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from openhcs_omero.analysis.parquet import About, parquet_beside, parquet_writer, with_metadata
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
-from openhcs_omero.spreadsheets import escape, escape_column, unescape_table
+from openhcs_omero.spreadsheets import escape, unescape_table
 
 DIGITS = 10
 ROWS = 20_000
@@ -44,6 +45,8 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None, acquisition
     tables = [_read_table(file) for file in files]
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     if "t" in table.columns:
+        if table["t"].isna().any():  # a plate with one timepoint has no column for it
+            table["t"] = table["t"].fillna(0).astype(int)
         found = sorted(table["t"].unique())
         if timepoint is None and len(found) > 1:
             raise ConfigError(f"the tables have {len(found)} timepoints: name the one to analyze in analysis.timepoint")
@@ -134,32 +137,62 @@ def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
     )
 
 
-def write_table(table: pd.DataFrame, file: Path) -> None:
-    """Write a CSV table: missing values are empty, floats have 10 significant digits, lines end in a newline.
+def write_table(table: pd.DataFrame, file: Path, about: About | None = None) -> None:
+    """Write a table as CSV, and as Parquet beside it; each file appears complete or not at all.
 
-    The file appears complete or not at all.
+    In the CSV file missing values are empty and lines end in a newline. Floats have 10 significant digits in both.
+
+    Parameters
+    ----------
+    about
+        What is known about the columns; it goes into the Parquet file.
     """
+    schema = with_metadata(pa.schema([(name, _type(table[name])) for name in table.columns]), about or {})
     with (
         replacing(file) as draft,
         draft.open("w", encoding="utf-8", newline="") as out,
+        parquet_writer(parquet_beside(file), schema) as parquet,
         ThreadPoolExecutor(THREADS) as threads,
     ):
         out.write(",".join(_quoted(escape(name)) for name in table.columns) + "\n")
         for start in range(0, len(table), ROWS):
             part = table.iloc[start : start + ROWS]
-            columns = list(threads.map(_as_text, (part.iloc[:, number] for number in range(part.shape[1]))))
-            out.write("\n".join([*pc.binary_join_element_wise(*columns, ",").to_pylist(), ""]))
+            columns = list(threads.map(_as_arrow, (part.iloc[:, number] for number in range(part.shape[1]))))
+            out.write("\n".join([*pc.binary_join_element_wise(*threads.map(_as_text, columns), ",").to_pylist(), ""]))
+            parquet.write_table(pa.table(columns, schema=schema))
 
 
-def _as_text(column: pd.Series) -> pa.Array:
+def described_columns(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """What columns.csv, beside wells.csv, says about the columns of tables that the workflow wrote."""
+    about: dict[str, dict[str, str]] = {}
+    for file in dict.fromkeys(file.with_name("columns.csv") for file in files if file.name == "wells.csv"):
+        if file.exists() and file.stat().st_size:
+            columns = unescape_table(pd.read_csv(file, dtype=str, keep_default_na=False))
+            about |= {row["column"]: row for row in columns[columns["table"] == "wells.csv"].to_dict("records")}
+    return about
+
+
+def _type(column: pd.Series) -> pa.DataType:
+    if pd.api.types.is_float_dtype(column):
+        return pa.float64()
+    if pd.api.types.is_bool_dtype(column):
+        return pa.bool_()
+    return pa.int64() if pd.api.types.is_integer_dtype(column) else pa.string()
+
+
+def _as_arrow(column: pd.Series) -> pa.Array:
     if pd.api.types.is_float_dtype(column):
         values = round_digits(column.to_numpy(dtype="float64", na_value=np.nan))
-        return pc.fill_null(pc.cast(pa.array(values, from_pandas=True), pa.string()), "")
+        return pa.array(values, type=pa.float64(), from_pandas=True)
     if pd.api.types.is_numeric_dtype(column):
-        return pc.fill_null(pc.cast(pa.array(column, from_pandas=True), pa.string()), "")
-    texts = pc.fill_null(pa.array(escape_column(column).astype(object), type=pa.string(), from_pandas=True), "")
-    if pc.any(pc.match_substring_regex(texts, '[",\r\n]')).as_py():
-        return pa.array([_quoted(text) for text in texts.to_pylist()], type=pa.string())
+        return pa.array(column, type=_type(column), from_pandas=True)
+    return pa.array(column.astype(object), type=pa.string(), from_pandas=True)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    texts = pc.fill_null(pc.cast(column, pa.string()), "")
+    if pa.types.is_string(column.type) and pc.any(pc.match_substring_regex(texts, '[",\r\n\t=+@-]')).as_py():
+        return pa.array([_quoted(escape(text)) for text in texts.to_pylist()], type=pa.string())
     return texts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files
@@ -28,6 +28,9 @@ class Failure:
         One sentence.
     log
         Path of the log with the traceback.
+    earlier_images
+        What became of the images that an earlier run wrote for the well: "removed", "kept" because no well has results,
+        or "" if there were none.
     """
 
     plate: str
@@ -36,6 +39,7 @@ class Failure:
     step: str
     reason: str
     log: str
+    earlier_images: str = ""
 
     def __str__(self) -> str:
         where = f", site {self.site}" if self.site else ""
@@ -53,6 +57,11 @@ def read_failures(folder: Path) -> list[Failure]:
     """Read the failed wells of the last run from the records in the plate's folder."""
     found = (read_well_record(path, FailedWell) for path in well_files(folder).values())
     return [record.failed for record in found if record is not None]
+
+
+def without_results(failures: Iterable[Failure]) -> list[Failure]:
+    """The failures of a plate none of whose wells has results: the images of earlier runs stay."""
+    return [replace(failure, earlier_images=failure.earlier_images and "kept") for failure in failures]
 
 
 def has_results(folder: Path, well: str) -> bool:

@@ -202,6 +202,7 @@ class Plan:
 class Reading:
     """The current state of a plate: what the rules and the jobs need to know about it."""
 
+    plate: Plate
     folder: Path
     state: PlateState
     records: Mapping[str, WellRecord]
@@ -255,6 +256,8 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
             if then is not None:
                 write_if_changed(settings.folder(label) / PROBLEM, str(error))
             continue
+        if settings.analysis is not None:
+            _check_timepoint((settings.analysis.get("analysis") or {}).get("timepoint"), reading, label)
         if then is None:
             stale[label] = reading.stale
         else:
@@ -283,6 +286,18 @@ def _check_analysis(settings: Settings) -> dict[str, int]:
     return {name: channel for name, channel in channels.items() if channel is not None}
 
 
+def _check_timepoint(timepoint: int | None, reading: Reading, label: str) -> None:
+    """Refuse an analysis of several timepoints before anything runs: its tables have one row per well."""
+    count = max(image.size_t for record in reading.records.values() for image in record.images)
+    if timepoint is None and count > 1:
+        raise ConfigError(
+            f"plate {label} has {count} timepoints, and an analysis is of one: name it in analysis.timepoint, from 0 "
+            f"to {count - 1}"
+        )
+    if timepoint is not None and timepoint >= count:
+        raise ConfigError(f"analysis.timepoint is {timepoint}, but plate {label} has {count}, counted from 0")
+
+
 def _treatments(
     settings: Settings, seen: Mapping[str, tuple[str, tuple[int, int], Sequence[WellTexts]]]
 ) -> dict[str, Treatments]:
@@ -308,10 +323,11 @@ def _in_omero(settings: Settings, plate: Plate) -> Sequence[WellTexts]:
 
 
 def prepare(reading: Reading) -> None:
-    """Prepare a plate's folder for a run: remove records that are no longer true, and write what the jobs need."""
+    """Prepare for a run: remove records and attachments that are outdated, and write what the jobs need."""
     folder = reading.folder
     forget(reading.stale, folder)
     (folder / PROBLEM).unlink(missing_ok=True)
+    reading.plate.output.clean_up(reading.plate.structure)
     write_if_changed(folder / "wells.json", to_json(reading.records, dict[str, WellRecord]))
     write_if_changed(folder / NAME, to_json(reading.state))
     for batch in reading.batches:
@@ -399,6 +415,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         {well: sites for well, sites in plate.listing.skipped.items() if well in chosen.wells},
     )
     return Reading(
+        plate,
         folder,
         state,
         records,

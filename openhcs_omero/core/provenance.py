@@ -73,7 +73,7 @@ def describe_run(
     failures
         The wells that failed.
     notes
-        Sentences about what was filled or left out.
+        Sentences about what was filled or left out, and about what is not in OMERO as it is in the tables.
     """
     versions = {"openhcs_omero": __version__, "snakemake": version("snakemake"), "python": platform.python_version()}
     if server:

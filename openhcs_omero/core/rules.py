@@ -15,7 +15,7 @@ import numpy as np
 from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.estimates import estimate as compute_estimates
-from openhcs_omero.core.failures import FailedWell, Failure, read_failures
+from openhcs_omero.core.failures import FailedWell, Failure, read_failures, without_results
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.figures import (
     Channel,
@@ -34,7 +34,7 @@ from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
 from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
 from openhcs_omero.core.state import recorded_state
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.tables import aggregate, csv_of, read_columns, read_places, read_rows, write_rows
+from openhcs_omero.core.tables import TEXTS, aggregate, csv_of, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.core.well import WellFailed, process, thumbnail
 from openhcs_omero.core.well_file import manifest, read_well_record, well_file, write_well_file
@@ -110,7 +110,7 @@ def process_well(
 ) -> Failure | None:
     """Run the steps on all sites of a well, write its derived images, and save the measurements.
 
-    If a step fails, the well's record says so, and nothing is written to the derived plate for this well.
+    If a step fails, the well's record says so. `annotate` then removes the images that an earlier run wrote for it.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def process_well(
         done = process(numbered_settings(settings, label), plate, derived, well, estimates)
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
-        failure = Failure(label, well, error.site, error.step, error.reason, str(log))
+        earlier = "removed" if plate.output.has_images(derived, well) else ""  # when the plate is published
+        failure = Failure(label, well, error.site, error.step, error.reason, str(log), earlier)
         write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnail(np.empty((0, 0, 0)), []))
         return failure
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
@@ -157,7 +158,7 @@ def process_well(
 
 
 def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[str, Path]) -> None:
-    """Combine the tables of all wells, and list the wells that failed.
+    """Combine the tables of all wells, and list the wells that failed; everything as CSV and as Parquet.
 
     Parameters
     ----------
@@ -170,12 +171,14 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
     tables
         The files to write: those of `aggregate`, `failed`, and `manifest`, the hashes of the files of all wells.
     """
+    from openhcs_omero.analysis.parquet import write_parquet  # only this job needs it
+
     declared = Features.of((step, load_step(step)) for step in settings.steps)
-    folder = settings.folder(label)
+    folder, own = settings.folder(label), {name: tables[name] for name in ("features", "wells", "objects", "columns")}
     aggregate(
         wells,
         folder,
-        tables,
+        own,
         declared,
         recorded_treatments(folder),
         excluded_sites(folder) if settings.excludes_sites else None,
@@ -183,7 +186,11 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         recorded_state(folder).skipped,
     )
     write(tables["manifest"], manifest(well_file(folder, row["well"]) for row in read_rows(wells, "\t")))
-    write_rows(tables["failed"], [asdict(failure) for failure in read_failures(settings.folder(label))])
+    failures = read_failures(folder)
+    if len(failures) == len(read_places(wells)):
+        failures = without_results(failures)
+    write_rows(tables["failed"], [asdict(failure) for failure in failures])
+    write_parquet(tables["failed"], TEXTS)
 
 
 def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output: Path) -> None:
@@ -238,6 +245,7 @@ def annotate(
     label: str,
     derived_record: Path,
     tables: Sequence[Path],
+    objects: Path,
     about: Sequence[Path],
     outputs: Mapping[str, Path],
 ) -> None:
@@ -246,7 +254,9 @@ def annotate(
     Parameters
     ----------
     tables
-        The measurements.
+        The measurements of sites and wells.
+    objects
+        The measurements of objects, which may be many.
     about
         Other files about the results, only for the derived plate.
     outputs
@@ -259,15 +269,22 @@ def annotate(
     plate, folder = _open(settings, label), settings.folder(label)
     names = [row["well"] for row in read_rows(folder / "wells.tsv", "\t")]
     failures = read_failures(folder)
-    good = [well for well in names if well not in {failure.well for failure in failures}]
-    records = [_well_record(well_file(folder, well), plate.output.well_type) for well in good]
-    numbered, notes = numbered_settings(settings, label), recorded_state(folder).notes
-    run = describe_run(config, numbered, label, plate.output.server_version(), good, failures, notes)
-    write(outputs["run"], as_yaml(run))
+    failed = {failure.well for failure in failures}
+    good = [well for well in names if well not in failed]
+    records = {
+        well: None if well in failed else _well_record(well_file(folder, well), plate.output.well_type)
+        for well in names
+    }
     derived = _record(derived_record, DerivedPlate)
+    notes = plate.output.attach_tables(derived, [*tables, objects]) if good else []
+    for note in notes:
+        print(note)
+    numbered, server = numbered_settings(settings, label), plate.output.server_version()
+    run = describe_run(config, numbered, label, server, good, failures, [*recorded_state(folder).notes, *notes])
+    write(outputs["run"], as_yaml(run))
     published = plate.output.publish(
         derived,
-        tables,
+        [*tables, objects],
         [*about, outputs["run"]],
         records,
         {**marks(settings), **step_marks(settings)},
@@ -275,8 +292,8 @@ def annotate(
         settings.map_on_source and not settings.map_in_omero,  # where they come from OMERO, they are there
     )
     write(outputs["snakefile"], (find_workflow() / "workflow" / "Snakefile").read_text())
-    read, written = _images(folder, good), [image for record in records for image in plate.output.images(record)]
-    files = [path for path in [*tables, *about, outputs["run"]] if path.parent == folder]
+    read, written = _images(folder, good), [image for well in good for image in plate.output.images(records[well])]
+    files = [path for path in [*tables, objects, *about, outputs["run"]] if path.parent == folder]
     user = plate.output.user()
     write(outputs["crate"], crate_of(run, user, derived.path, read, written, outputs["snakefile"], files))
     write(outputs["record"], to_json(published, indent=1))

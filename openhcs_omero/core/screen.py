@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from openhcs_omero.analysis.parquet import About, write_parquet
 from openhcs_omero.analysis.profiles import make_profiles, write_profiles
 from openhcs_omero.analysis.report import Links, write_report
-from openhcs_omero.analysis.screen import Answers, analyze
+from openhcs_omero.analysis.screen import Answers, about_columns, analyze
 from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name, read_settings
-from openhcs_omero.analysis.tables import described_features, read_tables, write_table
+from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.figures import load_thumbnail
@@ -54,18 +55,20 @@ def analyze_screen(
     notes += [
         f"{table.parent.name} is not analyzed: it has no measured wells" for table in tables if table not in measured
     ]
+    about: About = {}
     answers = _answers(settings, chosen, measured) if measured else None
     if answers is None:
         print("\n".join([*notes, "there is nothing to analyze"]))
         for path in [folder / name for name in (*settings.screen_answers, "report.html")]:
-            write(path, "")
+            _write_nothing(path)
     else:
         answers = replace(answers, notes=[*notes, *answers.notes, *_failures(tables)])
         print("\n".join(answers.notes))
-        _write_screen(answers, chosen, folder)
+        about = about_columns(answers.features, chosen, described_columns(tables))
+        _write_screen(answers, chosen, folder, about)
         write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
     for label in labels:
-        _write_plate(settings, answers, label)
+        _write_plate(settings, answers, label, about)
 
 
 def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path]) -> Answers:
@@ -81,11 +84,11 @@ def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path
     return analyze(table, chosen, plate_map)
 
 
-def _write_screen(answers: Answers, chosen: AnalysisSettings, folder: Path) -> None:
+def _write_screen(answers: Answers, chosen: AnalysisSettings, folder: Path, about: About) -> None:
     """Write the results of all plates together."""
     for name, made in answers.tables().items():
         if name != "normalised.csv":  # it would repeat every value of every plate
-            write_table(made, folder / name)
+            write_table(made, folder / name, about)
     if chosen.profiles is not None:
         columns = [normalized_name(feature, chosen.profiles) for feature in answers.features]
         write_profiles(
@@ -111,22 +114,28 @@ def _with_names_of_channels(table: pd.DataFrame, settings: Settings) -> pd.DataF
     return table.join(added.dropna(axis="columns", how="all"))
 
 
+def _write_nothing(path: Path) -> None:
+    write(path, "")
+    if path.suffix == ".csv":
+        write_parquet(path)
+
+
 def _failures(tables: Sequence[Path]) -> list[str]:
     """Sentences about the wells that were not processed and are therefore not analyzed."""
     count = sum(len(read_rows(table.with_name("failed.csv"))) for table in tables)
     return [f"{count} wells failed and are not analyzed: see failed.csv"] if count else []
 
 
-def _write_plate(settings: Settings, answers: Answers | None, label: str) -> None:
+def _write_plate(settings: Settings, answers: Answers | None, label: str, about: About) -> None:
     """Write the results of one plate. A plate that was stopped or has no measured wells gets empty lists."""
     folder = settings.folder(label)
     if answers is None or label not in set(answers.normalized["plate"]):
         for name in settings.plate_answers:
-            write(folder / name, "")
+            _write_nothing(folder / name)
         return
     normalized = answers.normalized[answers.normalized["plate"] == label]
     write_table(answers.quality[answers.quality["plate"] == label], folder / "quality.csv")
-    write_table(normalized, folder / "normalised.csv")
+    write_table(normalized, folder / "normalised.csv", about)
     lists: Mapping[str, pd.DataFrame | None] = {
         "hits.csv": None if answers.hits is None else answers.hits[answers.hits["plate"] == label],
         "dose_response.csv": None
@@ -136,10 +145,10 @@ def _write_plate(settings: Settings, answers: Answers | None, label: str) -> Non
     for name, made in lists.items():
         if made is None:
             continue
-        if label in answers.stopped:
-            write(folder / name, "")
-        else:
-            write_table(made, folder / name)
+        stopped = label in answers.stopped
+        write_table(made.iloc[:0] if stopped else made, folder / name, about)
+        if stopped:
+            write(folder / name, "")  # an empty file is not attached
 
 
 def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Excluded = Mapping[tuple[str, str], str]
 """(well, site) -> the condition because of which no statistic uses the site; all text."""
+TEXTS = ("plate", "well", "row", "acquisition", "step", "reason", "log")
+"""Columns that are text, even if all their values look like numbers: plates are named 7, or day_1."""
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
@@ -79,16 +81,17 @@ def aggregate(
     acquired: pd.Series | None = None,
     skipped: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
-    """Combine the tables of all wells.
+    """Combine the tables of all wells, as CSV and as Parquet beside each CSV file.
 
     Parameters
     ----------
     wells
         The table of wells, which determines the order.
     folder
-        Folder of the plate, with the files of the processed wells. Wells without rows are left out.
+        Folder of the plate, with the files of the processed wells. Wells without rows are left out. The table
+        of objects is never in memory as a whole.
     tables
-        The files to write: `features`, all sites; `wells`, one row per well (and acquisition and timepoint);
+        The CSV files to write: `features`, all sites; `wells`, one row per well (and acquisition and timepoint);
         `objects`, all objects; `columns`, a description of the columns of the first two.
     declared
         The declared features of the steps.
@@ -107,8 +110,9 @@ def aggregate(
     PlateMapError
         If the plate map has a column with the name of a measurement.
     """
-    import pandas as pd
+    import pandas as pd  # slow to import, and only this job needs it
 
+    from openhcs_omero.analysis.parquet import write_parquet
     from openhcs_omero.core.statistics import KEYS, summarize
 
     order = read_rows(wells, delimiter="\t")
@@ -126,27 +130,31 @@ def aggregate(
     if acquired is not None and len(by_well):
         times = by_well["well"].map(acquired).map("{:.10g}".format)
         by_well.insert(list(by_well).index("sites") + 1, "acquired_s", times)
-    about = treatments or {}
-    _write_tables([treated(marked, about)], tables["features"])
-    _write_tables([treated(by_well, about)], tables["wells"])
+    mapped = treatments or {}
+    _write_tables([treated(marked, mapped)], tables["features"])
+    _write_tables([treated(by_well, mapped)], tables["wells"])
     _write_tables(
-        (treated(_marked(_placed(well, folder, "objects"), excluded), about) for well in order),
+        (treated(_marked(_placed(well, folder, "objects"), excluded), mapped) for well in order),
         tables["objects"],
         _in_order(
             str(name)
             for well in order
-            for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), about)
+            for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), mapped)
         ),
     )
-    mapped = [
+    columns += [
         {"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
-        for name in columns_of(about)
+        for name in columns_of(mapped)
     ]
     if SKIPPED in by_well:
-        mapped.insert(0, {"table": "wells.csv", "column": SKIPPED, "statistic": "sites that lack planes, left out"})
+        columns.append({"table": "wells.csv", "column": SKIPPED, "statistic": "sites that lack planes, left out"})
     if "acquisition" in sites:
-        mapped.insert(0, {"table": "wells.csv", "column": "acquisition", "statistic": "name of the acquisition"})
-    write_rows(tables["columns"], [*columns, *mapped])
+        columns.append({"table": "wells.csv", "column": "acquisition", "statistic": "name of the acquisition"})
+    write_rows(tables["columns"], columns)
+    written = [name for name in columns_of(mapped) if any(isinstance(row.get(name), str) for row in mapped.values())]
+    for path in tables.values():
+        about = {row["column"]: row for row in columns if row["table"] == path.name}
+        write_parquet(path, [*TEXTS, *written], {"time_s": {"unit": "s"}, **about})
 
 
 def _conditions(table: pd.DataFrame, excluded: Excluded) -> list[str]:

@@ -14,6 +14,7 @@ from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import encode, is_image_format
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.io.virtual_workspace import METADATA
+from openhcs_omero.omero.annotations import read_file
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_sites
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import FilePath, PlanePath, PlatePath, SitePath, VirtualPath, WellPath, parse_path
@@ -23,7 +24,12 @@ Progress = Callable[[int, int], None]
 
 
 def download(
-    backend: OMEROLocalBackend, path: VirtualPath, target: Path, form: Format | None, progress: Progress
+    backend: OMEROLocalBackend,
+    path: VirtualPath,
+    target: Path,
+    form: Format | None,
+    progress: Progress,
+    annotation_id: int | None = None,
 ) -> Path:
     """Copy what a path names out of OMERO. Each file appears complete or not at all.
 
@@ -39,6 +45,8 @@ def download(
         For plates and wells: "tiff" writes one file per plane, "ome-tiff" one file per site. None means "tiff".
     progress
         Called with the numbers of finished and of all images.
+    annotation_id
+        For attached files: OMERO's id of the file annotation, if several files have that path.
 
     Returns
     -------
@@ -58,7 +66,7 @@ def download(
     if isinstance(path, FilePath):
         if form is not None:
             raise BadData(f"{path} is an attached file: it is copied as it is, without --format")
-        DiskBackend().save_bytes(backend.load_bytes(str(path)), file)
+        DiskBackend().save_bytes(backend.load_bytes(str(path), annotation_id), file)
         return file
     if not is_image_format(file):
         raise BadData(f"{path} is an image: give {target} the ending .tif")
@@ -110,7 +118,10 @@ def _download_folder(
             planes.append(name.removeprefix(inside))
         progress(done, len(images))
     for attached in files:
-        disk.save_bytes(backend.load_bytes(str(attached)), folder / str(attached).removeprefix(inside))
+        copy, found = folder / str(attached).removeprefix(inside), backend.namesakes(str(attached))
+        for text, _ in found:  # files of one name get the ids of their annotations into their names
+            own = copy if len(found) == 1 else copy.with_stem(f"{copy.stem}.{text.annotation_id}")
+            disk.save_bytes(read_file(backend.conn, text), own)
     if isinstance(path, PlatePath) and form == "tiff" and images:
         disk.save(_metadata(planes, about.get(images[0][1].image_id, ImageMetadata())), folder / METADATA)
 

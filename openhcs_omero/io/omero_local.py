@@ -17,7 +17,7 @@ from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.formats import check_image, decode, encode
 from openhcs_omero.io.planes import ImagePath, Planes, collect, planes_of, stack
 from openhcs_omero.omero import connection, queries
-from openhcs_omero.omero.annotations import Kind, delete_text, read_text, save_text, texts_of
+from openhcs_omero.omero.annotations import Kind, TextFile, delete_text, namesakes, read_file, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
 from openhcs_omero.omero.copying import set_acquisitions
 from openhcs_omero.omero.derived import NAMESPACE as DERIVED
@@ -215,13 +215,43 @@ class OMEROLocalBackend(VirtualBackend):
             return read_plane(self.conn, self.image(virtual), virtual.z, virtual.channel, virtual.t or 0)
         return decode(self.load_bytes(path), path)
 
-    def load_bytes(self, path: PathLike) -> bytes:
-        """Read the bytes of an attached file."""
+    def load_bytes(self, path: PathLike, annotation_id: int | None = None) -> bytes:
+        """Read the bytes of an attached file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        annotation_id
+            OMERO's id of the file annotation, if several files have that path.
+
+        Raises
+        ------
+        BadData
+            If several files have that path, which the message lists, or none of them has that id.
+        """
+        found = self.namesakes(path)
+        chosen = [file for file, _ in found if annotation_id in (None, file.annotation_id)]
+        if len(chosen) == 1:
+            return read_file(self.conn, chosen[0])
+        listed = "; ".join(
+            f"annotation {file.annotation_id} of {owner}, {file.size} bytes, namespace {file.namespace or '(none)'}"
+            for file, owner in found
+        )
+        if annotation_id is not None:
+            raise BadData(f"{path} is not attached as annotation {annotation_id}, but as {listed}")
+        raise BadData(
+            f"{path} is the name of {len(found)} files: {listed}. Say which one, for example "
+            f"`openhcs-omero get {path} . --annotation {found[-1][0].annotation_id}`"
+        )
+
+    def namesakes(self, path: PathLike) -> list[tuple[TextFile, str]]:
+        """The attached files that have a path, with their owners; several users and programs may use one name."""
         virtual = _parse_file(path)
         if not isinstance(virtual, FilePath):
             raise BadData(f"{path} is not an attached file")
         kind, object_id = self._object(virtual)
-        return read_text(self.conn, kind, object_id, virtual.name)
+        return namesakes(self.conn, kind, object_id, virtual.name)
 
     # ---- writing
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import io
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import omero
@@ -41,7 +43,7 @@ def save_text(
     kind: Kind,
     object_id: int,
     name: str,
-    data: bytes,
+    data: bytes | Path,
     ns: str = NAMESPACE,
     description: str = "",
 ) -> int:
@@ -57,7 +59,7 @@ def save_text(
     name
         The file's name.
     data
-        The file's bytes.
+        The file's bytes, or a file on this machine with these bytes, which is read in parts.
     ns, description
         Namespace and description of the file annotation.
 
@@ -112,9 +114,12 @@ def list_texts(conn: BlitzGateway, kind: Kind, object_id: int, ns: str | None = 
 
 
 def texts_of(
-    conn: BlitzGateway, kind: Kind, object_ids: Sequence[int], ns: str | None = None
+    conn: BlitzGateway, kind: Kind, object_ids: Sequence[int], ns: str | Mapping[int, str] | None = None
 ) -> dict[int, list[TextFile]]:
-    """List the files attached to each of several objects, as `list_texts` does for one; one call per 10,000 objects."""
+    """List the files attached to each of several objects, as `list_texts` does for one; one call per 10,000 objects.
+
+    Each object may have a namespace of its own.
+    """
     found: dict[int, list[TextFile]] = {object_id: [] for object_id in object_ids}
     for ids in queries.pages(list(found)):
         rows = queries.rows(
@@ -126,7 +131,7 @@ def texts_of(
             ids=ids,
         )
         for object_id, annotation_id, file_id, name, size, namespace, sha1 in rows:
-            if ns is None or namespace == ns:
+            if ns is None or namespace == (ns[object_id] if isinstance(ns, Mapping) else ns):
                 found[object_id].append(TextFile(annotation_id, file_id, name, size or 0, namespace, sha1))
     for object_id, texts in found.items():
         newest = {text.name: text for text in texts}
@@ -142,7 +147,11 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
     PlateError
         If no such file is attached to the object.
     """
-    file = _text(conn, kind, object_id, name, ns)
+    return read_file(conn, _text(conn, kind, object_id, name, ns))
+
+
+def read_file(conn: BlitzGateway, file: TextFile) -> bytes:
+    """Read the bytes of a listed file."""
     if not file.size:
         return b""
     options = queries.context(conn, queries.ALL_GROUPS)
@@ -155,6 +164,26 @@ def read_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str
         )
     finally:
         store.close(options)
+
+
+def namesakes(conn: BlitzGateway, kind: Kind, object_id: int, name: str) -> list[tuple[TextFile, str]]:
+    """List the files of a name that are attached to an object, each with the name of its owner, the oldest first.
+
+    Of several files of one owner in one namespace, only the newest is listed: it is about to replace the others.
+    """
+    rows = queries.rows(
+        conn,
+        "select a.id, f.id, f.name, f.size, a.ns, f.hash, o.omeName "
+        f"from FileAnnotation a join a.file f join a.details.owner o, {kind}AnnotationLink l "
+        "where l.child.id = a.id and l.parent.id = :id and f.name = :name "
+        "and (f.mimetype is null or f.mimetype <> 'OMERO.tables') order by a.id",
+        id=object_id,
+        name=name,
+    )
+    newest = {
+        (ns, owner): (TextFile(a, f, name, size or 0, ns, sha1), owner) for a, f, name, size, ns, sha1, owner in rows
+    }
+    return sorted(newest.values(), key=lambda found: found[0].annotation_id)
 
 
 def delete_text(conn: BlitzGateway, kind: Kind, object_id: int, name: str, ns: str | None = None) -> None:
@@ -201,13 +230,29 @@ def unlinked_files(conn: BlitzGateway, image_ids: Sequence[int]) -> list[int]:
     ]
 
 
-def _new_annotation(name: str, where: str, data: bytes, ns: str, description: str) -> FileAnnotationI:
+def _parts(data: bytes | Path) -> Iterator[bytes]:
+    """The bytes, in parts of at most CHUNK."""
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
+        while part := stream.read(CHUNK):
+            yield part
+
+
+def _size_and_hash(data: bytes | Path) -> tuple[int, str]:
+    size, digest = 0, hashlib.sha1()
+    for part in _parts(data):
+        size += len(part)
+        digest.update(part)
+    return size, digest.hexdigest()
+
+
+def _new_annotation(name: str, where: str, data: bytes | Path, ns: str, description: str) -> FileAnnotationI:
     """An unsaved annotation with its file. The file's path names the object, so unlinked leftovers can be found."""
     file = OriginalFileI()
     file.name, file.path = rstring(name), rstring(where)
     ending = name[name.rfind(".") :].lower() if "." in name else ""
     file.mimetype = rstring(_TYPES.get(ending) or mimetypes.guess_type(name)[0] or "application/octet-stream")
-    file.size, file.hash = rlong(len(data)), rstring(hashlib.sha1(data).hexdigest())
+    size, sha1 = _size_and_hash(data)
+    file.size, file.hash = rlong(size), rstring(sha1)
     file.hasher = ChecksumAlgorithmI()
     file.hasher.value = rstring(ChecksumAlgorithmSHA1160)
     annotation = FileAnnotationI()
@@ -216,13 +261,13 @@ def _new_annotation(name: str, where: str, data: bytes, ns: str, description: st
 
 
 def _attach(
-    conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI, data: bytes
+    conn: BlitzGateway, kind: Kind, object_id: int, group_id: int, annotation: FileAnnotationI, data: bytes | Path
 ) -> int:
     """Save the annotation, write its file and link it, or leave nothing behind; returns the annotation's id."""
     options = queries.context(conn, group_id)
     saved = queries.update(conn).saveAndReturnObject(annotation, options)
     try:
-        _write(conn, saved.file.id.val, data, options)
+        _write(conn, saved.file.id.val, data, annotation.file.hash.val, options)
         _link(conn, kind, object_id, saved.id.val, options)
     except BaseException:
         with contextlib.suppress(Exception):
@@ -244,17 +289,20 @@ def _link(conn: BlitzGateway, kind: Kind, object_id: int, annotation_id: int, op
         ) from None
 
 
-def _write(conn: BlitzGateway, file_id: int, data: bytes, options: dict[str, Any]) -> None:
-    if not data:  # its database row already says size 0, and nobody reads an empty file
-        return
-    store = conn.c.sf.createRawFileStore()
+def _write(conn: BlitzGateway, file_id: int, data: bytes | Path, sha1: str, options: dict[str, Any]) -> None:
+    store, start = None, 0
     try:
-        store.setFileId(file_id, options)
-        for start in range(0, len(data), CHUNK):
-            part = data[start : start + CHUNK]
+        for part in _parts(data):
+            if store is None:  # an empty file needs none: its database row already says size 0
+                store = conn.c.sf.createRawFileStore()
+                store.setFileId(file_id, options)
             store.write(part, start, len(part), options)
+            start += len(part)
+        if store is None:
+            return
         stored = store.save(options)
     finally:
-        store.close(options)
-    if stored is None or stored.hash.val != hashlib.sha1(data).hexdigest():
+        if store is not None:
+            store.close(options)
+    if stored is None or stored.hash.val != sha1:
         raise OpenHCSError(f"the server did not store file {file_id} as it was sent: try again")

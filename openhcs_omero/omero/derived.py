@@ -244,6 +244,12 @@ def own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[
     return [plate for plate, owner, group in found if (owner, group) == here]
 
 
+def plates_of(conn: BlitzGateway, source_id: int, output: str) -> list[int]:
+    """Ids of this user's derived plates in all groups, oldest first, even if the source plate is gone."""
+    found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(source_id, output))
+    return [plate for plate, owner, _ in found if owner == conn.getUserId()]
+
+
 def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
     """Keep the oldest of the derived plates, and delete others that were created at the same time."""
     for _ in range(ATTEMPTS):

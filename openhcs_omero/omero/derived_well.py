@@ -27,6 +27,7 @@ from omero.rtypes import rint
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.annotations import NAMESPACE as FILES
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.copying import derived_acquisitions, place_sample
 from openhcs_omero.omero.derived import (
@@ -37,7 +38,8 @@ from openhcs_omero.omero.derived import (
     delete_hidden,
     mark_of,
 )
-from openhcs_omero.omero.rois import make_rois, replace_rois, save_rois
+from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.rois import delete_rois, make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images
 from openhcs_omero.plates.image import Acquired, NewImage, WellFile
 from openhcs_omero.plates.labels import DERIVED_MASKS, RoiOptions
@@ -120,6 +122,32 @@ def write_well(
         made = {source: make_rois(image.labels, rois.shape) for source, image in sources.items()}
         replace_rois(conn, place.group_id, made, place.mark)
     return written
+
+
+def clear_wells(conn: BlitzGateway, derived_id: int, wells: Sequence[str]) -> None:
+    """Delete the images of wells of a derived plate, and the files and regions of interest that belong to them.
+
+    All images go in one deletion, which is the commit point and comes last. The wells stay.
+    """
+    plate = load_plate(conn, derived_id, require_images=False)
+    there = [plate.wells[name] for name in wells if name in plate.wells]
+    if not there:
+        return
+    files = queries.rows(
+        conn,
+        "select distinct a.id from FileAnnotation a, WellAnnotationLink l where l.child.id = a.id "
+        "and l.parent.id in (:ids) and a.ns = :ns and a.details.owner.id = :me",
+        plate.group_id,
+        ids=[well.well_db_id for well in there],
+        ns=FILES,
+        me=conn.getUserId(),
+    )
+    for well in there:
+        if well.images:
+            delete_rois(conn, plate.group_id, _place(conn, derived_id, well.well_id).mark)  # those on the source images
+    queries.delete_existing(conn, plate.group_id, "FileAnnotation", [row[0] for row in files])
+    samples = [image.well_sample_id for well in there for image in well.images.values()]
+    queries.delete_existing(conn, plate.group_id, "WellSample", samples)
 
 
 def _image_pairs(place: _Place, site: int, marks: Mapping[str, str], image: NewImage) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from omero.sys import ParametersI
 from openhcs_omero.errors import OpenHCSError, RightsError
 
 ALL_GROUPS = -1
+ATTEMPTS = 3
 IDS = 10_000  # per call
 DELETION_TIMEOUT = 600  # seconds
 
@@ -137,6 +138,17 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
     if isinstance(answer, omero.cmd.ERR):
         message = (answer.parameters or {}).get("message") or answer.name
         raise DeletionRefused(f"OMERO refuses to delete {_named(wanted)}: {message.strip().splitlines()[0]}")
+
+
+def delete_existing(conn: BlitzGateway, group_id: int, kind: str, ids: Sequence[int]) -> None:
+    """Delete those of the objects that exist. Another process, or a killed one, may be deleting the same objects."""
+    for attempt in range(ATTEMPTS):
+        found = [rows(conn, f"select o.id from {kind} o where o.id in (:ids)", ids=page) for page in pages(ids)]
+        try:
+            return delete(conn, group_id, **{kind: [row[0] for page in found for row in page]})
+        except DeletionRefused:
+            if attempt == ATTEMPTS - 1:
+                raise
 
 
 def _named(targets: dict[str, list[int]]) -> str:

@@ -216,7 +216,7 @@ def _marked(conn: BlitzGateway, group_id: int, mark: str, which: str, **values: 
         "select r from Roi r where r.id in (select l.parent.id from RoiAnnotationLink l where l.child.id in "
         "(select a.id from CommentAnnotation a where a.ns = :ns and a.textValue like :mark)) "
         f"and r.details.owner.id = :me and {which}",
-        queries.parameters(ns=NAMESPACE, mark=mark, me=conn.getUserId(), **values),
+        queries.parameters(ns=NAMESPACE, mark=_pattern(mark), me=conn.getUserId(), **values),
         queries.context(conn, group_id),
     )
 
@@ -239,7 +239,12 @@ def _annotations(conn: BlitzGateway, group_id: int, mark: str) -> list[int]:
         "and a.details.owner.id = :me order by a.id",
         group_id,
         ns=NAMESPACE,
-        mark=mark,
+        mark=_pattern(mark),
         me=conn.getUserId(),
     )
     return [row[0] for row in rows]
+
+
+def _pattern(mark: str) -> str:
+    """The mark for `like`, where an underscore would stand for any character: outputs may be named a_b and a-b."""
+    return mark.replace("_", r"\_")

@@ -146,15 +146,24 @@ def is_table(name: str) -> bool:
 
 def list_tables(conn: BlitzGateway, plate_id: int, ns: str = NAMESPACE) -> dict[str, str]:
     """List the notes recorded with the tables that `attach_table` attached to a plate, by file name, in one call."""
-    end = f" of plate {plate_id} ({ns})"
+    return tables_of_plates(conn, {plate_id: ns})[plate_id]
+
+
+def tables_of_plates(conn: BlitzGateway, namespaces: Mapping[int, str]) -> dict[int, dict[str, str]]:
+    """List the tables of each of several plates, as `list_tables` does for one, in one call."""
     rows = queries.rows(
         conn,
-        "select f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
-        "where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
-        id=plate_id,
+        "select l.parent.id, f.name, a.description from FileAnnotation a join a.file f, PlateAnnotationLink l "
+        "where l.child.id = a.id and l.parent.id in (:ids) and a.ns = :ns order by a.id",
+        ids=list(namespaces),
         ns=BULK_ANNOTATIONS,
     )
-    return {name.removesuffix(end): about or "" for name, about in rows if name.endswith(end)}
+    found: dict[int, dict[str, str]] = {plate_id: {} for plate_id in namespaces}
+    for plate_id, name, about in rows:
+        end = f" of plate {plate_id} ({namespaces[plate_id]})"
+        if name.endswith(end):
+            found[plate_id][name.removesuffix(end)] = about or ""
+    return found
 
 
 # ---- what is in OMERO

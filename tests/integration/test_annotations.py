@@ -1,5 +1,6 @@
 """Files attached to plates, wells and images."""
 
+import omero
 import pytest
 from wire import Killed, count, make_plate, wire
 
@@ -56,9 +57,16 @@ def test_an_attached_file_is_replaced(conn, target):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 2500])
-def test_files_of_all_sizes(conn, plate, monkeypatch, size):
+def test_files_of_all_sizes(conn, plate, monkeypatch, tmp_path, size):
     monkeypatch.setattr("openhcs_omero.omero.annotations.CHUNK", 1000)
-    data = bytes(i * 7 % 256 for i in range(size))
+    data, sent, write = bytes(i * 7 % 256 for i in range(size)), [], omero.api.RawFileStorePrx.write
+    monkeypatch.setattr(
+        omero.api.RawFileStorePrx, "write", lambda self, part, *rest: sent.append(part) or write(self, part, *rest)
+    )
+    (tmp_path / "x").write_bytes(data)
+    save_text(conn, "Plate", plate.plate_id, "x.txt", tmp_path / "x")  # it is never in memory as a whole
+    assert b"".join(sent) == data and all(len(part) <= 1000 for part in sent)
+    assert read_text(conn, "Plate", plate.plate_id, "x.txt") == data
     save_text(conn, "Plate", plate.plate_id, "x.txt", data)
     assert read_text(conn, "Plate", plate.plate_id, "x.txt") == data
     assert list_texts(conn, "Plate", plate.plate_id)[0].size == size

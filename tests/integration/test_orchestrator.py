@@ -122,7 +122,7 @@ def test_the_seeds_example_runs(work, conn, where):
     done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + "".join(p.read_text() for p in work.rglob("*.log"))
     assert done.stdout == "1\n"
-    assert "features.csv" in {file.name for file in list_texts(conn, "Plate", plate)}
+    assert "processed_features.csv" in {file.name for file in list_texts(conn, "Plate", plate)}
 
 
 def test_a_run_and_its_results(work, omero_server, conn, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_run_and_its_results(work, omero_server, conn, monkeypatch):
     assert first.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
     assert first.annotations == {
-        plates[0]: attached,
+        plates[0]: [f"processed_{name}" for name in attached],
         first.derived_plate: sorted([*attached, "columns.csv", "run.yaml"]),
     }
     wells = [(e["plate"], e["well"], e["state"]) for e in events if e["event"] == "well"]

@@ -108,7 +108,7 @@ def test_a_changed_source_plate(done, conn, plate):
     assert set(shown(conn, plate)) == {("A02", 1), ("A02", 2), ("B01", 1), ("B01", 2), ("C03", 1)}
     for name in ("features.csv", "wells.csv", "objects.csv"):
         assert {row["well"] for row in read_rows(done.results(plate) / name)} == {"A02", "B01", "C03"}
-    attached = read_text(conn, "Plate", plate, "wells.csv").decode()
+    attached = read_text(conn, "Plate", plate, "processed_wells.csv").decode()
     assert attached == (done.results(plate) / "wells.csv").read_text() and "A01" not in attached
     assert done.succeed().nothing_done
     assert images_in_no_well(conn) == []
@@ -145,7 +145,7 @@ def test_a_damaged_derived_plate(done, conn, plate):
     assert done.succeed().wells == ["A02"]
     assert shown(conn, plate) == before and done.succeed().nothing_done
 
-    [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "wells.csv"]
+    [text] = [text for text in list_texts(conn, "Plate", plate) if text.name == "processed_wells.csv"]
     tables = list_tables(conn, derived, NAMESPACE)
     table = max(
         row[0]
@@ -159,7 +159,7 @@ def test_a_damaged_derived_plate(done, conn, plate):
     queries.delete(conn, group, FileAnnotation=[text.annotation_id, table])
     run = done.succeed()
     assert run.jobs == {"annotate": 1, "all": 1} and done.succeed().nothing_done
-    assert read_text(conn, "Plate", plate, "wells.csv") and list_tables(conn, derived, NAMESPACE) == tables
+    assert read_text(conn, "Plate", plate, "processed_wells.csv") and list_tables(conn, derived, NAMESPACE) == tables
 
     queries.delete(conn, group, Plate=[derived])
     run = done.succeed()

@@ -109,7 +109,8 @@ def test_results_are_beside_the_tables_and_a_changed_map_reruns_no_well(screen):
     assert len(normalized) == 24 and normalized[0]["barcode"] == "007"
     assert [path.name for path in (folder / "figures" / "heatmaps").glob("*.png")] == ["bright.png"]
     about = screen.folder / "results" / "screen_processed"
-    data = json.loads(re.search(r"const DATA = (.*);</script>", (about / "report.html").read_text())[1])
+    page = (about / "report.html").read_text()
+    data = json.loads(json.loads(re.search(r"const DATA = JSON.parse\((.*)\);</script>", page)[1]))
     [(key, picture)] = data["thumbnails"].items()
     assert key == "day_1\tC05" and picture.startswith("data:image/png;base64,")
     assert imagecodecs.png_decode(base64.b64decode(picture.partition(",")[2])).shape == (8, 8)
@@ -266,7 +267,8 @@ def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_st
     assert tags[f"excluded by qc {name}"] == sorted(excluded)
     hits = [image.image_id for well, image in derived.images() if well != "A03"]
     assert tags[f"hit {name}"] == sorted(hits)
-    assert {"image_qc.csv", "normalised.csv"} <= {file.name for file in list_texts(conn, "Plate", plate)}
+    attached = {file.name for file in list_texts(conn, "Plate", plate)}
+    assert {"processed_image_qc.csv", "processed_normalised.csv"} <= attached
 
     workflow.configure(plate, **{**about, "qc": {"exclude": "focus_z_c1 < -1000"}})
     run = workflow.succeed()

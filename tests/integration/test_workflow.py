@@ -8,6 +8,8 @@ import threading
 from importlib.metadata import version
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from omero.model import MapAnnotationI, PixelsI, PlaneInfoI, TimeI
@@ -15,7 +17,7 @@ from omero.model.enums import UnitsTime
 from omero.rtypes import rint, rstring
 from PIL import Image
 from snake import Workflow, kill, wait_for, workflow
-from wire import add_well, block, make_plate
+from wire import add_well, block, images_in_no_well, make_plate
 
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -70,11 +72,20 @@ def test_a_synthetic_screen(workflow, conn, screen):
     assert {row["step"] for row in objects} == {"cell_counting_cpu"}
 
     derived = find_derived(conn, plate, "processed")
-    for object_id, ns, more in ((plate, f"{NAMESPACE}/processed", []), (derived, NAMESPACE, [*ABOUT])):
-        assert [text.name for text in list_texts(conn, "Plate", object_id, ns)] == sorted([*TABLES, *more])
+    for object_id, ns, start, more in (
+        (plate, f"{NAMESPACE}/processed", "processed_", []),
+        (derived, NAMESPACE, "", [*ABOUT]),
+    ):
+        attached = [text.name for text in list_texts(conn, "Plate", object_id, ns)]
+        assert attached == sorted([start + name for name in TABLES] + more)
         for name in TABLES:
-            assert read_text(conn, "Plate", object_id, name) == (results / name).read_bytes()
-        assert list(list_tables(conn, object_id, ns)) == ["features.csv", "wells.csv"]
+            assert read_text(conn, "Plate", object_id, start + name) == (results / name).read_bytes()
+        assert list(list_tables(conn, object_id, ns)) == [f"{start}features.csv", f"{start}wells.csv"]
+    for name in (*TABLES, "columns.csv", "failed.csv"):
+        table = pq.read_table(results / name.replace(".csv", ".parquet"))
+        assert table.num_rows == len(read_rows(results / name))
+    schema = pq.read_schema(results / "wells.parquet")
+    assert schema.field("cell_area_c1").metadata[b"unit"] == b"px" and schema.field("sites").type == pa.int64()
     check_derived(conn, plate, derived, features)
     check_provenance(conn, plate, derived, results)
 
@@ -285,9 +296,17 @@ def brightness(image, filemanager, metadata, backend="disk"):
     assert [(row["well"], row["t"]) for row in wells] == [(well, str(t)) for well in ("A01", "A02") for t in range(3)]
     assert wells[2]["time_s"] == "3" and wells[0]["shape"] == "(3, 1, 1, 6, 5)"
     assert float(wells[2]["max"]) == (images["A01", 1][2].max() + images["A01", 2][2].max()) / 2
-    assert list(list_tables(conn, plate, f"{NAMESPACE}/processed")) == ["features.csv", "wells.csv"]
+    tables = list(list_tables(conn, plate, f"{NAMESPACE}/processed"))
+    assert tables == ["processed_features.csv", "processed_wells.csv"]
     assert (results / "figures" / "heatmaps" / "max.png").exists()
     assert workflow.succeed().nothing_done
+    for analysis, problem in (
+        ({"normalise": ["z_score"]}, f"plate {plate} has 3 timepoints, and an analysis is of one: name it in analysis"),
+        ({"timepoint": 3}, f"analysis.timepoint is 3, but plate {plate} has 3, counted from 0"),
+    ):
+        workflow.configure(plate, steps=[{"call": "brightness:brightness"}], analysis=analysis)
+        refused = workflow("-n")
+        assert refused.status == 1 and problem in refused.output
 
 
 def test_a_failed_well_costs_only_that_well(workflow, conn):
@@ -333,10 +352,44 @@ def picky(image, filemanager, metadata, backend="disk"):
     again = workflow()
     assert again.status == 1 and again.wells == ["A02", "B01"] and "2 wells failed" in again.output
     assert (results / "processed" / "A01.zip").stat().st_mtime_ns == done
-    step.write_text("def picky(image, filemanager, metadata, backend='disk'):\n    return image, {'sum': 1}\n")
+    step.write_text(WIDE)
     assert workflow.succeed().jobs["process_well"] == 3
     assert "failed.csv" not in {text.name for text in list_texts(conn, "Plate", derived)}
+    check_wide(conn, derived, results)
     assert workflow.succeed().nothing_done
+
+    step.write_text(WIDE.replace("A00", "A02"))
+    assert workflow().status == 1
+    assert load_plate(conn, derived).wells_with_images() == ["A01", "B01"] and images_in_no_well(conn) == []
+    [failed] = read_rows(results / "failed.csv")
+    assert (failed["well"], failed["earlier_images"]) == ("A02", "removed")
+    assert [row["well"] for row in read_rows(results / "wells.csv")] == ["A01", "B01"]
+    assert workflow().wells == ["A02"]
+    assert read_rows(results / "failed.csv")[0]["earlier_images"] == ""
+
+
+WIDE = """
+def picky(image, filemanager, metadata, backend="disk"):
+    if metadata["well"] == "A00":
+        raise ValueError("no cells here")
+    return image, {"sum": 1, **{f"texture_{number:04d}_of_the_nuclei": number for number in range(900)}}
+"""
+
+
+def check_wide(conn, derived, results):
+    """More features than an OMERO.table takes become several tables, as log and run.yaml say; the CSV is attached."""
+    assert list(list_tables(conn, derived, NAMESPACE)) == [
+        *(f"features.csv ({number} of 2)" for number in (1, 2)),
+        *(f"wells.csv ({number} of 4)" for number in (1, 2, 3, 4)),
+    ]
+    notes = [
+        "features.csv has 903 columns, more than an OMERO.table takes, so it became 2 tables",
+        "wells.csv has 2706 columns, more than an OMERO.table takes, so it became 4 tables",
+    ]
+    log = (results / "logs" / "annotate.log").read_text()
+    assert [line for line in log.splitlines() if "OMERO.table" in line] == notes
+    assert yaml.safe_load(read_text(conn, "Plate", derived, "run.yaml"))["notes"] == notes
+    assert read_text(conn, "Plate", derived, "wells.csv") == (results / "wells.csv").read_bytes()
 
 
 def test_if_all_wells_fail_no_plate_is_left(workflow, conn):
@@ -467,7 +520,8 @@ def none(image, filemanager, metadata, backend="disk"):
     assert image.shape == (1, 1, 1, 4, 6) and image.pixel_type == "float32"
     assert [text.name for text in list_texts(conn, "Image", image.image_id)] == ["labeled.tif"]
     assert read_rows(workflow.results(plate) / "wells.csv")[1]["well"] == "A02"
-    assert [text.name for text in list_texts(conn, "Plate", plate)] == ["features.csv", "wells.csv"]
+    attached = [text.name for text in list_texts(conn, "Plate", plate)]
+    assert attached == ["processed_features.csv", "processed_wells.csv"]
     workflow.configure(plate, steps=[{"call": "odd:none"}])
     run = workflow()
     assert run.status == 1 and "step 1 (odd:none): returned NoneType; a step returns (image" in run.output

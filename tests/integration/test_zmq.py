@@ -141,7 +141,7 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
     assert response.tables["objects"].empty
     attached = ["features.csv", "wells.csv"]
     assert response.annotations == {
-        plate: attached,
+        plate: [f"processed_{name}" for name in attached],
         response.derived_plate: sorted([*attached, "columns.csv", "run.yaml"]),
     }
     done = {e["well"]: e for e in events if e["event"] == "well" and e["state"] == "done"}

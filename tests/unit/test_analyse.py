@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,20 @@ def test_excluded_data_are_reported(screen):
     assert "6 of 1152 wells are excluded: cells < 500" in output
     assert "plate 3 has no hits: z_prime is below 0.3 (spots)" in output
     assert "1152 wells on 3 plates" in output and "2 of 330 compounds have a dose response" in output
+
+
+def test_every_csv_file_has_a_parquet_file(screen):
+    folder, _ = screen
+    written = {path.stem for path in folder.glob("*.parquet")}
+    assert written == {"quality", "normalised", "hits", "dose_response", "replicates", "plate_agreement"}
+    for name in written:
+        table, same = read(folder, f"{name}.csv"), pd.read_parquet(folder / f"{name}.parquet")
+        assert list(same) == list(table) and len(same) == len(table)
+        assert len(same.select_dtypes("number").columns) > 1
+        for column in same.select_dtypes("number"):
+            np.testing.assert_array_equal(same[column].to_numpy(float), table[column].to_numpy(float))
+    about = pq.read_schema(folder / "normalised.parquet").field("spots_percent_inhibition").metadata
+    assert about == {b"unit": b"%", b"description": b"percent_inhibition of spots"}
 
 
 def test_exactly_the_planted_hits_are_found_on_the_good_plates(screen):
@@ -357,3 +372,18 @@ def test_rounding_keeps_10_significant_digits(value):
         round_digits(np.array([value]))[0] == pytest.approx(float(f"{value:.10g}"), rel=1e-15, abs=0)
         or abs(value) > 1.797693e308
     )
+
+
+def test_one_timepoint_is_analyzed(tmp_path):
+    """Tables with several timepoints have several rows per well; a plate with one timepoint has no column for it."""
+    series, single = tmp_path / "plate_1.csv", tmp_path / "plate_2.csv"
+    series.write_text("plate,well,t,n\n1,A01,0,3\n1,A01,1,4\n1,A02,0,5\n1,A02,1,6\n")
+    single.write_text("plate,well,n\n2,A01,7\n")
+    assert read_tables([series], 1)["n"].tolist() == [4, 6]
+    assert read_tables([series, single], 0)["n"].tolist() == [3, 5, 7]
+    for files, timepoint, message in (
+        ([series], None, "the tables have 2 timepoints: name the one to analyze in analysis.timepoint"),
+        ([series], 2, "the tables have no timepoint 2: they have 0 to 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_tables(files, timepoint)

@@ -20,7 +20,7 @@ from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.records import WellRecord, read_record, to_json
+from openhcs_omero.core.records import DerivedPlate, WellRecord, read_record, to_json
 from openhcs_omero.core.stale import find_stale, forget
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files, write_well_file
 from openhcs_omero.errors import OpenHCSError
@@ -233,7 +233,7 @@ def run(output, images, kept=("results.json",)):
             files.save({"n": 1}, f"{derived.path}/{well}/{well}_s001_{name}")
         record = output.write_well(derived, well, new, files.files, {})
         write_well_file(well_file(results, well), to_json(record))
-    records = [read_well_record(path, output.well_type) for path in well_files(results).values()]
+    records = {well: read_well_record(path, output.well_type) for well, path in well_files(results).items()}
     write(results / "annotations.json", to_json(output.publish(derived, [], [], records, {"run": "1"}, {})))
     return results, plate
 
@@ -322,6 +322,21 @@ def test_earlier_results_are_replaced(output):
     np.testing.assert_array_equal(handler.load_site(results, "B03", 2, FileManager()), images["B03", 2])
     output.derive(plate.only(["B03"]), {})  # only this well is still selected
     assert {Path(path).parent.name for path in output.backend.list_files(results / SUBFOLDERS[output.name])} == {"B03"}
+
+
+def test_the_images_of_a_failed_well_are_removed(output):
+    """If no well has results, everything stays as it was."""
+    results, _ = run(output, images_of(["A01", "B03"], shape=SHAPE))
+    derived = read_record(results / "derived.json", DerivedPlate)
+    record = read_well_record(well_file(results, "A01"), output.well_type)
+    before = (results / "openhcs_metadata.json").read_text()
+    kept = output.publish(derived, [], [], {"A01": None, "B03": None}, {}, {})
+    assert (results / "openhcs_metadata.json").read_text() == before and output.is_published(kept)
+    assert output.has_images(derived, "B03")
+    for _ in range(2):
+        output.publish(derived, [], [], {"A01": record, "B03": None}, {}, {})
+        assert output.has_images(derived, "A01") and not output.has_images(derived, "B03")
+    assert set(handler_of(results).structure(results).wells) == {"A01"}
 
 
 def test_images_of_the_other_backend_are_removed(output):

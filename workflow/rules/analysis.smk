@@ -7,8 +7,8 @@ rule analyze:
     input:
         wells=expand(f"{PLATE}/wells.csv", plate=ANALYZED),
     output:
-        expand(f"{PLATE}/{{name}}", plate=ANALYZED, name=PLAN.settings.plate_answers),
-        expand(f"{SCREEN}/{{name}}", name=PLAN.settings.screen_answers),
+        expand(f"{PLATE}/{{name}}", plate=ANALYZED, name=with_parquet(PLAN.settings.plate_answers)),
+        expand(f"{SCREEN}/{{name}}", name=with_parquet(PLAN.settings.screen_answers)),
         report=report(
             f"{SCREEN}/report.html",
             caption="../report/screen.rst",

@@ -29,15 +29,19 @@ PRIORITIES = {plate: len(PLATES) - number for number, plate in enumerate(PLATES)
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
 
+
+def with_parquet(names):
+    """The names of files, and of the Parquet file beside each CSV file."""
+    return [*names, *(name.removesuffix(".csv") + ".parquet" for name in names if name.endswith(".csv"))]
+
+
 # the files that a run creates for a plate
 PRODUCTS = [
-    "features.csv",
-    "wells.csv",
-    "objects.csv",
+    *with_parquet(["features.csv", "wells.csv", "objects.csv"]),
     "annotations.json",
     "figures/heatmaps",
     "figures/montage.png",
-    *(["image_qc.csv"] if PLAN.settings.has_qc else []),
+    *(with_parquet(["image_qc.csv"]) if PLAN.settings.has_qc else []),
 ]
 QC_WELLS = 96  # a job measures the images of so many wells
 

@@ -34,6 +34,7 @@ rule qc:
             category="Plate {plate}",
             labels={"figure": "quality of the images", "feature": ""},
         ),
+        f"{PLATE}/image_qc.parquet",
     log:
         f"{PLATE}/logs/qc.log",
     benchmark:

@@ -4,6 +4,7 @@ rule aggregate:
         processed=processed_wells,
         qc=f"{PLATE}/image_qc.csv" if PLAN.settings.has_qc else [],
     output:
+        [f"{PLATE}/{name}.parquet" for name in ["features", "wells", "objects", "columns", "failed"]],
         features=f"{PLATE}/features.csv",
         wells=f"{PLATE}/wells.csv",
         objects=f"{PLATE}/objects.csv",
@@ -37,10 +38,11 @@ rule annotate:
         processed=f"{PLATE}/processed.sha1",  # OMERO.tables refer to images by id
         tables=[
             f"{PLATE}/{name}"
-            for name in ["features.csv", "wells.csv", "objects.csv"]
+            for name in ["features.csv", "wells.csv"]
             + (["image_qc.csv"] if PLAN.settings.has_qc else [])
             + PLAN.settings.plate_answers
         ],
+        objects=f"{PLATE}/objects.csv",
         about=[f"{PLATE}/{name}" for name in ["columns.csv", "failed.csv"]],
     output:
         record=f"{PLATE}/annotations.json",

@@ -9,6 +9,7 @@ with logged(snakemake.log[0]):
         snakemake.wildcards.plate,
         Path(snakemake.input.derived),
         [Path(path) for path in snakemake.input.tables],
+        Path(snakemake.input.objects),
         [Path(path) for path in snakemake.input.about],
         {name: Path(path) for name, path in snakemake.output.items()},
     )

@@ -125,17 +125,34 @@ class Output(ABC, Generic[WellT, PublishedT]):
         """
 
     @abstractmethod
+    def has_images(self, derived: DerivedPlate, well: str) -> bool:
+        """Whether a well has images, which earlier runs wrote."""
+
+    def attach_tables(self, derived: DerivedPlate, tables: Sequence[Path]) -> list[str]:
+        """Put tables of measurements where other programs filter and plot them; call this after the wells are written.
+
+        Returns
+        -------
+        list of str
+            A sentence about everything that is left out or split.
+        """
+        return []
+
+    @abstractmethod
     def publish(
         self,
         derived: DerivedPlate,
         tables: Sequence[Path],
         about: Sequence[Path],
-        wells: Sequence[WellT],
+        wells: Mapping[str, WellT | None],
         marks: Mapping[str, str],
         notes: Mapping[str, WellNote],
         on_source: bool = False,
     ) -> PublishedT:
-        """Publish the tables where people look for them; call this after the wells are written.
+        """Publish the files where people look for them; call this after the tables are attached.
+
+        The images that earlier runs wrote for failed wells are removed, because the tables no longer have these wells.
+        If all wells failed, nothing is published, and the results of earlier runs stay as they are.
 
         Parameters
         ----------
@@ -144,12 +161,15 @@ class Output(ABC, Generic[WellT, PublishedT]):
         about
             Other files about the results, only for the derived plate.
         wells
-            The records of the wells that have results.
+            The records of all wells; None for a failed one.
         notes
             What people see on the wells, by well.
         on_source
             Whether the wells of the source plate get the treatments, too.
         """
+
+    def clean_up(self, source: PlateStructure) -> None:
+        """Remove what is left of derived plates of `source` that people have deleted."""
 
     @abstractmethod
     def images(self, record: WellT) -> list[ImageId]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,10 +86,18 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
                 (self._folder / METADATA).unlink(missing_ok=True)
                 shutil.rmtree(self._folder / other)
         self.backend.ensure_directory(self._images)
-        for path in self.backend.list_files(self._images):
-            if Path(path).relative_to(self._images).parts[0] not in plate.wells:
+        for well, path in self._files():
+            if well not in plate.wells:
                 self.backend.delete(path)
         return self._derived
+
+    def _files(self) -> list[tuple[str, str]]:
+        """The well and the path of each file."""
+        paths = self.backend.list_files(self._images) if self._images.is_dir() else []
+        return [(Path(path).relative_to(self._images).parts[0], path) for path in paths]
+
+    def _files_of(self, wells: Collection[str]) -> list[str]:
+        return [path for well, path in self._files() if well in wells]
 
     def write_well(
         self,
@@ -129,33 +137,38 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
     def images(self, record: FolderWell) -> list[ImageId]:
         return [ImageId(path) for path in record.planes]
 
+    def has_images(self, derived: DerivedPlate, well: str) -> bool:
+        return bool(self._files_of({well}))
+
     def publish(
         self,
         derived: DerivedPlate,
         tables: Sequence[Path],
         about: Sequence[Path],
-        wells: Sequence[FolderWell],
+        wells: Mapping[str, FolderWell | None],
         marks: Mapping[str, str],
         notes: Mapping[str, WellNote],
         on_source: bool = False,
     ) -> FolderPublished:
         """Write the metadata that make the folder a plate; the tables are there, and say what `notes` does."""
-        if not wells:
-            (self._folder / METADATA).unlink(missing_ok=True)
-            return FolderPublished(None)
-        first = wells[0]
+        good = [record for record in wells.values() if record]
+        if not good:
+            return FolderPublished(self._metadata_hash())
+        first = good[0]
         metadata = {
             "microscope_handler_name": "openhcs_omero",
             "source_filename_parser_name": "OpenHCSFilenameParser",
             "pixel_size": first.pixel_size[2],
             "z_step": first.pixel_size[0],
             "channels": {str(c): name for c, name in enumerate(first.channels)},
-            "image_files": [path for well in wells for path in well.planes],
+            "image_files": [path for record in good for path in record.planes],
             "available_backends": {self.name: True},
             "main": True,
             "openhcs_omero": {"source_plate": self._source, **marks},
         }
         write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
+        for path in self._files_of({well for well, record in wells.items() if record is None}):
+            self.backend.delete(path)
         return FolderPublished(self._metadata_hash())
 
     def standing(self, plate: PlateStructure, records: Mapping[str, FolderWell]) -> Standing:
