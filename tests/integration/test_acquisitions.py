@@ -134,6 +134,7 @@ def about(conn, plate_id):
     }
 
 
+@pytest.mark.slow
 def test_all_acquisitions_and_everything_else(workflow, conn, everything):
     """The derived plate is the source again but for the pixels; no table mixes acquisitions."""
     (workflow.folder / "looking.py").write_text(LOOK)

@@ -1,6 +1,7 @@
 """Channels named in the configuration are looked up in each plate."""
 
 import numpy as np
+import pytest
 import yaml
 from snake import workflow
 from wire import add_well, make_plate
@@ -40,6 +41,7 @@ def named_plate(conn, *names):
     return plate
 
 
+@pytest.mark.slow
 def test_each_plate_has_its_own_numbers(workflow, conn):
     first, second = named_plate(conn, "GFP", "DAPI"), named_plate(conn, "DAPI", "GFP", "other")
     (workflow.folder / "named_steps.py").write_text(STEPS)

@@ -83,6 +83,7 @@ def test_a_dry_run_names_each_well_and_why_and_changes_nothing(project):
     assert [int(row["bright"]) % 2 for row in rows] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_parts_of_a_run(project):
     jobs = project.succeed("--until", "process_well").jobs
     assert jobs == {"derive_plate": 1, "process_well": 3}

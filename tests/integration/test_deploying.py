@@ -69,6 +69,7 @@ def results(project):
     return [row["well"] for row in read_rows(project / "results" / "plate_day_1_processed" / "wells.csv")]
 
 
+@pytest.mark.slow
 def test_snakedeploy(clone, project):
     run(project, "snakedeploy.client", "deploy-workflow", str(clone), ".", "--branch", "main")
     snakefile = project / "workflow" / "Snakefile"
@@ -87,6 +88,7 @@ def test_snakedeploy(clone, project):
     assert "own_steps:measure" in (project / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_module_among_other_rules(project):
     """With part of the configuration, a prefix for its rules, and a rule that uses its results."""
     (project / "config.yaml").write_text(yaml.safe_dump({"screen": CONFIG, "other": 1}))

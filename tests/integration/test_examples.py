@@ -38,6 +38,7 @@ def environment(omero_server, conn, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_script(plate, environment, conn, tmp_path):
     number, truths = plate
     command = [sys.executable, EXAMPLES / "script.py", str(number)]
@@ -55,6 +56,7 @@ def test_the_script(plate, environment, conn, tmp_path):
     assert second.stdout == first.stdout
 
 
+@pytest.mark.slow
 def test_the_notebook(plate, environment, conn, tmp_path, monkeypatch):
     number, truths = plate
     for key, value in {**environment, "PLATE": str(number)}.items():

@@ -103,7 +103,7 @@ def test_the_page_has_the_seeds_example():
     assert EXAMPLE in [code.replace("from openhcs.", "from openhcs_omero.") for code in blocks(SEED.read_text(), "rst")]
 
 
-@pytest.mark.parametrize("where", ["script", "notebook"])
+@pytest.mark.parametrize("where", ["script", pytest.param("notebook", marks=pytest.mark.slow)])
 def test_the_seeds_example_runs(work, conn, where):
     """It runs unchanged with the steps of the page; in a notebook, cells run on the main thread in an event loop."""
     plate = make_plate(conn, {"A01": 1, "B02": 1}, shape=(1, 2, 1, 40, 40))
@@ -172,6 +172,7 @@ def test_a_run_and_its_results(work, omero_server, conn, monkeypatch):
     assert any("Nothing to be done" in e.get("line", "") for e in events)
 
 
+@pytest.mark.slow
 def test_wells_that_fail_are_named(work, conn):
     import inverting
 

@@ -186,6 +186,7 @@ def look(image, filemanager, metadata, backend="disk"):
 """
 
 
+@pytest.mark.slow
 def test_incomplete_plates(offline):
     """Plates are skipped, filled, or processed as far as wells are complete; the log says which."""
     (offline.folder / "looking.py").write_text(FILLED)

@@ -114,6 +114,7 @@ def test_a_changed_source_plate(done, conn, plate):
     assert images_in_no_well(conn) == []
 
 
+@pytest.mark.slow
 def test_a_changed_choice_of_wells(done, conn, plate):
     done.configure(plate, wells=["A01-A02"])
     run = done.succeed()

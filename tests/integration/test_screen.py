@@ -124,6 +124,7 @@ def test_results_are_beside_the_tables_and_a_changed_map_reruns_no_well(screen):
     assert screen.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_a_changed_map_reruns_changed_wells_if_steps_read_treatments(screen):
     steps = screen.folder / "screen_steps.py"
     steps.write_text(f"{STEP}\n\nmeasure.reads_treatment = True\n")
@@ -136,6 +137,7 @@ def test_a_changed_map_reruns_changed_wells_if_steps_read_treatments(screen):
     assert told["C05"] == "aspirin"
 
 
+@pytest.mark.slow
 def test_a_plate_that_fails_the_gate_has_no_hits_and_the_report_shows_it(screen):
     screen.configure(
         "day_1",
@@ -173,6 +175,7 @@ def test_errors_are_reported_before_anything_runs(screen, config, message):
     assert run.status != 0 and message in run.output and run.jobs == {} and "Traceback" not in run.output
 
 
+@pytest.mark.slow
 def test_results_are_attached_to_plates_in_omero(workflow, conn):
     (workflow.folder / "screen_steps.py").write_text(STEP)
     folder = write_plate(workflow.folder / "day_1")
@@ -194,6 +197,7 @@ def test_results_are_attached_to_plates_in_omero(workflow, conn):
     assert workflow.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_without_plate_map_and_analysis_nothing_is_added(screen):
     screen.configure("day_1", steps=[{"call": "screen_steps:measure"}])
     run = screen.succeed()

@@ -18,6 +18,7 @@ PUNCTA = {"O01", "O05", "O06", "O07", "O08", "O09"}
 
 
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="the Transfluor images are not here")
+@pytest.mark.slow
 def test_wells_with_puncta_score_above_the_others(workflow, conn):
     plate = import_folder(conn, IMAGES)
     source = load_plate(conn, plate)

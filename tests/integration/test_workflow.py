@@ -154,6 +154,7 @@ def check_derived(conn, plate, derived, features):
     assert np.array_equal(labels, read_site(conn, image)[:, [1]])
 
 
+@pytest.mark.slow
 def test_two_plates_some_wells_and_two_outputs(workflow, conn):
     plates = [make_plate(conn, {"A01": 1, "A02": 1, "B01": 1, "B02": 1}, name=name) for name in ("one", "two")]
     workflow.configure(*plates, wells=["B01-B02", "A1"])
@@ -171,6 +172,7 @@ def test_two_plates_some_wells_and_two_outputs(workflow, conn):
     assert workflow.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_unselected_wells_of_another_size(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     group = queries.current_group(conn)
@@ -498,6 +500,7 @@ def endless(image, filemanager, metadata, backend="disk"):
     assert head.wait() == -9 and (workflow.folder / "interrupted").exists()
 
 
+@pytest.mark.slow
 def test_steps_that_return_other_shapes_types_or_nothing(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     (workflow.folder / "odd.py").write_text("""
