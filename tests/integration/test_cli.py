@@ -342,7 +342,7 @@ def test_login_and_logout(shell, conn, omero_server, tmp_path):
 def test_trust(shell, omero_server, tmp_path):
     where = f"{omero_server.host}:{omero_server.port}"
     fingerprint, again = shell.lines("trust", where)  # a second time: the fixture has already done it once
-    assert fingerprint.startswith(f"SHA-256 fingerprint of the certificate of {where}: ") and "before" in again
+    assert fingerprint.startswith(f"SHA-256 fingerprint of the certificate of {where}: ") and "already" in again
     other = {"OMERO_SESSIONDIR": str(tmp_path / "another")}
     assert "warning: the identity of" in shell("info", "1", **other)[2]
     assert "can't be read" in shell.refusal("info", "1", OMERO_CA="nothing.pem")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -264,9 +264,11 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         return Standing(self._record(plate.plate_id, derived_id), whole, intact)
 
     def is_published(self, record: OMEROPublished) -> bool:
-        return self._published(record.namespaces, record.pairs) == record
+        # without a plate map or hits, nothing was written that could be lost, and OMERO need not be asked
+        paired = {plate: pairs for plate, pairs in record.pairs.items() if pairs}
+        return self._published(record.namespaces, paired, bool(record.tags)) == replace(record, pairs=paired)
 
-    def _published(self, namespaces: dict[str, str], paired: Collection[str]) -> OMEROPublished:
+    def _published(self, namespaces: dict[str, str], paired: Collection[str], tagged: bool = True) -> OMEROPublished:
         """What is on the plates now, of what this software publishes; `paired` are those with a plate map."""
         conn = self.backend.conn
         by_id = {int(plate): ns for plate, ns in namespaces.items()}
@@ -277,7 +279,7 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
             {str(plate): {file.name: file.sha1 for file in files} for plate, files in texts.items()},
             {str(plate): tables for plate, tables in tables_of_plates(conn, by_id).items()},
             {plate: read_pairs(conn, int(plate)) for plate in sorted(paired)},
-            {} if derived_id is None else read_tags(conn, derived_id),
+            read_tags(conn, derived_id) if tagged and derived_id is not None else {},
         )
 
 
