@@ -16,7 +16,7 @@ from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.derived import TAGS, mark_of, plate_mark
+from openhcs_omero.omero.derived import ATTEMPTS, TAGS, mark_of, plate_mark
 
 Tags = Mapping[str, Collection[int]]
 """Name of the tag -> ids of its images."""
@@ -52,8 +52,19 @@ def set_tags(conn: BlitzGateway, derived_id: int, tags: Tags) -> None:
     with queries.writing(f"tags to the images of plate {derived_id}"):
         for text, images in texts.items():
             if text not in kept:
-                _save(conn, group_id, mark, text, images)
-    queries.delete(conn, group_id, TagAnnotation=[tag for tag in known if tag not in kept.values()])
+                kept[text] = _save(conn, group_id, mark, text, images)
+    _sweep(conn, group_id, mark, kept.values())
+
+
+def _sweep(conn: BlitzGateway, group_id: int, mark: str, kept: Collection[int]) -> None:
+    """Delete this user's other tags for a derived plate. The server may still be deleting some for a killed process."""
+    for attempt in range(ATTEMPTS):
+        try:
+            stale = [tag for tag in _own(conn, mark) if tag not in kept]
+            return queries.delete(conn, group_id, TagAnnotation=stale)
+        except queries.DeletionRefused:
+            if attempt == ATTEMPTS - 1:
+                raise
 
 
 def read_tags(conn: BlitzGateway, derived_id: int) -> dict[str, list[int]]:
@@ -85,8 +96,8 @@ def _own(conn: BlitzGateway, mark: str) -> dict[int, tuple[str, list[int]]]:
     return found
 
 
-def _save(conn: BlitzGateway, group_id: int, mark: str, text: str, images: list[int]) -> None:
-    """Save a tag, then all of its links in one call; until then it is on no image."""
+def _save(conn: BlitzGateway, group_id: int, mark: str, text: str, images: list[int]) -> int:
+    """Save a tag, then all of its links in one call; until then it is on no image. Returns its id."""
     options = queries.context(conn, group_id)
     tag = TagAnnotationI()
     tag.ns, tag.description, tag.textValue = rstring(TAGS), rstring(mark), rstring(text)
@@ -98,6 +109,7 @@ def _save(conn: BlitzGateway, group_id: int, mark: str, text: str, images: list[
         links.append(link)
     try:
         queries.update(conn).saveArray(links, options)
+        return int(tag_id)
     except omero.ValidationException:
         raise PlateError(
             f"images of {mark} were replaced while they were tagged: let only one run work on a plate and output at a "

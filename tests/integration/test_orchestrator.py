@@ -122,7 +122,7 @@ def test_the_seeds_example_runs(work, conn, where):
     done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + "".join(p.read_text() for p in work.rglob("*.log"))
     assert done.stdout == "1\n"
-    assert "processed_features.csv" in {file.name for file in list_texts(conn, "Plate", plate)}
+    assert f"{where}_features.csv" in {file.name for file in list_texts(conn, "Plate", plate)}
 
 
 def test_a_run_and_its_results(work, omero_server, conn, monkeypatch):
@@ -306,7 +306,7 @@ def test_steps_that_jobs_can_not_import(work):
         (local, "step 1 .* is defined inside another function"),
         (FunctionStep(local), "step 1 .* is defined inside another function"),
         (partial(inverting.invert, offset=1), r"not a function: pass a function, or FunctionStep\(func, \*\*params\)"),
-        (7, "step 1 is 7, which is not a function"),
+        (7, "step 1 is 7 which is not a function"),
     ]:
         with pytest.raises(StepError, match=reason):
             PipelineOrchestrator([1], [step])
