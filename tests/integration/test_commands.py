@@ -121,6 +121,7 @@ def test_commands_that_need_no_plate(project):
     assert found == {"Specify a conda environment or container for each rule."}, "workflow/Snakefile says why"
 
 
+@pytest.mark.slow
 def test_later_commands_use_the_configuration_of_the_run(project):
     """README's recipe: the configuration file names another plate and changes after the run."""
     steps = [{"call": "own:measure", "params": {"factor": 2}}]

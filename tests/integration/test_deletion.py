@@ -146,6 +146,7 @@ def test_a_plate_of_another_user(make_user, tmp_path):
     assert count(owner, "Roi", "OriginalFile") == {"Roi": 0, "OriginalFile": 0}
 
 
+@pytest.mark.slow
 def test_killed_while_deleting(conn, plate, wire, tmp_path):
     """Wherever the process dies, the same command finishes the deletion."""
     before, survived = count(conn, *KINDS), set()

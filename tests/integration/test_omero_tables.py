@@ -369,6 +369,7 @@ def test_a_table_that_the_server_refuses(conn, plate, monkeypatch):
     assert found(conn, plate.plate_id) == [] and count(conn, "OriginalFile") == {"OriginalFile": 0}
 
 
+@pytest.mark.slow
 def test_killed_while_saving_several_tables(conn, plate, wire, monkeypatch):
     """Readers find all earlier tables or all new ones."""
     monkeypatch.setattr("openhcs_omero.omero.table_columns.HEADER_BYTES", 500)

@@ -125,6 +125,7 @@ def test_a_changed_choice_of_wells(done, conn, plate):
     assert done.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_a_damaged_derived_plate(done, conn, plate):
     group, before = queries.current_group(conn), shown(conn, plate)
     derived = find_derived(conn, plate, "processed")
@@ -192,8 +193,10 @@ def test_a_changed_step(done, conn, plate):
 
 @pytest.mark.parametrize(
     "after",
-    [r"Process well", r"Finished jobid: \d+ \(Rule: process_well\)"],
-    ids=["in the first wells", "after the first well"],
+    [
+        pytest.param(r"Process well", id="in the first wells"),
+        pytest.param(r"Finished jobid: \d+ \(Rule: process_well\)", id="after the first well", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run(workflow, conn, plate, after):
     workflow.configure(plate, output="undisturbed")

@@ -228,6 +228,7 @@ def textured(seed, blur=0.0):
     return draw_site(np.random.default_rng(seed), 128, 1.0, 5, blur)[2][None, :, None]
 
 
+@pytest.mark.slow
 def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_stop_the_others(workflow, conn):
     (workflow.folder / "screen_steps.py").write_text(BLURRY)
     images = {(well, site): textured(10 * n + site) for n, well in enumerate(WELLS[:8]) for site in (1, 2)}
@@ -282,6 +283,7 @@ def test_sites_with_bad_images_are_excluded_and_one_unreadable_plate_does_not_st
     assert workflow.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_a_plate_map_in_omero_is_read_and_written_to_the_derived_plate(workflow, conn):
     (workflow.folder / "screen_steps.py").write_text(STEP)
     images = {(well, 1): np.full((1, 1, 1, 8, 8), 100 + n, "uint16") for n, well in enumerate(WELLS[:3])}

@@ -127,6 +127,7 @@ def test_jobs_find_what_the_run_took(tmp_path):
     assert not recall_plates({"plates": [{"screen": "Assay B"}], "results": str(tmp_path)})
 
 
+@pytest.mark.slow
 def test_a_run_over_a_screen(workflow, plates):
     """The derived plate that is in the screen is not processed, and a rerun finds nothing to do."""
     screen, made = plates

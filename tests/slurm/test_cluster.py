@@ -115,6 +115,7 @@ def test_a_well_that_always_fails(project, undisturbed):
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
+@pytest.mark.slow
 def test_the_number_of_jobs_that_talk_to_omero_is_limited(slurm, project, undisturbed):
     """With `omero=1`, estimates and wells run one by one; the tests above see wells of several jobs at once."""
     wells = ["A01", "A02"]
@@ -128,6 +129,7 @@ def test_the_number_of_jobs_that_talk_to_omero_is_limited(slurm, project, undist
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
+@pytest.mark.slow
 def test_a_job_processes_as_many_wells_at_once_as_it_has_cpus(slurm, project, undisturbed):
     """`cores: 2` in the profile, with Slurm confining jobs; the tests above see one at a time with `cores: 1`."""
     wells = ["A01", "A02", "A03"]
@@ -141,6 +143,7 @@ def test_a_job_processes_as_many_wells_at_once_as_it_has_cpus(slurm, project, un
     assert own.derived() == {well: undisturbed[well] for well in wells}
 
 
+@pytest.mark.slow
 def test_an_interrupted_or_killed_head_is_restarted(slurm, project, expected):
     """Ctrl-C cancels its jobs and leaves no lock. After a kill, its jobs keep running beside those of the next head."""
     own = project("beheaded", WELLS, gated=True, per_job=1)
@@ -166,6 +169,7 @@ def test_an_interrupted_or_killed_head_is_restarted(slurm, project, expected):
     assert own.derived() == expected
 
 
+@pytest.mark.slow
 def test_omero_restarts_during_a_run(slurm, project, omero, expected):
     """The server forgets the session; jobs wait for it and for the new session that the head process opens.
 
