@@ -13,13 +13,13 @@ SAID = "OMERO at omero.example.org:4064 went away; run the same command again"
 def plan(tmp_path):
     """A plan of one plate, of whose two wells one was processed."""
     for name, text in (
-        ("processed/A01.json", "{}"),
+        ("processed/A01.zip", ""),
         ("derived.json", "{}"),
         ("logs/annotate.log", f"Traceback\n{SAID}\n"),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    settings = SimpleNamespace(plates={"7": "/omero/plate_7"}, folder=lambda label: tmp_path)
+    settings = SimpleNamespace(plates={"7": "/omero/plate_7"}, folder=lambda label: tmp_path, has_qc=False)
     return SimpleNamespace(settings=settings, problems={}, wells=lambda label: ["A01", "A02"])
 
 
