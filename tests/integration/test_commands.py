@@ -99,6 +99,7 @@ def test_parts_of_a_run(project):
     assert project.succeed().nothing_done
 
 
+@pytest.mark.slow
 def test_an_unreadable_plate_stops_only_itself(project):
     project.configure("nowhere", "day_1", "day_2", steps=[{"call": "own:measure"}])
     dry = project.succeed("-n")

@@ -237,6 +237,7 @@ def test_a_job_that_starts_during_a_cancellation_does_not_keep_the_run_going():
     assert (ended.returncode, ended.stdout) == (0, "-9\n")
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_can_be_resumed(work, conn):
     import inverting
 

@@ -110,6 +110,7 @@ def offline(tmp_path):
     return Workflow(None, None, tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_reruns_of_a_folder(offline, monkeypatch):
     images = images_of(["A01", "B03"], sites=1, shape=(1, 2, 1, 8, 8))
     folder = write_imagexpress(offline.folder / "day_1", images, guids=False)

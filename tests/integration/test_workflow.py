@@ -182,6 +182,7 @@ def test_unselected_wells_of_another_size(workflow, conn):
     assert workflow.succeed().wells == ["A01", "A02"]
 
 
+@pytest.mark.slow
 def test_a_plate_of_another_user(omero_server, make_user, tmp_path):
     """In a read-only group, the results go to the user's own derived plate, and the source plate stays unchanged."""
     owner = make_user("rwr---")
@@ -270,6 +271,7 @@ def picky(image, filemanager, metadata, backend="disk"):
     assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
 
 
+@pytest.mark.slow
 def test_a_time_series(workflow, conn):
     """One row per site and timepoint, with the time from OMERO; the same for wells and OMERO.tables."""
     plate = make_plate(conn, {"A01": 2, "A02": 1}, shape=(3, 1, 1, 6, 5))
@@ -394,6 +396,7 @@ def check_wide(conn, derived, results):
     assert read_text(conn, "Plate", derived, "wells.csv") == (results / "wells.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_if_all_wells_fail_no_plate_is_left(workflow, conn):
     plate = make_plate(conn, {"A01": 1, "A02": 1})
     (workflow.folder / "broken.py").write_text("""

@@ -169,6 +169,7 @@ def test_a_pipeline_beside_omero(work, conn, server, capsys):
         assert {run["state"] for run in another.status()["runs"]} == {"done", "failed"}
 
 
+@pytest.mark.slow
 def test_queued_killed_and_cancelled_runs(work, conn, server):
     import inverting
 
