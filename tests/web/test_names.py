@@ -163,7 +163,7 @@ def test_the_report_of_snakemake(tmp_path, open_page):
     python(*snakemake, cwd=tmp_path, status=1)  # a well failed
     python(*snakemake, "--report", "report.html", cwd=tmp_path)
     page = open_page(tmp_path / "report.html")
-    page.get_by_text("naming:name_everything").wait_for()
+    page.get_by_role("cell", name="naming:name_everything").wait_for()
     assert page.get_by_text(f"{link}{IMAGE}").count() == 1
     page.evaluate("app.showCategory('Plate plate')")
     page.locator("td", has_text="montage").wait_for()
