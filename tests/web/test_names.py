@@ -164,7 +164,7 @@ def test_the_report_of_snakemake(tmp_path, open_page):
     python(*snakemake, "--report", "report.html", cwd=tmp_path)
     page = open_page(tmp_path / "report.html")
     page.get_by_role("cell", name="naming:name_everything").wait_for()
-    assert page.get_by_text(f"{link}{IMAGE}").count() == 1
+    assert page.get_by_text(f"{link}{IMAGE}").count() == 2  # in the summary and in the description of the workflow
     page.evaluate("app.showCategory('Plate plate')")
     page.locator("td", has_text="montage").wait_for()
     assert page.locator("td", has_text=f"n_{FEATURES[-1]}").count() == 1
