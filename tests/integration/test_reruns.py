@@ -194,7 +194,7 @@ def test_a_changed_step(done, conn, plate):
 @pytest.mark.parametrize(
     "after",
     [
-        pytest.param(r"Process well", id="in the first wells"),
+        pytest.param(r"Process well", id="in the first wells", marks=pytest.mark.slow),
         pytest.param(r"Finished jobid: \d+ \(Rule: process_well\)", id="after the first well", marks=pytest.mark.slow),
     ],
 )

@@ -65,6 +65,7 @@ def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
     assert "Nothing to be done" in own.run()
 
 
+@pytest.mark.slow
 def test_killed_jobs_run_again(slurm, project, undisturbed):
     """Each dies in the middle of its second well: one by `scancel`, one by `kill -9`, one by its time limit.
 

@@ -81,6 +81,7 @@ def test_the_password_is_nowhere(slurm, project, omero, undisturbed):
     assert omero.sessions() == before
 
 
+@pytest.mark.slow
 def test_a_joined_session(slurm, project, omero, undisturbed):
     """The head process joins the session of `omero login` and leaves it open; if it is lost, one sentence says so."""
     own = project("joined", WELLS[:1], gated=True)
