@@ -221,10 +221,8 @@ def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:
     return plane
 
 
-class FolderHandler(MicroscopeHandler):
-    """A handler for plates in folders, with one file per plane.
-
-    Subclasses describe their folders with `recognizes` and `find`; the scanner does the rest.
+class FilesHandler(MicroscopeHandler):
+    """A handler for plates outside of OMERO, which may be incomplete.
 
     Parameters
     ----------
@@ -238,14 +236,27 @@ class FolderHandler(MicroscopeHandler):
         super().__init__()
         self.incomplete, self.follow_links = incomplete, follow_links
 
-    @property
-    def compatible_backends(self) -> list[Backend]:
-        return [Backend.DISK]
-
     @staticmethod
     @abstractmethod
     def recognizes(folder: Path) -> bool:
         """Whether a folder holds a plate of this microscope."""
+
+    def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:
+        self.listing(plate_path).check_complete(wells)
+
+    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
+        return self.listing(plate_path).notes
+
+
+class FolderHandler(FilesHandler):
+    """A handler for plates in folders, with one file per plane.
+
+    Subclasses describe their folders with `recognizes` and `find`; the scanner does the rest.
+    """
+
+    @property
+    def compatible_backends(self) -> list[Backend]:
+        return [Backend.DISK]
 
     @abstractmethod
     def find(self, folder: Path) -> Found:
@@ -268,12 +279,6 @@ class FolderHandler(MicroscopeHandler):
             self.incomplete,
             follow_links=self.follow_links,
         )
-
-    def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:
-        self.listing(plate_path).check_complete(wells)
-
-    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
-        return self.listing(plate_path).notes
 
     def file_of(self, listing: PlateListing, path: str) -> Path:
         """The file on disk behind a path of the listing."""

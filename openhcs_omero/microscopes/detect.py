@@ -8,7 +8,7 @@ from pathlib import Path
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
-from openhcs_omero.microscopes.base import FolderHandler, MicroscopeHandler, PlateLike
+from openhcs_omero.microscopes.base import FilesHandler, MicroscopeHandler, PlateLike
 from openhcs_omero.microscopes.cellvoyager import CellVoyagerHandler
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.incell import InCellHandler
@@ -22,7 +22,7 @@ from openhcs_omero.plates.paths import in_s3, plate_of
 
 # The order matters: OpenHCS puts its metadata into the folders of other microscopes, and the file names of Phenix are
 # more specific than those of ImageXpress
-FOLDERS: tuple[type[FolderHandler] | type[OMEZarrHandler], ...] = (
+FOLDERS: tuple[type[FilesHandler], ...] = (
     OpenHCSHandler,
     OMEZarrHandler,
     OperaPhenixHandler,
@@ -75,16 +75,14 @@ def handler_of(
 
 def folder_handler(
     path: Path | str, pattern: str | None = None, incomplete: Incomplete = "error", follow_links: bool = False
-) -> FolderHandler | OMEZarrHandler:
+) -> FilesHandler:
     """Choose the handler for a plate in a folder or on S3 with all its acquisitions; see `handler_of`."""
     handler = _folder_handler(path, pattern, incomplete, follow_links)
     handler.acquisition = "all"
     return handler
 
 
-def _folder_handler(
-    path: Path | str, pattern: str | None, incomplete: Incomplete, follow_links: bool
-) -> FolderHandler | OMEZarrHandler:
+def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplete, follow_links: bool) -> FilesHandler:
     if in_s3(path):
         return OMEZarrHandler(incomplete)
     folder = Path(path)

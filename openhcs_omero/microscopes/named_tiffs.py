@@ -17,7 +17,7 @@ class NamedTIFFHandler(FolderHandler):
     Parameters
     ----------
     incomplete, follow_links
-        See `FolderHandler`.
+        See `FilesHandler`.
     pattern
         Pattern for the names, see `openhcs_omero.plates.filenames.named_planes`.
     """

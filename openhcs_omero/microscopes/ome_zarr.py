@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io import ome_zarr
 from openhcs_omero.io.base import BadData
-from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, PlateLike
+from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
 from openhcs_omero.microscopes.scan import READ_AS, check_links
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange
 from openhcs_omero.plates.image import ImageMetadata
@@ -53,23 +53,11 @@ class _Well:
     problem: str = ""
 
 
-class OMEZarrHandler(MicroscopeHandler):
-    """OME-Zarr plates, as written by bioformats2raw, omero-cli-zarr, ngio, iohub, ngff-zarr and others.
-
-    Parameters
-    ----------
-    incomplete
-        What to do about missing planes, see `openhcs_omero.plates.arrangement.arrange`.
-    follow_links
-        Whether symbolic links may point outside the folder.
-    """
+class OMEZarrHandler(FilesHandler):
+    """OME-Zarr plates, as written by bioformats2raw, omero-cli-zarr, ngio, iohub, ngff-zarr and others."""
 
     microscope_type = "OME-Zarr"
     parser_name = "NGFF"
-
-    def __init__(self, incomplete: Incomplete = "error", follow_links: bool = False) -> None:
-        super().__init__()
-        self.incomplete, self.follow_links = incomplete, follow_links
 
     @property
     def compatible_backends(self) -> list[Backend]:
@@ -79,12 +67,6 @@ class OMEZarrHandler(MicroscopeHandler):
     def recognizes(folder: Path) -> bool:
         """Whether a folder is a Zarr group."""
         return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
-
-    def check_complete(self, plate_path: PlateLike, wells: Iterable[str]) -> None:
-        self.listing(plate_path).check_complete(wells)
-
-    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
-        return self.listing(plate_path).notes
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
         path = str(plate_path).rstrip("/") if in_s3(plate_path) else str(Path(str(plate_path)).absolute())
