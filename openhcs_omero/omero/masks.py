@@ -10,7 +10,7 @@ import numpy as np
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.omero import queries
-from openhcs_omero.plates.labels import LARGEST_LABEL, Labels
+from openhcs_omero.plates.labels import LARGEST_LABEL, Labels, compact
 
 OTHERS = "masks"  # name of the labels of regions that are not named like "nuclei 12"
 _NAMED = re.compile(r"([A-Za-z0-9_.-]+) ([1-9][0-9]{0,9})")
@@ -108,10 +108,7 @@ def labels_of(masks: Sequence[Mask], shape: tuple[int, int, int, int, int]) -> t
             channels = shape[1] if any(other.c is not None for other in masks) else 1
             found[name] = np.zeros((shape[0], channels, *shape[2:]), np.uint32)
         hidden += _draw(found[name], mask, min(value, LARGEST_LABEL))
-    return {
-        name: pixels.astype(np.promote_types(np.uint16, np.min_scalar_type(pixels.max())), copy=False)
-        for name, pixels in found.items()
-    }, hidden
+    return {name: compact(pixels) for name, pixels in found.items()}, hidden
 
 
 def _draw(labels: np.ndarray, mask: Mask, value: int) -> int:

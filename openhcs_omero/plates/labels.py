@@ -50,12 +50,21 @@ def check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.nd
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         kind = getattr(labels, "dtype", type(labels).__name__)
         raise ValueError(f"labels {name!r} of type {kind}; labels are an array of integers, {expected}")
-    fits = labels.ndim == 5 and all(
-        size == wanted or (axis in (1, 2) and size == 1) for axis, (size, wanted) in enumerate(zip(labels.shape, shape))
-    )
-    if not fits:
+    if not fits(labels, shape):
         raise ValueError(f"labels {name!r} of shape {labels.shape}, which must be {expected}")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > LARGEST_LABEL:
         raise ValueError(f"labels {name!r} with numbers from {low} to {high}; labels are from 0 to {LARGEST_LABEL}")
-    return labels.astype(np.promote_types(np.uint16, np.min_scalar_type(high)), copy=False)
+    return compact(labels)
+
+
+def fits(labels: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether labels are (T, C or 1, Z or 1, Y, X) of an image of that shape (T, C, Z, Y, X)."""
+    return labels.ndim == 5 and all(
+        size == wanted or (axis in (1, 2) and size == 1) for axis, (size, wanted) in enumerate(zip(labels.shape, shape))
+    )
+
+
+def compact(labels: np.ndarray) -> np.ndarray:
+    """Labels in the smallest of uint16 and uint32 that holds them."""
+    return labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))), copy=False)

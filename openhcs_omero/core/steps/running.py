@@ -13,7 +13,7 @@ import numpy as np
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import ABOUT_SITES, PLACE, RESERVED
 from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
-from openhcs_omero.plates.labels import Labels, check_labels
+from openhcs_omero.plates.labels import Labels, check_labels, fits
 
 _LABELS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # also names files and Zarr groups
 LONGEST_KEY = 200
@@ -126,13 +126,11 @@ def _labels_of(row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.nda
 def _check_fit(step: Step, image: np.ndarray, labels: Labels) -> None:
     """Check that the labels of earlier steps still fit the image."""
     for name, array in labels.items():
-        try:
-            check_labels(name, array, image.shape)
-        except ValueError:
+        if not fits(array, image.shape):
             raise StepError(
                 f"{step} returned an image {image.shape}, which the labels {name!r} {array.shape} of an earlier step "
                 "do not fit: change the size of images before objects are looked for"
-            ) from None
+            )
 
 
 def rows_of(results: Mapping[str, Any], times: Sequence[float | None]) -> list[dict[str, Any]]:
