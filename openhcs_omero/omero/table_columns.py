@@ -37,14 +37,8 @@ Regions = Mapping[tuple[int, str, int, int | None], int]
 """Ids of regions of interest by image, name, t, and c or None for all channels."""
 
 
-def has_objects(name: str, data: bytes) -> bool:
-    """Whether a file lists objects of labels, which have regions of interest."""
-    features = _read(name, data)
-    return features is not None and {"site", *OBJECT} <= set(features)
-
-
 def tables_of(
-    plate: PlateStructure, name: str, data: bytes, say: Callable[[str], Any], regions: Regions | None = None
+    plate: PlateStructure, name: str, data: bytes, say: Callable[[str], Any], find_regions: Callable[[], Regions]
 ) -> dict[str, Columns]:
     """The columns with their values of the tables that a file becomes, by the name of the table.
 
@@ -59,8 +53,8 @@ def tables_of(
     say
         Called with a sentence about each column that is left out, about rows without a region of interest, and if the
         file becomes several tables.
-    regions
-        The regions of interest, if the file lists objects.
+    find_regions
+        Called for the regions of interest of the plate's images if the file lists objects.
 
     Returns
     -------
@@ -68,24 +62,22 @@ def tables_of(
         Empty if the file is not a table of features: it has no rows, or they don't name wells or sites of the plate, or
         several are of the same well, acquisition, site and timepoint. A file of objects has one row per object.
     """
-    features = _read(name, data)
-    if regions is not None and not regions:  # the source plate, whose images have none
-        return {}
-    if features is not None and regions is not None:
-        features = _with_regions(plate, features, regions)
-        if missing := int(features["Roi"].isna().sum()):
-            say(f"{name}: {missing} objects have no region of interest, and are not in the OMERO.table")
-        features = features.dropna(subset="Roi").astype({"Roi": int})
-        if features.empty:
+    features, rois = _read(name, data), None
+    if features is not None and {"site", *OBJECT} <= set(features):
+        regions = find_regions()
+        if not regions:  # those of the source plate, for example
             return {}
-    keys = None if features is None else _keys(plate, features)
+        found = _regions_of(plate, features, regions)
+        if missing := found.count(None):
+            say(f"{name}: {missing} objects have no region of interest, and are not in the OMERO.table")
+        rois = [roi for roi in found if roi is not None]
+        features = features[[roi is not None for roi in found]]
+    keys = None if features is None or features.empty else _keys(plate, features, rois)
     if features is None or keys is None:
         return {}
     taken = {column.name for column in keys} | {"plate", "well"}
     columns, left_out = [], []
     for key, values in _values(features):
-        if key == "Roi" and regions:
-            continue
         column = _column(key.replace("/", "\\"), values)
         why = _why_left_out(column, taken)
         taken.add(column.name)
@@ -104,14 +96,16 @@ def tables_of(
     return {f"{name} ({number} of {len(groups)})": group for number, group in enumerate(groups, 1)}
 
 
-def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None:
-    """The columns that say what a row is about; None if the rows don't fit the plate or are not unique."""
+def _keys(plate: PlateStructure, features: "pandas.DataFrame", rois: list[int] | None) -> Columns | None:
+    """The columns that say what a row is about; None if the rows don't fit the plate or are not unique.
+
+    `rois` are the regions of interest of the rows, if they are objects.
+    """
     names = [_well(text) for text in features["well"]]
     sites = features["site"].tolist() if "site" in features else None
     runs = features["acquisition"].fillna("").tolist() if "acquisition" in features else None
     times = features["t"].tolist() if "t" in features else None
-    regions = features["Roi"].tolist() if "Roi" in features else None
-    places = list(zip(names, *(values for values in (sites, runs, times, regions) if values is not None)))
+    places = list(zip(names, *(values for values in (sites, runs, times, rois) if values is not None)))
     if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
         return None
     wells = [plate.wells[well or ""] for well in names]
@@ -123,8 +117,8 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     ]
     if sites:
         keys.append(omero.grid.ImageColumn("Image", "", [well.images[s].image_id for well, s in zip(wells, sites)]))
-    if regions:
-        keys.append(omero.grid.RoiColumn("Roi", "", regions))
+    if rois:
+        keys.append(omero.grid.RoiColumn("Roi", "", rois))
     keys.append(_column("Well Name", names))
     if sites:
         keys.append(omero.grid.LongColumn("site", "", sites))
@@ -135,8 +129,8 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame") -> Columns | None
     return keys
 
 
-def _with_regions(plate: PlateStructure, objects: "pandas.DataFrame", regions: Regions) -> "pandas.DataFrame":
-    """Add the id of each object's region of interest; missing if it has none."""
+def _regions_of(plate: PlateStructure, objects: "pandas.DataFrame", regions: Regions) -> list[int | None]:
+    """The id of each object's region of interest; None if it has none."""
 
     def region_of(row: Mapping[Any, Any]) -> int | None:
         well = plate.wells.get(_well(row["well"]) or "")
@@ -146,8 +140,7 @@ def _with_regions(plate: PlateStructure, objects: "pandas.DataFrame", regions: R
         place = image.image_id, f"{row['labels']} {int(row['label'])}", int(row.get("t", 0))
         return regions.get((*place, None), regions.get((*place, row.get("channel"))))
 
-    found: list[Any] = [region_of(row) for row in objects.to_dict("records")]
-    return objects.assign(Roi=found)
+    return [region_of(row) for row in objects.to_dict("records")]
 
 
 def _why_left_out(column: Any, taken: set[str]) -> str:

@@ -31,11 +31,10 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
 from openhcs_omero.omero.rois import list_rois
-from openhcs_omero.omero.table_columns import has_objects, part_of, row_bytes, separator, tables_of
+from openhcs_omero.omero.table_columns import part_of, row_bytes, separator, tables_of
 from openhcs_omero.plates.structure import PlateStructure
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
-ATTEMPTS = 3
 CELLS = 500_000  # per call
 CALL_BYTES = 2**25
 MIMETYPE = "OMERO.tables"
@@ -97,8 +96,8 @@ def attach_table(
     if not is_table(name):
         return None
     family = _Family(name, f" of plate {plate.plate_id} ({ns})")
-    regions = list_rois(conn, [image.image_id for _, image in plate.images()]) if has_objects(name, data) else None
-    tables = {family.label(part): columns for part, columns in tables_of(plate, name, data, say, regions).items()}
+    made = tables_of(plate, name, data, say, lambda: list_rois(conn, [image.image_id for _, image in plate.images()]))
+    tables = {family.label(part): columns for part, columns in made.items()}
     abouts = {label: _about(family.part(label), columns) for label, columns in tables.items()}
     attached = _attached(conn, plate, family)
     kept = {one.label: one.annotation_id for one in reversed(attached) if abouts.get(one.label) == one.about}
@@ -290,7 +289,7 @@ def _sweep(conn: BlitzGateway, plate: PlateStructure, family: _Family, annotatio
 
     The latter were replaced or left behind by killed processes. Another process may do the same at the same time.
     """
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         try:
             queries.delete(conn, plate.group_id, FileAnnotation=_those_of(conn, "a.id", annotations))
             rows = queries.rows(

@@ -76,8 +76,12 @@ def list_derived_plates(conn: BlitzGateway) -> list[DerivedSummary]:
             ids=[int(mark["source_plate"]) for mark in marks.values()],
         )
     )
-    wells = _counts(
-        conn, "select w.plate.id, count(w.id) from Well w where w.plate.id in (:ids) group by w.plate.id", marks
+    wells = dict(
+        queries.rows(
+            conn,
+            "select w.plate.id, count(w.id) from Well w where w.plate.id in (:ids) group by w.plate.id",
+            ids=list(marks),
+        )
     )
     filled: dict[int, set[int]] = {}
     sizes: dict[int, int] = {}
@@ -102,10 +106,6 @@ def list_derived_plates(conn: BlitzGateway) -> list[DerivedSummary]:
         )
         for plate, mark in sorted(marks.items())
     ]
-
-
-def _counts(conn: BlitzGateway, hql: str, plates: dict[int, dict[str, str]]) -> dict[int, int]:
-    return dict(queries.rows(conn, hql, ids=list(plates)))
 
 
 def verify(conn: BlitzGateway, derived_id: int, progress: Callable[[int, int], None]) -> Iterator[str]:
