@@ -24,7 +24,6 @@ NAMESPACE = "openhcs_omero/derived"
 TAGS = "openhcs_omero/tags"  # namespace of the tags on its images; tags.py writes them
 PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate
 WELL_MARK = "derived_well"  # plate_7_processed/A01, on the images of its well
-ATTEMPTS = 3
 log = logging.getLogger(__name__)
 
 
@@ -210,7 +209,7 @@ def delete_hidden(
         Called between finding and deleting; nothing is deleted if it returns True.
     """
     mine = conn.getUserId()
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         marked = [
             image for image, owner, group in _marked(conn, "Image", key, value) if (owner, group) == (mine, group_id)
         ]
@@ -252,7 +251,7 @@ def plates_of(conn: BlitzGateway, source_id: int, output: str) -> list[int]:
 
 def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
     """Keep the oldest of the derived plates, and delete others that were created at the same time."""
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         plates = own_plates(conn, source, output)
         if not plates:
             break
@@ -290,7 +289,7 @@ def _new_plate(
 
 def _set_wells(conn: BlitzGateway, derived_id: int, source: PlateStructure, wanted: set[str]) -> None:
     """Add the wells that the plate lacks, and delete those that it should not have."""
-    for attempt in range(ATTEMPTS):
+    for attempt in range(queries.ATTEMPTS):
         plate = load_plate(conn, derived_id, require_images=False)
         surplus = [well.well_db_id for name, well in plate.wells.items() if name not in wanted]
         lacking = wanted - set(plate.wells)
@@ -303,13 +302,13 @@ def _set_wells(conn: BlitzGateway, derived_id: int, source: PlateStructure, want
                 queries.update(conn).saveArray(missing, queries.context(conn, plate.group_id))
             return
         except (queries.DeletionRefused, omero.ValidationException):  # another process did the same
-            if attempt == ATTEMPTS - 1:
+            if attempt == queries.ATTEMPTS - 1:
                 raise
 
 
 def _set_mark(conn: BlitzGateway, derived_id: int, group_id: int, pairs: list[tuple[str, str]]) -> None:
     """Record the pairs on the plate, replacing the earlier ones."""
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         annotation = mark_of(conn, derived_id)
         if annotation is None or [(pair.name, pair.value) for pair in annotation.mapValue] == pairs:
             return

@@ -31,7 +31,6 @@ from openhcs_omero.omero.annotations import NAMESPACE as FILES
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.copying import derived_acquisitions, place_sample
 from openhcs_omero.omero.derived import (
-    ATTEMPTS,
     NAMESPACE,
     PLATE_MARK,
     WELL_MARK,
@@ -216,7 +215,7 @@ def _commit(
     """
     options = queries.context(conn, place.group_id)
     images = {site: image.image_id for site, image in shown.items()}
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         well = _load_well(conn, place)
         replaced = _show(well, shown, new_files is None)
         links: list[ImageAnnotationLinkI] = []

@@ -24,7 +24,6 @@ from openhcs_omero.plates.labels import Labels
 NAMESPACE = "openhcs_omero/rois"
 TOLERANCE = 0.5  # px; a polygon's outline is at most this far from the outline of its object
 PER_CALL = 2000  # regions
-ATTEMPTS = 3
 # one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
 _COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _FILL = 96  # alpha of masks, so that the image stays visible below them
@@ -199,7 +198,7 @@ def delete_rois(conn: BlitzGateway, group_id: int, mark: str, on_images: bool = 
     mark
         As for `replace_rois`; "plate_7_processed/%" stands for all wells of a derived plate.
     """
-    for _ in range(ATTEMPTS):
+    for _ in range(queries.ATTEMPTS):
         found = _marked(conn, group_id, mark, "1 = 1" if on_images else "r.image is null")
         try:
             queries.delete(conn, group_id, Roi=[roi.id.val for roi in found])

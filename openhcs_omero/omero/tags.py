@@ -16,7 +16,7 @@ from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.derived import ATTEMPTS, TAGS, mark_of, plate_mark
+from openhcs_omero.omero.derived import TAGS, mark_of, plate_mark
 
 Tags = Mapping[str, Collection[int]]
 """Name of the tag -> ids of its images."""
@@ -53,18 +53,8 @@ def set_tags(conn: BlitzGateway, derived_id: int, tags: Tags) -> None:
         for text, images in texts.items():
             if text not in kept:
                 kept[text] = _save(conn, group_id, mark, text, images)
-    _sweep(conn, group_id, mark, kept.values())
-
-
-def _sweep(conn: BlitzGateway, group_id: int, mark: str, kept: Collection[int]) -> None:
-    """Delete this user's other tags for a derived plate. The server may still be deleting some for a killed process."""
-    for attempt in range(ATTEMPTS):
-        try:
-            stale = [tag for tag in _own(conn, mark) if tag not in kept]
-            return queries.delete(conn, group_id, TagAnnotation=stale)
-        except queries.DeletionRefused:
-            if attempt == ATTEMPTS - 1:
-                raise
+    # the server may still be deleting some for a killed process
+    queries.delete_existing(conn, group_id, "TagAnnotation", [tag for tag in known if tag not in kept.values()])
 
 
 def read_tags(conn: BlitzGateway, derived_id: int) -> dict[str, list[int]]:

@@ -16,7 +16,6 @@ from omero.model import MapAnnotationI, NamedValue, WellAnnotationLinkI, WellI
 from omero.rtypes import rstring
 
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.derived import ATTEMPTS
 from openhcs_omero.omero.writing import map_annotation
 from openhcs_omero.plates.paths import well_name
 from openhcs_omero.plates.structure import PlateStructure
@@ -45,7 +44,7 @@ def set_pairs(conn: BlitzGateway, plate: PlateStructure, pairs: Pairs) -> None:
     OpenHCSError
         If another process changes the same annotations all the time.
     """
-    for attempt in range(ATTEMPTS):
+    for attempt in range(queries.ATTEMPTS):
         known = _own(conn, plate.plate_id)
         changed, surplus = [], []
         for name, well in plate.wells.items():
@@ -66,7 +65,7 @@ def set_pairs(conn: BlitzGateway, plate: PlateStructure, pairs: Pairs) -> None:
             queries.delete(conn, plate.group_id, MapAnnotation=surplus)
             return
         except (omero.OptimisticLockException, omero.ValidationException, queries.DeletionRefused):
-            if attempt == ATTEMPTS - 1:  # another process did the same at the same time, each time
+            if attempt == queries.ATTEMPTS - 1:  # another process did the same at the same time, each time
                 raise
 
 
