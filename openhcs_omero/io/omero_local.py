@@ -20,9 +20,9 @@ from openhcs_omero.omero import connection, queries
 from openhcs_omero.omero.annotations import Kind, TextFile, delete_text, namesakes, read_file, save_text, texts_of
 from openhcs_omero.omero.connection import BlitzGateway, adopt, connect
 from openhcs_omero.omero.copying import set_acquisitions
-from openhcs_omero.omero.derived import NAMESPACE as DERIVED
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates
 from openhcs_omero.omero.derived_well import write_well
+from openhcs_omero.omero.marks import NAMESPACE as DERIVED
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_positions, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server

@@ -12,7 +12,7 @@ from omero.gateway import BlitzGateway
 
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import PATH
-from openhcs_omero.omero.derived import NAMESPACE
+from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.tables import BULK_ANNOTATIONS, PART
 
 

@@ -12,7 +12,7 @@ from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.derived import NAMESPACE, PLATE_MARK
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,8 @@ from omero.gateway import BlitzGateway
 from openhcs_omero.errors import PlateError, RightsError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.attachments import Attachment, delete_attachments, list_attachments
-from openhcs_omero.omero.derived import (
-    NAMESPACE,
-    PLATE_MARK,
-    delete_hidden,
-    find_derived,
-    list_derived,
-    mark_of,
-    plates_of,
-)
+from openhcs_omero.omero.derived import delete_hidden, find_derived, list_derived, plates_of
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois
 from openhcs_omero.plates.paths import PlatePath

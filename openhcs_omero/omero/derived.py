@@ -9,21 +9,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import omero
 from omero.gateway import BlitzGateway
-from omero.model import MapAnnotationI, PlateI, ScreenI
+from omero.model import PlateI
 from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
 from openhcs_omero.omero.copying import copied_plate, copied_wells, set_acquisitions
+from openhcs_omero.omero.derived_screen import gather_plate
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of, marked, plate_mark
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import map_annotation
 from openhcs_omero.plates.structure import PlateStructure
 
-NAMESPACE = "openhcs_omero/derived"
 TAGS = "openhcs_omero/tags"  # namespace of the tags on its images; tags.py writes them
-PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate
-WELL_MARK = "derived_well"  # plate_7_processed/A01, on the images of its well
 log = logging.getLogger(__name__)
 
 
@@ -34,14 +33,14 @@ def find_derived(conn: BlitzGateway, plate_id: int, output: str) -> int | None:
     others, and older plates to newer ones.
     """
     mine = conn.getUserId()
-    found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(plate_id, output))
+    found = marked(conn, "Plate", PLATE_MARK, _plate_mark(plate_id, output))
     return min(((owner != mine, plate) for plate, owner, _ in found), default=(False, None))[1]
 
 
 def list_derived(conn: BlitzGateway, plate_id: int) -> dict[str, int]:
     """List the derived plates of plate `plate_id`: their ids by output, as `find_derived` finds them."""
     found: dict[str, int] = {}
-    for plate, _, _ in _marked(conn, "Plate", "source_plate", str(plate_id)):
+    for plate, _, _ in marked(conn, "Plate", "source_plate", str(plate_id)):
         mark = mark_of(conn, plate)
         output = {pair.name: pair.value for pair in mark.mapValue}.get("output") if mark else None
         derived = find_derived(conn, plate_id, output) if output else None
@@ -61,7 +60,8 @@ def derive_plate(
 
     A new plate is saved with its wells and its mark in one call. An existing plate gets the wells that it lacks. Wells
     that it should no longer have are deleted with their images; the images of all other wells stay. The plate has the
-    acquisitions of `source` again. If two processes create the plate at the same time, the older plate stays and the
+    acquisitions of `source` again. For each screen of `source` it is put into a screen of derived plates
+    (derived_screen.py). If two processes create the plate at the same time, the older plate stays and the
     other is deleted.
 
     Parameters
@@ -105,6 +105,7 @@ def derive_plate(
     _set_wells(conn, derived, source, wanted)
     set_acquisitions(conn, derived, source, NAMESPACE)
     _set_mark(conn, derived, source.group_id, pairs)
+    gather_plate(conn, derived, source, output)
     return derived
 
 
@@ -173,24 +174,6 @@ def _plate_pairs(source_id: int, output: str, marks: Mapping[str, str]) -> list[
     return list({**{key: str(value) for key, value in marks.items()}, **own}.items())
 
 
-def plate_mark(annotation: MapAnnotationI) -> str:
-    """The text that names a derived plate, such as plate_7_processed, from the annotation that marks it."""
-    return {pair.name: pair.value for pair in annotation.mapValue}.get(PLATE_MARK, "")
-
-
-def _marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
-    """[id, owner, group] of the plates or images whose mark has this pair, ordered by id."""
-    return queries.rows(
-        conn,
-        f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
-        "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
-        "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
-        ns=NAMESPACE,
-        name=key,
-        value=value,
-    )
-
-
 def delete_hidden(
     conn: BlitzGateway, group_id: int, key: str, value: str, unless: Callable[[], bool] = lambda: False
 ) -> None:
@@ -210,12 +193,12 @@ def delete_hidden(
     """
     mine = conn.getUserId()
     for _ in range(queries.ATTEMPTS):
-        marked = [
-            image for image, owner, group in _marked(conn, "Image", key, value) if (owner, group) == (mine, group_id)
+        mine_here = [
+            image for image, owner, group in marked(conn, "Image", key, value) if (owner, group) == (mine, group_id)
         ]
         hidden = [
             row[0]
-            for ids in queries.pages(marked)
+            for ids in queries.pages(mine_here)
             for row in queries.rows(
                 conn,
                 "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
@@ -238,14 +221,14 @@ def delete_hidden(
 
 def own_plates(conn: BlitzGateway, source: PlateStructure, output: str) -> list[int]:
     """Ids of this user's derived plates in the group of `source`, oldest first."""
-    found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(source.plate_id, output))
+    found = marked(conn, "Plate", PLATE_MARK, _plate_mark(source.plate_id, output))
     here = (conn.getUserId(), source.group_id)
     return [plate for plate, owner, group in found if (owner, group) == here]
 
 
 def plates_of(conn: BlitzGateway, source_id: int, output: str) -> list[int]:
     """Ids of this user's derived plates in all groups, oldest first, even if the source plate is gone."""
-    found = _marked(conn, "Plate", PLATE_MARK, _plate_mark(source_id, output))
+    found = marked(conn, "Plate", PLATE_MARK, _plate_mark(source_id, output))
     return [plate for plate, owner, _ in found if owner == conn.getUserId()]
 
 
@@ -269,21 +252,12 @@ def _only_plate(conn: BlitzGateway, source: PlateStructure, output: str) -> int:
 def _new_plate(
     conn: BlitzGateway, source: PlateStructure, output: str, wells: Iterable[str], pairs: list[tuple[str, str]]
 ) -> PlateI:
-    """The unsaved derived plate with empty wells and its mark, in those of the source's screens that the user owns."""
+    """The unsaved derived plate with empty wells and its mark."""
     plate = copied_plate(conn, source)
     plate.name = rstring(f"{source.name} [{output}]")
     for well in copied_wells(conn, source, wells):
         plate.addWell(well)
     plate.linkAnnotation(map_annotation(NAMESPACE, pairs))
-    screens = queries.rows(
-        conn,
-        "select distinct s.id, w.id from ScreenPlateLink l join l.parent s join s.details.owner w "
-        "where l.child.id = :plate",
-        plate=source.plate_id,
-    )
-    for screen, owner in screens:
-        if owner == conn.getUserId():
-            plate.linkScreen(ScreenI(screen, False))
     return plate
 
 
@@ -317,14 +291,3 @@ def _set_mark(conn: BlitzGateway, derived_id: int, group_id: int, pairs: list[tu
             return queries.update(conn).saveObject(annotation, queries.context(conn, group_id))
         except omero.OptimisticLockException:  # another process recorded its own
             continue
-
-
-def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
-    """The annotation that marks a derived plate; None if the plate is not a derived plate."""
-    links = queries.query(conn).findAllByQuery(
-        "select l from PlateAnnotationLink l join fetch l.child a where l.parent.id = :id and a.ns = :ns",
-        queries.parameters(id=plate_id, ns=NAMESPACE),
-        queries.context(conn, queries.ALL_GROUPS),
-    )
-    marks = [link.child for link in links if isinstance(link.child, MapAnnotationI)]
-    return min(marks, key=lambda annotation: annotation.id.val, default=None)

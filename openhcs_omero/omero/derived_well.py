@@ -30,13 +30,8 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE as FILES
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.copying import derived_acquisitions, place_sample
-from openhcs_omero.omero.derived import (
-    NAMESPACE,
-    PLATE_MARK,
-    WELL_MARK,
-    delete_hidden,
-    mark_of,
-)
+from openhcs_omero.omero.derived import delete_hidden
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, WELL_MARK, mark_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois, make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images

@@ -105,7 +105,9 @@ def writing(what: str) -> Iterator[None]:
 
 
 def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
-    """Delete objects and everything that depends on them, and wait until that is done; only tags named here go.
+    """Delete objects and everything that depends on them, and wait until that is done.
+
+    Tags stay unless they are named here, and so do the plates of a screen.
 
     Parameters
     ----------
@@ -122,8 +124,10 @@ def delete(conn: BlitzGateway, group_id: int, **targets: list[int]) -> None:
     wanted = {kind: ids for kind, ids in targets.items() if ids}
     if not wanted:
         return
-    keep = [] if "TagAnnotation" in wanted else [ChildOption(excludeType=["TagAnnotation", "TermAnnotation"])]
-    handle = conn.c.sf.submit(Delete2(targetObjects=wanted, childOptions=keep), context(conn, group_id))
+    keep = [] if "TagAnnotation" in wanted else ["TagAnnotation", "TermAnnotation"]
+    keep += ["Plate"] if "Screen" in wanted else []
+    options = [ChildOption(excludeType=keep)] if keep else []
+    handle = conn.c.sf.submit(Delete2(targetObjects=wanted, childOptions=options), context(conn, group_id))
     callback = omero.callbacks.CmdCallbackI(conn.c, handle)
     try:
         pause, end = 10, time.monotonic() + DELETION_TIMEOUT

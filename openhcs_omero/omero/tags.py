@@ -16,7 +16,8 @@ from omero.rtypes import rstring
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.derived import TAGS, mark_of, plate_mark
+from openhcs_omero.omero.derived import TAGS
+from openhcs_omero.omero.marks import mark_of, plate_mark
 
 Tags = Mapping[str, Collection[int]]
 """Name of the tag -> ids of its images."""

@@ -11,7 +11,7 @@ from omero.gateway import BlitzGateway
 
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
-from openhcs_omero.omero.derived import NAMESPACE, PLATE_MARK
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.plates.structure import PlateStructure

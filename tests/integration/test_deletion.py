@@ -14,7 +14,8 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, save_text
 from openhcs_omero.omero.attachments import list_attachments
 from openhcs_omero.omero.deletion import delete_derived, plan_deletion
-from openhcs_omero.omero.derived import find_derived, mark_of
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.marks import mark_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage

@@ -12,8 +12,10 @@ from wire import Killed, block, count, images_in_no_well, make_plate, wire
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import derived_well, queries
 from openhcs_omero.omero.annotations import list_texts, read_text, save_text
-from openhcs_omero.omero.derived import NAMESPACE, derive_plate, derived_state, find_derived
+from openhcs_omero.omero.browsing import list_screens
+from openhcs_omero.omero.derived import derive_plate, derived_state, find_derived
 from openhcs_omero.omero.derived_well import write_well
+from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.plates.image import NewImage, WellFile
@@ -149,19 +151,39 @@ def test_a_deleted_derived_plate_is_created_again(conn, source, derived):
     assert again != derived and images_in_no_well(conn) == []
 
 
-def test_a_derived_plate_is_put_into_the_screens_of_its_source(conn):
+def make_screen(conn, *plates):
     screen = omero.model.ScreenI()
-    screen.name = rstring("screen")
-    screen = queries.update(conn).saveAndReturnObject(screen)
-    source = load_plate(conn, make_plate(conn, {"A01": 1}))
-    link = omero.model.ScreenPlateLinkI()
-    link.parent, link.child = omero.model.ScreenI(screen.id.val, False), omero.model.PlateI(source.plate_id, False)
-    queries.update(conn).saveObject(link)
-    derived = derive_plate(conn, source, "processed", MARKS)
-    assert [child.getId() for child in conn.getObject("Screen", screen.id.val).listChildren()] == [
-        source.plate_id,
-        derived,
-    ]
+    screen.name = rstring("Assay A")
+    for plate in plates:
+        screen.linkPlate(omero.model.PlateI(plate, False))
+    return queries.update(conn).saveAndReturnObject(screen).id.val
+
+
+def plates_by_screen(conn):
+    return {screen.name: [plate.plate_id for plate in screen.plates] for screen in list_screens(conn)}
+
+
+def test_derived_plates_are_gathered_in_a_screen(conn):
+    sources = [load_plate(conn, make_plate(conn, {"A01": 1})) for _ in range(2)]
+    make_screen(conn, *(source.plate_id for source in sources))
+    derived = [derive_plate(conn, source, "processed", MARKS) for source in sources for _ in range(2)]
+    assert derived[::2] == derived[1::2]
+    assert plates_by_screen(conn) == {
+        "Assay A": [source.plate_id for source in sources],
+        "Assay A [processed]": derived[::2],
+    }
+
+
+def test_processes_derive_plates_of_one_screen(omero_server, conn):
+    sources = [load_plate(conn, make_plate(conn, {"A01": 1})) for _ in range(4)]
+    make_screen(conn, *(source.plate_id for source in sources))
+    conns = [omero_server.login(conn.getUser().getName(), "pw") for _ in sources]
+    waiting = iter(sources)
+    made, told = at_once(lambda mine: derive_plate(mine, next(waiting), "processed", MARKS), conns)
+    for mine in conns:
+        mine.close()
+    assert told == [] and plates_by_screen(conn)["Assay A [processed]"] == sorted(made)
+    assert count(conn, "Screen") == {"Screen": 2}
 
 
 def test_two_processes_derive_the_same_plate(omero_server, conn, source):

@@ -13,7 +13,8 @@ from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.connection import close_all, connect
-from openhcs_omero.omero.derived import NAMESPACE, derived_state, find_derived
+from openhcs_omero.omero.derived import derived_state, find_derived
+from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables

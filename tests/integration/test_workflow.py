@@ -24,7 +24,8 @@ from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
-from openhcs_omero.omero.derived import NAMESPACE, find_derived
+from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.tables import list_tables

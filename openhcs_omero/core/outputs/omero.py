@@ -16,7 +16,6 @@ from openhcs_omero.omero.annotations import delete_text, list_texts, save_text, 
 from openhcs_omero.omero.attachments import delete_attachments, list_attachments
 from openhcs_omero.omero.copying import delete_surplus_acquisitions, derived_acquisitions
 from openhcs_omero.omero.derived import (
-    NAMESPACE,
     delete_if_empty,
     derive_plate,
     derived_state,
@@ -25,6 +24,7 @@ from openhcs_omero.omero.derived import (
     plates_of,
 )
 from openhcs_omero.omero.derived_well import clear_wells, write_well
+from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.queries import DeletionRefused
 from openhcs_omero.omero.rois import check_may_outline, delete_rois

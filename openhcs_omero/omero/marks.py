@@ -1,0 +1,40 @@
+"""The marks on everything that this software derives: map annotations by which plates, images and screens are found."""
+
+from omero.gateway import BlitzGateway
+from omero.model import MapAnnotationI
+
+from openhcs_omero.omero import queries
+
+NAMESPACE = "openhcs_omero/derived"
+PLATE_MARK = "derived_plate"  # plate_7_processed, on the derived plate
+WELL_MARK = "derived_well"  # plate_7_processed/A01, on the images of its well
+SCREEN_MARK = "derived_screen"  # screen_51_processed, on the screen of derived plates
+
+
+def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
+    """The annotation that marks a derived plate; None if the plate is not a derived plate."""
+    links = queries.query(conn).findAllByQuery(
+        "select l from PlateAnnotationLink l join fetch l.child a where l.parent.id = :id and a.ns = :ns",
+        queries.parameters(id=plate_id, ns=NAMESPACE),
+        queries.context(conn, queries.ALL_GROUPS),
+    )
+    marks = [link.child for link in links if isinstance(link.child, MapAnnotationI)]
+    return min(marks, key=lambda annotation: annotation.id.val, default=None)
+
+
+def plate_mark(annotation: MapAnnotationI) -> str:
+    """The text that names a derived plate, such as plate_7_processed, from the annotation that marks it."""
+    return {pair.name: pair.value for pair in annotation.mapValue}.get(PLATE_MARK, "")
+
+
+def marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
+    """[id, owner, group] of the plates, images or screens whose mark has this pair, ordered by id."""
+    return queries.rows(
+        conn,
+        f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "
+        "join o.details.group g where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
+        "where a.ns = :ns and mv.name = :name and mv.value = :value) order by o.id",
+        ns=NAMESPACE,
+        name=key,
+        value=value,
+    )
