@@ -345,35 +345,47 @@ def get(
 
 @_command("delete")
 def delete(
-    path: Annotated[str, typer.Argument(help="virtual path of a derived plate, as /omero/plate_1_processed")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="virtual path of a derived plate, as /omero/plate_1_processed, or a pattern, as "
+            "'/omero/plate_*_processed'"
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be deleted, without deleting it")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     host: Host = None,
     port: Port = None,
     user: User = None,
 ) -> None:
-    """Delete a derived plate with its files and tables, also those on its source plate; the source plate stays."""
-    from openhcs_omero.omero.deletion import delete_derived, plan_deletion
+    """Delete derived plates with their files and tables, also those on the source plates; the source plates stay."""
+    from openhcs_omero.omero.deletion import delete_derived, plan_deletion, plan_deletions
+    from openhcs_omero.plates.paths import in_full
 
-    place = _parse(path)
-    if not isinstance(place, PlatePath):
-        raise OpenHCSError(f"{path} names a {place.kind}: delete takes a derived plate, as /omero/plate_1_processed")
-    conn = _connect(host, port, user)
-    deletion = plan_deletion(conn, place)
-    if not deletion:
-        print(f"there is nothing to delete: you have no plate {deletion.path}, and no files of it on its source plate")
+    if any(letter in path for letter in "*?["):
+        conn = _connect(host, port, user)
+        deletions = plan_deletions(conn, in_full(path))
+    else:
+        place = _parse(path)
+        if not isinstance(place, PlatePath):
+            raise OpenHCSError(
+                f"{path} names a {place.kind}: delete takes a derived plate, as /omero/plate_1_processed"
+            )
+        conn = _connect(host, port, user)
+        deletions = [plan_deletion(conn, place)]
+    for deletion in deletions:
+        print("\n".join(deletion.sentences()))
+    if dry_run or not any(deletions):
         return
-    for sentence in deletion.sentences():
-        print(sentence)
-    if deletion.remaining:
-        print(f"plates that were derived from it stay: {', '.join(deletion.remaining)}")
     try:
         agreed = yes or typer.confirm("Delete all of this?")
     except typer.Abort:  # nobody is there to answer
         agreed = False
     if not agreed:
         raise OpenHCSError("nothing was deleted, because nobody agreed: answer y, or give --yes")
-    delete_derived(conn, deletion)
-    print(f"{deletion.path} is deleted")
+    for deletion in deletions:
+        delete_derived(conn, deletion)
+        print(f"{deletion.path} is deleted")
 
 
 @_command("export")

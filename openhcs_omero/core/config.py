@@ -79,6 +79,8 @@ class PlateOptions:
         Whether symbolic links in a folder may point outside it.
     acquisition
         Id or name of the acquisition to process, or "all", for a plate that was imaged several times.
+    plate_map
+        A plate map, a folder of them, or "omero" for what OMERO says about the wells.
     """
 
     wells: str | tuple[str, ...] = "all"
@@ -86,6 +88,7 @@ class PlateOptions:
     incomplete: Incomplete = "error"
     follow_links: bool = False
     acquisition: int | str | None = None
+    plate_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,9 @@ class Settings:
     """The whole configuration; config/README.md explains its keys.
 
     `plates` maps the label of each plate, as used in rules and tables, to its path: ``{"7": "/omero/plate_7", "day_1":
-    "/data/day_1"}``. `options` maps each label to the plate's other settings. `plate_map` is a file or a folder; with
-    `map_in_omero`, the plate maps are in OMERO instead. `map_on_source` also writes them to the source plates there.
-    `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the configuration has neither.
+    "/data/day_1"}``. `options` maps each label to the plate's other settings. `map_on_source` also writes the plate
+    maps to the source plates in OMERO. `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the
+    configuration has neither.
     """
 
     omero: Mapping[str, Any]
@@ -109,8 +112,6 @@ class Settings:
     materialization_backend: str
     options: Mapping[str, PlateOptions]
     rois: RoiOptions = DERIVED_MASKS
-    plate_map: Path | None = None
-    map_in_omero: bool = False
     map_on_source: bool = False
     analysis: Mapping[str, Any] | None = None
 
@@ -125,9 +126,14 @@ class Settings:
         return self.results / f"plate_{plate}_{self.output}"
 
     @property
+    def screen_folder(self) -> Path:
+        """The folder for the results of all plates together."""
+        return self.results / f"screen_{self.output}"
+
+    @property
     def has_map(self) -> bool:
-        """Whether there is a plate map, in files or in OMERO."""
-        return self.plate_map is not None or self.map_in_omero
+        """Whether any plate has a plate map, in files or in OMERO."""
+        return any(options.plate_map for options in self.options.values())
 
     @property
     def has_qc(self) -> bool:
@@ -196,10 +202,10 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     plates = [(entry["path"], entry) if isinstance(entry, Mapping) else (entry, {}) for entry in config["plates"]]
     paths = _plates([path for path, _ in plates])
     heatmaps = config.get("heatmaps")
-    if config.get("plate_map") == IN_OMERO:
-        for label, path in paths.items():
-            if not plate_of(path):
-                raise ConfigError(f"plate_map is omero, but plate {label} is in a folder: name a file of plate maps")
+    maps = {label: entry.get("plate_map", config.get("plate_map")) for label, (_, entry) in zip(paths, plates)}
+    for label, path in paths.items():
+        if maps[label] == IN_OMERO and not plate_of(path):
+            raise ConfigError(f"plate_map is omero, but plate {label} is in a folder: name a file of plate maps")
     return Settings(
         omero=dict(config.get("omero") or {}),
         plates=paths,
@@ -211,8 +217,6 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
         rois=_rois(config.get("rois", {})),
-        plate_map=Path(config["plate_map"]) if config.get("plate_map", IN_OMERO) != IN_OMERO else None,
-        map_in_omero=config.get("plate_map") == IN_OMERO,
         map_on_source=config.get("plate_map_on_source", False),
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={
@@ -222,6 +226,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
                 entry.get("incomplete", config.get("incomplete", "error")),
                 entry.get("follow_links", False),
                 entry.get("acquisition"),
+                maps[label],
             )
             for label, (_, entry) in zip(paths, plates)
         },

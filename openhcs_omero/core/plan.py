@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, with_numbers
-from openhcs_omero.core.config import Settings, read_config
+from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimates import groups_of
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
+from openhcs_omero.core.screen_wells import RECORD as ATTACHED
+from openhcs_omero.core.screen_wells import is_attached
 from openhcs_omero.core.stale import Stale, find_stale, forget
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
 from openhcs_omero.core.steps.checks import Steps, check_params, check_workers
@@ -66,6 +68,8 @@ class Plan:
         Records of each plate that still exist but are no longer true.
     treatments
         What the plate map says about the wells of each plate.
+    detached
+        Whether the table of all wells, which was attached to screens in OMERO, is gone or has changed there.
     """
 
     settings: Settings
@@ -73,6 +77,7 @@ class Plan:
     problems: Mapping[str, str] = field(default_factory=dict)
     stale: Mapping[str, Stale] = field(default_factory=dict)
     treatments: Mapping[str, Treatments] = field(default_factory=dict)
+    detached: bool = False
 
     @functools.cached_property
     def steps(self) -> Steps:
@@ -119,6 +124,11 @@ class Plan:
     def published_record(self, plate: str) -> str:
         """A value that changes when the published tables are gone or have changed."""
         return "gone or changed" if self._stale(plate).unpublished else "published"
+
+    @property
+    def attached_record(self) -> str:
+        """A value that changes when the table of all wells is gone from its screens or has changed there."""
+        return "gone or changed" if self.detached else "attached"
 
     def treatments_record(self, plate: str) -> str:
         """What the tables of a plate depend on besides its wells."""
@@ -268,9 +278,13 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
         if states and channel >= most:
             raise ConfigError(f"qc.exclude names {name}, but the plates have {most} channels, counted from 0")
     treatments = _treatments(settings, seen)
+    detached = not is_attached(settings, connect_head)
     if then is not None:
         write_treatments(settings, treatments)
-    return Plan(settings, states, problems, stale, treatments)
+        if detached:
+            (settings.screen_folder / ATTACHED).unlink(missing_ok=True)
+            detached = False
+    return Plan(settings, states, problems, stale, treatments, detached)
 
 
 def _check_analysis(settings: Settings) -> dict[str, int]:
@@ -312,7 +326,7 @@ def _treatments(
 
 def _in_omero(settings: Settings, plate: Plate) -> Sequence[WellTexts]:
     """What OMERO says about the wells of a plate, if that is the plate map."""
-    if not settings.map_in_omero:
+    if settings.options[plate.label].plate_map != IN_OMERO:
         return ()
     from openhcs_omero.omero.plate_map import read_plate_map
 

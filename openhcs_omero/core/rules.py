@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.core.channels import numbered_settings
-from openhcs_omero.core.config import Settings, read_config
+from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimates import estimate as compute_estimates
 from openhcs_omero.core.failures import FailedWell, Failure, read_failures, without_results
 from openhcs_omero.core.features import Features
@@ -289,7 +289,8 @@ def annotate(
         records,
         {**marks(settings), **step_marks(settings)},
         well_notes(settings, label),
-        settings.map_on_source and not settings.map_in_omero,  # where they come from OMERO, they are there
+        settings.map_on_source
+        and settings.options[label].plate_map != IN_OMERO,  # where they come from OMERO, they are there
     )
     write(outputs["snakefile"], (find_workflow() / "workflow" / "Snakefile").read_text())
     read, written = _images(folder, good), [image for well in good for image in plate.output.images(records[well])]

@@ -117,7 +117,7 @@ def aggregate(
 
     order = read_rows(wells, delimiter="\t")
     sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
-    sites = sites.reindex(columns=_in_order(map(str, sites)))
+    sites = sites.reindex(columns=in_order(map(str, sites)))
     marked = _marked(sites, excluded)
     by_well, columns = summarize(_without_excluded(sites, excluded), declared)
     if excluded is not None and len(by_well):
@@ -131,12 +131,12 @@ def aggregate(
         times = by_well["well"].map(acquired).map("{:.10g}".format)
         by_well.insert(list(by_well).index("sites") + 1, "acquired_s", times)
     mapped = treatments or {}
-    _write_tables([treated(marked, mapped)], tables["features"])
-    _write_tables([treated(by_well, mapped)], tables["wells"])
-    _write_tables(
+    write_tables([treated(marked, mapped)], tables["features"])
+    write_tables([treated(by_well, mapped)], tables["wells"])
+    write_tables(
         (treated(_marked(_placed(well, folder, "objects"), excluded), mapped) for well in order),
         tables["objects"],
-        _in_order(
+        in_order(
             str(name)
             for well in order
             for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), mapped)
@@ -181,7 +181,7 @@ def _without_excluded(sites: pd.DataFrame, excluded: Excluded | None) -> pd.Data
     return sites
 
 
-def _in_order(columns: Iterable[str]) -> list[str]:
+def in_order(columns: Iterable[str]) -> list[str]:
     """The columns without repeats, those that locate a row first."""
     found = list(dict.fromkeys(columns))
     return [name for name in PLACE if name in found] + [name for name in found if name not in PLACE]
@@ -216,7 +216,7 @@ def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) ->
     return rows
 
 
-def _write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:
+def write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:
     """Write tables below one another, holding only one of them in memory at a time.
 
     Parameters

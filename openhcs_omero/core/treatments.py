@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.config import Settings
+from openhcs_omero.core.config import IN_OMERO, Settings
 from openhcs_omero.core.records import read_record
 from openhcs_omero.io.atomic import write_if_changed
 
@@ -46,18 +46,25 @@ def read_treatments(
     OpenHCSError
         If the plate map is wrong.
     """
-    if not settings.has_map:
-        return {}
+    found: dict[str, Treatments] = {label: {} for label in plates} if settings.has_map else {}
+    for source in dict.fromkeys(filter(None, (settings.options[label].plate_map for label in plates))):
+        chosen = {label: plate for label, plate in plates.items() if settings.options[label].plate_map == source}
+        found |= _of_one_map(source, chosen, in_omero)
+    return found
+
+
+def _of_one_map(
+    source: str, plates: Mapping[str, Plate], in_omero: Mapping[str, Sequence[WellTexts]]
+) -> dict[str, Treatments]:
+    """The treatments of the plates that share a plate map."""
     from openhcs_omero.analysis.plate_maps import KEYS, join_sheets, read_plate_map  # slow to import
     from openhcs_omero.analysis.sheets import Sheet
 
-    if settings.plate_map is not None:
-        found = read_plate_map(settings.plate_map, plates)
-    else:
-        sheets = [
-            Sheet(source.place, (label,), source.cells) for label, sources in in_omero.items() for source in sources
-        ]
+    if source == IN_OMERO:
+        sheets = [Sheet(text.place, (label,), text.cells) for label in plates for text in in_omero[label]]
         found = join_sheets(sheets, {label: replace(plate, names=(label,)) for label, plate in plates.items()})
+    else:
+        found = read_plate_map(Path(source), plates)
     for note in found.notes:
         print(note, file=sys.stderr)  # stdout may carry the graph of `snakemake --dag`
     table = found.table.astype(object).where(found.table.notna(), None)

@@ -1,4 +1,4 @@
-"""Text files in OMERO: file annotations of plates, wells and images."""
+"""Text files in OMERO: file annotations of screens, plates, wells and images."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ from omero.rtypes import rlist, rlong, rstring
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.omero import queries
 
-Kind = Literal["Plate", "Well", "Image"]
+Kind = Literal["Screen", "Plate", "Well", "Image"]
 
 NAMESPACE = "openhcs_omero/results"
 PATH = "openhcs_omero"  # start of the `path` of every file that this software attaches
@@ -28,7 +28,7 @@ _TYPES = {".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "app
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file attached to a plate, a well or an image; `size` is in bytes."""
+    """A file attached to a screen, a plate, a well or an image; `size` is in bytes."""
 
     annotation_id: int
     file_id: int

@@ -1,4 +1,4 @@
-"""What the workflow attached to a source plate for its derived plates: files and OMERO.tables.
+"""What the workflow attached to a source plate or its screen for derived plates: files and OMERO.tables.
 
 The namespace of a file says which output it belongs to. That of a table is the one that OMERO.web looks for; its name
 says to which file it belongs.
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.annotations import PATH
+from openhcs_omero.omero.annotations import PATH, Kind
 from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.tables import BULK_ANNOTATIONS, PART
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file or an OMERO.table of this user on a source plate.
+    """A file or an OMERO.table of this user on a source plate or screen.
 
     Parameters
     ----------
@@ -44,19 +44,21 @@ class Attachment:
         return re.sub(PART, "", self.name) if self.is_table else self.name
 
 
-def list_attachments(conn: BlitzGateway, source_id: int, output: str | None = None) -> list[Attachment]:
-    """List what this user's workflow attached to a source plate, for one output or for all, in one call.
+def list_attachments(
+    conn: BlitzGateway, source_id: int, output: str | None = None, kind: Kind = "Plate"
+) -> list[Attachment]:
+    """List what this user's workflow attached to a source plate or screen, for one output or for all, in one call.
 
-    This includes files that a killed process wrote but never linked to the plate.
+    This includes files that a killed process wrote but never linked to it. Only plates have tables.
     """
     rows = queries.rows(
         conn,
         "select a.id, g.id, a.ns, f.name from FileAnnotation a join a.file f join a.details.group g "
         "where a.details.owner.id = :me and (f.path = :path or a.ns = :bulk and f.name like :name) order by f.name",
         me=conn.getUserId(),
-        path=f"{PATH}/Plate_{source_id}",
+        path=f"{PATH}/{kind}_{source_id}",
         bulk=BULK_ANNOTATIONS,
-        name=f"% of plate {source_id} ({NAMESPACE}/%)",
+        name=f"% of plate {source_id} ({NAMESPACE}/%)" if kind == "Plate" else "",
     )
     found = []
     for annotation_id, group_id, ns, name in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ from omero.gateway import BlitzGateway
 from openhcs_omero.errors import PlateError, RightsError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.attachments import Attachment, delete_attachments, list_attachments
-from openhcs_omero.omero.derived import delete_hidden, find_derived, list_derived, plates_of
+from openhcs_omero.omero.derived import delete_hidden, delete_tags, find_derived, list_derived, plates_of
+from openhcs_omero.omero.derived_screen import delete_screens
 from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois
-from openhcs_omero.plates.paths import PlatePath
+from openhcs_omero.plates.paths import PlatePath, parse_path
 from openhcs_omero.plates.structure import PlateStructure
 
 
@@ -43,7 +45,9 @@ class Deletion:
         return bool(self.plates or self.attachments)
 
     def sentences(self) -> Iterator[str]:
-        """What is deleted, one line each."""
+        """What is deleted and what stays, one line each."""
+        if not self:
+            yield f"there is nothing to delete: you have no plate {self.path}, and no files of it on its source plate"
         for plate in self.plates:
             images, wells = len(list(plate.images())), len(plate.wells_with_images())
             yield (
@@ -54,6 +58,36 @@ class Deletion:
             names = [one.name for one in self.attachments if one.is_table == is_table]
             if names:
                 yield f"on plate {self.path.plate_id}, {_number(len(names), kind)}: {', '.join(names)}"
+        if self.remaining:
+            yield f"plates that were derived from it stay: {', '.join(self.remaining)}"
+
+
+def plan_deletions(conn: BlitzGateway, pattern: str) -> list[Deletion]:
+    """Find what the deletion of this user's derived plates takes along whose paths fit a pattern; nothing is deleted.
+
+    Parameters
+    ----------
+    pattern
+        A path such as ``/omero/plate_*_processed``, with ``*``, ``?`` and ``[...]``.
+
+    Raises
+    ------
+    PlateError
+        If none fits, or one of them has images that this software did not write.
+    """
+    marks = queries.rows(
+        conn,
+        "select distinct mv.value from PlateAnnotationLink l join l.parent p, MapAnnotation a join a.mapValue mv "
+        "where l.child.id = a.id and a.ns = :ns and mv.name = :name and p.details.owner.id = :me",
+        ns=NAMESPACE,
+        name=PLATE_MARK,
+        me=conn.getUserId(),
+    )
+    paths = [parse_path(f"/omero/{mark}") for (mark,) in marks if fnmatch.fnmatchcase(f"/omero/{mark}", pattern)]
+    found = sorted((path for path in paths if isinstance(path, PlatePath)), key=lambda path: (path.plate_id, str(path)))
+    if not found:
+        raise PlateError(f"you have no derived plate like {pattern}: `openhcs-omero derived` lists them")
+    return [plan_deletion(conn, path) for path in found]
 
 
 def plan_deletion(conn: BlitzGateway, path: PlatePath) -> Deletion:
@@ -93,9 +127,11 @@ def delete_derived(conn: BlitzGateway, deletion: Deletion) -> None:
     """
     delete_attachments(conn, deletion.attachments)
     mark = str(deletion.path).removeprefix("/omero/")
+    delete_screens(conn, [plate.plate_id for plate in deletion.plates], deletion.path.output or "")
     for plate in deletion.plates:
         delete_rois(conn, plate.group_id, f"{mark}/%")
         delete_hidden(conn, plate.group_id, PLATE_MARK, mark)
+        delete_tags(conn, plate.group_id, mark)
         queries.delete_existing(conn, plate.group_id, "Plate", [plate.plate_id])
 
 

@@ -16,7 +16,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
 from openhcs_omero.omero.copying import copied_plate, copied_wells, set_acquisitions
-from openhcs_omero.omero.derived_screen import gather_plate
+from openhcs_omero.omero.derived_screen import delete_screens, gather_plate
 from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of, marked, plate_mark
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import map_annotation
@@ -134,6 +134,8 @@ def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
     if plate.wells_with_images() or annotation is None:
         return False
     delete_tags(conn, plate.group_id, plate_mark(annotation))
+    output = {pair.name: pair.value for pair in annotation.mapValue}.get("output", "")
+    delete_screens(conn, [derived_id], output)
     queries.delete(conn, plate.group_id, Plate=[derived_id])
     return True
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import omero
 from omero.gateway import BlitzGateway
 from omero.model import PlateI, ScreenI, ScreenPlateLinkI
 from omero.rtypes import rstring
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, RightsError
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.annotations import save_text
+from openhcs_omero.omero.attachments import delete_attachments, list_attachments
 from openhcs_omero.omero.marks import NAMESPACE, SCREEN_MARK, marked
 from openhcs_omero.omero.writing import map_annotation
 from openhcs_omero.plates.structure import PlateStructure
@@ -77,13 +81,70 @@ def derived_screens(conn: BlitzGateway, derived_ids: Sequence[int]) -> list[Deri
     return sorted({DerivedScreen(screen, group, int(source)) for screen, group, source in found}, key=_by_id)
 
 
-def delete_empty(conn: BlitzGateway, screens: Collection[DerivedScreen]) -> list[DerivedScreen]:
-    """Delete those of the screens that have no plates, and return them."""
-    full = {row[0] for row in _linked(conn, [screen.screen_id for screen in screens])}
-    gone = [screen for screen in screens if screen.screen_id not in full]
-    for screen in gone:
-        queries.delete_existing(conn, screen.group_id, "Screen", [screen.screen_id])
-    return gone
+def delete_screens(conn: BlitzGateway, plate_ids: Collection[int], output: str) -> None:
+    """Delete the derived screens of derived plates that are about to be deleted, unless they have other plates.
+
+    The files on their source screens are deleted first, so that a killed process leaves nothing that can't be found.
+    """
+    screens = derived_screens(conn, sorted(plate_ids))
+    kept = {
+        screen for screen, plate in _linked(conn, [one.screen_id for one in screens]) if plate not in set(plate_ids)
+    }
+    for screen in screens:
+        if screen.screen_id not in kept:
+            delete_attachments(conn, list_attachments(conn, screen.source_id, output, "Screen"))
+            queries.delete_existing(conn, screen.group_id, "Screen", [screen.screen_id])
+
+
+def attach_to_screens(
+    conn: BlitzGateway, screens: Collection[DerivedScreen], output: str, file: Path
+) -> dict[str, str | None]:
+    """Attach a file to derived screens, and to the screens that their source plates are in.
+
+    On a source screen, the name of the file starts with that of the output. If the user may not annotate a source
+    screen, it is left out, with a sentence on stdout. An empty file is not attached, and replaces an attached version.
+
+    Returns
+    -------
+    dict
+        The SHA-1 of what is attached now, by id of the screen.
+    """
+    targets = {screen.source_id: (f"{output}_{file.name}", f"{NAMESPACE}/{output}") for screen in screens}
+    targets |= {screen.screen_id: (file.name, NAMESPACE) for screen in screens}
+    groups = {number: screen.group_id for screen in screens for number in (screen.source_id, screen.screen_id)}
+    for screen_id, (name, namespace) in targets.items():
+        try:
+            if file.stat().st_size:
+                save_text(conn, "Screen", screen_id, name, file, namespace)
+                continue
+        except RightsError as error:
+            print(f"{file.name} is not attached to screen {screen_id}: {error}")
+        earlier = [row[0] for row in _files(conn, [screen_id], output, file.name)]
+        queries.delete_existing(conn, groups[screen_id], "FileAnnotation", earlier)
+    return attached_to_screens(conn, list(targets), output, file.name)
+
+
+def attached_to_screens(conn: BlitzGateway, screen_ids: Sequence[int], output: str, name: str) -> dict[str, str | None]:
+    """The SHA-1 of the file that `attach_to_screens` attached, by id of the screen."""
+    return {str(screen): sha1 for _, screen, sha1 in _files(conn, screen_ids, output, name)}
+
+
+def _files(conn: BlitzGateway, screen_ids: Sequence[int], output: str, name: str) -> list[list[Any]]:
+    """[annotation, screen, SHA-1] of this user's files, oldest first."""
+    if not screen_ids:
+        return []
+    return queries.rows(
+        conn,
+        "select a.id, l.parent.id, f.hash from ScreenAnnotationLink l, FileAnnotation a join a.file f "
+        "where l.child.id = a.id and l.parent.id in (:ids) and a.details.owner.id = :me and "
+        "(a.ns = :derived and f.name = :name or a.ns = :source and f.name = :prefixed) order by a.id",
+        ids=list(screen_ids),
+        me=conn.getUserId(),
+        derived=NAMESPACE,
+        name=name,
+        source=f"{NAMESPACE}/{output}",
+        prefixed=f"{output}_{name}",
+    )
 
 
 def _by_id(screen: DerivedScreen) -> int:

@@ -1,13 +1,9 @@
 # Analyze the tables of all plates, and write the report of the screen
-SCREEN = f"{PLAN.settings.results}/screen_{PLAN.settings.output}"
-ANALYZED = [plate for plate in PLATES if plate not in PLAN.problems]
-
-
 rule analyze:
     input:
-        wells=expand(f"{PLATE}/wells.csv", plate=ANALYZED),
+        wells=expand(f"{PLATE}/wells.csv", plate=PROCESSED),
     output:
-        expand(f"{PLATE}/{{name}}", plate=ANALYZED, name=with_parquet(PLAN.settings.plate_answers)),
+        expand(f"{PLATE}/{{name}}", plate=PROCESSED, name=with_parquet(PLAN.settings.plate_answers)),
         expand(f"{SCREEN}/{{name}}", name=with_parquet(PLAN.settings.screen_answers)),
         report=report(
             f"{SCREEN}/report.html",
@@ -26,7 +22,7 @@ rule analyze:
     params:
         analysis=PLAN.analysis_record,
         problems=PLAN.problems,
-        treatments=[PLAN.treatments_record(plate) for plate in ANALYZED],
+        treatments=[PLAN.treatments_record(plate) for plate in PROCESSED],
     message:
         "Analyze all plates"
     script:

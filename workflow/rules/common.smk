@@ -24,10 +24,13 @@ share_guards()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
 PLATES = list(PLAN.settings.plates)
+PROCESSED = [plate for plate in PLATES if plate not in PLAN.problems]
 PRIORITIES = {plate: len(PLATES) - number for number, plate in enumerate(PLATES)}
 
 # the folder of a plate: results/plate_7_processed
 PLATE = f"{PLAN.settings.results}/plate_{{plate}}_{PLAN.settings.output}"
+# the folder of all plates together: results/screen_processed
+SCREEN = str(PLAN.settings.screen_folder)
 
 
 def with_parquet(names):
@@ -67,6 +70,8 @@ def targets(wildcards):
         files += [f"{PLATE}/{name}".format(plate=plate) for name in names]
     if PLAN.settings.analysis is not None:
         files.append(rules.analyze.output.report)
+    if len(PLATES) > 1:
+        files += [rules.gather_wells.output.table, *([SCREEN + "/annotations.json"] if PLAN.settings.in_omero else [])]
     return files
 
 
