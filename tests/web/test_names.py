@@ -133,7 +133,7 @@ def test_the_report_of_a_screen(tmp_path, open_page):
     python("-c", WRITE, tmp_path, json.dumps([ATTACKS, FEATURES]), cwd=ROOT)
     page = open_page(tmp_path / "report.html")
     page.wait_for_function(
-        "window.report && ['heat', 'controls', 'trend', 'replicates', 'curves']"
+        "window.report && ['heat', 'controls', 'trend', 'spread', 'replicates', 'curves']"
         ".every(name => window.report.views[name])"
     )
     assert page.locator("#feature option").all_text_contents() == FEATURES
@@ -143,7 +143,7 @@ def test_the_report_of_a_screen(tmp_path, open_page):
             "window.report.views.heat.data('data').length === 960 && window.report.views.heat.data('data')"
             ".every(row => Number.isFinite(row.value))"
         )
-    for view in ("heat", "controls", "trend", "replicates", "curves"):
+    for view in ("heat", "controls", "trend", "spread", "replicates", "curves"):
         page.hover(f"#{view} canvas", position={"x": 90, "y": 90})
     cells = page.locator("#hits tbody td").all_text_contents()
     assert set(ATTACKS) <= set(cells)

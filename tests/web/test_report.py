@@ -48,7 +48,10 @@ write_report(analyze(table, settings), settings, folder / "report.html", Links("
 
 
 def write_screen(folder: Path) -> None:
-    """Plates of 96 wells, with one hit each, an excluded well and a dose series; the controls of plate P03 are bad."""
+    """Plates of 96 wells, with one hit each, an excluded well and a dose series; the controls of plate P03 are bad.
+
+    The second batch is brighter.
+    """
     rng = random.Random(3)
     rows = []
     for number in range(1, PLATES + 1):
@@ -64,12 +67,12 @@ def write_screen(folder: Path) -> None:
                 if (letter, column) == ("C", 3):
                     level = 150.0
                 cells = 10 if (letter, column) == ("D", 4) else 1000 + rng.gauss(0, 20)
-                rows.append(
-                    [f"P{number:02}", f"{letter}{column:02}", control, compound, dose, level + rng.gauss(0, 5), cells]
-                )
+                batch, gain = ("one", 1.0) if number <= PLATES / 2 else ("two", 1.4)
+                spots = gain * (level + rng.gauss(0, 5))
+                rows.append([f"P{number:02}", f"{letter}{column:02}", control, compound, dose, batch, spots, cells])
     with (folder / "wells.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
-            [["plate", "well", "control", "compound", "concentration (uM)", "spots", "cells"], *rows]
+            [["plate", "well", "control", "compound", "concentration (uM)", "batch", "spots", "cells"], *rows]
         )
     (folder / "analysis.yaml").write_text(CONFIG)
 
@@ -94,7 +97,7 @@ def page(report):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(report.as_uri())
         page.wait_for_function(
-            "window.report && ['heat', 'controls', 'trend', 'replicates', 'curves']"
+            "window.report && ['heat', 'controls', 'trend', 'spread', 'replicates', 'curves']"
             ".every(name => window.report.views[name])"
         )
         yield page
@@ -155,6 +158,22 @@ def test_quality_is_plotted_over_the_plates(page):
     assert rows["P01"]["least"] == 0.3
     page.select_option("#metric", "ssmd")
     drawn(page, "trend", f"rows[0].value !== {rows['P01']['value']}")
+
+
+def test_batches_are_compared(page):
+    def medians(kind):
+        page.select_option("#kind", kind)
+        drawn(page, "spread", "rows.every(row => row.median " + ("< 80" if kind == "raw" else "> 80") + ")")
+        rows = rows_of(page, "spread")
+        assert {row["batch"]: row["wells"] for row in rows if row["plate"] == "P01"} == {"one": 79}
+        assert all(row["low"] < row["q1"] < row["median"] < row["q3"] < row["high"] for row in rows)
+        return {batch: [row["median"] for row in rows if row["batch"] == batch] for batch in ("one", "two")}
+
+    raw = medians("raw")
+    assert len(raw["one"]) == len(raw["two"]) == PLATES / 2 and max(raw["one"]) * 1.3 < min(raw["two"])
+    corrected = medians("percent_of_control")
+    assert min(corrected["one"]) < max(corrected["two"]) and min(corrected["two"]) < max(corrected["one"])
+    keep(page, "batches")
 
 
 def test_replicates_are_compared(page):

@@ -19,6 +19,7 @@ def chart_specs() -> dict[str, dict[str, Any]]:
         "heat": heat_maps(),
         "controls": controls(),
         "trend": trend(),
+        "spread": spread(),
         "replicates": replicates(),
         "curves": curves(),
     }
@@ -113,6 +114,27 @@ def trend() -> Any:
     gate = alt.Chart(DATA).transform_filter("isValid(datum.least)")
     least = gate.mark_rule(color="#d7191c", strokeDash=[4, 4]).encode(y=alt.Y("min(least):Q"))
     return alt.layer(line, least, point).properties(width="container", height=220)
+
+
+def spread() -> Any:
+    """The samples of each plate: 5th to 95th percentile, quartiles and median, colored by batch."""
+    base = alt.Chart(DATA).encode(
+        x=alt.X("plate:N", sort=alt.SortField("order"), title="plate", axis=alt.Axis(labelOverlap=True)),
+        color=alt.Color("batch:N", title="batch", scale=alt.Scale(scheme="tableau10")),
+        tooltip=[
+            alt.Tooltip("plate:N"),
+            alt.Tooltip("batch:N"),
+            alt.Tooltip("wells:Q"),
+            alt.Tooltip("median:Q", format=".4g"),
+            alt.Tooltip("q1:Q", format=".4g"),
+            alt.Tooltip("q3:Q", format=".4g"),
+        ],
+    )
+    y = alt.Y("low:Q", title=None, scale=alt.Scale(zero=False))
+    whole = base.mark_rule().encode(y=y, y2="high:Q")
+    half = base.mark_bar(width={"band": 0.5}, opacity=0.5).encode(y=alt.Y("q1:Q"), y2="q3:Q")
+    median = base.mark_point(filled=True, size=40, opacity=1).encode(y=alt.Y("median:Q"))
+    return alt.layer(whole, half, median).properties(width="container", height=220)
 
 
 def replicates() -> alt.Chart:

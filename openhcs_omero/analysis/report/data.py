@@ -52,6 +52,7 @@ def report_data(
     row, column = np.array([places[well] for well in table["well"]]).T
     features, notes = _features(answers, settings, len(table))
     treatment, labels, compound, compounds, dose = _treatments(table, settings)
+    batch, batches = pd.factorize(table["batch"]) if "batch" in table.columns else (np.full(len(table), -1), [])
     return {
         "plates": [str(name) for name in plates],
         "shapes": [
@@ -69,6 +70,7 @@ def report_data(
             "treatment": _numbers(treatment),
             "compound": _numbers(compound),
             "dose": _numbers(dose),
+            "batch": _numbers(batch),
             "image": None
             if links is None
             else _numbers([links.images.get(key, -1) for key in zip(table["plate"], table["well"])]),
@@ -76,6 +78,7 @@ def report_data(
         "roles": ROLES,
         "treatments": labels,
         "compounds": compounds,
+        "batches": [str(name) for name in batches],
         "values": {
             name: _numbers(table[name])
             for feature in features

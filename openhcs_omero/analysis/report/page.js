@@ -105,6 +105,30 @@ function drawTrend() {
   });
 }
 
+// -- samples over plates
+
+function spreadRow(plate, batch, indices, column) {
+  const known = indices.map((index) => valuesOf(column)[index]).filter(Number.isFinite).sort((a, b) => a - b);
+  const at = (share) => {
+    const place = share * (known.length - 1), low = Math.floor(place), part = place - low;
+    return part ? known[low] * (1 - part) + known[low + 1] * part : known[low];
+  };
+  return {
+    plate: DATA.plates[plate], order: plate, batch: DATA.batches[batch] ?? "none", wells: known.length,
+    low: at(0.05), q1: at(0.25), median: at(0.5), q3: at(0.75), high: at(0.95),
+  };
+}
+
+function drawSpread() {
+  const column = columnShown();
+  const rows = wellsOfPlate.flatMap((indices, plate) => {
+    const samples = Map.groupBy(indices.filter((index) => wells.role[index] === 0), (index) => wells.batch[index]);
+    return [...samples].map(([batch, chosen]) => spreadRow(plate, batch, chosen, column)).filter((row) => row.wells);
+  });
+  byId("spread-section").hidden = !rows.length;
+  if (rows.length) draw("spread", rows, (spec) => { spec.layer[0].encoding.y.title = column; });
+}
+
 // -- replicates
 
 function means(plate, column) {
@@ -248,8 +272,8 @@ function turn(key, redraw) {
 }
 
 const same = (names) => names.map((name) => [name, name]);
-fillSelect("feature", same(DATA.features), (value) => { state.feature = value; drawPlates(); drawTrend(); });
-fillSelect("kind", same(DATA.kinds), (value) => { state.kind = value; drawPlates(); });
+fillSelect("feature", same(DATA.features), (value) => { state.feature = value; drawPlates(); drawTrend(); drawSpread(); });
+fillSelect("kind", same(DATA.kinds), (value) => { state.kind = value; drawPlates(); drawSpread(); });
 fillSelect("metric", same(DATA.metrics), drawTrend);
 fillSelect("pair", DATA.pairs.map((pair, n) =>
   [n, `${pair.plate_1} and ${pair.plate_2}, ${pair.feature}`]), drawReplicates);
@@ -263,6 +287,7 @@ byId("notes").replaceChildren(...DATA.notes.map((note) => {
 }));
 drawPlates();
 drawTrend();
+drawSpread();
 if (DATA.pairs.length) drawReplicates(); else byId("replicates-section").hidden = true;
 if (DATA.dose_response) {
   turn("curves", drawCurves);
