@@ -38,18 +38,20 @@ def test_ls_of_everything(conn, shell):
     first, second, loose = (make_plate(conn, {"A01": 1}, name) for name in ("Day 1", "Day\n2", "Alone"))
     screen, empty = make_screen(conn, "Kinases", first, second), make_screen(conn, "Empty")
     derived = derive_plate(conn, load_plate(conn, first), "processed", {})
+    [gathered] = [one.screen_id for one in list_screens(conn) if one.name == "Kinases [processed]"]
     listed = shell.lines("ls")
     assert listed == shell.lines("ls", "/omero") == shell.lines("ls", "/omero/")
     assert listed == [
         f"/omero/screen_{screen}  Kinases",
         f"  /omero/plate_{first}  Day 1",
         f"  /omero/plate_{second}  Day 2",
-        f"  /omero/plate_{derived}  Day 1 [processed]  (/omero/plate_{first}_processed)",
         f"/omero/screen_{empty}  Empty",
+        f"/omero/screen_{gathered}  Kinases [processed]",
+        f"  /omero/plate_{derived}  Day 1 [processed]  (/omero/plate_{first}_processed)",
         "no screen",
         f"  /omero/plate_{loose}  Alone",
     ]
-    assert shell.lines("ls", f"screen_{screen}") == shell.lines("ls", f"/omero/screen_{screen}/") == listed[:4]
+    assert shell.lines("ls", f"screen_{screen}") == shell.lines("ls", f"/omero/screen_{screen}/") == listed[:3]
     assert "there is no screen 987654321" in shell.refusal("ls", "/omero/screen_987654321")
 
 

@@ -56,7 +56,10 @@ def plates(conn):
     """Three plates of a screen, one of which is tagged, and a derived plate in the screen too."""
     made = [make_plate(conn, {"A01": 1}, name=name) for name in ("Assay_A_1", "Assay_A_2", "Assay_B_1")]
     screen = make_screen(conn, "Assay A", made)
-    derive_plate(conn, load_plate(conn, made[0]), "processed", {})
+    derived = derive_plate(conn, load_plate(conn, made[0]), "processed", {})
+    somebody_links = omero.model.ScreenPlateLinkI()
+    somebody_links.parent, somebody_links.child = omero.model.ScreenI(screen, False), omero.model.PlateI(derived, False)
+    queries.update(conn).saveObject(somebody_links)
     tag = omero.model.TagAnnotationI()
     tag.textValue = rstring("batch 3")
     link = omero.model.PlateAnnotationLinkI()
