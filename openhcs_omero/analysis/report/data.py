@@ -52,7 +52,7 @@ def report_data(
     row, column = np.array([places[well] for well in table["well"]]).T
     features, notes = _features(answers, settings, len(table))
     treatment, labels, compound, compounds, dose = _treatments(table, settings)
-    batch, batches = pd.factorize(table["batch"]) if "batch" in table.columns else (np.full(len(table), -1), [])
+    batch, batches = pd.factorize(table["batch"] if "batch" in table.columns else pd.Series([None] * len(table)))
     return {
         "plates": [str(name) for name in plates],
         "shapes": [
