@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +110,11 @@ def aggregate(
     PlateMapError
         If the plate map has a column with the name of a measurement.
     """
-    import pandas as pd  # slow to import, and only this job needs it
-
     from openhcs_omero.analysis.parquet import write_parquet
     from openhcs_omero.core.statistics import KEYS, summarize
 
     order = read_rows(wells, delimiter="\t")
-    sites = pd.concat([_placed(well, folder, "features") for well in order], ignore_index=True).fillna("")
-    sites = sites.reindex(columns=in_order(map(str, sites)))
+    sites = _sites(order, folder)
     marked = _marked(sites, excluded)
     by_well, columns = summarize(_without_excluded(sites, excluded), declared)
     if excluded is not None and len(by_well):
@@ -133,15 +130,7 @@ def aggregate(
     mapped = treatments or {}
     write_tables([treated(marked, mapped)], tables["features"])
     write_tables([treated(by_well, mapped)], tables["wells"])
-    write_tables(
-        (treated(_marked(_placed(well, folder, "objects"), excluded), mapped) for well in order),
-        tables["objects"],
-        in_order(
-            str(name)
-            for well in order
-            for name in treated(_marked(_placed(well, folder, "objects", nrows=0), excluded), mapped)
-        ),
-    )
+    _write_objects(order, folder, tables["objects"], mapped, excluded)
     columns += [
         {"table": "wells.csv", "column": name, "unit": "", "statistic": "from the plate map", "description": ""}
         for name in columns_of(mapped)
@@ -201,19 +190,53 @@ def treated(table: pd.DataFrame, treatments: Treatments) -> pd.DataFrame:
     return table
 
 
-def _placed(well: Mapping[str, str], folder: Path, kind: str, **options: Any) -> pd.DataFrame:
-    """The table of one well, all text, with row and column as people count them: A01 is row A, column 1."""
+def _sites(order: Sequence[Mapping[str, str]], folder: Path) -> pd.DataFrame:
+    """The measurements of all sites, all text."""
     import pandas as pd
 
-    try:
-        with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
-            rows = pd.read_csv(part, dtype=str, keep_default_na=False, **options)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    rows = unescape_table(rows)
-    rows.insert(2, "row", well["well"].rstrip("0123456789"))
-    rows.insert(3, "column", str(int(well["column"]) + 1))
-    return rows
+    rows = [row for well in order for row in _rows(well, folder, "features")]
+    return unescape_table(pd.DataFrame(rows, columns=in_order(name for row in rows for name in row)).fillna(""))
+
+
+def _write_objects(
+    order: Sequence[Mapping[str, str]], folder: Path, path: Path, treatments: Treatments, excluded: Excluded | None
+) -> None:
+    """Write the measurements of all objects, holding only one row in memory at a time."""
+    import pandas as pd
+
+    names = in_order(unescape(name) for well in order for name in _header(well, folder, "objects"))
+    columns = list(map(str, treated(_marked(pd.DataFrame(columns=names), excluded), treatments)))
+    added = columns_of(treatments)
+    with replacing(path) as draft, draft.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        if columns:
+            table.writerow(map(escape, columns))
+        for well in order:
+            known = treatments.get(well["well"], {})
+            treatment = {name: escape(as_text(known.get(name))) for name in added}
+            for row in _rows(well, folder, "objects"):
+                if excluded is not None:
+                    row["excluded"] = escape(excluded.get((row["well"], row["site"]), ""))
+                row |= treatment
+                table.writerow([row.get(escape(name), "") for name in columns])
+
+
+def _header(well: Mapping[str, str], folder: Path, kind: str) -> list[str]:
+    """The columns of a well's table as they are written, with `row` and `column`; empty without rows."""
+    with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
+        names = next(csv.reader(io.TextIOWrapper(part, "utf-8", newline="")), [])
+    return [*names[:2], "row", "column", *names[2:]] if names else []
+
+
+def _rows(well: Mapping[str, str], folder: Path, kind: str) -> Iterator[dict[str, str]]:
+    """The rows of a well's table as they are written, with row and column as people count them: A01 is A and 1."""
+    place = [well["well"].rstrip("0123456789"), str(int(well["column"]) + 1)]
+    header = _header(well, folder, kind)
+    with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
+        lines = csv.reader(io.TextIOWrapper(part, "utf-8", newline=""))
+        next(lines, None)
+        for cells in lines:
+            yield dict(zip(header, [*cells[:2], *place, *cells[2:]], strict=True))
 
 
 def write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:
