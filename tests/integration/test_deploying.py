@@ -83,6 +83,7 @@ def test_snakedeploy(clone, project):
     (project / "config" / "config.yaml").write_text(yaml.safe_dump({**example, **CONFIG}))
     said = run(project, "snakemake", "--cores", "1")
     assert "profile profiles/default" in said and results(project) == ["A01", "B03"]
+    assert "2 of 2 wells" in (project / "results" / "index.html").read_text()
     assert "Nothing to be done" in run(project, "snakemake", "--cores", "1")
     run(project, "snakemake", "--report", "report.html")
     assert "own_steps:measure" in (project / "report.html").read_text()
@@ -110,6 +111,7 @@ rule count:
     (project / "broken").touch()
     said = run(project, "snakemake", "--cores", "1", status=1)
     assert "0 of 2 wells of 1 plate are processed.\n" in said and "B03 of plate day_1" in said
+    assert "0 of 2 wells are processed, 2 failed" in (project / "results" / "index.html").read_text()
     (project / "broken").unlink()
     assert "2 of 2 wells of 1 plate are processed.\n" in run(project, "snakemake", "--cores", "1")
     assert (project / "count.txt").read_text().strip() == "3"

@@ -52,7 +52,7 @@ def environment(tmp_path_factory):
     """The folder of an environment with the wheel installed."""
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
-    for name in ("openhcs_omero", "workflow", "profiles", "cluster", "config"):
+    for name in ("openhcs_omero", "snakemake_logger_plugin_openhcs_omero", "workflow", "profiles", "cluster", "config"):
         shutil.copytree(
             ROOT / name, folder / "source" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -93,7 +93,9 @@ def measure(image, filemanager, metadata, backend="disk"):
         "1",
         "--configfile",
         "config.yaml",
+        "--logger",
+        "openhcs-omero",  # Snakemake finds the plugin in the wheel
         cwd=tmp_path,
     )
-    assert "profiles/default" in said
+    assert "profiles/default" in said and (tmp_path / "results" / "index.html").exists()
     assert len(read_rows(tmp_path / "results" / "plate_day_1_processed" / "wells.csv")) == 2

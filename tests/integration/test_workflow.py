@@ -350,7 +350,7 @@ def picky(image, filemanager, metadata, backend="disk"):
     workflow.succeed("--report", "report.html")
     report = (workflow.folder / "report.html").read_text()
     assert base64.b64encode((results / "failed.csv").read_bytes()).decode() in report
-    page = (workflow.folder / "results" / "summary.html").read_text()
+    page = (workflow.folder / "results" / "index.html").read_text()
     assert "1 plate: 1 of 3 wells are processed" in page and "1 plate: 1 of 3 wells are processed" in report
     done = (results / "processed" / "A01.zip").stat().st_mtime_ns
 

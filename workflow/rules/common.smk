@@ -1,9 +1,9 @@
 # The plan and the paths of a plate's files. The head process checks everything here before any job runs.
 import re
-from functools import partial
 
 from openhcs_omero.core import worker_pool
-from openhcs_omero.core.orchestrator.planning import end_of_failed_run, end_of_run, plan_of
+from openhcs_omero.core.orchestrator.hooks import Hooks
+from openhcs_omero.core.orchestrator.planning import plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import (
     adjust,
     quote_python,
@@ -23,6 +23,7 @@ show_plainly(OpenHCSError)
 share_guards()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
+RUN = Hooks(workflow, PLAN)
 PLATES = list(PLAN.settings.plates)
 PROCESSED = [plate for plate in PLATES if plate not in PLAN.problems]
 PRIORITIES = {plate: len(PLATES) - number for number, plate in enumerate(PLATES)}

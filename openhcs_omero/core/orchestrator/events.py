@@ -15,17 +15,19 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from openhcs_omero.core.failures import FailedWell, Failure
+from openhcs_omero.core.orchestrator.jobs import Job, Jobs
+from openhcs_omero.core.orchestrator.locks import another_run
 from openhcs_omero.core.tables import parse_rows
 from openhcs_omero.core.well_file import open_part, read_well_record
 
-NAME = "openhcs-omero"
+NAME = "openhcs-omero-events"
 
 
 class LogHandler(LogHandlerBase):
@@ -39,14 +41,12 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self._jobs: dict[int, Mapping[str, Any]] = {}
+        self._jobs = Jobs()
         self._wells: dict[tuple[str, str], str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         told = vars(record)
         kind = str(told.get("event") or "")
-        if kind == "job_info":
-            self._jobs[told["jobid"]] = {key: told.get(key) for key in ("rule_name", "wildcards", "log", "output")}
         line = self.format(record) if kind != "shellcmd" else None
         if line and line != "None" and record.levelno >= logging.INFO:
             self._say(event="log", line=line.strip("\n"))
@@ -54,30 +54,24 @@ class LogHandler(LogHandlerBase):
             self._say(event="jobs", done=told["done"], total=told["total"])
         elif kind == "error":
             self._say(event="error", message=_sentence(str(record.msg)))
-        elif kind in ("job_info", "job_finished", "job_error"):
-            state = {"job_info": "running", "job_finished": "done", "job_error": "failed"}[kind]
-            self._job(told.get("jobid", told.get("job_id")), state)
+        elif job := self._jobs.changed(record):
+            self._job(job)
 
-    def _job(self, number: Any, state: str) -> None:
-        job = self._jobs.get(number)
-        if job is None:
-            return
-        places = job["wildcards"] or {}
-        about: dict[str, Any] = {"state": state}
-        if "plate" in places:
-            about["plate"] = int(places["plate"]) if str(places["plate"]).isdecimal() else str(places["plate"])
-        if state == "failed":
-            about["reason"] = _reason(job["log"])
-        elif state == "done" and (failure := _failure(job["output"])):
-            about["state"] = state = "failed"
-            about["reason"] = failure.reason
-        if job["rule_name"] == "process_well":
-            self._wells[str(places["plate"]), str(places["well"])] = state
-            if state == "done":
-                about["results"] = _results(job["output"])
-            self._say(event="well", well=str(places["well"]), counts=dict(Counter(self._wells.values())), **about)
-        elif state == "failed":
-            self._say(event="job", rule=job["rule_name"], **about)
+    def _job(self, job: Job) -> None:
+        about: dict[str, Any] = {"state": job.state}
+        if job.plate is not None:
+            about["plate"] = int(job.plate) if job.plate.isdecimal() else job.plate
+        if job.state == "failed":
+            about["reason"] = job.reason
+        elif job.state == "done" and (failure := _failure(job.output)):
+            about |= {"state": "failed", "reason": failure.reason}
+        if job.well is not None:
+            self._wells[str(job.plate), job.well] = about["state"]
+            if about["state"] == "done":
+                about["results"] = _results(job.output)
+            self._say(event="well", well=job.well, counts=dict(Counter(self._wells.values())), **about)
+        elif about["state"] == "failed":
+            self._say(event="job", rule=job.rule, **about)
 
     def _say(self, **event: Any) -> None:
         try:
@@ -87,37 +81,24 @@ class LogHandler(LogHandlerBase):
             pass  # nobody is listening any more; the run goes on
 
 
-def _reason(logs: Any) -> str:
-    """The last line of a failed job's log, which holds its error."""
-    for log in logs or []:
-        path = Path(str(log))
-        if path.exists() and (text := path.read_text(errors="replace").strip()):
-            return text.splitlines()[-1].strip().removeprefix("openhcs_omero.errors.")
-    return "it left no log: it was killed, or never started"
-
-
 def _sentence(message: str) -> str:
     """The message of a Snakemake exception, without "WorkflowError in file ..., line 3:" and the Snakefile location."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("File ") and not re.match(r"\w+( in file .*)?:$", line)]
     if said and "cannot be locked" in said[0]:
-        return (
-            f"another run is active in {Path.cwd()}, or was killed there: wait for it, or, if it was killed, remove "
-            "its lock with PipelineOrchestrator.unlock() or `snakemake --unlock`"
-        )
+        return another_run()
     return (said or lines or [""])[0]
 
 
-def _failure(outputs: Any) -> Failure | None:
+def _failure(outputs: Iterable[str]) -> Failure | None:
     """The failure in a well's record; a job whose step failed still ends normally."""
-    records = (read_well_record(Path(str(output)), FailedWell) for output in outputs or [])
+    records = (read_well_record(Path(output), FailedWell) for output in outputs)
     return next((record.failed for record in records if record), None)
 
 
-def _results(outputs: Any) -> list[dict[str, str]]:
+def _results(outputs: Iterable[str]) -> list[dict[str, str]]:
     """The measurements of a well, one row per site."""
-    for output in outputs or []:
-        path = Path(str(output))
+    for path in map(Path, outputs):
         if path.exists():
             with open_part(path, "features.csv") as part:
                 return parse_rows(io.TextIOWrapper(part, newline=""))

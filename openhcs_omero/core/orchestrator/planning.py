@@ -7,17 +7,17 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from snakemake.logging import logger
-
 from openhcs_omero import password
-from openhcs_omero.core.config import check_config, name_keys, retype
+from openhcs_omero.core.config import check_config, name_keys, read_config, retype
 from openhcs_omero.core.failures import lost_server
-from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
+from openhcs_omero.core.orchestrator.live import web_of
+from openhcs_omero.core.orchestrator.locks import check_lock
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignores_locks, refuse
 from openhcs_omero.core.plan import LAST_RUN, Plan, look, plan_of_runs, prepare, recorded_plan
+from openhcs_omero.core.progress import status_of_results
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.run_page import about_html, report_html
 from openhcs_omero.core.selection import choose_plates, recall_plates, record_plates, selects
-from openhcs_omero.core.summary import summary
-from openhcs_omero.core.summary_page import summary_html, write_summary_page
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
 from openhcs_omero.io.atomic import write_if_changed
 
@@ -56,7 +56,8 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         if what is not Asked.PLAN and (not selects(config) or recall_plates(config)):
             plan = plan_of_runs(config)
             if what is Asked.REPORT and plan.settings.plates:
-                config["summary_page"] = summary_html(plan)  # for the description of the workflow
+                # for the description of the workflow
+                config["summary_page"] = report_html(status_of_results(plan), web_of(plan), about_html(plan))
             if plan.settings.plates or what is Asked.RULES:
                 return plan
         if what is Asked.REPORT:
@@ -73,33 +74,11 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         raise
 
 
-def end_of_run(plan: Plan) -> None:
-    """Report the outcome of a run whose jobs all succeeded; if wells failed, Snakemake's exit code is not 0.
-
-    A partial run (``--until`` and similar options) leaves some wells unprocessed, which is not a failure.
-    """
-    _write_page(plan)
-    text, failed = summary(plan)
-    if failed:
-        refuse(text)
-    logger.info(text)
-
-
-def end_of_failed_run(plan: Plan) -> None:
-    """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
-    _write_page(plan)
-    logger.error(summary(plan)[0])
-
-
-def _write_page(plan: Plan) -> None:
-    try:
-        write_summary_page(plan)
-    except OSError as error:  # a full disk, for instance, must not hide what the run did
-        logger.warning(f"The summary page could not be written: {error}")
-
-
 def _run(config: MutableMapping[str, Any]) -> Plan:
     asked_for = choose_plates(config)
+    if not ignores_locks():
+        settings = read_config(config)
+        check_lock(map(settings.folder, settings.plates))
     plan = look(config, then=prepare)
     record_plates(plan.settings.results, asked_for, config["plates"])
     write_if_changed(LAST_RUN, json.dumps(config))

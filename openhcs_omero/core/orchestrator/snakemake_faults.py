@@ -77,10 +77,24 @@ def asked(workflow: Any) -> Asked:
     """
     if not workflow.is_main_process:
         return Asked.JOB
+    args = _arguments()
+    if args is not None:
+        return _asked_by(args)
+    return Asked.PLAN if workflow.output_settings.dryrun else Asked.RUN
+
+
+def ignores_locks() -> bool:
+    """Whether Snakemake was asked to ignore the locks of other runs (``--nolock``)."""
+    args = _arguments()
+    return args is not None and args.nolock
+
+
+def _arguments() -> Any:
+    """The parsed command line; None for programs that use `snakemake.api`."""
     for frame, _line in traceback.walk_stack(inspect.currentframe()):
         if frame.f_code is cli.args_to_api.__code__:
-            return _asked_by(frame.f_locals["args"])
-    return Asked.PLAN if workflow.output_settings.dryrun else Asked.RUN
+            return frame.f_locals["args"]
+    return None
 
 
 def _asked_by(args: Any) -> Asked:
@@ -101,13 +115,16 @@ def set_default_target(workflow: Any, rule: str) -> None:
     workflow.default_target = rule
 
 
-def set_hooks(workflow: Any, on_success: Callable[[], None], on_error: Callable[[], None]) -> None:
-    """Set the functions to call at the end of a run, in a Snakefile that may be used as a module.
+def set_hooks(
+    workflow: Any, on_start: Callable[[], None], on_success: Callable[[], None], on_error: Callable[[], None]
+) -> None:
+    """Set the functions to call at the start and the end of a run, in a Snakefile that may be used as a module.
 
-    9.27 ignores the `onsuccess` and `onerror` of modules. Those set later in the Snakefile that uses the module replace
-    these.
+    9.27 ignores the `onstart`, `onsuccess` and `onerror` of modules. Those set later in the Snakefile that uses the
+    module replace these.
     """
     if workflow.modifier.is_module:
+        workflow._onstart = lambda log: on_start()
         workflow._onsuccess, workflow._onerror = (lambda log: on_success()), (lambda log: on_error())
 
 

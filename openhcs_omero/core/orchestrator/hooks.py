@@ -1,0 +1,53 @@
+"""What happens at the start and at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from snakemake.logging import logger
+
+from openhcs_omero.core.orchestrator.live import live_page
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
+from openhcs_omero.core.plan import Plan
+from openhcs_omero.core.summary import summary
+
+
+class Hooks:
+    """The hooks of a Snakefile. Snakemake calls them in runs, and for ``--touch``, which leaves the page as it is."""
+
+    def __init__(self, workflow: Any, plan: Plan) -> None:
+        self._workflow, self._plan = workflow, plan
+        self._page = live_page(workflow, plan) if asked(workflow) is Asked.RUN else None
+
+    def begin(self) -> None:
+        """The run has locked its folder, and knows its jobs."""
+        if self._page is not None:
+            self._page.begin(self._outdated())
+
+    def succeed(self) -> None:
+        """Report the outcome of a run whose jobs all succeeded; if wells failed, Snakemake's exit code is not 0.
+
+        A partial run (``--until`` and similar options) leaves some wells unprocessed, which is not a failure.
+        """
+        self._end()
+        text, failed = summary(self._plan)
+        if failed:
+            refuse(text)
+        logger.info(text)
+
+    def fail(self) -> None:
+        """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
+        self._end()
+        logger.error(summary(self._plan)[0])
+
+    def _end(self) -> None:
+        if self._page is not None:
+            self._page.end()
+
+    def _outdated(self) -> Iterator[tuple[str, str]]:
+        """(plate, well) of the wells that the run will process."""
+        for job in self._workflow.dag.needrun_jobs():
+            places = job.wildcards_dict
+            if "well" in places and places.get("plate") in self._plan.settings.plates:
+                yield places["plate"], places["well"]
