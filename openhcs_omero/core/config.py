@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs_omero.core.command import Command, check_commands, read_command
+from openhcs_omero.core.needs import NO_NEEDS, Needs
 from openhcs_omero.errors import ConfigError, brief
 from openhcs_omero.io.base import BadData, on_disk
 from openhcs_omero.plates.arrangement import Incomplete
@@ -28,20 +30,24 @@ LOOKED_AT = 50  # collect at most this many errors; the first one, by its place,
 
 @dataclass(frozen=True)
 class Step:
-    """One function of the configuration's `steps`.
+    """One entry of the configuration's `steps`.
 
     Parameters
     ----------
     position
         Position in the list, starting at 1.
     call
-        "module:function".
+        "module:function"; for a command, the name of its program.
     name
         Prefix for the keys of the step's results; None for no prefix.
     channels
         The channels to process; None for all. Numbers, or names until `channels.numbered_steps` replaces them.
     params
-        Keyword arguments of the function.
+        Keyword arguments of the function; for a command, its entry in the configuration.
+    command
+        The program to run instead of a function.
+    needs
+        What the step needs of a machine.
     """
 
     position: int
@@ -49,10 +55,12 @@ class Step:
     name: str | None = None
     channels: tuple[Any, ...] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    command: Command | None = None
+    needs: Needs = NO_NEEDS
 
     @property
     def function_name(self) -> str:
-        return self.call.partition(":")[2]
+        return self.call.rpartition(":")[2]
 
     def __str__(self) -> str:
         return f"step {self.position} ({self.call})"
@@ -97,8 +105,8 @@ class Settings:
 
     `plates` maps the label of each plate, as used in rules and tables, to its path: ``{"7": "/omero/plate_7", "day_1":
     "/data/day_1"}``. `options` maps each label to the plate's other settings. `map_on_source` also writes the plate
-    maps to the source plates in OMERO. `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the
-    configuration has neither.
+    maps to the source plates in OMERO. `scratch` is the folder for temporary files of commands; None for the system's.
+    `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the configuration has neither.
     """
 
     omero: Mapping[str, Any]
@@ -112,6 +120,7 @@ class Settings:
     materialization_backend: str
     options: Mapping[str, PlateOptions]
     rois: RoiOptions = DERIVED_MASKS
+    scratch: Path | None = None
     map_on_source: bool = False
     analysis: Mapping[str, Any] | None = None
 
@@ -211,12 +220,16 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         plates=paths,
         wells=wells,
         output=config.get("output", "processed"),
-        steps=tuple(_step(position, step) for position, step in enumerate(config["steps"], 1)),
+        steps=tuple(
+            _step(position, step, Path(config.get("config_dir", ".")))
+            for position, step in enumerate(config["steps"], 1)
+        ),
         results=Path(results),
         heatmaps=None if heatmaps is None else tuple(heatmaps),
         wells_per_job=config.get("wells_per_job", 8),
         materialization_backend=config.get("materialization_backend", "disk"),
         rois=_rois(config.get("rois", {})),
+        scratch=Path(config["scratch"]).expanduser() if "scratch" in config else None,
         map_on_source=config.get("plate_map_on_source", False),
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={
@@ -277,18 +290,23 @@ def _folder_or_address(entry: str) -> str:
     return entry.rstrip("/")
 
 
+_OF_COMMANDS = ("command", "per", "images", "read", "version", "files")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LABEL = re.compile(r"\w[\w .+,=@()-]*(?<! )")
 
 
-def _step(position: int, step: Mapping[str, Any]) -> Step:
+def _step(position: int, step: Mapping[str, Any], config_dir: Path) -> Step:
     channels = step.get("channels")
+    command = read_command(step, config_dir) if "command" in step else None
+    params = step.get("params", {}) if command is None else {key: step[key] for key in _OF_COMMANDS if key in step}
     return Step(
         position,
-        step["call"],
+        step["call"] if command is None else command.program,
         step.get("name"),
         None if channels is None else tuple(channels),
-        dict(step.get("params", {})),
+        dict(params),
+        command,
+        Needs.of(step),
     )
 
 
@@ -344,6 +362,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             f"the configuration and the params of steps can only hold numbers, text, lists and dicts: {error}"
         ) from None
     check_keys(config)
+    check_commands(config)
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
@@ -385,6 +404,21 @@ def check_keys(value: Any) -> None:
 def _sentence(error: Any) -> str:
     """A jsonschema ValidationError as one plain sentence."""
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path).lstrip(".")
+    if error.validator == "anyOf":
+        error = error.context[0]
+    if error.validator == "not":
+        return (
+            f"the configuration's {where} has both {' and '.join(error.validator_value['required'])}: keep one of them"
+        )
+    if error.validator == "dependentRequired":
+        key = next(
+            key
+            for key, others in error.validator_value.items()
+            if key in error.instance and not {*others} & {*error.instance}
+        )
+        return (
+            f"the configuration's {where} has {key!r}, which is only for steps with {error.validator_value[key][0]!r}"
+        )
     if error.validator == "additionalProperties":
         known = sorted(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in known)
@@ -419,6 +453,9 @@ _KINDS = {
     "integer": "a whole number",
     "boolean": "true or false",
     "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
+    "['string', 'object']": "text, or {command: ...} for the command that prints it",
+    "['string', 'null']": "a SHA-256, or nothing",
+    "['array', 'object']": "a list of paths, or a mapping of paths to their SHA-256",
     "['integer', 'string']": "an id, a path in OMERO or a folder",
     "['string', 'integer']": "a number or a name",
 }

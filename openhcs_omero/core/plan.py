@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, with_numbers
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimates import groups_of
+from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
@@ -25,7 +26,7 @@ from openhcs_omero.core.screen_wells import RECORD as ATTACHED
 from openhcs_omero.core.screen_wells import is_attached
 from openhcs_omero.core.stale import Stale, find_stale, forget
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state, recorded_state
-from openhcs_omero.core.steps.checks import Steps, check_params, check_workers
+from openhcs_omero.core.steps.checks import Steps, check_commands, check_params, check_workers
 from openhcs_omero.core.steps.columns import check_columns
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.source import source_hash, step_record
@@ -200,6 +201,11 @@ class Plan:
         """The memory, in MB, that a job may need for one well of the plate."""
         return self.states[plate].memory
 
+    @functools.cached_property
+    def needs(self) -> Needs:
+        """What the steps need besides."""
+        return Needs.together(step.needs for step in self.settings.steps)
+
     def estimate_record(self, plate: str, position: int) -> str:
         """What the estimates of a step depend on; of the plate, only which groups of like images it has."""
         step, function = self._numbered(plate)[position - 1]
@@ -248,6 +254,7 @@ def look(config: Mapping[str, Any], then: Callable[[Reading], None] | None = Non
     for step, function in steps:
         check_params(with_numbers(step, function, lambda name: 0), function)
     check_workers(settings.steps)
+    check_commands(settings.steps)
     conditions = _check_analysis(settings)
     begin_run()
     states: dict[str, PlateState] = {}

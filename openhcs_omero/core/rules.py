@@ -107,6 +107,7 @@ def process_well(
     estimates: Sequence[Path],
     output: Path,
     log: Path,
+    threads: int = 1,
 ) -> Failure | None:
     """Run the steps on all sites of a well, write its derived images, and save the measurements.
 
@@ -122,6 +123,8 @@ def process_well(
         The file to write (well_file.py).
     log
         The job's log; the record of a failed well contains its path.
+    threads
+        Number of CPUs of the job.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def process_well(
     derived = _record(derived_record, DerivedPlate)
     plate = replace(plate, known=source.listing(plate.path))
     try:
-        done = process(numbered_settings(settings, label), plate, derived, well, estimates)
+        done = process(numbered_settings(settings, label), plate, derived, well, estimates, threads)
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
         earlier = "removed" if plate.output.has_images(derived, well) else ""  # when the plate is published

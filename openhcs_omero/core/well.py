@@ -13,8 +13,10 @@ from openhcs_omero.core.config import Settings, Step
 from openhcs_omero.core.estimates import estimates_for, load_estimates
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import DerivedPlate
+from openhcs_omero.core.steps.commands import Place
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
-from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
+from openhcs_omero.core.steps.running import SiteResult, StepFailed, rows_of
+from openhcs_omero.core.steps.stages import Told, run_on_well
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.errors import OpenHCSError, is_lost
 from openhcs_omero.io.base import StorageRegistry
@@ -60,7 +62,9 @@ class Processed:
     label_channels: Collection[int]
 
 
-def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, estimates: Sequence[Path]) -> Processed:
+def process(
+    settings: Settings, plate: Plate, derived: DerivedPlate, well: str, estimates: Sequence[Path], threads: int = 1
+) -> Processed:
     """Run the steps on all sites of a well; nothing is written.
 
     Parameters
@@ -75,6 +79,8 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
         Name of the well.
     estimates
         `<position>_<function>_c<channel>.npz` files.
+    threads
+        Number of CPUs of the job.
 
     Raises
     ------
@@ -84,9 +90,9 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
     described = plate.metadata(well)
     steps = [(step, load_step(step)) for step in settings.steps]
     loaded = load_estimates(estimates)
-    told: dict[str, Any] = {}
+    treatment: dict[str, Any] = {}
     if any(wants_treatment(function) for _, function in steps):
-        told["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
+        treatment["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
     behind = plate.output.backend
     files = StagedFiles(behind, derived.path, well, list(described))
     manager = FileManager(
@@ -94,21 +100,28 @@ def process(settings: Settings, plate: Plate, derived: DerivedPlate, well: str, 
             {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}
         )
     )
+    sites = plate.structure.wells[well].images
+    told = {
+        site: Told(
+            _metadata(settings, derived, well, image, described[site]) | treatment,
+            described[site],
+            estimates_for(image, loaded),
+        )
+        for site, image in sites.items()
+    }
+    place = Place(plate.label, well, settings.scratch, threads)
     images: dict[int, NewImage] = {}
     features: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
-    for image, pixels in _read(plate, well):
-        about = described[image.site]
-        metadata = _metadata(settings, derived, well, image, about) | told
-        try:
-            applied = estimates_for(image, loaded)
-            done = run_steps(steps, pixels, manager, metadata, applied, plate.output.name)
-        except StepFailed as error:
-            raise WellFailed(image.site, str(error.step), error.reason) from error.__cause__
-        images[image.site] = _new_image(image, done.image, done.labels, about)
-        where = {"plate": plate.label, "well": well, **_acquisition(image), "site": image.site}
-        features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
-        objects += [{**where, **row} for row in done.objects]
+    try:
+        for site, done in run_on_well(steps, _read(plate, well), told, manager, plate.output.name, place):
+            image, about = sites[site], described[site]
+            images[site] = _new_image(image, done.image, done.labels, about)
+            where = {"plate": plate.label, "well": well, **_acquisition(image), "site": site}
+            features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
+            objects += [{**where, **row} for row in done.objects]
+    except StepFailed as error:
+        raise WellFailed(error.site, str(error.step), error.reason) from error.__cause__
     return Processed(images, files.files, features, objects, _label_channels(steps, done.image.shape[1]))
 
 
@@ -122,10 +135,11 @@ def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: 
     }
 
 
-def _read(plate: Plate, well: str) -> Iterator[tuple[ImageStructure, np.ndarray]]:
+def _read(plate: Plate, well: str) -> Iterator[tuple[int, SiteResult]]:
     """Read the sites of a well; an unreadable site fails the well, and a lost server fails the job."""
     try:
-        yield from plate.sites(well)
+        for image, pixels in plate.sites(well):
+            yield image.site, SiteResult.of(pixels)
     except OpenHCSError as error:
         if is_lost(error):
             raise

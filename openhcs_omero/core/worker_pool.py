@@ -29,7 +29,9 @@ from openhcs_omero.password import child_environment
 _idle: list[subprocess.Popen[str]] = []
 
 
-def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, output: str, log: str) -> None:
+def process_well(
+    config: Mapping[str, Any], wildcards: Any, inputs: Any, output: str, log: str, threads: int = 1
+) -> None:
     """Call `rules.process_well` in a worker process; a worker ends when the call raises an error.
 
     A failing step does not raise an error: the well's record says that it failed.
@@ -44,6 +46,8 @@ def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, output:
         Path of the well's file.
     log
         Path of the job's log.
+    threads
+        Number of CPUs of the job.
 
     Raises
     ------
@@ -59,6 +63,7 @@ def process_well(config: Mapping[str, Any], wildcards: Any, inputs: Any, output:
         "estimates": list(inputs[1:]),
         "output": output,
         "log": log,
+        "threads": threads,
     }
     worker = _free_worker()
     if _ask(worker, json.dumps(request)):
@@ -146,6 +151,7 @@ def _process(
     estimates: Sequence[str],
     output: str,
     log: str,
+    threads: int,
 ) -> None:
     from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
@@ -160,6 +166,7 @@ def _process(
             [Path(path) for path in estimates],
             Path(output),
             Path(log),
+            threads,
         )
     if failure is not None:
         print(f"failed: {failure}", file=sys.stderr)

@@ -22,13 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.atomic import delete_folder, replacing
 from openhcs_omero.io.ngff import path_of
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.io.pyramid import write_levels
+from openhcs_omero.io.zarr_image import write_image
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.identity import leave_warnings_to_parent
@@ -209,24 +207,13 @@ def _write_well(job: _Job) -> list[str]:
     with replacing(job.store / path_of(job.well.well_id), draft_in=job.store / PARTS) as draft:
         for image, pixels in read_sites(job.backend.conn, images):
             about = job.about[image.image_id]
-            levels = _write_image(draft / str(image.site - 1), image, pixels, about)
+            levels = write_image(draft / str(image.site - 1), image.name, pixels, about)
             if image.image_id in job.masked:
                 notes += _write_labels(draft / str(image.site - 1), job, image, levels)
         listed = [(str(image.site - 1), image.acquisition[0] if image.acquisition else None) for image in images]
         write_well(draft, listed, {"digest": job.digest})
     close_store()
     return notes
-
-
-def _write_image(folder: Path, image: ImageStructure, pixels: np.ndarray, about: ImageMetadata) -> int:
-    """Write an image in all sizes; returns how many there are."""
-    from openhcs_omero.io.ngff_metadata import AXES, describe_channels, write_image
-
-    levels = write_levels(folder, pixels, tuple(AXES))
-    names = about.channel_names or (None,) * image.size_c
-    channels = describe_channels(levels[-1], names, about.colors)
-    write_image(folder, image.name, len(levels), image.size_t > 1, about.pixel_size, channels)
-    return len(levels)
 
 
 def _write_labels(folder: Path, job: _Job, image: ImageStructure, levels: int) -> list[str]:

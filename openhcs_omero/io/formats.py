@@ -3,8 +3,9 @@
 import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -168,11 +169,18 @@ def _plain(data: Any) -> Any:
 
 def _encode_tiff(image: np.ndarray, compression: str | None, about: ImageMetadata) -> bytes:
     """Encode as OME-TIFF. An annotation distinguishes a plane from a site with one plane, since OME-XML does not."""
+    buffer = io.BytesIO()
+    write_tiff(buffer, image, compression, about)
+    return buffer.getvalue()
+
+
+def write_tiff(
+    file: Path | BinaryIO, image: np.ndarray, compression: str | None = None, about: ImageMetadata = UNKNOWN
+) -> None:
+    """Write an image that `check_image` accepts as OME-TIFF; see `encode`."""
     axes = _AXES[-image.ndim :]
     metadata = {"axes": axes, "MapAnnotation": {"Namespace": _NAMESPACE, "axes": axes}, **_ome_metadata(about)}
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, ome=True, photometric="minisblack", metadata=metadata, compression=compression)
-    return buffer.getvalue()
+    tifffile.imwrite(file, image, ome=True, photometric="minisblack", metadata=metadata, compression=compression)
 
 
 def _ome_metadata(about: ImageMetadata) -> dict[str, Any]:
@@ -183,6 +191,61 @@ def _ome_metadata(about: ImageMetadata) -> dict[str, Any]:
             channel["Color"] = int.from_bytes((*color, 255), signed=True)
     sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", about.pixel_size) if size is not None}
     return {**sizes, **({"Channel": channels} if any(channels) else {})}
+
+
+def decode_planes(data: bytes, path: PathLike, sizes: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Decode a TIFF of a program that may know nothing of OME.
+
+    Parameters
+    ----------
+    data
+        The content of the file.
+    path
+        The path of the file, for error messages.
+    sizes
+        The sizes (T, C, Z) that the image may have. If the file does not say which page is which plane, it has the
+        first of these sizes with as many planes: all z of a channel, then the next channel, then the next timepoint.
+        If none has as many, the pages are along z.
+
+    Returns
+    -------
+    ndarray
+        (T, C, Z, Y, X).
+
+    Raises
+    ------
+    BadData
+        If it is no TIFF, or not of planes of one size.
+    """
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            if not tiff.is_ome and not _is_hyperstack(tiff):
+                image = _stack_pages(tiff, len(data), path)
+                found = (shape for shape in sizes if math.prod(shape) == len(image))
+                return image.reshape(*next(found, (1, 1, len(image))), *image.shape[1:])
+        image = _decode_tiff(data, path)
+    except BadData:
+        raise
+    except Exception as error:  # of all kinds for invalid bytes
+        raise BadData(f"{path} can't be read as TIFF: {error}") from None
+    return image[None, None, None] if image.ndim == 2 else image
+
+
+def _stack_pages(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
+    """All pages of a TIFF file of that many bytes, (N, Y, X)."""
+    pages = list(tiff.pages)
+    if len({(page.shape, page.dtype) for page in pages}) > 1 or len(pages[0].shape) != 2:
+        raise BadData(f"{path} is not an image of planes of one size and type, each with one value per pixel")
+    claimed = sum(page.nbytes for page in pages)
+    if claimed > max(LARGEST_UNCHECKED, LARGEST_RATIO * length):
+        raise BadData(f"{path} declares an image of {claimed} bytes in a file of {length}")
+    return np.stack([page.asarray() for page in pages])
+
+
+def _is_hyperstack(tiff: tifffile.TiffFile) -> bool:
+    """Whether ImageJ says which page of a stack is which plane."""
+    about = tiff.imagej_metadata or {}
+    return sum(int(about.get(axis, 1)) > 1 for axis in ("channels", "slices", "frames")) > 1
 
 
 def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:

@@ -57,7 +57,10 @@ def test_defaults():
     ("changes", "says"),
     [
         ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
-        ({"zzz": 1}, "unknown key 'zzz': known are analysis, heatmaps, incomplete, materialization_backend, omero"),
+        (
+            {"zzz": 1},
+            "unknown key 'zzz': known are analysis, config_dir, heatmaps, incomplete, materialization_backend, omero",
+        ),
         ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are ca, data_dir, host"),
         ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),
         ({"omero": {"port": 70000}}, "omero.port is 70000, but it must be at most 65535"),

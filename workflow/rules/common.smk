@@ -124,3 +124,13 @@ def qc_parts(wildcards):
         plate=wildcards.plate,
         number=range(1, count + 1),
     )
+
+
+def local_gpus(wildcards):
+    """The GPUs of a well's job on this machine, which `adjust` takes to have one."""
+    return (PLAN.needs.gpu or None) if workflow.local_exec else None
+
+
+def cluster_gpus(wildcards):
+    """The GPUs of a well's job on a cluster, as Slurm's option `--gres`."""
+    return f"gpu:{PLAN.needs.gpu}" if PLAN.needs.gpu and not workflow.local_exec else None

@@ -38,18 +38,20 @@ rule process_well:
     priority: first_plates_first
     group:
         "wells"
-    threads: 1
+    threads: PLAN.needs.threads
     resources:
         omero=1,
-        mem_mb=lambda wildcards, attempt: attempt * PLAN.memory(wildcards.plate),
-        runtime=lambda wildcards, attempt: attempt * 15,
+        mem_mb=lambda wildcards, attempt: attempt * (PLAN.memory(wildcards.plate) + PLAN.needs.mem_mb),
+        runtime=lambda wildcards, attempt: attempt * (15 + PLAN.needs.runtime),
+        gpu=local_gpus,
+        gres=cluster_gpus,
     params:
         steps=lambda wildcards: PLAN.steps_record(wildcards.plate),
         images=lambda wildcards: PLAN.well_record(wildcards.plate, wildcards.well),
     message:
         "Process well {wildcards.well} of plate {wildcards.plate}"
     run:
-        worker_pool.process_well(config, wildcards, input, output[0], log[0])
+        worker_pool.process_well(config, wildcards, input, output[0], log[0], threads)
 
 
 # Combines wells into one cluster job: jobs of a group that depend on each other are submitted together. A batch always
@@ -69,5 +71,6 @@ rule batch:
     resources:
         mem_mb=100,
         runtime=1,
+        gres=cluster_gpus,
     message:
         "Batch {wildcards.number} of the wells of plate {wildcards.plate} is done"

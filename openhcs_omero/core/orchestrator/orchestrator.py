@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from openhcs_omero.core.config import Settings, check_config, read_config
 from openhcs_omero.core.failures import has_results
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
+from openhcs_omero.core.resolving import has_commands
 from openhcs_omero.core.selection import choose_plates, selects
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError
@@ -129,6 +131,8 @@ class PipelineOrchestrator:
             "plates": [path if isinstance(path, int | Mapping) else str(path) for path in plate_paths],
             "steps": configured(steps),
         }
+        if has_commands(config):
+            config.setdefault("config_dir", os.getcwd())
         check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
         if selects(config):
             config["omero"] = _described(given)

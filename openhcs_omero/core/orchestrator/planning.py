@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignor
 from openhcs_omero.core.plan import LAST_RUN, Plan, look, plan_of_runs, prepare, recorded_plan
 from openhcs_omero.core.progress import status_of_results
 from openhcs_omero.core.records import read_record
+from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.run_page import about_html, report_html
 from openhcs_omero.core.selection import choose_plates, recall_plates, record_plates, selects
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written
@@ -49,10 +51,11 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
     try:
         if what is Asked.JOB:
             recall_plates(config)
+            recall_commands(config)
             return recorded_plan(config)
         check_config(config, Path(schema))
         if what is Asked.RUN:
-            return _run(config)
+            return _run(config, _folder_of_config(workflow))
         if what is not Asked.PLAN and (not selects(config) or recall_plates(config)):
             plan = plan_of_runs(config)
             if what is Asked.REPORT and plan.settings.plates:
@@ -65,6 +68,7 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         if what is Asked.RULES:
             return plan_of_runs({**config, "plates": []})
         choose_plates(config)
+        resolve_commands(config, _folder_of_config(workflow))
         return look(config)
     except OpenHCSError as error:
         refuse(str(error))
@@ -74,12 +78,20 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         raise
 
 
-def _run(config: MutableMapping[str, Any]) -> Plan:
+def _folder_of_config(workflow: Any) -> str:
+    """The folder of the configuration file that was given, or else of the workflow's own."""
+    given = workflow.config_settings.configfiles or workflow.configfiles
+    return os.path.dirname(os.path.abspath(given[-1])) if given else os.getcwd()
+
+
+def _run(config: MutableMapping[str, Any], folder: str) -> Plan:
     asked_for = choose_plates(config)
     if not ignores_locks():
         settings = read_config(config)
         check_lock(map(settings.folder, settings.plates))
+    resolve_commands(config, folder)
     plan = look(config, then=prepare)
+    record_commands(config)
     record_plates(plan.settings.results, asked_for, config["plates"])
     write_if_changed(LAST_RUN, json.dumps(config))
     return plan

@@ -137,7 +137,12 @@ def adjust(workflow: Any) -> None:
     each of them, and ``--force-use-threads`` does not reach the jobs of a cluster. The number of jobs per second is not
     limited: with the default limit, 9.27 searches all waiting jobs again one second after each job starts, which takes
     up all of the head process's time when there are hundreds of wells.
+
+    A machine has one GPU, unless ``--resources gpu=2`` says more. 9.27 starts any number of jobs that need a resource
+    without a limit, and a limit in the default profile would replace the limits of a profile for a cluster.
     """
+    if workflow.execution_settings is not None and workflow.local_exec and "gpu" not in workflow.global_resources:
+        workflow.global_resources["gpu"] = 1
     if workflow.execution_settings is not None:  # None for --report and similar commands
         workflow.execution_settings.use_threads = True
         workflow.scheduling_settings.max_jobs_per_timespan = None

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from openhcs_omero.core.command import check_shell
 from openhcs_omero.core.config import Step
 from openhcs_omero.errors import StepError
 
@@ -34,7 +35,7 @@ def check_workers(steps: Iterable[Step]) -> None:
     StepError
         For a module that only this process finds, for example one next to the Snakefile.
     """
-    modules = [(step, step.call.partition(":")[0].partition(".")[0]) for step in steps]
+    modules = [(step, step.call.partition(":")[0].partition(".")[0]) for step in steps if step.command is None]
     command = [sys.executable, "-P", "-c", _FIND, json.dumps(sorted({name for _, name in modules}))]
     missing = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     for step, name in modules:
@@ -46,6 +47,19 @@ def check_workers(steps: Iterable[Step]) -> None:
             )
 
 
+def check_commands(steps: Iterable[Step]) -> None:
+    """Check that the shell understands the commands.
+
+    Raises
+    ------
+    StepError
+        For the first that it does not understand.
+    """
+    for step in steps:
+        if step.command is not None and (reason := check_shell(step.command)):
+            raise StepError(f"{step} is a command that the shell does not understand: {reason}")
+
+
 def check_params(step: Step, function: Callable[..., Any]) -> None:
     """Check the params against those annotations of the function that are understood.
 
@@ -54,6 +68,8 @@ def check_params(step: Step, function: Callable[..., Any]) -> None:
     StepError
         For the first param of the wrong type.
     """
+    if step.command is not None:
+        return
     hints, parameters = hints_of(function), inspect.signature(function).parameters
     for name, value in step.keywords().items():
         is_default = name in parameters and value == parameters[name].default

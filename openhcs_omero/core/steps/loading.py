@@ -16,13 +16,14 @@ from typing import Any
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import Features
+from openhcs_omero.core.steps.commands import CommandStep
 from openhcs_omero.errors import StepError
 
 LEADING = ("image", "filemanager", "metadata", "backend")
 
 
 def load_step(step: Step) -> Callable[..., Any]:
-    """Import the function of a step, searching Python's path and the working directory.
+    """Import the function of a step, searching Python's path and the working directory; a `CommandStep` for a command.
 
     Raises
     ------
@@ -30,6 +31,8 @@ def load_step(step: Step) -> Callable[..., Any]:
         If the import fails, the signature does not accept what the configuration passes, or the declaration of features
         is not valid.
     """
+    if step.command is not None:
+        return CommandStep(step)
     module_name, _, function_name = step.call.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +34,59 @@ class SiteResult:
         One row per object. `labels` in a row names the labels that its number `label` belongs to.
     labels
         The labels of all steps, by name.
+    timepoints
+        The number of timepoints of the source image.
     """
 
     image: np.ndarray
     results: dict[str, Any]
     objects: list[dict[str, Any]]
     labels: dict[str, np.ndarray]
+    timepoints: int
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> SiteResult:
+        """A site before its first step."""
+        return cls(image, {}, [], {}, len(image))
+
+    def after(self, step: Step, returned: Any) -> SiteResult:
+        """The site after a step.
+
+        Parameters
+        ----------
+        step
+            The step.
+        returned
+            What it returned: (image, results).
+
+        Raises
+        ------
+        StepError
+            If that is not valid.
+        """
+        image, found = _checked(step, returned, self.timepoints)
+        prefix = f"{step.name}_" if step.name else ""
+        rows = found.pop("objects", [])
+        labeled = {prefix + name: array for name, array in found.pop("labels", {}).items()}
+        taken = [prefix + key for key in found if prefix + key in self.results]
+        if again := taken or sorted(self.labels.keys() & labeled):
+            raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
+        _check_fit(step, image, self.labels)
+        objects = [{"step": step.name or step.function_name, **_labels_of(row, prefix, labeled)} for row in rows]
+        return SiteResult(
+            image,
+            self.results | {prefix + key: value for key, value in found.items()},
+            self.objects + objects,
+            self.labels | labeled,
+            self.timepoints,
+        )
 
 
 class StepFailed(StepError):
-    """A step raised an error or returned something invalid."""
+    """A step raised an error or returned something invalid; `site` is None if that is about no particular site."""
 
-    def __init__(self, step: Step, error: BaseException) -> None:
-        self.step, self.reason = step, _reason(error).removeprefix(f"{step} ")
+    def __init__(self, step: Step, error: BaseException, site: int | None = None) -> None:
+        self.step, self.reason, self.site = step, _reason(error).removeprefix(f"{step} "), site
         super().__init__(f"{step} {self.reason}" if isinstance(error, StepError) else f"{step} failed: {self.reason}")
 
 
@@ -89,35 +130,47 @@ def run_steps(
         If a step raises an error, calls `sys.exit`, or returns something invalid. The original error is its cause. Lack
         of memory and a lost server are not the step's fault, and those errors are raised unchanged.
     """
-    results: dict[str, Any] = {}
-    objects: list[dict[str, Any]] = []
-    labels: dict[str, np.ndarray] = {}
-    timepoints = len(image)
+    done = SiteResult.of(image)
     for step, function in steps:
-        told = {**metadata, "labels": dict(labels)}
-        if step.position in estimates:
-            told["plate_estimate"] = estimates[step.position]
-        try:
-            returned = function(image, filemanager, told, backend=backend, **step.keywords())
-            image, found = _checked(step, returned, timepoints)
-            prefix = f"{step.name}_" if step.name else ""
-            rows = found.pop("objects", [])
-            labeled = {prefix + name: array for name, array in found.pop("labels", {}).items()}
-            if again := [prefix + key for key in found if prefix + key in results] or sorted(labels.keys() & labeled):
-                raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
-            _check_fit(step, image, labels)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, MemoryError) or is_lost(error):
-                raise
-            raise StepFailed(step, error) from error
-        objects += [{"step": step.name or step.function_name, **_labels_of(row, prefix, labeled)} for row in rows]
-        results |= {prefix + key: value for key, value in found.items()}
-        labels |= labeled
-    return SiteResult(image, results, objects, labels)
+        done = run_step(step, function, done, filemanager, metadata, estimates, backend)
+    return done
+
+
+def run_step(
+    step: Step,
+    function: Callable[..., Any],
+    done: SiteResult,
+    filemanager: Any,
+    metadata: Mapping[str, Any],
+    estimates: Mapping[int, Mapping[int, np.ndarray]],
+    backend: str,
+) -> SiteResult:
+    """Run a step on a site that the steps before it have processed; see `run_steps`."""
+    told = {**metadata, "labels": dict(done.labels)}
+    if step.position in estimates:
+        told["plate_estimate"] = estimates[step.position]
+    with failing(step, metadata.get("site")):
+        return done.after(step, function(done.image, filemanager, told, backend=backend, **step.keywords()))
+
+
+@contextlib.contextmanager
+def failing(step: Step, site: int | None) -> Iterator[None]:
+    """Raise the errors of a step as `StepFailed`, but for lack of memory and a lost server."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError) or is_lost(error):
+            raise
+        raise StepFailed(step, error, site) from error
 
 
 def _labels_of(row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The row of an object with the full name of its labels, which it need not name if its step returned only one."""
+    """The row of an object with the full name of its labels, which it need not name if its step returned only one.
+
+    None as the name says that the row belongs to no labels.
+    """
+    if "labels" in row and row["labels"] is None:
+        return {key: value for key, value in row.items() if key != "labels"}
     if "labels" in row:
         return {**row, "labels": f"{prefix}{row['labels']}"}
     return {**row, "labels": next(iter(labeled))} if len(labeled) == 1 and "label" in row else dict(row)

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,15 @@ from openhcs_omero.core.config import Step
 
 
 def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
-    """Describe a step: its entry in the configuration, its source, and the distributions that it imports."""
+    """Describe a step: its entry in the configuration, its source, and the distributions that it imports.
+
+    A command has no source but its version and the SHA-256 of its files, which stand among its params.
+    """
+    if step.command is not None:
+        params = {**step.params, **step.command.resolved()}
+        source = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        about = {"call": step.call, "name": step.name, "channels": step.channels}
+        return {**about, "params": params, "source": source, "distributions": {}}
     return {
         "call": step.call,
         "name": step.name,

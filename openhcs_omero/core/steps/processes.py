@@ -1,0 +1,154 @@
+"""Run the shell command of a step in a folder of its own: what it starts ends with it, and its folder is removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from openhcs_omero.core.command import SHELL, environment
+from openhcs_omero.errors import StepError
+
+PREFIX = "openhcs_omero_"
+GRACE = 5  # seconds between the request to end and the end
+
+# Reads the process group of the command that runs, and removes the folder when its input ends, at the latest with the
+# process that started it. An empty line says that no command runs
+_WATCH = """
+group=
+while read -r line; do group=$line; done
+[ -z "$group" ] || kill -s KILL -- "-$group"
+rm -rf -- "$1"
+"""
+# Begins when a line arrives: by then, the process above knows the group
+_GATE = 'read -r _ || exit 1; exec "$@" </dev/null'
+
+
+class Scratch:
+    """A folder for a command. Even if this process is killed, the command is ended and the folder removed.
+
+    Parameters
+    ----------
+    inside
+        The folder to create it in; None for the system's.
+    """
+
+    def __init__(self, inside: Path | None) -> None:
+        if inside is not None:
+            inside.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if inside is None else inside.absolute()))
+        self._watch = subprocess.Popen(
+            ["sh", "-c", _WATCH, "sh", str(self.folder)],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _tell(self._watch)
+        self._watch.wait()
+
+    def run(self, text: str, seconds: float | None = None) -> None:
+        """Run a shell command with the folder as its working directory, and print the command and its output.
+
+        Parameters
+        ----------
+        text
+            The command.
+        seconds
+            The time that it may take; None for any.
+
+        Raises
+        ------
+        StepError
+            If its exit code is not 0, or it takes too long.
+        """
+        temporary = self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        if shutil.which(SHELL[0]) is None:
+            raise StepError(f"can't be run: there is no {SHELL[0]} on this machine")
+        print(text, flush=True)
+        process = subprocess.Popen(
+            ["sh", "-c", _GATE, "sh", *SHELL, "-c", text],
+            cwd=self.folder,
+            env=environment({"TMPDIR": str(temporary)}),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        late = threading.Event()
+        timer = threading.Timer(
+            threading.TIMEOUT_MAX if seconds is None else max(0.0, seconds), _end_late, (process.pid, late)
+        )
+        timer.daemon = True
+        try:
+            _tell(self._watch, f"{process.pid}\n")
+            _tell(process, "begin\n", last=True)
+            timer.start()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            timer.cancel()
+            _end_group(process)
+            _tell(self._watch, "\n")
+        if late.is_set():
+            raise StepError(
+                f"took longer than the {_minutes(seconds or 0)} of `runtime` in its resources, and was ended"
+            )
+        _check(process.returncode)
+
+
+def _check(status: int) -> None:
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        raise StepError("was killed, perhaps for lack of memory: give it more `mem_mb` in its resources")
+    if status:
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with exit code {status}"
+        raise StepError(f"{how}; the log has its output")
+
+
+def _tell(process: subprocess.Popen[bytes], text: str = "", last: bool = False) -> None:
+    """Write a line to the input of a process, or end it."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # the process has ended
+        process.stdin.write(text.encode())
+        process.stdin.flush()
+    if last or not text:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process group: ask it, then kill it. The process is reaped last, so that its id stays its own."""
+    if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        end = time.monotonic() + GRACE
+        while time.monotonic() < end:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                break
+            time.sleep(0.05)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end_late(group: int, late: threading.Event) -> None:
+    late.set()
+    _signal_group(group, signal.SIGKILL)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(group, number)
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60, 2)
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
