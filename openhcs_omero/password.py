@@ -1,4 +1,4 @@
-"""The password in OMERO_PASSWORD: read once, removed from the environment, and kept in the memory of this process."""
+"""Secrets in the environment, such as OMERO_PASSWORD: read once, removed from there, and kept in this process."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ import os
 from collections.abc import Mapping
 
 VARIABLE = "OMERO_PASSWORD"
-_kept = ""
+_kept: dict[str, str] = {}
 
 
-def read() -> str:
-    """The password of OMERO_PASSWORD; "" where none was set.
+def read(variable: str = VARIABLE) -> str:
+    """The secret in a variable, by default the password in OMERO_PASSWORD; "" where none was set.
 
     The variable is removed from `os.environ`, so that no child inherits it, and overwritten in the memory that the
     process was started with, which the system shows to every process of the same user as ``/proc/<pid>/environ``.
-    A password that is set later replaces an earlier one.
+    A secret that is set later replaces an earlier one.
     """
-    global _kept
-    if VARIABLE in os.environ:
-        value = os.environ[VARIABLE]
-        _overwrite(VARIABLE, len(os.fsencode(value)))
-        del os.environ[VARIABLE]
-        _kept = value
-    return _kept
+    if variable in os.environ:
+        value = os.environ[variable]
+        _overwrite(variable, len(os.fsencode(value)))
+        del os.environ[variable]
+        _kept[variable] = value
+    return _kept.get(variable, "")
 
 
 def forget() -> None:
     """Forget the password that was read."""
-    global _kept
-    _kept = ""
+    _kept.pop(VARIABLE, None)
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -123,6 +123,7 @@ class Settings:
     scratch: Path | None = None
     map_on_source: bool = False
     analysis: Mapping[str, Any] | None = None
+    notify: tuple[str, ...] = ()
 
     def server(self) -> Server:
         """The OMERO server given by `omero:` and the environment."""
@@ -231,6 +232,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         rois=_rois(config.get("rois", {})),
         scratch=Path(config["scratch"]).expanduser() if "scratch" in config else None,
         map_on_source=config.get("plate_map_on_source", False),
+        notify=tuple(config.get("notify", ())),
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
         options={
             label: PlateOptions(
@@ -404,6 +406,11 @@ def check_keys(value: Any) -> None:
 def _sentence(error: Any) -> str:
     """A jsonschema ValidationError as one plain sentence."""
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path).lstrip(".")
+    if where.startswith("notify"):  # where an address may have been written, which is not shown
+        return (
+            "the configuration's notify must be a list of channels like [slack], with letters, digits and _ in their "
+            "names; an address belongs into the environment, see config/README.md"
+        )
     if error.validator == "anyOf":
         error = error.context[0]
     if error.validator == "not":

@@ -6,14 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from loopback import Hook, serve
 from plate_folders import images_of, write_imagexpress
 from snake import Workflow, wait_for
 
 from openhcs_omero.core.status import show_status
 
+__all__ = ["serve"]
 STEP = """
 import os
 import time
+
+assert not any(name.startswith("OPENHCS_OMERO_NOTIFY") for name in os.environ), "a job has the address of a channel"
 
 
 def wait(image, filemanager, metadata, backend="disk"):
@@ -42,17 +46,21 @@ def numbers(project):
     return [json.loads(path.read_text())["plates"][0][name] for name in NUMBERS[:-1]] if path.exists() else []
 
 
-def test_the_page_follows_the_run(project, capsys):
-    """Another run of the same plates meanwhile is refused, and changes nothing."""
-    page = project.folder / "results" / "index.html"
-    head = project.start("--quiet", "progress")
+def test_the_page_follows_the_run(project, capsys, serve):
+    """Another run of the same plates meanwhile is refused, and changes nothing. At the end there is one message."""
+    page, hook = project.folder / "results" / "index.html", serve(Hook)
+    project.configure("day_1", steps=[{"call": "own:wait"}], notify=["team"])
+    assert "Error: notify names the channel team, but OPENHCS_OMERO_NOTIFY_TEAM is not set" in project().output
+    assert not page.parent.exists()
+    address = {"OPENHCS_OMERO_NOTIFY_TEAM": f"json://user:s3cret@127.0.0.1:{hook.server_address[1]}"}
+    head = project.start("--quiet", "progress", **address)
     wait_for(lambda: numbers(project) == [3, 1, 1, 1])
     assert "1 plate: 1 of 3 wells are processed, 1 running, 1 failed" in page.read_text()
     assert 'http-equiv="refresh"' in page.read_text()
     show_status(project.folder)
     said = capsys.readouterr().out
     assert "1 of 3 wells are processed, 1 running, 1 failed" in said and "The run is active since" in said
-    another = project()
+    another = project(**address)
     assert another.status == 1 and "Error: another run is active in" in another.output, another.output
     assert "--unlock" in another.output and "Traceback" not in another.output
     assert numbers(project) == [3, 1, 1, 1] and 'http-equiv="refresh"' in page.read_text()
@@ -67,6 +75,10 @@ def test_the_page_follows_the_run(project, capsys):
         'href="plate_day_1_processed/wells.csv"' in text and 'src="plate_day_1_processed/figures/montage.png"' in text
     )
     assert 'href="plate_day_1_processed/failed.csv"' in text and "own:wait" in text
+    assert [message["title"] for message in hook.got] == ["openhcs_omero failed for 1 plate"]
+    assert f"2 of 3 wells are processed, 1 failed.\nPage: {page} on " in hook.got[0]["message"]
+    kept = [path for path in project.folder.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert kept == [] and "s3cret" not in output
     show_status(project.folder)
     assert "The run ended at" in capsys.readouterr().out
     assert not (project.folder / "results" / "summary.html").exists()

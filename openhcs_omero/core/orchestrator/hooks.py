@@ -7,6 +7,7 @@ from typing import Any
 
 from snakemake.logging import logger
 
+from openhcs_omero.core.notify import Channels, message_of
 from openhcs_omero.core.orchestrator.live import live_page
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan
@@ -18,7 +19,9 @@ class Hooks:
 
     def __init__(self, workflow: Any, plan: Plan) -> None:
         self._workflow, self._plan = workflow, plan
-        self._page = live_page(workflow, plan) if asked(workflow) is Asked.RUN else None
+        runs = asked(workflow) is Asked.RUN
+        self._page = live_page(workflow, plan) if runs else None
+        self._channels = Channels(plan.settings.notify if runs else ())
 
     def begin(self) -> None:
         """The run has locked its folder, and knows its jobs."""
@@ -30,7 +33,7 @@ class Hooks:
 
         A partial run (``--until`` and similar options) leaves some wells unprocessed, which is not a failure.
         """
-        self._end()
+        self._end(succeeded=True)
         text, failed = summary(self._plan)
         if failed:
             refuse(text)
@@ -38,12 +41,14 @@ class Hooks:
 
     def fail(self) -> None:
         """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
-        self._end()
+        self._end(succeeded=False)
         logger.error(summary(self._plan)[0])
 
-    def _end(self) -> None:
-        if self._page is not None:
-            self._page.end()
+    def _end(self, succeeded: bool) -> None:
+        status = self._page.end() if self._page is not None else None
+        if status is not None and self._page is not None:
+            for sentence in self._channels.send(*message_of(status, succeeded, self._page.path)):
+                logger.warning(sentence)
 
     def _outdated(self) -> Iterator[tuple[str, str]]:
         """(plate, well) of the wells that the run will process."""

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from snakemake.logging import logger
@@ -22,6 +23,7 @@ from openhcs_omero.core.orchestrator.jobs import Job, Jobs
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.progress import PlateProgress, RunProgress
 from openhcs_omero.core.records import to_json
+from openhcs_omero.core.status import RunStatus
 from openhcs_omero.io.atomic import write
 
 PAUSE = 2.0  # seconds between two pages
@@ -104,10 +106,15 @@ class LivePage:
             self._noted.put(job)
             self._news.set()
 
-    def end(self) -> None:
-        """Write the page for the last time; a full disk, for instance, must not hide what the run did."""
+    @property
+    def path(self) -> Path:
+        """Where the page is, in full."""
+        return (self._plan.settings.results / run_page.NAME).resolve()
+
+    def end(self) -> RunStatus | None:
+        """Write the page for the last time and return its numbers; None if it was not begun, or has ended before."""
         if self._thread is None or self._ended:
-            return
+            return None
         self._ended = True
         self._ending.set()
         self._news.set()
@@ -118,10 +125,12 @@ class LivePage:
             plate.look()
         self._run.count(self._run.plates)
         self._about = run_page.about_html(self._plan)
+        now = self._run.status(ended=True)
         try:
-            self._write(ended=True)
-        except OSError as error:
+            self._write(now)
+        except OSError as error:  # a full disk, for instance, must not hide what the run did
             logger.warning(f"The page of the run could not be written: {error}")
+        return now
 
     def _keep_writing(self) -> None:
         while True:
@@ -129,7 +138,7 @@ class LivePage:
             began = time.monotonic()
             try:
                 self._run.count(self._active())
-                self._write(ended=False)
+                self._write(self._run.status(ended=False))
             except OSError:
                 pass  # perhaps the next time; the end says so
             if self._ending.wait(max(PAUSE, SHARE * (time.monotonic() - began))):
@@ -149,8 +158,8 @@ class LivePage:
                 active.add(job.plate)
         return active
 
-    def _write(self, ended: bool) -> None:
-        now, results = self._run.status(ended), self._plan.settings.results
+    def _write(self, now: RunStatus) -> None:
+        results = self._plan.settings.results
         write(results / status.NAME, to_json(now, indent=1))
         write(results / run_page.NAME, run_page.page_html(now, self._web, self._about))
 

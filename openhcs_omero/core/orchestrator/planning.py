@@ -11,6 +11,7 @@ from typing import Any
 from openhcs_omero import password
 from openhcs_omero.core.config import check_config, name_keys, read_config, retype
 from openhcs_omero.core.failures import lost_server
+from openhcs_omero.core.notify import Channels
 from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.locks import check_lock
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignores_locks, refuse
@@ -89,6 +90,7 @@ def _run(config: MutableMapping[str, Any], folder: str) -> Plan:
     if not ignores_locks():
         settings = read_config(config)
         check_lock(map(settings.folder, settings.plates))
+    Channels(read_config(config).notify)  # a missing address is reported before anything runs
     resolve_commands(config, folder)
     plan = look(config, then=prepare)
     record_commands(config)
