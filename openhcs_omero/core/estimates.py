@@ -6,19 +6,15 @@ file, `<position>_<function>_c<channel>.npz`, has one array per group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openhcs_omero.core.config import Settings
-from openhcs_omero.core.plates import Plate, choose_wells
-from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.plates.arrangement import Place
+from openhcs_omero.core.config import Step
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
-
-PLANES = 100  # per estimate, at most
 
 Estimates = Mapping[int, Mapping[int, Mapping[str, np.ndarray]]]
 """By position of the step, channel and group."""
@@ -35,46 +31,12 @@ def groups_of(plate: PlateStructure) -> list[str]:
     return sorted({group_of(image) for _, image in plate.images()})
 
 
-def estimate(settings: Settings, plate: Plate, position: int, channel: int, output: Path) -> None:
-    """Compute a step's estimates for one channel, each from sites spread evenly over the whole plate.
-
-    Parameters
-    ----------
-    settings
-        The configuration.
-    plate
-        The plate.
-    position
-        Position of the step, from 1.
-    channel
-        Channel number, from 0.
-    output
-        The .npz file to write.
-    """
-    step = settings.steps[position - 1]
-    function = load_step(step).plate_estimate  # type: ignore[attr-defined]
-    made = {}
-    for group in groups_of(choose_wells(plate, settings)):
-        chosen = _planes_of(plate, group, channel)
-        if chosen:
-            made[group] = function((plate.plane(*place, plane) for place, plane in chosen), **step.params)
-    with output.open("wb") as file:
-        np.savez(file, **made)
-    plate.handler.close()
-
-
-def _planes_of(plate: Plate, group: str, channel: int) -> list[tuple[Place, tuple[int, int, int]]]:
-    """The planes to estimate from: the middle of the stack at sites of the group, those that were acquired if any."""
-    listing = plate.listing
-    places = {
-        (well, image.site): (0, channel, image.size_z // 2)
-        for well, image in listing.structure.images()
-        if group_of(image) == group and channel < image.size_c and well not in listing.missing
-    }
-    acquired = [site for site, plane in places.items() if plane not in listing.filled.get(site, ())]
-    sites = acquired or list(places)
-    picked = np.linspace(0, len(sites) - 1, min(PLANES, len(sites))).astype(int)
-    return [(sites[number], places[sites[number]]) for number in picked]
+def uses_estimate(step: Step, function: Callable[..., Any]) -> bool:
+    """Whether a step needs estimates: it has `plate_estimate`, and any params in `plate_estimate_if`."""
+    if not hasattr(function, "plate_estimate"):
+        return False
+    wanted, parameters = getattr(function, "plate_estimate_if", {}), inspect.signature(function).parameters
+    return all(step.params.get(name, parameters[name].default) == value for name, value in wanted.items())
 
 
 def load_estimates(paths: Sequence[Path]) -> Estimates:

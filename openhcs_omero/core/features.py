@@ -7,7 +7,8 @@ A step declares the features that it returns in an attribute of its function:
         "spot_height_c{channel}": {"statistic": "objects", "count": "spots_c{channel}", "unit": "counts"},
     }
 
-`{channel}` stands for any number. A feature that is not declared is averaged over sites.
+`{channel}` stands for any number. If the features depend on the params of the step, the attribute is a function of the
+params that returns such a dict. A feature that is not declared is averaged over sites.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from openhcs_omero.core.config import Step
-from openhcs_omero.errors import StepError
+from openhcs_omero.errors import OpenHCSError, StepError
 
 PLACE = ("plate", "well", "row", "column", "acquisition", "site", "t", "time_s")
 """Columns of the tables that are not features."""
@@ -74,7 +75,7 @@ class Features:
         declared = {}
         for step, function in steps:
             prefix = f"{step.name}_" if step.name else ""
-            for name, about in getattr(function, "features", {}).items():
+            for name, about in (declared_features(step, function) or {}).items():
                 feature = _feature(step, name, about)
                 declared[prefix + name] = replace(feature, count=feature.count and prefix + feature.count)
         return cls(declared)
@@ -85,6 +86,24 @@ class Features:
             if match := pattern.fullmatch(column):
                 return replace(feature, count=feature.count and feature.count.format(**match.groupdict()))
         return Feature()
+
+
+def declared_features(step: Step, function: Callable[..., Any]) -> Mapping[str, Any] | None:
+    """The features that a step declares, with its params; None if it declares none.
+
+    Raises
+    ------
+    StepError
+        If the declaration is a function that fails.
+    """
+    declared = getattr(function, "features", None)
+    if not callable(declared):
+        return declared
+    try:
+        return declared(**step.params)
+    except Exception as error:
+        reason = str(error) if isinstance(error, OpenHCSError) else f"{type(error).__name__}: {error}"
+        raise StepError(f"{step} can't say which features it returns: {reason}") from error
 
 
 def _feature(step: Step, name: Any, about: Any) -> Feature:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, with_numbers
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
-from openhcs_omero.core.estimates import groups_of
+from openhcs_omero.core.estimates import groups_of, uses_estimate
 from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
@@ -188,12 +188,12 @@ class Plan:
         """The records by names of channels: plates with the same names share one."""
         return {}
 
-    def estimates(self, plate: str) -> list[str]:
-        """Names of the plate's estimates: one per channel for each step that uses an estimate."""
+    def estimates(self, plate: str, before: int | None = None) -> list[str]:
+        """Names of the plate's estimates: one per channel for each step (before a position) that uses an estimate."""
         return [
             f"{step.position}_{step.function_name}_c{channel}"
             for step, function in self._numbered(plate)
-            if hasattr(function, "plate_estimate")
+            if uses_estimate(step, function) and (before is None or step.position < before)
             for channel in (step.channels or range(self.states[plate].channels))
         ]
 
@@ -208,9 +208,15 @@ class Plan:
 
     def estimate_record(self, plate: str, position: int) -> str:
         """What the estimates of a step depend on; of the plate, only which groups of like images it has."""
-        step, function = self._numbered(plate)[position - 1]
+        *earlier, (step, function) = self._numbered(plate)[:position]
         estimate = function.plate_estimate  # type: ignore[attr-defined]
-        made_of = {"params": step.params, "source": source_hash(estimate), "groups": self.states[plate].groups}
+        made_of: dict[str, Any] = {
+            "params": step.params,
+            "source": source_hash(estimate),
+            "groups": self.states[plate].groups,
+        }
+        if earlier:
+            made_of["earlier"] = [step_record(*one) for one in earlier]
         return json.dumps(made_of, sort_keys=True)
 
 

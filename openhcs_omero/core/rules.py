@@ -14,7 +14,7 @@ import numpy as np
 
 from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
-from openhcs_omero.core.estimates import estimate as compute_estimates
+from openhcs_omero.core.estimating import estimate as compute_estimates
 from openhcs_omero.core.failures import FailedWell, Failure, read_failures, without_results
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.figures import (
@@ -87,9 +87,11 @@ def derive(settings: Settings, label: str, record: Path) -> None:
     write(record, to_json(derived))
 
 
-def estimate(settings: Settings, label: str, position: int, channel: int, output: Path) -> None:
-    """Compute a step's estimates for one channel of a plate, see `openhcs_omero.core.estimates.estimate`."""
-    compute_estimates(numbered_settings(settings, label), _open(settings, label), position, channel, output)
+def estimate(
+    settings: Settings, label: str, position: int, channel: int, earlier: Sequence[Path], output: Path
+) -> None:
+    """Compute a step's estimates for one channel of a plate, see `openhcs_omero.core.estimating.estimate`."""
+    compute_estimates(numbered_settings(settings, label), _open(settings, label), position, channel, earlier, output)
 
 
 def measure_images(settings: Settings, label: str, wells: Sequence[str], output: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.config import Settings, Step
-from openhcs_omero.core.estimates import estimates_for, load_estimates
+from openhcs_omero.core.estimates import Estimates, estimates_for, load_estimates
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.core.steps.commands import Place
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import SiteResult, StepFailed, rows_of
-from openhcs_omero.core.steps.stages import Told, run_on_well
+from openhcs_omero.core.steps.stages import Sites, Told, run_on_well
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.errors import OpenHCSError, is_lost
 from openhcs_omero.io.base import StorageRegistry
@@ -87,42 +87,68 @@ def process(
     WellFailed
         If a site can't be read, or a step fails on it.
     """
-    described = plate.metadata(well)
-    steps = [(step, load_step(step)) for step in settings.steps]
+    run = WellSteps(settings, settings.steps, plate, derived, well)
     loaded = load_estimates(estimates)
-    treatment: dict[str, Any] = {}
-    if any(wants_treatment(function) for _, function in steps):
-        treatment["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
-    behind = plate.output.backend
-    files = StagedFiles(behind, derived.path, well, list(described))
-    manager = FileManager(
-        StorageRegistry(
-            {name: files if backend is behind else backend for name, backend in plate.files.registry.items()}
-        )
-    )
-    sites = plate.structure.wells[well].images
-    told = {
-        site: Told(
-            _metadata(settings, derived, well, image, described[site]) | treatment,
-            described[site],
-            estimates_for(image, loaded),
-        )
-        for site, image in sites.items()
-    }
     place = Place(plate.label, well, settings.scratch, threads)
     images: dict[int, NewImage] = {}
     features: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     try:
-        for site, done in run_on_well(steps, _read(plate, well), told, manager, plate.output.name, place):
-            image, about = sites[site], described[site]
+        for site, done in run.on(_read(plate, well), loaded, place):
+            image, about = run.sites[site], run.described[site]
             images[site] = _new_image(image, done.image, done.labels, about)
             where = {"plate": plate.label, "well": well, **_acquisition(image), "site": site}
             features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
             objects += [{**where, **row} for row in done.objects]
     except StepFailed as error:
         raise WellFailed(error.site, str(error.step), error.reason) from error.__cause__
-    return Processed(images, files.files, features, objects, _label_channels(steps, done.image.shape[1]))
+    return Processed(images, run.files.files, features, objects, _label_channels(run.steps, done.image.shape[1]))
+
+
+class WellSteps:
+    """Runs steps on sites of a well. What they save is held, not written.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    steps
+        The steps to run.
+    plate
+        The plate.
+    derived
+        Where the results go.
+    well
+        Name of the well.
+    """
+
+    def __init__(
+        self, settings: Settings, steps: Iterable[Step], plate: Plate, derived: DerivedPlate, well: str
+    ) -> None:
+        self.steps = [(step, load_step(step)) for step in steps]
+        self.sites, self.described = plate.structure.wells[well].images, plate.metadata(well)
+        treatment: dict[str, Any] = {}
+        if any(wants_treatment(function) for _, function in self.steps):
+            treatment["treatment"] = recorded_treatments(settings.folder(plate.label)).get(well, {})
+        self._metadata = {
+            site: _metadata(settings, derived, well, image, self.described[site]) | treatment
+            for site, image in self.sites.items()
+        }
+        behind, self._backend = plate.output.backend, plate.output.name
+        self.files = StagedFiles(behind, derived.path, well, list(self.described))
+        self._manager = FileManager(
+            StorageRegistry(
+                {name: self.files if backend is behind else backend for name, backend in plate.files.registry.items()}
+            )
+        )
+
+    def on(self, sites: Sites, estimates: Estimates, place: Place) -> Iterator[tuple[int, SiteResult]]:
+        """Run the steps on sites of the well; raises StepFailed."""
+        told = {
+            site: Told(self._metadata[site], self.described[site], estimates_for(image, estimates))
+            for site, image in self.sites.items()
+        }
+        return run_on_well(self.steps, sites, told, self._manager, self._backend, place)
 
 
 def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from openhcs_omero.processing.inputs import acquired, channels_of
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.metadata import construct_path
+from openhcs_omero.processing.params import NoiseLevels, Pixels, Threshold
+from openhcs_omero.processing.thresholds import known_threshold, otsu_above_noise, plate_threshold, smoothed
+
+SMOOTHING = 16  # diameters of nuclei per standard deviation of the smoothing
 
 
-def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0) -> np.ndarray:
+def label_cells(
+    plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0, threshold: float | None = None
+) -> np.ndarray:
     """Label the nuclei of a plane.
 
     The smoothed plane is segmented at Otsu's threshold (Otsu, 1979). Touching nuclei are separated by a watershed on
@@ -26,6 +34,8 @@ def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0
         Typical diameter of a nucleus in px; objects with less than a quarter of the corresponding area are left out.
     contrast
         Minimum height of the threshold above the background, in standard deviations of the smoothed background.
+    threshold
+        Used in place of Otsu's threshold; `contrast` then has no effect.
 
     Returns
     -------
@@ -34,17 +44,15 @@ def label_cells(plane: np.ndarray, diameter: float = 20.0, contrast: float = 6.0
     """
     from scipy import ndimage
     from skimage.feature import peak_local_max
-    from skimage.filters import threshold_otsu
     from skimage.segmentation import watershed
 
-    smooth = ndimage.gaussian_filter(plane.astype(np.float32), diameter / 16)
-    background = float(np.median(smooth))
-    noise = 1.4826 * float(np.median(np.abs(smooth - background)))
-    threshold = float(threshold_otsu(smooth)) if smooth.min() < smooth.max() else background
-    if threshold <= background + contrast * noise:
-        return np.zeros(plane.shape, np.int32)
+    smooth = smoothed(plane, diameter / SMOOTHING)
+    if threshold is None:
+        threshold = otsu_above_noise(smooth, contrast)
     mask = ndimage.binary_fill_holes(smooth > threshold)
-    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), diameter / 16)
+    if not mask.any():
+        return np.zeros(plane.shape, np.int32)
+    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), diameter / SMOOTHING)
     parts, _ = ndimage.label(mask)
     peaks = peak_local_max(distance, min_distance=max(1, round(diameter / 3)), labels=parts, exclude_border=False)
     seeds = np.zeros(plane.shape, np.int32)
@@ -97,10 +105,14 @@ def segment_cells(
     metadata: dict[str, Any],
     backend: str = "disk",
     channels: list[int] | None = None,
-    diameter: float = 20.0,
-    contrast: float = 6.0,
+    diameter: Pixels = 20.0,
+    contrast: NoiseLevels = 6.0,
+    threshold: Threshold = "site",
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Find, count and measure the nuclei of a site; a z stack is first reduced to its maximum projection.
+
+    The smoothed plane is segmented at a threshold, by default Otsu's (Otsu, 1979). Touching nuclei are separated by a
+    watershed on the distance to the edge.
 
     Parameters
     ----------
@@ -114,8 +126,14 @@ def segment_cells(
         Not used.
     channels
         Channels with nuclei, from 0; default all.
-    diameter, contrast
-        See `label_cells`.
+    diameter
+        Typical diameter of a nucleus. Objects with less than a quarter of the corresponding area are left out.
+    contrast
+        Minimum height of Otsu's threshold above the background. Below it, there are no nuclei.
+    threshold
+        "site": Otsu's threshold of each plane. "plate": one for all sites, from pixels of up to 100 sites that are
+        spread evenly over the plate, first timepoint, as the earlier steps return them; it needs sites of one z plane.
+        Or a number.
 
     Returns
     -------
@@ -124,7 +142,7 @@ def segment_cells(
         if there is only one channel, else "nuclei_c1" for channel 1 and likewise for others. The other results are
         those of `cell_counting_cpu`.
     """
-    found, results, objects = _count(image, channels, diameter, contrast)
+    found, results, objects = _count(image, metadata, channels, diameter, contrast, threshold)
     names = {channel: "nuclei" if len(found) == 1 else f"nuclei_c{channel}" for channel in found}
     return image, {
         **results,
@@ -139,8 +157,8 @@ def cell_counting_cpu(
     metadata: dict[str, Any],
     backend: str = "disk",
     channels: list[int] | None = None,
-    diameter: float = 20.0,
-    contrast: float = 6.0,
+    diameter: Pixels = 20.0,
+    contrast: NoiseLevels = 6.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Count and measure the nuclei of a site; a z stack is first reduced to its maximum projection.
 
@@ -159,8 +177,10 @@ def cell_counting_cpu(
         The backend to save to: "disk", "zarr", "memory" or "omero".
     channels
         Channels with nuclei, from 0; default all.
-    diameter, contrast
-        See `label_cells`.
+    diameter
+        Typical diameter of a nucleus. Objects with less than a quarter of the corresponding area are left out.
+    contrast
+        Minimum height of Otsu's threshold above the background. Below it, there are no nuclei.
 
     Returns
     -------
@@ -172,7 +192,7 @@ def cell_counting_cpu(
         `objects` has one row per nucleus. Without nuclei, means and standard deviations are None. With several
         timepoints, each value is a list with one value per timepoint.
     """
-    found, results, objects = _count(image, channels, diameter, contrast)
+    found, results, objects = _count(image, metadata, channels, diameter, contrast)
     most = np.min_scalar_type(max((int(labels.max()) for labels in found.values()), default=0))
     labeled = image.astype(np.promote_types(np.promote_types(image.dtype, np.uint16), most))
     for channel, labels in found.items():
@@ -183,19 +203,32 @@ def cell_counting_cpu(
     return labeled, {**results, "objects": objects}
 
 
+def estimate_threshold(
+    planes: Iterator[np.ndarray], diameter: float = 20.0, contrast: float = 6.0, threshold: str | float = "plate"
+) -> np.ndarray:
+    """Compute the threshold of a plate for `segment_cells`, see `plate_threshold`; `threshold` is not used."""
+    return plate_threshold(planes, diameter / SMOOTHING, contrast)
+
+
 def _count(
-    image: np.ndarray, channels: list[int] | None, diameter: float, contrast: float
+    image: np.ndarray,
+    metadata: dict[str, Any],
+    channels: list[int] | None,
+    diameter: float,
+    contrast: float,
+    threshold: str | float = "site",
 ) -> tuple[dict[int, np.ndarray], dict[str, Any], list[dict[str, Any]]]:
-    """The labels (T, Y, X) by channel, the results, and one row per nucleus."""
+    """The labels (T, Y, X) by channel, the results, and one row per nucleus. Nothing is counted in missing planes."""
     rows: list[dict[str, Any]] = [{} for _ in image]
     objects: list[dict[str, Any]] = []
     found = {}
-    for channel in channels if channels is not None else range(image.shape[1]):
+    for channel in channels_of(image, channels):
         planes = image[:, channel].max(axis=1)
-        found[channel] = np.stack([label_cells(plane, diameter, contrast) for plane in planes])
+        known = known_threshold(image, metadata, threshold, channel)
+        found[channel] = np.stack([label_cells(plane, diameter, contrast, known) for plane in planes])
         for t, (row, labels, plane) in enumerate(zip(rows, found[channel], planes)):
             cells = measure_cells(labels, plane)
-            row[f"cells_c{channel}"] = len(cells)
+            row[f"cells_c{channel}"] = len(cells) if acquired(metadata, t, channel, image.shape[2]) else None
             row |= mean_and_sd(f"cell_area_c{channel}", [cell["area"] for cell in cells])
             row |= mean_and_sd(f"cell_intensity_c{channel}", [cell["mean_intensity"] for cell in cells])
             objects += [{"channel": channel, "t": t, **cell} for cell in cells]
@@ -219,4 +252,6 @@ _FEATURES = {
 }
 for _step in (segment_cells, cell_counting_cpu):
     _step.features = _FEATURES  # type: ignore[attr-defined]
+segment_cells.plate_estimate = estimate_threshold  # type: ignore[attr-defined]
+segment_cells.plate_estimate_if = {"threshold": "plate"}  # type: ignore[attr-defined]
 cell_counting_cpu.makes_labels = True  # type: ignore[attr-defined]

@@ -99,6 +99,15 @@ def estimates_of(wildcards):
     )
 
 
+def earlier_estimates(wildcards):
+    """The estimates of the steps before the one that an estimate is for."""
+    return expand(
+        f"{PLATE}/estimates/{{name}}.npz",
+        plate=wildcards.plate,
+        name=PLAN.estimates(wildcards.plate, before=int(wildcards.position)),
+    )
+
+
 def wells_of_batch(wildcards):
     """The files of the wells that one cluster job processes."""
     size, number = int(wildcards.size), int(wildcards.number)

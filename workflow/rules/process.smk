@@ -1,5 +1,7 @@
 rule estimate:
-    # no input: a changed well must not change the estimate, and through it all other wells
+    # no images: a changed well must not change the estimate, and through it all other wells
+    input:
+        earlier_estimates,
     output:
         f"{PLATE}/estimates/{{position}}_{{function}}_c{{channel}}.npz",
     log:

@@ -11,5 +11,6 @@ with logged(snakemake.log[0]):
         wildcards.plate,
         int(wildcards.position),
         int(wildcards.channel),
+        [Path(path) for path in snakemake.input],
         Path(snakemake.output[0]),
     )

@@ -66,16 +66,53 @@ def check_params(step: Step, function: Callable[..., Any]) -> None:
     Raises
     ------
     StepError
-        For the first param of the wrong type.
+        For the first param of the wrong type, or beyond the limits in its annotation (`annotated_types`).
     """
     if step.command is not None:
         return
     hints, parameters = hints_of(function), inspect.signature(function).parameters
     for name, value in step.keywords().items():
-        is_default = name in parameters and value == parameters[name].default
-        if name in hints and not is_default and not fits(value, hints[name]):
-            expected = str(hints[name]) if typing.get_origin(hints[name]) else hints[name].__name__
+        if name not in hints or (name in parameters and value == parameters[name].default):
+            continue
+        if not fits(value, hints[name]):
+            expected = type_text(hints[name])
             raise StepError(f"{step} has {name}: {value!r} in its params, but its function expects {expected}")
+        if wrong := _beyond_limits(value, hints[name]):
+            raise StepError(f"{step} has {name}: {value!r} in its params, but it {wrong}")
+
+
+def _beyond_limits(value: Any, hint: Any) -> str | None:
+    """Why a value of the right type is not allowed, such as "should be greater than 0"; None if it is."""
+    if not _is_annotated(hint):
+        return None
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        return str(error.errors()[-1]["msg"]).removeprefix("Input ")
+    return None
+
+
+def _is_annotated(hint: Any) -> bool:
+    return hasattr(hint, "__metadata__") or any(map(_is_annotated, typing.get_args(hint)))
+
+
+def type_text(hint: Any) -> str:
+    """A type as people write it: ``float``, ``list[int] | None``, ``'site' | 'plate' | float``."""
+    if hasattr(hint, "__metadata__"):
+        return type_text(hint.__origin__)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(type_text, arguments))
+    if origin is typing.Literal:
+        return " | ".join(map(repr, arguments))
+    if hint in (None, type(None)):
+        return "None"
+    if origin is not None and arguments:
+        inner = ", ".join("..." if each is Ellipsis else type_text(each) for each in arguments)
+        return f"{getattr(origin, '__name__', origin)}[{inner}]"
+    return getattr(hint, "__name__", str(hint))
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -86,12 +123,14 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # for example, names that are imported for type checkers only
             hint = eval(hint, dict(names)) if isinstance(hint, str) else hint
             if not isinstance(hint, str) and hint is not parameter.empty:
-                hints[name] = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+                hints[name] = hint
     return hints
 
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value from JSON has the given type; True if the type is not understood."""
+    if hasattr(hint, "__metadata__"):
+        hint = hint.__origin__
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, each) for each in arguments)

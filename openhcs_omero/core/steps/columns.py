@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from openhcs_omero.core.config import Step
+from openhcs_omero.core.features import declared_features
 from openhcs_omero.core.steps.checks import Steps
 from openhcs_omero.errors import ConfigError, StepError
 
@@ -71,7 +72,7 @@ def known_columns(step: Step, function: Callable[..., Any], channels: int) -> li
     channels
         Number of channels of the plate.
     """
-    declared = getattr(function, "features", None)
+    declared = declared_features(step, function)
     columns = _returned_keys(function) if declared is None else list(declared)
     if columns is None:
         return None
@@ -103,8 +104,7 @@ def _returned_keys(function: Callable[..., Any]) -> list[str] | None:
             if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
                 return None
             found[key.value] = None
-    found.pop("objects", None)  # rows of objects.csv
-    return list(found)
+    return [key for key in found if key not in ("objects", "labels")]  # which are no columns
 
 
 def _own_returns(node: ast.AST) -> Iterator[ast.Return]:

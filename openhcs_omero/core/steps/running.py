@@ -13,6 +13,7 @@ import numpy as np
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import ABOUT_SITES, PLACE, RESERVED
+from openhcs_omero.core.steps.objects import one_row_per_object
 from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
 from openhcs_omero.plates.labels import Labels, check_labels, fits
 
@@ -31,7 +32,8 @@ class SiteResult:
     results
         Scalars, or lists with one scalar per timepoint.
     objects
-        One row per object. `labels` in a row names the labels that its number `label` belongs to.
+        One row per object, with what all steps found out about it. `labels` in a row names the labels that its number
+        `label` belongs to.
     labels
         The labels of all steps, by name.
     timepoints
@@ -73,11 +75,12 @@ class SiteResult:
             raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
         _check_fit(step, image, self.labels)
         objects = [{"step": step.name or step.function_name, **_labels_of(row, prefix, labeled)} for row in rows]
+        labels = self.labels | labeled
         return SiteResult(
             image,
             self.results | {prefix + key: value for key, value in found.items()},
-            self.objects + objects,
-            self.labels | labeled,
+            one_row_per_object([*self.objects, *objects], labels),
+            labels,
             self.timepoints,
         )
 
@@ -171,8 +174,9 @@ def _labels_of(row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.nda
     """
     if "labels" in row and row["labels"] is None:
         return {key: value for key, value in row.items() if key != "labels"}
-    if "labels" in row:
-        return {**row, "labels": f"{prefix}{row['labels']}"}
+    if "labels" in row:  # they may be those of an earlier step
+        own = f"{prefix}{row['labels']}"
+        return {**row, "labels": own if own in labeled else row["labels"]}
     return {**row, "labels": next(iter(labeled))} if len(labeled) == 1 and "label" in row else dict(row)
 
 
