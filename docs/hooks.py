@@ -10,6 +10,8 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from openhcs_omero.cli import app
+from openhcs_omero.core.steps.describing import describe_steps
+from openhcs_omero.core.steps.showing import markdown as steps_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -37,6 +39,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return markdown
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", _commands())
+    if "<!-- steps -->" in markdown:
+        markdown = markdown.replace("<!-- steps -->", steps_markdown(describe_steps()))
     return _with_links(markdown, f"docs/{path}", path, config.extra["repository"])
 
 

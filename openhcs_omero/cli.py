@@ -468,6 +468,29 @@ def verify(
     print(f"{place} is as it was written, and its source has not changed since")
 
 
+@_command("steps")
+def steps(
+    name: Annotated[
+        str | None, typer.Argument(help="show all about this step; your own steps are written module:function")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with a JSON schema of the params")] = False,
+) -> None:
+    """List the included steps with their params, units and defaults, or describe one."""
+    import json
+
+    from openhcs_omero.core.steps.describing import describe_steps, find_step
+    from openhcs_omero.core.steps.showing import print_list, print_step
+
+    found = describe_steps() if name is None else [find_step(name)]
+    if as_json:
+        plain = [step.as_json() for step in found]
+        print(json.dumps(plain[0] if name else plain, indent=2, ensure_ascii=False))
+    elif name is None:
+        print_list(found)
+    else:
+        print_step(found[0])
+
+
 @_command("analyse")
 def analyse(
     tables: Annotated[list[Path], typer.Argument(help="tables with one row per well: CSV or TSV, such as wells.csv")],

@@ -33,7 +33,7 @@ def label_cells(
     diameter
         Typical diameter of a nucleus in px; objects with less than a quarter of the corresponding area are left out.
     contrast
-        Minimum height of the threshold above the background, in standard deviations of the smoothed background.
+        Minimum height of the threshold above the background, in units of the noise, see `otsu_above_noise`.
     threshold
         Used in place of Otsu's threshold; `contrast` then has no effect.
 
@@ -139,8 +139,10 @@ def segment_cells(
     -------
     image, results
         The unchanged image. `labels` has an array (T, 1, 1, Y, X) for each channel, which holds for every z: "nuclei"
-        if there is only one channel, else "nuclei_c1" for channel 1 and likewise for others. The other results are
-        those of `cell_counting_cpu`.
+        if there is only one channel, else "nuclei_c1" for channel 1 and likewise for others. The results of channel 1
+        are `cells_c1`, the number of nuclei; `cell_area_c1` and `cell_intensity_c1`, the means of their area and
+        intensity, each with its standard deviation, `_sd`; and likewise for other channels. `objects` has one row per
+        nucleus. Without nuclei, means are None.
     """
     found, results, objects = _count(image, metadata, channels, diameter, contrast, threshold)
     names = {channel: "nuclei" if len(found) == 1 else f"nuclei_c{channel}" for channel in found}

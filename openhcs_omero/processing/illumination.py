@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from openhcs_omero.processing.inputs import as_type, channels_of
+from openhcs_omero.processing.params import Counts, FieldFraction
+
 
 def estimate_illumination(planes: Iterator[np.ndarray], dark: float = 0.0, smoothing: float = 0.08) -> np.ndarray:
     """Estimate the illumination over the field from many planes of one channel.
@@ -58,23 +61,30 @@ def correct_illumination(
     metadata: dict[str, Any],
     backend: str = "disk",
     channels: list[int] | None = None,
-    dark: float = 0.0,
-    smoothing: float = 0.08,
+    dark: Counts = 0.0,
+    smoothing: FieldFraction = 0.08,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Divide each plane by the plate's illumination; dtype and mean brightness are preserved.
+
+    The illumination of a channel is the smoothed mean of up to 100 planes that are spread evenly over the plate. Each
+    of them is clipped at its 90th percentile and divided by its mean.
 
     Parameters
     ----------
     image
         (T, C, Z, Y, X), one site.
+    filemanager
+        Not used.
     metadata
         Contains `plate_estimate`, set by the workflow: channel -> (Y, X) result of `estimate_illumination`.
+    backend
+        Not used.
     channels
         Channels to correct, from 0; default all.
     dark
         Camera counts without light; subtracted before the division and added back afterwards.
     smoothing
-        Passed to `estimate_illumination`; not used here.
+        Standard deviation of the Gaussian that smooths the estimate.
 
     Returns
     -------
@@ -82,13 +92,9 @@ def correct_illumination(
         The corrected image in the input dtype (integers are rounded and clipped), and an empty dict of results.
     """
     out = image.copy()
-    for channel in channels if channels is not None else range(image.shape[1]):
+    for channel in channels_of(image, channels):
         light = metadata["plate_estimate"][channel]
-        even = (image[:, channel].astype(np.float32) - dark) / light + dark
-        if np.issubdtype(image.dtype, np.integer):
-            limits = np.iinfo(image.dtype)
-            even = np.clip(np.rint(even), limits.min, limits.max)
-        out[:, channel] = even.astype(image.dtype)
+        out[:, channel] = as_type((image[:, channel].astype(np.float32) - dark) / light + dark, image.dtype)
     return out, {}
 
 

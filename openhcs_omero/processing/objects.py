@@ -202,12 +202,12 @@ def _features(labels: Sequence[str] = ("nuclei",), **others: Any) -> dict[str, d
         per_object = {"statistic": "objects", "count": f"{name}_count"}
         declared[f"{name}_count"] = {"statistic": "count", "description": f"number of {name}"}
         for key, (unit, text) in SHAPE.items():
-            declared[f"{name}_{key}"] = {**per_object, "unit": unit, "description": f"{text} of the {name}"}
+            declared[f"{name}_{key}"] = {**per_object, "unit": unit, "description": f"{name}: {text}"}
         for key, text in INTENSITY.items():
             declared[f"{name}_{key}_c{{channel}}"] = {
                 **per_object,
                 "unit": "counts",
-                "description": f"{text} of the {name}",
+                "description": f"{name}: {text}",
             }
     return declared
 

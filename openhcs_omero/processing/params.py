@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Unit
 
 Pixels = Annotated[float, Gt(0), Unit("px")]
 Counts = Annotated[float, Unit("counts")]
+FieldFraction = Annotated[float, Gt(0), Unit("of the shorter side")]
 NoiseLevels = Annotated[float, Ge(0), Unit("times the noise")]
 Correlation = Annotated[float, Ge(-1), Le(1)]
 Upsampling = Annotated[int, Ge(1), Le(100), Unit("1/px")]

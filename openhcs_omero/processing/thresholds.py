@@ -15,8 +15,10 @@ SAMPLE = 2**16  # px of each plane in the threshold of a plate
 def otsu_above_noise(values: np.ndarray, contrast: float) -> float:
     """Compute Otsu's threshold (Otsu, 1979), provided that it stands out from the noise.
 
-    The background is the median, and the noise 1.4826 times the median absolute deviation. Otsu's threshold alone would
-    find objects in an empty field.
+    Otsu's threshold alone would find objects in an empty field. The background is the median of the values below the
+    threshold, and the noise 1.4826 times their median absolute deviation, also where objects fill the field. Without
+    objects, the threshold divides the noise or the uneven illumination, and is less than 1.5 times such a "noise" above
+    the "background".
 
     Parameters
     ----------
@@ -32,11 +34,12 @@ def otsu_above_noise(values: np.ndarray, contrast: float) -> float:
     """
     from skimage.filters import threshold_otsu
 
-    background = float(np.median(values))
-    noise = 1.4826 * float(np.median(np.abs(values - background)))
     if values.min() == values.max():
         return np.inf
     threshold = float(threshold_otsu(values))
+    below = values[values <= threshold]
+    background = float(np.median(below))
+    noise = 1.4826 * float(np.median(np.abs(below - background)))
     return threshold if threshold > background + contrast * noise else np.inf
 
 

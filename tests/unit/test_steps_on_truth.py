@@ -13,6 +13,7 @@ from openhcs_omero.processing.objects import measure_objects
 from openhcs_omero.processing.projection import project_z
 from openhcs_omero.processing.registration import align_channels, align_timepoints, find_shift
 from openhcs_omero.processing.spots import count_spots, count_spots_per_cell
+from openhcs_omero.processing.thresholds import otsu_above_noise
 from openhcs_omero.processing.whole_cells import segment_whole_cells
 
 SIDE = 96
@@ -410,3 +411,16 @@ def test_images_do_not_move_under_their_objects(step):
 def test_whole_cells_need_one_channel():
     with pytest.raises(StepError, match="in one channel"):
         run(segment_whole_cells, np.zeros((1, 2, 1, 8, 8)))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
+def test_thresholds_stand_out_however_many_objects_there_are(share):
+    rng = np.random.default_rng(6)
+    plane = rng.normal(100, 5, (64, 64)) + 100 * (rng.permutation(64 * 64).reshape(64, 64) < share * 64 * 64)
+    assert 110 < otsu_above_noise(plane, 3.0) < 190
+
+
+@pytest.mark.parametrize("light", [0, 1, 5, 50])
+def test_no_threshold_stands_out_from_noise_and_illumination(light):
+    plane = np.random.default_rng(6).poisson(200 + light * np.linspace(0, 10, 128) * np.ones((128, 1)))
+    assert otsu_above_noise(plane, 3.0) == np.inf

@@ -111,7 +111,8 @@ def type_text(hint: Any) -> str:
         return "None"
     if origin is not None and arguments:
         inner = ", ".join("..." if each is Ellipsis else type_text(each) for each in arguments)
-        return f"{getattr(origin, '__name__', origin)}[{inner}]"
+        name = "list" if origin is collections.abc.Sequence else getattr(origin, "__name__", origin)
+        return f"{name}[{inner}]"
     return getattr(hint, "__name__", str(hint))
 
 

@@ -33,6 +33,14 @@ def load_step(step: Step) -> Callable[..., Any]:
     """
     if step.command is not None:
         return CommandStep(step)
+    function = import_function(step)
+    _check_signature(step, function)
+    Features.of([(step, function)])
+    return function
+
+
+def import_function(step: Step) -> Callable[..., Any]:
+    """Import the function of a step, whatever its signature; raises StepError if the import fails."""
     module_name, _, function_name = step.call.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -44,8 +52,6 @@ def load_step(step: Step) -> Callable[..., Any]:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise StepError(f"{step} can't be imported: {module.__file__} has no function {function_name!r}")
-    _check_signature(step, function)
-    Features.of([(step, function)])
     return function
 
 
