@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 
 from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
-from openhcs_omero.analysis.profiles import make_profiles, write_profiles
+from openhcs_omero.analysis.profiles import write_profiles
 from openhcs_omero.analysis.screen import Answers, about_columns, analyze
-from openhcs_omero.analysis.settings import normalized_name, read_settings
+from openhcs_omero.analysis.settings import read_settings
 from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.errors import ConfigError, OpenHCSError
 
@@ -50,12 +50,9 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     about = about_columns(answers.features, settings, described_columns(tables))
     for name, made in answers.tables().items():
         write_table(made, folder / name, about)
-    if settings.profiles is not None:
-        columns = [normalized_name(feature, settings.profiles) for feature in answers.features]
-        profiles = make_profiles(answers.normalized, columns, answers.features, answers.map_columns)
-        write_profiles(profiles, folder / "profiles.parquet")
+    profiles = write_profiles(answers, settings, folder)
     write_report(answers, settings, folder / "report.html")
-    files = [*answers.tables(), *(["profiles.parquet"] if settings.profiles else []), "report.html"]
+    files = [*answers.tables(), *profiles, "report.html"]
     return [*answers.notes, *_summary(answers), f"written to {folder}: {', '.join(files)}; every CSV also as Parquet"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,8 @@ SCHEMA: dict[str, Any] = {
                     "properties": {"feature": _NAME, "by": _NAME, "dose": _NAME},
                 },
                 "profiles": _NAME,
+                "mean_average_precision": {"type": "boolean"},
+                "anndata": {"type": "boolean"},
                 "timepoint": {"type": "integer", "minimum": 0},
                 "acquisition": _NAME,
                 "web": {"type": "string", "pattern": "^https?://"},
@@ -139,6 +142,10 @@ class AnalysisSettings:
         Column of quality.csv -> the least value that a plate needs for hits.
     profiles
         The normalization whose values are the profiles; None if no profiles are asked for.
+    mean_average_precision
+        Whether to say how replicable the profiles of each treatment are.
+    anndata
+        Whether the profiles are also written as AnnData.
     timepoint
         The timepoint that is analyzed, from 0, of tables with several.
     acquisition
@@ -160,6 +167,8 @@ class AnalysisSettings:
     exclude_sites: list[str] = field(default_factory=list)
     stop_below: dict[str, float] = field(default_factory=dict)
     profiles: str | None = None
+    mean_average_precision: bool = False
+    anndata: bool = False
     timepoint: int | None = None
     acquisition: str | None = None
     web: str | None = None
@@ -218,18 +227,39 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
         exclude_sites=exclude_sites,
         stop_below=qc.get("stop_below", {}),
         profiles=analysis.get("profiles"),
+        mean_average_precision=analysis.get("mean_average_precision", False),
+        anndata=analysis.get("anndata", False),
         timepoint=analysis.get("timepoint"),
         acquisition=analysis.get("acquisition"),
         web=analysis.get("web"),
     )
-    if settings.profiles is not None and settings.profiles not in normalizations:
-        raise ConfigError(
-            f"analysis.profiles uses {settings.profiles}, which is not in analysis.normalise: add it there"
-        )
+    _check_profiles(settings)
     for response in settings.responses:
         if features is not None and response.feature not in features:
             raise ConfigError(f"{response.feature} is not in analysis.features: add it there")
     return settings
+
+
+def _check_profiles(settings: AnalysisSettings) -> None:
+    """Check what profiles need, the packages of extras too: better now than after the run."""
+    needed = {"mean_average_precision": "copairs", "anndata": "anndata"}
+    asked = [key for key in needed if getattr(settings, key)]
+    if settings.profiles is None:
+        if asked:
+            raise ConfigError(f"analysis.{asked[0]} is about profiles: name a normalization in analysis.profiles")
+        return
+    if settings.profiles not in settings.normalizations:
+        raise ConfigError(
+            f"analysis.profiles uses {settings.profiles}, which is not in analysis.normalise: add it there"
+        )
+    for key, package, extra in (
+        ("profiles", "pycytominer", "profiles"),
+        *((key, needed[key], needed[key]) for key in asked),
+    ):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"analysis.{key} needs the package {package}: pip install 'openhcs-omero[{extra}]', or leave it out"
+            )
 
 
 def _validate(config: Mapping[str, Any]) -> None:

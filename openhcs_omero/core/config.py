@@ -188,7 +188,12 @@ class Settings:
         names = [name for name in self.plate_answers if name != "normalised.csv"]
         if "hits" in wanted or "dose_response" in wanted:
             names += ["replicates.csv", "plate_agreement.csv"]
-        return names + (["profiles.parquet"] if "profiles" in wanted else [])
+        profiles = {
+            "profiles": "profiles.parquet",
+            "anndata": "profiles.h5ad",
+            "mean_average_precision": "mean_average_precision.csv",
+        }
+        return names + [name for key, name in profiles.items() if wanted.get(key)]
 
     def batches(self, wells: int) -> list[str]:
         """Names of the batches that this number of wells is split into; each batch is one cluster job."""

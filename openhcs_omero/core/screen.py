@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from openhcs_omero.analysis.parquet import About, write_parquet
-from openhcs_omero.analysis.profiles import make_profiles, write_profiles
+from openhcs_omero.analysis.profiles import write_profiles
 from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import Answers, about_columns, analyze
-from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name, read_settings
+from openhcs_omero.analysis.settings import AnalysisSettings, read_settings
 from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
@@ -89,12 +89,7 @@ def _write_screen(answers: Answers, chosen: AnalysisSettings, folder: Path, abou
     for name, made in answers.tables().items():
         if name != "normalised.csv":  # it would repeat every value of every plate
             write_table(made, folder / name, about)
-    if chosen.profiles is not None:
-        columns = [normalized_name(feature, chosen.profiles) for feature in answers.features]
-        write_profiles(
-            make_profiles(answers.normalized, columns, answers.features, answers.map_columns),
-            folder / "profiles.parquet",
-        )
+    write_profiles(answers, chosen, folder)
 
 
 def _with_names_of_channels(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
