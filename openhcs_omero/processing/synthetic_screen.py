@@ -9,7 +9,9 @@ of focus. In one column of the second plate, all wells have too many spots.
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,9 +147,11 @@ def _content(screen: TwoPlates, place: tuple[int, ...], dosed: dict, hits: list)
     return f"C{row * screen.columns + column:04}", SINGLE_DOSE, "", level
 
 
-def images(screen: TwoPlates) -> Iterator[tuple[WellTruth, np.ndarray]]:
-    """Yield every well: its truth and its image, (C, Y, X) = (2, size, size) uint16."""
+def images(screen: TwoPlates, plate: str) -> Iterator[tuple[WellTruth, np.ndarray]]:
+    """Yield every well of a plate: its truth and its image, (C, Y, X) = (2, size, size) uint16."""
     for number, well in enumerate(layout(screen)):
+        if well.plate != plate:
+            continue
         rng = np.random.default_rng([screen.seed, number])
         cells = 0 if well.fault == "empty" else screen.cells
         blur = BLUR if well.fault == "out of focus" else 0.0
@@ -157,23 +161,25 @@ def images(screen: TwoPlates) -> Iterator[tuple[WellTruth, np.ndarray]]:
 
 def write_screen(folder: Path, screen: TwoPlates) -> list[WellTruth]:
     """Write each plate to a folder of TIFFs that is named for it, and plate_map.csv beside them."""
-    import tifffile
-
-    truths = []
-    for truth, image in images(screen):
-        home = folder / truth.plate
-        home.mkdir(parents=True, exist_ok=True)
-        for channel, plane in enumerate(image):
-            tifffile.imwrite(home / f"{truth.well}_s001_z000_c{channel:03d}.tif", plane)
-        truths.append(truth)
-    for name in screen.names:
-        write_metadata(folder / name)
+    with ProcessPoolExecutor(len(screen.names), multiprocessing.get_context("spawn")) as pool:
+        first, second = pool.map(_write_plate, [folder] * 2, [screen] * 2, screen.names)
+    truths = first + second
     with (folder / "plate_map.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["well", "compound", "concentration (uM)", "control"])
-        rows.writerows(
-            [truth.well, truth.compound, f"{truth.concentration:.6g}", truth.control]
-            for truth in truths
-            if truth.plate == screen.names[0]
-        )
+        rows.writerows([truth.well, truth.compound, f"{truth.concentration:.6g}", truth.control] for truth in first)
+    return truths
+
+
+def _write_plate(folder: Path, screen: TwoPlates, plate: str) -> list[WellTruth]:
+    import tifffile
+
+    home = folder / plate
+    home.mkdir(parents=True, exist_ok=True)
+    truths = []
+    for truth, image in images(screen, plate):
+        for channel, plane in enumerate(image):
+            tifffile.imwrite(home / f"{truth.well}_s001_z000_c{channel:03d}.tif", plane)
+        truths.append(truth)
+    write_metadata(home)
     return truths

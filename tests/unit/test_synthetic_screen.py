@@ -55,7 +55,7 @@ def test_the_folders_can_be_imported(tmp_path):
 def screen():
     """The truth and the measurements of all wells, and what the analysis of the demo makes of them."""
     rows, sites = [], []
-    for truth, image in images(SMALL):
+    for truth, image in (well for plate in SMALL.names for well in images(SMALL, plate)):
         rows.append({**vars(truth), "measured": len(find_spots(image[0])[0]), "found": label_cells(image[1], 22).max()})
         quality = measure_site(image[None, :, None])
         sites.append({"plate": truth.plate, "well": truth.well, "site": 1, "reason": "", **quality})

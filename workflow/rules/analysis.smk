@@ -15,6 +15,8 @@ rule analyze:
         f"{SCREEN}/analyze.log",
     benchmark:
         f"{SCREEN}/analyze.tsv"
+    # before the figures of the last plate, which nothing waits for
+    priority: len(PLATES) + 1
     threads: 2
     resources:
         mem_mb=2000,

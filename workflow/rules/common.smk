@@ -47,7 +47,7 @@ PRODUCTS = [
     "figures/montage.png",
     *(with_parquet(["image_qc.csv"]) if PLAN.settings.has_qc else []),
 ]
-QC_WELLS = 96  # a job measures the images of so many wells
+QC_WELLS = 192  # a job measures the images of so many wells
 
 
 wildcard_constraints:
