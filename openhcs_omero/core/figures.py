@@ -118,11 +118,11 @@ def heatmap(
             grid[row - rows[0], column - columns[0]] = float(values[well])
     known = grid[np.isfinite(grid)]
     low, high = color_range(known)
-    figure = _figure(2.6 + 0.55 * len(columns), 1.9 + 0.5 * len(rows))
+    figure = figure_of(2.6 + 0.55 * len(columns), 1.9 + 0.5 * len(rows))
     axes = figure.add_subplot()
     drawn = axes.imshow(grid, cmap=_colormap("viridis", bad="none"), vmin=low, vmax=high, aspect="equal")
     _label(axes, rows, columns)
-    axes.set_title(title, loc="left", **_plain_text(11))
+    axes.set_title(title, loc="left", **plain_text(11))
     _mark_wells(
         axes,
         {well: (row - rows[0], column - columns[0]) for well, (row, column) in places.items()},
@@ -175,7 +175,7 @@ def _draw_scale(figure: Figure, axes: Any, drawn: Any, known: np.ndarray, label:
     bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, extend=extend)
     bar.set_ticks([low, (low + high) / 2, high], labels=[f"{value:.4g}" for value in (low, (low + high) / 2, high)])
     beyond = f"\nwells from {known.min():.4g} to {known.max():.4g}" if below or above else ""
-    bar.set_label(f"{label}{beyond}", **_plain_text(8))
+    bar.set_label(f"{label}{beyond}", **plain_text(8))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
 
@@ -258,8 +258,8 @@ def montage(
     y, x = (max((t.shape[axis] for t in thumbnails.values()), default=8) for axis in (1, 2))
     count = max((t.shape[0] for t in thumbnails.values()), default=1)
     cell = 0.62 if len(columns) <= 12 else 0.31
-    figure = _figure(0.6 + count * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
-    figure.suptitle(title, x=0.01, ha="left", **_plain_text(11))
+    figure = figure_of(0.6 + count * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
+    figure.suptitle(title, x=0.01, ha="left", **plain_text(11))
     for number in range(count):
         channel = channels[number] if number < len(channels) else Channel()
         sheet = np.full((len(rows) * (y + 2), len(columns) * (x + 2)), np.nan)
@@ -278,7 +278,7 @@ def montage(
             extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
             **_look(channel, sheet),
         )
-        axes.set_title(channel.name or f"channel {number}", loc="left", **_plain_text(9))
+        axes.set_title(channel.name or f"channel {number}", loc="left", **plain_text(9))
         for well, word in {**dict.fromkeys(excluded, "excluded"), **dict.fromkeys(failed, "failed")}.items():
             row, column = places[well]
             axes.text(
@@ -315,7 +315,8 @@ def _look(channel: Channel, sheet: np.ndarray) -> dict[str, Any]:
     return {"cmap": scaled.with_extremes(bad="#e8e8e8"), **scale}
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure, in inches; it is drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -324,7 +325,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _plain_text(size: int) -> dict[str, Any]:
+def plain_text(size: int) -> dict[str, Any]:
     """Draw a name as it is: matplotlib takes a text between dollar signs for a formula."""
     return {"fontsize": size, "parse_math": False}
 

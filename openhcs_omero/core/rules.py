@@ -27,12 +27,13 @@ from openhcs_omero.core.figures import (
 )
 from openhcs_omero.core.notes import well_notes
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
+from openhcs_omero.core.outlines import draw_outlines, pack_part
 from openhcs_omero.core.outputs.base import ImageId
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import as_yaml, describe_run, marks, step_marks
 from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
 from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
-from openhcs_omero.core.state import recorded_state
+from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.tables import TEXTS, aggregate, csv_of, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.treatments import recorded_treatments
@@ -158,6 +159,7 @@ def process_well(
         csv_of(done.features),
         csv_of(done.objects),
         pack_thumbnail(thumbnail(first.pixels), channels),
+        pack_part(min(done.images), first.pixels, first.labels, names),
     )
     return None
 
@@ -204,7 +206,7 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
     columns, rows = read_columns(folder / "columns.csv"), read_rows(folder / "wells.csv")
     last = max((int(row["t"]) for row in rows if row.get("t")), default=None)
     rows = [row for row in rows if last is None or row["t"] == str(last)]
-    title = _title(folder, label) + ("" if last is None else f", timepoint {last}")
+    title = plate_title(folder, label) + ("" if last is None else f", timepoint {last}")
     runs = sorted({row.get("acquisition", "") for row in rows}) or [""]
     excluded = {row["well"] for row in rows if row.get("sites_excluded", "0") != "0"}
     for number, run in enumerate(runs, 1):
@@ -223,8 +225,8 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
             )
 
 
-def draw_montage(folder: Path, label: str, output: Path) -> None:
-    """Draw the montage of a plate: the first site of each well."""
+def draw_pictures(folder: Path, label: str, output: Path, outlines: Path) -> None:
+    """Draw the montage of a plate, the first site of each well, and outlines of objects if steps looked for any."""
     failed = {failure.well for failure in read_failures(folder)}
     places = read_places(folder / "wells.tsv")
     loaded = {well: load_thumbnail(well_file(folder, well)) for well in places if well not in failed}
@@ -232,17 +234,16 @@ def draw_montage(folder: Path, label: str, output: Path) -> None:
     montage(
         places,
         {well: picture for well, (picture, _) in loaded.items()},
-        _title(folder, label),
+        plate_title(folder, label),
         output,
         channels,
         failed,
         sorted({well for well, _ in excluded_sites(folder)}),
     )
-
-
-def _title(folder: Path, label: str) -> str:
-    name = recorded_state(folder).name
-    return f"plate {label}" if name in ("", label) else f"{name} (plate {label})"
+    outlines.mkdir(parents=True, exist_ok=True)
+    figure = draw_outlines(folder, list(loaded), plate_title(folder, label))
+    if figure is not None:
+        figure.savefig(outlines / "outlines.png", dpi=200)
 
 
 def annotate(

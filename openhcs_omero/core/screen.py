@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +19,20 @@ from openhcs_omero.analysis.settings import AnalysisSettings, read_settings
 from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.failures import read_failures
 from openhcs_omero.core.figures import load_thumbnail
-from openhcs_omero.core.state import recorded_state
+from openhcs_omero.core.outlines import draw_outlines
+from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.columns import with_names
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.tables import read_places, read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files
 from openhcs_omero.io.atomic import write
 
 PICTURES = 300
 """At most this many hits have a picture in the report."""
+OUTLINED = 12
+"""Outlines of objects are shown of at most this many plates, the first ones."""
 
 
 def analyze_screen(
@@ -66,7 +72,14 @@ def analyze_screen(
         print("\n".join(answers.notes))
         about = about_columns(answers.features, chosen, described_columns(tables))
         _write_screen(answers, chosen, folder, about)
-        write_report(answers, chosen, folder / "report.html", _links(settings, chosen), _thumbnails(settings, answers))
+        write_report(
+            answers,
+            chosen,
+            folder / "report.html",
+            _links(settings, chosen),
+            _thumbnails(settings, answers),
+            _outlines(settings, labels),
+        )
     for label in labels:
         _write_plate(settings, answers, label, about)
 
@@ -180,6 +193,20 @@ def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], b
         for c in range(most)
     ]
     return {key: bytes(imagecodecs.png_encode(_side_by_side(picture, limits))) for key, picture in pictures.items()}
+
+
+def _outlines(settings: Settings, labels: Iterable[str]) -> dict[str, bytes]:
+    """JPEG pictures of the best and worst wells of the first plates in which steps looked for objects."""
+    pictures: dict[str, bytes] = {}
+    for label in itertools.islice(labels, OUTLINED):
+        folder = settings.folder(label)
+        failed = {failure.well for failure in read_failures(folder)}
+        wells = [well for well in read_places(folder / "wells.tsv") if well not in failed]
+        if (figure := draw_outlines(folder, wells, plate_title(folder, label))) is not None:
+            content = io.BytesIO()
+            figure.savefig(content, format="jpeg", dpi=110)
+            pictures[label] = content.getvalue()
+    return pictures
 
 
 def _side_by_side(picture: np.ndarray, limits: Sequence[np.ndarray]) -> np.ndarray:

@@ -144,3 +144,9 @@ def memory_of(plate: PlateStructure) -> int:
         for well in plate.wells.values()
     )
     return LIBRARIES_MB + (most + 3 * 8 * largest) // 10**6
+
+
+def plate_title(folder: Path, label: str) -> str:
+    """What figures call a plate: its name, if it has one, and its label."""
+    name = recorded_state(folder).name
+    return f"plate {label}" if name in ("", label) else f"{name} (plate {label})"

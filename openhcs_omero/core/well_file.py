@@ -4,6 +4,7 @@ record.json    what was written (outputs/), or why the well failed (failures.py)
 features.csv   the measurements: one row per site, or per site and timepoint
 objects.csv    the objects: one row per object
 thumbnail.npz  a small picture (figures.py)
+outlines.npz   a part of the first site with its objects (outlines.py); empty if no step looked for objects
 
 A single file per well limits the number of files on a shared disk and the memory that Snakemake needs for the plan.
 """
@@ -40,7 +41,9 @@ def well_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted((folder / "processed").glob("*.zip"))}
 
 
-def write_well_file(path: Path, record: str, features: str = "", objects: str = "", thumbnail: bytes = b"") -> None:
+def write_well_file(
+    path: Path, record: str, features: str = "", objects: str = "", thumbnail: bytes = b"", outlines: bytes = b""
+) -> None:
     """Write the file of a well atomically. The same content gives the same bytes, since Snakemake compares checksums.
 
     Parameters
@@ -51,14 +54,15 @@ def write_well_file(path: Path, record: str, features: str = "", objects: str = 
         JSON.
     features, objects
         CSV with a header; empty without rows.
-    thumbnail
-        The content of an .npz file.
+    thumbnail, outlines
+        The content of .npz files.
     """
     parts: dict[str, str | bytes] = {
         "record.json": record,
         "features.csv": features,
         "objects.csv": objects,
         "thumbnail.npz": thumbnail,
+        "outlines.npz": outlines,
     }
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -16,8 +16,8 @@ PLACES = {"B03": (1, 2), "B04": (1, 3), "D03": (3, 2)}
 def drawn(monkeypatch):
     """The figures that a test drew."""
     kept = []
-    make = figures._figure
-    monkeypatch.setattr(figures, "_figure", lambda *size: kept.append(make(*size)) or kept[-1])
+    make = figures.figure_of
+    monkeypatch.setattr(figures, "figure_of", lambda *size: kept.append(make(*size)) or kept[-1])
     return kept
 
 

@@ -43,7 +43,8 @@ folder = Path(sys.argv[1])
 table, settings = read_tables([folder / "wells.csv"]), read_settings(read_config(folder / "analysis.yaml"))
 images = {key: 1000 + n for n, key in enumerate(zip(table["plate"], table["well"]))}
 write_report(analyze(table, settings), settings, folder / "report.html", Links("http://omero.example.org", images),
-             {("P14", "C03"): imagecodecs.png_encode(np.full((8, 8), 200, "uint8"))})
+             {("P14", "C03"): imagecodecs.png_encode(np.full((8, 8), 200, "uint8"))},
+             {"P14": imagecodecs.jpeg_encode(np.full((8, 16), 200, "uint8"))})
 """
 
 
@@ -213,6 +214,12 @@ def test_hits_can_be_searched_and_sorted_and_are_linked(page):
     assert thumbnail.is_hidden()
     link.hover()
     assert thumbnail.is_visible() and thumbnail.get_attribute("src").endswith(f"/render_thumbnail/{image}/")
+
+
+def test_outlines_of_objects_are_in_the_page(page):
+    picture = page.locator("#outlines img")
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
 
 
 def test_a_well_links_to_its_image(page):

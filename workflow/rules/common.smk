@@ -45,6 +45,7 @@ PRODUCTS = [
     "annotations.json",
     "figures/heatmaps",
     "figures/montage.png",
+    "figures/outlines",
     *(with_parquet(["image_qc.csv"]) if PLAN.settings.has_qc else []),
 ]
 QC_WELLS = 192  # a job measures the images of so many wells

@@ -30,12 +30,20 @@ rule montage:
     input:
         table=f"{PLATE}/wells.tsv",
         processed=f"{PLATE}/processed.sha1",
+        qc=f"{PLATE}/image_qc.csv" if PLAN.settings.has_qc else [],
     output:
-        report(
+        montage=report(
             f"{PLATE}/figures/montage.png",
             caption="../report/montage.rst",
             category="Plate {plate}",
             labels={"figure": "montage", "feature": "processed images"},
+        ),
+        outlines=report(
+            directory(f"{PLATE}/figures/outlines"),
+            patterns=["{name}.png"],
+            caption="../report/outlines.rst",
+            category="Plate {plate}",
+            labels={"figure": "outlines", "feature": "worst and best wells"},
         ),
     log:
         f"{PLATE}/logs/montage.log",

@@ -1,11 +1,12 @@
 from pathlib import Path
 
 from openhcs_omero.core.joblog import logged
-from openhcs_omero.core.rules import draw_montage
+from openhcs_omero.core.rules import draw_pictures
 
 with logged(snakemake.log[0]):
-    draw_montage(
+    draw_pictures(
         Path(snakemake.input.table).parent,
         snakemake.wildcards.plate,
-        Path(snakemake.output[0]),
+        Path(snakemake.output.montage),
+        Path(snakemake.output.outlines),
     )

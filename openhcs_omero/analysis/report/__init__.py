@@ -23,6 +23,7 @@ def write_report(
     path: Path,
     links: Links | None = None,
     thumbnails: Mapping[tuple[str, str], bytes] | None = None,
+    outlines: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the report.
 
@@ -33,13 +34,16 @@ def write_report(
     thumbnails
         (plate, well) -> PNG: pictures that the report holds itself, of hits for instance. Other thumbnails come from
         OMERO.web, if there are links.
+    outlines
+        Plate -> JPEG: its best and worst wells with outlines of their objects.
     """
     page = _template("page.html")
+    data = report_data(answers, settings, links, thumbnails or {}, outlines or {})
     parts = {
         "/*STYLE*/": _template("page.css"),
         "/*VEGA*/": _vega(),
         "/*SPECS*/": _json(chart_specs()),
-        "/*DATA*/": _json(json.dumps(report_data(answers, settings, links, thumbnails or {}), allow_nan=False)),
+        "/*DATA*/": _json(json.dumps(data, allow_nan=False)),
         "/*PAGE*/": _template("page.js"),
     }
     write(path, re.sub("|".join(map(re.escape, parts)), lambda mark: parts[mark[0]], page))

@@ -43,7 +43,11 @@ class Links:
 
 
 def report_data(
-    answers: Answers, settings: AnalysisSettings, links: Links | None, thumbnails: Mapping[tuple[str, str], bytes]
+    answers: Answers,
+    settings: AnalysisSettings,
+    links: Links | None,
+    thumbnails: Mapping[tuple[str, str], bytes],
+    outlines: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """All that the page shows, as JSON: numbers are finite or None, columns of wells are base64 of float32."""
     table = answers.normalized
@@ -84,13 +88,16 @@ def report_data(
             for feature in features
             for name in [feature, *(normalized_name(feature, kind) for kind in settings.normalizations)]
         },
-        "thumbnails": {
-            "\t".join(key): f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-            for key, png in thumbnails.items()
-        },
+        "thumbnails": {"\t".join(key): _picture("png", png) for key, png in thumbnails.items()},
+        "outlines": {name: _picture("jpeg", jpeg) for name, jpeg in outlines.items()},
         "web": (links.web if links else settings.web or "").rstrip("/"),
         **_results(answers, settings, features),
     }
+
+
+def _picture(kind: str, content: bytes) -> str:
+    """The address of a picture that stands in the page itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _results(answers: Answers, settings: AnalysisSettings, features: Sequence[str]) -> dict[str, Any]:

@@ -288,6 +288,12 @@ byId("notes").replaceChildren(...DATA.notes.map((note) => {
 drawPlates();
 drawTrend();
 drawSpread();
+for (const [plate, picture] of Object.entries(DATA.outlines)) {
+  const shown = document.createElement("img");
+  [shown.loading, shown.src, shown.alt] = ["lazy", picture, `outlines of objects of ${plate}`];
+  byId("outlines").append(shown);
+}
+byId("outlines-section").hidden = !Object.keys(DATA.outlines).length;
 if (DATA.pairs.length) drawReplicates(); else byId("replicates-section").hidden = true;
 if (DATA.dose_response) {
   turn("curves", drawCurves);
