@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.errors import StepError
+from openhcs_omero.processing.cellprofiler import Family, family_columns, measure_families
 from openhcs_omero.processing.inputs import acquired, channel_names, channels_of, labels_of
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 
@@ -51,11 +52,13 @@ def measure_objects(
     channels: list[int] | None = None,
     labels: Sequence[str] = ("nuclei",),
     parents: dict[str, str] | None = None,
+    families: Sequence[Family] = (),
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Measure the objects that earlier steps found: one row per object, with its shape and intensities.
 
     The shape is that of scikit-image's `regionprops_table`. Labels of a single plane are measured on the maximum
-    projection of a z stack; labels of a whole stack in 3D, without perimeter and eccentricity.
+    projection of a z stack; labels of a whole stack in 3D, without perimeter and eccentricity. `families` adds the
+    features of CellProfiler (Stirling et al., 2021) for Cell Painting, by cp_measure.
 
     Parameters
     ----------
@@ -74,6 +77,9 @@ def measure_objects(
     parents
         For labels, the name of the labels that their objects belong to, such as {spots: cells}: `parent` is the number
         of the object there that covers most of the object.
+    families
+        Families of CellProfiler's features to add. They need the extra `cellprofiler` of this package, and images of
+        integers.
 
     Returns
     -------
@@ -82,7 +88,8 @@ def measure_objects(
         from `top` and `left` up to but not including `bottom` and `right`, all in px, whether it `touches_edge`, area,
         perimeter, axes, eccentricity, solidity; and for a channel GFP `mean_intensity_GFP` and likewise `sd_`, `min_`,
         `max_` and `total_`. Results of labels "nuclei" are their number, `nuclei_count`, and the means over them, such
-        as `nuclei_area` and `nuclei_mean_intensity_c0`, with `_sd`. Without objects, means are None.
+        as `nuclei_area` and `nuclei_mean_intensity_c0`, with `_sd`. Without objects, means are None. Families have the
+        names of CellProfiler, such as `FormFactor` and `Granularity_1_GFP` in `objects`, and `nuclei_Granularity_1_c0`.
     """
     chosen, names = channels_of(image, channels), channel_names(metadata, image.shape[1])
     rows: list[dict[str, Any]] = [{} for _ in image]
@@ -98,21 +105,29 @@ def measure_objects(
             found = [
                 {"labels": name, "t": t, **({"channel": c} if array.shape[1] > 1 else {}), **row}
                 for c in range(array.shape[1])
-                for row in _rows(image[t], array[t, c], None if above is None else above[t, c], there, names)
+                for row in _rows(image[t], array[t, c], None if above is None else above[t, c], there, names, families)
             ]
             objects += found
             seen = any(acquired(metadata, t, c, image.shape[2]) for c in range(image.shape[1]))
-            rows[t] |= _summary(name, found, chosen, names) | ({} if seen else {f"{name}_count": None})
+            rows[t] |= _summary(name, found, chosen, names, families) | ({} if seen else {f"{name}_count": None})
     return image, {**by_timepoint(rows), "objects": objects}
 
 
 def _rows(
-    site: np.ndarray, labels: np.ndarray, parents: np.ndarray | None, channels: Sequence[int], names: Sequence[str]
+    site: np.ndarray,
+    labels: np.ndarray,
+    parents: np.ndarray | None,
+    channels: Sequence[int],
+    names: Sequence[str],
+    families: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """One row per object of labels (Z or 1, Y, X) on a site (C, Z, Y, X)."""
     flat = len(labels) == 1
     mask, planes = (labels[0], site.max(axis=1)) if flat else (labels, site)
-    table: dict[str, Any] = dict(object_table(mask, {names[c]: planes[c] for c in channels}))
+    named = {names[c]: planes[c] for c in channels}
+    table: dict[str, Any] = dict(object_table(mask, named))
+    if families and len(table["label"]):
+        table |= measure_families(mask, named, families)
     if parents is not None:
         table["parent"] = parents_of(mask, parents[0] if flat else parents)
     for values in zip(*table.values()):
@@ -184,10 +199,17 @@ def parents_of(labels: np.ndarray, parents: np.ndarray) -> list[int | None]:
 
 
 def _summary(
-    name: str, rows: Sequence[dict[str, Any]], channels: Sequence[int], names: Sequence[str]
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    channels: Sequence[int],
+    names: Sequence[str],
+    families: Sequence[str],
 ) -> dict[str, float | None]:
     """The number of the objects of a site, and the means over them."""
-    columns = {key: key for key in SHAPE} | {f"{key}_c{c}": f"{key}_{names[c]}" for c in channels for key in INTENSITY}
+    extra = list(family_columns(families))
+    columns = {key: key for key in [*SHAPE, *(key for key, by_channel in extra if not by_channel)]}
+    measured = [*INTENSITY, *(key for key, by_channel in extra if by_channel)]
+    columns |= {f"{key}_c{c}": f"{key}_{names[c]}" for c in channels for key in measured}
     found: dict[str, float | None] = {f"{name}_count": len(rows)}
     for key, column in columns.items():
         values = [row[column] for row in rows if row.get(column) is not None]
@@ -195,7 +217,9 @@ def _summary(
     return found
 
 
-def _features(labels: Sequence[str] = ("nuclei",), **others: Any) -> dict[str, dict[str, str]]:
+def _features(
+    labels: Sequence[str] = ("nuclei",), families: Sequence[str] = (), **others: Any
+) -> dict[str, dict[str, str]]:
     """The declaration of the results for params."""
     declared: dict[str, dict[str, str]] = {}
     for name in labels:
@@ -209,6 +233,9 @@ def _features(labels: Sequence[str] = ("nuclei",), **others: Any) -> dict[str, d
                 "unit": "counts",
                 "description": f"{name}: {text}",
             }
+        for key, by_channel in family_columns(families):
+            column = f"{name}_{key}_c{{channel}}" if by_channel else f"{name}_{key}"
+            declared[column] = {**per_object, "description": f"{name}: {key} of CellProfiler"}
     return declared
 
 
