@@ -27,6 +27,15 @@ from omero_embedded.process import EmbeddedServer  # noqa: E402
 
 HOME = ROOT / ".demo"
 WEB_PORT = 4080
+OPEN_WITH_IVIEWER = [
+    "omero_iviewer",
+    "omero_iviewer_index",
+    {
+        "label": "OMERO.iviewer",
+        "script_url": "omero_iviewer/openwith.js",
+        "supported_objects": ["images", "dataset", "well"],
+    },
+]
 PATIENCE = 90  # seconds to wait for each of them
 
 
@@ -59,6 +68,8 @@ def configure(home: Path, omero_port: int) -> dict[str, str]:
             )
         ],
         "omero.web.check_version": False,
+        "omero.web.apps": ["omero_iviewer"],
+        "omero.web.open_with": [OPEN_WITH_IVIEWER],
         "omero.web.session_cookie_name": f"web{omero_port}",
         "omero.web.static_root": str(home / "var" / "static"),
     }.items():

@@ -104,6 +104,7 @@ def configuration(home: Path, plates: Sequence[int]) -> dict[str, Any]:
         "results": str(home / "results"),
         "plate_map": str(home / "images" / "plate_map.csv"),
         "heatmaps": [FEATURE, "cells_c1"],
+        "rois": {"as": "polygons"},
         "steps": [
             {
                 "call": "openhcs_omero.processing.illumination:correct_illumination",

@@ -25,7 +25,7 @@ NAMESPACE = "openhcs_omero/rois"
 TOLERANCE = 0.5  # px; a polygon's outline is at most this far from the outline of its object
 PER_CALL = 2000  # regions
 # one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
-_COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
+_COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _FILL = 96  # alpha of masks, so that the image stays visible below them
 log = logging.getLogger(__name__)
 

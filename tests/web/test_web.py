@@ -6,6 +6,7 @@ stays. Screenshots are kept in the folder named by OPENHCS_OMERO_SCREENSHOTS, if
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import io
 import json
@@ -207,6 +208,31 @@ def test_viewer_renders_and_follows_its_settings(page, address):
     red, green, blue = bright(picture(page))
     assert red == green == blue > 0
     keep(page, "viewer-grey")
+
+
+def test_iviewer_draws_the_outlines_of_the_nuclei(page, address, plates):
+    """OMERO.iviewer lists the regions of interest of a derived image, and draws them in their color."""
+    from PIL import Image
+
+    with (DEMO / "results" / f"plate_{plates[0]}_processed" / "objects.csv").open(newline="") as file:
+        nuclei = [row["label"] for row in csv.DictReader(file) if row["well"] == "E17"]
+    open_plate(page, "Demo screen 1 [processed]")
+    image = page.get_attribute("#spw td.well img[name=E17]", "id").removeprefix("image-")
+    iviewer = page.context.new_page()
+    iviewer.goto(f"{address}/iviewer/?images={image}")
+    iviewer.click(f"text=ROIs [{len(nuclei)}]")
+    for label in nuclei:
+        iviewer.wait_for_selector(f"text='nuclei {label}'")
+    orange = 0
+    for _ in range(20):  # the canvas says nothing when it is drawn
+        shown = Image.open(io.BytesIO(iviewer.screenshot())).convert("RGB")
+        orange = sum(count for count, color in shown.getcolors(2**24) if color == (230, 159, 0))
+        if orange > 100:
+            break
+        iviewer.wait_for_timeout(500)
+    assert orange > 100
+    keep(iviewer, "iviewer")
+    iviewer.close()
 
 
 def test_preview_saves_channel_settings(page, address):
