@@ -22,8 +22,6 @@ from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
 
-_SHADE = re.compile(r"(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # camera images, not of the plate
-
 
 class CellVoyagerHandler(FolderHandler):
     """Plates of the Yokogawa CellVoyager."""
@@ -46,8 +44,7 @@ class CellVoyagerHandler(FolderHandler):
                 "a folder holds one plate"
             )
         if not lists:
-            paths = [path for path in tiffs_in(folder) if not _SHADE.search(path.name)]
-            return Found(named_planes(paths, "cellvoyager").planes)
+            return Found(named_planes(tiffs_in(folder), "cellvoyager").planes)
         found = Found(_planes(lists[0], tiffs_in(folder)))
         if not found.planes:
             raise PlateError(f"{lists[0]} lists no image")

@@ -144,7 +144,9 @@ def plane_size(path: Path, part: str = "") -> Size:
                 shape = shape[1:] if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else shape[:2]
             if len(shape) != 2 or page.dtype is None:
                 raise PlateError(f"{path} is not a grayscale image: its shape is {page.shape}")
-            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or not _is_grey(page):
+            # masks that tifffile writes show 0 as white, but their values are what was given
+            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.bitspersample > 1
+            if inverted or not _is_grey(page):
                 raise PlateError(f"{path} shows 0 as white or has a color palette, so its values are not intensities")
             end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
             if end > path.stat().st_size or not sum(page.databytecounts):

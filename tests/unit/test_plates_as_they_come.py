@@ -288,6 +288,14 @@ def test_tiffs_in_which_0_is_not_black(tmp_path, options, problem):
             site(tmp_path)
 
 
+def test_a_mask_of_one_bit_is_read_as_it_was_written(tmp_path):
+    mask = np.arange(30).reshape(5, 6) % 3 == 0
+    tifffile.imwrite(tmp_path / "A01_s1_w1.tif", mask)  # shows 0 as white
+    pixels = site(tmp_path)[0]
+    assert pixels.dtype == "uint8"
+    np.testing.assert_array_equal(pixels[0, 0, 0], mask)
+
+
 # ---- reporting what was understood
 
 
@@ -320,3 +328,11 @@ def test_a_dry_import_needs_no_omero(tmp_path, monkeypatch):
     said = run("import", "--dry-run", folder)
     assert said.exit_code == 0 and "microscope      ImageXpress" in said.output
     assert "not a plate of a known microscope" in str(run("info", tmp_path).output)
+
+
+@pytest.mark.parametrize("pattern", [(), ("--pattern", "cellvoyager")])
+def test_camera_images_of_a_cellvoyager_are_no_planes(tmp_path, pattern):
+    for name in ("P_B03_T0001F001L01A01Z01C01", "DC_sCMOS #1_CAM1", "SC_BP445-45_40x_M10_CH01"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((4, 4), "uint16"))
+    done = run("info", tmp_path, *pattern)
+    assert done.exit_code == 0 and "1 with images of 2 x 3, B03" in done.output, done.output
