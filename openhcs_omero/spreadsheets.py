@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII)
 # A cell can also begin within a text: in some countries, spreadsheets separate the cells of a CSV file by semicolons
 _PLAIN = re.compile(r"(?:^|(?<=[;\t\r\n]))(?='*[=+\-@\t\r\n])")
 _ESCAPED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?='*[=+\-@\t\r\n])")

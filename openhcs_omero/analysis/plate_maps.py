@@ -7,6 +7,7 @@ Some columns have a meaning: `compound`, `concentration`, `control` (positive, n
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from openhcs_omero.analysis.sheets import Part, Sheet, parse_sheet, read_sheets, split_unit
-from openhcs_omero.errors import PlateMapError
+from openhcs_omero.errors import PlateMapError, brief
 from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
@@ -26,7 +27,9 @@ PLACE = (
 )
 """Columns of the tables that say where a row is, and measure nothing."""
 ALWAYS_TEXT = ("compound", "replicate", "cell_line", "batch", "control")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_WILDCARDS = re.compile(r"[*?\[]")
+LONGEST_NUMBER, MOST_PATTERNS = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, Plate]) -> PlateMa
 
 
 def _is_number(value: str) -> bool:
-    return _NUMBER.fullmatch(value) is not None
+    return len(value) <= LONGEST_NUMBER and _NUMBER.fullmatch(value) is not None and math.isfinite(float(value))
 
 
 def _check_values(part: Part) -> None:
@@ -133,7 +136,7 @@ def _check_values(part: Part) -> None:
     except pa.errors.SchemaErrors as error:
         first = error.failure_cases.iloc[0]
         raise PlateMapError(
-            f"{part.where(int(first['index']), first['column'])}: {first['failure_case']!r} {first['check']}"
+            f"{part.where(int(first['index']), first['column'])}: {brief(first['failure_case'])} {first['check']}"
         ) from None
 
 
@@ -145,7 +148,10 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
     for part in parts:
         table = part.table.assign(_line=range(len(part.table)))
         if "plate" in table.columns:
-            targets = {name: _plates_called(name, plates) for name in table["plate"].dropna().unique()}
+            named = table["plate"].dropna().unique()
+            if sum(_WILDCARDS.search(name) is not None for name in named) > MOST_PATTERNS:
+                raise PlateMapError(f"{part.sheet.place} has more than {MOST_PATTERNS} patterns for names of plates")
+            targets = {name: _plates_called(name, plates) for name in named}
             unknown = [name for name, found in targets.items() if not found]
             if unknown:
                 count = int(table["plate"].isin(unknown).sum())
@@ -173,9 +179,9 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
 
 def _plates_called(name: str, plates: Mapping[str, Plate]) -> list[str]:
     exact = [plate for plate, about in plates.items() if name in about.names]
-    return exact or [
-        plate for plate, about in plates.items() if any(fnmatch.fnmatchcase(known, name) for known in about.names)
-    ]
+    if exact or not _WILDCARDS.search(name):
+        return exact
+    return [plate for plate, about in plates.items() if any(fnmatch.fnmatchcase(known, name) for known in about.names)]
 
 
 def _few(names: list[str]) -> str:

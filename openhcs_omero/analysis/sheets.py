@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -26,6 +27,10 @@ from openhcs_omero.spreadsheets import unescape
 KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
 TEXT = (".csv", ".tsv", ".txt")
 EXCEL = (".xlsx", ".xlsm")
+LARGEST_FILE = 100_000_000  # bytes, unpacked
+MOST_COLUMNS, MOST_GRIDS, LONGEST_NAME = 1000, 100, 1000
+MOST_CELLS = 5_000_000  # 300 plates of 1536 wells with 10 columns
+Cell = TypeVar("Cell")
 _UNIT = re.compile(r"(.*?)\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]")
 
 
@@ -76,7 +81,7 @@ class Part:
 
 def split_unit(header: str) -> tuple[str, str]:
     """A header's name and unit: ``concentration (uM)`` is ``("concentration", "uM")``; no unit is an empty text."""
-    match = _UNIT.fullmatch(header)
+    match = _UNIT.fullmatch(header) if len(header) <= LONGEST_NAME else None
     return (match[1], match[2]) if match else (header, "")
 
 
@@ -103,6 +108,8 @@ def _read_file(file: Path) -> Iterator[Sheet]:
     if not file.exists():
         raise PlateMapError(f"the plate map {file} can't be read: there is no such file or folder")
     ending = file.suffix.lower()
+    if not file.is_file() or file.stat().st_size > LARGEST_FILE:
+        raise PlateMapError(f"the plate map {file} is no regular file, or larger than {LARGEST_FILE // 10**6} MB")
     if ending not in TEXT + EXCEL:
         raise PlateMapError(f"{file} is not a plate map: expected a file that ends in .csv, .tsv, .txt or .xlsx")
     try:
@@ -113,7 +120,7 @@ def _read_file(file: Path) -> Iterator[Sheet]:
                 yield Sheet(f"{file}, sheet {title}", (title, file.stem), cells)
     except OSError as error:
         raise PlateMapError(f"the plate map {file} can't be read: {error.strerror or error}") from None
-    except csv.Error as error:  # a quotation mark that is not closed makes the rest of the file one cell
+    except (csv.Error, _TooLarge) as error:  # a quotation mark that is not closed makes the rest of the file one cell
         raise PlateMapError(f"the plate map {file} can't be read: {error}") from None
 
 
@@ -125,25 +132,46 @@ def _read_text(data: bytes, ending: str) -> list[list[str]]:
     head = text[:10_000]
     delimiter = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [[unescape(cell.strip()) for cell in row] for row in rows]
+    return [[unescape(cell.strip()) for cell in row] for row in _counted(rows)]
 
 
-def _read_excel(file: Path) -> Iterator[tuple[str, list[list[str]]]]:
-    from zipfile import BadZipFile
+def _counted(rows: Iterable[Sequence[Cell]]) -> Iterator[Sequence[Cell]]:
+    """Yield rows until there are too many cells for a plate map."""
+    count = 0
+    for row in rows:
+        count += 1 + len(row)
+        if count > MOST_CELLS:
+            raise _TooLarge(f"it has more than {MOST_CELLS} cells")
+        yield row
+
+
+class _TooLarge(Exception):
+    """There are too many cells."""
+
+
+def _read_excel(file: Path) -> list[tuple[str, list[list[str]]]]:
+    from zipfile import ZipFile
 
     import openpyxl
 
     try:
+        with ZipFile(file) as archive:
+            if sum(part.file_size for part in archive.infolist()) > LARGEST_FILE:
+                raise _TooLarge(f"it unpacks to more than {LARGEST_FILE // 10**6} MB")
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (BadZipFile, KeyError, ValueError) as error:
-        raise PlateMapError(f"{file} can't be read as an Excel file: {error}") from None
-    try:
-        for sheet in book.worksheets:
-            cells = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
-            if any(cell for row in cells for cell in row):
-                yield sheet.title, cells
-    finally:
-        book.close()
+        try:
+            sheets = []
+            for sheet in book.worksheets:
+                rows = _counted(sheet.iter_rows(values_only=True))
+                sheets.append((sheet.title, [[_as_text(value) for value in row] for row in rows]))
+        finally:
+            book.close()
+    except Exception as error:  # openpyxl lets all kinds of errors of its parsers through
+        raise PlateMapError(f"{file} can't be read as an Excel file: {error or type(error).__name__}") from None
+    filled = [(title, cells) for title, cells in sheets if any(cell for row in cells for cell in row)]
+    if not filled:
+        raise PlateMapError(f"the plate map {file} has no sheet with anything in it")
+    return filled
 
 
 def _as_text(value: Any) -> str:
@@ -160,7 +188,9 @@ def parse_sheet(sheet: Sheet) -> list[Part]:
     PlateMapError
         If the sheet has neither form, a header stands twice, or what should be a well is none.
     """
-    blocks = list(_find_blocks(sheet.cells))
+    blocks = list(itertools.islice(_find_blocks(sheet.cells), MOST_GRIDS + 1))
+    if len(blocks) > MOST_GRIDS:
+        raise PlateMapError(f"{sheet.place} has more than {MOST_GRIDS} grids")
     if blocks:
         return [_parse_block(sheet, *block, alone=len(blocks) == 1) for block in blocks]
     for number, row in enumerate(sheet.cells):
@@ -184,9 +214,15 @@ def _header(cell: str) -> str:
 
 def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
     filled = [header for header in headers if header]
+    if len(filled) > MOST_COLUMNS:
+        raise PlateMapError(
+            f"{sheet.place}, row {start + 1}: there are {len(filled)} columns, more than {MOST_COLUMNS}"
+        )
     for header in filled:
         if filled.count(header) > 1:
             raise PlateMapError(f"{sheet.place}, row {start + 1}: the column {header} appears twice")
+        if len(header) > LONGEST_NAME:
+            raise PlateMapError(f"{sheet.place}, row {start + 1}: a column has a name of {len(header)} characters")
     rows, lines = [], []
     for line, texts in enumerate(sheet.cells[start + 1 :], start + 2):
         cells = [cell or None for cell in texts]
@@ -228,19 +264,17 @@ def _find_blocks(cells: list[list[str]]) -> Iterator[tuple[int, int, int, int]]:
         for left in range(len(row) - 1):
             if row[left + 1] != "1":
                 continue
-            columns = _count(row[left + 1 :], lambda n: str(n + 1))
-            below = [line[left] if left < len(line) else "" for line in cells[top + 1 :]]
-            rows = _count([cell.upper() for cell in below], lambda n: well_name(n, 0).rstrip("0123456789"))
+            columns = _count((row[place] for place in range(left + 1, len(row))), lambda n: str(n + 1))
+            lines = (cells[place] for place in range(top + 1, len(cells)))
+            below = (line[left].upper() if left < len(line) else "" for line in lines)
+            rows = _count(below, lambda n: well_name(n, 0).rstrip("0123456789"))
             if columns >= 2 and rows >= 2:
                 yield top, left, rows, columns
 
 
-def _count(cells: list[str], expected: Any) -> int:
+def _count(cells: Iterable[str], expected: Callable[[int], str]) -> int:
     """How many of the first cells are as expected."""
-    number = 0
-    while number < len(cells) and cells[number] == expected(number):
-        number += 1
-    return number
+    return sum(1 for _ in itertools.takewhile(lambda item: item[1] == expected(item[0]), enumerate(cells)))
 
 
 def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, alone: bool) -> Part:

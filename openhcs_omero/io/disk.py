@@ -1,6 +1,7 @@
 """Files on disk: images as OME-TIFF, results as text files in the format given by their ending."""
 
 import contextlib
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,25 @@ from openhcs_omero.io.base import BadData, FolderBackend, MissingFile, PathLike,
 from openhcs_omero.io.formats import decode, encode
 from openhcs_omero.plates.image import NewImage, storable
 
+LARGEST_FILE = 2**33  # bytes; what is larger is taken for damaged or malicious
+
+
+def check_regular(file: Path) -> None:
+    """Check that reading a file neither blocks nor fills the memory.
+
+    Raises
+    ------
+    BadData
+        If it is a pipe or a device, or too large.
+    FileNotFoundError
+        If there is no such file.
+    """
+    state = file.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise BadData(f"{file} can't be read: it is no regular file")
+    if state.st_size > LARGEST_FILE:
+        raise BadData(f"{file} has {state.st_size} bytes, more than the {LARGEST_FILE} that are read at once")
+
 
 class DiskBackend(FolderBackend):
     """Files on disk; paths are file system paths."""
@@ -20,6 +40,7 @@ class DiskBackend(FolderBackend):
         if on_disk(path).is_dir():
             raise BadData(f"{path} is a directory, not a file")
         try:
+            check_regular(Path(path))
             data = Path(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFile(f"there is no file {path}") from None

@@ -107,6 +107,7 @@ class Image:
         files = files_of(f"{self.path}/{self.level}")
         metadata = self.array.metadata
         sizes = dict(zip(self.axes, self.array.shards or self.array.chunks))
+        self._check_chunks(files)
         planes: set[Plane] = set()
         for name in files:
             if name not in _DOCUMENTS and (position := _chunk_position(name, len(self.axes))) is not None:
@@ -118,6 +119,13 @@ class Image:
                 planes.update((t, c, z) for t in ranges[0] for c in ranges[1] for z in ranges[2])
         about = json.dumps([self.attributes, metadata.to_dict()], sort_keys=True, default=str)
         return planes, f"{about} {sorted(files.items())}"
+
+    def _check_chunks(self, files: Mapping[str, tuple[Any, ...]]) -> None:
+        """Refuse a chunk that is stored in far more bytes than it can need: to read it would fill the memory."""
+        most = 2 * math.prod(self.array.shards or self.array.chunks) * self.array.dtype.itemsize + LARGEST_DOCUMENT
+        for name, (size, *_) in files.items():
+            if size > most:
+                raise BadData(f"{self.path}/{self.level}/{name} has {size} bytes, too many for a part of this image")
 
     def read(self, planes: Sequence[Plane]) -> list[np.ndarray]:
         """Read planes (Y, X), in this machine's byte order."""
@@ -287,6 +295,11 @@ def files_of(path: str) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+def documents_in(folder: Path) -> list[Path]:
+    """The metadata documents of a group or array, also those that are links to nowhere."""
+    return [folder / name for name in _DOCUMENTS if os.path.lexists(folder / name)]
+
+
 def links_in(path: str) -> list[Path]:
     """The symbolic links in a folder."""
     entries = (Path(folder, name) for folder, folders, names in os.walk(path) for name in [*folders, *names])
@@ -382,11 +395,9 @@ def _check_size(image: Image) -> None:
 
 def _check_documents(folder: Path) -> None:
     """Refuse metadata documents that are no files, which could block a reader forever, or that are too large."""
-    for name in _DOCUMENTS:
-        document = folder / name
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            if document.stat().st_size > LARGEST_DOCUMENT or not document.is_file():
-                raise BadData(f"{document} is no file of metadata, or too large for one")
+    for document in documents_in(folder):
+        if not os.path.isfile(document) or document.stat().st_size > LARGEST_DOCUMENT:
+            raise BadData(f"{document} is no file of metadata, or too large for one")
 
 
 def _inside(part: str, path: str) -> str:

@@ -17,6 +17,7 @@ from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.disk import DiskBackend
 
 METADATA = "openhcs_metadata.json"
+LARGEST_METADATA = 500_000_000  # bytes; a plane takes about 150
 _KINDS: dict[str, tuple[type, str]] = {
     "image_files": (list, "a list of files"),
     "workspace_mapping": (dict, "a mapping of names to files"),
@@ -79,6 +80,8 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
         If the file is not valid metadata.
     """
     path = folder / METADATA
+    if path.is_file() and path.stat().st_size > LARGEST_METADATA:
+        raise BadData(f"{path} is too large for a file of metadata: more than {LARGEST_METADATA // 10**6} MB")
     document = DiskBackend().load(path)
     subdirectories = document.get("subdirectories") if isinstance(document, dict) else None
     if not isinstance(subdirectories, dict) or not all(isinstance(value, dict) for value in subdirectories.values()):

@@ -12,6 +12,7 @@ import numpy as np
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import tiffs
+from openhcs_omero.microscopes.folders import check_metadata_links
 from openhcs_omero.microscopes.scan import Found, as_read, list_plate
 from openhcs_omero.plates.arrangement import Incomplete, Plane
 from openhcs_omero.plates.image import ImageMetadata
@@ -272,6 +273,8 @@ class FolderHandler(FilesHandler):
         folder = Path(str(plate_path))
         if not folder.is_dir():
             raise PlateError(f"there is no folder {folder}")
+        if not self.follow_links:
+            check_metadata_links(folder)
         return list_plate(
             folder,
             (self.parser_name, self.microscope_type),

@@ -14,10 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
+from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.scan import Found, files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
@@ -58,21 +60,28 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
     """The planes in a list of measurements; those that the microscope reports as errors have no file."""
     there = {file.name.lower(): str(file) for file in files}
     planes = []
-    for record in _elements(path, "MeasurementRecord"):
+
+    def take(element: ElementTree.Element) -> bool:
+        if _tag(element) != "MeasurementRecord":
+            return False
+        record = _values(element)
         kind = record["Type"]
         if kind not in ("IMG", "ERR"):
-            continue
+            return True
         try:
             row, column, site, t, z, c = (
                 int(record[key]) for key in ("Row", "Column", "FieldIndex", "TimePoint", "ZIndex", "Ch")
             )
             well = well_name(row - 1, column - 1)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError):
             if kind == "ERR":  # an error record does not always name a plane
-                continue
-            raise PlateError(f"{path} can't be read as a list of measurements: {_words(error)}") from None
+                return True
+            raise
         name = PureWindowsPath(record["text"]).name.lower()
         planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
+        return True
+
+    parse_xml(path, "a list of measurements", take)
     return planes
 
 
@@ -107,12 +116,20 @@ def _channel_names(folder: Path) -> dict[int, str | None]:
 
 
 def _elements(path: Path, tag: str) -> Iterator[Mapping[str, str]]:
-    """Yield the attributes, without namespaces, of all elements with a tag; the element's text is added as "text"."""
-    for element in parse_xml(path).iter():
-        if element.tag.rpartition("}")[2] == tag:
-            yield {name.rpartition("}")[2]: value for name, value in element.attrib.items()} | {
-                "text": (element.text or "").strip()
-            }
+    """Yield the values of all elements with a tag."""
+    for element in parse_xml(path, "XML").iter():
+        if _tag(element) == tag:
+            yield _values(element)
+
+
+def _values(element: ElementTree.Element) -> Mapping[str, str]:
+    """The attributes of an element, without namespaces, and its text as "text"."""
+    values = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+    return values | {"text": (element.text or "").strip()}
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def _words(error: Exception) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import tifffile
-
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.scan import Found, files_in, folders_in, text_of, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, folders_in, text_of, tiffs_in
+from openhcs_omero.microscopes.scan import Found
+from openhcs_omero.microscopes.tiffs import open_tiff
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.paths import well_name
 
@@ -135,7 +135,7 @@ def _folders(folder: Path, kind: str) -> dict[int, Path]:
 def _pixel_size(path: Path) -> tuple[float | None, float | None]:
     """The pixel size (y, x) in micrometers, which MetaXpress writes into each TIFF."""
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             info = (tiff.metaseries_metadata or {}).get("PlaneInfo", {}) if tiff.is_metaseries else {}
     except Exception as error:  # tifffile lets any error of its parsers through
         raise PlateError(f"{path} can't be read as a TIFF: {error}") from None

@@ -13,10 +13,13 @@ from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.scan import Found, files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
+
+KIND = "a description of an IN Cell plate"
 
 
 class InCellHandler(FolderHandler):
@@ -43,28 +46,39 @@ class InCellHandler(FolderHandler):
             named = named_planes(tiffs_in(folder), "incell")
             return Found(named.planes, channel_names=named.channel_names)
         path = descriptions[0]
-        try:
-            found = _read(parse_xml(path), tiffs_in(folder))
-        except (AttributeError, KeyError, ValueError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise PlateError(f"{path} can't be read as a description of an IN Cell plate: {what}") from None
+        found = _read(path, tiffs_in(folder))
         if not found.planes:
             raise PlateError(f"{path} describes no image")
         return found
 
 
-def _read(root: ElementTree.Element, files: list[Path]) -> Found:
+def _read(path: Path, files: list[Path]) -> Found:
     """Read a description; images without a file have no path."""
     there = {file.name.lower(): str(file) for file in files}
     found = Found()
+
+    def take(element: ElementTree.Element) -> bool:
+        is_image = element.tag.rpartition("}")[2] == "Image" and "filename" in element.attrib
+        if is_image:
+            found.planes.append(_plane(element, there))
+        return is_image
+
+    root = parse_xml(path, KIND, take)
+    try:
+        _read_plate(root, found)
+    except (KeyError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise PlateError(f"{path} can't be read as {KIND}: {what}") from None
+    return found
+
+
+def _read_plate(root: ElementTree.Element, found: Found) -> None:
+    """Add the plate format, the channel names and the pixel size."""
     plate = root.find(".//{*}Plate")
     if plate is not None:
         found.rows, found.columns = int(plate.get("rows", 0)), int(plate.get("columns", 0))
         if found.rows and found.columns:
             well_name(found.rows - 1, found.columns - 1)
-    for image in root.iter():
-        if image.tag.rpartition("}")[2] == "Image" and "filename" in image.attrib:
-            found.planes.append(_plane(image, there))
     names = [
         element.get("name")
         for element in root.findall(".//{*}Wavelength//{*}EmissionFilter") or root.findall(".//{*}EmissionFilter")
@@ -75,7 +89,6 @@ def _read(root: ElementTree.Element, files: list[Path]) -> Found:
     calibration = root.find(".//{*}ObjectiveCalibration")
     if calibration is not None and "pixel_width" in calibration.attrib:
         found.pixel_size = (None, float(calibration.attrib["pixel_height"]), float(calibration.attrib["pixel_width"]))
-    return found
 
 
 def _plane(image: ElementTree.Element, there: dict[str, str]) -> PlaneFile:

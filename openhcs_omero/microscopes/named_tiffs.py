@@ -6,7 +6,8 @@ from pathlib import Path
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.scan import Found, tiffs_in
+from openhcs_omero.microscopes.folders import tiffs_in
+from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Incomplete
 from openhcs_omero.plates.filenames import PATTERNS, named_planes, parse_name
 

@@ -21,7 +21,8 @@ from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io import ome_zarr
 from openhcs_omero.io.base import BadData
 from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
-from openhcs_omero.microscopes.scan import READ_AS, check_links
+from openhcs_omero.microscopes.folders import check_links
+from openhcs_omero.microscopes.scan import READ_AS
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
@@ -70,6 +71,7 @@ class OMEZarrHandler(FilesHandler):
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
         path = str(plate_path).rstrip("/") if in_s3(plate_path) else str(Path(str(plate_path)).absolute())
+        self._check_documents(path, path)
         try:
             plate, version = ome_zarr.read_plate(path)
         except OpenHCSError as error:
@@ -104,6 +106,7 @@ class OMEZarrHandler(FilesHandler):
     def _read_well(self, plate: str, name: str, inside: str) -> _Well:
         """Read the metadata of a well and its images."""
         path = f"{plate}/{inside}"
+        self._check_documents(plate, path)
         try:
             images = ome_zarr.read_well(path)
         except BadData as error:
@@ -114,6 +117,7 @@ class OMEZarrHandler(FilesHandler):
         for number, image in enumerate(images, 1):
             site = _Site(number, image.acquisition)
             try:
+                self._check_documents(plate, f"{path}/{image.path}")
                 opened = ome_zarr.read_image(f"{path}/{image.path}")
                 self._check_links(plate, opened)
                 planes, stamp = opened.stored()
@@ -121,6 +125,10 @@ class OMEZarrHandler(FilesHandler):
             except (BadData, OSError) as error:
                 sites.append(replace(site, problem=str(error)))
         return _Well(name, sites, "" if sites else f"{path} has no images")
+
+    def _check_documents(self, plate: str, group: str) -> None:
+        if not in_s3(plate) and not self.follow_links:
+            check_links(Path(plate), ome_zarr.documents_in(Path(group)))
 
     def _check_links(self, plate: str, image: ome_zarr.Image) -> None:
         if not in_s3(plate) and not self.follow_links:

@@ -3,6 +3,7 @@
 The metadata have an entry for each subdirectory; the plate is the one marked as "main", or the first one.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from openhcs_omero.io.virtual_workspace import METADATA, VirtualWorkspaceBackend
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
+from openhcs_omero.microscopes.folders import check_metadata_links
 from openhcs_omero.microscopes.scan import Found, list_plate
 from openhcs_omero.microscopes.tiffs import plane_size
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
@@ -70,6 +72,8 @@ class OpenHCSHandler(FolderHandler):
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
         folder = Path(str(plate_path))
+        if not self.follow_links:
+            check_metadata_links(folder)
         main = _main(folder)
         return list_plate(
             folder,
@@ -107,7 +111,7 @@ class _Main:
         for backend in (Backend.ZARR, Backend.VIRTUAL_WORKSPACE, Backend.DISK):
             if marked.get(backend.value):
                 return backend
-        if (self.root / STORE).is_dir():
+        if os.path.isdir(self.root / STORE):
             return Backend.ZARR
         return Backend.VIRTUAL_WORKSPACE if self.values.get("workspace_mapping") else Backend.DISK
 
@@ -123,7 +127,7 @@ class _Main:
     def paths(self) -> list[str]:
         """The backend's paths of all planes."""
         if self.backend is Backend.ZARR:
-            if not (self.root / STORE).is_dir():
+            if not os.path.isdir(self.root / STORE):
                 raise PlateError(
                     f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no {self.root / STORE}"
                 )
@@ -150,7 +154,7 @@ class _Main:
 
     def has(self, path: str) -> bool:
         """Whether there is a file behind a path."""
-        return self.backend is Backend.ZARR or self.file_of(path).is_file()
+        return self.backend is Backend.ZARR or os.path.isfile(self.file_of(path))  # False also for an absurd name
 
     def size(self, path: str) -> tuple[int, int, str]:
         """Height, width and dtype name of a plane."""

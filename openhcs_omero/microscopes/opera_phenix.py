@@ -9,12 +9,13 @@ separate map. Lengths are in meters. A folder without an index is read by its fi
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.scan import Found, files_in, folders_in, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, folders_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import PlaneFile
 from openhcs_omero.plates.paths import well_name
 
@@ -80,51 +81,53 @@ def read_index(path: Path) -> Found:
     PlateError
         If the file is not such an index, or a number in it is invalid.
     """
-    index, names, heights = Found(), {}, {}
-    files = {file.name.lower(): str(file) for place in reversed(_places(path.parent)) for file in tiffs_in(place)}
-    lengths: dict[str, float] = {}
-    try:
-        for tag, values in _elements(path):
-            if tag == "Plate":
-                index.rows, index.columns = (int(values.get(f"Plate{axis}", 0)) for axis in ("Rows", "Columns"))
-                well_name(max(index.rows - 1, 0), max(index.columns - 1, 0))  # checks that a plate can be this large
-            elif tag == "Well" and "Row" in values:
-                index.wells.append(well_name(int(values["Row"]) - 1, int(values["Col"]) - 1))
-            elif tag == "Entry" and "ChannelID" in values and "ChannelName" in values:
-                names[int(values["ChannelID"])] = values["ChannelName"]
-            elif tag == "Image" and values.get("URL"):
-                plane = _plane(values, files)
-                index.planes.append(plane)
-                if "ChannelName" in values:
-                    names[plane.c] = values["ChannelName"]
-                height = values.get("PositionZ", values.get("AbsPositionZ"))
-                if height is not None and (plane.well, plane.site) == (index.planes[0].well, index.planes[0].site):
-                    heights[plane.z] = float(height)
-            if "ImageResolutionX" in values and not lengths:
-                lengths = {axis: 1e6 * float(values[f"ImageResolution{axis}"]) for axis in "XY"}
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise PlateError(
-            f"{path} can't be read as an index of an Opera Phenix plate: "
-            f"{f'{error} is missing' if isinstance(error, KeyError) else error}"
-        ) from None
-    index.channel_names = names
-    index.pixel_size = (_step(heights), lengths.get("Y"), lengths.get("X"))
-    return index
+    index = _Index(
+        {file.name.lower(): str(file) for place in reversed(_places(path.parent)) for file in tiffs_in(place)}
+    )
+    root = parse_xml(path, "an index of an Opera Phenix plate", index.take)
+    if _tag(root) != "EvaluationInputData":
+        raise PlateError(f"{path} is no index of an Opera Phenix plate: its root is <{_tag(root)}>")
+    index.found.pixel_size = (_step(index.heights), index.lengths.get("Y"), index.lengths.get("X"))
+    return index.found
 
 
-def _elements(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield elements with children, innermost first: the tag, and the children's texts and own attributes by name."""
-    root = None
-    for event, element in ElementTree.iterparse(path, events=("start", "end")):
-        if root is None:
-            root = element
-            if _tag(root) != "EvaluationInputData":
-                raise ValueError(f"its root is <{_tag(root)}> and not <EvaluationInputData>")
-        if event == "end" and len(element):
-            values = {_tag(child): (child.text or "").strip() for child in element} | element.attrib
-            yield _tag(element), values
-            if _tag(element) in ("Image", "Well"):
-                element.clear()
+class _Index:
+    """Collects the contents of an index; `files` are the files next to it by lower-case name."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._names: dict[int, str | None] = {}
+        self.found = Found(channel_names=self._names)
+        self.heights: dict[int, float] = {}
+        self.lengths: dict[str, float] = {}
+        self._files = files
+
+    def take(self, element: ElementTree.Element) -> bool:
+        """Take an element with children: their texts and its own attributes by name."""
+        if not len(element):
+            return False
+        found, tag = self.found, _tag(element)
+        values = {_tag(child): (child.text or "").strip() for child in element} | element.attrib
+        if tag == "Plate":
+            found.rows, found.columns = (int(values.get(f"Plate{axis}", 0)) for axis in ("Rows", "Columns"))
+            well_name(max(found.rows - 1, 0), max(found.columns - 1, 0))  # checks that a plate can be this large
+        elif tag == "Well" and "Row" in values:
+            found.wells.append(well_name(int(values["Row"]) - 1, int(values["Col"]) - 1))
+        elif tag == "Entry" and "ChannelID" in values and "ChannelName" in values:
+            self._names[int(values["ChannelID"])] = values["ChannelName"]
+        elif tag == "Image" and values.get("URL"):
+            self._take_image(values)
+        if "ImageResolutionX" in values and not self.lengths:
+            self.lengths = {axis: 1e6 * float(values[f"ImageResolution{axis}"]) for axis in "XY"}
+        return True
+
+    def _take_image(self, values: Mapping[str, str]) -> None:
+        plane = _plane(values, self._files)
+        self.found.planes.append(plane)
+        if "ChannelName" in values:
+            self._names[plane.c] = values["ChannelName"]
+        first, height = self.found.planes[0], values.get("PositionZ", values.get("AbsPositionZ"))
+        if height is not None and (plane.well, plane.site) == (first.well, first.site):
+            self.heights[plane.z] = float(height)
 
 
 def _tag(element: ElementTree.Element) -> str:

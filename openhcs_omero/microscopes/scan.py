@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.microscopes import tiffs
+from openhcs_omero.microscopes.folders import check_links, odd_tiffs
 from openhcs_omero.microscopes.tiffs import COLORS, Layout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
 from openhcs_omero.plates.listing import PlateListing
@@ -25,86 +23,6 @@ from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellS
 
 # pixel types of files that OMERO can't store -> the types that they are read as
 READ_AS = {"bool": "uint8", "float16": "float32", "int64": "float64", "uint64": "float64"}
-LARGEST_TEXT = 20_000_000  # bytes
-LARGEST_XML = 500_000_000  # bytes; one record takes about 300 bytes
-_NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
-
-
-# ---- the contents of a folder
-
-
-def files_in(folder: Path, *endings: str) -> list[Path]:
-    """List the regular files of a folder that may belong to a plate, sorted.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    endings
-        Endings like ".tif", in lower case; all files if none is given.
-    """
-    return [
-        Path(entry.path)
-        for entry in _entries(folder)
-        if entry.name.lower().endswith(endings or ("",)) and entry.is_file()
-    ]
-
-
-def tiffs_in(folder: Path) -> list[Path]:
-    """List the TIFF files of a folder, sorted."""
-    return files_in(folder, ".tif", ".tiff")
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """List the folders in a folder that may belong to a plate, sorted."""
-    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
-
-
-def text_of(path: Path) -> str:
-    """Read the text of a metadata file: UTF-8, UTF-16 with a byte order mark, or otherwise Latin-1.
-
-    Raises
-    ------
-    PlateError
-        If the file can't be read, or is too large for a metadata file.
-    """
-    try:
-        if path.stat().st_size > LARGEST_TEXT:
-            raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_TEXT // 10**6} MB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise PlateError(f"{path} can't be read: {error.strerror}") from None
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
-        with contextlib.suppress(UnicodeDecodeError):
-            return data.decode(encoding)
-    return data.decode("latin-1")
-
-
-def parse_xml(path: Path) -> ElementTree.Element:
-    """Parse an XML file and return its root.
-
-    Raises
-    ------
-    PlateError
-        If the file is not XML, or is too large.
-    """
-    if path.stat().st_size > LARGEST_XML:
-        raise PlateError(f"{path} is too large for a file of metadata: more than {LARGEST_XML // 10**6} MB")
-    try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # such as an unknown encoding
-        raise PlateError(f"{path} can't be read as XML: {error}") from None
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder, except hidden files and those that operating systems and storage systems add."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise PlateError(f"the folder {folder} can't be read: {error.strerror}") from None
-    for entry in entries:
-        if not (entry.name.startswith(".") or entry.name.lower() in _NOT_OF_A_PLATE):
-            yield entry
 
 
 # ---- the listing of a plate
@@ -204,6 +122,7 @@ def list_plate(
     )
     channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
     pixel_size, notes = _lengths(found.pixel_size)
+    notes += [f"{file} is no regular file, and is left out" for file in odd_tiffs(folder)]
     return PlateListing(
         structure,
         backend,
@@ -279,20 +198,6 @@ def _sizes(files: Mapping[Place, Mapping[Plane, str]], size_of: Callable[[str], 
     return {place: sizes.get(place) or of_wells.get(place[0], first) for place in files}
 
 
-def check_links(folder: Path, files: Iterable[Path]) -> None:
-    """Reject files that a symbolic link places outside the plate's folder."""
-    root = folder.resolve()
-    known: set[Path] = set()  # folders known to be inside
-    for file in files:
-        if file.parent not in known or file.is_symlink():
-            if not file.resolve().is_relative_to(root):
-                raise PlateError(
-                    f"{file} is a symbolic link, or in one, that leads out of the plate's folder: copy "
-                    "the file, or set `follow_links: true` for the plate"
-                )
-            known.add(file.parent)
-
-
 def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], file_of: Callable[[str], Path]) -> str:
     """SHA-1 of the names, sizes and times of a site's files and of its filled planes; changes if a file is written."""
     digest = hashlib.sha1(usedforsecurity=False)
@@ -324,7 +229,7 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = tiffs.fi
         checked.add(path)
         file = file_of(path)
         size = plane_size(file, split(path)[1])
-        with tifffile.TiffFile(file) as tiff:
+        with tiffs.open_tiff(file) as tiff:
             if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only decoding shows whether it can be read
                 _decode(tiff, file)
         first = firsts.setdefault(place, (file, size))

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.io.disk import check_regular
 from openhcs_omero.io.formats import LARGEST_RATIO, LARGEST_UNCHECKED
 from openhcs_omero.plates.arrangement import PlaneFile
 
@@ -53,6 +54,12 @@ def file_of(path: str) -> Path:
     return Path(split(path)[0])
 
 
+def open_tiff(file: Path) -> tifffile.TiffFile:
+    """Open a TIFF. Other files that its OME-XML names are not opened, and neither are pipes and devices."""
+    check_regular(file)
+    return tifffile.TiffFile(file, _multifile=False)
+
+
 def layout_of(file: Path) -> Layout:
     """Find out what the pages of a TIFF are, from its header.
 
@@ -62,7 +69,7 @@ def layout_of(file: Path) -> Layout:
         If their meaning is not plain.
     """
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with open_tiff(file) as tiff:
             pages = whole_pages(tiff, file)
             page = pages[0]
             if page.samplesperpixel > 1:
@@ -133,7 +140,7 @@ def plane_size(path: Path, part: str = "") -> Size:
         If the file is not such a TIFF, or is shorter than its header says.
     """
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             page: Any = whole_pages(tiff, path)[0] if part else tiff.pages[0]
             if not part and (len(tiff.pages) != 1 or page.subfiletype):
                 raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
@@ -148,6 +155,8 @@ def plane_size(path: Path, part: str = "") -> Size:
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.bitspersample > 1
             if inverted or not _is_grey(page):
                 raise PlateError(f"{path} shows 0 as white or has a color palette, so its values are not intensities")
+            if 0 in shape:
+                raise PlateError(f"{path} declares an image of {shape[1]} x {shape[0]} pixels, which is empty")
             end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
             if end > path.stat().st_size or not sum(page.databytecounts):
                 raise PlateError(f"{path} is truncated: it has {path.stat().st_size} of {end} bytes")
@@ -232,7 +241,7 @@ def read_parts(paths: Sequence[str]) -> dict[str, np.ndarray]:
         by_file.setdefault(split(path)[0], []).append(path)
     for file, parts in by_file.items():
         try:
-            with tifffile.TiffFile(file) as tiff:
+            with open_tiff(Path(file)) as tiff:
                 pages = whole_pages(tiff, Path(file))
                 for part in parts:
                     found[part] = _read_part(pages, part)

@@ -13,10 +13,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import ome_zarr_plates
 import pytest
 import tifffile
 import zarr
-from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_openhcs, write_phenix
+from plate_folders import (
+    images_of,
+    write_cellvoyager,
+    write_htd,
+    write_imagexpress,
+    write_incell,
+    write_openhcs,
+    write_phenix,
+)
 
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
 
@@ -28,25 +37,34 @@ import sys
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.importing import scan
-try:
-    handler, listing = scan(sys.argv[1])
-    for well in listing.structure.wells_with_images():
-        for image, pixels in handler.read_sites(listing, well, FileManager()):
-            print(well, image.site, pixels.shape)
-except OpenHCSError as error:
-    print("refused:", error)
+for folder in sys.argv[1:]:
+    try:
+        handler, listing = scan(folder)
+        for well in listing.structure.wells_with_images():
+            for image, pixels in handler.read_sites(listing, well, FileManager()):
+                print(well, image.site, pixels.shape)
+        for note in listing.notes:
+            print("note:", note)
+    except OpenHCSError as error:
+        print("refused:", error)
+    print(end="\\0")
 """
 
 
 def read(folder) -> str:
     """Read a whole plate in a separate process, in bounded time and memory; return its output."""
+    return read_all([folder])[0]
+
+
+def read_all(folders) -> list[str]:
+    """Read several plates in one such process."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(folder)],
+        [sys.executable, "-c", READ, *map(str, folders)],
         timeout=SECONDS,
         preexec_fn=limit,
         text=True,
@@ -55,12 +73,18 @@ def read(folder) -> str:
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split("\0")[: len(folders)]
 
 
 def refused(folder, *words):
-    said = read(folder)
-    assert said.startswith("refused: ") and said.count("\n") == 1 and all(word in said for word in words), said
+    refused_all({folder: words})
+
+
+def refused_all(folders):
+    """Check that each folder is refused with one sentence, which has the given words."""
+    for (folder, words), said in zip(folders.items(), read_all(folders), strict=True):
+        right = said.startswith("refused: ") and said.count("\n") == 1 and all(word in said for word in words)
+        assert right, (folder, words, said)
 
 
 @pytest.fixture
@@ -81,13 +105,13 @@ def test_fifos(plate):
     (plate / IMAGE).unlink()
     for name in (IMAGE, "q.HTD", "Index.idx.xml", "openhcs_metadata.json", "a.mlf", "b.xdce"):
         os.mkfifo(plate / name)
-    assert read(plate) == "A01 1 (1, 1, 1, 6, 5)\n"
+    assert read(plate) == f"A01 1 (1, 1, 1, 6, 5)\nnote: {plate / IMAGE} is no regular file, and is left out\n"
 
 
 def test_devices(plate):
     (plate / IMAGE).unlink()
     (plate / IMAGE).symlink_to("/dev/zero")
-    assert read(plate) == "A01 1 (1, 1, 1, 6, 5)\n"
+    assert read(plate) == f"A01 1 (1, 1, 1, 6, 5)\nnote: {plate / IMAGE} is no regular file, and is left out\n"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +229,100 @@ def test_openhcs_metadata_of_other_types(tmp_path, key, value):
     refused(folder, "openhcs_metadata.json")
 
 
+BOMB = '<!DOCTYPE x [<!ENTITY a0 "lol">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 20}">' for i in range(1, 9)) + "]>"
+
+
+@pytest.mark.parametrize("kind", ["Phenix", "CellVoyager", "InCell"])
+def test_malicious_xml(tmp_path, kind):
+    """Entities that expand to gigabytes, entities of other files, and elements without end."""
+    folders = {}
+    for encoding in ("utf-8", "utf-16"):
+        for head, more, words in (
+            (BOMB, "<a>&a8;</a>", "amplification"),
+            ('<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>', "<a>&a;</a>", "undefined entity"),
+            ("", "<a>" * 10_000 + "</a>" * 10_000, "nested"),
+            ("", "<a/>" * 1_100_000 if (kind, encoding) == ("Phenix", "utf-8") else "<", ""),
+        ):
+            folder = WRITERS[kind](tmp_path / str(len(folders)), images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+            [file] = [path for path in folder.rglob("*") if path.suffix.lower() in (".xml", ".mlf", ".xdce")]
+            text = file.read_text().rpartition("?>")[2].strip()
+            end = text.rindex("</")
+            text = f'<?xml version="1.0" encoding="{encoding}"?>{head}{text[:end]}{more}{text[end:]}'
+            file.write_text(text, encoding)
+            folders[folder] = (str(file), words)
+    refused_all(folders)
+
+
+def test_paths_that_lead_out_of_the_folder(tmp_path):
+    folders = {}
+    tifffile.imwrite(tmp_path / "secret.tif", np.zeros((6, 5), "uint16"))
+    for path in ("../secret.tif", "..\\secret.tif", "x/../../secret.tif", str(tmp_path / "secret.tif")):
+        for kind, metadata in (("CellVoyager", "*.mlf"), ("InCell", "*.XDCE")):
+            folder = WRITERS[kind](tmp_path / f"p{len(folders)}", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+            [file], [image] = folder.glob(metadata), folder.glob("A*.tif")
+            assert image.name in file.read_text()
+            file.write_text(file.read_text().replace(image.name, path))
+            folders[folder] = ("there is no image of a plate",)
+    refused_all(folders)
+
+
+def test_records_of_a_cellvoyager_without_a_type(tmp_path):
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+    [file] = folder.glob("*.mlf")
+    file.write_text(file.read_text().replace(' bts:Type="IMG"', ""))
+    refused(folder, "can't be read as a list of measurements: 'Type' is missing")
+
+
+def test_sparse_files_of_a_terabyte(tmp_path):
+    """As image, as part of an image in OME-Zarr, and as metadata."""
+    folders = {}
+    for kind, pattern in (
+        ("ImageXpress", "*.TIF"),
+        ("OpenHCS", "*.json"),
+        ("Phenix", "*/*.xml"),
+        ("CellVoyager", "*.mlf"),
+        ("OME-Zarr", "A/1/0/0/c/0/0/0/0/0"),
+        ("OME-Zarr", "A/1/zarr.json"),
+    ):
+        folder = WRITERS[kind](tmp_path / f"p{len(folders)}", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+        [file] = folder.glob(pattern)
+        with file.open("r+b") as opened:
+            opened.truncate(2**40)
+        folders[folder] = (str(file),)
+    refused_all(folders)
+
+
+def test_a_tiff_that_names_other_files(tmp_path):
+    """The OME-XML of an image with two pages names a pipe, and an image elsewhere, as further parts."""
+    os.mkfifo(tmp_path / "pipe.ome.tif")
+    folders = {}
+    for other in ("../pipe.ome.tif", str(tmp_path / "pipe.ome.tif")):
+        folder = write_imagexpress(tmp_path / f"p{len(folders)}", images_of(["A01"], 1, (1, 1, 1, 6, 5)), guids=False)
+        parts = "".join(
+            f'<TiffData IFD="{t}" FirstT="{t}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:0-{t}</UUID></TiffData>'
+            for t, name in enumerate(["", other])
+        )
+        description = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            'UUID="urn:uuid:0-0"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+            f'SizeX="5" SizeY="6" SizeZ="1" SizeC="1" SizeT="2">{parts}</Pixels></Image></OME>'
+        )
+        [image] = folder.glob("*.TIF")
+        pixels = np.zeros((2, 6, 5), "uint16")
+        tifffile.imwrite(image, pixels, description=description, metadata=None, photometric="minisblack")
+        folders[folder] = ()
+    assert len(read_all(folders)) == 2
+
+
+def test_images_without_pixels(plate):
+    data = bytearray((plate / IMAGE).read_bytes())
+    with tifffile.TiffFile(plate / IMAGE) as tiff:
+        tag = tiff.pages[0].tags["ImageWidth"]
+    struct.pack_into("<H" if tag.dtype == 3 else "<I", data, tag.valueoffset, 0)
+    (plate / IMAGE).write_bytes(data)
+    refused(plate, IMAGE, "which is empty")
+
+
 def test_xml_in_an_unknown_encoding(tmp_path):
     folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
     index = folder / "Images" / "Index.idx.xml"
@@ -242,6 +360,48 @@ def test_links_that_lead_out_of_the_folder(plate, tmp_path):
     (plate / IMAGE).unlink()
     (plate / IMAGE).symlink_to(tmp_path / "elsewhere")
     refused(plate, IMAGE, "follow_links: true")
+
+
+WRITERS = {
+    "ImageXpress": lambda folder, images: write_imagexpress(folder, images, guids=False),
+    "Phenix": write_phenix,
+    "CellVoyager": write_cellvoyager,
+    "InCell": write_incell,
+    "OpenHCS": lambda folder, images: write_openhcs(folder, images, "disk"),
+    "workspace": lambda folder, images: write_openhcs(folder, images, "virtual_workspace"),
+    "OME-Zarr": lambda folder, images: ome_zarr_plates.write_plate(folder, images, ome_zarr_plates.Style(levels=1)),
+}
+
+
+def with_links(tmp_path, target):
+    """Folders of every microscope, each with a link in place of another one of its files; and the links."""
+    folders = {}
+    for write in WRITERS.values():
+        names = [None]
+        while names:
+            folder = write(tmp_path / str(len(folders)) / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 6, 5)))
+            if names == [None]:
+                names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+                names = [name for name in names if "DC_" not in str(name) and str(name) != "A/zarr.json"]  # not read
+            link = folder / names.pop()
+            link.rename(folder.parent / "secret")
+            link.symlink_to(target or link.name)
+            folders[folder] = link
+    return folders
+
+
+def test_links_out_of_the_folder_in_place_of_any_file(tmp_path):
+    folders = with_links(tmp_path, "../secret")
+    assert len(folders) > 15
+    for folder, link in folders.items():
+        link.unlink()
+        link.symlink_to(folder.parent / "secret")
+    refused_all({folder: (str(link), "follow_links: true") for folder, link in folders.items()})
+
+
+def test_links_to_themselves_in_place_of_any_file(tmp_path):
+    """They are refused, or count as missing."""
+    refused_all(dict.fromkeys(with_links(tmp_path, None), ()))
 
 
 def test_folders_that_are_links(tmp_path):

@@ -1,0 +1,196 @@
+"""Read the folders and metadata files of microscopes safely, whoever made them: in bounded time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from openhcs_omero.errors import PlateError
+
+LARGEST_TEXT = 20_000_000  # bytes
+LARGEST_XML = 2_000_000_000  # bytes; a plane takes about 300 bytes, in Harmony's index 2 KB
+DEEPEST_XML, MOST_ELEMENTS, MOST_RECORDS = 100, 1_000_000, 5_000_000  # nested, kept and taken elements
+METADATA = (".htd", ".xml", ".mlf", ".mrf", ".mes", ".xdce", "openhcs_metadata.json")  # endings of metadata files
+_NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
+
+
+def files_in(folder: Path, *endings: str) -> list[Path]:
+    """List the regular files of a folder that may belong to a plate, sorted.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    endings
+        Endings like ".tif", in lower case; all files if none is given.
+    """
+    return [
+        Path(entry.path)
+        for entry in _entries(folder)
+        if entry.name.lower().endswith(endings or ("",)) and _is(entry, os.DirEntry.is_file)
+    ]
+
+
+def tiffs_in(folder: Path) -> list[Path]:
+    """List the TIFF files of a folder, sorted."""
+    return files_in(folder, ".tif", ".tiff")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """List the folders in a folder that may belong to a plate, sorted."""
+    return [Path(entry.path) for entry in _entries(folder) if _is(entry, os.DirEntry.is_dir)]
+
+
+def odd_tiffs(folder: Path) -> list[Path]:
+    """What is named like a TIFF in a plate's folder but can't be read: pipes, devices, and links that lead nowhere."""
+    return [
+        Path(entry.path)
+        for place in [folder, *folders_in(folder)]
+        for entry in _entries(place)
+        if entry.name.lower().endswith((".tif", ".tiff"))
+        and not _is(entry, os.DirEntry.is_file)
+        and not _is(entry, os.DirEntry.is_dir)
+    ]
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder, except hidden files and those that operating systems and storage systems add."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise PlateError(f"the folder {folder} can't be read: {error.strerror}") from None
+    for entry in entries:
+        if not (entry.name.startswith(".") or entry.name.lower() in _NOT_OF_A_PLATE):
+            yield entry
+
+
+def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry is of a kind; False for a link to itself."""
+    with contextlib.suppress(OSError):
+        return kind(entry)
+    return False
+
+
+# ---- links
+
+
+def check_links(folder: Path, files: Iterable[Path]) -> None:
+    """Reject files that a symbolic link places outside the plate's folder.
+
+    Raises
+    ------
+    PlateError
+        For the first such file, or one whose links form a loop.
+    """
+    root = folder.resolve()
+    known: set[Path] = set()  # folders known to be inside
+    for file in files:
+        if file.parent not in known or file.is_symlink():
+            try:
+                inside = file.resolve().is_relative_to(root)
+            except (OSError, RuntimeError):  # a loop, by version of Python
+                raise PlateError(f"{file} is a symbolic link that leads to itself: delete it") from None
+            if not inside:
+                raise PlateError(
+                    f"{file} is a symbolic link, or in one, that leads out of the plate's folder: copy "
+                    "the file, or set `follow_links: true` for the plate"
+                )
+            known.add(file.parent)
+
+
+def check_metadata_links(folder: Path) -> None:
+    """Reject metadata files that a symbolic link places outside the plate's folder; raises as `check_links`."""
+    places = [folder, *folders_in(folder)]
+    named = (entry for place in places for entry in _entries(place) if entry.name.lower().endswith(METADATA))
+    check_links(folder, (Path(entry.path) for entry in named))
+
+
+# ---- metadata files
+
+
+def text_of(path: Path) -> str:
+    """Read the text of a metadata file: UTF-8, UTF-16 with a byte order mark, or otherwise Latin-1.
+
+    Raises
+    ------
+    PlateError
+        If the file can't be read, or is too large for a metadata file.
+    """
+    try:
+        _check_size(path, LARGEST_TEXT)
+        data = path.read_bytes()
+    except OSError as error:
+        raise PlateError(f"{path} can't be read: {error.strerror}") from None
+    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
+
+
+def parse_xml(
+    path: Path, what: str, take: Callable[[ElementTree.Element], bool] = lambda _: False
+) -> ElementTree.Element:
+    """Parse an XML file and return its root.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What the file should be, for messages.
+    take
+        Called with each complete element, innermost first. If it returns True, the element is dropped, so that a file
+        with millions of records takes little memory. It may raise ValueError or KeyError about what is wrong.
+
+    Raises
+    ------
+    PlateError
+        If the file is not XML, is too large, or `take` raised an error.
+    """
+    parser = ElementTree.XMLParser(target=_Builder(take))
+    try:
+        _check_size(path, LARGEST_XML)
+        with path.open("rb") as file:
+            while data := file.read(2**16):
+                parser.feed(data)
+        return parser.close()  # type: ignore[no-any-return]
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # such as an unknown encoding
+        words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise PlateError(f"{path} can't be read as {what}: {words}") from None
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Builds a tree without the elements that are taken, and stops if it becomes too large."""
+
+    def __init__(self, take: Callable[[ElementTree.Element], bool]) -> None:
+        super().__init__()
+        self._take = take
+        self._open: list[tuple[ElementTree.Element, int]] = []  # and how many were kept before it
+        self._kept = self._taken = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
+        element = super().start(tag, attrs)
+        self._open.append((element, self._kept))
+        self._kept += 1
+        if len(self._open) > DEEPEST_XML or self._kept > MOST_ELEMENTS:
+            raise ValueError(f"it has more than {DEEPEST_XML} nested elements, or {MOST_ELEMENTS} unknown ones")
+        return element
+
+    def end(self, tag: str, /) -> ElementTree.Element:
+        element = super().end(tag)
+        _, before = self._open.pop()
+        if self._take(element) and self._open:
+            del self._open[-1][0][-1]
+            self._kept = before
+            self._taken += 1
+            if self._taken > MOST_RECORDS:
+                raise ValueError(f"it has more than {MOST_RECORDS} records")
+        return element
+
+
+def _check_size(path: Path, most: int) -> None:
+    if path.stat().st_size > most:
+        raise PlateError(f"{path} is too large for a file of metadata: more than {most // 10**6} MB")
