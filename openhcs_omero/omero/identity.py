@@ -22,7 +22,9 @@ from openhcs_omero.errors import ConfigError, ConnectError
 from openhcs_omero.omero import session_store
 from openhcs_omero.omero.server import PROBE_TIMEOUT, Server
 
+LARGEST_FILE = 10_000_000  # bytes
 NOT_CHECKED = {"IceSSL.VerifyPeer": "0"}
+_OUT_OF_DATE = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 _warned = threading.Event()
 
 
@@ -46,7 +48,10 @@ def ssl_properties(server: Server) -> dict[str, str]:
     if server.ca is None:
         return _checked_by(stored, name=False)
     try:
-        own = ssl.PEM_cert_to_DER_cert(_only_certificate(Path(server.ca).read_text())) == _presented(server)
+        file = Path(server.ca)
+        if file.exists() and not (file.is_file() and file.stat().st_size < LARGEST_FILE):
+            raise ConfigError(f"omero: ca or OMERO_CA names {file}, which is no file of certificates")
+        own = ssl.PEM_cert_to_DER_cert(_only_certificate(file.read_text())) == _presented(server)
     except OSError as error:
         raise ConfigError(f"omero: ca or OMERO_CA names {server.ca}, which can't be read ({error.strerror})") from None
     except ValueError:
@@ -72,6 +77,11 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
     if der is None or not ping(server, NOT_CHECKED):
         return None  # it is not OMERO, or it went away
     end = "no password was sent"
+    if _not_valid_now(server, properties["IceSSL.CAs"]):
+        return WrongIdentity(
+            f"the certificate of {server.address} has expired, or is not valid yet; {end}. Check the clock of this "
+            "machine, and ask the server's administrator for a new certificate"
+        )
     if server.ca is None:
         return WrongIdentity(
             f"the certificate of {server.address} is not the one that was trusted, its SHA-256 fingerprint is now "
@@ -160,7 +170,10 @@ def trust(server: Server) -> tuple[str, bool]:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as candidate:
         candidate.write(ssl.DER_cert_to_PEM_cert(der))
         candidate.flush()
-        if not ping(server, _checked_by(Path(candidate.name), name=False)):
+        properties = _checked_by(Path(candidate.name), name=False)
+        if not ping(server, properties):
+            if _not_valid_now(server, candidate.name):
+                raise refusal(server, properties) or ConnectError(f"{server.address} does not answer")
             raise ConnectError(
                 f"an authority signed the certificate of {server.address}, or what answers there is not OMERO: name "
                 f"the authority's file in omero: ca or OMERO_CA; those that this machine trusts are in "
@@ -190,15 +203,33 @@ def _only_certificate(pem: str) -> str:
 
 def _presented(server: Server) -> bytes | None:
     """The certificate presented at the address, unchecked; None if there is none in time."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")  # accept old servers too: nothing is sent over this connection
-    host, port = server.socket_address
     try:
-        with (
-            socket.create_connection((host, port), PROBE_TIMEOUT) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secure,
-        ):
-            return secure.getpeercert(binary_form=True)
+        return _shake_hands(server)
     except OSError:
         return None
+
+
+def _not_valid_now(server: Server, authorities: str) -> bool:
+    """Whether the certificate presented at the address, or one that signed it, has expired or is not valid yet."""
+    try:
+        _shake_hands(server, authorities)
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_code in _OUT_OF_DATE
+    except OSError:
+        pass
+    return False
+
+
+def _shake_hands(server: Server, authorities: str | None = None) -> bytes | None:
+    """Open and close a connection, and return the server's certificate, checked against a file if one is given."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_REQUIRED if authorities else ssl.CERT_NONE
+    if authorities:
+        context.load_verify_locations(authorities)
+    context.set_ciphers("ALL:@SECLEVEL=0")  # accept old servers too: nothing is sent over this connection
+    host, port = server.socket_address
+    with (
+        socket.create_connection((host, port), PROBE_TIMEOUT) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        return secure.getpeercert(binary_form=True)

@@ -13,7 +13,7 @@ from omero.clients import Glacier2  # importing it before omero yields exception
 from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import ConnectError
-from openhcs_omero.omero.identity import ssl_properties, warn_unchecked
+from openhcs_omero.omero.identity import WrongIdentity, ssl_properties, warn_unchecked
 from openhcs_omero.omero.server import AGENT, ANSWER, Server, ServerDown, hangs
 
 KEEP_ALIVE = 60  # seconds; a real server forgets a session after ten silent minutes
@@ -26,11 +26,14 @@ class SessionEnded(ConnectError):
 _ANY = (Ice.Exception, omero.ClientError)
 # what a call may raise, and the error that it is reported as; the first row that fits counts
 _Reports = Sequence[tuple[tuple[type[Exception], ...], type[ConnectError], str]]
+_REFUSED = ((Ice.SecurityException,), WrongIdentity, "the certificate of {server} is not accepted: {reason}")
 _OPENING: _Reports = (
+    _REFUSED,
     ((Glacier2.PermissionDeniedException,), ConnectError, "{server} refuses {user}: wrong user name or password"),
     (_ANY, ConnectError, "{server} opened no session for {user}: {reason}"),
 )
 _JOINING: _Reports = (
+    _REFUSED,
     (
         (Glacier2.PermissionDeniedException, Glacier2.CannotCreateSessionException),
         SessionEnded,
@@ -155,5 +158,5 @@ def _unencrypted(server: Server, client: Any, own: bool) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    text = getattr(error, "reason", None) or getattr(error, "message", None) or ""
+    text = " ".join((getattr(error, "reason", None) or getattr(error, "message", None) or "").split())
     return f"{type(error).__name__}{f': {text}' if text else ''}"

@@ -16,25 +16,32 @@ DAY = datetime.timedelta(days=1)
 
 
 class Certificate:
-    """A certificate and its key, self-signed or signed by an `authority`, for the names and addresses of a host."""
+    """A certificate and its key, self-signed or signed by an `authority`, for the names and addresses of a host.
 
-    def __init__(self, folder: Path, name: str, hosts=(), authority=None) -> None:
+    `signs` makes it an authority between its own authority and others, `valid` says from and to how many days from now
+    it is valid.
+    """
+
+    def __init__(self, folder: Path, name: str, hosts=(), authority=None, signs=False, valid=(-1, 1)) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         issuer = authority or self
         now = datetime.datetime.now(datetime.UTC)
+        begin, end = (now + days * DAY for days in valid)
         builder = x509.CertificateBuilder(
-            issuer.subject, self.subject, self.key.public_key(), x509.random_serial_number(), now - DAY, now + DAY
+            issuer.subject, self.subject, self.key.public_key(), x509.random_serial_number(), begin, end
         )
-        builder = builder.add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        is_authority = authority is None or signs
+        builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), False)
         self.certificate = builder.sign(issuer.key, hashes.SHA256())
         self.file, self.with_key = folder / f"{name}.pem", folder / f"{name}-with-key.pem"
         pem = self.certificate.public_bytes(serialization.Encoding.PEM)
         self.file.write_bytes(pem)
+        self.chain = pem + (authority.chain if authority else b"")
         self.with_key.write_bytes(
-            pem
+            self.chain
             + self.key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )

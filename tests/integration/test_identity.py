@@ -113,6 +113,31 @@ def test_the_certificate_of_first_use_is_kept(through, relay, tmp_path, capfd):
     assert "warning" not in capfd.readouterr().err
 
 
+def test_expired_certificates(through, relay, tmp_path):
+    """Whatever the certificate is checked against, the sentence says that it has expired."""
+    authority = Certificate(tmp_path, "authority")
+    relay.certificate = Certificate(tmp_path, "expired", ["127.0.0.1"], authority, valid=(-3, -1))
+    refused(replace(through, ca=str(authority.file)), relay, "has expired")
+    relay.certificate = own = Certificate(tmp_path, "own", ["127.0.0.1"], valid=(-3, -1))
+    refused(replace(through, ca=str(own.file)), relay, "has expired")
+    with pytest.raises(WrongIdentity, match="has expired"):
+        identity.trust(through)
+    identity.session_store.write_secret(identity.stored_certificate(through), own.file.read_text())
+    refused(through, relay, "has expired")
+
+
+def test_a_chain_of_authorities(through, relay, tmp_path):
+    root = Certificate(tmp_path, "root")
+    between = Certificate(tmp_path, "between", authority=root, signs=True)
+    relay.certificate = Certificate(tmp_path, "server", ["127.0.0.1"], between)
+    assert connect(replace(through, ca=str(root.file))).getUser().getName() == through.user
+    close_all()
+    os.environ["OMERO_PASSWORD"] = SECRET
+    false = Certificate(tmp_path, "false", ["127.0.0.1"], authority=root)  # it may not sign others
+    relay.certificate = Certificate(tmp_path, "forged", ["127.0.0.1"], false)
+    refused(replace(through, ca=str(root.file)), relay, "nor signed by an authority there")
+
+
 def test_trust_needs_a_server():
     with pytest.raises(ConnectError, match=r"nothing with a certificate answers at 127.0.0.1:1"):
         identity.trust(Server("127.0.0.1", 1))
@@ -127,6 +152,16 @@ def test_a_file_without_a_certificate(through, tmp_path, content, sentence):
         file.write_text(content)
     with pytest.raises(ConfigError, match=rf"OMERO_CA names .*ca.pem, which .*{sentence}"):
         connect(replace(through, ca=str(file)))
+
+
+def test_a_pipe_a_folder_or_a_huge_file_in_place_of_a_certificate(through, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)
+    for name in ("pipe", "folder", "huge"):
+        with pytest.raises(ConfigError, match=f"OMERO_CA names .*{name}, which is no file of certificates"):
+            connect(replace(through, ca=str(tmp_path / name)))
 
 
 class Router(Glacier2.Router):
@@ -171,6 +206,21 @@ def test_a_websocket(websocket, tmp_path):
     with pytest.raises(WrongIdentity, match="nor signed by an authority there"):
         connect(replace(server, ca=str(other.file)))
     assert router.heard == [] and not is_up(replace(server, ca=str(other.file)))
+    relay = Relay(server.socket_address[1], other)
+    through = replace(server, host=f"wss://127.0.0.1:{relay.port}/omero-ws")
+    with pytest.raises(WrongIdentity, match="nor signed by an authority there"):
+        connect(replace(through, ca=str(certificate.file)))
+    relay.certificate = Certificate(tmp_path, "elsewhere", ["omero.example.org"], other)
+    with pytest.raises(WrongIdentity, match="is for another host name"):
+        connect(replace(through, ca=str(other.file)))
+    relay.certificate = Certificate(tmp_path, "old", ["127.0.0.1"], other, valid=(-3, -1))
+    with pytest.raises(WrongIdentity, match="has expired"):
+        connect(replace(through, ca=str(other.file)))
+    identity.session_store.write_secret(identity.stored_certificate(through), certificate.file.read_text())
+    with pytest.raises(WrongIdentity, match="is not the one that was trusted"):
+        connect(through)
+    relay.close()
+    assert router.heard == [] and SECRET.encode() not in relay.heard
     for checked in (replace(server, ca=str(certificate.file)), server):
         with pytest.raises(ConnectError, match="wrong user name or password"):
             connect(checked)
