@@ -7,11 +7,11 @@ the allowed modules, and values are passed on as parameters. Nothing is unpickle
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import importlib.util
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -24,7 +24,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from openhcs_omero.core.orchestrator.orchestrator import PipelineError, PipelineOrchestrator
-from openhcs_omero.errors import ConfigError, OpenHCSError, StepError, brief
+from openhcs_omero.errors import FULL, ConfigError, OpenHCSError, StepError, brief
 from openhcs_omero.runtime.zmq_messages import (
     MAX_REQUEST,
     check_size,
@@ -42,6 +42,8 @@ MAX_WAITING = 100  # runs being checked or queued
 MAX_WAITING_OF_CLIENT = 25
 MAX_UNREAD = 4  # messages that are kept to and from a client while they are not read
 SEND_BUFFER = 2**16  # bytes that the system buffers for a client in addition
+HANDSHAKE = 5000  # ms until a connection that says nothing is closed
+MOST_FILES = 65_536  # open files and connections
 POLL = 500  # ms
 CHECKED = "inproc://checked"
 
@@ -115,6 +117,7 @@ class ZMQExecutionServer:
         socket.setsockopt(zmq.SNDBUF, SEND_BUFFER)
         socket.setsockopt(zmq.RCVHWM, MAX_UNREAD)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE)
         if keys is not None:
             public, secret = read_key(keys / "server.key_secret")
             self._authenticator = ThreadAuthenticator(self._context)
@@ -331,7 +334,7 @@ def _sentence(error: Exception, what: str = "the message was not understood") ->
     """One sentence for the client about what went wrong."""
     if isinstance(error, OpenHCSError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return (
             f"the disk of the server is full ({error.filename or Path.cwd()}): make room there, and execute the "
             "pipeline again"
@@ -352,6 +355,14 @@ def _tell(result: Any) -> dict[str, Any]:
     for name in result.tables:
         tables[name] = (result.folder / f"{name}.csv").read_text()
     return {"derived_plate": result.derived_plate, "annotations": result.annotations, "tables": tables}
+
+
+def _allow_many_files() -> None:
+    """Open as many files as the system lets this process, so that silent clients don't use up all of them."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def run_server(
@@ -376,6 +387,7 @@ def run_server(
 
     if keys is not None:
         read_key(keys / "server.key_secret")  # fail before anything is started
+    _allow_many_files()
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "zmq-server.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
