@@ -64,5 +64,5 @@ def _section(step: Description) -> str:
 
 
 def _row(param: Param) -> str:
-    values = " ".join(part for part in (f"`{param.type}`".replace("|", "\\|"), param.limits) if part)
+    values = " ".join(part for part in (f"`{param.type.replace(' | ', ' or ')}`", param.limits) if part)
     return f"| `{param.name}` | `{param.default_text}` | {param.unit} | {values} | {param.description} |"
