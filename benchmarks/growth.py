@@ -50,7 +50,9 @@ def _head(server: BenchServer, folder: Path, plates: list[int]) -> tuple[float, 
     submitted = folder / "submitted"
     _pretend_slurm(folder / "bin", submitted)
     (folder / "steps.py").write_text(STEPS)
-    (folder / "config.yaml").write_text(json.dumps({"plates": plates, "steps": [{"call": "steps:same"}]}))
+    (folder / "config.yaml").write_text(
+        json.dumps({"plates": plates, "steps": [{"call": "steps:same"}], "wells_per_job": 8})
+    )
     environment = server.environment()
     environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
     with (folder / "said.txt").open("w") as said:

@@ -116,7 +116,8 @@ class Settings:
     steps: tuple[Step, ...]
     results: Path
     heatmaps: tuple[str, ...] | None
-    wells_per_job: int
+    wells_per_job: int | None
+    job_minutes: float
     materialization_backend: str
     options: Mapping[str, PlateOptions]
     rois: RoiOptions = DERIVED_MASKS
@@ -195,9 +196,10 @@ class Settings:
         }
         return names + [name for key, name in profiles.items() if wanted.get(key)]
 
-    def batches(self, wells: int) -> list[str]:
-        """Names of the batches that this number of wells is split into; each batch is one cluster job."""
-        return [f"{self.wells_per_job}_{number + 1}" for number in range(-(-wells // self.wells_per_job))]
+    @property
+    def pace_file(self) -> Path:
+        """The file that says how long a well takes (pace.py)."""
+        return self.results / f"pace_{self.output}.json"
 
 
 def read_config(config: Mapping[str, Any]) -> Settings:
@@ -232,7 +234,8 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         ),
         results=Path(results),
         heatmaps=None if heatmaps is None else tuple(heatmaps),
-        wells_per_job=config.get("wells_per_job", 8),
+        wells_per_job=config.get("wells_per_job"),
+        job_minutes=config.get("job_minutes", 10),
         materialization_backend=config.get("materialization_backend", "disk"),
         rois=_rois(config.get("rois", {})),
         scratch=Path(config["scratch"]).expanduser() if "scratch" in config else None,

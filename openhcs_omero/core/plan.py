@@ -19,6 +19,7 @@ from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, 
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimates import groups_of, uses_estimate
 from openhcs_omero.core.needs import Needs
+from openhcs_omero.core.pace import batches, mark, read_pace
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
@@ -39,7 +40,7 @@ from openhcs_omero.core.treatments import (
 )
 from openhcs_omero.core.well_file import well_file, wells_in_tables
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError, PlateError
-from openhcs_omero.io.atomic import write, write_if_changed
+from openhcs_omero.io.atomic import write_if_changed
 from openhcs_omero.plates.labels import DERIVED_MASKS
 
 if TYPE_CHECKING:
@@ -357,9 +358,7 @@ def prepare(reading: Reading) -> None:
     reading.plate.output.clean_up(reading.plate.structure)
     write_if_changed(folder / "wells.json", to_json(reading.records, dict[str, WellRecord]))
     write_if_changed(folder / NAME, to_json(reading.state))
-    for batch in reading.batches:
-        if not (folder / "batches" / batch).exists():  # batches whose wells are all done need no job
-            write(folder / "batches" / batch, "")
+    mark(folder, reading.batches)
 
 
 def recorded_plan(config: Mapping[str, Any]) -> Plan:
@@ -447,7 +446,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         state,
         records,
         stale,
-        tuple(settings.batches(len(wells))),
+        tuple(batches(settings, len(wells), read_pace(settings))),
         chosen.name,
         (chosen.rows or MOST_ROWS, chosen.columns or MOST_COLUMNS),
         _in_omero(settings, plate),

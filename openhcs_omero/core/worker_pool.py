@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -156,8 +157,10 @@ def _process(
     from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
     from openhcs_omero.core.joblog import logged
+    from openhcs_omero.core.pace import took
 
     with logged(log):
+        began = time.monotonic()
         failure = rules.process_well(
             read_config(config),
             plate,
@@ -168,6 +171,8 @@ def _process(
             Path(log),
             threads,
         )
+        if failure is None:
+            print(took(time.monotonic() - began))
     if failure is not None:
         print(f"failed: {failure}", file=sys.stderr)
 

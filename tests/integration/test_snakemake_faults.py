@@ -213,3 +213,10 @@ def test_a_dry_run_knows_no_input_that_is_restored_before_a_run(snakemake, tmp_p
     for name in ("a", "b1"):
         (tmp_path / name).unlink()
     assert re.search(r"^b +2$", snakemake(snakefile, "-n").stdout, re.MULTILINE)
+
+
+def test_snakemake_limits_local_jobs_and_waits_at_its_end():
+    """When it counts only submitted jobs and its timers are daemons, limit_submissions can go."""
+    source = inspect.getsource(job_scheduler)
+    assert "Timer(" in source and "daemon" not in source
+    assert "is_local" not in source.partition("n_free_jobs = ")[2].partition("def ")[0]

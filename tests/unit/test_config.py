@@ -59,7 +59,7 @@ def test_defaults():
         ({"plats": [1]}, "unknown key 'plats': did you mean 'plates'?"),
         (
             {"zzz": 1},
-            "unknown key 'zzz': known are analysis, config_dir, heatmaps, incomplete, materialization_backend, notify",
+            "unknown key 'zzz': known are analysis, config_dir, heatmaps, incomplete, job_minutes",
         ),
         ({"omero": {"pasword": "x"}}, "unknown key 'pasword' in omero: known are ca, data_dir, host"),
         ({"omero": {"port": "4064"}}, "omero.port is '4064', but it must be a whole number"),

@@ -6,12 +6,16 @@ from openhcs_omero.core.orchestrator.hooks import Hooks
 from openhcs_omero.core.orchestrator.planning import plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import (
     adjust,
+    limit_submissions,
     quote_python,
+    runs_everything,
     set_hooks,
     share_guards,
     show_plainly,
     suppose_exists,
 )
+from openhcs_omero.core.pace import FIRST
+from openhcs_omero.core.pacing import Pacing
 from openhcs_omero.errors import OpenHCSError
 
 
@@ -21,8 +25,10 @@ report: "../report/workflow.rst"
 quote_python()
 show_plainly(OpenHCSError)
 share_guards()
+limit_submissions()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
+PACING = Pacing(PLAN)
 RUN = Hooks(workflow, PLAN)
 PLATES = list(PLAN.settings.plates)
 PROCESSED = [plate for plate in PLATES if plate not in PLAN.problems]
@@ -60,6 +66,10 @@ wildcard_constraints:
 def targets(wildcards):
     """All files that a run creates; if a plate can't be processed, the file of a job that fails and gives the reason."""
     adjust(workflow)
+    batches = workflow.is_main_process and not workflow.local_exec  # they are only for clusters
+    if batches and PACING.measures and runs_everything(workflow):
+        checkpoints.pace.get()
+        PACING.look()
     files = []
     for plate in PLATES:
         names = ["wells.tsv"]
@@ -67,8 +77,8 @@ def targets(wildcards):
             # Only lost files are listed: they would not be made again as long as the tables exist. To list all wells
             # takes memory
             names = [f"processed/{well}.zip" for well in PLAN.lost_wells(plate)] + PRODUCTS
-            if workflow.is_main_process and not workflow.local_exec:  # batches are only for clusters
-                names += [f"batches/{batch}" for batch in PLAN.settings.batches(len(PLAN.wells(plate)))]
+            if batches:
+                names += [f"batches/{batch}" for batch in PACING.batches(plate)]
         files += [f"{PLATE}/{name}".format(plate=plate) for name in names]
     if PLAN.settings.analysis is not None:
         files.append(rules.analyze.output.report)

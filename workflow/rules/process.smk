@@ -44,7 +44,7 @@ rule process_well:
     resources:
         omero=1,
         mem_mb=lambda wildcards, attempt: attempt * (PLAN.memory(wildcards.plate) + PLAN.needs.mem_mb),
-        runtime=lambda wildcards, attempt: attempt * (15 + PLAN.needs.runtime),
+        runtime=lambda wildcards, attempt: attempt * PACING.well_minutes(),
         gpu=local_gpus,
         gres=cluster_gpus,
     params:
@@ -72,7 +72,22 @@ rule batch:
     threads: 1
     resources:
         mem_mb=100,
-        runtime=1,
+        runtime=lambda wildcards, attempt: attempt * PACING.batch_minutes(int(wildcards.size)),
         gres=cluster_gpus,
     message:
         "Batch {wildcards.number} of the wells of plate {wildcards.plate} is done"
+
+
+# Only on a cluster, and only for many wells
+checkpoint pace:
+    input:
+        ancient(f"{PLATE}/batches/{FIRST}_1".format(plate=PACING.first)),
+    output:
+        PLAN.settings.pace_file,
+    localrule: True
+    params:
+        steps=lambda wildcards: PLAN.steps_record(PACING.first),
+    message:
+        "Measure how long a well takes"
+    run:
+        PACING.write(max(1, (workflow.resource_settings.cores or 1) // PLAN.needs.threads))

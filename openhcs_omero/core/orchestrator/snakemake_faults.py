@@ -21,9 +21,12 @@ from snakemake import cli, script
 from snakemake.executors import local
 from snakemake.iocontainers import AttributeGuard
 from snakemake.logging import ColorizingTextHandler, logger
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.executors import remote
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_storage_plugins.io import Mtime
+
+REEVALUATION = 20  # seconds after which a full queue of submissions is looked at again
 
 
 class Asked(Enum):
@@ -136,7 +139,7 @@ def adjust(workflow: Any) -> None:
     The `run` blocks of wells wait in Snakemake's threads. Without `use_threads`, 9.27 starts one Snakemake process for
     each of them, and ``--force-use-threads`` does not reach the jobs of a cluster. The number of jobs per second is not
     limited: with the default limit, 9.27 searches all waiting jobs again one second after each job starts, which takes
-    up all of the head process's time when there are hundreds of wells.
+    up all of the head process's time when there are hundreds of wells. Another limit than the default is kept.
 
     A machine has one GPU, unless ``--resources gpu=2`` says more. 9.27 starts any number of jobs that need a resource
     without a limit, and a limit in the default profile would replace the limits of a profile for a cluster.
@@ -145,7 +148,47 @@ def adjust(workflow: Any) -> None:
         workflow.global_resources["gpu"] = 1
     if workflow.execution_settings is not None:  # None for --report and similar commands
         workflow.execution_settings.use_threads = True
-        workflow.scheduling_settings.max_jobs_per_timespan = None
+        limit = workflow.scheduling_settings.max_jobs_per_timespan
+        if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+            workflow.scheduling_settings.max_jobs_per_timespan = None
+
+
+def limit_submissions() -> None:
+    """Let ``--max-jobs-per-timespan`` limit the jobs that are submitted to a cluster, and nothing else.
+
+    9.27 counts jobs that run next to it too, looks for free slots only once per timespan, and waits for a timespan at
+    its end: with 200 jobs per hour, a run would end an hour after its last job.
+    """
+    select = JobScheduler.job_selector
+    pending: list[threading.Timer] = []
+
+    def job_selector(self: Any, jobs: Any) -> Any:
+        limiter, local = self.job_rate_limiter, {job for job in jobs if job.is_local}
+        if limiter is None or not local:
+            return select(self, jobs)
+        try:
+            self.job_rate_limiter, self.resources["_job_count"] = None, sys.maxsize
+            selected = select(self, local)
+        finally:
+            self.job_rate_limiter = limiter
+        others = set(jobs) - local
+        return {*selected, *(select(self, others) if others else ())}
+
+    def reevaluate(self: Any, delay: float) -> None:
+        if not any(timer.is_alive() for timer in pending):
+            timer = threading.Timer(min(delay, REEVALUATION), self._open_jobs.release)
+            timer.daemon = True
+            pending[:] = [timer]
+            timer.start()
+
+    JobScheduler.job_selector = job_selector
+    JobScheduler._schedule_reevalutation = reevaluate
+
+
+def runs_everything(workflow: Any) -> bool:
+    """Whether Snakemake was asked for a whole run, without ``--until``, ``--omit-from`` or ``--batch``."""
+    settings = workflow.dag_settings
+    return not (settings.until or settings.omit_from or settings.batch)
 
 
 def suppose_exists(workflow: Any, path: str, like: str) -> None:
