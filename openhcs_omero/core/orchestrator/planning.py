@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         chosen = {key: config[key] for key in given if key in config}
         config.clear()
         config.update({**last, **chosen})
-    try:
+    with one_sentence():
         if what is Asked.JOB:
             recall_plates(config)
             recall_commands(config)
             return recorded_plan(config)
         check_config(config, Path(schema))
         if what is Asked.RUN:
-            return _run(config, _folder_of_config(workflow))
+            return _run(config, folder_of_config(workflow))
         if what is not Asked.PLAN and (not selects(config) or recall_plates(config)):
             plan = plan_of_runs(config)
             if what is Asked.REPORT and plan.settings.plates:
@@ -69,8 +70,15 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         if what is Asked.RULES:
             return plan_of_runs({**config, "plates": []})
         choose_plates(config)
-        resolve_commands(config, _folder_of_config(workflow))
+        resolve_commands(config, folder_of_config(workflow))
         return look(config)
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """End Snakemake with one sentence about an error that a user can do something about."""
+    try:
+        yield
     except OpenHCSError as error:
         refuse(str(error))
     except Exception as error:
@@ -79,7 +87,7 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
         raise
 
 
-def _folder_of_config(workflow: Any) -> str:
+def folder_of_config(workflow: Any) -> str:
     """The folder of the configuration file that was given, or else of the workflow's own."""
     given = workflow.config_settings.configfiles or workflow.configfiles
     return os.path.dirname(os.path.abspath(given[-1])) if given else os.getcwd()
