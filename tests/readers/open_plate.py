@@ -10,6 +10,7 @@ import sys
 import warnings
 
 import ngio
+import numpy as np
 from napari.components import ViewerModel
 from napari_ome_zarr import napari_get_reader
 from ome_zarr.io import parse_url
@@ -42,7 +43,13 @@ def by_ngio(path):
     for name, container in ngio.open_ome_zarr_plate(path, mode="r").get_images(max_workers=1).items():
         image = container.get_image(path="0")
         size = image.pixel_size
-        found[name] = [container.channel_labels, [size.z, size.y, size.x], int(image.get_as_numpy().sum())]
+        labels = {label: container.get_label(label, path="0").get_as_numpy() for label in container.list_labels()}
+        found[name] = [
+            container.channel_labels,
+            [size.z, size.y, size.x],
+            int(image.get_as_numpy().sum()),
+            {label: [array.dtype.name, *map(int, np.bincount(array.ravel()))] for label, array in labels.items()},
+        ]
     return found
 
 

@@ -20,6 +20,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.ngff import STORE
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.plates.image import NewImage
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "envs" / "readers.txt"
@@ -52,6 +53,10 @@ def test_a_plate_opens_without_warnings(reader_python, tmp_path):
             backend.save(images[well, number], path)
             backend.describe(path, ("DAPI", None), ((0, 0, 255), None), (2, 0.5, 0.5))
     backend.save({"n": 1}, f"{plate}/A01/A01_s001_results.json")
+    nuclei = np.zeros((2, 1, 3, 300, 520), "uint16")
+    nuclei[:, :, :, 10:20, 30:50], nuclei[0, :, :, 100:110, 30:40] = 1, 2
+    pixels = images["A01", 2]
+    backend.save_labels(NewImage("A01", pixels, labels={"nuclei": nuclei}), f"{plate}/A01/A01_s002.tif")
     script = [reader_python, ROOT / "tests" / "readers" / "open_plate.py", plate / STORE, plate / STORE / "A/1/0"]
     run = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -76,6 +81,7 @@ def test_a_plate_opens_without_warnings(reader_python, tmp_path):
             ["DAPI", "channel 1"],
             [2, 0.5, 0.5],
             int(image.sum(dtype=np.int64)),
+            {"nuclei": ["uint16", *map(int, np.bincount(nuclei.ravel()))]} if (well, number) == ("A01", 2) else {},
         ]
         for (well, number), image in images.items()
     }
