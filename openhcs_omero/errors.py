@@ -1,7 +1,9 @@
 """Errors shown to people: each is one sentence that says what was wrong, where, and what to do."""
 
 import errno
+import tempfile
 import traceback
+from pathlib import Path
 from typing import Any
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -59,6 +61,17 @@ def not_written(error: BaseException | None) -> str:
             return f"{what} can't be written ({error.strerror}): {advice}, then start again"
         error = error.__cause__
     return ""
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing more can be written to a folder, because its disk or quota is full."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+            file.flush()
+    except OSError as error:
+        return error.errno in FULL
+    return False
 
 
 def _creates_folder(error: OSError) -> bool:

@@ -1,10 +1,13 @@
 """What a job writes to its log, however it ends."""
 
+import resource
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from openhcs_omero.errors import is_full
 
 SCRIPT = """
 import signal, sys, time
@@ -78,3 +81,13 @@ def test_a_folder_for_logs_that_cannot_be_created(tmp_path):
     process, _ = start(tmp_path, "pass")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and len(err.splitlines()) == 1 and "can't be written" in err and "logs" in err
+
+
+def test_whether_nothing_more_can_be_written(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert not is_full(tmp_path) and not is_full(tmp_path / "missing")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))  # as a full disk, with another error number
+        assert is_full(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

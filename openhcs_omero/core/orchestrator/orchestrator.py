@@ -18,7 +18,7 @@ from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.resolving import has_commands
 from openhcs_omero.core.selection import choose_plates, selects
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
-from openhcs_omero.errors import ConfigError, OpenHCSError
+from openhcs_omero.errors import ConfigError, OpenHCSError, is_full
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.plates.paths import plate_of
 from openhcs_omero.spreadsheets import unescape_table
@@ -207,6 +207,8 @@ class PipelineOrchestrator:
             (plate, rule), reason = next(iter(failures.jobs.items()))
             return PipelineError(f"{rule} of plate {plate} failed: {reason}")
         status = self._process.status or 0
+        if is_full(Path.cwd()):
+            return PipelineError(f"the disk is full ({Path.cwd()}): make room there, and run the pipeline again")
         silent = f"the run was killed by signal {-status}" if status < 0 else "the run ended without a message"
         return PipelineError(f"{failures.error or silent} (the full output is in {self._process.log})")
 
