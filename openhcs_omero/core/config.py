@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 IN_OMERO = "omero"  # as `plate_map`: what OMERO says about the wells
+SCRATCH_GB = 100  # the default
 LOOKED_AT = 50  # collect at most this many errors; the first one, by its place, is reported
 
 
@@ -48,6 +49,8 @@ class Step:
         The program to run instead of a function.
     needs
         What the step needs of a machine.
+    keep
+        Whether its images are kept.
     """
 
     position: int
@@ -57,6 +60,7 @@ class Step:
     params: Mapping[str, Any] = field(default_factory=dict)
     command: Command | None = None
     needs: Needs = NO_NEEDS
+    keep: bool = False
 
     @property
     def function_name(self) -> str:
@@ -105,7 +109,8 @@ class Settings:
 
     `plates` maps the label of each plate, as used in rules and tables, to its path: ``{"7": "/omero/plate_7", "day_1":
     "/data/day_1"}``. `options` maps each label to the plate's other settings. `map_on_source` also writes the plate
-    maps to the source plates in OMERO. `scratch` is the folder for temporary files of commands; None for the system's.
+    maps to the source plates in OMERO. `scratch` is the folder for temporary files of commands and for kept images,
+    which take at most `scratch_gb` GB; None for the system's.
     `analysis` holds the keys `analysis` and `qc` unchanged; it is None if the configuration has neither.
     """
 
@@ -122,6 +127,7 @@ class Settings:
     options: Mapping[str, PlateOptions]
     rois: RoiOptions = DERIVED_MASKS
     scratch: Path | None = None
+    scratch_gb: float = SCRATCH_GB
     map_on_source: bool = False
     analysis: Mapping[str, Any] | None = None
     notify: tuple[str, ...] = ()
@@ -239,6 +245,7 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         materialization_backend=config.get("materialization_backend", "disk"),
         rois=_rois(config.get("rois", {})),
         scratch=Path(config["scratch"]).expanduser() if "scratch" in config else None,
+        scratch_gb=config.get("scratch_gb", SCRATCH_GB),
         map_on_source=config.get("plate_map_on_source", False),
         notify=tuple(config.get("notify", ())),
         analysis={key: config[key] for key in ("analysis", "qc") if key in config} or None,
@@ -317,6 +324,7 @@ def _step(position: int, step: Mapping[str, Any], config_dir: Path) -> Step:
         dict(params),
         command,
         Needs.of(step),
+        step.get("keep", False),
     )
 
 
@@ -373,6 +381,12 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         ) from None
     check_keys(config)
     check_commands(config)
+    for number, step in enumerate(config["steps"]):
+        if step.get("keep") and "scratch" not in config:
+            raise ConfigError(
+                f"the configuration's steps[{number}] has `keep: true`, but there is no `scratch`: name the folder for "
+                "kept images"
+            )
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
@@ -467,6 +481,7 @@ _KINDS = {
     "string": "text",
     "integer": "a whole number",
     "boolean": "true or false",
+    "number": "a number",
     "['integer', 'string', 'object']": "an id, a path in OMERO or a folder",
     "['string', 'object']": "text, or {command: ...} for the command that prints it",
     "['string', 'null']": "a SHA-256, or nothing",

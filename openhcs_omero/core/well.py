@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openhcs_omero.core.command import hash_of
 from openhcs_omero.core.config import Settings, Step
 from openhcs_omero.core.estimates import Estimates, estimates_for, load_estimates
+from openhcs_omero.core.kept import KeptWell, keys_of
 from openhcs_omero.core.plates import Plate
-from openhcs_omero.core.records import DerivedPlate
+from openhcs_omero.core.records import DerivedPlate, WellRecord, to_json
 from openhcs_omero.core.steps.commands import Place
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import SiteResult, StepFailed, rows_of
@@ -93,8 +95,9 @@ def process(
     images: dict[int, NewImage] = {}
     features: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
+    kept = run.kept(settings, estimates) if any(step.keep for step, _ in run.steps) else None
     try:
-        for site, done in run.on(_read(plate, well), loaded, place):
+        for site, done in run.on(_read(plate, well), loaded, place, kept):
             image, about = run.sites[site], run.described[site]
             images[site] = _new_image(image, done.image, done.labels, about)
             where = {"plate": plate.label, "well": well, **_acquisition(image), "site": site}
@@ -126,6 +129,7 @@ class WellSteps:
         self, settings: Settings, steps: Iterable[Step], plate: Plate, derived: DerivedPlate, well: str
     ) -> None:
         self.steps = [(step, load_step(step)) for step in steps]
+        self._plate, self._well = plate, well
         self.sites, self.described = plate.structure.wells[well].images, plate.metadata(well)
         treatment: dict[str, Any] = {}
         if any(wants_treatment(function) for _, function in self.steps):
@@ -142,13 +146,32 @@ class WellSteps:
             )
         )
 
-    def on(self, sites: Sites, estimates: Estimates, place: Place) -> Iterator[tuple[int, SiteResult]]:
-        """Run the steps on sites of the well; raises StepFailed."""
+    def kept(self, settings: Settings, estimates: Sequence[Path]) -> KeptWell:
+        """The kept images of the well; `estimates` are the files with the estimates that the steps get."""
+        hashes: dict[int, str] = {}
+        for path in sorted(estimates):
+            position = int(path.stem.partition("_")[0])
+            hashes[position] = hashes.get(position, "") + hash_of(path)
+        images = to_json(WellRecord.of(self._plate.path, self._plate.listing, self._well))
+        described = {site: asdict(about) for site, about in self.described.items()}
+        given = [self._plate.path, self._plate.label, images, self._metadata, described, self._backend]
+        keys = keys_of(self.steps, given, hashes)
+        assert settings.scratch is not None  # the configuration was checked
+        folder = settings.folder(self._plate.label).name
+        return KeptWell(settings.scratch, settings.scratch_gb * 1e9, folder, self._well, keys, self.files)
+
+    def on(
+        self, sites: Sites, estimates: Estimates, place: Place, kept: KeptWell | None = None
+    ) -> Iterator[tuple[int, SiteResult]]:
+        """Run the steps on sites of the well, or those after the last one whose images are kept; raises StepFailed."""
         told = {
             site: Told(self._metadata[site], self.described[site], estimates_for(image, estimates))
             for site, image in self.sites.items()
         }
-        return run_on_well(self.steps, sites, told, self._manager, self._backend, place)
+        done, found = (0, []) if kept is None else kept.latest()
+        rest = [(step, function) for step, function in self.steps if step.position > done]
+        after = None if kept is None else kept.after
+        return run_on_well(rest, found if done else sites, told, self._manager, self._backend, place, after)
 
 
 def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:

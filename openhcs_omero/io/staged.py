@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -36,6 +36,15 @@ class StagedFiles(StorageBackend):
     def files(self) -> list[WellFile]:
         """The saved files."""
         return list(self._kept.values())
+
+    @property
+    def kept(self) -> dict[str, WellFile]:
+        """The saved files by path."""
+        return dict(self._kept)
+
+    def restore(self, files: Mapping[str, WellFile]) -> None:
+        """Take files that were saved before, as `kept` returned them."""
+        self._kept |= files
 
     def save(self, data: Any, path: PathLike) -> None:
         well = f"{self._plate}/{self._well}"

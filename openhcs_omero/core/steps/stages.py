@@ -38,7 +38,13 @@ class Told:
 
 
 def run_on_well(
-    steps: Steps, sites: Sites, told: Mapping[int, Told], filemanager: Any, backend: str, place: Place
+    steps: Steps,
+    sites: Sites,
+    told: Mapping[int, Told],
+    filemanager: Any,
+    backend: str,
+    place: Place,
+    after: Callable[[Step, Sites], Sites] | None = None,
 ) -> Iterator[tuple[int, SiteResult]]:
     """Run steps on the sites of a well; yields each site with the results of all of them.
 
@@ -54,6 +60,8 @@ def run_on_well(
         Passed to functions, which save files.
     place
         Where commands run.
+    after
+        Called after each step; returns the sites for the next one.
 
     Raises
     ------
@@ -65,6 +73,8 @@ def run_on_well(
             sites = function.run(_described(sites, told), place)
         else:
             sites = _one_by_one(step, function, sites, told, filemanager, backend)
+        if after is not None:
+            sites = after(step, sites)
     yield from sites
 
 
