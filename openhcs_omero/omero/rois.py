@@ -106,15 +106,17 @@ def _masks(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> It
 
 def _polygons(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> Iterator[Shape]:
     """Yield the outer outline of each part of an object whose box begins at (y, x)."""
+    import shapely
     from scipy import ndimage
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage.measure import find_contours
 
     parts, count = ndimage.label(ndimage.binary_fill_holes(plane))
     for part in range(1, count + 1):
         # four pixels for each, so that the contour runs within a quarter of a pixel of the pixels' edges
         [outline, *_] = find_contours(np.pad(np.kron(parts == part, np.ones((2, 2))), 1), 0.5)
         # the padding moved it by 1, and OMERO counts from the corner of a pixel and not from its center
-        points = (approximate_polygon(outline, 2 * TOLERANCE - 0.5)[:-1] - 1 + 0.5) / 2 + (y, x)
+        simple = shapely.simplify(shapely.linestrings(outline), 2 * TOLERANCE - 0.5, preserve_topology=False)
+        points = (shapely.get_coordinates(simple)[:-1] - 1 + 0.5) / 2 + (y, x)
         polygon = PolygonI()
         polygon.points = rstring(" ".join(f"{px:g},{py:g}" for py, px in points))
         polygon.strokeColor, polygon.fillColor = rint(_packed(*color, 255)), rint(_packed(*color, 0))
