@@ -220,3 +220,20 @@ def test_snakemake_limits_local_jobs_and_waits_at_its_end():
     source = inspect.getsource(job_scheduler)
     assert "Timer(" in source and "daemon" not in source
     assert "is_local" not in source.partition("n_free_jobs = ")[2].partition("def ")[0]
+
+
+def test_a_resource_without_a_limit_does_not_limit_jobs(snakemake):
+    """When it does, `adjust` need not say that a machine has one GPU."""
+    snakefile = """
+        rule all:
+            input: "1.done", "2.done"
+
+        rule one:
+            output: touch("{n}.done")
+            resources: gpu=1
+            shell:
+                "touch began_{wildcards.n}; "
+                "for i in $(seq 300); do [ -e began_1 -a -e began_2 ] && exit; sleep .1; done; exit 1"
+    """
+    run = snakemake(snakefile, "--cores", "2")
+    assert run.returncode == 0, run.stdout  # each job has seen the other

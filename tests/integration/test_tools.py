@@ -1,5 +1,6 @@
 """Programs as steps in whole runs: a Python of another environment, and the examples in R and for ImageJ."""
 
+import os
 import shlex
 import shutil
 import venv
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from plate_folders import images_of, write_imagexpress
 from scipy import ndimage
-from snake import SCHEMA, workflow
+from snake import SCHEMA, Workflow, kill, wait_for, workflow
 from wire import make_plate, wire
 
 from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.resolving import resolve_commands
+from openhcs_omero.core.state import LIBRARIES_MB
 from openhcs_omero.core.steps.commands import Place
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import SiteResult
@@ -105,6 +108,36 @@ def test_a_python_of_another_environment(workflow, conn):
 
     (inside / "tool.py").write_text(TOOL.replace('"A02"', '"H12"'))
     assert workflow.succeed(*options).wells == ["A01", "A02", "B01"]  # they depend on the file
+
+
+@pytest.mark.slow
+def test_resources_reach_slurm(tmp_path):
+    """Steps of both kinds add to what the job of a well asks for; the job has two wells."""
+    offline = Workflow(None, None, tmp_path / "work")
+    write_imagexpress(offline.folder / "day_1", images_of(["A01", "B03"], sites=1, shape=(1, 1, 1, 8, 8)))
+    (offline.folder / "plus.py").write_text(PLUS)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    asked = tmp_path / "asked"
+    for name in ("sbatch", "sacct", "sacctmgr", "sinfo", "scontrol", "squeue", "scancel"):
+        said = f'echo "$@" > {asked}.part; mv {asked}.part {asked}; echo 1' if name == "sbatch" else ""
+        (commands / name).write_text(f"#!/bin/sh\n{said}\n")
+        (commands / name).chmod(0o755)
+    offline.environment["PATH"] = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    function = {"call": "plus:plus", "resources": {"mem_mb": 300, "runtime": 7, "threads": 2}}
+    command = {"command": "true", "read": {"image": "*"}, "resources": {"mem_mb": 250, "runtime": 3, "gpu": 1}}
+    offline.configure("day_1", steps=[function, command])
+    run = offline.start(
+        "--executor", "slurm", "--jobs", "9", "--slurm-no-account", "--default-resources", "slurm_partition=p"
+    )
+    try:
+        wait_for(lambda: asked.exists() or run.poll() is not None, 120)
+    finally:
+        kill(run)
+    words = asked.read_text().split()
+    assert "--gres=gpu:1" in words and "--cpus-per-task=2" in words
+    assert words[words.index("--mem") + 1] == str(LIBRARIES_MB + 300)
+    assert words[words.index("-t") + 1] == str(2 * (15 + 7 + 3) + 1)
 
 
 def run_example(name, images, folder):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from openhcs_omero.core.command import PLACEHOLDERS, SHELL, check_shell, environment, open_quote, read_command
 from openhcs_omero.core.config import check_config, read_config
 from openhcs_omero.core.needs import Needs
+from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
 from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.steps.commands import CommandStep, Place
 from openhcs_omero.core.steps.loading import load_step
@@ -92,6 +93,7 @@ KNOWN = "known are {images}, {out}, {config_dir}, {well}, {plate}, {site}, {thre
         ({"read": {"image": "/tmp/*.tif"}}, "steps[0].read.image is '/tmp/*.tif', but it must name files below {out}"),
         ({"read": {"labels": {"a": "../*.tif"}}}, "read.labels.a is '../*.tif', but it must name files below {out}"),
         ({"read": {"tables": ["a.csv", "x/../../b.csv"]}}, "read.tables[1] is 'x/../../b.csv', but it must"),
+        ({"read": {"labels": {"a/b": "*"}}}, "read.labels is 'a/b', but it must consist of letters, digits, - and _"),
         ({"read": {}}, "steps[0].read names no image, labels or tables"),
         ({"read": {"key": "a"}}, "steps[0].read names no image, labels or tables"),
         ({"read": {"imagee": "a"}}, "unknown key 'imagee' in steps[0].read: did you mean 'image'?"),
@@ -126,6 +128,12 @@ def test_keys_of_the_other_kind_of_step(step, says):
 def test_the_shell_checks_the_syntax():
     assert check_shell(command(command="for f in {images}/*; do cat $f; done | sort > {out}/a")) == ""
     assert "syntax error" in check_shell(command(command="for f in {images}/*; do cat $f"))
+
+
+def test_from_python_the_folder_is_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = PipelineOrchestrator([str(tmp_path / "day_1")], [STEP, FUNCTION["call"]]).settings
+    assert settings.steps[0].command.folder == tmp_path
 
 
 def test_all_placeholders_are_explained():
@@ -259,6 +267,19 @@ def test_a_killed_job_leaves_no_process_and_no_folder(tmp_path, number):
     os.killpg(owner.pid, number)
     owner.wait()
     wait_until(lambda: is_gone(child) and not list(scratch.iterdir()))
+
+
+def test_folders_that_killed_jobs_left(tmp_path):
+    """Where nothing survived that could have removed them, the next command does."""
+    with Scratch(tmp_path) as running:
+        left = tmp_path / "openhcs_omero_left"
+        left.mkdir()
+        (left / ".lock").touch()
+        (tmp_path / "openhcs_omero_new").mkdir()
+        for folder in (left, running.folder):
+            os.utime(folder, (1, 1))
+        with Scratch(tmp_path):
+            assert not left.exists() and running.folder.exists() and (tmp_path / "openhcs_omero_new").exists()
 
 
 # ---- what it wrote

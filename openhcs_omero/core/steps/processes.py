@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from openhcs_omero.core.command import SHELL, environment
 from openhcs_omero.errors import StepError
 
 PREFIX = "openhcs_omero_"
+LOCK = ".lock"
+ABANDONED = 3600  # seconds; until then, a folder without a lock may be new
 GRACE = 5  # seconds between the request to end and the end
 
 # Reads the process group of the command that runs, and removes the folder when its input ends, at the latest with the
@@ -33,6 +36,9 @@ _GATE = 'read -r _ || exit 1; exec "$@" </dev/null'
 class Scratch:
     """A folder for a command. Even if this process is killed, the command is ended and the folder removed.
 
+    Where all processes of a job are killed at once, as on a cluster, the folder stays, without the lock that this
+    process holds. The next command with the same `inside` removes it.
+
     Parameters
     ----------
     inside
@@ -43,6 +49,10 @@ class Scratch:
         if inside is not None:
             inside.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if inside is None else inside.absolute()))
+        self._lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        _remove_abandoned(self.folder.parent)
         self._watch = subprocess.Popen(
             ["sh", "-c", _WATCH, "sh", str(self.folder)],
             cwd="/",
@@ -58,6 +68,7 @@ class Scratch:
     def __exit__(self, *_: object) -> None:
         _tell(self._watch)
         self._watch.wait()
+        os.close(self._lock)
 
     def run(self, text: str, seconds: float | None = None) -> None:
         """Run a shell command with the folder as its working directory, and print the command and its output.
@@ -105,6 +116,20 @@ class Scratch:
                 f"took longer than the {_minutes(seconds or 0)} of `runtime` in its resources, and was ended"
             )
         _check(process.returncode)
+
+
+def _remove_abandoned(inside: Path) -> None:
+    """Remove the folders of this user whose processes were killed."""
+    for folder in inside.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, or removed in the meantime
+            if time.time() - folder.stat().st_mtime < ABANDONED:
+                continue
+            lock = os.open(folder / LOCK, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _check(status: int) -> None:
