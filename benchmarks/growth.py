@@ -33,7 +33,7 @@ def measure(server: BenchServer, quick: bool) -> Iterator[Ratio]:
     counts = (1, 2) if quick else (1, 10, 40, 300)
     with server.login() as conn:
         plates = [make_plate(conn, 384, (1, 1, 1, 4, 4))]
-        plates += [copy_plate(conn, plates[0]) for _ in range(counts[-1] - 1)]
+        plates += copy_plate(conn, plates[0], counts[-1] - 1)
     try:
         for count in counts:
             with tempfile.TemporaryDirectory(prefix="openhcs-bench-") as folder:

@@ -20,6 +20,7 @@ from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.paths import parse_well
 
 AT_ONCE = 48  # images per call
+PLATES_AT_ONCE = 5
 
 
 def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: str = "uint16") -> int:
@@ -53,17 +54,22 @@ def make_plate(conn: BlitzGateway, wells: int, shape: tuple[int, ...], dtype: st
     return made
 
 
-def copy_plate(conn: BlitzGateway, plate_id: int) -> int:
-    """Create another plate with the wells and the images of a plate with one site per well, and return its id."""
-    plate = PlateI()
-    plate.name = rstring("benchmark")
-    for name, image in load_plate(conn, plate_id).images():
-        well, sample = WellI(), WellSampleI()
-        well.row, well.column = map(rint, parse_well(name))
-        sample.image = ImageI(image.image_id, False)
-        well.addWellSample(sample)
-        plate.addWell(well)
-    return queries.update(conn).saveAndReturnObject(plate, queries.context(conn, queries.current_group(conn))).id.val
+def copy_plate(conn: BlitzGateway, plate_id: int, count: int) -> list[int]:
+    """Create plates with the wells and the images of a plate with one site per well, and return their ids."""
+    images = [(*parse_well(name), image.image_id) for name, image in load_plate(conn, plate_id).images()]
+    options, ids = queries.context(conn, queries.current_group(conn)), []
+    for begin in range(0, count, PLATES_AT_ONCE):
+        plates = [PlateI() for _ in range(min(PLATES_AT_ONCE, count - begin))]
+        for plate in plates:
+            plate.name = rstring("benchmark")
+            for row, column, image in images:
+                well, sample = WellI(), WellSampleI()
+                well.row, well.column = rint(row), rint(column)
+                sample.image = ImageI(image, False)
+                well.addWellSample(sample)
+                plate.addWell(well)
+        ids += queries.update(conn).saveAndReturnIds(plates, options)
+    return ids
 
 
 def delete_plates(conn: BlitzGateway, plates: list[int]) -> None:
