@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openhcs_omero.core import screen_wells
 from openhcs_omero.core.failures import Failure, read_failures, told
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.qc import excluded_sites
@@ -68,6 +69,26 @@ def summary(plan: Plan) -> tuple[str, bool]:
         lines.append(elsewhere[0])
     lines += [f"Plate {label} was not processed: {problem}" for label, problem in plan.problems.items()]
     return "\n".join(filter(None, lines)), bool(failures)
+
+
+def outdated_screen(plan: Plan) -> str:
+    """A sentence about the results of all plates together, for a run in which jobs failed; "" if they are up to date.
+
+    They are made when all plates are done.
+    """
+    if len(plan.settings.plates) < 2:
+        return ""
+    table, found = plan.settings.screen_folder / screen_wells.NAME, outcomes(plan)
+    made = table.stat().st_mtime if table.exists() else 0.0
+    tables = {outcome.label: outcome.folder / "wells.csv" for outcome in found}
+    lacking = [label for label, path in tables.items() if not path.exists()]
+    if not lacking and all(path.stat().st_mtime <= made for path in tables.values()):
+        return ""
+    return (
+        f"The results of all plates together, in {table.parent}, are not up to date"
+        + (f", because plate {_some(lacking)} has no tables" if lacking else "")
+        + ": run the same command again, or leave out plates that fail again with `except`"
+    )
 
 
 def _outcome(plan: Plan, label: str) -> Outcome:

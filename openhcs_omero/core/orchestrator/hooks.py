@@ -11,7 +11,7 @@ from openhcs_omero.core.notify import Channels, message_of
 from openhcs_omero.core.orchestrator.live import live_page
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, refuse
 from openhcs_omero.core.plan import Plan
-from openhcs_omero.core.summary import summary
+from openhcs_omero.core.summary import outdated_screen, summary
 
 
 class Hooks:
@@ -42,7 +42,7 @@ class Hooks:
     def fail(self) -> None:
         """Report the outcome of a run in which jobs failed; Snakemake's exit code is already 1."""
         self._end(succeeded=False)
-        logger.error(summary(self._plan)[0])
+        logger.error("\n".join(filter(None, [summary(self._plan)[0], outdated_screen(self._plan)])))
 
     def _end(self, succeeded: bool) -> None:
         status = self._page.end() if self._page is not None else None
