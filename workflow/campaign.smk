@@ -32,3 +32,15 @@ rule run_plate:
         "Run plate {wildcards.plate}"
     shell:
         "sh {params.script:q} > {log:q} 2>&1"
+
+
+onstart:
+    CAMPAIGN.begin()
+
+
+onsuccess:
+    CAMPAIGN.end()
+
+
+onerror:
+    CAMPAIGN.end()

@@ -52,6 +52,7 @@ class PlateProgress:
         self._done: set[str] = set()
         self._failed: set[str] = set()
         self._published: float | None = None
+        self._outdated: float | None = None  # when tables were published that are out of date
         self._earlier: dict[str, int] = {}  # when the files of earlier runs were written, in nanoseconds since 1970
         self._again: set[str] = set()  # wells that are processed again
         self.look()
@@ -66,7 +67,7 @@ class PlateProgress:
         self._done.discard(well)
         self._failed.discard(well)
         self._again.add(well)
-        self._published = None
+        self._outdated, self._published = self._published or self._outdated, None
 
     def count(self) -> list[float]:
         """Look for files of wells; returns when those were written that are new, in seconds since 1970."""
@@ -89,13 +90,20 @@ class PlateProgress:
         record, quality = self.folder / "annotations.json", self.folder / "quality.csv"
         self._name = state.name if state else ""
         self._derived = derived.derived_plate if derived and isinstance(derived.derived_plate, int) else None
-        self._published = record.stat().st_mtime if record.exists() else None
+        published = record.stat().st_mtime if record.exists() else None
+        self._published = None if published == self._outdated else published
         self._files = {
             name: f"{self.folder.name}/{path}" for name, path in FILES.items() if (self.folder / path).exists()
         }
         rows = read_rows(quality) if quality.exists() else []
         found = [f"{float(row['z_prime']):.2f} {row['feature']}" for row in rows if row.get("z_prime")]
         self._z_prime = tuple(found[:QUALITIES])
+
+    def end(self) -> None:
+        """The run has ended: no well is running any more, and what is published is not out of date."""
+        self.running.clear()
+        self._outdated = None
+        self.look()
 
     def status(self, seconds: float | None) -> PlateStatus:
         """The numbers; `seconds` is the time left."""

@@ -117,11 +117,16 @@ class RunStatus:
         return ", ".join(said)
 
     @property
+    def active(self) -> bool:
+        """Whether the run is active: it has not ended, and was not killed."""
+        return not self.ended and time.time() - self.updated <= SILENCE
+
+    @property
     def state(self) -> str:
         """Whether the run is active, has ended, or was killed, with the time."""
         if self.ended:
             return f"The run ended at {at(self.updated)}."
-        if time.time() - self.updated > SILENCE:
+        if not self.active:
             return f"The run was killed, or its machine is gone: these numbers are from {at(self.updated)}."
         return f"The run is active since {at(self.begun)}; these numbers are from {at(self.updated)}."
 

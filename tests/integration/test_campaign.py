@@ -4,6 +4,7 @@ import pytest
 from plate_folders import images_of, write_imagexpress
 from snake import ROOT, Workflow, kill, wait_for
 
+from openhcs_omero.core.status import read_status
 from openhcs_omero.core.tables import read_rows
 
 STEP = """
@@ -55,6 +56,7 @@ def test_each_plate_is_a_run(campaign):
     run = campaign("--keep-going")
     log = (campaign.folder / "runs" / "day_2" / "run.log").read_text()
     assert run.status == 1 and run.jobs == {"run_plate": 2}, run.output
+    assert "3 plates: 3 of 4 wells are processed, 1 failed" in (campaign.folder / "runs" / "index.html").read_text()
     assert "runs/day_2/run.log" in run.output and "B03 of plate day_2, site 1" in log
     assert [wells(campaign, plate) for plate in ("day 1", "day_2", "day_3")] == [["A01"], ["A02"], ["A04"]]
     assert len(list(campaign.folder.glob("begun*"))) == 4, "and no well was processed twice"
@@ -64,6 +66,11 @@ def test_each_plate_is_a_run(campaign):
     assert wells(campaign, "day_2") == ["A02", "B03"]
     page = (campaign.folder / "runs" / "day_2" / "results" / "index.html").read_text()
     assert "2 of 2 wells are processed" in page
+    page = (campaign.folder / "runs" / "index.html").read_text()
+    assert "3 plates: 4 of 4 wells are processed" in page and 'http-equiv="refresh"' not in page
+    assert 'href="day%201/results/plate_day%201_processed/wells.csv"' in page and 'href="day_2/run.log"' in page
+    status = read_status(campaign.folder)
+    assert [plate.done for plate in status.plates] == [1, 2, 1] and status.ended
     assert campaign.succeed().nothing_done
 
 

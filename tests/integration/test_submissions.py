@@ -14,7 +14,7 @@ from stand_in_slurm import StandIn
 
 from openhcs_omero.core.pace import FIRST, MOST, Pace
 from openhcs_omero.core.records import read_record
-from openhcs_omero.core.well_file import well_files
+from openhcs_omero.core.well_file import well_file, well_files
 from openhcs_omero.plates.paths import well_name
 
 STEP = """
@@ -79,6 +79,23 @@ def test_a_plate_of_1536_wells_is_at_most_100_jobs(tmp_path):
     assert set(announced) == set(wells) and set(announced.values()) == {1}
     assert 2 <= pace.seconds < 4 and len(cluster.slurm.submissions) == expected <= 100
     assert all(2 <= int(job["minutes"]) < 30 for job in cluster.slurm.submissions[1:])
+
+
+@pytest.mark.slow
+def test_a_whole_run(tmp_path):
+    """Two jobs for a hundred wells, none for a run with nothing to do, and one for a lost well."""
+    wells = [well_name(row, column) for row in range(10) for column in range(10)]
+    cluster = Cluster(tmp_path, wells, steps=[{"call": "own:wait"}])
+    cluster.slurm.run(100)
+    assert cluster.start().wait(300) == 0, cluster.said.read_text()
+    assert len(cluster.slurm.submissions) == 2 and len(well_files(cluster.results("day_1"))) == 100
+    said = len(cluster.said.read_text())
+    assert cluster.start().wait(300) == 0, cluster.said.read_text()
+    assert "Nothing to be done" in cluster.said.read_text()[said:] and len(cluster.slurm.submissions) == 2
+    well_file(cluster.results("day_1"), "C05").unlink()
+    assert cluster.start().wait(300) == 0, cluster.said.read_text()
+    assert len(cluster.slurm.submissions) == 3
+    assert re.findall(r"Process well (\w+) of plate", cluster.said.read_text()[said:]) == ["C05"]
 
 
 @pytest.mark.slow

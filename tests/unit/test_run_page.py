@@ -1,5 +1,6 @@
 """The page of a run, from the files of its plates and from events."""
 
+import os
 import re
 from html import unescape
 
@@ -110,6 +111,14 @@ def test_files_of_an_earlier_run_do_not_count_as_done(tmp_path):
     note("A03", "done")
     note("A02", "done")
     assert numbers() == (2, 0, 1, 0, "")
+    write(folder / "annotations.json", "{}")  # of an earlier run until now
+    os.utime(folder / "annotations.json", (9, 9))
+    page._run.plates["7"]._outdated = 9
+    page._run.plates["7"].look()
+    assert page._run.status(False).plates[0].state == "tables"
+    write(folder / "annotations.json", "{}")
+    page._run.plates["7"].look()
+    assert page._run.status(False).plates[0].state == "done, with failed wells"
     page.note(Job("running", "count", "no plate of this run", "A01", [], []))
     assert numbers() == (2, 0, 1, 0, "")
 

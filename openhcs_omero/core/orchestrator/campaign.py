@@ -13,12 +13,17 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from snakemake.logging import logger
+
 from openhcs_omero import password
+from openhcs_omero.core import run_page
 from openhcs_omero.core.config import IN_OMERO, check_config, name_keys, read_config, retype
+from openhcs_omero.core.orchestrator.campaign_page import CampaignPage
+from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.planning import folder_of_config, one_sentence
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked
-from openhcs_omero.core.plan import connect_head
+from openhcs_omero.core.plan import LAST_RUN, connect_head
 from openhcs_omero.core.selection import choose_plates
 from openhcs_omero.core.state import digest_of
 from openhcs_omero.io.atomic import write_if_changed
@@ -61,10 +66,24 @@ class Campaign:
             common = {"config_dir": folder_of_config(workflow), **config, "results": "results"}
             entries = zip(settings.plates, config["plates"])
             self.configs = {label: _absolute({**common, "plates": [entry]}) for label, entry in entries}
+            self._page = CampaignPage(RUNS, list(self.configs), web_of(settings))
             if asked(workflow) is Asked.RUN:
+                write_if_changed(LAST_RUN, json.dumps({**config, "results": str(RUNS)}))  # for `openhcs-omero status`
                 for label, own in self.configs.items():
                     write_if_changed(self._configfile(label), json.dumps(own, indent=1))
                     write_if_changed(self.script(label), self._command(label))
+
+    def begin(self) -> None:
+        """The campaign has locked its folder."""
+        self._page.begin()
+
+    def end(self) -> None:
+        """The campaign ends; Snakemake has said what failed."""
+        try:
+            self._page.end()
+        except OSError as error:  # a full disk, for instance, must not hide what the campaign did
+            logger.warning(f"The page of the campaign could not be written: {error}")
+        logger.info(f"Page: {RUNS / run_page.NAME}")
 
     def script(self, plate: str) -> Path:
         """The shell script of a plate's run."""

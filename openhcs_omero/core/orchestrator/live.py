@@ -19,6 +19,7 @@ from snakemake.logging import logger
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from openhcs_omero.core import run_page, status
+from openhcs_omero.core.config import Settings
 from openhcs_omero.core.orchestrator.jobs import Job, Jobs
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.progress import PlateProgress, RunProgress
@@ -79,7 +80,7 @@ class LivePage:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._web = web_of(plan)
+        self._web = web_of(plan.settings)
         self._noted: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._news, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -121,8 +122,7 @@ class LivePage:
         self._thread.join()
         self._active()
         for plate in self._run.plates.values():
-            plate.running.clear()
-            plate.look()
+            plate.end()
         self._run.count(self._run.plates)
         self._about = run_page.about_html(self._plan)
         now = self._run.status(ended=True)
@@ -182,7 +182,7 @@ def _apply(job: Job, plate: PlateProgress) -> None:
         plate.running.discard(job.well)
 
 
-def web_of(plan: Plan) -> str | None:
+def web_of(settings: Settings) -> str | None:
     """The address of OMERO.web, if the configuration says it."""
-    web: str | None = ((plan.settings.analysis or {}).get("analysis") or {}).get("web")
+    web: str | None = ((settings.analysis or {}).get("analysis") or {}).get("web")
     return web

@@ -62,7 +62,7 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
             plan = plan_of_runs(config)
             if what is Asked.REPORT and plan.settings.plates:
                 # for the description of the workflow
-                config["summary_page"] = report_html(status_of_results(plan), web_of(plan), about_html(plan))
+                config["summary_page"] = report_html(status_of_results(plan), web_of(plan.settings), about_html(plan))
             if plan.settings.plates or what is Asked.RULES:
                 return plan
         if what is Asked.REPORT:
