@@ -269,6 +269,14 @@ def test_a_killed_job_leaves_no_process_and_no_folder(tmp_path, number):
     wait_until(lambda: is_gone(child) and not list(scratch.iterdir()))
 
 
+def test_a_command_takes_no_longer_than_its_runtime(tmp_path, monkeypatch):
+    monkeypatch.setattr("openhcs_omero.core.steps.commands.MINUTE", 0.5)
+    with pytest.raises(StepFailed, match=r"took longer than the .* of `runtime`") as error:
+        run(tmp_path, command="sleep 30", resources={"runtime": 1})
+    assert error.value.site == 3
+    run(tmp_path, command=COPY, read={"image": "*.tif"}, resources={"runtime": 9})
+
+
 def test_folders_that_killed_jobs_left(tmp_path):
     """Where nothing survived that could have removed them, the next command does."""
     with Scratch(tmp_path) as running:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,12 @@ rows = st.dictionaries(st.text(min_size=1, max_size=6), values, max_size=4)
 DTYPES = ["u1", "u2", "i4", "f2", "f4", "f8", "?", "u8"]
 
 
-def noise(dtype, shape):
-    return np.random.default_rng(len(dtype)).integers(0, 256, shape, np.uint8).astype(dtype)
+def noise(dtype, shape, black):
+    pixels = np.random.default_rng(len(dtype)).integers(0, 256, shape, np.uint8)
+    return (pixels * (not black)).astype(dtype)
 
 
-images = st.builds(noise, st.sampled_from(DTYPES), st.tuples(*[st.integers(1, 3)] * 5))
+images = st.builds(noise, st.sampled_from(DTYPES), st.tuples(*[st.integers(1, 3)] * 5), st.booleans())
 results = st.builds(
     SiteResult,
     images,
@@ -122,6 +124,17 @@ def kept_well(scratch, plate="plate_7_processed", well="A01", key="abc", limit=m
 
 def keep(scratch, *args, **kwargs):
     list(kept_well(scratch, *args, **kwargs).after(STEP, [site()]))
+
+
+def test_the_last_of_several_steps(tmp_path):
+    files = StagedFiles(DiskBackend(), "/p", "A01", [1])
+    kept = KeptWell(tmp_path, math.inf, "plate_7", "A01", {1: "abc", 3: "def", 12: "ghi"}, files)
+    for position in (1, 3):
+        list(kept.after(replace(STEP, position=position), [site(position)]))
+    [(_, done)] = kept.latest()[1]
+    assert kept.latest()[0] == 3 and same(vars(done), vars(site(3)[1]))
+    next(tmp_path.rglob("A01_3_*")).unlink()
+    assert kept.latest()[0] == 1
 
 
 def names(scratch):

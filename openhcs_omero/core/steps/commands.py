@@ -20,6 +20,7 @@ from openhcs_omero.io.formats import write_tiff
 from openhcs_omero.io.zarr_image import write_image
 from openhcs_omero.plates.image import ImageMetadata, storable
 
+MINUTE = 60.0
 ENDINGS = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
 
 
@@ -81,7 +82,7 @@ class CommandStep:
             If the command fails, or writes something else than the configuration says.
         """
         minutes = self._step.needs.runtime
-        deadline = time.monotonic() + 60 * minutes if minutes else None
+        deadline = time.monotonic() + MINUTE * minutes if minutes else None
         groups = [list(sites)] if self._command.per == "well" else ([site] for site in sites)
         for group in groups:
             only = group[0][0] if self._command.per == "site" else None
