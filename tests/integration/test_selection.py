@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from wire import make_plate, wire
 
 from openhcs_omero.cli import app
-from openhcs_omero.core.config import check_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.selection import NAME, recall_plates, record_plates, select_plates
 from openhcs_omero.errors import OpenHCSError

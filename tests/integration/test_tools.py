@@ -14,7 +14,8 @@ from scipy import ndimage
 from snake import SCHEMA, Workflow, kill, wait_for, workflow
 from wire import make_plate, wire
 
-from openhcs_omero.core.config import check_config, read_config
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.resolving import resolve_commands
 from openhcs_omero.core.state import LIBRARIES_MB
 from openhcs_omero.core.steps.commands import Place

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openhcs_omero.core.command import PLACEHOLDERS, SHELL, check_shell, environment, open_quote, read_command
-from openhcs_omero.core.config import check_config, read_config
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
 from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from openhcs_omero.core.config import Step, check_config, name_keys, read_config, typed
+from openhcs_omero.core.config import Step, read_config
+from openhcs_omero.core.config_check import check_config, name_keys, typed
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import StepFailed, rows_of, run_steps
 from openhcs_omero.core.steps.source import distributions, source_hash, step_record

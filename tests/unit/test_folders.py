@@ -16,7 +16,8 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
-from openhcs_omero.core.config import check_config, read_config
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import look, prepare, recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates

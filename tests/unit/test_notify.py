@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback import Hook, Mailbox, serve
 
-from openhcs_omero.core.config import check_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.notify import Channels, message_of
 from openhcs_omero.core.status import PlateStatus, RunStatus
 from openhcs_omero.errors import ConfigError

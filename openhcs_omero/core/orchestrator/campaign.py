@@ -17,7 +17,8 @@ from snakemake.logging import logger
 
 from openhcs_omero import password
 from openhcs_omero.core import run_page
-from openhcs_omero.core.config import IN_OMERO, check_config, name_keys, read_config, retype
+from openhcs_omero.core.config import IN_OMERO, read_config
+from openhcs_omero.core.config_check import check_config, name_keys, retype
 from openhcs_omero.core.orchestrator.campaign_page import CampaignPage
 from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.planning import folder_of_config, one_sentence

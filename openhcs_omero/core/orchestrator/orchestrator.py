@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.config import Settings, check_config, read_config
+from openhcs_omero.core.config import Settings, read_config
+from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.failures import has_results
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from openhcs_omero import password
-from openhcs_omero.core.config import check_config, name_keys, read_config, retype
+from openhcs_omero.core.config import read_config
+from openhcs_omero.core.config_check import check_config, name_keys, retype
 from openhcs_omero.core.failures import lost_server
 from openhcs_omero.core.notify import Channels
 from openhcs_omero.core.orchestrator.live import web_of

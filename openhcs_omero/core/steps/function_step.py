@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openhcs_omero.core.config import check_keys
+from openhcs_omero.core.config_check import check_keys
 from openhcs_omero.errors import StepError
 
 StepLike = Callable[..., Any] | Mapping[str, Any] | str
