@@ -81,7 +81,9 @@ def _command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             except KeyboardInterrupt:
                 _fail("interrupted", code=130, prefix="")
             except Exception as error:
-                if sentence := not_written(error):
+                from openhcs_omero.core.failures import lost_server
+
+                if sentence := not_written(error) or lost_server(error):
                     _fail(sentence)
                 if type(error).__module__.split(".")[0] not in ("Ice", "Glacier2", "omero"):
                     raise

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.errors import OpenHCSError, PlateError
+from openhcs_omero.errors import ConnectError, OpenHCSError, PlateError
 from openhcs_omero.io.atomic import delete_folder, replacing
 from openhcs_omero.io.ngff import path_of
 from openhcs_omero.io.omero_local import OMEROLocalBackend
@@ -30,6 +30,7 @@ from openhcs_omero.io.zarr_image import write_image
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.identity import leave_warnings_to_parent
+from openhcs_omero.omero.lost import went_away
 from openhcs_omero.omero.masks import labels_of, mask_versions, read_masks
 from openhcs_omero.omero.pixels import close_store, read_metadata, read_sites
 from openhcs_omero.plates.image import ImageMetadata
@@ -196,6 +197,8 @@ def _export_well(job: _Job) -> list[str]:
     except OSError:
         raise
     except Exception as error:
+        if gone := went_away(error):
+            raise ConnectError(gone) from None
         raise PlateError(f"well {job.well.well_id} was not exported: {type(error).__name__}: {error}") from None
 
 

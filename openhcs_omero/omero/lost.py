@@ -21,7 +21,7 @@ def went_away(error: BaseException) -> str:
     """The sentence to show if `error` means that the server or the session is gone; "" for any other error."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, GONE):
+        if isinstance(seen, GONE) or type(seen) is Ice.ProtocolException:  # raised if an encrypted connection is cut
             where = f" at {POOL.last.address}" if POOL.last is not None else ""
             return f"OMERO{where} went away; run the same command again"
         seen = seen.__cause__ or seen.__context__

@@ -2,11 +2,14 @@
 
 import os
 
+import Ice
 import pytest
 from omero_embedded import process
 from snake import Workflow
+from typer.testing import CliRunner
 from wire import make_plate
 
+from openhcs_omero import cli
 from openhcs_omero.omero.connection import close_all, connect
 from openhcs_omero.omero.lost import went_away
 from openhcs_omero.omero.server import Server
@@ -59,7 +62,12 @@ def test_which_errors_count_as_a_lost_server(own_server, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="Ice") as lost:
         conn.c.sf.getQueryService().projection("select p.id from Plate p", None)
     assert went_away(lost.value) == f"OMERO at {server.address} went away; run the same command again"
-    assert went_away(mistake.value) == went_away(ValueError("Ice")) == ""
+    assert went_away(mistake.value) == went_away(ValueError("Ice")) == went_away(Ice.MarshalException()) == ""
+    assert went_away(Ice.ProtocolException("SSL error: unexpected eof"))
+    monkeypatch.setattr(cli, "_connect", lambda *_: conn)
+    for command in (["derived"], ["verify", "plate_1_processed"], ["delete", "plate_1_processed", "--yes"]):
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code == 1 and done.stderr == f"error: {went_away(lost.value)}\n"
     try:
         raise ValueError("a step") from lost.value
     except ValueError as error:
