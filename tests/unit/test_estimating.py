@@ -1,5 +1,7 @@
 """Estimates for a whole plate, of the planes that the earlier steps return."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,6 +9,7 @@ import tifffile
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.estimates import load_estimates
 from openhcs_omero.core.estimating import estimate
+from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.plates import open_plates
 from openhcs_omero.errors import StepError
 
@@ -71,3 +74,20 @@ def test_sites_on_which_a_step_fails_are_left_out_and_said(estimated, capsys):
     assert "A02, site 1 is left out of the estimate: step 1" in capsys.readouterr().out
     with pytest.raises(StepError, match=r"step 2 .*gets no estimate: the steps before it fail on all sites"):
         estimated(("shift_by_well", {"fail": ["A01", "A02", "A03"]}), ("look", {}))
+
+
+def test_an_estimate_depends_on_the_steps_before_it_and_no_others():
+    """What the rule depends on, and which estimates are made first."""
+
+    def planned(*params):
+        calls = ["shift_by_well", "look", "shift_by_well"]
+        steps = [{"call": f"{__name__}:{call}", "params": about} for call, about in zip(calls, params)]
+        state = SimpleNamespace(groups=["2x2 uint16"], channel_names=(), channels=2)
+        return Plan(read_config({"plates": [7], "steps": steps}), {"7": state})
+
+    record = planned({}, {}, {}).estimate_record("7", 2)
+    assert record == planned({}, {}, {"fail": ["A01"]}).estimate_record("7", 2)
+    assert record != planned({"fail": ["A01"]}, {}, {}).estimate_record("7", 2)
+    plan = planned({}, {}, {})
+    assert plan.estimates("7") == ["2_look_c0", "2_look_c1"] == plan.estimates("7", before=3)
+    assert plan.estimates("7", before=2) == []
