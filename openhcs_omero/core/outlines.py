@@ -156,7 +156,7 @@ def draw_outlines(folder: Path, wells: Sequence[str], title: str) -> Figure | No
     count = min(EACH, (len(order) + 1) // 2)
     best = order[count:][-EACH:]
     chosen = {well: f"{well}: {about[well][1]}" for well in [*order[:count], *best]}
-    by = "focus" if quality else "number of objects"
+    by = "focus" if any(row["focus_z"] for row in quality.values()) else "number of objects"
     return _draw({well: parts[well] for well in chosen}, chosen, count, f"{title}: worst and best wells by {by}")
 
 
