@@ -1,6 +1,7 @@
-"""Draw the pictures of the page about steps, from synthetic images: `python docs/step_pictures.py`."""
+"""Draw the pictures of the page about steps, and that of outlines: `python docs/step_pictures.py`."""
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
+from openhcs_omero.core.outlines import draw_outlines, pack_part
+from openhcs_omero.core.tables import write_rows
+from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.processing.background import subtract_background
 from openhcs_omero.processing.cells import cell_counting_cpu, segment_cells
 from openhcs_omero.processing.illumination import correct_illumination
@@ -71,11 +75,11 @@ def panels(count=2):
     return figure, axes
 
 
-def save(figure, name):
+def save(figure, name, colors=80):
     """Write a PNG with a palette, which is small."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    picture = Image.open(content).convert("RGB").quantize(80, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture = Image.open(content).convert("RGB").quantize(colors, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(FOLDER / f"{name}.png", optimize=True)
 
 
@@ -179,5 +183,25 @@ def main():
     save(figure, "measure_objects")
 
 
+def draw_wells():
+    """The best and worst wells of a small plate, for the page about the analysis."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, rows = Path(name), []
+        for number in range(12):
+            rng, well = np.random.default_rng(number), f"A{number + 1:02}"
+            blur = {3: 4.0, 6: 2.0}.get(number, 0.0)
+            image = site(*draw_site(rng, 400, 4.0, cells=0 if number == 5 else None, blur=blur)[2])
+            labels = run(segment_cells, image, channels=[1], diameter=22)[1]["labels"]
+            labels |= run(segment_whole_cells, image, {"labels": labels}, channels=[0])[1]["labels"]
+            write_well_file(well_file(folder, well), "{}", outlines=pack_part(1, image, labels, ["GFP", "DAPI"]))
+            focus = "" if number == 5 else -3 * blur + rng.normal()
+            rows.append({"well": well, "site": 1, "focus_z": focus, "empty": float(number == 5), "excluded": ""})
+        write_rows(folder / "image_qc.csv", rows)
+        figure = draw_outlines(folder, [row["well"] for row in rows], "plate 7")
+        figure.set_dpi(100)
+        save(figure, "../outlines", colors=256)
+
+
 if __name__ == "__main__":
     main()
+    draw_wells()
