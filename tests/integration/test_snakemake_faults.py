@@ -222,6 +222,7 @@ def test_snakemake_limits_local_jobs_and_waits_at_its_end():
     assert "is_local" not in source.partition("n_free_jobs = ")[2].partition("def ")[0]
 
 
+@pytest.mark.slow
 def test_a_resource_without_a_limit_does_not_limit_jobs(snakemake):
     """When it does, `adjust` need not say that a machine has one GPU."""
     snakefile = """

@@ -60,8 +60,9 @@ def plus(image, filemanager, metadata, backend="disk", by=1):
 """
 
 
-def test_a_python_of_another_environment(workflow, conn):
-    """It runs between two functions, once per well; one well fails alone, and is processed again when it is mended."""
+@pytest.fixture
+def tool(workflow, conn):
+    """The workflow with a command between two functions; its plate, the folder of the command, and the options."""
     plate = make_plate(conn, {"A01": 2, "A02": 2, "B01": 1}, shape=(1, 2, 1, 16, 16))
     inside = workflow.folder / "it's $HOME"  # the shell must not see what is in there
     venv.create(inside / "python", symlinks=True)
@@ -85,7 +86,12 @@ def test_a_python_of_another_environment(workflow, conn):
     (inside / "own.yaml").write_text(yaml.safe_dump(config))
     options = ("--configfile", str(inside / "own.yaml"))
     workflow.configure(plate)
+    return workflow, plate, inside, options
 
+
+def test_a_python_of_another_environment(tool, conn):
+    """It runs between two functions, once per well; one well fails alone."""
+    workflow, plate, inside, options = tool
     run = workflow(*options)
     results = workflow.results(plate)
     assert run.status != 0 and "1 well failed" in run.output
@@ -96,7 +102,7 @@ def test_a_python_of_another_environment(workflow, conn):
     assert log.startswith(shlex.quote(str(inside)) + "/python/bin/python ")
     assert f"in {inside / 'python'}" in log
     assert "environment: ['OPENHCS_OMERO_BEGUN', 'OPENHCS_OMERO_RUN'" in log and "OMERO_SESSIONDIR" not in log
-    assert list(scratch.iterdir()) == []
+    assert list((workflow.folder / "scratch").iterdir()) == []
 
     source, derived = load_plate(conn, plate), load_plate(conn, find_derived(conn, plate, "processed"))
     for well, image in derived.images():
@@ -107,8 +113,15 @@ def test_a_python_of_another_environment(workflow, conn):
     for row in rows:
         assert int(row["bytes"]) > 1024 and float(row["last_mean"]) == float(row["first_mean"]) + 10
 
+
+@pytest.mark.slow
+def test_wells_depend_on_the_files_of_a_command(tool):
+    workflow, _, inside, options = tool
+    assert workflow(*options).wells == ["A01", "A02", "B01"]
+    assert workflow(*options).wells == ["A02"]  # it has failed
     (inside / "tool.py").write_text(TOOL.replace('"A02"', '"H12"'))
-    assert workflow.succeed(*options).wells == ["A01", "A02", "B01"]  # they depend on the file
+    assert workflow.succeed(*options).wells == ["A01", "A02", "B01"]
+    assert workflow.succeed(*options).nothing_done
 
 
 @pytest.mark.slow
