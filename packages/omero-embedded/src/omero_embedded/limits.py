@@ -18,6 +18,7 @@ MOST_CELLS = 4_000_000  # of a query's answer: rows times columns
 MOST_QUERY, KEPT_QUERY = 200_000, 10_000  # characters of HQL: at most, and of queries whose syntax is kept in memory
 MOST_PIXELS = 1 << 26  # of the planes that a picture or a histogram is computed from
 MOST_THUMBNAIL = 1 << 24  # pixels of one thumbnail
+MOST_CHANNELS = 10_000  # of an image that a call creates; others can't log in meanwhile
 MOST_BINS = 1 << 20  # of a histogram
 QUERY_SECONDS = 60  # by default
 STEPS = 100_000  # of SQLite's virtual machine between two looks at the clock: a few milliseconds

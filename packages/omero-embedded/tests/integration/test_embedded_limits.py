@@ -115,6 +115,11 @@ def thumbnail(conn, large):
     return lambda: store.getThumbnail(rint(60_000), rint(60_000))
 
 
+def channels(conn, _):
+    pixel_type = conn.getTypesService().getEnumeration("PixelsType", "uint16")
+    return lambda: conn.c.sf.getPixelsService().createImage(1, 1, 1, 1, list(range(1_000_000)), pixel_type, "name", "")
+
+
 def table(conn, _):
     made = conn.c.sf.sharedResources().newTable(0, "table")
     made.initialize([omero.grid.LongColumn("a", "", [])])
@@ -133,6 +138,7 @@ def _peak(server) -> int:
         raw_file,
         rendering,
         thumbnail,
+        channels,
         table,
         pixels(lambda store: store.getStack(0, 0)),
         pixels(lambda store: store.getTimepoint(0)),
@@ -140,7 +146,18 @@ def _peak(server) -> int:
         pixels(lambda store: store.getHypercube([0] * 5, [1000, 1000, 1000, 1, 1], [1] * 5)),
         pixels(lambda store: store.getHistogram([0], 2_000_000_000, False, None)),
     ],
-    ids=["file", "projection", "thumbnail", "table", "stack", "timepoint", "region", "hypercube", "histogram"],
+    ids=[
+        "file",
+        "projection",
+        "thumbnail",
+        "channels",
+        "table",
+        "stack",
+        "timepoint",
+        "region",
+        "hypercube",
+        "histogram",
+    ],
 )
 def test_a_call_that_asks_for_gigabytes_is_refused_before_memory_is_taken(server, conn, large, prepare):
     call = prepare(conn, large)
@@ -276,3 +293,28 @@ def test_what_is_asked_for(tmp_path):
     process, server = serving(tmp_path)
     with process, pytest.raises(ConnectionError):
         server.login("guest", "guest")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "a == 9**9**9**9",
+        "a == 2 * (9**9)**(9**9)",
+        "a == -9**99999999",
+        "a == (1 << 10000000000)",
+        "a == ('x' * 10000000000)",
+        "(" * 5000 + "a" + ")" * 5000 + " > 1",
+        " | ".join(["(a > 1)"] * 20_000),
+        "[b for b in a]",
+        "(lambda: 1)() > a",
+        "a.__class__ == 1",
+    ],
+)
+def test_conditions_on_tables_that_take_for_ever_are_refused(conn, condition):
+    table = conn.c.sf.sharedResources().newTable(0, "table")
+    table.initialize([omero.grid.LongColumn("a", "", [])])
+    table.addData([omero.grid.LongColumn("a", "", list(range(200)))])
+    with pytest.raises(omero.ApiUsageException):
+        table.getWhereList(condition, {}, 0, 200, 1)
+    assert table.getWhereList("(a == 10**2) | (a * 2 == 2**3 - 4)", {}, 0, 200, 1) == [2, 100]
+    table.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,13 @@ from omero_embedded.errors import refuse
 
 # These hold several numbers a row, which no condition takes.
 WITHOUT_CONDITIONS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn", "MaskColumn")
+LONGEST = 10_000  # characters
+LARGEST_BASE, LARGEST_POWER = 10**6, 100  # of numbers
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_PARTS = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Load, ast.Constant),
+    *(ast.operator, ast.unaryop, ast.cmpop),
+)
 
 
 def true_for(
@@ -32,6 +39,7 @@ def true_for(
     omero.InternalException
         It compares what can't be compared, or a variable is a text that names no column.
     """
+    _check(condition)
     places = {one.name: place for place, one in enumerate(headers)}
     known: dict = {}
     for name in set(_NAME.findall(condition)):
@@ -51,6 +59,41 @@ def true_for(
     if found.dtype != bool:
         raise refuse(omero.ApiUsageException, f"{condition!r} is not a condition: it is neither true nor false.")
     return np.broadcast_to(found, (count,))
+
+
+def _check(condition: str) -> None:
+    """Refuse what takes long before any row is looked at: Python computes with numbers that stand for themselves.
+
+    Raises
+    ------
+    omero.ApiUsageException
+        It is too long, no expression, or computes 9**9**9, 1 << 10**10 or 'x' * 10**10.
+    """
+    if len(condition) > LONGEST:
+        raise refuse(omero.ApiUsageException, f"The condition has {len(condition)} characters: {LONGEST} are the most.")
+    try:
+        parts = list(ast.walk(ast.parse(condition.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as wrong:
+        raise refuse(omero.ApiUsageException, f"Bad condition: {condition[:200]}: {wrong}") from None
+    for part in parts:
+        if not isinstance(part, _PARTS) or (isinstance(part, ast.BinOp) and _is_costly(part)):
+            raise refuse(omero.ApiUsageException, f"Bad condition: {ast.unparse(part)[:200]} can't be in a condition.")
+
+
+def _is_costly(part: ast.BinOp) -> bool:
+    sides = [part.left, part.right]
+    if any(isinstance(side, ast.Constant) and not isinstance(side.value, int | float | complex) for side in sides):
+        return True
+    if not isinstance(part.op, ast.Pow | ast.LShift):
+        return False
+    if any(isinstance(inner, ast.Name) for side in sides for inner in ast.walk(side)):
+        return False
+    if not all(isinstance(side, ast.Constant) for side in sides):
+        return True
+    for side, most in zip(sides, (LARGEST_BASE, LARGEST_POWER)):
+        if isinstance(side, ast.Constant) and isinstance(side.value, int | float | complex) and abs(side.value) > most:
+            return True
+    return False
 
 
 def _evaluated(condition: str, known: dict):

@@ -8,6 +8,7 @@ from omero.rtypes import rlong, unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import MOST_CHANNELS, check
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.events import insert, new_event
@@ -38,6 +39,7 @@ class PixelsService:
         check_place(ctx, "Image")
         if min(size_x, size_y, size_z, size_t) < 1:
             raise refuse(omero.ApiUsageException, f"A size is below 1: {size_x} x {size_y} x {size_z} x {size_t}.")
+        check(len(channels or ()), MOST_CHANNELS, "channels")
         if not channels or pixels_type is None:
             raise refuse(omero.ValidationException, "Pixels need a type and at least one channel.")
         with self.kernel.store.write() as connection:
@@ -126,6 +128,7 @@ class PixelsService:
         """Insert pixels like others, with other sizes (X, Y, Z, T) where they are given, and return their id."""
         pixels = self._row(connection, ctx, "Pixels", source)
         sizes = {f"size{axis}": size.val for axis, size in zip("XYZT", asked) if size is not None}
+        check(len(channels or ()), MOST_CHANNELS, "channels")
         if not channels or min([1, *sizes.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
             raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
         made = self._copy(
