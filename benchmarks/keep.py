@@ -19,7 +19,7 @@ from benchmarks.common import BenchServer, Ratio, wells_of
 from benchmarks.plates import delete_plates, make_plate
 from openhcs_omero.core import rules, worker_pool
 from openhcs_omero.core.config import read_config
-from openhcs_omero.core.plan import look, prepare
+from openhcs_omero.core.inspection import look, prepare
 
 STEPS = """
 import time

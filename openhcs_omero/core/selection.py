@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.plan import connect_head
+from openhcs_omero.core.inspection import connect_head
 from openhcs_omero.core.records import read_record
 from openhcs_omero.errors import ConfigError, brief
 from openhcs_omero.io.atomic import write_if_changed

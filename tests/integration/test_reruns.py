@@ -8,7 +8,8 @@ from omero.model import ImageI
 from snake import kill, workflow
 from wire import add_well, block, count, images_in_no_well, make_plate, wire
 
-from openhcs_omero.core.plan import look, prepare, recorded_plan
+from openhcs_omero.core.inspection import look, prepare
+from openhcs_omero.core.plan import recorded_plan
 from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text

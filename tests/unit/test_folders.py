@@ -18,8 +18,9 @@ from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, wr
 
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
+from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
-from openhcs_omero.core.plan import look, prepare, recorded_plan
+from openhcs_omero.core.plan import recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.records import DerivedPlate, WellRecord, read_record, to_json
 from openhcs_omero.core.stale import find_stale, forget

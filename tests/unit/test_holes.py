@@ -10,7 +10,7 @@ from plate_folders import images_of
 from test_plates_as_they_come import FORMATS, lose, write_tiffs
 
 from openhcs_omero.core.config import read_config
-from openhcs_omero.core.plan import look, prepare
+from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.rules import derive, process_well, put_together
 from openhcs_omero.core.state import list_wells
 from openhcs_omero.core.tables import read_rows
@@ -28,7 +28,7 @@ TABLES = ("features", "wells", "objects", "columns", "failed")
 def no_workers():
     """The step below is not importable by worker processes, and there are none."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("openhcs_omero.core.plan.check_workers", lambda steps: None)
+        patch.setattr("openhcs_omero.core.inspection.check_workers", lambda steps: None)
         yield
 
 

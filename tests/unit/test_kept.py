@@ -19,9 +19,9 @@ from plate_folders import images_of, write_imagexpress
 from openhcs_omero.core import rules
 from openhcs_omero.core.config import Step, read_config
 from openhcs_omero.core.config_check import check_config
+from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.kept import KeptWell, keys_of
 from openhcs_omero.core.kept_file import NotKept, read_kept, write_kept
-from openhcs_omero.core.plan import look, prepare
 from openhcs_omero.core.steps.running import SiteResult
 from openhcs_omero.core.well_file import open_part, well_file
 from openhcs_omero.errors import ConfigError

@@ -19,12 +19,13 @@ from openhcs_omero import password
 from openhcs_omero.core import run_page
 from openhcs_omero.core.config import IN_OMERO, read_config
 from openhcs_omero.core.config_check import check_config, name_keys, retype
+from openhcs_omero.core.inspection import connect_head
 from openhcs_omero.core.orchestrator.campaign_page import CampaignPage
 from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.planning import folder_of_config, one_sentence
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked
-from openhcs_omero.core.plan import LAST_RUN, connect_head
+from openhcs_omero.core.plan import LAST_RUN
 from openhcs_omero.core.selection import choose_plates
 from openhcs_omero.core.state import digest_of
 from openhcs_omero.io.atomic import write_if_changed

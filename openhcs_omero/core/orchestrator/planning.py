@@ -13,11 +13,12 @@ from openhcs_omero import password
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config, name_keys, retype
 from openhcs_omero.core.failures import lost_server
+from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.notify import Channels
 from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.locks import check_lock
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignores_locks, refuse
-from openhcs_omero.core.plan import LAST_RUN, Plan, look, plan_of_runs, prepare, recorded_plan
+from openhcs_omero.core.plan import LAST_RUN, Plan, plan_of_runs, recorded_plan
 from openhcs_omero.core.progress import status_of_results
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands
