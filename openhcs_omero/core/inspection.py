@@ -17,6 +17,7 @@ from openhcs_omero.core.channels import in_columns, numbered_steps, uses_names, 
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimates import groups_of
 from openhcs_omero.core.pace import batches, mark, read_pace
+from openhcs_omero.core.plan import PROBLEM, Plan, load_steps
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import begin_run
 from openhcs_omero.core.records import WellRecord, to_json
@@ -26,11 +27,7 @@ from openhcs_omero.core.stale import Stale, find_stale, forget
 from openhcs_omero.core.state import NAME, PlateState, WellState, digest_of, memory_of, read_state
 from openhcs_omero.core.steps.checks import Steps, check_commands, check_params, check_workers
 from openhcs_omero.core.steps.columns import check_columns
-from openhcs_omero.core.treatments import (
-    Treatments,
-    read_treatments,
-    write_treatments,
-)
+from openhcs_omero.core.treatments import Treatments, read_treatments, write_treatments
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError, PlateError
 from openhcs_omero.io.atomic import write_if_changed
 
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.plate_map import WellTexts
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.structure import PlateStructure
-
-from openhcs_omero.core.plan import PROBLEM, Plan, load_steps
 
 MOST_ROWS, MOST_COLUMNS = 32, 48  # of a 1536-well plate, for a plate of unknown format
 
