@@ -23,7 +23,7 @@ import numpy as np
 
 from openhcs_omero.errors import OpenHCSError, brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
-from openhcs_omero.io.s3 import describe_objects, open_s3_store
+from openhcs_omero.io.s3 import DOCUMENTS, LARGEST_DOCUMENT, describe_objects, open_s3_store
 from openhcs_omero.plates.paths import in_s3
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ AXES = "tczyx"
 VERSIONS = {2: "0.4", 3: "0.5"}  # of NGFF, by the version of Zarr
 # what is larger is taken for damaged or malicious
 MOST_PLANES, LARGEST_PLANE, LARGEST_CHUNK, LARGEST_IMAGE = 10**6, 2**32, 2**34, 2**40  # bytes, but for the first
-LARGEST_DOCUMENT = 20_000_000  # bytes
 _MICROMETERS = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
@@ -52,7 +51,6 @@ _MICROMETERS = {
     "meter": 1e6,
 }
 _IDENTITY = {"type": "identity"}
-_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _PLANE = re.compile(r"(?P<image>.+)\?t=(?P<t>\d+)&c=(?P<c>\d+)&z=(?P<z>\d+)", re.DOTALL)
 
 
@@ -110,7 +108,7 @@ class Image:
         self._check_chunks(files)
         planes: set[Plane] = set()
         for name in files:
-            if name not in _DOCUMENTS and (position := _chunk_position(name, len(self.axes))) is not None:
+            if name not in DOCUMENTS and (position := _chunk_position(name, len(self.axes))) is not None:
                 at = dict(zip(self.axes, position))
                 ranges = [
                     range(at.get(axis, 0) * sizes.get(axis, 1), min(size, (at.get(axis, 0) + 1) * sizes.get(axis, 1)))
@@ -297,7 +295,7 @@ def files_of(path: str) -> dict[str, tuple[Any, ...]]:
 
 def documents_in(folder: Path) -> list[Path]:
     """The metadata documents of a group or array, also those that are links to nowhere."""
-    return [folder / name for name in _DOCUMENTS if os.path.lexists(folder / name)]
+    return [folder / name for name in DOCUMENTS if os.path.lexists(folder / name)]
 
 
 def links_in(path: str) -> list[Path]:

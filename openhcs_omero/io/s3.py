@@ -16,14 +16,28 @@ from openhcs_omero.plates.paths import S3
 if TYPE_CHECKING:
     import zarr.storage
 
+DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+LARGEST_DOCUMENT = 20_000_000  # bytes
 WAIT = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
 
 
 def open_s3_store(address: str) -> zarr.storage.FsspecStore:
     """Open the Zarr store at an address."""
+    from zarr.abc.store import RangeByteRequest
     from zarr.storage import FsspecStore
 
-    return FsspecStore(_client(asynchronous=True), read_only=True, path=address.removeprefix(S3))
+    class Store(FsspecStore):
+        """Reads no more of a metadata document than a document may have."""
+
+        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            if byte_range is None and key.rpartition("/")[2] in DOCUMENTS:
+                byte_range = RangeByteRequest(0, LARGEST_DOCUMENT + 1)
+            value = await super().get(key, prototype, byte_range)
+            if value is not None and key.rpartition("/")[2] in DOCUMENTS and len(value) > LARGEST_DOCUMENT:
+                raise ValueError(f"{key} is too large for a document of metadata")
+            return value
+
+    return Store(_client(asynchronous=True), read_only=True, path=address.removeprefix(S3))
 
 
 def describe_objects(address: str) -> dict[str, tuple[Any, ...]]:

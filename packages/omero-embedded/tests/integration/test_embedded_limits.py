@@ -115,6 +115,11 @@ def thumbnail(conn, large):
     return lambda: store.getThumbnail(rint(60_000), rint(60_000))
 
 
+def values(conn, _):
+    asked = omero.sys.ParametersI().addLongs("ids", range(1_000_000))
+    return lambda: conn.getQueryService().projection("select i.id from Image i where i.id in (:ids)", asked)
+
+
 def channels(conn, _):
     pixel_type = conn.getTypesService().getEnumeration("PixelsType", "uint16")
     return lambda: conn.c.sf.getPixelsService().createImage(1, 1, 1, 1, list(range(1_000_000)), pixel_type, "name", "")
@@ -139,6 +144,7 @@ def _peak(server) -> int:
         rendering,
         thumbnail,
         channels,
+        values,
         table,
         pixels(lambda store: store.getStack(0, 0)),
         pixels(lambda store: store.getTimepoint(0)),
@@ -151,12 +157,13 @@ def _peak(server) -> int:
         "projection",
         "thumbnail",
         "channels",
+        "values",
         "table",
         "stack",
         "timepoint",
         "region",
         "hypercube",
-        "histogram",
+        "bins",
     ],
 )
 def test_a_call_that_asks_for_gigabytes_is_refused_before_memory_is_taken(server, conn, large, prepare):

@@ -9,6 +9,7 @@ from omero.model import IObject
 from omero_embedded.errors import refuse
 from omero_embedded.hql.results import Page, Results
 from omero_embedded.kernel import Kernel
+from omero_embedded.limits import MOST_VALUES, check
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.rows import row_of
@@ -158,7 +159,10 @@ def _asked(params) -> tuple[dict, Page]:
     """Return the named values and the page of a call's parameters."""
     if params is None:
         return {}, (0, None)
-    return params.map or {}, _page(params.theFilter)
+    named = params.map or {}
+    lists = [value.val or () for value in named.values() if isinstance(value, omero.RCollection)]
+    check(sum(map(len, lists)), MOST_VALUES, "values")
+    return named, _page(params.theFilter)
 
 
 def _page(filter) -> Page:
