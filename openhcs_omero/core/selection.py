@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
 
 NAME = "plates.json"
+LARGEST_LIST = 2_000_000  # bytes
 KINDS = ("path", "screen", "tag", "name", "file")
 SHOWN = 10  # plates per entry
 
@@ -156,6 +158,8 @@ def _plates_of(
 
 def _listed(file: Path) -> list[Selected]:
     """Read a file with an id, a path or an address per line; what follows a # is a comment."""
+    if file.exists() and not (file.is_file() and file.stat().st_size <= LARGEST_LIST):
+        raise ConfigError(f"plates: {file} is no regular file, or larger than {LARGEST_LIST // 10**6} MB")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
@@ -163,7 +167,7 @@ def _listed(file: Path) -> list[Selected]:
             f"plates: the file {file} can't be read: {getattr(error, 'strerror', None) or error}"
         ) from None
     entries = [line.partition("#")[0].strip() for line in lines]
-    return [Selected(int(entry) if entry.isdecimal() else entry) for entry in entries if entry]
+    return [Selected(int(entry) if re.fullmatch(r"[0-9]{1,18}", entry) else entry) for entry in entries if entry]
 
 
 def _is(plate: Selected, other: int | str) -> bool:

@@ -1,5 +1,7 @@
 """Plates by screens, tags, names and files, asked of a server."""
 
+import os
+
 import omero
 import pytest
 import yaml
@@ -97,6 +99,10 @@ def test_what_is_refused(select, plates, conn, tmp_path):
     assert "must have one of the keys path, screen" in refusal(select, {"wells": ["A01"]})
     assert "must have one of the keys" in refusal(select, {"screen": 1, "tag": "x"})
     assert "can't be read: No such file" in refusal(select, {"file": str(tmp_path / "none.txt")})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_text("1\n" * 1_100_000)
+    for name in ("pipe", "long"):
+        assert "is no regular file, or larger than 2 MB" in refusal(select, {"file": str(tmp_path / name)})
     again = make_screen(conn, "Assay A", [])
     assert f"2 screens named 'Assay A': choose one by its id, {screen}, {again}" in refusal(
         select, {"screen": "Assay A"}
