@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 setup:
 	@$(PYTHON) envs/bootstrap.py --venv $(VENV)
 
-# After a change of a pin in envs/constraints.txt: add the hashes of its files
+# After a change of a pin in envs/constraints.txt or envs/web.txt: add the hashes of its files
 lock:
 	@$(PYTHON) envs/lock.py
 

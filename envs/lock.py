@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the hashes of all pinned packages into envs/constraints.txt, for `make setup` to check; standard library only.
+"""Write the hashes of all pinned packages into the lists of `make setup` and `make setup-web`; standard library only.
 
     python3 envs/lock.py
 
@@ -15,12 +15,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-CONSTRAINTS = Path(__file__).resolve().parent / "constraints.txt"
+LISTS = [Path(__file__).resolve().parent / name for name in ("constraints.txt", "web.txt")]
 UV = "uv==0.13.9"
 
 
 def main() -> None:
-    pins = read_pins(CONSTRAINTS.read_text())
+    for file in LISTS:
+        lock(file)
+
+
+def lock(file: Path) -> None:
+    """Write the hashes into a file; comments at its beginning stay."""
+    text = file.read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    pins = read_pins(text)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, UV], check=True)
         plain = Path(folder, "pins.txt")
@@ -30,7 +38,8 @@ def main() -> None:
         done = subprocess.run([*command, *options, plain], check=True, stdout=subprocess.PIPE, text=True)
     lines = re.sub(r" \\\n +", " ", done.stdout).splitlines()
     names = {normalized(pin): pin for pin in pins}
-    CONSTRAINTS.write_text("".join(f"{names[normalized(line)]} {line.partition(' ')[2]}\n" for line in lines))
+    locked = [f"{names[normalized(line)]} {line.partition(' ')[2]}" for line in lines]
+    file.write_text("".join(f"{line}\n" for line in [*comments, *locked]))
 
 
 def read_pins(text: str) -> list[str]:
@@ -39,7 +48,7 @@ def read_pins(text: str) -> list[str]:
     for line in text.splitlines():
         pin = line.partition("#")[0].partition(" ")[0]
         if pin and pins.setdefault(normalized(pin), pin) != pin:
-            sys.exit(f"{CONSTRAINTS} pins {pins[normalized(pin)]} and {pin}: delete one of them")
+            sys.exit(f"{pins[normalized(pin)]} and {pin} are pinned: delete one of them")
     return [pins[name] for name in sorted(pins)]
 
 

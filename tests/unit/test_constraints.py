@@ -20,6 +20,11 @@ def test_every_pin_has_hashes():
     assert names == sorted(set(names)) and "setuptools" in names
 
 
+def test_every_pin_of_omero_web_has_hashes():
+    lines = [line for line in (ENVS / "web.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) > 20 and all(LINE.fullmatch(line) for line in lines)
+
+
 @pytest.mark.parametrize("pins", ["a_b==1\na-b==2\n", "a==1 --hash=sha256:0\nA==2\n"])
 def test_two_versions_of_a_package_are_refused(pins):
     code = "import sys; sys.path.insert(0, sys.argv[1]); import lock; lock.read_pins(sys.argv[2])"
