@@ -10,6 +10,7 @@ import resource
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,10 @@ from plate_folders import (
     write_phenix,
 )
 
+from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
+from openhcs_omero.microscopes.tiffs import read_parts
 
 MEMORY = 2**31  # memory limit of a reader in bytes, including its libraries
 SECONDS = 60
@@ -421,3 +425,19 @@ def test_too_many_announced_planes(tmp_path):
     text = Path(plate, "p.HTD").read_text("latin-1").replace('"NWavelengths", 4', '"NWavelengths", 1000')
     Path(plate, "p.HTD").write_text(text, "latin-1")
     refused(plate, "HTD file announces 100000 timepoints", "only 1 files")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: DiskBackend().load(path), lambda path: read_parts([f"{path}?page=0of2"])]
+)
+def test_a_pipe_that_took_the_place_of_an_image_after_the_plate_was_listed(tmp_path, read):
+    """As in a job, which knows the files from the listing."""
+    os.mkfifo(tmp_path / "a.tif")
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, tmp_path / "a.tif")
+        try:
+            said = reading.exception(SECONDS)
+        finally:
+            if not reading.done():  # it waits for a writer
+                os.close(os.open(tmp_path / "a.tif", os.O_RDWR | os.O_NONBLOCK))
+    assert isinstance(said, OpenHCSError) and "no regular file" in str(said)
