@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from html import unescape
 
 import yaml
@@ -11,15 +12,16 @@ from snakemake_interface_logger_plugins.tests import TestLogHandlerBase
 import snakemake_logger_plugin_openhcs_omero as plugin
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.failures import FailedWell, Failure
+from openhcs_omero.core.orchestrator.campaign_page import CampaignPage
 from openhcs_omero.core.orchestrator.jobs import Job
 from openhcs_omero.core.orchestrator.live import LivePage
 from openhcs_omero.core.outputs.omero import OMEROWell
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.progress import RunProgress, status_of_results
-from openhcs_omero.core.records import DerivedPlate, parse_record, to_json
+from openhcs_omero.core.records import DerivedPlate, parse_record, read_record, to_json
 from openhcs_omero.core.run_page import about_html, page_html, report_html
 from openhcs_omero.core.state import NAME, PlateState, WellState
-from openhcs_omero.core.status import SILENCE, RunStatus, duration
+from openhcs_omero.core.status import SILENCE, PlateStatus, RunStatus, duration
 from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.io.atomic import write
 
@@ -135,6 +137,29 @@ def test_time_left(tmp_path):
     assert status.headline == "2 plates: 1 of 12 wells are processed, 3 min left" and "active" in status.state
     assert "killed" in RunStatus(status.plates, 0, status.updated - 2 * SILENCE, False).state
     assert [duration(seconds) for seconds in (None, 0, 42.4, 600, 12000)] == ["", "", "42 s", "10 min", "3 h 20 min"]
+
+
+def test_the_page_of_a_campaign_does_not_count_earlier_runs(tmp_path):
+    """A plate that will run is not done because it was done before; one that is up to date is."""
+
+    def ran(label, begun):
+        now = PlateStatus(label, f"plate {label}", 2, 2, files={"wells": f"plate_{label}_processed/wells.csv"})
+        write(tmp_path / label / "results" / "status.json", to_json(RunStatus((now,), begun, begun, True)))
+
+    ran("due", 10)
+    ran("done", 10)
+    page = CampaignPage(tmp_path, ["due", "done", "new"], None)
+    page.begin({"due", "new"})
+    wait = time.monotonic() + 30
+    while not (tmp_path / "status.json").exists():
+        assert time.monotonic() < wait
+        time.sleep(0.01)
+    shown = [(plate.done, plate.waiting) for plate in read_record(tmp_path / "status.json", RunStatus).plates]
+    assert shown == [(0, 2), (2, 0), (0, 0)]
+    ran("due", time.time())
+    page.end()
+    assert "3 plates: 4 of 4 wells are processed" in (tmp_path / "index.html").read_text()
+    assert 'href="due/results/plate_due_processed/wells.csv"' in (tmp_path / "index.html").read_text()
 
 
 def test_text_is_escaped(tmp_path):

@@ -55,6 +55,7 @@ class Campaign:
     """
 
     def __init__(self, workflow: Any, config: MutableMapping[str, Any]) -> None:
+        self._workflow = workflow
         password.read()  # the runs join the session of this process
         retype(config, workflow.config_settings.config)
         name_keys(config)
@@ -77,7 +78,8 @@ class Campaign:
 
     def begin(self) -> None:
         """The campaign has locked its folder."""
-        self._page.begin()
+        due = (job.wildcards_dict.get("plate") for job in self._workflow.dag.needrun_jobs())
+        self._page.begin({plate for plate in due if plate})
 
     def end(self) -> None:
         """The campaign ends; Snakemake has said what failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +32,12 @@ class CampaignPage:
     def __init__(self, runs: Path, plates: Sequence[str], web: str | None) -> None:
         self._runs, self._plates, self._web = runs, plates, web
         self._begun, self._ending = time.time(), threading.Event()
+        self._due: Set[str] = frozenset()
         self._thread = threading.Thread(target=self._keep_writing, name="page", daemon=True)
 
-    def begin(self) -> None:
-        """Begin to write the page."""
+    def begin(self, due: Set[str]) -> None:
+        """Begin to write the page; `due` are the plates that will run, so what earlier runs say does not count."""
+        self._due = due
         self._thread.start()
 
     def end(self) -> None:
@@ -65,5 +67,7 @@ class CampaignPage:
         if run is None:
             return PlateStatus(label, "", 0, 0, files=log)
         [plate] = run.plates
+        if label in self._due and run.begun < self._begun:
+            return PlateStatus(label, plate.name, plate.wells, 0, files=log)
         files = {name: f"{label}/{RESULTS}/{path}" for name, path in (plate.files or {}).items()}
         return replace(plate, running=plate.running if run.active else 0, files={**files, **log})
