@@ -59,6 +59,8 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a YAML file."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"the configuration {path} can't be read: it is no regular file")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"the configuration {path} can't be read: {error.strerror or error}") from None

@@ -94,6 +94,8 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
 
 
 def _read_table(file: Path) -> pd.DataFrame:
+    if file.exists() and not file.is_file():  # reading a pipe would block
+        raise OpenHCSError(f"the table {file} can't be read: it is no regular file")
     try:
         found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
         texts = {  # a column without any value may be a feature

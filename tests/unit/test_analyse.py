@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 
 import numpy as np
@@ -236,6 +237,15 @@ def test_a_bad_table_gets_one_sentence(tmp_path, text, message):
     assert (
         result.exit_code == 1 and message in result.stderr and str(tmp_path / "p.csv") in result.stderr
     ) or "twice" in result.stderr
+
+
+def test_pipes_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    (tmp_path / "t.csv").write_text("well,x\nA01,1\n")
+    for table, config in (("pipe.csv", "c.yaml"), ("t.csv", "pipe.csv")):
+        result = analyse(tmp_path / table, "--config", tmp_path / config)
+        assert result.exit_code == 1 and result.stderr.endswith("pipe.csv can't be read: it is no regular file\n")
 
 
 def test_tables_of_the_workflow_are_analyzed_by_well_means(tmp_path):
