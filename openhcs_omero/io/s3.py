@@ -6,6 +6,7 @@ Without credentials, buckets are read anonymously.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 from typing import TYPE_CHECKING, Any
@@ -67,10 +68,14 @@ def _client(asynchronous: bool) -> Any:
 
 
 def _close(client: Any) -> None:
-    """Close the connections of an asynchronous client, which aiohttp would otherwise complain about."""
+    """End the requests and connections of an asynchronous client, which Python would otherwise complain about."""
     from zarr.core.sync import sync
 
     async def close() -> None:
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}  # requests beside one that failed
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         session = await client.set_session()
         await session.close()
 

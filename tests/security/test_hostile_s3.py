@@ -1,6 +1,9 @@
 """Malicious OME-Zarr plates on S3: each gives one sentence, in bounded time and memory."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import ome_zarr_plates
@@ -38,3 +41,11 @@ def test_objects(bucket, tmp_path, case):
     with pytest.raises(PlateError, match=sentence) as caught:
         scan(bucket(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there(s3_environment):
+    """In a process of its own, which says nothing more when it ends."""
+    environment = {**os.environ, **s3_environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    command = [sys.executable, "-W", "ignore", "-m", "openhcs_omero.cli", "info", "s3://screens/p.zarr"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "127.0.0.1:9" in done.stderr and done.stderr.count("\n") == 1, done.stderr
