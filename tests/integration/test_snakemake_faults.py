@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from snakemake import api, cli, spawn_jobs
@@ -15,7 +17,7 @@ from snakemake.executors import local
 from snakemake.logging import ColorizingTextHandler
 from snakemake.scheduling import job_scheduler
 
-from openhcs_omero.core.orchestrator.snakemake_faults import Asked, _asked_by, show_plainly
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, _asked_by, schedule_in_order, show_plainly
 from openhcs_omero.errors import OpenHCSError
 
 
@@ -216,7 +218,7 @@ def test_a_dry_run_knows_no_input_that_is_restored_before_a_run(snakemake, tmp_p
 
 
 def test_snakemake_limits_local_jobs_and_waits_at_its_end():
-    """When it counts only submitted jobs and its timers are daemons, limit_submissions can go."""
+    """When it counts only submitted jobs and its timers are daemons, schedule_in_order can go."""
     source = inspect.getsource(job_scheduler)
     assert "Timer(" in source and "daemon" not in source
     assert "is_local" not in source.partition("n_free_jobs = ")[2].partition("def ")[0]
@@ -238,3 +240,28 @@ def test_a_resource_without_a_limit_does_not_limit_jobs(snakemake):
     """
     run = snakemake(snakefile, "--cores", "2")
     assert run.returncode == 0, run.stdout  # each job has seen the other
+
+
+def test_jobs_are_chosen_by_priority_and_few_wait_next_to_snakemake(monkeypatch):
+    @dataclass(frozen=True)
+    class Job:
+        priority: int
+        is_local: bool
+
+    asked = []
+
+    def select(self, jobs):
+        asked.append((self.job_rate_limiter, {job.priority for job in jobs}))
+        return set(jobs)
+
+    monkeypatch.setattr(job_scheduler.JobScheduler, "job_selector", select)
+    monkeypatch.setattr(job_scheduler.JobScheduler, "_schedule_reevalutation", None)
+    schedule_in_order()
+    running = {Job(number, True) for number in range(3)} | {Job(number, False) for number in range(20)}
+    scheduler = SimpleNamespace(job_rate_limiter="limiter", running=running, resources={})
+    ready = {Job(number, local) for number in range(1000) for local in (True, False)}
+    chosen = job_scheduler.JobScheduler.job_selector(scheduler, ready)
+    # five of the jobs that run next to Snakemake, which the limit of submissions does not count, and 500 others
+    assert asked == [(None, set(range(995, 1000))), ("limiter", set(range(500, 1000)))] and len(chosen) == 505
+    scheduler.running = {Job(number, True) for number in range(8)}
+    assert not any(job.is_local for job in job_scheduler.JobScheduler.job_selector(scheduler, ready))

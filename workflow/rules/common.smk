@@ -6,7 +6,7 @@ from openhcs_omero.core.orchestrator.hooks import Hooks
 from openhcs_omero.core.orchestrator.planning import plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import (
     adjust,
-    limit_submissions,
+    schedule_in_order,
     quote_python,
     runs_everything,
     set_hooks,
@@ -25,7 +25,7 @@ report: "../report/workflow.rst"
 quote_python()
 show_plainly(OpenHCSError)
 share_guards()
-limit_submissions()
+schedule_in_order()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
 PACING = Pacing(PLAN)

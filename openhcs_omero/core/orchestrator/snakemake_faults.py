@@ -5,6 +5,7 @@ Each workaround has a test in tests/integration/test_snakemake_faults.py that fa
 
 from __future__ import annotations
 
+import heapq
 import inspect
 import os
 import shlex
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,6 +27,8 @@ from snakemake_interface_executor_plugins.executors import remote
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_storage_plugins.io import Mtime
 
+QUEUED = 8  # jobs that run next to Snakemake, or wait for their turn
+CONSIDERED = 500  # ready jobs among which Snakemake chooses
 REEVALUATION = 20  # seconds after which a full queue of submissions is looked at again
 
 
@@ -153,25 +156,33 @@ def adjust(workflow: Any) -> None:
             workflow.scheduling_settings.max_jobs_per_timespan = None
 
 
-def limit_submissions() -> None:
-    """Let ``--max-jobs-per-timespan`` limit the jobs that are submitted to a cluster, and nothing else.
+def schedule_in_order() -> None:
+    """Choose among the first jobs by priority, and let ``--max-jobs-per-timespan`` limit only submissions to a cluster.
 
-    9.27 counts jobs that run next to it too, looks for free slots only once per timespan, and waits for a timespan at
-    its end: with 200 jobs per hour, a run would end an hour after its last job.
+    9.27 puts all jobs that are ready and run next to it into a queue, in any order, where they hold their resources:
+    of 300 plates, no well was submitted until the small jobs of all plates were in the queue. It weighs all ready jobs
+    each time that one ends. It counts jobs that run next to it as submissions, looks for free slots only once per
+    timespan, and waits for a timespan at its end: with 200 jobs per hour, a run would end an hour after its last job.
     """
     select = JobScheduler.job_selector
     pending: list[threading.Timer] = []
 
+    def first(jobs: Iterable[Any], count: int) -> set[Any]:
+        return set(heapq.nlargest(count, jobs, key=lambda job: job.priority))
+
     def job_selector(self: Any, jobs: Any) -> Any:
-        limiter, local = self.job_rate_limiter, {job for job in jobs if job.is_local}
-        if limiter is None or not local:
-            return select(self, jobs)
-        try:
-            self.job_rate_limiter, self.resources["_job_count"] = None, sys.maxsize
-            selected = select(self, local)
-        finally:
-            self.job_rate_limiter = limiter
-        others = set(jobs) - local
+        limiter = self.job_rate_limiter
+        if limiter is None:
+            return select(self, first(jobs, CONSIDERED))
+        local = {job for job in jobs if job.is_local}
+        next_local = first(local, QUEUED - sum(job.is_local for job in self.running))
+        others, selected = first(set(jobs) - local, CONSIDERED), set()
+        if next_local:
+            try:
+                self.job_rate_limiter, self.resources["_job_count"] = None, sys.maxsize
+                selected = select(self, next_local)
+            finally:
+                self.job_rate_limiter = limiter
         return {*selected, *(select(self, others) if others else ())}
 
     def reevaluate(self: Any, delay: float) -> None:
