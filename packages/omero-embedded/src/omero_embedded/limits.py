@@ -16,7 +16,7 @@ from omero_embedded.errors import refuse
 MOST_BYTES = omero.constants.MESSAGESIZEMAX * 1024  # of an answer: what clients take in one message
 MOST_CELLS = 4_000_000  # of a query's answer: rows times columns
 MOST_QUERY, KEPT_QUERY = 200_000, 10_000  # characters of HQL: at most, and of queries whose syntax is kept in memory
-MOST_VALUES = 200_000  # in the lists that are given to a query
+MOST_VALUES = 100_000  # in the lists that are given to a query
 MOST_PIXELS = 1 << 26  # of the planes that a picture or a histogram is computed from
 MOST_THUMBNAIL = 1 << 24  # pixels of one thumbnail
 MOST_CHANNELS = 10_000  # of an image that a call creates; others can't log in meanwhile

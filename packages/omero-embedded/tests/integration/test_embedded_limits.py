@@ -116,7 +116,7 @@ def thumbnail(conn, large):
 
 
 def values(conn, _):
-    asked = omero.sys.ParametersI().addLongs("ids", range(1_000_000))
+    asked = omero.sys.ParametersI().addLongs("ids", range(100_001))
     return lambda: conn.getQueryService().projection("select i.id from Image i where i.id in (:ids)", asked)
 
 
