@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from openhcs_omero.cli import app
-from openhcs_omero.core.steps.describing import describe_steps
+from openhcs_omero.core.steps.catalog import describe_steps
 from openhcs_omero.core.steps.showing import markdown as steps_markdown
 
 ROOT = Path(__file__).resolve().parent.parent

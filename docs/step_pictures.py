@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
 from openhcs_omero.core.outlines import draw_outlines, pack_part
-from openhcs_omero.core.tables import write_rows
+from openhcs_omero.core.plate_tables import write_rows
 from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.processing.background import subtract_background
 from openhcs_omero.processing.cells import cell_counting_cpu, segment_cells

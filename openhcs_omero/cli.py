@@ -480,7 +480,7 @@ def steps(
     """List the included steps with their params, units and defaults, or describe one."""
     import json
 
-    from openhcs_omero.core.steps.describing import describe_steps, find_step
+    from openhcs_omero.core.steps.catalog import describe_steps, find_step
     from openhcs_omero.core.steps.showing import print_list, print_step
 
     found = describe_steps() if name is None else [find_step(name)]
@@ -500,7 +500,7 @@ def analyse(
     out: Annotated[Path | None, typer.Option(help="folder for the results (default: the folder of the tables)")] = None,
 ) -> None:
     """Analyze tables of wells: quality, normalized values, hits, dose responses, and a report."""
-    from openhcs_omero.analysis.command import analyze_files
+    from openhcs_omero.analysis.from_files import analyze_files
 
     print("\n".join(analyze_files(tables, config, out)))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
-from openhcs_omero.core.tables import read_rows, write_rows
+from openhcs_omero.core.plate_tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.runtime.embedded import certificate_of, start_embedded
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from openhcs_omero.analysis.sheets import Part, Sheet, parse_sheet, read_sheets, split_unit
+from openhcs_omero.analysis.sheets import Sheet, SheetPart, parse_sheet, read_sheets, split_unit
 from openhcs_omero.errors import PlateMapError, brief
 from openhcs_omero.plates.paths import parse_well
 
@@ -33,7 +33,7 @@ LONGEST_NUMBER, MOST_PATTERNS = 100, 1000
 
 
 @dataclass(frozen=True)
-class Plate:
+class MappedPlate:
     """A plate that a map may speak of.
 
     Attributes
@@ -76,7 +76,7 @@ def find_column(columns: Iterable[str], name: str) -> str | None:
     return next((column for column in columns if name in (column, split_unit(column)[0])), None)
 
 
-def read_plate_map(source: Path, plates: Mapping[str, Plate]) -> PlateMap:
+def read_plate_map(source: Path, plates: Mapping[str, MappedPlate]) -> PlateMap:
     """Read the maps of these plates and join them.
 
     Parameters
@@ -97,7 +97,7 @@ def read_plate_map(source: Path, plates: Mapping[str, Plate]) -> PlateMap:
     return join_sheets(read_sheets(source), plates)
 
 
-def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, Plate]) -> PlateMap:
+def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, MappedPlate]) -> PlateMap:
     """Join sheets to one plate map, as `read_plate_map` does for those of files."""
     parts = [part for sheet in sheets for part in parse_sheet(sheet)]
     for part in parts:
@@ -117,7 +117,7 @@ def _is_number(value: str) -> bool:
     return len(value) <= LONGEST_NUMBER and _NUMBER.fullmatch(value) is not None and math.isfinite(float(value))
 
 
-def _check_values(part: Part) -> None:
+def _check_values(part: SheetPart) -> None:
     """Check what the columns with a meaning hold, with pandera, and say the first fault."""
     import pandera.pandas as pa
 
@@ -140,10 +140,12 @@ def _check_values(part: Part) -> None:
         ) from None
 
 
-def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[Part, pd.DataFrame]], list[str]]:
+def _place(
+    parts: list[SheetPart], plates: Mapping[str, MappedPlate]
+) -> tuple[list[tuple[SheetPart, pd.DataFrame]], list[str]]:
     """Say of each row which plates it belongs to: `_line` is the number of its row in the part's table."""
-    placed: list[tuple[Part, pd.DataFrame]] = []
-    general: list[tuple[Part, pd.DataFrame]] = []
+    placed: list[tuple[SheetPart, pd.DataFrame]] = []
+    general: list[tuple[SheetPart, pd.DataFrame]] = []
     notes = []
     for part in parts:
         table = part.table.assign(_line=range(len(part.table)))
@@ -177,7 +179,7 @@ def _place(parts: list[Part], plates: Mapping[str, Plate]) -> tuple[list[tuple[P
     return placed, notes
 
 
-def _plates_called(name: str, plates: Mapping[str, Plate]) -> list[str]:
+def _plates_called(name: str, plates: Mapping[str, MappedPlate]) -> list[str]:
     exact = [plate for plate, about in plates.items() if name in about.names]
     if exact or not _WILDCARDS.search(name):
         return exact
@@ -188,7 +190,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _check_wells(part: Part, table: pd.DataFrame, plates: Mapping[str, Plate]) -> None:
+def _check_wells(part: SheetPart, table: pd.DataFrame, plates: Mapping[str, MappedPlate]) -> None:
     places = {well: parse_well(well) for well in table["well"].unique()}
     for shape in {(plate.rows, plate.columns) for plate in plates.values()}:
         outside = [well for well, (row, column) in places.items() if row >= shape[0] or column >= shape[1]]
@@ -212,7 +214,7 @@ def _check_wells(part: Part, table: pd.DataFrame, plates: Mapping[str, Plate]) -
         )
 
 
-def _join(placed: list[tuple[Part, pd.DataFrame]]) -> pd.DataFrame:
+def _join(placed: list[tuple[SheetPart, pd.DataFrame]]) -> pd.DataFrame:
     """One row per well of a plate, with the columns of all parts; two values for one cell are an error."""
     if not placed:
         return pd.DataFrame(columns=KEYS, dtype=object)

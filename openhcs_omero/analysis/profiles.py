@@ -12,7 +12,7 @@ import pandas as pd
 from openhcs_omero.analysis.hits import treatment_columns
 from openhcs_omero.analysis.replicability import METADATA, mean_average_precision
 from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name
-from openhcs_omero.analysis.tables import write_table
+from openhcs_omero.analysis.well_tables import write_table
 from openhcs_omero.io.atomic import replacing
 
 if TYPE_CHECKING:

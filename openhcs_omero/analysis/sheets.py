@@ -52,7 +52,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Part:
+class SheetPart:
     """A list of wells, or one block of a grid.
 
     Attributes
@@ -180,7 +180,7 @@ def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def parse_sheet(sheet: Sheet) -> list[Part]:
+def parse_sheet(sheet: Sheet) -> list[SheetPart]:
     """The list of wells, or the blocks of the grid, in a sheet.
 
     Raises
@@ -212,7 +212,7 @@ def _header(cell: str) -> str:
     return f"{known} ({unit})" if unit else known
 
 
-def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
+def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> SheetPart:
     filled = [header for header in headers if header]
     if len(filled) > MOST_COLUMNS:
         raise PlateMapError(
@@ -234,7 +234,7 @@ def _parse_list(sheet: Sheet, start: int, headers: list[str]) -> Part:
             rows.append({key: value for key, value in row.items() if key not in ("row", "column")})
             lines.append(line)
     columns = [header for header in dict.fromkeys([*filled, "well"]) if header not in ("row", "column")]
-    return Part(sheet, pd.DataFrame(rows, columns=columns, dtype=object), lines)
+    return SheetPart(sheet, pd.DataFrame(rows, columns=columns, dtype=object), lines)
 
 
 def _well_of(row: dict[str, str | None], place: str) -> str:
@@ -277,7 +277,7 @@ def _count(cells: Iterable[str], expected: Callable[[int], str]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda item: item[1] == expected(item[0]), enumerate(cells)))
 
 
-def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, alone: bool) -> Part:
+def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, alone: bool) -> SheetPart:
     from openpyxl.utils import get_column_letter
 
     name = sheet.cells[top][left] or _title_above(sheet.cells, top)
@@ -297,7 +297,7 @@ def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, 
             lines.append(top + row + 2)
             letters.append(get_column_letter(place + 1))
     table = pd.DataFrame({"well": wells, _header(name): values}, dtype=object)
-    return Part(sheet, table, lines, letters)
+    return SheetPart(sheet, table, lines, letters)
 
 
 def _title_above(cells: list[list[str]], top: int) -> str:

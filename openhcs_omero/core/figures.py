@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openhcs_omero.core.plate_tables import is_number
 from openhcs_omero.core.steps.columns import with_names
-from openhcs_omero.core.tables import is_number
 from openhcs_omero.core.well_file import open_part
 from openhcs_omero.errors import ConfigError
 

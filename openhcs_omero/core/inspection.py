@@ -151,7 +151,7 @@ def _treatments(
     """Read the treatments of the plates; `seen` is the name, the size and what OMERO says about the wells of each."""
     if not settings.has_map:
         return {}
-    from openhcs_omero.analysis.plate_maps import Plate as MappedPlate
+    from openhcs_omero.analysis.plate_maps import MappedPlate
 
     plates = {label: MappedPlate((label, name), *size) for label, (name, size, _) in seen.items()}
     return read_treatments(settings, plates, {label: in_omero for label, (*_, in_omero) in seen.items()})

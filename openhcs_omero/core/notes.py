@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.outputs.base import WellNote
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.treatments import as_text, recorded_treatments
 
 HIT = "hit"

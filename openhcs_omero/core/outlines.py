@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.core.figures import figure_of, plain_text
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.qc import NAME as QC
-from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.well_file import open_part, well_file
 from openhcs_omero.plates.labels import Labels
 

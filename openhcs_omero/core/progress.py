@@ -11,11 +11,11 @@ from pathlib import Path
 
 from openhcs_omero.core.failures import FailedWell
 from openhcs_omero.core.plan import Plan
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.records import DerivedPlate, read_record
 from openhcs_omero.core.run_page import MONTAGE
 from openhcs_omero.core.state import read_state
 from openhcs_omero.core.status import PlateStatus, RunStatus
-from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.well_file import read_well_record, well_file
 from openhcs_omero.plates.paths import plate_of
 

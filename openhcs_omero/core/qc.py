@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.plate_tables import read_rows, write_rows
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import WellRecord
-from openhcs_omero.core.tables import read_rows, write_rows
 from openhcs_omero.errors import OpenHCSError, is_lost
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def compare_wells(settings: Settings, parts: Sequence[Path], channels: int, outp
     from openhcs_omero.analysis.exclusion import excluded_rows
     from openhcs_omero.analysis.image_qc import compare_sites
     from openhcs_omero.analysis.settings import read_settings
-    from openhcs_omero.analysis.tables import write_table
+    from openhcs_omero.analysis.well_tables import write_table
 
     sites = pd.DataFrame([row for part in parts for row in read_rows(part)]).fillna("")
     table = compare_sites(sites, range(channels))

@@ -14,7 +14,7 @@ import numpy as np
 
 from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
-from openhcs_omero.core.estimating import estimate as compute_estimates
+from openhcs_omero.core.estimate_job import estimate as compute_estimates
 from openhcs_omero.core.failures import FailedWell, Failure, read_failures, without_results
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.figures import (
@@ -29,13 +29,13 @@ from openhcs_omero.core.notes import well_notes
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.outlines import draw_outlines, pack_part
 from openhcs_omero.core.outputs.base import ImageId
+from openhcs_omero.core.plate_tables import TEXTS, aggregate, csv_of, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import as_yaml, describe_run, marks, step_marks
 from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
 from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
 from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.loading import load_step
-from openhcs_omero.core.tables import TEXTS, aggregate, csv_of, read_columns, read_places, read_rows, write_rows
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.core.well import WellFailed, process, thumbnail
 from openhcs_omero.core.well_file import manifest, read_well_record, well_file, write_well_file
@@ -91,7 +91,7 @@ def derive(settings: Settings, label: str, record: Path) -> None:
 def estimate(
     settings: Settings, label: str, position: int, channel: int, earlier: Sequence[Path], output: Path
 ) -> None:
-    """Compute a step's estimates for one channel of a plate, see `openhcs_omero.core.estimating.estimate`."""
+    """Compute a step's estimates for one channel of a plate, see `openhcs_omero.core.estimate_job.estimate`."""
     compute_estimates(numbered_settings(settings, label), _open(settings, label), position, channel, earlier, output)
 
 

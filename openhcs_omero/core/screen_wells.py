@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openhcs_omero.core.config import Settings
+from openhcs_omero.core.plate_tables import in_order, write_tables
 from openhcs_omero.core.records import DerivedPlate, read_record, to_json
-from openhcs_omero.core.tables import in_order, write_tables
 from openhcs_omero.io.atomic import write
 from openhcs_omero.spreadsheets import unescape_table
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from openhcs_omero.core.plate_tables import write_rows
 from openhcs_omero.core.records import read_record
-from openhcs_omero.core.tables import write_rows
 from openhcs_omero.core.well_file import well_files
 from openhcs_omero.errors import ConfigError
 from openhcs_omero.plates.structure import PlateStructure

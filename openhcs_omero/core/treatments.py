@@ -19,7 +19,7 @@ from openhcs_omero.core.records import read_record
 from openhcs_omero.io.atomic import write_if_changed
 
 if TYPE_CHECKING:
-    from openhcs_omero.analysis.plate_maps import Plate, PlateMap
+    from openhcs_omero.analysis.plate_maps import MappedPlate, PlateMap
     from openhcs_omero.omero.plate_map import WellTexts
 
 NAME = "treatments.json"
@@ -28,7 +28,7 @@ Treatments = Mapping[str, Mapping[str, Any]]
 
 
 def read_treatments(
-    settings: Settings, plates: Mapping[str, Plate], in_omero: Mapping[str, Sequence[WellTexts]]
+    settings: Settings, plates: Mapping[str, MappedPlate], in_omero: Mapping[str, Sequence[WellTexts]]
 ) -> dict[str, Treatments]:
     """Read the treatments of each plate, by label; empty without a plate map. Notes about the maps are printed.
 
@@ -54,7 +54,7 @@ def read_treatments(
 
 
 def _of_one_map(
-    source: str, plates: Mapping[str, Plate], in_omero: Mapping[str, Sequence[WellTexts]]
+    source: str, plates: Mapping[str, MappedPlate], in_omero: Mapping[str, Sequence[WellTexts]]
 ) -> dict[str, Treatments]:
     """The treatments of the plates that share a plate map."""
     from openhcs_omero.analysis.plate_maps import KEYS, join_sheets, read_plate_map  # slow to import

@@ -15,7 +15,7 @@ from openhcs_omero.core.estimates import Estimates, estimates_for, load_estimate
 from openhcs_omero.core.kept import KeptWell, keys_of
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import DerivedPlate, WellRecord, to_json
-from openhcs_omero.core.steps.commands import Place
+from openhcs_omero.core.steps.command_step import Place
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import SiteResult, StepFailed, rows_of
 from openhcs_omero.core.steps.stages import Sites, Told, run_on_well

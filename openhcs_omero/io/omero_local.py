@@ -23,11 +23,11 @@ from openhcs_omero.omero.copying import set_acquisitions
 from openhcs_omero.omero.derived import derive_plate, find_derived, own_plates
 from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.marks import NAMESPACE as DERIVED
+from openhcs_omero.omero.omero_tables import attach_table, is_table
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_positions, read_site
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.server import Server
 from openhcs_omero.omero.session_store import tag_of
-from openhcs_omero.omero.tables import attach_table, is_table
 from openhcs_omero.plates.image import Acquired, ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.paths import (
     FilePath,

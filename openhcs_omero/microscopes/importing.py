@@ -16,7 +16,7 @@ from openhcs_omero.plates.listing import PlateListing
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
-    from openhcs_omero.omero.importing import Progress
+    from openhcs_omero.omero.plate_import import Progress
 
 
 def import_folder(
@@ -58,7 +58,7 @@ def import_folder(
         not a TIFF, or files of a site differ in size or type. The message names the file or the well, and nothing
         is created.
     """
-    from openhcs_omero.omero.importing import import_plate
+    from openhcs_omero.omero.plate_import import import_plate
 
     handler, listing = scan(folder, pattern, incomplete)
     for note in listing.notes:

@@ -14,7 +14,7 @@ import tifffile
 from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_links, odd_tiffs
-from openhcs_omero.microscopes.tiffs import COLORS, Layout, Size, described, layout_of, parts_of, plane_size, split
+from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
@@ -167,7 +167,7 @@ def _wells(
 def _in_parts(found: Found) -> Found:
     """Replace files that hold several planes by their planes. The first file shows what is in all files."""
     first = next((plane.path for plane in found.planes if plane.path is not None), None)
-    layout = Layout() if first is None else layout_of(Path(first))
+    layout = PageLayout() if first is None else layout_of(Path(first))
     if layout.is_plane:
         return found
     names: Mapping[int, str | None] = dict(enumerate(COLORS)) if layout.colors else found.channel_names

@@ -32,7 +32,7 @@ _WORDS = {"T": "timepoints", "C": "channels", "Z": "z planes"}
 
 
 @dataclass(frozen=True)
-class Layout:
+class PageLayout:
     """What the pages of a TIFF are: the number of pages along each of the axes, slowest first; or the colors of RGB."""
 
     axes: tuple[tuple[str, int], ...] = ()
@@ -60,7 +60,7 @@ def open_tiff(file: Path) -> tifffile.TiffFile:
     return tifffile.TiffFile(file, _multifile=False)
 
 
-def layout_of(file: Path) -> Layout:
+def layout_of(file: Path) -> PageLayout:
     """Find out what the pages of a TIFF are, from its header.
 
     Raises
@@ -75,8 +75,8 @@ def layout_of(file: Path) -> Layout:
             if page.samplesperpixel > 1:
                 return _colors(page, len(pages), file)
             if len(pages) == 1:
-                return Layout((("Z", 1),)) if len(tiff.pages) > 1 else Layout()
-            return Layout(tuple(_axes(tiff, len(pages), file)))
+                return PageLayout((("Z", 1),)) if len(tiff.pages) > 1 else PageLayout()
+            return PageLayout(tuple(_axes(tiff, len(pages), file)))
     except PlateError:
         raise
     except FileNotFoundError:
@@ -93,14 +93,14 @@ def whole_pages(tiff: tifffile.TiffFile, file: Path) -> list[Any]:
     return [page for page in pages if not page.is_reduced] or pages[:1]
 
 
-def _colors(page: Any, pages: int, file: Path) -> Layout:
+def _colors(page: Any, pages: int, file: Path) -> PageLayout:
     rgb = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
     if pages > 1 or not rgb or page.samplesperpixel != len(COLORS):
         raise PlateError(
             f"{file} has {pages} pages with {page.samplesperpixel} values per pixel: of color images, only single "
             "pages of RGB are read; save the channels as gray TIFFs"
         )
-    return Layout(colors=True)
+    return PageLayout(colors=True)
 
 
 def _axes(tiff: tifffile.TiffFile, pages: int, file: Path) -> Iterator[tuple[str, int]]:
@@ -183,7 +183,7 @@ def _is_grey(page: Any) -> bool:
     return bool((red == green).all() and (red == blue).all() and (np.diff(red) >= 0).all() and red[0] < red[-1])
 
 
-def parts_of(planes: Iterable[PlaneFile], layout: Layout) -> Iterator[PlaneFile]:
+def parts_of(planes: Iterable[PlaneFile], layout: PageLayout) -> Iterator[PlaneFile]:
     """The planes in files of this layout; raises PlateError if the names of the files say the same axis."""
     planes = list(planes)
     for axis, size in layout.axes or [("C", len(COLORS))]:
@@ -212,7 +212,7 @@ def parts_of(planes: Iterable[PlaneFile], layout: Layout) -> Iterator[PlaneFile]
             )
 
 
-def described(layout: Layout) -> str:
+def described(layout: PageLayout) -> str:
     """A sentence for the log about what is read from the files."""
     if layout.colors:
         return "the TIFFs are RGB: red, green and blue are read as three channels"

@@ -13,7 +13,7 @@ from omero.gateway import BlitzGateway
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import PATH, Kind
 from openhcs_omero.omero.marks import NAMESPACE
-from openhcs_omero.omero.tables import BULK_ANNOTATIONS, PART
+from openhcs_omero.omero.omero_tables import BULK_ANNOTATIONS, PART
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import omero
 import pytest
 from omero.rtypes import rint, rstring
 
+from openhcs_omero.omero.omero_tables import attach_table
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import attach_table
 
 omero2pandas = pytest.importorskip("omero2pandas")
 pytestmark = pytest.mark.clients

@@ -15,7 +15,7 @@ from omero.rtypes import rint, rstring, rtime, unwrap
 from snake import workflow
 from wire import block
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_metadata, read_positions, read_site

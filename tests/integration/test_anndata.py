@@ -17,7 +17,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import anndata, numpy, pandas
-from openhcs_omero.analysis.command import analyze_files
+from openhcs_omero.analysis.from_files import analyze_files
 
 assert pandas.__version__.startswith("2.")
 folder = Path(sys.argv[1])

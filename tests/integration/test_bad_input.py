@@ -13,7 +13,7 @@ from omero.rtypes import rstring
 from snake import workflow
 from wire import add_well, block, count, make_plate
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.plate import load_plate

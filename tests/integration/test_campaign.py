@@ -4,8 +4,8 @@ import pytest
 from plate_folders import images_of, write_imagexpress
 from snake import ROOT, Workflow, kill, wait_for
 
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.status import read_status
-from openhcs_omero.core.tables import read_rows
 
 STEP = """
 import os

@@ -6,7 +6,7 @@ import yaml
 from snake import workflow
 from wire import add_well, make_plate
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage

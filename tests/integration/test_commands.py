@@ -8,7 +8,7 @@ import yaml
 from plate_folders import images_of, write_imagexpress
 from snake import Workflow
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.well_file import well_file
 
 STEP = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.processing.synthetic_screen import EC50, TwoPlates
 
 ROOT = Path(__file__).parents[2]

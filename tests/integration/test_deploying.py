@@ -10,7 +10,7 @@ import pytest
 import yaml
 from plate_folders import images_of, write_imagexpress
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 
 ROOT = Path(__file__).parents[2]
 STEPS = """

@@ -8,7 +8,7 @@ import tifffile
 from plate_folders import images_of
 from snake import workflow
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.importing import import_folder
 

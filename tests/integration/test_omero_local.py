@@ -18,9 +18,9 @@ from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE, save_text
 from openhcs_omero.omero.derived import find_derived
+from openhcs_omero.omero.omero_tables import list_tables
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import list_tables
 from openhcs_omero.plates.paths import make_path
 
 __all__ = ["wire"]

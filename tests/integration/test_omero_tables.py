@@ -7,10 +7,10 @@ import pytest
 from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError, RightsError
-from openhcs_omero.omero import queries, tables
+from openhcs_omero.omero import omero_tables, queries
 from openhcs_omero.omero.annotations import list_texts
+from openhcs_omero.omero.omero_tables import attach_table, list_tables
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import attach_table, list_tables
 
 __all__ = ["wire"]
 
@@ -101,7 +101,7 @@ def test_one_row_per_well(conn, plate):
 
 
 def test_rows_are_written_in_several_calls(conn, plate, monkeypatch):
-    monkeypatch.setattr(tables, "CELLS", 1)
+    monkeypatch.setattr(omero_tables, "CELLS", 1)
     attach_table(conn, plate, "features.csv", SITES)
     [(_, file)] = found(conn, plate.plate_id)
     assert content(conn, file)["spots"][1] == [3, 4, -5]

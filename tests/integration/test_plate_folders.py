@@ -14,7 +14,7 @@ from s3 import bucket, s3_environment, s3_server
 from snake import Workflow, workflow
 
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.importing import import_folder

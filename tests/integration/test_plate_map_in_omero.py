@@ -19,9 +19,9 @@ from openhcs_omero.errors import PlateError, PlateMapError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import delete_if_empty, derive_plate
 from openhcs_omero.omero.derived_well import write_well
+from openhcs_omero.omero.omero_tables import BULK_ANNOTATIONS, attach_table
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.plate_map import read_plate_map
-from openhcs_omero.omero.tables import BULK_ANNOTATIONS, attach_table
 from openhcs_omero.omero.tags import read_tags, set_tags
 from openhcs_omero.omero.well_pairs import CLIENT, read_pairs, set_pairs
 from openhcs_omero.omero.writing import map_annotation

@@ -10,15 +10,15 @@ from wire import add_well, block, count, images_in_no_well, make_plate, wire
 
 from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.plan import recorded_plan
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.connection import close_all, connect
 from openhcs_omero.omero.derived import derived_state, find_derived
 from openhcs_omero.omero.marks import NAMESPACE
+from openhcs_omero.omero.omero_tables import list_tables
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import list_tables
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 

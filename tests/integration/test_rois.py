@@ -10,9 +10,9 @@ from openhcs_omero.errors import RightsError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.derived_well import write_well
+from openhcs_omero.omero.omero_tables import attach_table
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import check_may_outline, delete_rois
-from openhcs_omero.omero.tables import attach_table
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.labels import RoiOptions
 

@@ -12,7 +12,7 @@ from plate_folders import write_imagexpress
 from snake import Workflow, kill, wait_for, workflow
 
 from openhcs_omero.core.outputs.omero import OMEROWell
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.well_file import read_well_record, well_file
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.annotations import list_texts

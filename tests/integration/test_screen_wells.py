@@ -6,7 +6,7 @@ from test_deletion import command
 from test_selection import make_screen
 from wire import make_plate
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.browsing import list_screens

@@ -8,10 +8,10 @@ import tifffile
 from PIL import Image
 from snake import workflow
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.derived import NAMESPACE, find_derived
-from openhcs_omero.omero.tables import list_tables
+from openhcs_omero.omero.omero_tables import list_tables
 
 __all__ = ["workflow"]
 

@@ -14,14 +14,14 @@ from scipy import ndimage
 from snake import SCHEMA, Workflow, kill, wait_for, workflow
 from wire import make_plate, wire
 
+from openhcs_omero.core.command_versions import resolve_commands
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
-from openhcs_omero.core.resolving import resolve_commands
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.state import LIBRARIES_MB
-from openhcs_omero.core.steps.commands import Place
+from openhcs_omero.core.steps.command_step import Place
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import SiteResult
-from openhcs_omero.core.tables import read_rows
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from snake import ROOT, workflow
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.plate import load_plate

@@ -19,16 +19,16 @@ from PIL import Image
 from snake import Workflow, kill, wait_for, workflow
 from wire import add_well, block, images_in_no_well, make_plate
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import list_texts, read_text
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.marks import NAMESPACE
+from openhcs_omero.omero.omero_tables import list_tables
 from openhcs_omero.omero.pixels import read_site
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.tables import list_tables
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.processing.synthetic import Screen, sites, write_plate

@@ -23,7 +23,7 @@ from wire import block, make_plate
 
 from openhcs_omero.cli import app
 from openhcs_omero.core.orchestrator.orchestrator import FunctionStep, PipelineError
-from openhcs_omero.core.orchestrator.progress import ProgressBar
+from openhcs_omero.core.orchestrator.progress_bar import ProgressBar
 from openhcs_omero.errors import ConfigError, ConnectError, OpenHCSError
 from openhcs_omero.runtime import zmq_execution_server
 from openhcs_omero.runtime.zmq_execution_client import ZMQExecutionClient

@@ -8,11 +8,11 @@ import zipfile
 import openpyxl
 import pytest
 
-from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
+from openhcs_omero.analysis.plate_maps import MappedPlate, read_plate_map
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.spreadsheets import escape
 
-PLATES = {"7": Plate(("7",), 8, 12)}
+PLATES = {"7": MappedPlate(("7",), 8, 12)}
 SHEET = "xl/worksheets/sheet1.xml"
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from slurm_project import processed_wells
 
-from openhcs_omero.core.tables import read_rows
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.well_file import well_file
 
 pytestmark = pytest.mark.slurm

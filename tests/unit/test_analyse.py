@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from openhcs_omero.analysis.exclusion import excluded_rows
 from openhcs_omero.analysis.report.data import COLUMN_BYTES
 from openhcs_omero.analysis.settings import read_settings
-from openhcs_omero.analysis.tables import read_tables, round_digits, write_table
+from openhcs_omero.analysis.well_tables import read_tables, round_digits, write_table
 from openhcs_omero.cli import app
 from openhcs_omero.errors import ConfigError
 from openhcs_omero.plates.paths import well_name

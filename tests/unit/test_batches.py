@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from openhcs_omero.core.batches import Pacing
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.pace import FIRST, MOST, Pace, batches, measure, took
-from openhcs_omero.core.pacing import Pacing
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.state import LIBRARIES_MB, PlateState, WellState, memory_of
 from openhcs_omero.core.well_file import well_file, write_well_file

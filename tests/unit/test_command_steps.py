@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openhcs_omero.core.command import PLACEHOLDERS, SHELL, check_shell, environment, open_quote, read_command
+from openhcs_omero.core.command_versions import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
-from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands
-from openhcs_omero.core.steps.commands import CommandStep, Place
+from openhcs_omero.core.steps.command_step import CommandStep, Place
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.processes import Scratch
 from openhcs_omero.core.steps.running import SiteResult, StepFailed
@@ -271,7 +271,7 @@ def test_a_killed_job_leaves_no_process_and_no_folder(tmp_path, number):
 
 
 def test_a_command_takes_no_longer_than_its_runtime(tmp_path, monkeypatch):
-    monkeypatch.setattr("openhcs_omero.core.steps.commands.MINUTE", 0.5)
+    monkeypatch.setattr("openhcs_omero.core.steps.command_step.MINUTE", 0.5)
     with pytest.raises(StepFailed, match=r"took longer than the .* of `runtime`") as error:
         run(tmp_path, command="sleep 30", resources={"runtime": 1})
     assert error.value.site == 3

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import openhcs_omero.processing
 from openhcs_omero.cli import app
-from openhcs_omero.core.steps.describing import describe, describe_steps, find_step
+from openhcs_omero.core.steps.catalog import describe, describe_steps, find_step
 from openhcs_omero.core.steps.loading import LEADING
 from openhcs_omero.core.steps.showing import markdown
 from openhcs_omero.errors import StepError

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from openhcs_omero.core.config import read_config
+from openhcs_omero.core.estimate_job import estimate
 from openhcs_omero.core.estimates import load_estimates
-from openhcs_omero.core.estimating import estimate
 from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.plates import open_plates
 from openhcs_omero.errors import StepError

@@ -11,9 +11,9 @@ from test_plates_as_they_come import FORMATS, lose, write_tiffs
 
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.inspection import look, prepare
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.rules import derive, process_well, put_together
 from openhcs_omero.core.state import list_wells
-from openhcs_omero.core.tables import read_rows
 from openhcs_omero.core.well_file import MANIFEST, well_file
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.detect import handler_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from openhcs_omero.core.outlines import SIDE, draw_outlines, load_part, pack_part
-from openhcs_omero.core.tables import write_rows
+from openhcs_omero.core.plate_tables import write_rows
 from openhcs_omero.core.well_file import well_file, write_well_file
 
 QC = ("focus_z", "empty", "excluded")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from openhcs_omero.analysis import parquet
 from openhcs_omero.analysis.parquet import write_parquet
-from openhcs_omero.analysis.tables import write_table
+from openhcs_omero.analysis.well_tables import write_table
 from openhcs_omero.core.features import Feature, Features
-from openhcs_omero.core.tables import aggregate, csv_of, write_rows
+from openhcs_omero.core.plate_tables import aggregate, csv_of, write_rows
 from openhcs_omero.core.well_file import well_file, write_well_file
 
 SITE = {"plate": "7", "well": "A01"}

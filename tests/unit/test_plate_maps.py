@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openhcs_omero.analysis.plate_maps import Plate, PlateMap, find_column, join_plate_map, read_plate_map
+from openhcs_omero.analysis.plate_maps import MappedPlate, PlateMap, find_column, join_plate_map, read_plate_map
 from openhcs_omero.analysis.sheets import Sheet, parse_sheet
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.plates.paths import well_name
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-ONE = {"7": Plate(("7", "screen A", "BC0007"), 8, 12)}
-TWO = {**ONE, "8": Plate(("8", "screen B", "BC0008"), 8, 12)}
+ONE = {"7": MappedPlate(("7", "screen A", "BC0007"), 8, 12)}
+TWO = {**ONE, "8": MappedPlate(("8", "screen B", "BC0008"), 8, 12)}
 
 
 def written(folder, name, text, encoding="utf-8"):
@@ -73,7 +73,7 @@ def test_grids_of_all_sizes_are_read(tmp_path, rows, columns):
         + "\n"
         + grid({(0, 1): "0.1"}, rows, columns, "concentration (nM)")
     )
-    plates = {"7": Plate(("7",), rows, columns)}
+    plates = {"7": MappedPlate(("7",), rows, columns)}
     table = read_plate_map(written(tmp_path, "m.csv", text), plates).table.set_index("well")
     assert len(table) == rows * columns
     assert table["compound"].dropna().to_dict() == {"A01": "a", well_name(*last): "z"}

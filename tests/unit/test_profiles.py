@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from openhcs_omero.analysis.command import analyze_files
+from openhcs_omero.analysis.from_files import analyze_files
 from openhcs_omero.analysis.normalization import normalize
 from openhcs_omero.analysis.profiles import make_profiles
 from openhcs_omero.analysis.replicability import mean_average_precision

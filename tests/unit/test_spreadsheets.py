@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
-from openhcs_omero.analysis.tables import described_features, read_tables, write_table
+from openhcs_omero.analysis.plate_maps import MappedPlate, read_plate_map
+from openhcs_omero.analysis.well_tables import described_features, read_tables, write_table
 from openhcs_omero.core.features import Features
-from openhcs_omero.core.tables import aggregate, csv_of, read_rows, write_rows
+from openhcs_omero.core.plate_tables import aggregate, csv_of, read_rows, write_rows
 from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.io.formats import decode, encode
@@ -122,7 +122,7 @@ def test_tables_that_steps_save(tmp_path, ending):
 def test_plate_maps(tmp_path):
     path = tmp_path / "map.csv"
     path.write_text("well,compound,'=note\nA01,'=x,'-3.2\nA02,-3.2,'y\n")
-    made = read_plate_map(path, {"7": Plate(("7",), 8, 12)})
+    made = read_plate_map(path, {"7": MappedPlate(("7",), 8, 12)})
     assert made.columns == ["compound", "=note"]
     assert made.table[["compound", "=note"]].values.tolist() == [["=x", "'-3.2"], ["-3.2", "'y"]]
 
@@ -131,4 +131,4 @@ def test_a_plate_map_with_an_open_quotation_mark(tmp_path):
     """The rest of the file is then one cell, which can be larger than Python's csv reads."""
     (tmp_path / "map.csv").write_text('well,compound\nA01,"x\n' + "A02,y\n" * 50_000)
     with pytest.raises(PlateMapError, match=r"map\.csv can't be read: field larger"):
-        read_plate_map(tmp_path / "map.csv", {"7": Plate(("7",), 8, 12)})
+        read_plate_map(tmp_path / "map.csv", {"7": MappedPlate(("7",), 8, 12)})

@@ -11,7 +11,7 @@ from openhcs_omero.core.estimates import uses_estimate
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.steps.checks import check_params
 from openhcs_omero.core.steps.columns import known_columns
-from openhcs_omero.core.steps.objects import one_row_per_object
+from openhcs_omero.core.steps.object_rows import one_row_per_object
 from openhcs_omero.core.steps.running import run_steps
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import segment_cells

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import Feature, Features
-from openhcs_omero.core.tables import aggregate, csv_of, read_places, read_rows, write_rows
+from openhcs_omero.core.plate_tables import aggregate, csv_of, read_places, read_rows, write_rows
 from openhcs_omero.core.well_file import well_file, write_well_file
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import cell_counting_cpu

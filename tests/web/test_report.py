@@ -34,11 +34,11 @@ import sys
 import imagecodecs
 import numpy as np
 from pathlib import Path
-from openhcs_omero.analysis.command import read_config
+from openhcs_omero.analysis.from_files import read_config
 from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import analyze
 from openhcs_omero.analysis.settings import read_settings
-from openhcs_omero.analysis.tables import read_tables
+from openhcs_omero.analysis.well_tables import read_tables
 folder = Path(sys.argv[1])
 table, settings = read_tables([folder / "wells.csv"]), read_settings(read_config(folder / "analysis.yaml"))
 images = {key: 1000 + n for n, key in enumerate(zip(table["plate"], table["well"]))}

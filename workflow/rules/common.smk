@@ -15,7 +15,7 @@ from openhcs_omero.core.orchestrator.snakemake_faults import (
     suppose_exists,
 )
 from openhcs_omero.core.pace import FIRST
-from openhcs_omero.core.pacing import Pacing
+from openhcs_omero.core.batches import Pacing
 from openhcs_omero.errors import OpenHCSError
 
 

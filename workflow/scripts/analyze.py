@@ -2,7 +2,7 @@ from pathlib import Path
 
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.joblog import logged
-from openhcs_omero.core.screen import analyze_screen
+from openhcs_omero.core.screen_analysis import analyze_screen
 
 with logged(snakemake.log[0]):
     tables = [Path(path) for path in snakemake.input.wells]

@@ -15,7 +15,7 @@ from openhcs_omero.analysis.plate_maps import find_column
 from openhcs_omero.analysis.polish import plate_format
 from openhcs_omero.analysis.screen import Answers
 from openhcs_omero.analysis.settings import RAW, AnalysisSettings, normalized_name
-from openhcs_omero.analysis.tables import round_digits
+from openhcs_omero.analysis.well_tables import round_digits
 from openhcs_omero.plates.paths import parse_well
 
 COLUMN_BYTES = 16_000_000

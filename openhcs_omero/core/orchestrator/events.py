@@ -24,7 +24,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from openhcs_omero.core.failures import FailedWell, Failure
 from openhcs_omero.core.orchestrator.jobs import Job, Jobs
 from openhcs_omero.core.orchestrator.locks import another_run
-from openhcs_omero.core.tables import parse_rows
+from openhcs_omero.core.plate_tables import parse_rows
 from openhcs_omero.core.well_file import open_part, read_well_record
 
 NAME = "openhcs-omero-events"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openhcs_omero.core.command_versions import has_commands
 from openhcs_omero.core.config import Settings, read_config
 from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.failures import has_results
 from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowProcess
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
-from openhcs_omero.core.resolving import has_commands
 from openhcs_omero.core.selection import choose_plates, selects
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
 from openhcs_omero.errors import ConfigError, OpenHCSError, is_full

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openhcs_omero import password
+from openhcs_omero.core.command_versions import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config, name_keys, retype
 from openhcs_omero.core.failures import lost_server
@@ -21,7 +22,6 @@ from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignor
 from openhcs_omero.core.plan import LAST_RUN, Plan, plan_of_runs, recorded_plan
 from openhcs_omero.core.progress import status_of_results
 from openhcs_omero.core.records import read_record
-from openhcs_omero.core.resolving import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.run_page import about_html, report_html
 from openhcs_omero.core.selection import choose_plates, recall_plates, record_plates, selects
 from openhcs_omero.errors import ConfigError, OpenHCSError, not_written

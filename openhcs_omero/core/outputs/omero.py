@@ -25,10 +25,10 @@ from openhcs_omero.omero.derived import (
 )
 from openhcs_omero.omero.derived_well import clear_wells, write_well
 from openhcs_omero.omero.marks import NAMESPACE
+from openhcs_omero.omero.omero_tables import attach_table, tables_of_plates
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.queries import DeletionRefused
 from openhcs_omero.omero.rois import check_may_outline, delete_rois
-from openhcs_omero.omero.tables import attach_table, tables_of_plates
 from openhcs_omero.omero.tags import read_tags, set_tags
 from openhcs_omero.omero.well_pairs import read_pairs, set_pairs
 from openhcs_omero.plates.image import NewImage, WellFile

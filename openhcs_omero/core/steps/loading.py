@@ -16,7 +16,7 @@ from typing import Any
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import Features
-from openhcs_omero.core.steps.commands import CommandStep
+from openhcs_omero.core.steps.command_step import CommandStep
 from openhcs_omero.errors import StepError
 
 LEADING = ("image", "filemanager", "metadata", "backend")

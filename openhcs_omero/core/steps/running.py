@@ -13,7 +13,7 @@ import numpy as np
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.features import ABOUT_SITES, PLACE, RESERVED
-from openhcs_omero.core.steps.objects import one_row_per_object
+from openhcs_omero.core.steps.object_rows import one_row_per_object
 from openhcs_omero.errors import OpenHCSError, StepError, brief, is_lost
 from openhcs_omero.plates.labels import Labels, check_labels, fits
 

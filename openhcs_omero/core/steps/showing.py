@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from openhcs_omero.core.steps.describing import Description, Param
+from openhcs_omero.core.steps.catalog import Description, StepParam
 
 _SHOWN = ("name", "default_text", "unit")
 
@@ -57,12 +57,12 @@ def _section(step: Description) -> str:
     text = [f"## {step.name}", f"`{step.call}`", step.summary, f"![{step.name}](../images/steps/{step.name}.png)"]
     text += [step.details, "**Params**" if step.params else "It has no params."]
     if step.params:
-        rows = ["| Param | Default | Unit | Values | Meaning |", "| --- | --- | --- | --- | --- |"]
+        rows = ["| StepParam | Default | Unit | Values | Meaning |", "| --- | --- | --- | --- | --- |"]
         text.append("\n".join([*rows, *map(_row, step.params)]))
     text += ["It takes `channels`." if step.takes_channels else "It has no `channels`.", "**Results**", step.returns]
     return "\n\n".join(part for part in text if part) + "\n"
 
 
-def _row(param: Param) -> str:
+def _row(param: StepParam) -> str:
     values = " ".join(part for part in (f"`{param.type.replace(' | ', ' or ')}`", param.limits) if part)
     return f"| `{param.name}` | `{param.default_text}` | {param.unit} | {values} | {param.description} |"

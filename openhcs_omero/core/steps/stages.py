@@ -10,7 +10,7 @@ import numpy as np
 
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.steps.checks import Steps
-from openhcs_omero.core.steps.commands import CommandStep, Place
+from openhcs_omero.core.steps.command_step import CommandStep, Place
 from openhcs_omero.core.steps.running import SiteResult, run_step
 from openhcs_omero.plates.image import ImageMetadata
 

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Found:
+class Written:
     """What a command wrote about a site."""
 
     image: np.ndarray | None = None
@@ -39,7 +39,7 @@ class Found:
 
 def read_written(
     command: Command, folder: Path, stems: Mapping[int, str], shapes: Mapping[int, tuple[int, ...]]
-) -> dict[int, Found]:
+) -> dict[int, Written]:
     """Read what a command wrote.
 
     Parameters
@@ -58,7 +58,7 @@ def read_written(
     StepError
         If something is missing, can't be read, or belongs to no site.
     """
-    found = {site: Found() for site in stems}
+    found = {site: Written() for site in stems}
     if command.image is not None:
         for site, path in _one_each(folder, command.image, stems).items():
             found[site].image = _read_image(path, folder, [_first_three(shapes[site])])
@@ -218,7 +218,7 @@ def _typed(values: Sequence[str]) -> list[Any]:
 
 
 def _add_table(
-    table: _Table, found: Mapping[int, Found], command: Command, alone: bool, sizes: Mapping[int, int]
+    table: _Table, found: Mapping[int, Written], command: Command, alone: bool, sizes: Mapping[int, int]
 ) -> None:
     """Add a table to what was found about the sites.
 

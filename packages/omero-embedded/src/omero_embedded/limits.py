@@ -45,7 +45,7 @@ def check_bytes(asked: int) -> None:
 
 
 @dataclass
-class Call:
+class LimitedCall:
     """A running call: when its queries have to end, and whether its client is still there."""
 
     seconds: float
@@ -67,7 +67,7 @@ _running = threading.local()
 
 
 @contextmanager
-def running(call: Call) -> Iterator[None]:
+def running(call: LimitedCall) -> Iterator[None]:
     """Apply the limits of a call to the queries that this thread makes meanwhile."""
     before = getattr(_running, "call", None)
     _running.call = call

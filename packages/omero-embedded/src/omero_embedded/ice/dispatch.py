@@ -106,7 +106,7 @@ def make_servant(
         if method is None:
             raise unsupported(f"{interface[2:].replace('::', '.')}.{name}")
         turn = service.turn if isinstance(service, StatefulService) else nullcontext()
-        call = limits.Call(kernel.query_seconds, has_left)
+        call = limits.LimitedCall(kernel.query_seconds, has_left)
         try:
             with turn, limits.running(call):
                 return method(kernel.sessions.context(session, current.ctx), *args)

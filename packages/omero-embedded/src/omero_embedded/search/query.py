@@ -75,20 +75,22 @@ def _pattern(word: str) -> re.Pattern[str]:
 
 
 @dataclass
-class Query:
+class FullTextQuery:
     """What must match, what may, and what must not. If nothing must match, one of `should` has to."""
 
-    must: list[Phrase | Query] = field(default_factory=list)
-    should: list[Phrase | Query] = field(default_factory=list)
-    must_not: list[Phrase | Query] = field(default_factory=list)
+    must: list[Phrase | FullTextQuery] = field(default_factory=list)
+    should: list[Phrase | FullTextQuery] = field(default_factory=list)
+    must_not: list[Phrase | FullTextQuery] = field(default_factory=list)
 
     @property
-    def parts(self) -> list[Phrase | Query]:
+    def parts(self) -> list[Phrase | FullTextQuery]:
         return [*self.must, *self.should, *self.must_not]
 
-    def within(self, name: str) -> Query:
+    def within(self, name: str) -> FullTextQuery:
         """The same query in a field, except for phrases that name one themselves."""
-        return Query(*([part.within(name) for part in some] for some in (self.must, self.should, self.must_not)))
+        return FullTextQuery(
+            *([part.within(name) for part in some] for some in (self.must, self.should, self.must_not))
+        )
 
     def phrases(self) -> Iterator[Phrase]:
         """All phrases, at any depth."""
@@ -106,7 +108,7 @@ class Query:
             Where phrases without a field are looked for; all fields if it is empty.
         """
 
-        def those(parts: Iterable[Phrase | Query]) -> Iterable[bool]:
+        def those(parts: Iterable[Phrase | FullTextQuery]) -> Iterable[bool]:
             return (part.matches(texts, fields) for part in parts)
 
         wanted = all(those(self.must)) if self.must else any(those(self.should))

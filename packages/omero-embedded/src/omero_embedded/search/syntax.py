@@ -9,7 +9,7 @@ from typing import cast
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
-from omero_embedded.search.query import Phrase, Query
+from omero_embedded.search.query import FullTextQuery, Phrase
 
 MOST_WILDCARDS = 4  # in one word; the time to match multiplies with each
 MOST_DEPTH = 20  # of parentheses
@@ -19,7 +19,7 @@ class BadQuery(Exception):
     """The query can't be understood. The message says why."""
 
 
-def parse(query: str, leading_wildcards: bool = False) -> Query:
+def parse(query: str, leading_wildcards: bool = False) -> FullTextQuery:
     """Parse a query.
 
     Parameters
@@ -36,7 +36,7 @@ def parse(query: str, leading_wildcards: bool = False) -> Query:
         If the syntax is wrong, nothing is searched for, or a wildcard is not allowed.
     """
     try:
-        read = cast(Query, _parser().parse(query))  # made by _Builder
+        read = cast(FullTextQuery, _parser().parse(query))  # made by _Builder
     except UnexpectedCharacters as error:
         raise BadQuery(f"{query[error.pos_in_stream or 0 :].strip()[:20]} is not understood") from None
     except UnexpectedToken as error:
@@ -72,12 +72,12 @@ class _Builder(Transformer):
     def phrase(self, token: Token) -> Phrase:
         return Phrase(None, str(token[1:-1]), is_word=False)
 
-    def clause(self, parts: list) -> tuple[str, Phrase | Query]:
+    def clause(self, parts: list) -> tuple[str, Phrase | FullTextQuery]:
         """A part with its sign, "" for none; of several signs the last one counts."""
         *signs, part = parts
         return ("+" if signs[-1].type == "PLUS" else "-") if signs else "", part
 
-    def field(self, parts: list) -> tuple[str, Phrase | Query]:
+    def field(self, parts: list) -> tuple[str, Phrase | FullTextQuery]:
         """A clause whose words are searched for in one field."""
         *signs, name, part = parts
         return self.clause([*signs, part.within(re.sub(r"\\(.)", r"\1", name[:-1]))])
@@ -86,9 +86,9 @@ class _Builder(Transformer):
     def conjunction(self, token: Token) -> str:
         return token.type
 
-    def query(self, parts: list) -> Query:
+    def query(self, parts: list) -> FullTextQuery:
         """Sort the clauses by their signs; AND gives one to the unsigned clauses on both sides of it."""
-        clauses: list[tuple[str, Phrase | Query]] = []
+        clauses: list[tuple[str, Phrase | FullTextQuery]] = []
         joined_by = ""
         for part in parts:
             if isinstance(part, str):
@@ -99,11 +99,11 @@ class _Builder(Transformer):
                 sign, found = part
                 clauses.append((sign or ("+" if joined_by == "AND" else ""), found))
                 joined_by = ""
-        made = Query(*([found for sign, found in clauses if sign == wanted] for wanted in ("+", "", "-")))
+        made = FullTextQuery(*([found for sign, found in clauses if sign == wanted] for wanted in ("+", "", "-")))
         if _depth(made) > MOST_DEPTH:
             raise BadQuery("it has too many parentheses")
         return made
 
 
-def _depth(part: Phrase | Query) -> int:
+def _depth(part: Phrase | FullTextQuery) -> int:
     return 0 if isinstance(part, Phrase) else 1 + max(map(_depth, part.parts))

@@ -19,7 +19,7 @@ from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.people.sessions import Session
-from omero_embedded.search.query import Query, Texts
+from omero_embedded.search.query import FullTextQuery, Texts
 from omero_embedded.search.syntax import BadQuery, parse
 from omero_embedded.services.registry import StatefulService, service
 
@@ -253,7 +253,7 @@ class SearchService(StatefulService):
 
 
 def matching(
-    store: Store, ctx: Context, entity: Entity, conditions: list, query: Query, fields: list[str]
+    store: Store, ctx: Context, entity: Entity, conditions: list, query: FullTextQuery, fields: list[str]
 ) -> list[int]:
     """Find the ids of the objects of a class whose texts match a query."""
     table = entity.table

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.store import forget
-from omero_embedded.files.tables import TableFile
+from omero_embedded.files.table_files import TableFile
 from omero_embedded.model import deleting
 from omero_embedded.model.access import Context
 from omero_embedded.model.events import new_event

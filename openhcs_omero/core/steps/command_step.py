@@ -14,7 +14,7 @@ from openhcs_omero.core.command import Command
 from openhcs_omero.core.config import Step
 from openhcs_omero.core.steps.processes import Scratch
 from openhcs_omero.core.steps.running import SiteResult, failing
-from openhcs_omero.core.steps.written import Found, read_written
+from openhcs_omero.core.steps.written import Written, read_written
 from openhcs_omero.errors import StepError
 from openhcs_omero.io.formats import write_tiff
 from openhcs_omero.io.zarr_image import write_image
@@ -131,7 +131,7 @@ class CommandStep:
         colors = tuple(about.colors[c] for c in channels) if about.colors else ()
         return replace(about, channel_names=tuple(about.channel_names[c] for c in channels), colors=colors)
 
-    def _after(self, done: SiteResult, found: Found) -> SiteResult:
+    def _after(self, done: SiteResult, found: Written) -> SiteResult:
         image = done.image if found.image is None else self._put_back(done.image, found.image)
         return done.after(self._step, (image, {**found.results, "objects": found.objects, "labels": found.labels}))
 

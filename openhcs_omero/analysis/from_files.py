@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from openhcs_omero.analysis.plate_maps import Plate, read_plate_map
+from openhcs_omero.analysis.plate_maps import MappedPlate, read_plate_map
 from openhcs_omero.analysis.profiles import write_profiles
 from openhcs_omero.analysis.screen import Answers, about_columns, analyze
 from openhcs_omero.analysis.settings import read_settings
-from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
+from openhcs_omero.analysis.well_tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.errors import ConfigError, OpenHCSError
 
 
@@ -43,7 +43,7 @@ def analyze_files(tables: Sequence[Path], config: Path, out: Path | None = None)
     table = read_tables(tables, settings.timepoint, settings.acquisition)
     if settings.features is None:
         settings = replace(settings, features=described_features(tables))
-    plates = {plate: Plate((plate,)) for plate in table["plate"].unique()}
+    plates = {plate: MappedPlate((plate,)) for plate in table["plate"].unique()}
     plate_map = read_plate_map(Path(keys["plate_map"]), plates) if keys.get("plate_map") else None
     answers = analyze(table, settings, plate_map)
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from openhcs_omero.processing import STEPS
 
 
 @dataclass(frozen=True)
-class Param:
+class StepParam:
     """A parameter of a step.
 
     Parameters
@@ -75,7 +75,7 @@ class Description:
     summary: str
     details: str
     returns: str
-    params: tuple[Param, ...]
+    params: tuple[StepParam, ...]
     takes_channels: bool
     features: Mapping[str, Mapping[str, str]]
 
@@ -149,7 +149,7 @@ def describe(call: str) -> Description:
     return Description(call, _joined(summary), _joined(details), returned, params, "channels" in parameters, features)
 
 
-def _param(parameter: inspect.Parameter, hint: Any, description: str) -> Param:
+def _param(parameter: inspect.Parameter, hint: Any, description: str) -> StepParam:
     from pydantic import PydanticUserError, TypeAdapter
 
     try:
@@ -161,7 +161,7 @@ def _param(parameter: inspect.Parameter, hint: Any, description: str) -> Param:
     schema |= {"unit": unit} if unit else {}
     if default is not parameter.empty:
         schema["default"] = list(default) if isinstance(default, tuple) else default
-    return Param(parameter.name, type_text(hint), default, unit, _limits(schema), description, schema)
+    return StepParam(parameter.name, type_text(hint), default, unit, _limits(schema), description, schema)
 
 
 def _unit(hint: Any) -> str:

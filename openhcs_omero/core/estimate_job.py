@@ -11,7 +11,7 @@ from openhcs_omero.core.config import Settings
 from openhcs_omero.core.estimates import Estimates, group_of, groups_of, load_estimates
 from openhcs_omero.core.plates import Plate, choose_wells
 from openhcs_omero.core.records import DerivedPlate
-from openhcs_omero.core.steps.commands import Place as CommandPlace
+from openhcs_omero.core.steps.command_step import Place as CommandPlace
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import SiteResult, StepFailed
 from openhcs_omero.core.well import WellSteps

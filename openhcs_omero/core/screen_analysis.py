@@ -16,15 +16,15 @@ from openhcs_omero.analysis.profiles import write_profiles
 from openhcs_omero.analysis.report import Links, write_report
 from openhcs_omero.analysis.screen import Answers, about_columns, analyze
 from openhcs_omero.analysis.settings import AnalysisSettings, read_settings
-from openhcs_omero.analysis.tables import described_columns, described_features, read_tables, write_table
+from openhcs_omero.analysis.well_tables import described_columns, described_features, read_tables, write_table
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.failures import read_failures
 from openhcs_omero.core.figures import load_thumbnail
 from openhcs_omero.core.outlines import draw_outlines
+from openhcs_omero.core.plate_tables import read_places, read_rows
 from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.columns import with_names
-from openhcs_omero.core.tables import read_places, read_rows
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files
 from openhcs_omero.io.atomic import write
