@@ -58,9 +58,11 @@ class Pacing:
             return 1
         return STARTING + math.ceil(SLACK * wells * self._pace.seconds / 60)
 
-    def write(self, at_once: int) -> None:
+    def write(self, at_once: int, log: Path) -> None:
         """Measure the first wells, and mark all batches as done; those with wells to process are made again."""
-        write(self._settings.pace_file, to_json(measure(list(self._logs().values()), at_once)))
+        pace = measure(list(self._logs().values()), at_once)
+        write(log, "the first wells failed\n" if pace.seconds is None else f"{pace.seconds:.2f} s per well\n")
+        write(self._settings.pace_file, to_json(pace))
         self.look()
         for label in self._settings.plates:
             mark(self._settings.folder(label), self.batches(label))

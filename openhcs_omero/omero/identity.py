@@ -23,6 +23,7 @@ from openhcs_omero.omero import session_store
 from openhcs_omero.omero.server import PROBE_TIMEOUT, Server
 
 LARGEST_FILE = 10_000_000  # bytes
+PATIENCE = 3 * PROBE_TIMEOUT  # for a server that has just answered, to say why its certificate is refused
 NOT_CHECKED = {"IceSSL.VerifyPeer": "0"}
 _OUT_OF_DATE = (9, 10)  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 _warned = threading.Event()
@@ -74,7 +75,7 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
     if properties["IceSSL.VerifyPeer"] == "0" or ping(server, properties):
         return None
     der = _presented(server)
-    if der is None or not ping(server, NOT_CHECKED):
+    if der is None or not ping(server, NOT_CHECKED, PATIENCE):
         return None  # it is not OMERO, or it went away
     end = "no password was sent"
     if _not_valid_now(server, properties["IceSSL.CAs"]):
@@ -88,7 +89,7 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
             f"{fingerprint(der)}; {end}. Ask the server's administrator: if the change is right, delete "
             f"{stored_certificate(server)} and run `openhcs-omero trust {server.host_and_port}`"
         )
-    if ping(server, {**properties, "IceSSL.CheckCertName": "0"}):
+    if ping(server, {**properties, "IceSSL.CheckCertName": "0"}, PATIENCE):
         return WrongIdentity(
             f"the certificate of {server.address} is for another host name; {end}. Correct omero: host"
         )
@@ -98,11 +99,11 @@ def refusal(server: Server, properties: dict[str, str]) -> WrongIdentity | None:
     )
 
 
-def ping(server: Server, properties: dict[str, str]) -> bool:
-    """Whether an OMERO router answers there. Uses a separate communicator with short timeouts."""
+def ping(server: Server, properties: dict[str, str], seconds: float = PROBE_TIMEOUT) -> bool:
+    """Whether an OMERO router answers there in time. Uses a separate communicator with short timeouts."""
     options = Ice.InitializationData()
     options.properties = Ice.createProperties()
-    timeout = int(PROBE_TIMEOUT * 1000)
+    timeout = int(seconds * 1000)
     for key, value in {
         "Ice.Plugin.IceSSL": "IceSSL:createIceSSL",
         "Ice.RetryIntervals": "-1",
@@ -229,7 +230,7 @@ def _shake_hands(server: Server, authorities: str | None = None) -> bytes | None
     context.set_ciphers("ALL:@SECLEVEL=0")  # accept old servers too: nothing is sent over this connection
     host, port = server.socket_address
     with (
-        socket.create_connection((host, port), PROBE_TIMEOUT) as plain,
+        socket.create_connection((host, port), PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
     ):
         return secure.getpeercert(binary_form=True)

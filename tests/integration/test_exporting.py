@@ -100,7 +100,8 @@ def check(conn, plate, path):
 
 def times(path):
     return {
-        well.parent.relative_to(path).as_posix(): well.stat().st_mtime_ns for well in sorted(path.glob("*/*/zarr.json"))
+        well.parent.relative_to(path).as_posix(): well.stat().st_mtime_ns
+        for well in sorted(path.glob("[A-Z]/*/zarr.json"))
     }
 
 

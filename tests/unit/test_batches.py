@@ -54,7 +54,7 @@ def test_the_first_wells_are_measured(tmp_path):
     for well, seconds in zip(wells, (9, 2, 4, 2.2, 100)):
         (logs / f"process_well_{well}.log").write_text(f"loading\n{took(seconds)}\n")
     assert FIRST == 4
-    pacing.write(2)
+    pacing.write(2, tmp_path / "pace.log")
     assert pacing.batches("1") == ["100_1"] and (settings.folder("1") / "batches" / "100_1").exists()
     assert pacing.well_minutes() == 0 and pacing.batch_minutes(100) == 5 + 8  # three times 155 s
     later = Pacing(pacing._plan)

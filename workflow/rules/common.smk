@@ -1,5 +1,6 @@
 # The plan and the paths of a plate's files. The head process checks everything here before any job runs.
 import re
+from pathlib import Path
 
 from openhcs_omero.core import worker_pool
 from openhcs_omero.core.orchestrator.hooks import Hooks
@@ -83,7 +84,9 @@ def targets(wildcards):
     if PLAN.settings.analysis is not None:
         files.append(rules.analyze.output.report)
     if len(PLATES) > 1:
-        files += [rules.gather_wells.output.table, *([SCREEN + "/annotations.json"] if PLAN.settings.in_omero else [])]
+        files.append(rules.gather_wells.output.table)
+    if len(PLATES) > 1 and PLAN.settings.in_omero:
+        files.append(rules.annotate_screen.output.record)
     return files
 
 

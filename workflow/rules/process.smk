@@ -84,10 +84,12 @@ checkpoint pace:
         ancient(f"{PLATE}/batches/{FIRST}_1".format(plate=PACING.first)),
     output:
         PLAN.settings.pace_file,
+    log:
+        f"{PLAN.settings.pace_file}.log",
     localrule: True
     params:
         steps=lambda wildcards: PLAN.steps_record(PACING.first),
     message:
         "Measure how long a well takes"
     run:
-        PACING.write(max(1, (workflow.resource_settings.cores or 1) // PLAN.needs.threads))
+        PACING.write(max(1, (workflow.resource_settings.cores or 1) // PLAN.needs.threads), Path(log[0]))
