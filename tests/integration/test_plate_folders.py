@@ -49,6 +49,7 @@ def tables(workflow, label, output="processed"):
     return [text.replace(f"\n{label},", "\n") for text in texts]
 
 
+@pytest.mark.slow
 def test_one_plate_in_several_formats(workflow, conn, bucket, s3_environment):
     """One run reads it by OMERO id, from an ImageXpress folder, a Phenix folder and OME-Zarr, which is on S3, too.
 

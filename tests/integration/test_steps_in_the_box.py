@@ -57,6 +57,7 @@ def write_plate(folder):
     (folder / "openhcs_metadata.json").write_text(json.dumps({"subdirectories": {".": about}}))
 
 
+@pytest.mark.slow
 def test_a_chain_of_steps(workflow, conn, tmp_path):
     write_plate(tmp_path / "cells")
     plate = import_folder(conn, tmp_path / "cells", "cells")

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import re
 import subprocess
 import threading
 from importlib.metadata import version
@@ -314,6 +315,7 @@ def brightness(image, filemanager, metadata, backend="disk"):
         assert refused.status == 1 and problem in refused.output
 
 
+@pytest.mark.slow
 def test_a_failed_well_costs_only_that_well(workflow, conn):
     """The others are published with a list of the failed ones; the next run processes only those."""
     plate = make_plate(conn, {"A01": 2, "A02": 2, "B01": 1})
@@ -451,7 +453,9 @@ def busy(image, filemanager, metadata, backend="disk"):
     assert workflow("--cores", "1").status == 0
     for well in ("A01", "A02"):
         log = (workflow.results(plate) / "logs" / f"process_well_{well}.log").read_text()
-        assert log.splitlines() == [f"printed {well}", f"said {well}", f"noted {well}", f"echoed {well}"]
+        *lines, time = log.splitlines()
+        assert lines == [f"printed {well}", f"said {well}", f"noted {well}", f"echoed {well}"]
+        assert re.fullmatch(r"processed in [0-9.]+ s", time)
 
 
 def test_a_killed_process_is_detected_before_its_children_end(workflow, conn):
