@@ -57,7 +57,7 @@ def _section(step: Description) -> str:
     text = [f"## {step.name}", f"`{step.call}`", step.summary, f"![{step.name}](../images/steps/{step.name}.png)"]
     text += [step.details, "**Params**" if step.params else "It has no params."]
     if step.params:
-        rows = ["| StepParam | Default | Unit | Values | Meaning |", "| --- | --- | --- | --- | --- |"]
+        rows = ["| Param | Default | Unit | Values | Meaning |", "| --- | --- | --- | --- | --- |"]
         text.append("\n".join([*rows, *map(_row, step.params)]))
     text += ["It takes `channels`." if step.takes_channels else "It has no `channels`.", "**Results**", step.returns]
     return "\n\n".join(part for part in text if part) + "\n"
