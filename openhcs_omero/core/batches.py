@@ -50,13 +50,11 @@ class Pacing:
 
     def well_minutes(self) -> int:
         """The time that a well may take; 0 if its batch has the time for all of its wells."""
-        return 0 if self._timed else 15 + self._plan.needs.runtime
+        return 15 + self._plan.needs.runtime if self._seconds is None else 0
 
     def batch_minutes(self, wells: int) -> int:
         """The time that a batch may take in addition to its wells."""
-        if not self._timed or self._pace is None or self._pace.seconds is None:
-            return 1
-        return STARTING + math.ceil(SLACK * wells * self._pace.seconds / 60)
+        return 1 if self._seconds is None else STARTING + math.ceil(SLACK * wells * self._seconds / 60)
 
     def write(self, at_once: int, log: Path) -> None:
         """Measure the first wells, and mark all batches as done; those with wells to process are made again."""
@@ -73,5 +71,6 @@ class Pacing:
         return {well: logs / f"process_well_{well}.log" for well in self._plan.wells(self.first)[:FIRST]}
 
     @property
-    def _timed(self) -> bool:
-        return self._pace is not None and self._pace.seconds is not None and not self._plan.needs.runtime
+    def _seconds(self) -> float | None:
+        """What a well takes, if batches go by it: not where steps say themselves how long they take."""
+        return None if self._pace is None or self._plan.needs.runtime else self._pace.seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,38 +206,46 @@ def _write_objects(
     import pandas as pd
 
     names = in_order(unescape(name) for well in order for name in _header(well, folder, "objects"))
-    columns = list(map(str, treated(_marked(pd.DataFrame(columns=names), excluded), treatments)))
+    columns = [escape(str(name)) for name in treated(_marked(pd.DataFrame(columns=names), excluded), treatments)]
     added = columns_of(treatments)
     with replacing(path) as draft, draft.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         if columns:
-            table.writerow(map(escape, columns))
+            table.writerow(columns)
         for well in order:
             known = treatments.get(well["well"], {})
-            treatment = {name: escape(as_text(known.get(name))) for name in added}
+            treatment = {escape(name): escape(as_text(known.get(name))) for name in added}
             for row in _rows(well, folder, "objects"):
                 if excluded is not None:
                     row["excluded"] = escape(excluded.get((row["well"], row["site"]), ""))
                 row |= treatment
-                table.writerow([row.get(escape(name), "") for name in columns])
+                table.writerow([row.get(name, "") for name in columns])
 
 
 def _header(well: Mapping[str, str], folder: Path, kind: str) -> list[str]:
     """The columns of a well's table as they are written, with `row` and `column`; empty without rows."""
-    with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
-        names = next(csv.reader(io.TextIOWrapper(part, "utf-8", newline="")), [])
-    return [*names[:2], "row", "column", *names[2:]] if names else []
+    with _lines(well, folder, kind) as lines:
+        return _with_place(next(lines, []), ["row", "column"])
 
 
 def _rows(well: Mapping[str, str], folder: Path, kind: str) -> Iterator[dict[str, str]]:
     """The rows of a well's table as they are written, with row and column as people count them: A01 is A and 1."""
     place = [well["well"].rstrip("0123456789"), str(int(well["column"]) + 1)]
-    header = _header(well, folder, kind)
-    with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
-        lines = csv.reader(io.TextIOWrapper(part, "utf-8", newline=""))
-        next(lines, None)
+    with _lines(well, folder, kind) as lines:
+        header = _with_place(next(lines, []), ["row", "column"])
         for cells in lines:
-            yield dict(zip(header, [*cells[:2], *place, *cells[2:]], strict=True))
+            yield dict(zip(header, _with_place(cells, place), strict=True))
+
+
+@contextmanager
+def _lines(well: Mapping[str, str], folder: Path, kind: str) -> Iterator[Iterator[list[str]]]:
+    with open_part(well_file(folder, well["well"]), f"{kind}.csv") as part:
+        yield csv.reader(io.TextIOWrapper(part, "utf-8", newline=""))
+
+
+def _with_place(cells: list[str], place: list[str]) -> list[str]:
+    """Cells with those that say where the well is, after plate and well; none without cells."""
+    return [*cells[:2], *place, *cells[2:]] if cells else []
 
 
 def write_tables(parts: Iterable[pd.DataFrame], path: Path, columns: Iterable[str] | None = None) -> None:

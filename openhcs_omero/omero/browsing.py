@@ -12,7 +12,7 @@ from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK
+from openhcs_omero.omero.marks import derived_marks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def list_screens(conn: BlitzGateway) -> list[ListedScreen]:
     for screen_id, name in queries.rows(conn, "select s.id, s.name from Screen s order by s.id"):
         found[screen_id] = name or "", []
     loose: list[ListedPlate] = []
-    derived = _derived(conn)
+    derived = derived_marks(conn)
     for plate_id, name, screen_id in queries.rows(
         conn,
         "select p.id, p.name, s.id from Plate p left outer join p.screenLinks l left outer join l.parent s "
@@ -67,7 +67,7 @@ def list_screen(conn: BlitzGateway, screen_id: int) -> ListedScreen:
         "select distinct p.id, p.name from ScreenPlateLink l join l.child p where l.parent.id = :id order by p.id",
         id=screen_id,
     )
-    derived = _derived(conn)
+    derived = derived_marks(conn)
     return ListedScreen(
         screen_id,
         names[0][0] or "",
@@ -124,21 +124,8 @@ def named_plates(conn: BlitzGateway, pattern: str) -> list[ListedPlate]:
 
 
 def _sources(conn: BlitzGateway, found: Iterable[Sequence[Any]]) -> list[ListedPlate]:
-    derived = _derived(conn)
+    derived = derived_marks(conn)
     return [ListedPlate(plate, name or "", None) for plate, name in found if plate not in derived]
-
-
-def _derived(conn: BlitzGateway) -> dict[int, str]:
-    """The names of all derived plates by id, such as plate_7_processed."""
-    return dict(
-        queries.rows(
-            conn,
-            "select l.parent.id, mv.value from PlateAnnotationLink l, MapAnnotation a join a.mapValue mv "
-            "where l.child.id = a.id and a.ns = :ns and mv.name = :name",
-            ns=NAMESPACE,
-            name=PLATE_MARK,
-        )
-    )
 
 
 def as_lines(screens: list[ListedScreen]) -> Iterator[str]:

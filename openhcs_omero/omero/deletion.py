@@ -13,7 +13,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.attachments import Attachment, delete_attachments, list_attachments
 from openhcs_omero.omero.derived import delete_hidden, delete_tags, find_derived, list_derived, plates_of
 from openhcs_omero.omero.derived_screen import delete_screens
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, derived_marks, mark_of, pairs_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois
 from openhcs_omero.plates.paths import PlatePath, parse_path
@@ -75,15 +75,8 @@ def plan_deletions(conn: BlitzGateway, pattern: str) -> list[Deletion]:
     PlateError
         If none fits, or one of them has images that this software did not write.
     """
-    marks = queries.rows(
-        conn,
-        "select distinct mv.value from PlateAnnotationLink l join l.parent p, MapAnnotation a join a.mapValue mv "
-        "where l.child.id = a.id and a.ns = :ns and mv.name = :name and p.details.owner.id = :me",
-        ns=NAMESPACE,
-        name=PLATE_MARK,
-        me=conn.getUserId(),
-    )
-    paths = [parse_path(f"/omero/{mark}") for (mark,) in marks if fnmatch.fnmatchcase(f"/omero/{mark}", pattern)]
+    marks = set(derived_marks(conn, conn.getUserId()).values())
+    paths = [parse_path(f"/omero/{mark}") for mark in marks if fnmatch.fnmatchcase(f"/omero/{mark}", pattern)]
     found = sorted((path for path in paths if isinstance(path, PlatePath)), key=lambda path: (path.plate_id, str(path)))
     if not found:
         raise PlateError(f"you have no derived plate like {pattern}: `openhcs-omero derived` lists them")
@@ -139,7 +132,7 @@ def _by_source(conn: BlitzGateway, plate_id: int) -> PlatePath:
     """The path of a derived plate by its source and output, given its own id."""
     load_plate(conn, plate_id, require_images=False)  # says if there is none
     mark = mark_of(conn, plate_id)
-    pairs = {pair.name: pair.value for pair in mark.mapValue} if mark else {}
+    pairs = pairs_of(mark)
     try:
         path = PlatePath(int(pairs["source_plate"]), pairs["output"])
     except (KeyError, ValueError):

@@ -17,7 +17,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
 from openhcs_omero.omero.copying import copied_plate, copied_wells, set_acquisitions
 from openhcs_omero.omero.derived_screen import delete_screens, gather_plate
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of, marked, plate_mark
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of, marked, pairs_of, plate_mark
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import map_annotation
 from openhcs_omero.plates.structure import PlateStructure
@@ -42,7 +42,7 @@ def list_derived(conn: BlitzGateway, plate_id: int) -> dict[str, int]:
     found: dict[str, int] = {}
     for plate, _, _ in marked(conn, "Plate", "source_plate", str(plate_id)):
         mark = mark_of(conn, plate)
-        output = {pair.name: pair.value for pair in mark.mapValue}.get("output") if mark else None
+        output = pairs_of(mark).get("output")
         derived = find_derived(conn, plate_id, output) if output else None
         if output and derived is not None:
             found[output] = derived
@@ -114,7 +114,8 @@ def note_on_plate(conn: BlitzGateway, derived_id: int, marks: Mapping[str, str])
     annotation = mark_of(conn, derived_id)
     if annotation is None:
         raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
-    own = {pair.name: pair.value for pair in annotation.mapValue if pair.name in (PLATE_MARK, "source_plate", "output")}
+    kept = (PLATE_MARK, "source_plate", "output")
+    own = {name: value for name, value in pairs_of(annotation).items() if name in kept}
     _set_mark(conn, derived_id, annotation.details.group.id.val, list({**marks, **own}.items()))
 
 
@@ -134,8 +135,7 @@ def delete_if_empty(conn: BlitzGateway, derived_id: int) -> bool:
     if plate.wells_with_images() or annotation is None:
         return False
     delete_tags(conn, plate.group_id, plate_mark(annotation))
-    output = {pair.name: pair.value for pair in annotation.mapValue}.get("output", "")
-    delete_screens(conn, [derived_id], output)
+    delete_screens(conn, [derived_id], pairs_of(annotation).get("output", ""))
     queries.delete(conn, plate.group_id, Plate=[derived_id])
     return True
 

@@ -78,7 +78,10 @@ def derived_screens(conn: BlitzGateway, derived_ids: Sequence[int]) -> list[Deri
             ids=ids,
         )
     ]
-    return sorted({DerivedScreen(screen, group, int(source)) for screen, group, source in found}, key=_by_id)
+    return sorted(
+        {DerivedScreen(screen, group, int(source)) for screen, group, source in found},
+        key=lambda screen: screen.screen_id,
+    )
 
 
 def delete_screens(conn: BlitzGateway, plate_ids: Collection[int], output: str) -> None:
@@ -145,10 +148,6 @@ def _files(conn: BlitzGateway, screen_ids: Sequence[int], output: str, name: str
         source=f"{NAMESPACE}/{output}",
         prefixed=f"{output}_{name}",
     )
-
-
-def _by_id(screen: DerivedScreen) -> int:
-    return screen.screen_id
 
 
 def _gather(conn: BlitzGateway, derived_id: int, group_id: int, source_id: int, name: str, output: str) -> None:

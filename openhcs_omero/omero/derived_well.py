@@ -31,7 +31,7 @@ from openhcs_omero.omero.annotations import NAMESPACE as FILES
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.copying import derived_acquisitions, place_sample
 from openhcs_omero.omero.derived import delete_hidden
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, WELL_MARK, mark_of
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, WELL_MARK, mark_of, pairs_of
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois, make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images
@@ -166,7 +166,7 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
     annotation = mark_of(conn, derived_id)
     if annotation is None:
         raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
-    pairs = {pair.name: pair.value for pair in annotation.mapValue}
+    pairs = pairs_of(annotation)
     row, column = parse_well(well)
     name = well_name(row, column)
     own = {key: pairs[key] for key in (PLATE_MARK, "source_plate", "output") if key in pairs}

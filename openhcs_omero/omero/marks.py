@@ -22,9 +22,26 @@ def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
     return min(marks, key=lambda annotation: annotation.id.val, default=None)
 
 
+def pairs_of(annotation: MapAnnotationI | None) -> dict[str, str]:
+    """The names and values of a mark; none without a mark."""
+    return {pair.name: pair.value for pair in annotation.mapValue} if annotation else {}
+
+
 def plate_mark(annotation: MapAnnotationI) -> str:
     """The text that names a derived plate, such as plate_7_processed, from the annotation that marks it."""
-    return {pair.name: pair.value for pair in annotation.mapValue}.get(PLATE_MARK, "")
+    return pairs_of(annotation).get(PLATE_MARK, "")
+
+
+def derived_marks(conn: BlitzGateway, owner: int | None = None) -> dict[int, str]:
+    """The texts that name derived plates, such as plate_7_processed, by id; of all users, or of one."""
+    rows = queries.rows(
+        conn,
+        "select p.id, mv.value, p.details.owner.id from PlateAnnotationLink l join l.parent p, "
+        "MapAnnotation a join a.mapValue mv where l.child.id = a.id and a.ns = :ns and mv.name = :name",
+        ns=NAMESPACE,
+        name=PLATE_MARK,
+    )
+    return {plate: mark for plate, mark, user in rows if owner in (None, user)}
 
 
 def marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:

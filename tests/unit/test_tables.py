@@ -240,3 +240,10 @@ def test_a_number_of_objects_that_no_step_returns(tmp_path):
 def test_results_by_timepoint():
     assert by_timepoint([{"a": 1}]) == {"a": 1}
     assert by_timepoint([{"a": 1}, {"a": None}]) == {"a": [1, None]}
+
+
+def test_a_plate_map_with_formulas_reaches_the_table_of_objects(tmp_path):
+    aggregated(tmp_path, {"A02": [{"n": 1}]}, objects=[{"plate": 7, "well": "A02", "site": 1, "label": 1}])
+    tables = {name: tmp_path / f"{name}.csv" for name in ("features", "wells", "objects", "columns")}
+    aggregate(tmp_path / "wells.tsv", tmp_path, tables, Features(), {"A02": {"=dose": "+x"}})
+    assert [read_rows(tables[name])[0]["=dose"] for name in ("features", "wells", "objects")] == ["+x"] * 3
