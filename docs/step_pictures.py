@@ -83,63 +83,64 @@ def save(figure, name, colors=80):
     picture.save(FOLDER / f"{name}.png", optimize=True)
 
 
-def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    _, _, (gfp, dapi) = draw_site(np.random.default_rng(4), SIDE, 5.0, cells=12)
-    told = {"channels": ["GFP", "DAPI"], "plate_estimate": {c: illumination(SIDE, c).astype("float32") for c in (0, 1)}}
-    even, _ = run(correct_illumination, site(gfp, dapi), told, dark=100.0)
-
+def show_projection(dapi):
+    limits = np.percentile(dapi, [1, 99.8])
     stack = np.stack([gaussian_filter(dapi.astype(float), 0.3 + 3 * abs(z - 1)) for z in range(3)]).astype("uint16")
     flat, _ = run(project_z, stack[None, None], method="best_focus")
     figure, axes = panels(4)
     for z, plane in enumerate(stack):
-        show(axes[z], plane, f"z {z}", np.percentile(dapi, [1, 99.8]))
-    show(axes[3], flat[0, 0, 0], "best focus", np.percentile(dapi, [1, 99.8]))
+        show(axes[z], plane, f"z {z}", limits)
+    show(axes[3], flat[0, 0, 0], "best focus", limits)
     save(figure, "project_z")
 
+
+def show_alignment(dapi):
     moved = np.roll(dapi, (9, -6), axis=(0, 1))
-    for name, step, pair in (
-        ("align_channels", align_channels, site(dapi, moved)),
-        ("align_timepoints", align_timepoints, np.stack([dapi, moved])[:, None, None]),
+    for name, step, pair, title in (
+        ("align_channels", align_channels, site(dapi, moved), "two cycles"),
+        ("align_timepoints", align_timepoints, np.stack([dapi, moved])[:, None, None], "first and last timepoint"),
     ):
         aligned, _ = run(step, pair)
         figure, axes = panels()
-        overlay(axes[0], dapi, moved, "two cycles" if "channels" in name else "first and last timepoint")
+        overlay(axes[0], dapi, moved, title)
         overlay(axes[1], *aligned.reshape(2, SIDE, SIDE), "aligned")
         save(figure, name)
 
-    figure, axes = panels()
+
+def show_illumination(dapi, even):
     limits = np.percentile(dapi, [1, 99.8])
+    figure, axes = panels()
     show(axes[0], dapi, "uneven illumination", limits)
     show(axes[1], even[0, 1, 0], "corrected", limits)
     save(figure, "correct_illumination")
 
+
+def show_background(plane):
     y, x = np.mgrid[0:SIDE, 0:SIDE]
-    sloped = (even[0, 1, 0] + 2.0 * y + 1.0 * x).astype("uint16")
+    sloped = (plane + 2.0 * y + 1.0 * x).astype("uint16")
     flat, _ = run(subtract_background, site(sloped), radius=25)
     figure, axes = panels()
     show(axes[0], sloped, "with background")
     show(axes[1], flat[0, 0, 0], "subtracted, radius 25 px")
     save(figure, "subtract_background")
 
-    _, found = run(segment_cells, even, told, channels=[1], diameter=22)
-    nuclei = found["labels"]["nuclei"]
+
+def show_nuclei(even, nuclei):
     figure, axes = panels()
     show(axes[0], even[0, 1, 0], "DAPI")
     show(axes[1], even[0, 1, 0], "labels 'nuclei'")
     outline(axes[1], nuclei[0, 0, 0], "yellow")
     save(figure, "segment_cells")
 
-    labeled, _ = run(cell_counting_cpu, even[:, 1:], told, diameter=22)
+    labeled, _ = run(cell_counting_cpu, even[:, 1:], diameter=22)
     figure, axes = panels()
     show(axes[0], even[0, 1, 0], "DAPI")
     axes[1].imshow(np.ma.masked_equal(labeled[0, 0, 0], 0), cmap="tab20", interpolation="nearest")
     axes[1].set_title("label image", fontsize=8)
     save(figure, "cell_counting_cpu")
 
-    before = {**told, "labels": {"nuclei": nuclei}}
-    _, found = run(segment_whole_cells, even, before, channels=[0], contrast=3.0)
-    cells = found["labels"]["cells"]
+
+def show_whole_cells(even, nuclei, cells):
     figure, axes = panels()
     show(axes[0], even[0, 0, 0], "GFP, and the nuclei")
     outline(axes[0], nuclei[0, 0, 0], "yellow")
@@ -148,6 +149,8 @@ def main():
     outline(axes[1], cells[0, 0, 0], "cyan")
     save(figure, "segment_whole_cells")
 
+
+def show_spots(even, told):
     places, _ = find_spots(even[0, 0, 0])
     _, counted = run(count_spots, even, told, channels=[0])
     figure, axes = panels()
@@ -156,31 +159,51 @@ def main():
     axes[1].scatter(places[:, 1], places[:, 0], s=14, facecolors="none", edgecolors="red", linewidths=1.0)
     save(figure, "count_spots")
 
-    before["labels"]["cells"] = cells
-    _, counted = run(count_spots_per_cell, even, before, channels=[0])
+    cells = told["labels"]["cells"][0, 0, 0]
+    _, counted = run(count_spots_per_cell, even, told, channels=[0])
     figure, axes = panels()
     show(axes[0], even[0, 0, 0], "GFP, and the cells")
-    outline(axes[0], cells[0, 0, 0], "cyan")
+    outline(axes[0], cells, "cyan")
     show(axes[1], even[0, 0, 0], "spots per cell")
-    outline(axes[1], cells[0, 0, 0], "cyan")
+    outline(axes[1], cells, "cyan")
     for row in counted["objects"]:
-        v, u = np.argwhere(cells[0, 0, 0] == row["label"]).mean(axis=0)
+        v, u = np.argwhere(cells == row["label"]).mean(axis=0)
         axes[1].text(u, v, row["spots_GFP"], color="yellow", fontsize=8, ha="center", va="center")
     save(figure, "count_spots_per_cell")
 
-    _, measured = run(measure_objects, even, before, labels=["cells"])
-    area = np.zeros((SIDE, SIDE))
-    bright = np.zeros((SIDE, SIDE))
-    for row in measured["objects"]:
-        inside = cells[0, 0, 0] == row["label"]
-        area[inside], bright[inside] = row["area"], row["mean_intensity_GFP"]
+
+def show_measurements(even, told):
+    cells = told["labels"]["cells"][0, 0, 0]
+    _, measured = run(measure_objects, even, told, labels=["cells"])
     figure, axes = panels()
-    for one, values, title in zip(axes, (area, bright), ("area", "mean_intensity_GFP")):
+    for one, feature in zip(axes, ("area", "mean_intensity_GFP")):
+        values = np.zeros((SIDE, SIDE))
+        for row in measured["objects"]:
+            values[cells == row["label"]] = row[feature]
         drawn = one.imshow(np.ma.masked_equal(values, 0), interpolation="nearest")
         bar = figure.colorbar(drawn, ax=one, fraction=0.045)
         bar.ax.tick_params(labelsize=6)
-        one.set_title(title, fontsize=8)
+        one.set_title(feature, fontsize=8)
     save(figure, "measure_objects")
+
+
+def draw_steps():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    _, _, (gfp, dapi) = draw_site(np.random.default_rng(4), SIDE, 5.0, cells=12)
+    told = {"channels": ["GFP", "DAPI"], "plate_estimate": {c: illumination(SIDE, c).astype("float32") for c in (0, 1)}}
+    even, _ = run(correct_illumination, site(gfp, dapi), told, dark=100.0)
+    nuclei = run(segment_cells, even, told, channels=[1], diameter=22)[1]["labels"]["nuclei"]
+    told["labels"] = {"nuclei": nuclei}
+    cells = run(segment_whole_cells, even, told, channels=[0], contrast=3.0)[1]["labels"]["cells"]
+    show_projection(dapi)
+    show_alignment(dapi)
+    show_illumination(dapi, even)
+    show_background(even[0, 1, 0])
+    show_nuclei(even, nuclei)
+    show_whole_cells(even, nuclei, cells)
+    told["labels"]["cells"] = cells
+    show_spots(even, told)
+    show_measurements(even, told)
 
 
 def draw_wells():
@@ -203,5 +226,5 @@ def draw_wells():
 
 
 if __name__ == "__main__":
-    main()
+    draw_steps()
     draw_wells()

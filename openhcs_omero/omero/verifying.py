@@ -83,16 +83,7 @@ def list_derived_plates(conn: BlitzGateway) -> list[DerivedSummary]:
             ids=list(marks),
         )
     )
-    filled: dict[int, set[int]] = {}
-    sizes: dict[int, int] = {}
-    for plate, well, x, y, z, c, t, bits in queries.rows(
-        conn,
-        "select w.plate.id, w.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.bitSize from WellSample ws "
-        "join ws.well w join ws.image i join i.pixels px join px.pixelsType pt where w.plate.id in (:ids)",
-        ids=list(marks),
-    ):
-        filled.setdefault(plate, set()).add(well)
-        sizes[plate] = sizes.get(plate, 0) + x * y * z * c * t * bits // 8
+    filled, sizes = _filled_wells(conn, list(marks))
     return [
         DerivedSummary(
             plate,
@@ -106,6 +97,21 @@ def list_derived_plates(conn: BlitzGateway) -> list[DerivedSummary]:
         )
         for plate, mark in sorted(marks.items())
     ]
+
+
+def _filled_wells(conn: BlitzGateway, plates: list[int]) -> tuple[dict[int, set[int]], dict[int, int]]:
+    """The wells with images, and the bytes of all pixels, of each plate."""
+    filled: dict[int, set[int]] = {}
+    sizes: dict[int, int] = {}
+    for plate, well, x, y, z, c, t, bits in queries.rows(
+        conn,
+        "select w.plate.id, w.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.bitSize from WellSample ws "
+        "join ws.well w join ws.image i join i.pixels px join px.pixelsType pt where w.plate.id in (:ids)",
+        ids=plates,
+    ):
+        filled.setdefault(plate, set()).add(well)
+        sizes[plate] = sizes.get(plate, 0) + x * y * z * c * t * bits // 8
+    return filled, sizes
 
 
 def verify(conn: BlitzGateway, derived_id: int, progress: Callable[[int, int], None]) -> Iterator[str]:
