@@ -36,7 +36,7 @@ OUTLINED = 12
 
 
 def analyze_screen(
-    settings: Settings, tables: Sequence[Path], folder: Path, problems: Mapping[str, str] | None = None
+    settings: Settings, plates: Sequence[str], tables: Sequence[Path], folder: Path, left_out: Mapping[str, str]
 ) -> None:
     """Analyze the tables of wells of all plates.
 
@@ -44,19 +44,19 @@ def analyze_screen(
     ----------
     settings
         The configuration.
+    plates
+        Labels of the plates whose folders get results; those of a plate that is left out are empty.
     tables
-        `wells.csv` of each plate that was processed.
+        `wells.csv` of each plate that was processed and is not left out.
     folder
         Folder for the results of the whole screen and the report. Results of a single plate go to the plate's folder.
-    problems
-        Why plates were not processed, by label. The report says so.
+    left_out
+        Why plates are left out, by label. The report says so.
     """
     assert settings.analysis is not None
-    problems = problems or {}
     chosen = read_settings(settings.analysis)
     folder.mkdir(parents=True, exist_ok=True)
-    labels = [label for label in settings.plates if label not in problems]
-    notes = [f"plate {label} is not analyzed: {problem}" for label, problem in problems.items()]
+    notes = [f"plate {label} is not analyzed: {reason}" for label, reason in left_out.items()]
     measured = [table for table in tables if table.stat().st_size]
     notes += [
         f"{table.parent.name} is not analyzed: it has no measured wells" for table in tables if table not in measured
@@ -78,9 +78,9 @@ def analyze_screen(
             folder / "report.html",
             _links(settings, chosen),
             _thumbnails(settings, answers),
-            _outlines(settings, labels),
+            _outlines(settings, [label for label in plates if label not in left_out]),
         )
-    for label in labels:
+    for label in plates:
         _write_plate(settings, answers, label, about)
 
 
@@ -114,7 +114,7 @@ def _with_names_of_channels(table: pd.DataFrame, settings: Settings) -> pd.DataF
     if not in_columns(asked):
         return table
     added = pd.DataFrame(float("nan"), index=table.index, columns=asked)
-    for label in settings.plates:
+    for label in set(table["plate"]):
         known = with_names(map(str, table.columns), recorded_state(settings.folder(label)).channel_names)
         for name in set(asked) & set(known):
             rows = table["plate"] == label
@@ -135,7 +135,7 @@ def _failures(tables: Sequence[Path]) -> list[str]:
 
 
 def _write_plate(settings: Settings, answers: Answers | None, label: str, about: About) -> None:
-    """Write the results of one plate. A plate that was stopped or has no measured wells gets empty lists."""
+    """Write the results of one plate. A plate that was stopped, left out or has no measured wells gets empty lists."""
     folder = settings.folder(label)
     if answers is None or label not in set(answers.normalized["plate"]):
         for name in settings.plate_answers:

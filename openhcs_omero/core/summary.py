@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,19 +71,31 @@ def summary(plan: Plan) -> tuple[str, bool]:
     return "\n".join(filter(None, lines)), bool(failures)
 
 
-def outdated_screen(plan: Plan) -> str:
-    """A sentence about the results of all plates together, for a run in which jobs failed; "" if they are up to date.
+def about_screen(plan: Plan, failed: Mapping[str, str]) -> str:
+    """A sentence about the results of all plates together, for a run in which jobs failed; "" if nothing is missing.
 
-    They are made when all plates are done.
+    Parameters
+    ----------
+    plan
+        The plan of the run.
+    failed
+        Why plates are left out, by label.
     """
     if len(plan.settings.plates) < 2:
         return ""
-    table, found = plan.settings.screen_folder / screen_wells.NAME, outcomes(plan)
+    table = plan.settings.screen_folder / screen_wells.NAME
+    found = [outcome for outcome in outcomes(plan) if outcome.label not in failed]
     made = table.stat().st_mtime if table.exists() else 0.0
     tables = {outcome.label: outcome.folder / "wells.csv" for outcome in found}
     lacking = [label for label, path in tables.items() if not path.exists()]
     if not lacking and all(path.stat().st_mtime <= made for path in tables.values()):
-        return ""
+        if not failed:
+            return ""
+        without = _some([f"plate {label} ({reason})" for label, reason in failed.items()])
+        return (
+            f"The results of all plates together, in {table.parent}, are without {without}, which left_out.csv lists. "
+            "The next run processes what failed, and makes them again"
+        )
     return (
         f"The results of all plates together, in {table.parent}, are not up to date"
         + (f", because plate {_some(lacking)} has no tables" if lacking else "")

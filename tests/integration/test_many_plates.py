@@ -11,6 +11,7 @@ from omero_embedded import process
 from snake import Workflow, kill, wait_for
 from wire import make_plate
 
+from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.core.well_file import well_files
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.connection import close_all, connect
@@ -147,7 +148,7 @@ def test_what_is_done_stays_done(screen):
 
 @pytest.mark.slow
 def test_plates_change_during_a_run(screen):
-    """A plate that is deleted is missing in the end, with one sentence; one that is renamed is processed."""
+    """A plate that is deleted is missing in the results of all plates, which say why; one that is renamed is there."""
     workflow, gone, renamed = screen.workflow, screen.plates[-1], screen.plates[-2]
     screen.wait_at(screen.plates[0], "A01")
     head = workflow.start()
@@ -161,5 +162,11 @@ def test_plates_change_during_a_run(screen):
     assert head.returncode == 1 and "Traceback" not in output, output
     assert "33 of 36 wells of 12 plates are processed." in output
     check(screen, screen.plates[:-1])
+    folder = workflow.folder / "results" / "screen_processed"
+    plates = [str(plate) for plate in screen.plates]
+    assert sorted({row["plate"] for row in read_rows(folder / "screen_wells.csv")}) == sorted(plates[:-1])
+    [left_out] = read_rows(folder / "left_out.csv")
+    assert left_out["plate"] == str(gone) and f"are without plate {gone} ({left_out['reason']})" in output
     again = workflow()
     assert again.status == 0 and "33 of 33 wells of 11 plates are processed." in again.output and again.wells == []
+    assert set(again.jobs) == {"gather_wells", "annotate_screen", "all"} and not read_rows(folder / "left_out.csv")

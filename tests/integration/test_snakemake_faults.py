@@ -224,6 +224,39 @@ def test_snakemake_limits_local_jobs_and_waits_at_its_end():
     assert "is_local" not in source.partition("n_free_jobs = ")[2].partition("def ")[0]
 
 
+def test_jobs_wait_for_ever_for_one_that_failed(snakemake, tmp_path):
+    """When Snakemake can start `other` with what is there, `go_on_without_failed` can go."""
+    snakefile = """
+        from openhcs_omero.core.orchestrator.snakemake_faults import go_on_without_failed
+
+        plates = ["good", "bad"]
+
+        def leave_out(failed, jobs):
+            plates.remove(*failed)
+            return True
+
+        rule all:
+            input: "gathered", "other"
+
+        rule table:
+            output: "{plate}.csv"
+            shell: "[ {wildcards.plate} = good ] && touch {output}"
+
+        rule gather:
+            input: tables=lambda wildcards: expand("{plate}.csv", plate=plates)
+            output: "gathered"
+            shell: "echo {input.tables} > {output}"
+
+        rule other:
+            input: expand("{plate}.csv", plate=plates)
+            output: touch("other")
+
+        go_on_without_failed([rules.gather.rule], leave_out)
+    """
+    assert snakemake(snakefile, "--keep-going").returncode == 1
+    assert (tmp_path / "gathered").read_text() == "good.csv\n" and not (tmp_path / "other").exists()
+
+
 @pytest.mark.slow
 def test_a_resource_without_a_limit_does_not_limit_jobs(snakemake):
     """When it does, `adjust` need not say that a machine has one GPU."""

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from openhcs_omero.core.summary import outdated_screen, summary
+from openhcs_omero.core.summary import about_screen, summary
 
 SAID = "OMERO at omero.example.org:4064 went away; run the same command again"
 
@@ -44,11 +44,14 @@ def test_results_of_all_plates_that_were_not_made(tmp_path):
     )
     plan = SimpleNamespace(settings=settings, problems={}, wells=lambda label: [])
     for name in ("7/wells.csv", "screen/screen_wells.csv", "8/wells.csv"):
-        said = outdated_screen(plan)
+        said = about_screen(plan, {})
         assert f"in {tmp_path}/screen, are not up to date" in said and "because plate" in said
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("")
     os.utime(tmp_path / "screen" / "screen_wells.csv", (1, 1))
-    assert "plate 8" not in outdated_screen(plan) and "run the same command again" in outdated_screen(plan)
+    said = about_screen(plan, {})
+    assert "plate 8" not in said and "run the same command again" in said
     os.utime(tmp_path / "screen" / "screen_wells.csv")
-    assert outdated_screen(plan) == ""
+    assert about_screen(plan, {}) == ""
+    (tmp_path / "8" / "wells.csv").unlink()
+    assert "are without plate 8 (aggregate: it broke), which" in about_screen(plan, {"8": "aggregate: it broke"})

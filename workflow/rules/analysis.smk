@@ -1,7 +1,7 @@
 # Analyze the tables of all plates, and write the report of the screen
 rule analyze:
     input:
-        wells=expand(f"{PLATE}/wells.csv", plate=PROCESSED),
+        wells=of_plates("wells.csv"),
     output:
         expand(f"{PLATE}/{{name}}", plate=PROCESSED, name=with_parquet(PLAN.settings.plate_answers)),
         expand(f"{SCREEN}/{{name}}", name=with_parquet(PLAN.settings.screen_answers)),
@@ -23,7 +23,8 @@ rule analyze:
         runtime=30,
     params:
         analysis=PLAN.analysis_record,
-        problems=PLAN.problems,
+        plates=PROCESSED,
+        left_out=lambda wildcards: LEFT_OUT.reasons,
         treatments=[PLAN.treatments_record(plate) for plate in PROCESSED],
     message:
         "Analyze all plates"

@@ -3,10 +3,12 @@ import re
 from pathlib import Path
 
 from openhcs_omero.core import worker_pool
+from openhcs_omero.core.left_out import LeftOut
 from openhcs_omero.core.orchestrator.hooks import Hooks
 from openhcs_omero.core.orchestrator.planning import plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import (
     adjust,
+    go_on_without_failed,
     schedule_in_order,
     quote_python,
     runs_everything,
@@ -30,7 +32,8 @@ schedule_in_order()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))
 PACING = Pacing(PLAN)
-RUN = Hooks(workflow, PLAN)
+LEFT_OUT = LeftOut(PLAN, head=workflow.is_main_process)
+RUN = Hooks(workflow, PLAN, LEFT_OUT)
 PLATES = list(PLAN.settings.plates)
 PROCESSED = [plate for plate in PLATES if plate not in PLAN.problems]
 PRIORITIES = {plate: len(PLATES) - number for number, plate in enumerate(PLATES)}
@@ -127,6 +130,11 @@ def wells_of_batch(wildcards):
     size, number = int(wildcards.size), int(wildcards.number)
     wells = PLAN.wells(wildcards.plate)[size * (number - 1) : size * number]
     return well_files_of(wildcards.plate, wells)
+
+
+def of_plates(name):
+    """An input function: a file of each plate that the results of the screen are made of."""
+    return lambda wildcards: expand(f"{PLATE}/{name}", plate=LEFT_OUT.plates)
 
 
 def well_files_of(plate, wells):

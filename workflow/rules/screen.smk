@@ -1,20 +1,20 @@
 # Put the wells of all plates into one table, and attach it to the screens in OMERO
 rule gather_wells:
     input:
-        expand(
-            f"{PLATE}/{{name}}",
-            plate=PROCESSED,
-            name="wells.csv" if PLAN.settings.analysis is None else "normalised.csv",
-        ),
+        of_plates("wells.csv" if PLAN.settings.analysis is None else "normalised.csv"),
     output:
+        f"{SCREEN}/left_out.parquet",
         table=f"{SCREEN}/screen_wells.csv",
         parquet=f"{SCREEN}/screen_wells.parquet",
+        left_out=f"{SCREEN}/left_out.csv",
     log:
         f"{SCREEN}/gather_wells.log",
     benchmark:
         f"{SCREEN}/gather_wells.tsv"
     localrule: True
     threads: 1
+    params:
+        left_out=lambda wildcards: LEFT_OUT.reasons,
     message:
         "Gather the wells of all plates"
     script:
@@ -23,7 +23,7 @@ rule gather_wells:
 
 rule annotate_screen:
     input:
-        derived=expand(f"{PLATE}/derived.json", plate=PROCESSED),
+        derived=of_plates("derived.json"),
         table=rules.gather_wells.output.table,
     output:
         record=f"{SCREEN}/annotations.json",
@@ -41,3 +41,11 @@ rule annotate_screen:
         "Attach the wells of all plates to the screens"
     script:
         "../scripts/annotate_screen.py"
+
+
+SCREEN_RULES = [
+    *([rules.analyze] if PLAN.settings.analysis is not None else []),
+    rules.gather_wells,
+    rules.annotate_screen,
+]
+go_on_without_failed([each.rule for each in SCREEN_RULES], RUN.leave_out)

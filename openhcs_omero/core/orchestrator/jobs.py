@@ -34,6 +34,9 @@ class Job:
     log: Sequence[str]
     output: Sequence[str]
 
+    def __str__(self) -> str:
+        return f"{self.well or self.rule}: {self.reason}"
+
     @property
     def reason(self) -> str:
         """The last line of the job's log, which holds its error."""

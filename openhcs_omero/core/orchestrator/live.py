@@ -169,7 +169,7 @@ def _apply(job: Job, plate: PlateProgress) -> None:
     name = job.well or job.rule
     if job.state == "failed":
         if job.log:  # other jobs say why
-            plate.problems[name] = f"{name}: {job.reason}"
+            plate.problems[name] = str(job)
     else:
         plate.problems.pop(name, None)
     if job.well is None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from types import FrameType
 from typing import Any, NoReturn
@@ -194,6 +194,48 @@ def schedule_in_order() -> None:
 
     JobScheduler.job_selector = job_selector
     JobScheduler._schedule_reevalutation = reevaluate
+
+
+def go_on_without_failed(rules: Collection[Any], leave_out: Callable[[set[str], Sequence[Any]], bool]) -> None:
+    """Let the jobs of these rules, which are about all plates, go on without plates whose jobs failed.
+
+    9.27 never starts a job that depends on one that failed, even with ``--keep-going``.
+
+    Parameters
+    ----------
+    rules
+        The rules. Their input functions say which plates are left.
+    leave_out
+        Called with the plates that can't be finished, and the jobs that failed together in the last attempt. Returns
+        whether to go on without these plates.
+    """
+    handle_error = JobScheduler._handle_error
+
+    def _handle_error(self: Any, failed: Any, *args: Any, **options: Any) -> None:
+        handle_error(self, failed, *args, **options)
+        if failed in self.failed and self.keepgoing:
+            _leave_out(self.workflow.dag, list(failed) if failed.is_group() else [failed], rules, leave_out)
+
+    JobScheduler._handle_error = _handle_error
+
+
+def _leave_out(
+    dag: Any,
+    failed: Sequence[Any],
+    rules: Collection[Any],
+    leave_out: Callable[[set[str], Sequence[Any]], bool],
+) -> None:
+    lost = set(dag.bfs(dag.depending, *failed, stop=lambda job: job.rule in rules))
+    waiting = {job for one in lost for job in dag.depending[one] if job.rule in rules}
+    plates = {one.wildcards_dict["plate"] for job in waiting for one in dag.dependencies[job] if one in lost}
+    if not plates or not leave_out(plates, failed):
+        return
+    for job in [job for job in dag.needrun_jobs() if job.rule in rules]:
+        job.input = job.rule.expand_input(job.wildcards_dict)[0]
+        for one in [one for one in dag.dependencies[job] if one.wildcards_dict.get("plate") in plates]:
+            del dag.dependencies[job][one], dag.depending[one][job]
+        dag._n_until_ready[job] = sum(dag.needrun(one) and not dag.finished(one) for one in dag.dependencies[job])
+        dag.update_ready([job])
 
 
 def runs_everything(workflow: Any) -> bool:
