@@ -199,8 +199,9 @@ class Channel:
     labels: bool = False
 
 
-def pack_thumbnail(picture: np.ndarray, channels: Sequence[Channel]) -> bytes:
-    """Pack the thumbnail of a well and the appearance of its channels as the content of an .npz file.
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture of a well.
 
     Parameters
     ----------
@@ -208,91 +209,121 @@ def pack_thumbnail(picture: np.ndarray, channels: Sequence[Channel]) -> bytes:
         (C, Y, X).
     channels
         One per channel of `picture`.
+    acquisition
+        Id and name of the acquisition that it is of; None if the plate has none.
     """
+
+    picture: np.ndarray
+    channels: Sequence[Channel] = ()
+    acquisition: tuple[int, str] | None = None
+
+
+def pack_thumbnails(thumbnails: Sequence[Thumbnail]) -> bytes:
+    """Pack the thumbnails of a well, one per acquisition, as the content of an .npz file."""
     content = io.BytesIO()
-    np.savez(content, picture=picture, channels=json.dumps([asdict(channel) for channel in channels]))
+    about = [(thumbnail.acquisition, [asdict(channel) for channel in thumbnail.channels]) for thumbnail in thumbnails]
+    np.savez(content, *(thumbnail.picture for thumbnail in thumbnails), about=json.dumps(about))
     return content.getvalue()
 
 
-def load_thumbnail(path: Path) -> tuple[np.ndarray, list[Channel]]:
-    """Read the thumbnail in the file of a well.
-
-    Returns
-    -------
-    picture, channels
-        The thumbnail, (C, Y, X), and one `Channel` per channel.
-    """
+def load_thumbnails(path: Path) -> list[Thumbnail]:
+    """Read the thumbnails in the file of a well; none if an earlier version of this software wrote it."""
     with open_part(path, "thumbnail.npz") as part, np.load(io.BytesIO(part.read())) as file:
-        return file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))]
+        about = json.loads(str(file["about"])) if "about" in file else []
+        return [
+            Thumbnail(file[f"arr_{number}"], [Channel(**channel) for channel in channels], run and (run[0], run[1]))
+            for number, (run, channels) in enumerate(about)
+        ]
 
 
 def montage(
     places: Mapping[str, tuple[int, int]],
-    thumbnails: Mapping[str, np.ndarray],
+    thumbnails: Mapping[str, Sequence[Thumbnail]],
     title: str,
     path: Path,
-    channels: Sequence[Channel] = (),
     failed: Collection[str] = (),
     excluded: Collection[str] = (),
 ) -> None:
-    """Draw the thumbnails of all wells on the plate's layout: one panel with one scale per channel.
+    """Draw the thumbnails of all wells on the plate's layout.
+
+    There is one row of panels per acquisition, with one panel and one scale per channel.
 
     Parameters
     ----------
     places
         Well -> (row, column), from 0.
     thumbnails
-        Well -> (C, Y, X).
+        Well -> a thumbnail per acquisition.
     title
         Title of the figure.
     path
         The file to write.
-    channels
-        By channel number; channels beyond the end of the list are drawn in gray.
     failed
         The wells that failed.
     excluded
         The wells with sites that no statistic uses.
     """
     rows, columns = plate_grid(list(places.values()))
-    y, x = (max((t.shape[axis] for t in thumbnails.values()), default=8) for axis in (1, 2))
-    count = max((t.shape[0] for t in thumbnails.values()), default=1)
+    runs: dict[tuple[int, str] | None, dict[str, Thumbnail]] = {}
+    for well, several in thumbnails.items():
+        for one in several:
+            runs.setdefault(one.acquisition, {})[well] = one
+    order = sorted(runs, key=lambda run: (run is None, run)) or [None]
+    pictures = [one.picture for of_run in runs.values() for one in of_run.values()]
+    y, x = (max((picture.shape[axis] for picture in pictures), default=8) for axis in (1, 2))
+    count = max((len(picture) for picture in pictures), default=1)
     cell = 0.62 if len(columns) <= 12 else 0.31
-    figure = figure_of(0.6 + count * (0.4 + cell * len(columns)), 0.9 + cell * y / x * len(rows))
+    height = 0.4 + cell * y / x * len(rows)
+    figure = figure_of(0.6 + count * (0.4 + cell * len(columns)), 0.5 + height * len(order))
     figure.suptitle(title, x=0.01, ha="left", **plain_text(11))
-    for number in range(count):
-        channel = channels[number] if number < len(channels) else Channel()
-        sheet = np.full((len(rows) * (y + 2), len(columns) * (x + 2)), np.nan)
-        for well, picture in thumbnails.items():
-            row, column = places[well]
-            top, left = (row - rows[0]) * (y + 2) + 1, (column - columns[0]) * (x + 2) + 1
-            for plane in picture[number : number + 1]:
-                sheet[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
-        if channel.labels:
-            sheet = np.where(sheet > LABEL_COLORS, (sheet - 1) % LABEL_COLORS + 1, sheet)
-        axes = figure.add_subplot(1, count, number + 1)
-        axes.imshow(
-            sheet,
-            interpolation="nearest",
-            aspect=y / x,
-            extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
-            **_look(channel, sheet),
-        )
-        axes.set_title(channel.name or f"channel {number}", loc="left", **plain_text(9))
-        for well, word in {**dict.fromkeys(excluded, "excluded"), **dict.fromkeys(failed, "failed")}.items():
-            row, column = places[well]
-            axes.text(
-                column - columns[0],
-                row - rows[0],
-                word,
-                ha="center",
-                va="center",
-                fontsize=5,
-                color="#b2182b",
-                rotation=45,
-            )
-        _label(axes, rows, columns)
+    panels = figure.subplots(len(order), count, squeeze=False)
+    words = {**dict.fromkeys(excluded, "excluded"), **dict.fromkeys(failed, "failed")}
+    for run, row in zip(order, panels):
+        of_run = runs.get(run, {})
+        channels = next((one.channels for one in of_run.values()), [])
+        drawn = max((len(one.picture) for one in of_run.values()), default=1)
+        for number, axes in enumerate(row):
+            if number >= drawn:
+                axes.set_axis_off()
+                continue
+            channel = channels[number] if number < len(channels) else Channel()
+            planes = {places[well]: one.picture[number] for well, one in of_run.items() if number < len(one.picture)}
+            _draw_wells(axes, (rows, columns), planes, (y, x), channel)
+            start = f"{run[1] if run else 'no acquisition'}: " if len(order) > 1 or run else ""
+            axes.set_title(f"{start}{channel.name or f'channel {number}'}", loc="left", **plain_text(9))
+            for well, word in words.items():
+                _write_across(axes, (places[well][0] - rows[0], places[well][1] - columns[0]), word)
     figure.savefig(path, dpi=200)
+
+
+def _draw_wells(
+    axes: Any,
+    grid: tuple[range, range],
+    planes: Mapping[tuple[int, int], np.ndarray],
+    size: tuple[int, int],
+    channel: Channel,
+) -> None:
+    """Draw one channel of wells, each in a cell for planes of `size` (y, x)."""
+    (rows, columns), (y, x) = grid, size
+    sheet = np.full((len(rows) * (y + 2), len(columns) * (x + 2)), np.nan)
+    for (row, column), plane in planes.items():
+        top, left = (row - rows[0]) * (y + 2) + 1, (column - columns[0]) * (x + 2) + 1
+        sheet[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
+    if channel.labels:
+        sheet = np.where(sheet > LABEL_COLORS, (sheet - 1) % LABEL_COLORS + 1, sheet)
+    axes.imshow(
+        sheet,
+        interpolation="nearest",
+        aspect=y / x,
+        extent=(-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
+        **_look(channel, sheet),
+    )
+    _label(axes, rows, columns)
+
+
+def _write_across(axes: Any, place: tuple[int, int], word: str) -> None:
+    row, column = place
+    axes.text(column, row, word, ha="center", va="center", fontsize=5, color="#b2182b", rotation=45)
 
 
 def _look(channel: Channel, sheet: np.ndarray) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Part:
     ----------
     site
         Number of the site.
+    acquisition
+        Name of the acquisition that it is of; "" if the plate has none.
     planes
         (C, Y, X) float32.
     labels
@@ -50,9 +52,12 @@ class Part:
     labels: Mapping[str, np.ndarray]
     counts: Mapping[str, int]
     channels: Sequence[str]
+    acquisition: str = ""
 
 
-def pack_part(site: int, pixels: np.ndarray, labels: Labels, channels: Sequence[str | None]) -> bytes:
+def pack_part(
+    site: int, pixels: np.ndarray, labels: Labels, channels: Sequence[str | None], acquisition: str = ""
+) -> bytes:
     """Choose a part of a site around its objects, and pack it as an .npz file with 8 bits per pixel.
 
     The part is as wide as eight objects. It lies around the middle of all objects, or of the site if there are none.
@@ -67,6 +72,8 @@ def pack_part(site: int, pixels: np.ndarray, labels: Labels, channels: Sequence[
         The labels of its objects.
     channels
         Names of the channels.
+    acquisition
+        Name of the acquisition that the site is of.
 
     Returns
     -------
@@ -86,6 +93,7 @@ def pack_part(site: int, pixels: np.ndarray, labels: Labels, channels: Sequence[
     names = [name or f"channel {number}" for number, name in enumerate(channels)]
     about = {
         "site": site,
+        "acquisition": acquisition,
         "channels": names if len(names) == len(planes) else [f"channel {number}" for number in range(len(planes))],
         "counts": {name: len(np.unique(array[array > 0])) for name, array in flat.items()},
     }
@@ -124,7 +132,7 @@ def load_part(path: Path) -> Part | None:
         about, low, high = json.loads(str(file["about"])), file["low"], file["high"]
         labels = {name.removeprefix("labels "): file[name] for name in file.files if name.startswith("labels ")}
         planes = file["planes"].astype(np.float32) / 255 * (high - low)[:, None, None] + low[:, None, None]
-    return Part(about["site"], planes, labels, about["counts"], about["channels"])
+    return Part(about["site"], planes, labels, about["counts"], about["channels"], about.get("acquisition", ""))
 
 
 def draw_outlines(folder: Path, wells: Sequence[str], title: str) -> Figure | None:
@@ -155,7 +163,8 @@ def draw_outlines(folder: Path, wells: Sequence[str], title: str) -> Figure | No
     order = sorted(parts, key=lambda well: about[well][0])
     count = min(EACH, (len(order) + 1) // 2)
     best = order[count:][-EACH:]
-    chosen = {well: f"{well}: {about[well][1]}" for well in [*order[:count], *best]}
+    runs = {well: part.acquisition and f", {part.acquisition}" for well, part in parts.items()}
+    chosen = {well: f"{well}{runs[well]}: {about[well][1]}" for well in [*order[:count], *best]}
     by = "focus" if any(row["focus_z"] for row in quality.values()) else "number of objects"
     return _draw({well: parts[well] for well in chosen}, chosen, count, f"{title}: worst and best wells by {by}")
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from openhcs_omero.plates.listing import PlateListing
-from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.structure import Acquisition, ImageStructure, PlateStructure, WellStructure
 
 Kind = TypeVar("Kind")
 
@@ -147,8 +147,11 @@ class DerivedPlate:
         Path of the derived plate, below which steps save their files.
     source_plate
         OMERO id of the source plate; None if the results go to a folder.
+    acquisitions
+        Those of a plate in a folder; in OMERO, the derived plate has them already.
     """
 
     derived_plate: int | str
     path: str
     source_plate: int | None = None
+    acquisitions: tuple[Acquisition, ...] = ()

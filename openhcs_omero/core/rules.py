@@ -10,8 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from openhcs_omero.core.channels import numbered_settings
 from openhcs_omero.core.config import IN_OMERO, Settings, read_config
 from openhcs_omero.core.estimate_job import estimate as compute_estimates
@@ -19,11 +17,12 @@ from openhcs_omero.core.failures import FailedWell, Failure, read_failures, with
 from openhcs_omero.core.features import Features
 from openhcs_omero.core.figures import (
     Channel,
+    Thumbnail,
     choose_features,
     heatmap,
-    load_thumbnail,
+    load_thumbnails,
     montage,
-    pack_thumbnail,
+    pack_thumbnails,
 )
 from openhcs_omero.core.notes import well_notes
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
@@ -37,10 +36,11 @@ from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_reco
 from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.treatments import recorded_treatments
-from openhcs_omero.core.well import WellFailed, process, thumbnail
+from openhcs_omero.core.well import Processed, WellFailed, process, thumbnail
 from openhcs_omero.core.well_file import manifest, read_well_record, well_file, write_well_file
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.io.atomic import write
+from openhcs_omero.plates.image import NewImage
 
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
@@ -144,24 +144,40 @@ def process_well(
         traceback.print_exception(error.__cause__)
         earlier = "removed" if plate.output.has_images(derived, well) else ""  # when the plate is published
         failure = Failure(label, well, error.site, error.step, error.reason, str(log), earlier)
-        write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnail(np.empty((0, 0, 0)), []))
+        write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnails([]))
         return failure
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
-    first = done.images[min(done.images)]
-    names = first.channel_names or [None] * first.pixels.shape[1]
-    channels = [
-        Channel(name, color, number in done.label_channels)
-        for number, (name, color) in enumerate(zip_longest(names, first.colors))
-    ]
+    first, run = done.images[min(done.images)], plate.structure.image(well, min(done.images)).acquisition
     write_well_file(
         output,
         to_json(record),
         csv_of(done.features),
         csv_of(done.objects),
-        pack_thumbnail(thumbnail(first.pixels), channels),
-        pack_part(min(done.images), first.pixels, first.labels, names),
+        pack_thumbnails(_thumbnails(plate, well, done)),
+        pack_part(min(done.images), first.pixels, first.labels, _names(first), run[1] if run else ""),
     )
     return None
+
+
+def _thumbnails(plate: Plate, well: str, done: Processed) -> list[Thumbnail]:
+    """A thumbnail of the first site of each acquisition of a well."""
+    sites = plate.structure.wells[well].images
+    firsts = {sites[site].acquisition: done.images[site] for site in sorted(done.images, reverse=True)}
+    return [
+        Thumbnail(
+            thumbnail(image.pixels),
+            [
+                Channel(name, color, number in done.label_channels)
+                for number, (name, color) in enumerate(zip_longest(_names(image), image.colors))
+            ],
+            run,
+        )
+        for run, image in firsts.items()
+    ]
+
+
+def _names(image: NewImage) -> Sequence[str | None]:
+    return image.channel_names or [None] * image.pixels.shape[1]
 
 
 def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[str, Path]) -> None:
@@ -226,22 +242,20 @@ def draw_heatmaps(folder: Path, label: str, wanted: Sequence[str] | None, output
 
 
 def draw_pictures(folder: Path, label: str, output: Path, outlines: Path) -> None:
-    """Draw the montage of a plate, the first site of each well, and outlines of objects if steps looked for any."""
+    """Draw the montage of a plate, and outlines of objects if steps looked for any."""
     failed = {failure.well for failure in read_failures(folder)}
     places = read_places(folder / "wells.tsv")
-    loaded = {well: load_thumbnail(well_file(folder, well)) for well in places if well not in failed}
-    channels = next((channels for _, channels in loaded.values()), [])
+    good = [well for well in places if well not in failed]
     montage(
         places,
-        {well: picture for well, (picture, _) in loaded.items()},
+        {well: load_thumbnails(well_file(folder, well)) for well in good},
         plate_title(folder, label),
         output,
-        channels,
         failed,
         sorted({well for well, _ in excluded_sites(folder)}),
     )
     outlines.mkdir(parents=True, exist_ok=True)
-    figure = draw_outlines(folder, list(loaded), plate_title(folder, label))
+    figure = draw_outlines(folder, good, plate_title(folder, label))
     if figure is not None:
         figure.savefig(outlines / "outlines.png", dpi=200)
 

@@ -20,7 +20,7 @@ from openhcs_omero.analysis.well_tables import described_columns, described_feat
 from openhcs_omero.core.channels import in_columns
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.failures import read_failures
-from openhcs_omero.core.figures import load_thumbnail
+from openhcs_omero.core.figures import load_thumbnails
 from openhcs_omero.core.outlines import draw_outlines
 from openhcs_omero.core.plate_tables import read_places, read_rows
 from openhcs_omero.core.state import plate_title, recorded_state
@@ -77,7 +77,7 @@ def analyze_screen(
             chosen,
             folder / "report.html",
             _links(settings, chosen),
-            _thumbnails(settings, answers),
+            _thumbnails(settings, answers, chosen.acquisition),
             _outlines(settings, [label for label in plates if label not in left_out]),
         )
     for label in plates:
@@ -174,17 +174,20 @@ def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
     return Links(chosen.web, images)
 
 
-def _thumbnails(settings: Settings, answers: Answers) -> dict[tuple[str, str], bytes]:
-    """PNG pictures of the first hits, channels side by side; each channel has the same gray scale for all hits."""
+def _thumbnails(settings: Settings, answers: Answers, acquisition: str | None) -> dict[tuple[str, str], bytes]:
+    """PNG pictures of the first hits in the analyzed acquisition, channels side by side.
+
+    Each channel has the same gray scale for all hits.
+    """
     if answers.hits is None:
         return {}
     import imagecodecs
 
     pictures: dict[tuple[str, str], np.ndarray] = {}
     for plate, well in zip(answers.hits["plate"].head(PICTURES), answers.hits["well"].head(PICTURES)):
-        picture, _ = load_thumbnail(well_file(settings.folder(plate), well))
-        if picture.size:
-            pictures[plate, well] = picture.astype("float32")
+        found = load_thumbnails(well_file(settings.folder(plate), well))
+        if chosen := [one for one in found if one.acquisition and one.acquisition[1] == acquisition] or found:
+            pictures[plate, well] = chosen[0].picture.astype("float32")
     most = max((len(picture) for picture in pictures.values()), default=0)
     limits = [
         np.percentile(

@@ -10,6 +10,7 @@ from typing import Any
 
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.structure import Acquisition
 
 PathLike = str | PurePath
 
@@ -105,6 +106,9 @@ class FolderBackend(StorageBackend):
     @abstractmethod
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that contains a plane or a file."""
+
+    def list_acquisitions(self, directory: PathLike, acquisitions: Sequence[Acquisition]) -> None:
+        """Record the acquisitions of a plate with images, if the format has a place for them."""
 
 
 class VirtualBackend(StorageBackend):

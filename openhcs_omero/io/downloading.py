@@ -13,11 +13,12 @@ from openhcs_omero.io.base import BadData
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.formats import encode, is_image_format
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.io.virtual_workspace import METADATA
+from openhcs_omero.io.virtual_workspace import METADATA, acquisitions_for_openhcs
 from openhcs_omero.omero.annotations import read_file
 from openhcs_omero.omero.pixels import read_metadata, read_plane, read_sites
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import FilePath, PlanePath, PlatePath, SitePath, VirtualPath, WellPath, parse_path
+from openhcs_omero.plates.structure import PlateStructure
 
 Format = Literal["tiff", "ome-tiff"]
 Progress = Callable[[int, int], None]
@@ -123,11 +124,15 @@ def _download_folder(
             own = copy if len(found) == 1 else copy.with_stem(f"{copy.stem}.{text.annotation_id}")
             disk.save_bytes(read_file(backend.conn, text), own)
     if isinstance(path, PlatePath) and form == "tiff" and images:
-        disk.save(_metadata(planes, about.get(images[0][1].image_id, ImageMetadata())), folder / METADATA)
+        disk.save(_metadata(plate, planes, about.get(images[0][1].image_id, ImageMetadata())), folder / METADATA)
 
 
-def _metadata(planes: Sequence[str], about: ImageMetadata) -> dict[str, Any]:
-    """The file that makes a folder of planes a plate, with the names of the channels and the pixel size."""
+def _metadata(structure: PlateStructure, planes: Sequence[str], about: ImageMetadata) -> dict[str, Any]:
+    """The file that makes a folder of planes a plate, with the names of the channels, pixel size and acquisitions."""
+    sites = {
+        name: {site: image.acquisition[0] for site, image in well.images.items() if image.acquisition}
+        for name, well in structure.wells.items()
+    }
     z, _, x = about.pixel_size
     plate = {
         "source_filename_parser_name": "OpenHCSFilenameParser",
@@ -137,6 +142,7 @@ def _metadata(planes: Sequence[str], about: ImageMetadata) -> dict[str, Any]:
         "image_files": list(planes),
         "available_backends": {"disk": True},
         "main": True,
+        "openhcs_omero": {"acquisitions": acquisitions_for_openhcs(structure.described_acquisitions(), sites)},
     }
     return {"subdirectories": {".": plate}}
 

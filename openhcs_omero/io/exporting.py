@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from openhcs_omero.errors import ConnectError, OpenHCSError, PlateError
 from openhcs_omero.io.atomic import delete_folder, replacing
@@ -28,7 +27,6 @@ from openhcs_omero.io.ngff import path_of
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.io.zarr_image import write_image
 from openhcs_omero.io.zarr_labels import write_labels
-from openhcs_omero.omero import queries
 from openhcs_omero.omero.identity import leave_warnings_to_parent
 from openhcs_omero.omero.lost import went_away
 from openhcs_omero.omero.masks import labels_of, mask_versions, read_masks
@@ -36,9 +34,6 @@ from openhcs_omero.omero.pixels import close_store, read_metadata, read_sites
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import PlatePath, well_name
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure
-
-if TYPE_CHECKING:
-    from ome_zarr_models.common.plate import Acquisition
 
 Progress = Callable[[int, int], None]
 PROCESSES = 4  # by default, if the machine has as many CPUs
@@ -105,7 +100,7 @@ def export_plate(
             done += len(job.well.images)
             notes += said
             progress(done, total)
-        _finish(backend, target, plate, own)
+        _finish(target, plate, own)
     return notes
 
 
@@ -227,7 +222,7 @@ def _write_labels(folder: Path, job: _Job, image: ImageStructure, levels: int) -
     return [f"{where}: masks overlap in {hidden} pixels, which have the label of the last one"] if hidden else []
 
 
-def _finish(backend: OMEROLocalBackend, store: Path, plate: PlateStructure, own: dict[str, object]) -> None:
+def _finish(store: Path, plate: PlateStructure, own: dict[str, object]) -> None:
     """Write the metadata that make the folder a plate, then delete wells that the plate does not have any more."""
     from openhcs_omero.io.ngff_metadata import write_plate
 
@@ -237,30 +232,8 @@ def _finish(backend: OMEROLocalBackend, store: Path, plate: PlateStructure, own:
     columns_used = max(plate.columns, 1 + max(well.col for well in plate.wells.values()))
     rows = [path_of(well_name(row, 0)).partition("/")[0] for row in range(rows_used)]
     columns = [str(column + 1) for column in range(columns_used)]
-    runs = _acquisitions(backend, plate)
+    runs = plate.described_acquisitions()
     write_plate(store, plate.name or plate.label, (rows, columns), wells, plate.max_sites, runs, own)
     for folder in store.glob("*/*/"):
         if folder.relative_to(store).as_posix() not in wells and not folder.parent.name.startswith("."):
             delete_folder(folder)
-
-
-def _acquisitions(backend: OMEROLocalBackend, plate: PlateStructure) -> list[Acquisition]:
-    """The acquisitions that have images, with their names and times."""
-    from ome_zarr_models.common.plate import Acquisition
-
-    ids = [number for number, _ in plate.acquisitions()]
-    if not ids:
-        return []
-    rows = queries.rows(
-        backend.conn,
-        "select a.id, a.name, a.startTime, a.endTime from PlateAcquisition a where a.id in (:ids)",
-        ids=ids,
-    )
-    most = dict.fromkeys(ids, 0)
-    for well in plate.wells.values():
-        runs = [image.acquisition[0] for image in well.images.values() if image.acquisition]
-        most |= {number: max(most[number], runs.count(number)) for number in runs}
-    return [
-        Acquisition(id=number, name=name, maximumfieldcount=most[number], starttime=start, endtime=end)
-        for number, name, start, end in sorted(rows)
-    ]

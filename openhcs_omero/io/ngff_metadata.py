@@ -23,7 +23,8 @@ from ome_zarr_models.v05.image_label import ImageLabelAttrs
 from ome_zarr_models.v05.image_label_types import Label, Property, Source
 from ome_zarr_models.v05.labels import LabelsAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
-from ome_zarr_models.v05.plate import Acquisition, Column, Plate, Row, WellInPlate
+from ome_zarr_models.v05.plate import Acquisition as PlateAcquisition
+from ome_zarr_models.v05.plate import Column, Plate, Row, WellInPlate
 from ome_zarr_models.v05.well import WellAttrs
 from ome_zarr_models.v05.well_types import WellImage, WellMeta
 from pydantic import ValidationError
@@ -32,6 +33,7 @@ from openhcs_omero.io import ngff
 from openhcs_omero.io.atomic import write_if_changed
 from openhcs_omero.io.base import BadData
 from openhcs_omero.plates.paths import SitePath
+from openhcs_omero.plates.structure import Acquisition
 
 Color = tuple[int, int, int]  # red, green, blue
 PixelSize = tuple[float | None, float | None, float | None]  # z, y, x in micrometers
@@ -100,11 +102,16 @@ def write_image(
     named_t: bool,
     pixel_size: PixelSize = (None, None, None),
     channels: Sequence[LabeledChannel] = (),
+    acquisition: int | None = None,
 ) -> None:
-    """Write the metadata of an image, whose arrays are in the folders 0, 1, ... and half as large each time."""
+    """Write the metadata of an image, whose arrays are in the folders 0, 1, ... and half as large each time.
+
+    The metadata of its well say which acquisition it is of; here, `acquisition` is noted for `describe_plate`.
+    """
     viewed = Viewed(channels=list(channels)) if channels else None
     image = ViewedImage(version=_VERSION, multiscales=[_multiscale(name, levels, pixel_size)], omero=viewed)
-    _write_group(folder, image, {_NAMESPACE: {"named_t": named_t}})
+    own = {"named_t": named_t} if acquisition is None else {"named_t": named_t, "acquisition": acquisition}
+    _write_group(folder, image, {_NAMESPACE: own})
 
 
 def _multiscale(name: str, levels: int, pixel_size: PixelSize) -> Multiscale:
@@ -184,19 +191,42 @@ def describe_channels(
     return channels
 
 
-def describe_plate(root: Path) -> None:
-    """Update the metadata of the plate, rows and wells to the images that exist."""
+def describe_plate(root: Path, well: str | None = None, acquisitions: Sequence[Acquisition] | None = None) -> None:
+    """Update the metadata of the plate, of its rows and of a well to the images that exist.
+
+    Parameters
+    ----------
+    root
+        Folder of the plate.
+    well
+        The well whose images have changed; None if none has.
+    acquisitions
+        The acquisitions of the plate; None keeps those that its metadata list.
+    """
     store, stored = root / ngff.STORE, ngff.stored_wells(root)
     if not stored:
         (store / "zarr.json").unlink(missing_ok=True)
         return
     places = {well: ngff.folder_of(SitePath(root, well, 1)).parent.relative_to(store) for well in stored}
-    for well, place in places.items():
-        write_well(store / place, [(str(number - 1), None) for number in stored[well]])
+    if well in stored:
+        names = [str(number - 1) for number in stored[well]]
+        marks = {name: read_mark(store / places[well] / name) or {} for name in names}
+        write_well(store / places[well], [(name, mark.get("acquisition")) for name, mark in marks.items()])
     rows = list(dict.fromkeys(place.parts[0] for place in places.values()))
     columns = sorted({place.parts[1] for place in places.values()}, key=int)
     paths = [place.as_posix() for place in places.values()]
-    write_plate(store, root.name, (rows, columns), paths, max(map(len, stored.values())))
+    runs = _listed_acquisitions(store) if acquisitions is None else acquisitions
+    write_plate(store, root.name, (rows, columns), paths, max(map(len, stored.values())), runs)
+
+
+def _listed_acquisitions(store: Path) -> list[Acquisition]:
+    """The acquisitions in the metadata of a plate that `write_plate` wrote."""
+    try:
+        listed = json.loads((store / "zarr.json").read_text())["attributes"]["ome"]["plate"].get("acquisitions")
+    except (OSError, KeyError):
+        return []
+    runs = [PlateAcquisition.model_validate(run) for run in listed or ()]
+    return [Acquisition(run.id, run.name or "", run.maximumfieldcount or 1, run.starttime, run.endtime) for run in runs]
 
 
 def write_well(folder: Path, images: Sequence[tuple[str, int | None]], own: dict[str, object] | None = None) -> None:
@@ -251,7 +281,13 @@ def write_plate(
         name=name,
         version=_VERSION,
         field_count=most_sites,
-        acquisitions=list(acquisitions) or None,
+        acquisitions=[
+            PlateAcquisition(
+                id=run.id, name=run.name, maximumfieldcount=run.most_sites, starttime=run.start, endtime=run.end
+            )
+            for run in acquisitions
+        ]
+        or None,
         rows=[Row(name=row) for row in rows],
         columns=[Column(name=column) for column in columns],
         wells=[

@@ -8,13 +8,17 @@ Names and files are both relative to the plate's folder. This backend only reads
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from openhcs_omero.errors import brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend, on_disk
 from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.plates.structure import Acquisition
 
 METADATA = "openhcs_metadata.json"
 LARGEST_METADATA = 500_000_000  # bytes; a plane takes about 150
@@ -91,6 +95,56 @@ def read_openhcs_metadata(folder: Path) -> dict[str, dict[str, Any]]:
             if values.get(key) is not None and not isinstance(values[key], kind):
                 raise BadData(f"{path}: {key} of {name!r} is {brief(values[key], 80)}, but must be {what}")
     return subdirectories
+
+
+def acquisitions_for_openhcs(
+    acquisitions: Iterable[Acquisition], sites: Mapping[str, Mapping[int, int]]
+) -> list[dict[str, Any]]:
+    """Describe acquisitions for this software's own part of OpenHCS's metadata.
+
+    Parameters
+    ----------
+    acquisitions
+        The acquisitions.
+    sites
+        Id of the acquisition by well and site.
+    """
+    return [
+        asdict(run)
+        | {
+            "sites": {
+                well: mine
+                for well, ids in sites.items()
+                if (mine := [site for site, number in ids.items() if number == run.id])
+            }
+        }
+        for run in acquisitions
+    ]
+
+
+def read_acquisitions(values: Mapping[str, Any]) -> tuple[list[Acquisition], dict[tuple[str, int], tuple[int, str]]]:
+    """The acquisitions in the metadata of a subdirectory, and the id and name of that of each (well, site).
+
+    Raises
+    ------
+    BadData
+        If they are not as `acquisitions_for_openhcs` describes them.
+    """
+    own = values.get("openhcs_omero")
+    listed = own.get("acquisitions") if isinstance(own, dict) else None
+    try:
+        found = TypeAdapter(list[_Listed]).validate_python(listed or [])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadData(f"{METADATA}: acquisitions can't be read: {place}: {brief(first['msg'], 80)}") from None
+    of_site = {(well, site): (run.id, run.name) for run in found for well, mine in run.sites.items() for site in mine}
+    return [Acquisition(run.id, run.name, run.most_sites, run.start, run.end) for run in found], of_site
+
+
+@dataclass(frozen=True)
+class _Listed(Acquisition):
+    sites: dict[str, list[int]] = field(default_factory=dict)
 
 
 def _mapping(folder: Path) -> dict[str, str]:

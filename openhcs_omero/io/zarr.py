@@ -40,6 +40,7 @@ from openhcs_omero.io.pyramid import halved, shapes
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
+from openhcs_omero.plates.structure import Acquisition
 
 MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # limits for reading: planes per image, and bytes per plane
 
@@ -102,7 +103,7 @@ class ZarrBackend(FolderBackend):
     def save_site(self, image: NewImage, path: PathLike) -> list[str]:
         """Write a site as one array, with its channels and pixel size."""
         self.save(storable(image.pixels, image.name), path)
-        self.describe(path, image.channel_names, image.colors, image.pixel_size)
+        self.describe(path, image.channel_names, image.colors, image.pixel_size, image.acquisition)
         images = _read(_site(_parse(path)))
         return [plane_path(images.site, index) for index in sorted(images.indices())]
 
@@ -119,8 +120,9 @@ class ZarrBackend(FolderBackend):
         channel_names: Sequence[str | None],
         colors: Sequence[tuple[int, int, int] | None],
         pixel_size: tuple[float | None, float | None, float | None],
+        acquisition: int | None = None,
     ) -> None:
-        """Record a site's channel names, colors and pixel size where viewers look for them.
+        """Record a site's channel names, colors, pixel size and acquisition where viewers look for them.
 
         Saving the site again removes them.
 
@@ -132,6 +134,8 @@ class ZarrBackend(FolderBackend):
             One per channel, or none at all; a color is (red, green, blue).
         pixel_size
             (z, y, x) in micrometers.
+        acquisition
+            Id of the acquisition that the site is of; None if it has none.
         """
         import zarr
 
@@ -144,7 +148,15 @@ class ZarrBackend(FolderBackend):
             names = channel_names or [None] * images.array.shape[1]
             channels = ngff_metadata.describe_channels(smallest, names, colors)
             levels, named_t = len(images.levels), images.named_t
-            ngff_metadata.write_image(folder_of(site), site.name, levels, named_t, pixel_size, channels)
+            ngff_metadata.write_image(folder_of(site), site.name, levels, named_t, pixel_size, channels, acquisition)
+            if acquisition is not None:
+                ngff_metadata.describe_plate(site.plate, site.well)
+
+    def list_acquisitions(self, directory: PathLike, acquisitions: Sequence[Acquisition]) -> None:
+        from openhcs_omero.io import ngff_metadata
+
+        with _locked(on_disk(directory)), _telling(directory, "written"):
+            ngff_metadata.describe_plate(Path(directory), acquisitions=acquisitions)
 
     def file_of(self, path: PathLike) -> Path:
         """The file on disk that contains a plane or a file; MissingFile if there is none."""
@@ -201,7 +213,7 @@ class ZarrBackend(FolderBackend):
                     for folder in folder_of(site).parents[:3]:  # the well, the row and the store, if now empty
                         if not any(path.is_dir() for path in folder.iterdir()):
                             delete_folder(folder)
-                    ngff_metadata.describe_plate(site.plate)
+                    ngff_metadata.describe_plate(site.plate, site.well)
                 else:
                     for level, index in itertools.product(images.levels, doomed):
                         chunk_of(level, index).unlink()
@@ -336,7 +348,7 @@ def _write_whole(site: Site, planes: Mapping[Index, np.ndarray], named_t: bool) 
             )
         _write_planes([draft / str(level) for level in range(len(sides))], planes)
         ngff_metadata.write_image(draft, site.name, len(sides), named_t)
-    ngff_metadata.describe_plate(site.plate)
+    ngff_metadata.describe_plate(site.plate, site.well)
 
 
 def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) -> None:

@@ -88,6 +88,7 @@ class OMEZarrHandler(FilesHandler):
             structure,
             rows=max(len(plate.rows), 1 + max(row for row, _ in places)),
             columns=max(len(plate.columns), 1 + max(column for _, column in places)),
+            times={run.id: (run.starttime, run.endtime) for run in plate.acquisitions or ()},
         )
         return _list_plate(structure, wells, runs, self.incomplete)
 

@@ -14,7 +14,12 @@ from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.ngff import STORE
-from openhcs_omero.io.virtual_workspace import METADATA, VirtualWorkspaceBackend, read_openhcs_metadata
+from openhcs_omero.io.virtual_workspace import (
+    METADATA,
+    VirtualWorkspaceBackend,
+    read_acquisitions,
+    read_openhcs_metadata,
+)
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
@@ -61,6 +66,7 @@ class OpenHCSHandler(FolderHandler):
             planes.append(PlaneFile(*parsed, path if main.has(path) else None))
         if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
+        runs, of_site = read_acquisitions(main.values)
         names = main.values.get("channels") or {}  # by the numbers in the file names
         size = main.values.get("pixel_size")
         return Found(
@@ -68,6 +74,8 @@ class OpenHCSHandler(FolderHandler):
             Announced(every_site=True, source=METADATA),
             channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
             pixel_size=(main.values.get("z_step"), size, size),
+            acquisitions=of_site,
+            times={run.id: (run.start, run.end) for run in runs},
         )
 
     def parse(self, plate_path: PlateLike) -> PlateListing:

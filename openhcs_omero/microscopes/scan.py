@@ -48,6 +48,10 @@ class Found:
         (z, y, x) in micrometers; None where unknown.
     notes
         Sentences for the log about how the files are read.
+    acquisitions
+        Id and name of the acquisition by well and the microscope's number of the site.
+    times
+        Start and end of the acquisitions by id, see `PlateStructure`.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -58,6 +62,8 @@ class Found:
     channel_names: Mapping[int, str | None] = field(default_factory=dict)
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     notes: tuple[str, ...] = ()
+    acquisitions: Mapping[Place, tuple[int, str]] = field(default_factory=dict)
+    times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
 
 
 def list_plate(
@@ -117,6 +123,7 @@ def list_plate(
             name=folder.resolve().name,
             rows=max(found.rows, 1 + max(well.row for well in wells.values())),
             columns=max(found.columns, 1 + max(well.col for well in wells.values())),
+            times=found.times,
         ),
         wells,
     )
@@ -159,7 +166,17 @@ def _wells(
         height, width, dtype = sizes[well, site]
         stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
         wells[well].images[site] = ImageStructure(
-            None, site, z, c, t, width, height, READ_AS.get(dtype, dtype), stamp, f"{well} site {site}"
+            None,
+            site,
+            z,
+            c,
+            t,
+            width,
+            height,
+            READ_AS.get(dtype, dtype),
+            stamp,
+            f"{well} site {site}",
+            acquisition=found.acquisitions.get((well, arranged.sites[site - 1])),
         )
     return wells
 

@@ -15,7 +15,8 @@ from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellS
 # A real server requires a named join of the update event, and no dotted path in `select` before a left join.
 _STRUCTURE = """
     select p.name, g.id, p.rows, p.columns, w.row, w.column, w.id, index(ws), ws.id, i.id, i.name, ev.id,
-           px.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.value, px.sha1, pa.id, pa.name
+           px.id, px.sizeX, px.sizeY, px.sizeZ, px.sizeC, px.sizeT, pt.value, px.sha1, pa.id, pa.name,
+           pa.startTime, pa.endTime
     from Plate p join p.details.group g left outer join p.wells w left outer join w.wellSamples ws
          left outer join ws.image i left outer join i.details.updateEvent ev
          left outer join i.pixels px left outer join px.pixelsType pt left outer join ws.plateAcquisition pa
@@ -46,7 +47,7 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
     name, group_id, n_rows, n_columns = found[0][:4]
     structure = with_wells(
         PlateStructure(plate_id, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0, name=name or "", group_id=group_id),
-        _wells([row[4:] for row in found]),
+        _wells([row[4:-2] for row in found]),
     )
     if require_images:
         structure.check_images()
@@ -55,6 +56,7 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
         structure,
         rows=n_rows or 1 + max((well.row for well in wells), default=-1),
         columns=n_columns or 1 + max((well.col for well in wells), default=-1),
+        times={run: (start, end) for *_, run, _, start, end in found if run is not None},
     )
 
 

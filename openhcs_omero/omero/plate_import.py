@@ -15,7 +15,7 @@ import numpy as np
 import omero
 from omero.gateway import BlitzGateway
 from omero.model import ImageI, PlateAcquisitionI, PlateI, WellI, WellSampleI
-from omero.rtypes import rint, rstring
+from omero.rtypes import rint, rstring, rtime
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
@@ -116,10 +116,11 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
     size = next(((r, c) for r, c in FORMATS if rows <= r and columns <= c), (rows, columns))
     plate.rows, plate.columns = map(rint, size)
     runs: dict[tuple[int, str], PlateAcquisitionI] = {}
-    for run in listing.structure.acquisitions():
-        runs[run] = PlateAcquisitionI()
-        runs[run].name = rstring(run[1])
-        plate.addPlateAcquisition(runs[run])
+    for run in listing.structure.described_acquisitions():
+        made = runs[run.id, run.name] = PlateAcquisitionI()
+        made.name, made.maximumFieldCount = rstring(run.name), rint(run.most_sites)
+        made.startTime, made.endTime = (time if time is None else rtime(time) for time in (run.start, run.end))
+        plate.addPlateAcquisition(made)
     for (row, column), images in wells.items():
         well = WellI()
         well.row, well.column = rint(row), rint(column)

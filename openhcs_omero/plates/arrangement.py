@@ -64,6 +64,8 @@ class Arrangement:
         The number of timepoints, channels and z planes.
     channels
         The microscope's numbers of the channels.
+    sites
+        The microscope's numbers of the sites.
     filled
         The planes that were not acquired: black planes, which have no file, and repeated planes.
     missing
@@ -77,6 +79,7 @@ class Arrangement:
     files: Mapping[Place, Mapping[Plane, str]]
     sizes: tuple[int, int, int]
     channels: tuple[int, ...]
+    sites: tuple[int, ...]
     filled: Mapping[Place, frozenset[Plane]] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -126,7 +129,8 @@ def arrange(
         unknown = lacks.get(place, set()) if incomplete == "error" else set()
         if not_acquired := frozenset(grid.full - set(found) - unknown):
             filled[place] = not_acquired
-    return Arrangement(files, grid.sizes, tuple(grid.values["c"]), filled, missing, tuple(notes), skipped)
+    channels, numbers = tuple(grid.values["c"]), tuple(grid.values["site"])
+    return Arrangement(files, grid.sizes, channels, numbers, filled, missing, tuple(notes), skipped)
 
 
 def _tell(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from openhcs_omero.errors import PlateError
@@ -17,6 +17,29 @@ PYRAMID_PLANE = 3192 * 3192  # pixels; OMERO stores larger planes as pyramids, w
 
 # an id that only OMERO knows: an int, or None for a plate in a folder; code that talks to OMERO assumes an int
 OMEROId = Any
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One of the times that a plate was imaged.
+
+    Parameters
+    ----------
+    id
+        Its id in OMERO or in the metadata of the plate.
+    name
+        Its name.
+    most_sites
+        The largest number of images that a well has of it.
+    start, end
+        When it began and ended, in milliseconds since 1970; None if unknown.
+    """
+
+    id: int
+    name: str
+    most_sites: int
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,8 @@ class WellStructure:
 class PlateStructure:
     """A plate and its wells by name, in the plate's order, including wells without images.
 
-    The ids of the plate and of its group in OMERO are None for a plate in a folder.
+    The ids of the plate and of its group in OMERO are None for a plate in a folder. `times` are the start and the end
+    of its acquisitions, in milliseconds since 1970; None where unknown.
     """
 
     plate_id: OMEROId
@@ -112,6 +136,7 @@ class PlateStructure:
     group_id: OMEROId = None
     rows: int = 0
     columns: int = 0
+    times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -142,6 +167,16 @@ class PlateStructure:
     def acquisitions(self) -> list[tuple[int, str]]:
         """The ids and names of the acquisitions that have images, sorted by id."""
         return sorted({image.acquisition for _, image in self.images() if image.acquisition is not None})
+
+    def described_acquisitions(self) -> tuple[Acquisition, ...]:
+        """The acquisitions that have images, with all that is known about them, sorted by id."""
+        counts: Counter[int] = Counter()
+        for well in self.wells.values():
+            counts |= Counter(image.acquisition[0] for image in well.images.values() if image.acquisition)
+        return tuple(
+            Acquisition(number, name, counts[number], *self.times.get(number, (None, None)))
+            for number, name in self.acquisitions()
+        )
 
     def acquisition_labels(self) -> dict[int, str]:
         """What the tables call the acquisitions, by id: the name, with the id added if several have the same name."""

@@ -17,6 +17,7 @@ from test_cli import shell
 
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.microscopes.importing import import_folder
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
@@ -119,6 +120,12 @@ def test_an_export_is_the_plate(conn, shell, tmp_path):
     assert (len(described.rows), len(described.columns), described.field_count) == (8, 12, 2)
     assert [(run.name, run.maximumfieldcount) for run in described.acquisitions] == [("day 1", 1), ("day 2", 1)]
     assert described.acquisitions[0].starttime == 1_700_000_000_000
+    again = load_plate(conn, import_folder(conn, out)).described_acquisitions()
+    assert [(run.name, run.start) for run in again] == [(r.name, r.starttime) for r in described.acquisitions]
+    assert shell("get", f"/omero/plate_{plate.plate_id}", tmp_path / "copy")[0] == 0
+    copy = tmp_path / "copy" / f"plate_{plate.plate_id}"
+    copied = handler_of(copy, acquisition="all").listing(copy).structure
+    assert copied.described_acquisitions() == load_plate(conn, plate.plate_id).described_acquisitions()
     assert [zarr.open_array(out / "A/1/1" / str(level)).shape[3:] for level in range(3)] == [
         (700, 519),
         (350, 260),

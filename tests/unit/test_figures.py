@@ -5,8 +5,19 @@ import pytest
 from PIL import Image
 
 from openhcs_omero.core import figures
-from openhcs_omero.core.figures import Channel, choose_features, color_range, heatmap, montage, plate_grid
+from openhcs_omero.core.figures import (
+    Channel,
+    Thumbnail,
+    choose_features,
+    color_range,
+    heatmap,
+    load_thumbnails,
+    montage,
+    pack_thumbnails,
+    plate_grid,
+)
 from openhcs_omero.core.well import thumbnail
+from openhcs_omero.core.well_file import write_well_file
 from openhcs_omero.errors import ConfigError
 
 PLACES = {"B03": (1, 2), "B04": (1, 3), "D03": (3, 2)}
@@ -73,9 +84,10 @@ def test_wells_without_a_value_are_marked(tmp_path, drawn):
 
 
 def test_channels_have_names_and_colors(tmp_path, drawn):
-    pictures = {well: np.stack([np.arange(64).reshape(8, 8) % 9] * 3) for well in ("B03", "B04")}
     channels = [Channel("GFP", (0, 255, 0)), Channel(), Channel("Nuclei", labels=True)]
-    montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png", channels, failed=["D03"])
+    picture = np.stack([np.arange(64).reshape(8, 8) % 9] * 3)
+    pictures = {well: [Thumbnail(picture, channels)] for well in ("B03", "B04")}
+    montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png", failed=["D03"])
     green, gray, labels = (axes.images[0] for axes in drawn[0].axes)
     assert [axes.get_title(loc="left") for axes in drawn[0].axes] == ["GFP", "channel 1", "Nuclei"]
     assert green.to_rgba(np.array([8.0]))[0][:3] == pytest.approx((0, 1, 0)) and gray.get_cmap().name == "gray"
@@ -90,13 +102,34 @@ def test_a_heatmap_without_values(tmp_path):
 
 
 def test_montage_puts_each_well_in_its_place(tmp_path, drawn):
-    pictures = {well: np.full((2, 8, 8), value) for value, well in enumerate(PLACES, 1)}
+    pictures = {well: [Thumbnail(np.full((2, 8, 8), value))] for value, well in enumerate(PLACES, 1)}
     montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png")
     panels = drawn[0].axes
     sheet = panels[1].images[0].get_array().filled(np.nan)
     assert len(panels) == 2 and sheet.shape == (30, 20)
     assert sheet[5, 5] == 1 and sheet[5, 15] == 2 and sheet[25, 5] == 3 and np.isnan(sheet[15, 5])
     assert Image.open(tmp_path / "montage.png").width > 200
+
+
+def test_montage_shows_every_acquisition(tmp_path, drawn):
+    """Acquisitions may have other channels, and wells may lack one; what is stored in a well's file is drawn."""
+    before, after = (3, "z before"), (8, "after")
+    wells = {
+        "B03": [
+            Thumbnail(np.full((1, 8, 8), 1), [Channel("DAPI", (0, 0, 255))], before),
+            Thumbnail(np.full((2, 4, 4), 2), [Channel("Cy5"), Channel(labels=True)], after),
+        ],
+        "D03": [Thumbnail(np.full((2, 8, 8), 3), [Channel("Cy5"), Channel(labels=True)], after)],
+    }
+    for well, thumbnails in wells.items():
+        write_well_file(tmp_path / f"{well}.zip", "{}", thumbnail=pack_thumbnails(thumbnails))
+    loaded = {well: load_thumbnails(tmp_path / f"{well}.zip") for well in wells}
+    montage(PLACES, loaded, "Plate 7", tmp_path / "montage.png")
+    panels = [axes for axes in drawn[0].axes if axes.images]
+    assert [panel.get_title(loc="left") for panel in panels] == ["z before: DAPI", "after: Cy5", "after: channel 1"]
+    sheets = [panel.images[0].get_array().filled(np.nan) for panel in panels]
+    assert sheets[0][5, 5] == 1 and np.isnan(sheets[0][25, 5])
+    assert [(sheet[3, 3], sheet[25, 5]) for sheet in sheets[1:]] == [(2, 3)] * 2
 
 
 @pytest.mark.parametrize(

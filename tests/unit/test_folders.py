@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,43 @@ def test_the_results_can_be_read_as_a_plate(output):
         assert [channel["label"] for channel in about["omero"]["channels"]] == ["DAPI", "FITC"]
         scale = about["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
         assert scale == [1, 1, 2, 0.5, 0.25]
+
+
+def test_acquisitions_are_kept(output):
+    """Each image is of the acquisition of its source image, also after a rerun of one well."""
+    images = images_of(["A01", "B03"], sites=3, shape=SHAPE)
+    plate = handler_of(write_imagexpress(Path("day_2"), images)).listing("day_2").structure
+    wells = {
+        name: replace(
+            well,
+            images={
+                s: replace(i, acquisition=(0, "before") if s < 3 else (7, "after")) for s, i in well.images.items()
+            },
+        )
+        for name, well in plate.wells.items()
+    }
+    plate = replace(plate, wells=wells, times={7: (1_700_000_000_000, None)})
+    derived, records = output.derive(plate, {}), {}
+
+    def write_well(name):
+        new = {s: NewImage(name, images[name, s], acquisition=i.acquisition[0]) for s, i in wells[name].images.items()}
+        records[name] = output.write_well(derived, name, new, [], {})
+
+    for name in wells:
+        write_well(name)
+    output.publish(derived, [], [], records, {}, {})
+    write_well("A01")
+    folder = Path("results/plate_day_1_processed")
+    for place in [folder, folder / "zarr/plate.zarr"] if output.name == "zarr" else [folder]:
+        read = handler_of(place, acquisition="all").listing(place).structure
+        assert [(w, i.site, i.acquisition) for w, i in read.images()] == [
+            (w, i.site, i.acquisition) for w, i in plate.images()
+        ]
+        assert read.described_acquisitions() == plate.described_acquisitions()
+        after = handler_of(place, acquisition="after")
+        assert np.array_equal(after.load_site(place, "B03", 1, FileManager()), images["B03", 3])
+    assert output.standing(plate, records).derived == derived
+    assert output.standing(replace(plate, times={}), records).derived != derived
 
 
 def write_with_labels(output, images, labels):

@@ -30,9 +30,10 @@ def a_well(folder, name, places, **options):
 
 def test_a_part_lies_around_the_objects(tmp_path):
     pixels, labels = a_site([(300, 320), (310, 350), (330, 300)])
-    write_well_file(tmp_path / "a.zip", "{}", outlines=pack_part(3, pixels, labels, ["GFP", None]))
-    part = load_part(tmp_path / "a.zip")
+    write_well_file(tmp_path / "processed/A01.zip", "{}", outlines=pack_part(3, pixels, labels, ["GFP", None], "day 2"))
+    part = load_part(tmp_path / "processed/A01.zip")
     assert (part.site, part.counts, part.channels) == (3, {"nuclei": 3}, ["GFP", "channel 1"])
+    assert drawn(tmp_path, ["A01"])[0] == [("A01, day 2: 3 nuclei", True)]
     assert part.planes.shape == (2, SIDE, SIDE) and len(np.unique(part.labels["nuclei"])) == 4
     inside = part.labels["nuclei"][0] > 0
     assert inside.sum() == np.count_nonzero(labels["nuclei"])

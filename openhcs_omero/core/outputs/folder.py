@@ -19,7 +19,7 @@ from openhcs_omero.core.outputs.base import ImageId, Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
-from openhcs_omero.io.virtual_workspace import METADATA
+from openhcs_omero.io.virtual_workspace import METADATA, acquisitions_for_openhcs
 from openhcs_omero.plates.image import NewImage, WellFile
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -39,12 +39,15 @@ class FolderWell:
         Paths of the planes.
     files
         Size and modification time of each file that holds planes or was saved by a step, by path.
+    acquisitions
+        Ids of the acquisitions that the images are of, by site.
     """
 
     planes: tuple[str, ...]
     files: dict[str, tuple[int, int] | None]
     channels: tuple[str | None, ...]
     pixel_size: tuple[float | None, float | None, float | None]
+    acquisitions: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,6 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         self._folder, self._source = folder, source
         self._images = folder / SUBFOLDERS[name]
         self._disk = DiskBackend()
-        self._derived = DerivedPlate(str(folder), str(self._images))
 
     def derive(self, plate: PlateStructure, marks: Mapping[str, str]) -> DerivedPlate:
         for other in set(SUBFOLDERS.values()) - {self._images.name}:  # written by another backend
@@ -89,7 +91,10 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         for well, path in self._files():
             if well not in plate.wells:
                 self.backend.delete(path)
-        return self._derived
+        return self._derived(plate)
+
+    def _derived(self, plate: PlateStructure) -> DerivedPlate:
+        return DerivedPlate(str(self._folder), str(self._images), acquisitions=plate.described_acquisitions())
 
     def _files(self) -> list[tuple[str, str]]:
         """The well and the path of each file."""
@@ -126,12 +131,14 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         written = [*planes, *beside]
         for path in set(self.backend.list_files(folder)) - {*written, *map(str, labels)}:
             self.backend.delete(path)
+        self.backend.list_acquisitions(self._images, derived.acquisitions)
         first = images[min(images)]
         return FolderWell(
             tuple(map(self._relative, planes)),
             {self._relative(file): _state(file) for file in (*map(self.backend.file_of, written), *labels)},
             tuple(first.channel_names),
             first.pixel_size,
+            {site: image.acquisition for site, image in images.items() if image.acquisition is not None},
         )
 
     def images(self, record: FolderWell) -> list[ImageId]:
@@ -155,6 +162,9 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         if not good:
             return FolderPublished(self._metadata_hash())
         first = good[0]
+        runs = acquisitions_for_openhcs(
+            derived.acquisitions, {well: record.acquisitions for well, record in wells.items() if record}
+        )
         metadata = {
             "microscope_handler_name": "openhcs_omero",
             "source_filename_parser_name": "OpenHCSFilenameParser",
@@ -164,7 +174,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             "image_files": [path for record in good for path in record.planes],
             "available_backends": {self.name: True},
             "main": True,
-            "openhcs_omero": {"source_plate": self._source, **marks},
+            "openhcs_omero": {"source_plate": self._source, "acquisitions": runs, **marks},
         }
         write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
         for path in self._files_of({well for well, record in wells.items() if record is None}):
@@ -177,7 +187,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             for well, record in records.items()
             if all(_state(self._folder / file) == state for file, state in record.files.items())
         ]
-        return Standing(self._derived if self._images.is_dir() else None, True, intact)
+        return Standing(self._derived(plate) if self._images.is_dir() else None, True, intact)
 
     def is_published(self, record: FolderPublished) -> bool:
         return record.metadata == self._metadata_hash()
