@@ -8,12 +8,16 @@ import sys
 import threading
 
 import pytest
+import yaml
 from omero.model import PlateI
 from omero.rtypes import rstring
-from snake import workflow
+from snake import SCHEMA, workflow
 from wire import add_well, block, count, make_plate
 
+from openhcs_omero.core.config_check import check_config
+from openhcs_omero.core.inspection import look
 from openhcs_omero.core.plate_tables import read_rows
+from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.plate import load_plate
@@ -84,7 +88,28 @@ def plate(conn):
         ),
     ],
 )
-def test_configurations(workflow, plate, refusal, config, says):
+def test_configurations(workflow, plate, monkeypatch, config, says):
+    """These checks come first in every run; `test_one_sentence` runs Snakemake for two of them."""
+    workflow.configure(plate, **config)
+    whole = yaml.safe_load((workflow.folder / "config.yaml").read_text())
+    for key, value in workflow.environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(workflow.folder)
+    monkeypatch.syspath_prepend(workflow.folder)
+    with pytest.raises(OpenHCSError) as error:
+        check_config(whole, SCHEMA)
+        look(whole)
+    assert says in str(error.value) and "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"omero": {"password": "hush"}}, "unknown key 'password' in omero"),
+        ({"wells": ["A01", "H12"]}, "well H12 is not in the plate: its wells lie between A01 and B02"),
+    ],
+)
+def test_one_sentence(workflow, plate, refusal, config, says):
     workflow.configure(plate, **config)
     said = refusal()
     assert says in said and "hush" not in said
