@@ -14,15 +14,15 @@ from typing import Literal
 
 import numpy as np
 from omero.gateway import BlitzGateway
-from omero.model import CommentAnnotationI, ImageI, PolygonI, RoiAnnotationLinkI, RoiI, Shape
+from omero.model import CommentAnnotationI, ImageI, MaskI, PolygonI, RoiAnnotationLinkI, RoiI, Shape
 from omero.rtypes import rdouble, rint, rstring
 
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.outlines import outlines_of
 from openhcs_omero.plates.labels import Labels
 
 NAMESPACE = "openhcs_omero/rois"
-TOLERANCE = 0.5  # px; a polygon's outline is at most this far from the outline of its object
 PER_CALL = 2000  # regions
 # one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
@@ -61,66 +61,69 @@ def make_rois(labels: Labels, shape: Literal["masks", "polygons"]) -> list[RoiI]
     list of RoiI
         Each has the name of its labels and its number as its name, like "nuclei 12", which its shapes show too.
     """
-    make = _masks if shape == "masks" else _polygons
+    draw = _masks if shape == "masks" else _polygons
     rois = []
     for number, (name, pixels) in enumerate(sorted(labels.items())):
         color = _COLORS[number % len(_COLORS)]
+        values, pixels = _small_numbers(pixels)
         for t, c in np.ndindex(pixels.shape[:2]):
-            for label, (z0, y0, x0), inside in _objects(pixels[t, c]):
-                roi = RoiI()
-                roi.name = rstring(f"{name} {label}")
-                for z, plane in enumerate(inside, start=z0):
-                    for made in make(plane, y0, x0, color):
-                        made.textValue, made.theT = roi.name, rint(t)
-                        made.theZ = rint(z) if pixels.shape[2] > 1 else None
-                        made.theC = rint(c) if pixels.shape[1] > 1 else None
-                        roi.addShape(made)
-                rois.append(roi)
+            shapes: dict[int, list[Shape]] = {}
+            place = [rint(t), rint(c) if pixels.shape[1] > 1 else None, None]
+            for z, plane in enumerate(pixels[t, c]):
+                place[2] = rint(z) if pixels.shape[2] > 1 else None
+                for label, made in draw(plane, color):
+                    made.theT, made.theC, made.theZ = place
+                    shapes.setdefault(label, []).append(made)
+            rois += [_roi(f"{name} {values[label]}", shapes[label]) for label in sorted(shapes)]
     return rois
 
 
-def _objects(stack: np.ndarray) -> Iterator[tuple[int, tuple[int, ...], np.ndarray]]:
-    """Yield the number of each object of (Z, Y, X) labels, where its box begins, and where in the box it is."""
+def _roi(name: str, shapes: Sequence[Shape]) -> RoiI:
+    """A region with a name, which its shapes show too. The server fills in all details, so none are sent."""
+    roi = RoiI()
+    roi.name = rstring(name)
+    roi.unloadDetails()
+    for shape in shapes:
+        shape.textValue = roi.name
+        shape.unloadDetails()
+        roi.addShape(shape)
+    return roi
+
+
+def _small_numbers(labels: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
+    """Labels that are small enough to list all numbers up to the largest one, and what each of them stands for."""
+    values = range(int(labels.max()) + 1)
+    if len(values) <= labels.size:
+        return values, labels
+    known = np.unique(np.append(0, labels))
+    return known.tolist(), np.searchsorted(known, labels)
+
+
+def _masks(plane: np.ndarray, color: tuple[int, int, int]) -> Iterator[tuple[int, Shape]]:
+    """Yield the number and the pixels of each object."""
     from scipy import ndimage
 
-    values: Sequence[int] | np.ndarray = range(int(stack.max()) + 1)
-    if len(values) > stack.size:  # a few huge numbers, which `find_objects` would make a list of
-        values = np.unique(np.append(0, stack))
-        stack = np.searchsorted(values, stack)
-    for number, box in enumerate(ndimage.find_objects(stack), start=1):
+    fill = rint(_packed(*color, _FILL))
+    for number, box in enumerate(ndimage.find_objects(plane), start=1):
         if box is not None:
-            yield int(values[number]), tuple(side.start for side in box), stack[box] == number
+            inside, (y, x) = plane[box] == number, box
+            mask = MaskI()
+            mask.bytes = np.packbits(inside).tobytes()
+            mask.x, mask.y = rdouble(x.start), rdouble(y.start)
+            mask.height, mask.width = map(rdouble, inside.shape)
+            mask.fillColor = fill
+            yield number, mask
 
 
-def _masks(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> Iterator[Shape]:
-    """Yield the pixels of an object whose box begins at (y, x)."""
-    from omero_rois import mask_from_binary_image
-
-    if plane.any():
-        # padded, since the library takes what lies in the first row or column alone for empty
-        mask = mask_from_binary_image(np.pad(plane, 1), rgba=(*color, _FILL))
-        mask.bytes = mask.bytes.tobytes()
-        mask.x, mask.y = rdouble(x + mask.x.val - 1), rdouble(y + mask.y.val - 1)
-        yield mask
-
-
-def _polygons(plane: np.ndarray, y: int, x: int, color: tuple[int, int, int]) -> Iterator[Shape]:
-    """Yield the outer outline of each part of an object whose box begins at (y, x)."""
-    import shapely
-    from scipy import ndimage
-    from skimage.measure import find_contours
-
-    parts, count = ndimage.label(ndimage.binary_fill_holes(plane))
-    for part in range(1, count + 1):
-        # four pixels for each, so that the contour runs within a quarter of a pixel of the pixels' edges
-        [outline, *_] = find_contours(np.pad(np.kron(parts == part, np.ones((2, 2))), 1), 0.5)
-        # the padding moved it by 1, and OMERO counts from the corner of a pixel and not from its center
-        simple = shapely.simplify(shapely.linestrings(outline), 2 * TOLERANCE - 0.5, preserve_topology=False)
-        points = (shapely.get_coordinates(simple)[:-1] - 1 + 0.5) / 2 + (y, x)
+def _polygons(plane: np.ndarray, color: tuple[int, int, int]) -> Iterator[tuple[int, Shape]]:
+    """Yield the number and the outer outline of each part of each object."""
+    stroke, fill = rint(_packed(*color, 255)), rint(_packed(*color, 0))
+    for number, outline in outlines_of(plane):
         polygon = PolygonI()
-        polygon.points = rstring(" ".join(f"{px:g},{py:g}" for py, px in points))
-        polygon.strokeColor, polygon.fillColor = rint(_packed(*color, 255)), rint(_packed(*color, 0))
-        yield polygon
+        points = outline[:, ::-1].ravel().tolist()
+        polygon.points = rstring(" ".join(["%g,%g"] * len(outline)) % tuple(points))
+        polygon.strokeColor, polygon.fillColor = stroke, fill
+        yield number, polygon
 
 
 def _packed(*rgba: int) -> int:
@@ -186,9 +189,10 @@ def list_rois(conn: BlitzGateway, image_ids: Sequence[int]) -> dict[tuple[int, s
 
 
 def _on_images(rois: Mapping[int, Sequence[RoiI]]) -> list[RoiI]:
-    for image, made in rois.items():
+    for image_id, made in rois.items():
+        image = ImageI(image_id, False)  # one for all of its regions, so that it is sent once
         for roi in made:
-            roi.image = ImageI(image, False)
+            roi.image = image
     return [roi for made in rois.values() for roi in made]
 
 

@@ -10,7 +10,8 @@ from scipy.ndimage import binary_dilation, binary_fill_holes
 from skimage.draw import polygon2mask
 from skimage.measure import label
 
-from openhcs_omero.omero.rois import TOLERANCE, make_rois
+from openhcs_omero.omero.outlines import TOLERANCE
+from openhcs_omero.omero.rois import make_rois
 from openhcs_omero.plates.labels import LARGEST_LABEL, check_labels
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from omero_embedded.errors import CannotStart
+from omero_embedded.model.schema import schema
 
 log = logging.getLogger(__name__)
 # Seconds without a sign of life. A session may be idle for as long, and omero-py sends one every 30000 seconds only.
@@ -177,5 +178,21 @@ def _communicator(certificate: Path) -> Ice.Communicator:
     communicator = Ice.initialize(data)
     for factory in omero.rtypes.ObjectFactories.values():
         factory.register(communicator)
-    omero.ObjectFactoryRegistrar.registerObjectFactory(communicator, None)
+    for name in schema().entities:
+        if made := getattr(omero.model, f"{name}I", None):  # abstract classes have none
+            communicator.addObjectFactory(_Receiver(made), made.ice_staticId())
+    omero.ObjectFactoryRegistrar.registerObjectFactory(communicator, None)  # all others
     return communicator
+
+
+class _Receiver(Ice.ObjectFactory):
+    """Makes objects without their constructor, which takes longer than all else: Ice sets every member anyway."""
+
+    def __init__(self, made: type):
+        self._class = made
+
+    def create(self, type_id):
+        return self._class.__new__(self._class)
+
+    def destroy(self):
+        pass

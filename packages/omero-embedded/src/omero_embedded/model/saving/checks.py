@@ -29,7 +29,9 @@ def check_new(ctx: Context, entity: Entity, obj: IObject, row: dict) -> None:
         )
     if row.get("repo") is not None:
         raise refuse(omero.SecurityViolation, "An original file can't be put into a repository by saving it.")
-    sent = obj._details or DetailsI()
+    sent = obj._details
+    if sent is None:
+        return
     group = rows.id_of(sent._group)
     if group is not None and group != ctx.group:
         raise refuse(

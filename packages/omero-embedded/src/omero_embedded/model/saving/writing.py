@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import omero
 import sqlalchemy as sa
-from omero.model import DetailsI, IObject
+from omero.model import IObject
 
 from omero_embedded.errors import refuse
 from omero_embedded.model import rows
@@ -59,7 +59,8 @@ class _Writer:
             if entity.is_global and not self.ctx.may_edit(None, None, name):
                 raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a new {name}.")
             made = [self._new_row(entity, obj, event) for obj in objects]
-            self.connection.execute(sa.insert(entity.table), made)
+            given = [name for name in made[0] if any(row[name] is not None for row in made)]  # of dozens, few are
+            self.connection.execute(sa.insert(entity.table), [{name: row[name] for name in given} for row in made])
             self.written |= {(entity.table.name, row["id"]): row for row in made}
             self._write_pairs(entity, objects, replace=False)
 
@@ -82,12 +83,12 @@ class _Writer:
         if entity.is_global:
             own = {"_permissions": asked_permissions(obj) or "rw----"} if entity.name == "ExperimenterGroup" else {}
             return {"_externalInfo": None, **own}
-        sent = obj._details or DetailsI()
-        owner = rows.id_of(sent._owner)
+        sent = obj._details
+        owner = rows.id_of(sent._owner) if sent else None
         return {
             "_owner": self.ctx.user if owner is None else owner,
             "_group": self.ctx.group,
-            "_externalInfo": rows.id_of(sent._externalInfo),
+            "_externalInfo": rows.id_of(sent._externalInfo) if sent else None,
         }
 
     def _write_pairs(self, entity: Entity, objects: list[IObject], replace: bool) -> None:
