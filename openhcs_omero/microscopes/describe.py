@@ -56,6 +56,7 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
         ],
         "acquisitions": list(plate.acquisition_labels().values()),
         "channels": names,
+        "channel_numbers": [*listing.channel_numbers, *range(len(listing.channel_numbers), plate.max_c)],
         "pixel_size": dict(zip("zyx", listing.pixel_size)),
         "missing": {well: list(lacks) for well, lacks in listing.missing.items()},
         "notes": list(listing.notes),
@@ -87,8 +88,11 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{kind['channels']}, timepoints {kind['timepoints']}{many}"
             ),
         )
-    for number, name in enumerate(plate["channels"]):
-        yield f"channel {number}", name or "(no name)"
+    for number, (name, in_files) in enumerate(zip(plate["channels"], plate["channel_numbers"])):
+        yield (
+            f"channel {number}",
+            f"{name or '(no name)'}{'' if in_files == number else f'  ({in_files} in the files)'}",
+        )
     for name in plate["acquisitions"]:
         yield "acquisition", name
     size = plate["pixel_size"]["x"]

@@ -279,11 +279,19 @@ class _Grid:
             return "all of it"
         some = sorted(planes - self.nowhere)
         words = ", ".join(f"{_WORDS[axis]} {self.values[axis][index]}" for axis, index in zip(AXES, some[0]))
-        return words + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+        return words + self._numbering + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+
+    @property
+    def _numbering(self) -> str:
+        """What to say behind the microscope's numbers, unless they are those of this software, which count from 0."""
+        alike = all(values == list(range(len(values))) for axis, values in self.values.items() if axis in AXES)
+        return "" if alike else " (as the files number them)"
 
     def lost(self) -> list[str]:
         """Describe what the metadata announce but no site has."""
-        return [f"{_WORDS[axis]} {', '.join(map(str, gone))}" for axis, gone in self.absent.items() if gone]
+        return [
+            f"{_WORDS[axis]} {', '.join(map(str, gone))}{self._numbering}" for axis, gone in self.absent.items() if gone
+        ]
 
     def notes(self) -> Iterable[str]:
         """Sentences about channels that have fewer planes than others."""
@@ -295,7 +303,9 @@ class _Grid:
                     *["black planes take the place of the others"]
                     * (len(pattern) < t * z or z > 1 or t < self.sizes[0]),
                 ]
+                number = self.values["c"][c]
+                in_files = "" if number == c else f" ({number} in the files)"
                 yield (
-                    f"channel {self.values['c'][c]} has {t} of {self.sizes[0]} timepoints and {z} of "
+                    f"channel {c}{in_files} has {t} of {self.sizes[0]} timepoints and {z} of "
                     f"{self.sizes[2]} planes of the stack: {' and '.join(filling)}"
                 )

@@ -37,6 +37,8 @@ class PlateListing:
         (red, green, blue), one per channel; None if a channel has no color. Empty if no colors are known.
     skipped
         The sites that were left out because planes are missing, by well.
+    channel_numbers
+        The numbers of the channels in the names or metadata of the files; empty if they are those of the channels.
     """
 
     structure: PlateStructure
@@ -49,6 +51,7 @@ class PlateListing:
     notes: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int] | None, ...] = ()
     skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    channel_numbers: tuple[int, ...] = ()
 
     def of_acquisition(self, choice: int | str | None) -> PlateListing:
         """Return the same plate with one acquisition, see `PlateStructure.of_acquisition`, which also raises."""

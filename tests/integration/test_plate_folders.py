@@ -215,7 +215,7 @@ def test_incomplete_plates(offline):
     assert found["skipped"] == whole
     assert found["filled"] == {**whole, ("B03", 1): (1, int(images["B03", 1][0, 0].sum(dtype=np.int64)))}
     assert found["chosen"] == {place: value for place, value in whole.items() if place[0] == "A01"}
-    lacks = "well B03 lacks files of site 1: timepoint 1, channel 2, plane 1"
+    lacks = "well B03 lacks files of site 1: timepoint 1, channel 2, plane 1 (as the files number them)"
     assert f"plate skipped: {lacks}; left out" in run.output
     assert f"plate filled: {lacks}; filled with black planes" in run.output
     results = handler_of(offline.results("skipped"))  # a plate without that site

@@ -71,7 +71,7 @@ def test_values_that_no_site_has(axis, value, words):
     there = {**values, axis: tuple(number for number in values[axis] if number != value)}
     some, announced = planes(**there), Announced((), **values, source="HTD file")
     error, skip, fill = (arrange(some, announced, incomplete) for incomplete in ("error", "skip", "fill"))
-    sentence = f"all files of {words}, which the HTD file announces"
+    sentence = f"all files of {words} (as the files number them), which the HTD file announces"
     assert error.missing == dict.fromkeys(WELLS, (sentence,)) and error.sizes == fill.sizes == (3, 3, 3)
     assert error.files["A01", 1][2, 2, 2] == fill.files["A01", 1][2, 2, 2] == "A01-1-2-3-3"
     assert skip.notes == (f"the plate lacks {sentence}: left out",) and sorted(skip.sizes) == [2, 3, 3]
@@ -88,7 +88,7 @@ def test_a_single_plane_next_to_stacks(incomplete):
     assert [found.files["B02", 1][1, 1, z] for z in range(3)] == ["B02-1-1-2-2"] * 3
     assert found.filled["B02", 1] == {(t, 1, z) for t in (0, 1) for z in (0, 2)}
     assert [note.partition(":")[0] for note in found.notes] == [
-        "channel 2 has 2 of 2 timepoints and 1 of 3 planes of the stack"
+        "channel 1 (2 in the files) has 2 of 2 timepoints and 1 of 3 planes of the stack"
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_channel_at_every_second_timepoint():
     assert not found.missing and found.sizes == (4, 2, 1)
     assert found.filled["A01", 2] == {(1, 1, 0), (3, 1, 0)} and (1, 1, 0) not in found.files["A01", 2]
     lost = arrange([plane for plane in some if plane.path != "B02-1-2-2-1"])
-    assert lost.missing == {"B02": ("files of site 1: timepoint 2, channel 2, plane 1",)}
+    assert lost.missing == {"B02": ("files of site 1: timepoint 2, channel 2, plane 1 (as the files number them)",)}
 
 
 def test_a_field_in_the_index_without_files():

@@ -148,7 +148,8 @@ def test_incomplete_wells(folder, capsys, incomplete, sites):
     assert sorted(chosen("day_1", incomplete=incomplete).wells["B03"].images) == sites
     done = "left out" if incomplete == "skip" else "filled with black planes"
     assert capsys.readouterr().err == (
-        f"plate day_1: well B03 lacks files of site 1: timepoint 1, channel 1, plane 1; {done}\n"
+        "plate day_1: well B03 lacks files of site 1: timepoint 1, channel 1, plane 1 (as the files number them); "
+        f"{done}\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Real-world folders with holes, mixed acquisitions, unrelated files and encodings; none of them is misread."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def metadata(folder, incomplete, well="A01"):
 @pytest.mark.parametrize(
     ("lost", "words", "axis", "index"),
     [
-        ("**/*_w2*.TIF", "channel 2", 1, 1),
-        ("TimePoint_2/**/*.TIF", "timepoint 2", 0, 1),
-        ("**/ZStep_3/*.TIF", "plane 3", 2, 2),
+        ("**/*_w2*.TIF", "channel 2 (as the files number them)", 1, 1),
+        ("TimePoint_2/**/*.TIF", "timepoint 2 (as the files number them)", 0, 1),
+        ("**/ZStep_3/*.TIF", "plane 3 (as the files number them)", 2, 2),
     ],
 )
 def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
@@ -60,7 +61,9 @@ def test_imagexpress_announces_more(tmp_path, lost, words, axis, index):
     folder = write_imagexpress(tmp_path / "p", images, guids=False)
     for path in folder.glob(lost):
         path.unlink()
-    with pytest.raises(PlateError, match=f"well A01 lacks all files of {words}, which the HTD file announces"):
+    with pytest.raises(
+        PlateError, match=f"well A01 lacks all files of {re.escape(words)}, which the HTD file announces"
+    ):
         site(folder)
     expected = images["A01", 1].copy()
     skipped, notes = site(folder, incomplete="skip")
@@ -172,7 +175,7 @@ def test_a_stack_next_to_a_projection_and_a_single_plane(tmp_path):
     for c in (1, 2):
         np.testing.assert_array_equal(pixels[0, c], [images["B02", 1][0, c].max(axis=0)] * 3)
     assert [note.split(":")[0] for note in notes] == [
-        f"channel {c} has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (2, 3)
+        f"channel {c} ({c + 1} in the files) has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (1, 2)
     ]
     assert metadata(folder, "error", "B02")[1].filled == ((0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2))
     next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is still a hole
@@ -312,7 +315,8 @@ def test_info_of_a_folder(tmp_path):
     assert said.exit_code == 0
     lines = [line.split(maxsplit=1) for line in said.output.splitlines()]
     assert ["microscope", "OperaPhenix"] in lines
-    assert ["missing", "well B02 lacks files of site 2: timepoint 0, channel 2, plane 1"] in lines
+    lacks = "well B02 lacks files of site 2: timepoint 0, channel 2, plane 1 (as the files number them)"
+    assert ["missing", lacks] in lines and ["channel", "1       FITC  (2 in the files)"] in lines
     found = json.loads(run("info", folder, "--json", "--incomplete", "skip").output)
     assert found["wells"] == ["A01", "B02"] and found["empty_wells"] == ["C03"]
     assert found["sites"] == {"A01": [1, 2], "B02": [1]} and found["channels"] == ["DAPI", "FITC"]
