@@ -25,15 +25,18 @@ def halved(pixels: np.ndarray) -> np.ndarray:
     odd = [side % 2 for side in pixels.shape[-2:]]
     if any(odd):
         pixels = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + [(0, side) for side in odd], mode="edge")
-    quarters = [pixels[..., y::2, x::2] for y in (0, 1) for x in (0, 1)]
     integers = pixels.dtype.kind in "iu"
     if not integers or pixels.dtype.itemsize > 4:
+        quarters = [pixels[..., y::2, x::2] for y in (0, 1) for x in (0, 1)]
         mean = np.mean(np.stack(quarters), axis=0, dtype=np.float64)
         return (np.rint(mean) if integers else mean).astype(pixels.dtype)
-    wide = np.int32 if pixels.dtype.itemsize < 4 else np.int64
-    total = np.asarray(np.sum(np.stack(quarters), axis=0, dtype=wide))
+    wide: type[np.signedinteger] = np.int32 if pixels.dtype.itemsize < 4 else np.int64
+    rows = np.add(pixels[..., ::2, :], pixels[..., 1::2, :], dtype=wide)
+    total = np.asarray(rows[..., ::2] + rows[..., 1::2])
     # a quarter of the sum, rounded half to even: 1 is added before halving twice, and once more if the result is odd
-    return np.right_shift(total + 1 + (np.right_shift(total, 2) & 1), 2).astype(pixels.dtype)
+    total += ((total >> 2) & 1) + 1
+    total >>= 2
+    return total.astype(pixels.dtype)
 
 
 def write_levels(folder: Path, pixels: np.ndarray, axes: tuple[str, ...]) -> list[np.ndarray]:
