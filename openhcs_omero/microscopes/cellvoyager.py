@@ -18,11 +18,13 @@ from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, left_out, parse_xml, tiffs_in
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
-from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
+from openhcs_omero.plates.filenames import CAMERA, NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
+
+_COUNTS = {"t": "TimePointCount", "z": "ZCount"}
 
 
 class CellVoyagerHandler(FolderHandler):
@@ -46,10 +48,13 @@ class CellVoyagerHandler(FolderHandler):
                 "a folder holds one plate"
             )
         if not lists:
-            return Found(named_planes(tiffs_in(folder), "cellvoyager").planes)
-        found = Found(_planes(lists[0], tiffs_in(folder)))
+            planes = named_planes(tiffs_in(folder), "cellvoyager").planes
+            return Found(planes, Announced.by_names(planes))
+        files = [path for path in tiffs_in(folder) if not CAMERA.search(path.name)]
+        found = Found(_planes(lists[0], files))
         if not found.planes:
             raise PlateError(f"{lists[0]} lists no image")
+        found.notes = left_out(files, found.planes, f"not listed as images in {lists[0].name}")
         for path in files_in(folder, ".mrf"):
             _read_detail(path, found)
         found.channel_names = _channel_names(folder)
@@ -93,11 +98,13 @@ def _read_detail(path: Path, found: Found) -> None:
         if found.rows and found.columns:
             well_name(found.rows - 1, found.columns - 1)
         channels = list(_elements(path, "MeasurementChannel"))
-        announced = {int(channel["Ch"]) for channel in channels}
-        used = {plane.c for plane in found.planes}
-        found.announced = Announced(c=tuple(sorted(announced)) if used <= announced else (), source="file " + path.name)
+        announced = {"c": {int(channel["Ch"]) for channel in channels}}
+        announced |= {axis: set(range(1, 1 + int(detail.get(key, 0)))) for axis, key in _COUNTS.items()}
+        used = {axis: {getattr(plane, axis) for plane in found.planes} for axis in announced}
+        fits = {axis: tuple(sorted(numbers)) for axis, numbers in announced.items() if used[axis] <= numbers}
+        found.announced = Announced(**fits, source=f"file {path.name}")
         for channel in channels:
-            if int(channel["Ch"]) in used and "HorizontalPixelDimension" in channel:
+            if int(channel["Ch"]) in used["c"] and "HorizontalPixelDimension" in channel:
                 x, y = (float(channel[f"{axis}PixelDimension"]) for axis in ("Horizontal", "Vertical"))
                 found.pixel_size = (None, y, x)
                 break

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.plates.arrangement import PlaneFile
 
 LARGEST_TEXT = 20_000_000  # bytes
 LARGEST_XML = 2_000_000_000  # bytes; a plane takes about 300 bytes, in Harmony's index 2 KB
@@ -54,6 +58,16 @@ def odd_tiffs(folder: Path) -> list[Path]:
         and not _is(entry, os.DirEntry.is_file)
         and not _is(entry, os.DirEntry.is_dir)
     ]
+
+
+def left_out(files: Iterable[Path], planes: Iterable[PlaneFile], why: str) -> tuple[str, ...]:
+    """A sentence about the files that no plane is read from, with the reason; none if there are no such files."""
+    read = {plane.path for plane in planes}
+    others = [file.name for file in files if str(file) not in read]
+    if not others:
+        return ()
+    names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return (f"{len(others)} TIFF{'s are' if len(others) > 1 else ' is'} left out ({names}): {why}",)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -112,7 +126,7 @@ def check_metadata_links(folder: Path) -> None:
 
 
 def text_of(path: Path) -> str:
-    """Read the text of a metadata file: UTF-8, UTF-16 with a byte order mark, or otherwise Latin-1.
+    """Read the text of a metadata file: UTF-8, UTF-16, or otherwise Latin-1.
 
     Raises
     ------
@@ -124,9 +138,10 @@ def text_of(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise PlateError(f"{path} can't be read: {error.strerror}") from None
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
-        with contextlib.suppress(UnicodeDecodeError):
-            return data.decode(encoding)
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    wide = "utf-16" if marked else {0: "utf-16-be", 1: "utf-16-le"}.get(data[:2].find(b"\0"))
+    with contextlib.suppress(UnicodeDecodeError):
+        return data.decode(wide or "utf-8-sig")
     return data.decode("latin-1")
 
 
@@ -150,16 +165,45 @@ def parse_xml(
     PlateError
         If the file is not XML, is too large, or `take` raised an error.
     """
-    parser = ElementTree.XMLParser(target=_Builder(take))
     try:
         _check_size(path, LARGEST_XML)
         with path.open("rb") as file:
+            parser = ElementTree.XMLParser(target=_Builder(take), encoding=_true_encoding(file))
             while data := file.read(2**16):
                 parser.feed(data)
         return parser.close()  # type: ignore[no-any-return]
     except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # such as an unknown encoding
         words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise PlateError(f"{path} can't be read as {what}: {words}") from None
+
+
+def _true_encoding(file: BinaryIO) -> str | None:
+    """The encoding of an XML file, if it is not the one that the file declares."""
+    start = file.read(200)
+    declared = re.match(rb"<\?xml[^>]*encoding=.([\w.-]+)", start.removeprefix(codecs.BOM_UTF8))
+    name = declared[1].decode().lower() if declared else "utf-8"
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        found = "utf-16"
+    elif start.startswith(codecs.BOM_UTF8):
+        found = "utf-8"
+    elif name == "utf-8" or name.startswith("utf-16"):
+        found = "utf-8" if _is_utf8(file) else "latin-1"
+    else:
+        found = name
+    file.seek(0)
+    return None if found == name else found
+
+
+def _is_utf8(file: BinaryIO) -> bool:
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while data := file.read(2**20):
+            decoder.decode(data)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Builder(ElementTree.TreeBuilder):

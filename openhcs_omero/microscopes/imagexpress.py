@@ -7,6 +7,8 @@ Either level of folders is absent if there is a single timepoint or z plane. Pro
 ZStep_0 or next to the ZStep_ folders; they are read for wavelengths without a stack. Thumbnails (`_thumb`) are ignored.
 """
 
+from __future__ import annotations
+
 import csv
 import re
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, folders_in, text_of, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, folders_in, left_out, text_of, tiffs_in
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.microscopes.tiffs import open_tiff
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
@@ -48,7 +50,7 @@ class ImageXpressHandler(FolderHandler):
 
     def find(self, folder: Path) -> Found:
         htd = find_htd(folder)
-        planes = _planes(folder)
+        planes, notes = _planes(folder)
         if not planes:
             raise PlateError(
                 f"there is no plane of an ImageXpress plate in {folder}: expected files like "
@@ -56,7 +58,7 @@ class ImageXpressHandler(FolderHandler):
             )
         stacks = len({plane.z for plane in planes}) > 1
         announced = Announced(
-            _counted(htd.sites),
+            _numbers_of_sites(htd, {plane.site for plane in planes}),
             _counted(htd.timepoints),
             _counted(htd.waves),
             _counted(htd.steps if stacks else 0),
@@ -64,13 +66,20 @@ class ImageXpressHandler(FolderHandler):
         )
         return Found(
             planes,
-            announced,
+            announced if htd.rows else Announced.by_names(planes, "tcz"),
             list(htd.wells),
             htd.rows,
             htd.columns,
             htd.wave_names,
             (None, *_pixel_size(Path(str(planes[0].path)))),
+            tuple(notes),
         )
+
+
+def _numbers_of_sites(htd: Htd, found: set[int]) -> tuple[int, ...]:
+    """The numbers of the selected sites: counted, or their places in the grid if only these fit the files."""
+    counted = _counted(len(htd.sites))
+    return htd.sites if not found <= set(counted) and found <= set(htd.sites) else counted
 
 
 def _counted(number: int) -> tuple[int, ...]:
@@ -92,11 +101,12 @@ def parse_name(name: str) -> tuple[str, int, int] | None:
 # ---- the folders
 
 
-def _planes(folder: Path) -> list[PlaneFile]:
-    """All planes of the stacks, and the projections or single planes of wavelengths without a stack."""
+def _planes(folder: Path) -> tuple[list[PlaneFile], list[str]]:
+    """All planes of the stacks, and the flat ones of wavelengths without a stack; notes say what is not read."""
     stacks: list[PlaneFile] = []
     flat: list[PlaneFile] = []
-    for t, inside in (_folders(folder, "TimePoint") or {1: folder}).items():
+    times = _folders(folder, "TimePoint")
+    for t, inside in (times or {1: folder}).items():
         steps = _folders(inside, "ZStep")
         stacks += [plane for z, place in steps.items() if z for plane in _planes_in(place, t, z)]
         projections = _planes_in(steps[0], t, 1) if 0 in steps else []
@@ -105,7 +115,14 @@ def _planes(folder: Path) -> list[PlaneFile]:
             plane for plane in _planes_in(inside, t, 1) if (plane.well, plane.site, plane.c) not in known
         ]
     stacked, first = {plane.c for plane in stacks}, min((plane.z for plane in stacks), default=1)
-    return stacks + [replace(plane, z=first) for plane in flat if plane.c not in stacked]
+    taken = stacks + [replace(plane, z=first) for plane in flat if plane.c not in stacked]
+    notes = [
+        f"the projections of channel {c} in the files are left out, because its stacks are there"
+        for c in sorted({plane.c for plane in flat} & stacked)
+    ]
+    beside = [path for path in tiffs_in(folder) if not _THUMBNAIL.search(path.name)] if times else []
+    notes += left_out(beside, taken, "beside the TimePoint_ folders, so of no known timepoint")
+    return taken, notes
 
 
 def _planes_in(folder: Path, t: int, z: int) -> list[PlaneFile]:
@@ -157,8 +174,10 @@ class Htd:
         Format of the plate.
     wells
         The wells selected for imaging.
-    sites, timepoints, waves, steps
-        Numbers of sites per well, timepoints, wavelengths and z planes; 0 if the file does not say.
+    sites
+        Places of the selected sites in the grid of each well, row by row from 1.
+    timepoints, waves, steps
+        Numbers of timepoints, wavelengths and z planes; 0 if the file does not say.
     wave_names
         Names by wavelength, from 1.
     """
@@ -166,7 +185,7 @@ class Htd:
     rows: int = 0
     columns: int = 0
     wells: tuple[str, ...] = ()
-    sites: int = 0
+    sites: tuple[int, ...] = ()
     timepoints: int = 0
     waves: int = 0
     steps: int = 0
@@ -208,7 +227,8 @@ def parse_htd(path: Path) -> Htd:
         )
         waves = _number(values, "NWavelengths", 1000)
         names = {wave: values[f"WaveName{wave}"][0] for wave in range(1, waves + 1) if values.get(f"WaveName{wave}")}
-        sites = sum(_true(chosen) for key, row in values.items() if key.startswith("SiteSelection") for chosen in row)
+        grid = [chosen for key, row in values.items() if key.startswith("SiteSelection") for chosen in row]
+        sites = tuple(place for place, chosen in enumerate(grid, 1) if _true(chosen))
         stacks = any(map(_true, values.get("ZSeries", [])))
         return Htd(
             rows,

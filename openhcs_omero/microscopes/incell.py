@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, left_out, parse_xml, tiffs_in
 from openhcs_omero.microscopes.scan import Found
-from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
 from openhcs_omero.plates.paths import well_name
 
@@ -44,11 +44,13 @@ class InCellHandler(FolderHandler):
             )
         if not descriptions:
             named = named_planes(tiffs_in(folder), "incell")
-            return Found(named.planes, channel_names=named.channel_names)
+            return Found(named.planes, Announced.by_names(named.planes), channel_names=named.channel_names)
         path = descriptions[0]
-        found = _read(path, tiffs_in(folder))
+        files = tiffs_in(folder)
+        found = _read(path, files)
         if not found.planes:
             raise PlateError(f"{path} describes no image")
+        found.notes = left_out(files, found.planes, f"not listed in {path.name}")
         return found
 
 

@@ -8,8 +8,8 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.folders import tiffs_in
 from openhcs_omero.microscopes.scan import Found
-from openhcs_omero.plates.arrangement import Incomplete
-from openhcs_omero.plates.filenames import PATTERNS, named_planes, parse_name
+from openhcs_omero.plates.arrangement import Announced, Incomplete
+from openhcs_omero.plates.filenames import NAMED_PATTERNS, PATTERNS, named_planes, parse_name
 
 
 class NamedTIFFHandler(FolderHandler):
@@ -46,4 +46,6 @@ class NamedTIFFHandler(FolderHandler):
         if not paths:
             raise PlateError(f"there is no TIFF in {folder}")
         named = named_planes(paths, self.pattern)
-        return Found(named.planes, channel_names=named.channel_names)
+        own = self.pattern is not None and self.pattern not in NAMED_PATTERNS  # its numbers may be minutes, say
+        announced = Announced() if own else Announced.by_names(named.planes)
+        return Found(named.planes, announced, channel_names=named.channel_names)

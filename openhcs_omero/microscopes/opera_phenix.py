@@ -14,14 +14,18 @@ from pathlib import Path, PureWindowsPath
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, folders_in, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import files_in, folders_in, left_out, parse_xml, tiffs_in
 from openhcs_omero.microscopes.scan import Found
-from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.paths import well_name
 
 INDEX_NAMES = ("index.idx.xml", "index.xml", "index.ref.xml")  # in any case
 
-_NAME = re.compile(r"r(\d+)c(\d+)f(\d+)p(\d+)-ch(\d+)(?:sk(\d+)fk\d+fl\d+|t(\d+))\.tiff?", re.IGNORECASE)
+_NAME = re.compile(
+    r"r(\d+)c(\d+)f(\d+)p(\d+)(?:rc(?P<record>\d+))?-ch(?P<channel>\d+)"
+    r"(?:sk(?P<slow>\d+)fk\d+fl\d+|t(?P<t>\d+))\.tiff?",
+    re.IGNORECASE,
+)
 _NUMBERS = ("Row", "Col", "FieldID", "PlaneID", "ChannelID", "TimepointID")
 
 
@@ -43,20 +47,24 @@ class OperaPhenixHandler(FolderHandler):
         found = read_index(path) if path else _by_names(folder)
         if not found.planes:
             raise PlateError(f"there is no plane of an Opera Phenix plate in {path or folder}")
+        files = [file for place in _places(path.parent if path else folder) for file in tiffs_in(place)]
+        why = f"not listed in {path.name}" if path else "not named like planes of an Opera Phenix"
+        found.notes = left_out(files, found.planes, why)
         return found
 
 
 def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
     """Parse a file name into row, column, field, plane, channel and timepoint, as Harmony counts them.
 
-    The names are like ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on. The
-    timepoint, from 1, is sk ("slow kinetics") or t. Returns None for other names.
+    The names are like ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on. Before
+    version 4, rc ("record") is the channel, as in ``r01c01f01p01rc2-ch1sk1fk1fl1.tiff``. The timepoint, from 1, is sk
+    ("slow kinetics") or t. Returns None for other names.
     """
     match = _NAME.fullmatch(name)
     if not match:
         return None
-    row, column, site, plane, channel, t = (int(number) for number in match.groups() if number)
-    return row, column, site, plane, channel, t
+    row, column, site, plane = (int(match[number]) for number in range(1, 5))
+    return row, column, site, plane, int(match["record"] or match["channel"]), int(match["slow"] or match["t"])
 
 
 # ---- the index
@@ -161,4 +169,5 @@ def _by_names(folder: Path) -> Found:
         if parsed := parse_name(path.name):
             row, column, site, z, c, t = parsed
             found.planes.append(PlaneFile(well_name(row - 1, column - 1), site, t, c, z, str(path)))
+    found.announced = Announced.by_names(found.planes)
     return found

@@ -50,6 +50,18 @@ class Announced:
     source: str = "metadata"
     every_site: bool = False
 
+    @classmethod
+    def by_names(cls, planes: list[PlaneFile], axes: str = "tz") -> Announced:
+        """What the names of a microscope's files announce, without other metadata: it leaves out no number."""
+        values = {axis: sorted({getattr(plane, axis) for plane in planes}) for axis in axes}
+        spans = {axis: tuple(range(found[0], found[-1] + 1)) for axis, found in values.items() if _close(found)}
+        return cls(source="numbering of the files", **spans)
+
+
+def _close(values: list[int]) -> bool:
+    """Whether numbers may be those of one plate: a name can have any number."""
+    return bool(values) and values[-1] - values[0] < MOST_PLANES
+
 
 @dataclass(frozen=True)
 class Arrangement:

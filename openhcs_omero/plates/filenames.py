@@ -29,7 +29,7 @@ NAMED_PATTERNS = {
     "opera phenix": r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+).*",
 }
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
-_CAMERA = re.compile(r"^(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # CellVoyager puts images of its cameras there
+CAMERA = re.compile(r"^(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # CellVoyager puts images of its cameras there
 _THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.tiff?$", re.IGNORECASE)  # ImageXpress puts them next to the images
 
 
@@ -60,7 +60,7 @@ def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlan
     PlateError
         If names don't match, or if the pattern is not valid.
     """
-    beside = [_THUMBNAIL, _CAMERA] if pattern == "cellvoyager" else [_THUMBNAIL]
+    beside = [_THUMBNAIL, CAMERA] if pattern == "cellvoyager" else [_THUMBNAIL]
     named = _parse_names([path for path in paths if not any(name.search(path.name) for name in beside)], pattern)
     channels = _without_repeats(sorted({match.get("channel", "0") for match in named.values()}, key=_by_number))
     numbers = {_by_number(value): int(value) if value.isdecimal() else rank for rank, value in enumerate(channels)}

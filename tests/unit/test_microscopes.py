@@ -146,7 +146,9 @@ def test_a_missing_file(kind, tmp_path):
     stacks = [path for path in files if path.parent.name.startswith("ZStep") or not path.name.endswith(".TIF")]
     stacks[-1].unlink()
     listing = handler_of(folder).parse(folder)
-    numbers = "timepoint 1, channel 1, plane 2" if kind == "incell" else "timepoint [12], channel 2, plane 3"
+    numbers = "timepoint 1, channel 1, plane 2"
+    if kind != "incell":
+        numbers = r"timepoint [12], channel 2, plane 3 \(as the files number them\)"
     lacks = f"well A02 lacks files of site {1 if kind == 'incell' else 2}: {numbers}; add the files"
     with pytest.raises(PlateError, match=lacks):
         listing.check_complete()
@@ -257,7 +259,7 @@ def test_imagexpress_unrelated_files(tmp_path):
 def test_htd(tmp_path):
     write_htd(tmp_path / "x.HTD", ["A01", "P24"], 3, (1, 4, 5), rows=16, columns=24)
     htd = imagexpress.parse_htd(tmp_path / "x.HTD")
-    assert (htd.rows, htd.columns, htd.wells, htd.sites) == (16, 24, ("A01", "P24"), 3)
+    assert (htd.rows, htd.columns, htd.wells, htd.sites) == (16, 24, ("A01", "P24"), (1, 2, 3))
     assert htd.wave_names == dict(enumerate(CHANNELS, 1))
 
 
@@ -283,6 +285,8 @@ def test_phenix_names(row, column, site, plane, channel, t):
     for width in (2, 3):
         name = f"r{row:02d}c{column:02d}f{site:0{width}d}p{plane:0{width}d}-ch{channel}sk{t}fk1fl1.tiff"
         assert opera_phenix.parse_name(name) == (row, column, site, plane, channel, t)
+        old = name.replace(f"-ch{channel}", f"rc{channel}-ch1")  # of Harmony 3
+        assert opera_phenix.parse_name(old) == (row, column, site, plane, channel, t)
     assert opera_phenix.parse_name(name.replace("-", "_")) is None
 
 

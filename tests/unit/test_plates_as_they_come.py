@@ -27,6 +27,7 @@ from openhcs_omero.cli import app
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.microscopes.folders import parse_xml
 from openhcs_omero.microscopes.imagexpress import parse_htd
 
 SHAPE = (3, 3, 3, 6, 5)
@@ -92,6 +93,66 @@ FORMATS = {
 def lose(plane):
     """Delete the file of a plane, given by its path in a listing."""
     Path(chunk_file(plane) if "?" in plane else plane).unlink()
+
+
+UNDESCRIBED = {
+    "imagexpress": (lambda folder, images: write_imagexpress(folder, images, guids=False, htd=False), "**/*_w2*"),
+    "imagexpress timepoints": (lambda folder, images: write_imagexpress(folder, images, htd=False), "TimePoint_2/**/*"),
+    "phenix": (lambda folder, images: write_phenix(folder, images, index=None), "Images/*p02-*"),
+    "cellvoyager": (lambda folder, images: write_cellvoyager(folder, images, listed=False), "*_T0002*"),
+    "incell": (lambda folder, images: write_incell(folder, images, described=False), "*time 2 *"),
+}
+
+
+@pytest.mark.parametrize("kind", UNDESCRIBED)
+def test_gaps_in_the_numbers_of_files_without_metadata(tmp_path, kind):
+    """What follows a gap keeps its number."""
+    write, lost = UNDESCRIBED[kind]
+    images = images_of(["A01"], sites=1, shape=(3, 3, 3, 6, 5))
+    folder = write(tmp_path / "p", images)
+    for path in folder.glob(lost):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(PlateError, match=r"well A01 lacks all files of [a-z]+ 2 .*, which the numbering of the files"):
+        site(folder)
+    filled, _ = site(folder, incomplete="fill")
+    axis = {"*_T0002*": 0, "*time 2 *": 0, "TimePoint_2/**/*": 0, "**/*_w2*": 1, "Images/*p02-*": 2}[lost]
+    np.testing.assert_array_equal(np.take(filled, [0, 2], axis), np.take(images["A01", 1], [0, 2], axis))
+    assert not np.take(filled, 1, axis).any()
+
+
+@pytest.mark.parametrize(
+    ("write", "other", "why"),
+    [
+        (write_phenix, "Images/r03c03f01p01-ch1sk1fk1fl1.tiff", "not listed in Index.idx.xml"),
+        (write_cellvoyager, "AssayPlate_C03_T0001F001L01A01Z01C01.tif", "not listed as images in MeasurementData.mlf"),
+        (write_incell, "C - 3(fld 1 wv DAPI - DAPI).tif", "not listed in p.XDCE"),
+        (write_imagexpress, "p_A01_s1_w1.TIF", "beside the TimePoint_ folders, so of no known timepoint"),
+        (lambda folder, images: write_phenix(folder, images, index=None), "Images/map.tif", "not named like planes"),
+    ],
+)
+def test_files_that_are_left_out_are_named(tmp_path, write, other, why):
+    folder = write(tmp_path / "p", images_of(["A01"], shape=(2, 1, 1, 6, 5)))
+    before = handler_of(folder).listing(folder)
+    tifffile.imwrite(folder / other, np.ones((6, 5), "uint16"))
+    after = handler_of(folder).listing(folder)
+    assert after.files == before.files
+    assert after.notes[0].startswith(f"1 TIFF is left out ({Path(other).name}): {why}")
+
+
+def test_sites_with_the_numbers_of_their_places(tmp_path):
+    """MetaXpress selected 2 of 4 places; the files number the places, or count the sites."""
+    images = images_of(["A01"], sites=4, shape=(1, 1, 1, 6, 5))
+    chosen = {place: image for place, image in images.items() if place[1] in (2, 4)}
+    folder = write_imagexpress(tmp_path / "p", chosen, guids=False)
+    text = (folder / "p.HTD").read_text("latin-1")
+    for row in (1, 2):
+        text = re.sub(rf'("SiteSelection{row}"), .*', r"\1, FALSE, TRUE", text)
+    (folder / "p.HTD").write_text(text, "latin-1")
+    np.testing.assert_array_equal(site(folder, number=2)[0], images["A01", 4])
+    (folder / "p_A01_s4_w1.TIF").unlink()
+    with pytest.raises(PlateError, match="site"):  # site 2 of the counted 1 and 2 is there
+        site(folder)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -175,7 +236,8 @@ def test_a_stack_next_to_a_projection_and_a_single_plane(tmp_path):
     for c in (1, 2):
         np.testing.assert_array_equal(pixels[0, c], [images["B02", 1][0, c].max(axis=0)] * 3)
     assert [note.split(":")[0] for note in notes] == [
-        f"channel {c} ({c + 1} in the files) has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (1, 2)
+        "the projections of channel 1 in the files are left out, because its stacks are there",
+        *(f"channel {c} ({c + 1} in the files) has 1 of 1 timepoints and 1 of 3 planes of the stack" for c in (1, 2)),
     ]
     assert metadata(folder, "error", "B02")[1].filled == ((0, 1, 1), (0, 1, 2), (0, 2, 1), (0, 2, 2))
     next(folder.glob("TimePoint_1/ZStep_2/*B03*_w1.TIF")).unlink()  # a hole in the stack is still a hole
@@ -227,12 +289,23 @@ def test_names_in_another_case(tmp_path, kind):
     assert list(handler_of(folder).get_channel_values(folder).values()) == ["DAPI", "FITC"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
 def test_encodings_of_htd_files(tmp_path, encoding):
     write_htd(tmp_path / "x.HTD", ["A01"], 1, (1, 2, 1))
     text = (tmp_path / "x.HTD").read_bytes().decode("latin-1").replace("DAPI", "DÄPI µ")
     (tmp_path / "x.HTD").write_bytes(text.encode(encoding))
     assert parse_htd(tmp_path / "x.HTD").wave_names == {1: "DÄPI µ", 2: "FITC"}
+
+
+@pytest.mark.parametrize("declared", ["", ' encoding="utf-8"', ' encoding="utf-16"', ' encoding="ISO-8859-1"'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_of_xml(tmp_path, encoding, declared):
+    """Also where the declaration is wrong, but for UTF-8 that claims to be Latin-1."""
+    text = f'<?xml version="1.0"{declared}?><a><b name="µm"/></a>'
+    (tmp_path / "x.xml").write_bytes(text.encode(encoding))
+    found = parse_xml(tmp_path / "x.xml", "XML")[0].get("name")
+    claims = encoding == "utf-8" and "8859" in declared
+    assert found == ("Âµm" if claims else "µm")
 
 
 # ---- TIFFs of all kinds
