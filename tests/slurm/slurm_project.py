@@ -132,7 +132,7 @@ class Project:
         omero: Omero,
         plate: int,
         wells: list[str] | str = "all",
-        per_job: int = 8,
+        per_job: int | None = 8,
         changed: dict | None = None,
         **params,
     ) -> None:
@@ -149,7 +149,7 @@ class Project:
             "output": self.output,
             "steps": [step],
             "heatmaps": [],
-            "wells_per_job": per_job,
+            **({"wells_per_job": per_job} if per_job else {}),
         }
         (folder / "own.yaml").write_text(json.dumps({**config, **(changed or {})}))
         self.results = folder / "results" / f"plate_{plate}_{self.output}"
