@@ -62,7 +62,7 @@ def test_a_list_of_derived_plates(conn, source, derived, wire):
     wire.start()
     first, second = list_derived_plates(conn)
     wire.stop()
-    assert wire.calls.count("projection") == len(wire.calls) == 4
+    assert wire.calls.count("projection") == len(wire.calls) == 5
     assert (first.plate_id, first.path) == (derived, f"/omero/plate_{source.plate_id}_processed")
     assert (first.source_id, first.source_name, first.state) == (source.plate_id, "screen", "complete")
     assert first.size == 3 * block(1).nbytes
