@@ -92,7 +92,8 @@ def _answers(settings: Settings, chosen: AnalysisSettings, tables: Sequence[Path
         chosen = replace(chosen, features=[*described, *added])
     plate_map = None
     if settings.has_map:  # the tables contain its columns only as text and without units
-        plate_map = as_plate_map(RecordedTreatments(settings))
+        recorded = RecordedTreatments(settings)
+        plate_map = as_plate_map({label: recorded[label] for label in dict.fromkeys(table["plate"])})
         table = table.drop(columns=plate_map.columns, errors="ignore")
     return analyze(table, chosen, plate_map)
 

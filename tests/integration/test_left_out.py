@@ -46,6 +46,8 @@ def test_a_plate_without_tables_is_left_out_and_named(screen):
     assert run.status == 1 and "Traceback" not in run.output, run.output
     assert run.jobs["aggregate"] == 2 and {"analyze", "gather_wells", "annotate"} <= set(run.jobs)
     assert plates_in(folder) == ["day_1", "day_3"] == plates_in(folder, "quality.csv")
+    assert {row["feature"] for row in read_rows(folder / "quality.csv")} == {"bright"}
+    assert all(row["bright_z_score"] for row in read_rows(folder / "screen_wells.csv"))
     assert read_rows(folder / "left_out.csv") == [{"plate": "day_2", "reason": REASON}]
     assert f"plate day_2 is not analyzed: {REASON}" in (folder / "report.html").read_text()
     assert f"are without plate day_2 ({REASON}), which left_out.csv lists" in run.output

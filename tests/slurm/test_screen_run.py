@@ -69,3 +69,19 @@ def test_a_screen_of_twelve_plates(project, omero, make_plate):
     )
     assert done.returncode == 0, done.stderr
     assert tables_of(other / "results") == on_slurm
+
+
+def test_a_plate_whose_tables_fail_is_left_out(project, make_plate):
+    """The job that analyzes all plates, on a node, knows which ones are left out."""
+    good, bad = make_plate(), make_plate()
+    plates = [good, {"path": bad, "plate_map": "clash.csv"}]
+    changed = {"plates": plates, "plate_map": "map.csv", "analysis": {"features": ["taken"]}}
+    own = project("left", WELLS, changed=changed)
+    (own.folder / "map.csv").write_text(MAP)
+    (own.folder / "clash.csv").write_text(MAP.replace("compound", "taken"))
+    assert own.finish(own.start("--retries", "0")) == 1
+    folder = own.folder / "results" / "screen_left"
+    assert {row["plate"] for row in read_rows(folder / "screen_wells.csv")} == {str(good)}, own.said()
+    [left_out] = read_rows(folder / "left_out.csv")
+    assert left_out["plate"] == str(bad) and f"are without plate {bad} ({left_out['reason']})" in own.said()
+    assert f"plate {bad} is not analyzed: {left_out['reason']}" in (folder / "analyze.log").read_text()
