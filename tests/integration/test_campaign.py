@@ -47,6 +47,13 @@ def test_each_plate_is_a_run(campaign):
     (campaign.folder / "wait").touch()
     head = campaign.start("--keep-going")
     wait_for(lambda: len(list(campaign.folder.glob("begun*"))) == 2)
+    config = campaign.folder / "config.yaml"
+    before = config.read_text()
+    config.write_text(f"{before}\noutput: other\n")
+    another = campaign()
+    assert another.status == 1 and "Error: another run is active in" in another.output and not another.jobs
+    assert "other" not in (campaign.folder / "runs" / "day_3" / "config.json").read_text()
+    config.write_text(before)
     kill(head)
     for path in [campaign.folder / "wait", *campaign.folder.glob("begun*")]:
         path.unlink()
@@ -55,14 +62,17 @@ def test_each_plate_is_a_run(campaign):
     (campaign.folder / "broken").touch()
     run = campaign("--keep-going")
     log = (campaign.folder / "runs" / "day_2" / "run.log").read_text()
-    assert run.status == 1 and run.jobs == {"run_plate": 2}, run.output
+    assert run.status == 1 and run.jobs == {"run_plate": 2, "gather_wells": 1}, run.output
+    table = campaign.folder / "runs" / "screen_wells.csv"
+    assert [row["well"] for row in read_rows(table)] == ["A01", "A02", "A04"]
     assert "3 plates: 3 of 4 wells are processed, 1 failed" in (campaign.folder / "runs" / "index.html").read_text()
     assert "runs/day_2/run.log" in run.output and "B03 of plate day_2, site 1" in log
     assert [wells(campaign, plate) for plate in ("day 1", "day_2", "day_3")] == [["A01"], ["A02"], ["A04"]]
     assert len(list(campaign.folder.glob("begun*"))) == 4, "and no well was processed twice"
 
     (campaign.folder / "broken").unlink()
-    assert campaign.succeed("--keep-going").jobs == {"run_plate": 1, "all": 1}
+    assert campaign.succeed("--keep-going").jobs == {"run_plate": 1, "gather_wells": 1, "all": 1}
+    assert [row["well"] for row in read_rows(table)] == ["A01", "A02", "B03", "A04"]
     assert wells(campaign, "day_2") == ["A02", "B03"]
     page = (campaign.folder / "runs" / "day_2" / "results" / "index.html").read_text()
     assert "2 of 2 wells are processed" in page

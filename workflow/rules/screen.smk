@@ -14,6 +14,7 @@ rule gather_wells:
     localrule: True
     threads: 1
     params:
+        tables=lambda wildcards, input: list(input),
         left_out=lambda wildcards: LEFT_OUT.reasons,
     message:
         "Gather the wells of all plates"

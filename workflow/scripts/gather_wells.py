@@ -6,4 +6,4 @@ from openhcs_omero.core.screen_wells import gather_wells
 
 with logged(snakemake.log[0]):
     list_left_out(snakemake.params.left_out, Path(snakemake.output.left_out))
-    gather_wells([Path(path) for path in snakemake.input], Path(snakemake.output.table))
+    gather_wells([Path(path) for path in snakemake.params.tables], Path(snakemake.output.table))

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from openhcs_omero.core import run_page
 from openhcs_omero.core.config import IN_OMERO, read_config
 from openhcs_omero.core.config_check import check_config, name_keys, retype
 from openhcs_omero.core.inspection import connect_head
-from openhcs_omero.core.orchestrator.campaign_page import CampaignPage
+from openhcs_omero.core.orchestrator.campaign_page import RESULTS, CampaignPage
 from openhcs_omero.core.orchestrator.live import web_of
+from openhcs_omero.core.orchestrator.locks import check_lock
 from openhcs_omero.core.orchestrator.planning import folder_of_config, one_sentence
 from openhcs_omero.core.orchestrator.snakefile import find_profile, find_workflow
-from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked
+from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignores_locks
 from openhcs_omero.core.plan import LAST_RUN
 from openhcs_omero.core.selection import choose_plates
 from openhcs_omero.core.state import digest_of
@@ -62,6 +63,8 @@ class Campaign:
         self._profile, self._at_once = config.pop("profile", None), max(1, workflow.resource_settings.cores or 1)
         with one_sentence():
             check_config(config, find_workflow() / "workflow" / "schemas" / "config.schema.yaml")
+            if asked(workflow) is Asked.RUN and not ignores_locks():
+                check_lock([RUNS])  # before anything changes the configurations of its runs
             choose_plates(config)
             settings = read_config(config)
             if settings.in_omero and asked(workflow) is Asked.RUN:
@@ -69,6 +72,8 @@ class Campaign:
             common = {"config_dir": folder_of_config(workflow), **config, "results": "results"}
             entries = zip(settings.plates, config["plates"])
             self.configs = {label: _absolute({**common, "plates": [entry]}) for label, entry in entries}
+            self._failed: set[str] = set()
+            self._settings = settings
             self._page = CampaignPage(RUNS, list(self.configs), web_of(settings))
             if asked(workflow) is Asked.RUN:
                 write_if_changed(LAST_RUN, json.dumps({**config, "results": str(RUNS)}))  # for `openhcs-omero status`
@@ -88,6 +93,34 @@ class Campaign:
         except OSError as error:  # a full disk, for instance, must not hide what the campaign did
             logger.warning(f"The page of the campaign could not be written: {error}")
         logger.info(f"Page: {RUNS / run_page.NAME}")
+
+    @property
+    def successful(self) -> list[str]:
+        """The plates whose runs have not failed."""
+        return [plate for plate in self.configs if plate not in self._failed]
+
+    def leave_out(self, plates: Set[str], _jobs: Sequence[Any]) -> bool:
+        """Gather the wells of all plates without waiting for these; returns whether there is anything to gather."""
+        self._failed |= plates
+        return bool(self.successful or self.tables)
+
+    @property
+    def tables(self) -> list[str]:
+        """The table of wells of each plate that is done, also of those with failed wells."""
+        name = "wells.csv" if self._settings.analysis is None else "normalised.csv"
+        left_out = self.left_out
+        folders = {plate: RUNS / plate / RESULTS / self._settings.folder(plate).name for plate in self.configs}
+        return [str(folder / name) for plate, folder in folders.items() if plate not in left_out]
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why plates have no table: their runs have not published one."""
+        why = {}
+        for plate in self.configs:
+            status = self._page.plate(plate)
+            if status.published is None:
+                why[plate] = status.problem or f"its run did not come to its end: see {RUNS / plate / 'run.log'}"
+        return why
 
     def script(self, plate: str) -> Path:
         """The shell script of a plate's run."""

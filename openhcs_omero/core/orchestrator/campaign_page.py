@@ -56,12 +56,13 @@ class CampaignPage:
                 return
 
     def _write(self) -> None:
-        plates = tuple(self._plate(label) for label in self._plates)
+        plates = tuple(self.plate(label) for label in self._plates)
         now = RunStatus(plates, self._begun, time.time(), self._ending.is_set())
         write(self._runs / status.NAME, to_json(now, indent=1))
         write(self._runs / run_page.NAME, run_page.page_html(now, self._web, ""))
 
-    def _plate(self, label: str) -> PlateStatus:
+    def plate(self, label: str) -> PlateStatus:
+        """How far a plate is; what a run before this campaign says about a plate that is run again does not count."""
         run = read_record(self._runs / label / RESULTS / status.NAME, RunStatus)
         log = {"log": f"{label}/run.log"} if (self._runs / label / "run.log").exists() else {}
         if run is None:
