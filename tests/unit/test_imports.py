@@ -1,6 +1,7 @@
 """Imports go one way: workflow -> core, runtime -> analysis, microscopes -> io -> omero -> plates, without cycles."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -145,6 +146,12 @@ def test_the_embedded_server_is_only_started_as_a_process():
     assert set.union(*found.values()) == {
         f"omero_embedded.process.{name}" for name in ("CannotStart", "EmbeddedServer", "start")
     }
+
+
+def test_the_map_of_core_names_every_module():
+    named = set(re.findall(r"`(\w+)/?`", (PACKAGE / "core" / "__init__.py").read_text()))
+    found = {path.stem for path in (PACKAGE / "core").iterdir() if not path.name.startswith("_")}
+    assert named == found
 
 
 def test_all_forms_of_imports_are_found():
