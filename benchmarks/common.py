@@ -76,6 +76,7 @@ class BenchServer:
         conn = BlitzGateway(self.user, self.password, host=self.host, port=self.port, secure=secure)
         if not conn.connect():
             sys.exit(f"{self.user} can't log in at {self.host}:{self.port}: {conn.getLastError()}")
+        conn.c.enableKeepAlive(60)  # peers that run as commands may take longer than an idle session lives
         try:
             yield conn
         finally:

@@ -157,8 +157,10 @@ def _exported(jobs: Sequence[_Job], processes: int) -> Iterator[tuple[_Job, list
     """Export wells in several processes; yields each when it is finished, with what could not be kept."""
     if not jobs:
         return
-    spawn = multiprocessing.get_context("spawn")  # Zarr's and Ice's threads don't survive a fork
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_begin)
+    # Zarr's and Ice's threads don't survive a fork of this process; one that has only imported them can be forked
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "openhcs_omero.io.ngff_metadata"])
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=_begin)
     try:
         waiting: dict[Future[list[str]], _Job] = {pool.submit(_export_well, job): job for job in jobs}
         while waiting:
