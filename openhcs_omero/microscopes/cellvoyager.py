@@ -101,8 +101,8 @@ def _read_detail(path: Path, found: Found) -> None:
         announced = {"c": {int(channel["Ch"]) for channel in channels}}
         announced |= {axis: set(range(1, 1 + int(detail.get(key, 0)))) for axis, key in _COUNTS.items()}
         used = {axis: {getattr(plane, axis) for plane in found.planes} for axis in announced}
-        fits = {axis: tuple(sorted(numbers)) for axis, numbers in announced.items() if used[axis] <= numbers}
-        found.announced = Announced(**fits, source=f"file {path.name}")
+        t, c, z = (tuple(sorted(announced[axis])) if used[axis] <= announced[axis] else () for axis in "tcz")
+        found.announced = Announced(t=t, c=c, z=z, source=f"file {path.name}")
         for channel in channels:
             if int(channel["Ch"]) in used["c"] and "HorizontalPixelDimension" in channel:
                 x, y = (float(channel[f"{axis}PixelDimension"]) for axis in ("Horizontal", "Vertical"))

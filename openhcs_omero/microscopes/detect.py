@@ -10,6 +10,7 @@ from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
 from openhcs_omero.microscopes.base import FilesHandler, MicroscopeHandler, PlateLike
 from openhcs_omero.microscopes.cellvoyager import CellVoyagerHandler
+from openhcs_omero.microscopes.folders import folders_in
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.incell import InCellHandler
 from openhcs_omero.microscopes.named_tiffs import NamedTIFFHandler
@@ -93,6 +94,8 @@ def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplet
     for kind in FOLDERS:
         if kind.recognizes(folder):
             return kind(incomplete, follow_links)
+    if inside := next((path for path in folders_in(folder) if any(kind.recognizes(path) for kind in FOLDERS)), None):
+        raise PlateError(f"{folder} is not a plate, but the folder {inside.name} in it is one: name {inside}")
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "

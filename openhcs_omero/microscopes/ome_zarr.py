@@ -27,7 +27,7 @@ from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete,
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import in_s3, parse_well, well_name
-from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
+from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, matching, with_wells
 
 if TYPE_CHECKING:
     from ome_zarr_models.common.plate import PlateBase
@@ -80,6 +80,7 @@ class OMEZarrHandler(FilesHandler):
         with ThreadPoolExecutor(READERS) as pool:
             wells = list(pool.map(partial(self._read_well, path), names, names.values()))
         runs = {run.id: run.name or f"Run {run.id}" for run in plate.acquisitions or ()}
+        wells = _chosen(_with_places(wells), runs, self.acquisition)
         structure = PlateStructure(
             None, self.parser_name, f"{self.microscope_type} {version}", {}, set(), 0, 0, 0, 0, name=Path(path).name
         )
@@ -175,7 +176,6 @@ def _list_plate(
     plate: PlateStructure, wells: Sequence[_Well], runs: Mapping[int, str], incomplete: Incomplete
 ) -> PlateListing:
     """Make the listing of a plate from what was read of its wells."""
-    wells = _with_places(wells)
     sites = {(well.name, site.number): site for well in wells for site in well.sites}
     kinds = Counter(site.image.shape[:3] for site in sites.values() if site.image)
     if not kinds:
@@ -203,6 +203,22 @@ def _list_plate(
             for well in {well for one in arranged.values() for well in one.skipped}
         },
     )
+
+
+def _chosen(wells: Sequence[_Well], runs: Mapping[int, str], choice: int | str | None) -> list[_Well]:
+    """The wells with the sites of one acquisition, counted from 1; with all of them if it does not choose one.
+
+    What is missing from other acquisitions does not matter then.
+    """
+    used = {site.acquisition for well in wells for site in well.sites if site.acquisition is not None}
+    found = [] if choice in (None, "all") else matching([(run, runs.get(run, f"Run {run}")) for run in used], choice)
+    if len(found) != 1:
+        return list(wells)
+    of_run = {well.name: [site for site in well.sites if site.acquisition == found[0][0]] for well in wells}
+    return [
+        replace(well, sites=[replace(site, number=number) for number, site in enumerate(of_run[well.name], 1)])
+        for well in wells
+    ]
 
 
 def _with_places(wells: Sequence[_Well]) -> list[_Well]:

@@ -29,6 +29,7 @@ from openhcs_omero.microscopes.tiffs import plane_size
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
+from openhcs_omero.plates.structure import matching
 
 _FLAT = re.compile(
     r"(?P<well>[A-Z]{1,2}\d{2,})_s(?P<site>\d+)_w(?P<c>\d+)(?:_z(?P<z>\d+))?(?:_t(?P<t>\d+))?\.tiff?", re.IGNORECASE
@@ -67,6 +68,9 @@ class OpenHCSHandler(FolderHandler):
         if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
         runs, of_site = read_acquisitions(main.values)
+        chosen = [] if self.acquisition in (None, "all") else matching(set(of_site.values()), self.acquisition)
+        if len(chosen) == 1:  # what is missing from other acquisitions does not matter
+            planes = [plane for plane in planes if of_site.get((plane.well, plane.site)) == chosen[0]]
         names = main.values.get("channels") or {}  # by the numbers in the file names
         size = main.values.get("pixel_size")
         return Found(

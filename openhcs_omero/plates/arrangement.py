@@ -55,7 +55,8 @@ class Announced:
         """What the names of a microscope's files announce, without other metadata: it leaves out no number."""
         values = {axis: sorted({getattr(plane, axis) for plane in planes}) for axis in axes}
         spans = {axis: tuple(range(found[0], found[-1] + 1)) for axis, found in values.items() if _close(found)}
-        return cls(source="numbering of the files", **spans)
+        t, c, z = (spans.get(axis, ()) for axis in AXES)
+        return cls(t=t, c=c, z=z, source="numbering of the files")
 
 
 def _close(values: list[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,9 +208,11 @@ class PlateStructure:
                 f"plate {self.label} was imaged several times: it has the acquisitions {listed}{others}; "
                 "choose one by `acquisition`, or process each by `acquisition: all`"
             )
-        chosen = [run for run in known if choice in run or str(choice) == str(run[0])]
+        chosen = matching(known, choice)
         if len(chosen) != 1:
             raise PlateError(f"plate {self.label} has {len(chosen) or 'no'} acquisitions {choice!r}: it has {listed}")
+        if all(image.acquisition == chosen[0] for _, image in self.images()):
+            return self
         wells = {}
         for name, well in self.wells.items():
             images = [well.images[site] for site in sorted(well.images) if well.images[site].acquisition == chosen[0]]
@@ -287,6 +289,11 @@ class PlateStructure:
             for c in range(image.size_c)
             for z in range(image.size_z)
         ]
+
+
+def matching(acquisitions: Iterable[tuple[int, str]], choice: int | str) -> list[tuple[int, str]]:
+    """The acquisitions, given by id and name, that have this id or name."""
+    return [run for run in acquisitions if choice in run or str(choice) == str(run[0])]
 
 
 def is_pyramid(image: ImageStructure) -> bool:

@@ -293,6 +293,11 @@ def test_acquisitions_are_kept(output):
         assert read.described_acquisitions() == plate.described_acquisitions()
         after = handler_of(place, acquisition="after")
         assert np.array_equal(after.load_site(place, "B03", 1, FileManager()), images["B03", 3])
+    for path in (folder / "images/A01").glob("*_s001_*"):
+        path.unlink()
+        handler_of(folder, acquisition="after").listing(folder).check_complete()
+        with pytest.raises(OpenHCSError, match="well A01 lacks files of site 1"):
+            handler_of(folder, acquisition="before").listing(folder).check_complete()
     assert output.standing(plate, records).derived == derived
     assert output.standing(replace(plate, times={}), records).derived != derived
 

@@ -177,6 +177,11 @@ def test_acquisitions(tmp_path):
             np.testing.assert_array_equal(pixels, images["B02", first + site - 1])
         assert len(handler.read_metadata(handler.listing(path), "B02")) == len(sites)
     assert [image.acquisition for image in sites.values()] == [(1, "before")] * 2 + [(2, "after")] * 2
+    shutil.rmtree(path / "B/2/3/0/c")  # site 2 of the second acquisition
+    found = {run: handler_of(path, acquisition=run, incomplete="skip").listing(path) for run in ("before", "after")}
+    assert not found["before"].notes and found["before"].skipped == {}
+    assert found["after"].skipped == {"B02": (2,)} and "files of site 2" in found["after"].notes[0]
+    handler_of(path, acquisition="before").listing(path).check_complete()
 
 
 def edit(path, change):

@@ -121,6 +121,15 @@ def test_gaps_in_the_numbers_of_files_without_metadata(tmp_path, kind):
     assert not np.take(filled, 1, axis).any()
 
 
+@pytest.mark.parametrize(("count", "axis"), [("TimePointCount", "timepoint"), ("ZCount", "plane")])
+def test_counts_in_the_details_of_a_cellvoyager(tmp_path, count, axis):
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], shape=(2, 1, 2, 6, 5)))
+    detail = folder / "MeasurementDetail.mrf"
+    detail.write_text(detail.read_text().replace("bts:RowCount", f'bts:{count}="3" bts:RowCount'))
+    with pytest.raises(PlateError, match=rf"lacks all files of {axis} 3 .*, which the file MeasurementDetail"):
+        site(folder)
+
+
 @pytest.mark.parametrize(
     ("write", "other", "why"),
     [
@@ -404,7 +413,7 @@ def test_a_dry_import_needs_no_omero(tmp_path, monkeypatch):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(1, 1, 1, 6, 5)))
     said = run("import", "--dry-run", folder)
     assert said.exit_code == 0 and "microscope      ImageXpress" in said.output
-    assert "not a plate of a known microscope" in str(run("info", tmp_path).output)
+    assert f"is not a plate, but the folder p in it is one: name {folder}" in str(run("info", tmp_path).output)
 
 
 @pytest.mark.parametrize("pattern", [(), ("--pattern", "cellvoyager")])
