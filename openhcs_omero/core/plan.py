@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PROBLEM = "problem.txt"
 """In the folder of a plate that can't be processed: why. Jobs see there that the analysis leaves it out."""
+REPORTED = ("failed.csv", "run.yaml", "figures/heatmaps", "figures/montage.png", "figures/outlines")
+"""The files of a plate in the Snakemake report; those of a plate whose jobs failed are not all there."""
 LAST_RUN = Path(".snakemake", "openhcs_omero.json")
 """The configuration of the last run in a working directory, written when the run begins."""
 
@@ -226,6 +228,17 @@ def plan_of_runs(config: Mapping[str, Any]) -> Plan:
         if read_state(settings.folder(label)) and not (settings.folder(label) / PROBLEM).exists()
     }
     return Plan(replace(settings, plates=plates), _Recorded(settings))
+
+
+def with_whole_results(plan: Plan) -> Plan:
+    """The plan for those plates that have all files of the Snakemake report, which refuses to be made without one."""
+    settings = plan.settings
+    plates = {
+        label: path
+        for label, path in settings.plates.items()
+        if all((settings.folder(label) / name).exists() for name in REPORTED)
+    }
+    return replace(plan, settings=replace(settings, plates=plates))
 
 
 class _Recorded(Mapping[str, PlateState]):

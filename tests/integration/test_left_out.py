@@ -54,6 +54,9 @@ def test_a_plate_without_tables_is_left_out_and_named(screen):
     assert REASON.replace("'", "&#x27;") in (screen.folder / "results" / "index.html").read_text()
     assert (screen.results("day_1") / "annotations.json").exists()
     assert not (screen.results("day_2") / "annotations.json").exists()
+    screen.succeed("--report", "report.html")
+    report = (screen.folder / "report.html").read_text()
+    assert [f'"Plate day_{number}"' in report for number in (1, 2, 3)] == [True, False, True]
 
     again = screen()  # the same fails again; nothing else is repeated but the results of the screen
     assert again.status == 1 and again.jobs == {"analyze": 1, "gather_wells": 1, "annotate": 2}

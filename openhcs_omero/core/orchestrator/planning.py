@@ -19,7 +19,7 @@ from openhcs_omero.core.notify import Channels
 from openhcs_omero.core.orchestrator.live import web_of
 from openhcs_omero.core.orchestrator.locks import check_lock
 from openhcs_omero.core.orchestrator.snakemake_faults import Asked, asked, ignores_locks, refuse
-from openhcs_omero.core.plan import LAST_RUN, Plan, plan_of_runs, recorded_plan
+from openhcs_omero.core.plan import LAST_RUN, Plan, plan_of_runs, recorded_plan, with_whole_results
 from openhcs_omero.core.progress import status_of_results
 from openhcs_omero.core.records import read_record
 from openhcs_omero.core.run_page import about_html, report_html
@@ -65,10 +65,11 @@ def plan_of(workflow: Any, config: MutableMapping[str, Any], schema: str) -> Pla
             if what is Asked.REPORT and plan.settings.plates:
                 # for the description of the workflow
                 config["summary_page"] = report_html(status_of_results(plan), web_of(plan.settings), about_html(plan))
+                plan = with_whole_results(plan)
             if plan.settings.plates or what is Asked.RULES:
                 return plan
         if what is Asked.REPORT:
-            raise ConfigError("there are no results to report on: run the workflow first")
+            raise ConfigError("there are no results to report on: run the workflow until a plate is published")
         if what is Asked.RULES:
             return plan_of_runs({**config, "plates": []})
         choose_plates(config)
