@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
@@ -112,7 +113,7 @@ def _workflow(crate: ROCrate, run: Mapping[str, Any], snakefile: Path) -> Entity
     workflow["url"] = SOURCE
     software = {**versions, **{name: v for step in run["steps"] for name, v in step["distributions"].items()}}
     workflow["softwareRequirements"] = [
-        _add(crate, f"#{name}-{version}", "SoftwareApplication", name=name, softwareVersion=version)
+        _add(crate, f"#{quote(f'{name}-{version}')}", "SoftwareApplication", name=name, softwareVersion=version)
         for name, version in software.items()
     ]
     workflow["step"] = [

@@ -120,7 +120,9 @@ def heatmap(
     low, high = color_range(known)
     figure = figure_of(2.6 + 0.55 * len(columns), 1.9 + 0.5 * len(rows))
     axes = figure.add_subplot()
-    drawn = axes.imshow(grid, cmap=_colormap("viridis", bad="none"), vmin=low, vmax=high, aspect="equal")
+    # colors are looked up per well, not per pixel
+    look = {"cmap": _colormap("viridis", bad="none"), "interpolation": "nearest", "interpolation_stage": "rgba"}
+    drawn = axes.imshow(grid, vmin=low, vmax=high, aspect="equal", **look)
     _label(axes, rows, columns)
     axes.set_title(title, loc="left", **plain_text(11))
     _mark_wells(
@@ -133,7 +135,7 @@ def heatmap(
     _draw_scale(figure, axes, drawn, known, label)
     if grid.size <= 96:
         _write_values(axes, grid, drawn)
-    figure.savefig(path, dpi=150)
+    save_png(figure, path, dpi=150)
 
 
 def _mark_wells(
@@ -293,7 +295,7 @@ def montage(
             axes.set_title(f"{start}{channel.name or f'channel {number}'}", loc="left", **plain_text(9))
             for well, word in words.items():
                 _write_across(axes, (places[well][0] - rows[0], places[well][1] - columns[0]), word)
-    figure.savefig(path, dpi=200)
+    save_png(figure, path, dpi=200)
 
 
 def _draw_wells(
@@ -354,6 +356,11 @@ def figure_of(width: float, height: float) -> Figure:
     figure = Figure(figsize=(min(width, 24), min(height, 24)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_png(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as PNG, little compressed: more would save a tenth of the bytes and take longer than drawing."""
+    figure.savefig(path, dpi=dpi, format="png", pil_kwargs={"compress_level": 1})
 
 
 def plain_text(size: int) -> dict[str, Any]:

@@ -121,18 +121,31 @@ def _window(labels: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[int, 
 
 def load_part(path: Path) -> Part | None:
     """Read the part in the file of a well; None if no step looked for objects."""
+    content = _content(path)
+    return _part(content) if content else None
+
+
+def _content(path: Path) -> bytes:
+    """What `pack_part` made for a well; empty if no step looked for objects."""
     try:
         with open_part(path, "outlines.npz") as file:
-            content = file.read()
+            return file.read()
     except KeyError:  # written by an earlier version
-        return None
-    if not content:
-        return None
+        return b""
+
+
+def _about(content: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(content)) as file:
-        about, low, high = json.loads(str(file["about"])), file["low"], file["high"]
+        return {"acquisition": "", **json.loads(str(file["about"]))}
+
+
+def _part(content: bytes) -> Part:
+    about = _about(content)
+    with np.load(io.BytesIO(content)) as file:
+        low, high = file["low"], file["high"]
         labels = {name.removeprefix("labels "): file[name] for name in file.files if name.startswith("labels ")}
         planes = file["planes"].astype(np.float32) / 255 * (high - low)[:, None, None] + low[:, None, None]
-    return Part(about["site"], planes, labels, about["counts"], about["channels"], about.get("acquisition", ""))
+    return Part(about["site"], planes, labels, about["counts"], about["channels"], about["acquisition"])
 
 
 def draw_outlines(folder: Path, wells: Sequence[str], title: str) -> Figure | None:
@@ -155,24 +168,25 @@ def draw_outlines(folder: Path, wells: Sequence[str], title: str) -> Figure | No
     Figure or None
         None if no step looked for objects.
     """
-    parts = {well: part for well in wells if (part := load_part(well_file(folder, well))) is not None}
+    parts = {well: part for well in wells if (part := _content(well_file(folder, well)))}
     if not parts:
         return None
+    known = {well: _about(part) for well, part in parts.items()}
     quality = {(row["well"], row["site"]): row for row in read_rows(folder / QC)} if (folder / QC).exists() else {}
-    about = {well: _rank(part, quality.get((well, str(part.site)))) for well, part in parts.items()}
+    about = {well: _rank(part["counts"], quality.get((well, str(part["site"])))) for well, part in known.items()}
     order = sorted(parts, key=lambda well: about[well][0])
     count = min(EACH, (len(order) + 1) // 2)
     best = order[count:][-EACH:]
-    runs = {well: part.acquisition and f", {part.acquisition}" for well, part in parts.items()}
+    runs = {well: part["acquisition"] and f", {part['acquisition']}" for well, part in known.items()}
     chosen = {well: f"{well}{runs[well]}: {about[well][1]}" for well in [*order[:count], *best]}
     by = "focus" if any(row["focus_z"] for row in quality.values()) else "number of objects"
-    return _draw({well: parts[well] for well in chosen}, chosen, count, f"{title}: worst and best wells by {by}")
+    return _draw({well: _part(parts[well]) for well in chosen}, chosen, count, f"{title}: worst and best wells by {by}")
 
 
-def _rank(part: Part, quality: Mapping[str, str] | None) -> tuple[tuple[float, ...], str]:
+def _rank(counts: Mapping[str, int], quality: Mapping[str, str] | None) -> tuple[tuple[float, ...], str]:
     """What wells are sorted by, the worst first, and what is said about the well."""
-    count = sum(part.counts.values())
-    objects = ", ".join(f"{number} {name}" for name, number in part.counts.items())
+    count = sum(counts.values())
+    objects = ", ".join(f"{number} {name}" for name, number in counts.items())
     if quality is None:
         return (count,), objects
     focus, empty = quality["focus_z"], quality["empty"] == "1.0" or quality["empty"] == "1"

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from openhcs_omero.core.config import Settings
+from openhcs_omero.core.config import Settings, Step
 from openhcs_omero.core.failures import Failure
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.source import step_record
@@ -85,13 +85,21 @@ def describe_run(
         "plate": settings.plates[label],
         "output": settings.output,
         "versions": versions,
-        "steps": [step_record(step, load_step(step)) for step in settings.steps],
+        "steps": [_step(step) for step in settings.steps],
         "notes": list(notes),
         "wells": {"processed": list(wells), "failed": [asdict(failure) for failure in failures]},
         "configuration": config,
     }
     described: dict[str, Any] = json.loads(json.dumps(about))
     return described
+
+
+def _step(step: Step) -> dict[str, Any]:
+    """The record of a step. For a command, its program and version stand where others have distributions."""
+    record = step_record(step, load_step(step))
+    if step.command is not None and record["params"]["version"]:
+        record["distributions"] = {step.command.program: record["params"]["version"]}
+    return record
 
 
 def as_yaml(run: Mapping[str, Any]) -> str:

@@ -33,21 +33,20 @@ def measure_wells(plate: Plate, records: Mapping[str, WellRecord], output: Path)
     output
         The table to write, one row per site.
     """
-    write_rows(output, [row for well, record in records.items() for row in _measure_well(plate, well, record)])
+    dates = plate.handler.read_dates([image for record in records.values() for image in record.images])
+    write_rows(output, [row for well, record in records.items() for row in _measure_well(plate, well, record, dates)])
 
 
-def _measure_well(plate: Plate, well: str, record: WellRecord) -> Iterator[dict[str, Any]]:
+def _measure_well(plate: Plate, well: str, record: WellRecord, dates: Mapping[int, float]) -> Iterator[dict[str, Any]]:
     from openhcs_omero.analysis.image_qc import measure_site
 
     known = replace(plate, known=record.listing(plate.path))
     left = {image.site for image in record.images}
     try:
-        described = known.metadata(well)
         for image, pixels in known.sites(well):
-            about = described[image.site]
             left.discard(image.site)
-            measured = measure_site(pixels, about.filled)
-            acquired = {} if about.acquired is None else {"acquired": about.acquired}
+            measured = measure_site(pixels, sorted(known.listing.filled.get((well, image.site), ())))
+            acquired = {"acquired": dates[image.image_id]} if image.image_id in dates else {}
             yield {"plate": plate.label, "well": well, "site": image.site, **acquired, **measured, "reason": ""}
     except OpenHCSError as error:
         if is_lost(error):

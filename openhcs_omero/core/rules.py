@@ -23,6 +23,7 @@ from openhcs_omero.core.figures import (
     load_thumbnails,
     montage,
     pack_thumbnails,
+    save_png,
 )
 from openhcs_omero.core.notes import well_notes
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
@@ -257,7 +258,7 @@ def draw_pictures(folder: Path, label: str, output: Path, outlines: Path) -> Non
     outlines.mkdir(parents=True, exist_ok=True)
     figure = draw_outlines(folder, good, plate_title(folder, label))
     if figure is not None:
-        figure.savefig(outlines / "outlines.png", dpi=200)
+        save_png(figure, outlines / "outlines.png", dpi=200)
 
 
 def annotate(

@@ -1,7 +1,7 @@
 """The base of all microscope handlers: a listing of the plate, and the backends that can read it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import StrEnum
@@ -209,6 +209,10 @@ class MicroscopeHandler(ABC):
             site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
             for site in listing.structure.well(well).images
         }
+
+    def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:
+        """Read when images were acquired, in seconds since 1970, by image id; only OMERO knows."""
+        return {}
 
 
 def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:

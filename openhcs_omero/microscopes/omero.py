@@ -1,6 +1,6 @@
 """Plates in OMERO, which are always read from and written to OMERO."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +104,9 @@ class OMEROHandler(MicroscopeHandler):
             position = positions.get(image.well_sample_id, (None, None))
             found[site] = replace(about, recorded=replace(about.recorded, position=position))
         return found
+
+    def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:
+        return pixels.read_dates(self.backend.conn, images)
 
 
 def _in_omero(plate_path: PlateLike) -> PlatePath:

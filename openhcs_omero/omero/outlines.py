@@ -80,7 +80,9 @@ def _walk(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         )
     sides = np.concatenate(known)
     successors = np.searchsorted(sides, np.concatenate(following)).tolist()
-    order, lengths, seen = [], [], bytearray(len(sides))
+    order: list[int] = []
+    lengths: list[int] = []
+    seen = bytearray(len(sides))
     for start in range(len(sides)):
         at, before = start, len(order)
         while not seen[at]:

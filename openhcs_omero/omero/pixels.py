@@ -263,13 +263,25 @@ def read_metadata(
             recorded = Acquired(date, _quantity(value, unit), planes=tuple(taken.get(pixels_id, ())))
             found[pixels_id] = replace(
                 _metadata(size, channels.get(pixels_id, [])),
-                acquired=None if date is None else date / 1000,
                 recorded=recorded,
             )
     return {
         image.image_id: replace(found[image.pixels_id], times=_times(found[image.pixels_id].recorded, image.size_t))
         for image in images
         if image.pixels_id in found
+    }
+
+
+def read_dates(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, float]:
+    """Read when images were acquired, in seconds since 1970, by image id where it is known."""
+    return {
+        image: date / 1000
+        for ids in queries.pages([image.image_id for image in images])
+        for image, date in queries.rows(
+            conn,
+            "select i.id, i.acquisitionDate from Image i where i.id in (:ids) and i.acquisitionDate is not null",
+            ids=ids,
+        )
     }
 
 

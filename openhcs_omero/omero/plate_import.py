@@ -1,9 +1,9 @@
 """Import a plate into OMERO from what a reader returns.
 
-The images are written first, well by well, without being linked to a well. Then one save creates the plate with its
-wells and makes all images visible, so a half-imported plate never exists. An import that fails deletes its images. One
-that is killed can't, but its images are marked with their folder, and the next import of that folder by the same user
-starts by deleting them.
+The images are written first, some wells at a time, without being linked to a well. Then one save creates the plate with
+its wells and makes all images visible, so a half-imported plate never exists. An import that fails deletes its images.
+One that is killed can't, but its images are marked with their folder, and the next import of that folder by the same
+user starts by deleting them.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
 from openhcs_omero.plates.dyes import color_of
-from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.image import NewImage, planes_of
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import in_s3, well_name
 from openhcs_omero.plates.structure import ImageStructure
@@ -30,8 +30,11 @@ NAMESPACE = "openhcs_omero/import"
 FOLDER_MARK = "imported_from"
 FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384 and 1536 wells
 
+BATCH = 4 * 2**20  # bytes of pixels that are written together: small images take as long to announce as to write
+
 Progress = Callable[[int, int], None]
 Reader = Callable[[str], Iterable[tuple[ImageStructure, np.ndarray]]]
+_WellImages = tuple[str, list[NewImage]]
 
 
 def import_plate(
@@ -76,10 +79,12 @@ def import_plate(
     report(0, total)
     wells: dict[tuple[int, int], list[int]] = {}
     try:
-        for well in filled:
-            written = write_well_images(conn, list(_images(listing, read, well, mark)), NAMESPACE, group_id)
-            place = listing.structure.wells[well]
-            wells[place.row, place.col] = [image.image_id for image in written]
+        for batch in _batches((well, list(_images(listing, read, well, mark))) for well in filled):
+            images = [image for _, some in batch for image in some]
+            written = iter(write_well_images(conn, images, NAMESPACE, group_id))
+            for well, some in batch:
+                place = listing.structure.wells[well]
+                wells[place.row, place.col] = [next(written).image_id for _ in some]
             report(sum(len(ids) for ids in wells.values()), total)
         plate = _plate(name or listing.structure.name, wells, listing, mark)
         with queries.writing("a plate"):
@@ -96,6 +101,20 @@ def import_plate(
                 "work on a folder at a time"
             ) from None
         raise
+
+
+def _batches(wells: Iterable[_WellImages]) -> Iterator[list[_WellImages]]:
+    """Put wells together until their images have `BATCH` bytes."""
+    batch: list[_WellImages] = []
+    size = 0
+    for well, images in wells:
+        batch.append((well, images))
+        size += sum(planes.size * planes.flat[0].nbytes for planes in map(planes_of, images))
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:

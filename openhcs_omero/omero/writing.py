@@ -34,7 +34,7 @@ from omero.rtypes import rdouble, rint, rstring, rtime
 
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.omero import queries
-from openhcs_omero.plates.image import AcquiredPlane, NewImage, Quantity, _planes
+from openhcs_omero.plates.image import AcquiredPlane, NewImage, Quantity, planes_of
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import PYRAMID_PLANE
 
@@ -78,7 +78,7 @@ def write_well_images(
         If the server stored other bytes than were sent, or if another process deleted the images in the meantime. After
         this or any other error, the images are deleted.
     """
-    blocks = [_planes(image) for image in images]
+    blocks = [planes_of(image) for image in images]
     graphs = [_graph(image, planes, namespace) for image, planes in zip(images, blocks)]
     with queries.writing("images"):
         ids = list(queries.update(conn).saveAndReturnIds(graphs, queries.context(conn, group_id)))
@@ -121,7 +121,7 @@ def map_annotation(namespace: str, pairs: Sequence[tuple[str, str]]) -> MapAnnot
 
 
 def _graph(image: NewImage, planes: np.ndarray, namespace: str) -> ImageI:
-    """The unsaved image with its pixels, channels and annotation; `planes` are as `_planes` returns them."""
+    """The unsaved image with its pixels, channels and annotation; `planes` are as `planes_of` returns them."""
     (t, c, z), (y, x) = planes.shape, planes.flat[0].shape
     pixels = PixelsI()
     pixels.sizeX, pixels.sizeY, pixels.sizeZ, pixels.sizeC, pixels.sizeT = map(rint, (x, y, z, c, t))

@@ -87,8 +87,6 @@ class ImageMetadata:
         Seconds since the first timepoint, one per timepoint, None where unknown; empty if none is known.
     filled
         The planes (t, c, z) that were not acquired: black planes, and planes that repeat another plane of the stack.
-    acquired
-        When the image was acquired, in seconds since 1970; None if that is unknown.
     recorded
         What else the microscope recorded.
     """
@@ -98,7 +96,6 @@ class ImageMetadata:
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     times: tuple[float | None, ...] = ()
     filled: tuple[tuple[int, int, int], ...] = ()
-    acquired: float | None = None
     recorded: Acquired = Acquired()
 
 
@@ -206,7 +203,7 @@ def objects(planes: Iterable[np.ndarray], sizes: tuple[int, ...]) -> np.ndarray:
     return made
 
 
-def _planes(image: NewImage) -> np.ndarray:
+def planes_of(image: NewImage) -> np.ndarray:
     """The image's planes as an object array (T, C, Z), each of a type that OMERO can store; raises as `storable`."""
     pixels = image.pixels
     if pixels.dtype == object and pixels.size:

@@ -22,6 +22,7 @@ from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
 from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
+from openhcs_omero.core.provenance import describe_run
 from openhcs_omero.core.steps.command_step import CommandStep, Place
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.processes import Scratch
@@ -162,6 +163,9 @@ def test_a_well_depends_on_the_version_and_the_files(tmp_path):
     sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", from FIPS 180-2
     assert config["steps"][1]["version"] == "abc" and config["steps"][1]["files"]["model"] == sha
     assert config["config_dir"] == str(tmp_path)
+    settings = read_config(config)
+    [label] = settings.plates
+    assert describe_run(config, settings, label, None, [], [])["steps"][1]["distributions"] == {"tool": "abc"}
 
     record_commands(config)
     of_job = {"plates": [1], "steps": [dict(FUNCTION), {**STEP, **entry}], "results": str(tmp_path / "results")}

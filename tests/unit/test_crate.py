@@ -30,7 +30,15 @@ RUN = {
             "params": {"diameter": 9},
             "source": "ab" * 32,
             "distributions": {"scikit-image": "0.26.0"},
-        }
+        },
+        {
+            "call": "Rscript {config_dir}/texture.R {images} {out}",
+            "name": None,
+            "channels": None,
+            "params": {"version": "texture 1.2", "files": {}},
+            "source": "cd" * 32,
+            "distributions": {"Rscript": "texture 1.2"},
+        },
     ],
     "wells": {"processed": ["A01"], "failed": []},
     "configuration": {"plates": [7], "steps": [{"call": "openhcs_omero.processing.spots:count_spots"}]},
@@ -95,3 +103,5 @@ def test_the_crate_is_valid(tmp_path, contexts, failed):
         ("Image:12", "bb" * 20),
     ]
     assert graph["features.csv"]["sha1"] == hashlib.sha1(b"well,x\nA01,1\n").hexdigest()
+    [tool] = [entity for entity in graph.values() if entity.get("name") == "Rscript"]
+    assert (tool["@type"], tool["softwareVersion"]) == ("SoftwareApplication", "texture 1.2")

@@ -192,7 +192,7 @@ class _Receiver(Ice.ObjectFactory):
         self._class = made
 
     def create(self, type_id):
-        return self._class.__new__(self._class)
+        return object.__new__(self._class)
 
     def destroy(self):
         pass
