@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from omero_embedded.errors import refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class
+from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class, referring
 from omero_embedded.model.schema import Entity, Field, schema
 from omero_embedded.model.targets import LEGAL, is_one_of
 
@@ -83,11 +83,8 @@ def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, id
 
 def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed: Ids) -> None:
     """Refuse to delete objects that others, which stay, refer to."""
-    for other, one in schema().references_to(entity):
-        column = other.table.c[one.name]
-        found = set(connection.execute(sa.select(other.table.c.id).where(rows.among(column, ids))).scalars())
-        left = found - doomed.get(other.root.name, set())
-        if left:
+    for other, one, found in referring(connection, entity.name, ids):
+        if left := set(found) - doomed.get(other.root.name, set()):
             raise refuse(
                 omero.ValidationException, f"{other.name} {min(left)} refers to a {entity.name} that would be deleted."
             )
@@ -158,18 +155,22 @@ def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
 
 def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
     """Refuse to delete tags of objects that stay and that the user may not delete."""
-    for link in schema().entities.values():
-        if not link.name.endswith("AnnotationLink") or not going.get("Annotation"):
+    annotation = schema()["Annotation"].table.c
+    tags = set(
+        connection.execute(
+            sa.select(annotation.id).where(
+                rows.among(annotation.id, going.get("Annotation", ())), annotation["class"] == "TagAnnotation"
+            )
+        ).scalars()
+    )
+    for link, one, _ in referring(connection, "Annotation", tags):
+        if not link.is_link or one.name != "child":
             continue
-        parent, annotation = schema()[link.fields["parent"].target or ""].root, schema()["Annotation"].table
-        columns = link.table.c
-        whose = parent.table.alias()
+        parent = schema()[link.fields["parent"].target or ""].root
+        columns, whose = link.table.c, parent.table.alias()
         for tag, oid, owner, group in connection.execute(
             sa.select(columns.child, whose.c.id, whose.c._owner, whose.c._group).where(
-                rows.among(columns.child, going["Annotation"]),
-                columns.child == annotation.c.id,
-                annotation.c["class"] == "TagAnnotation",
-                columns.parent == whose.c.id,
+                rows.among(columns.child, tags), columns.parent == whose.c.id
             )
         ):
             if oid not in going.get(parent.name, set()) and not ctx.may_delete(owner, group, parent.name):

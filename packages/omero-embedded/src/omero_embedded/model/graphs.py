@@ -7,6 +7,7 @@ along unless another object owns it too. The operation is refused if something t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,23 +121,74 @@ def is_had(name: str) -> bool:
 
 def neighbors(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[tuple[str, Entity, set[int]]]:
     """What hangs together with objects of a topmost class, as (how, class, ids), how being "part", "link" or "had"."""
-    known = schema()
-    own = known[name].table
-    how = relations(name)
-    for part, one in how.parts:
-        yield "part", part, holders(connection, part, one, ids)
+    own, how = schema()[name].table, relations(name)
+    holds = [(part, one.name, part.table.c.id) for part, one in how.parts]
+    holds += [(link, near, link.table.c[far]) for link, near, far in how.links]
+    holds += [(holder, one.name, holder.table.c.id) for holder, one in how.holders_had]
+    found = iter(_holding(connection, name, holds, ids))
+    for part, _ in how.parts:
+        yield "part", part, {holder for holder, _ in next(found)}
     for link, near, far in how.links:
-        columns = link.table.c
-        found = connection.execute(sa.select(columns.id, columns[far]).where(rows.among(columns[near], ids))).all()
-        yield "link", link, {row[0] for row in found}
-        target = known[link.fields[far].target or ""].root
-        if near == near_end(link) and is_had(target.name):
-            yield "had", target, {row[1] for row in found} - _of_another_owner(connection, link, own, ids)
-    for holder, one in how.holders_had:
-        yield "had", holder, holders(connection, holder, one, ids)
-    for target, one in how.had:
-        found = connection.execute(sa.select(own.c[one.name]).where(rows.among(own.c.id, ids))).all()
-        yield "had", target, {row[0] for row in found} - {None}
+        pairs = next(found)
+        yield "link", link, {holder for holder, _ in pairs}
+        target = schema()[link.fields[far].target or ""].root
+        if pairs and near == near_end(link) and is_had(target.name):
+            others = {other for _, other in pairs}
+            yield "had", target, others - _of_another_owner(connection, link, own, ids)
+    for holder, _ in how.holders_had:
+        yield "had", holder, {oid for oid, _ in next(found)}
+    if how.had:
+        columns = [own.c[one.name] for _, one in how.had]
+        values = connection.execute(sa.select(*columns).where(rows.among(own.c.id, ids))).all()
+        for (target, _), had in zip(how.had, zip(*values)):
+            yield "had", target, set(had) - {None}
+
+
+def _holding(
+    connection: sa.Connection, name: str, holds: list[tuple[Entity, str, sa.Column]], ids: set[int]
+) -> list[list[tuple[int, int]]]:
+    """Find what refers to some objects of a topmost class, by one statement for many references.
+
+    Parameters
+    ----------
+    holds
+        Classes, a reference of each, and what is wanted beside its id; always the same ones for a name and a number.
+
+    Returns
+    -------
+    list
+        Pairs of a holder's id and what is wanted of it, for each element of `holds`.
+    """
+    found: list[list[tuple[int, int]]] = [[] for _ in holds]
+    if holds and ids:
+        statement = _holding_statement(name, tuple((entity.name, one, wanted) for entity, one, wanted in holds))
+        for number, holder, wanted in connection.execute(statement, {"ids": json.dumps(list(ids))}):
+            found[number].append((holder, wanted))
+    return found
+
+
+@cache
+def _holding_statement(name: str, holds: tuple[tuple[str, str, sa.Column], ...]) -> sa.CompoundSelect:
+    ids = sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value)
+    selects = []
+    for number, (entity, one, wanted) in enumerate(holds):
+        columns = schema()[entity].table.c
+        selects.append(sa.select(sa.literal_column(str(number)), columns.id, wanted).where(columns[one].in_(ids)))
+    return sa.union_all(*selects)
+
+
+@cache
+def _references_to(name: str) -> list[tuple[Entity, Field]]:
+    return list(schema().references_to(schema()[name]))
+
+
+def referring(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[tuple[Entity, Field, dict[int, int]]]:
+    """Everything that refers to some objects of a topmost class: the class, the reference, and targets by holder."""
+    references = _references_to(name)
+    holds = [(other, one.name, other.table.c[one.name]) for other, one in references]
+    for (other, one), pairs in zip(references, _holding(connection, name, holds, ids)):
+        if pairs:
+            yield other, one, dict(pairs)
 
 
 def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, ids: set[int]) -> set[int]:
@@ -158,12 +210,6 @@ def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, id
         .all()
     )
     return {child for child, _ in found} - {child for child, same in found if same}
-
-
-def holders(connection: sa.Connection, entity: Entity, one: Field, ids: Iterable[int]) -> set[int]:
-    """The ids of the objects that refer to some others by a field."""
-    columns = entity.table.c
-    return set(connection.execute(sa.select(columns.id).where(rows.among(columns[one.name], ids))).scalars())
 
 
 def near_end(link: Entity) -> str:
@@ -285,6 +331,8 @@ class Closure:
         for name, candidates in self._candidates.items():
             entity = self.schema[name]
             left = candidates - self.ids.get(name, set())
+            if not left:
+                continue
             verdicts = self._verdicts(entity, left)
             undecided = {oid for oid, verdict in verdicts.items() if verdict is None}
             free = undecided - self._held_elsewhere(entity, undecided)
@@ -322,7 +370,7 @@ class Closure:
     def _held_elsewhere(self, entity: Entity, ids: set[int]) -> set[int]:
         """Select the objects that are also owned by one that stays."""
         held: set[int] = set()
-        for other, one in self.schema.references_to(entity):
+        for other, one, found in referring(self.connection, entity.name, ids):
             if (
                 other.is_global
                 or is_part(other, one)
@@ -330,12 +378,8 @@ class Closure:
                 or (other.is_link and one.name == near_end(other))
             ):
                 continue
-            columns = other.table.c
-            found = self.connection.execute(
-                sa.select(columns.id, columns[one.name]).where(rows.among(columns[one.name], ids))
-            )
             going = self.ids.get(other.root.name, set())
-            held |= {target for holder, target in found if holder not in going}
+            held |= {target for holder, target in found.items() if holder not in going}
         for name, reference in HAD_BY_TARGET:
             if entity.name == name:
                 held |= self._in_what_stays(entity, entity.fields[reference], ids)
@@ -357,7 +401,6 @@ class Closure:
     def outsiders(self) -> Iterable[tuple[Entity, Field, set[int]]]:
         """Find everything that stays and refers to something that goes."""
         for name, ids in [(name, ids) for name, ids in self.ids.items() if ids]:
-            for other, one in self.schema.references_to(self.schema[name]):
-                left = holders(self.connection, other, one, ids) - self.ids.get(other.root.name, set())
-                if left:
+            for other, one, found in referring(self.connection, name, ids):
+                if left := set(found) - self.ids.get(other.root.name, set()):
                     yield other, one, left
