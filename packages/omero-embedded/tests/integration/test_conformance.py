@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import forked
 import pytest
 from omero_embedded import start
 
@@ -44,9 +45,11 @@ def server(request, tmp_path_factory):
         yield Namespace(host=made.host, port=made.port, user="root", password=made.password)
 
 
-@pytest.mark.parametrize("name", CASES)  # those of the command line start it 30 times, in 40 seconds
+@pytest.mark.parametrize("name", CASES)
 def test_case(name, server, monkeypatch):
     monkeypatch.syspath_prepend(str(SUITE))
+    if name.startswith("cli."):  # they start the command line 30 times
+        monkeypatch.setitem(CASES[name].__globals__, "subprocess", forked)
     session = run.Session(server)
     with contextlib.closing(session):
         session.conn = session.fresh_user()

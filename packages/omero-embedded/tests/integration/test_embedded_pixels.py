@@ -255,3 +255,32 @@ def test_what_a_file_cannot_do_is_refused(conn, method, args):
     with pytest.raises(omero.ApiUsageException):
         getattr(raw, method)(*args)
     raw.close()
+
+
+def test_an_unwritten_file_is_made_by_looking_at_it_and_saved_as_empty(make_user):
+    owner = make_user("rwr---")
+    other = make_user(group=owner.getGroupFromContext().getId())
+    files = [save(owner, new("OriginalFile", name="name", path="path", size=size)) for size in (None, rlong(99))]
+    raw = other.c.sf.createRawFileStore()
+    raw.setFileId(files[0].id.val)
+    with pytest.raises(omero.ResourceError):
+        raw.size()
+    raw.close()
+    for file in files:
+        raw = owner.c.sf.createRawFileStore()
+        raw.setFileId(file.id.val)
+        assert [raw.exists(), raw.size(), raw.exists()] == [False, 0, True]
+        raw.close()
+    query = owner.getQueryService()
+    assert [query.get("OriginalFile", file.id.val).size.val for file in files] == [0, 0]
+
+
+def test_regions_of_planes(conn):
+    _, pixels = create(conn)
+    store = open_store(conn, pixels)
+    store.setPlane(bytes(range(48)), 0, 0, 0)
+    assert store.getPlaneRegion(0, 0, 0, 2, 1) == bytes([2, 3, 4, 5])
+    for count, offset, error in ((24, 1, omero.ResourceError), (1, 25, omero.ApiUsageException)):
+        with pytest.raises(error):
+            store.getPlaneRegion(0, 0, 0, count, offset)
+    store.close()

@@ -146,3 +146,28 @@ def test_more_pixels_of_an_image(conn, stack):
     assert pixels_of(conn, image) != made
     with pytest.raises(omero.ApiUsageException):
         conn.getPixelsService().copyAndResizePixels(made, None, None, None, None, [3], "", False, conn.SERVICE_OPTS)
+
+
+def test_folders_come_with_the_regions_of_an_image_only(conn, stack):
+    roi, _ = stored(conn, stack[0], new("Point", x=1.0))
+    folder = save(conn, new("Folder", name="f"))
+    save(conn, new("FolderRoiLink", parent=folder.proxy(), child=ref("Roi", roi)))
+    service = conn.getRoiService()
+    (of_image,) = service.findByImage(stack[0], None).rois
+    (alone,) = service.findByRoi(roi, None).rois
+    assert [link.parent.name.val for link in of_image.copyFolderLinks()] == ["f"]
+    assert not alone._folderLinksLoaded and len(alone.copyShapes()) == 1
+
+
+def test_the_table_of_an_annotation(conn):
+    table = conn.c.sf.sharedResources().newTable(1, "t")
+    table.initialize([omero.grid.LongColumn("n", "", [])])
+    table.addData([omero.grid.LongColumn("n", "", [7])])
+    file = table.getOriginalFile()
+    table.close()
+    annotation = save(conn, new("FileAnnotation", file=file.proxy())).id.val
+    opened = conn.getRoiService().getTable(annotation)
+    assert opened.read([0], 0, 1).columns[0].values == [7]
+    opened.close()
+    with pytest.raises(omero.ApiUsageException):
+        conn.getRoiService().getTable(-1)

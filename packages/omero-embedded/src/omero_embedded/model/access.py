@@ -8,6 +8,7 @@ everything; what else they may do depends on their privileges, of which restrict
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import omero
 import sqlalchemy as sa
@@ -92,7 +93,7 @@ class Context:
         """The condition that a user shares a group other than `user` with this one; None if all users are known."""
         if self.is_admin:
             return None
-        members = schema()["GroupExperimenterMap"].table.alias()
+        members = _members()
         shared = self.member_of - {USER_GROUP}
         return sa.or_(
             user.in_([self.user, ROOT, GUEST]), user.in_(sa.select(members.c.child).where(members.c.parent.in_(shared)))
@@ -178,6 +179,12 @@ class Context:
         )
         made._restrictions = [not allowed for allowed in may]
         return made
+
+
+@cache
+def _members() -> sa.FromClause:
+    """The memberships of users, apart from those that a query asks for."""
+    return schema()["GroupExperimenterMap"].table.alias()
 
 
 def _unindexed(column: sa.ColumnElement) -> sa.ColumnElement:

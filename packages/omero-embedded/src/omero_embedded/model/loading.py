@@ -251,16 +251,21 @@ class Loader:
 
 def columns_of(ctx: Context, entity: Entity, table: sa.FromClause) -> list[sa.ColumnElement]:
     """The columns of an entity's table; those that this user must not see are replaced."""
-    return [column_of(ctx, entity, table, column.name) for column in table.c]
+    known = ctx.knows(table.c.id) if entity.name == "Experimenter" else None
+    return [_hidden(column, known) if column.name in HIDDEN else column for column in table.c]
 
 
 def column_of(ctx: Context, entity: Entity, table: sa.FromClause, name: str) -> sa.ColumnElement:
     """One column; the names of users who share no group with the caller are hidden."""
-    column = table.c[name]
-    known = ctx.knows(table.c.id) if entity.name == "Experimenter" and name in HIDDEN else None
+    if entity.name != "Experimenter" or name not in HIDDEN:
+        return table.c[name]
+    return _hidden(table.c[name], ctx.knows(table.c.id))
+
+
+def _hidden(column: sa.ColumnElement, known: sa.ColumnElement[bool] | None) -> sa.ColumnElement:
     if known is None:
         return column
-    return sa.case((known, column), (column.is_not(None), "<hidden>"), else_=None).label(name)
+    return sa.case((known, column), (column.is_not(None), "<hidden>"), else_=None).label(column.name)
 
 
 @cache

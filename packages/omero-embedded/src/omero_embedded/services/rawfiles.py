@@ -37,7 +37,7 @@ class RawFileService(StatefulService):
         files, hashers = self.kernel.schema["OriginalFile"].table, self.kernel.schema["ChecksumAlgorithm"].table
         with self.kernel.store.read() as connection:
             row = connection.execute(
-                sa.select(files.c._owner, files.c._group, hashers.c.value)
+                sa.select(files.c._owner, files.c._group, files.c.size, hashers.c.value)
                 .join(hashers, files.c.hasher == hashers.c.id, isouter=True)
                 .where(files.c.id == oid)
             ).first()
@@ -47,7 +47,7 @@ class RawFileService(StatefulService):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not read the original file {oid}.")
         self._close_file()
         self._id, self._owner, self._group, self._hasher = oid, row._owner, row._group, row.value
-        self._path = self.kernel.store.file_path(oid)
+        self._path, self._size = self.kernel.store.file_path(oid), row.size
         self._written = self.failed = False
 
     def getFileId(self, ctx: Context):
@@ -63,7 +63,7 @@ class RawFileService(StatefulService):
         return self.path.exists()
 
     def size(self, ctx: Context):
-        return self.path.stat().st_size if self.path.exists() else 0
+        return os.fstat(self._open_to_read(ctx)).st_size
 
     def read(self, ctx: Context, offset, length):
         """Read a number of bytes; those after the end of the file are 0."""
@@ -72,9 +72,7 @@ class RawFileService(StatefulService):
         if offset < 0:
             raise refuse(omero.ApiUsageException, "The offset is negative.")
         check_bytes(length)
-        if not self.path.exists():
-            return bytes(length)
-        data = os.pread(self._open(), length, offset)
+        data = os.pread(self._open_to_read(ctx), length, offset)
         return data + bytes(length - len(data)) if len(data) < length else data
 
     def write(self, ctx: Context, data, position, length):
@@ -91,7 +89,7 @@ class RawFileService(StatefulService):
         self._must_be_writable(ctx)
         if length < 0:
             raise refuse(omero.ApiUsageException, "The length is negative.")
-        file = self._open()
+        file = self._open_to_read(ctx)
         if length >= os.fstat(file).st_size:
             return False
         self._note_write()
@@ -99,8 +97,8 @@ class RawFileService(StatefulService):
         return True
 
     def save(self, ctx: Context):
-        """Save size, time and hash of what was written. Return the OriginalFile; None if nothing was written."""
-        if not self._written or self.failed or self._id is None:
+        """Save size, time and hash of the file. Return the OriginalFile; None if nothing has changed."""
+        if self.failed or self._id is None or not (self._written or self._has_another_size(ctx)):
             return None
         values: dict = {"size": self.size(ctx), "mtime": int(time.time() * 1000)}
         if self._hasher is not None:
@@ -115,8 +113,15 @@ class RawFileService(StatefulService):
                 raise refuse(omero.ValidationException, f"The original file {self._id} was deleted.")
             forget(connection, "settle", [("originalfile", self._id)], self._writer)
             saved = Loader(connection, ctx).get(entity, [self._id]).get(self._id)
-        self._written = False
+        self._written, self._size = False, values["size"]
         return saved
+
+    def _has_another_size(self, ctx: Context) -> bool:
+        """Whether the stored size is wrong. As in OMERO, an empty file is always saved."""
+        if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
+            return False
+        size = self.size(ctx)
+        return size == 0 or self._size not in (None, size)
 
     def release(self, ctx: Context | None) -> None:
         try:
@@ -136,6 +141,12 @@ class RawFileService(StatefulService):
         self.path  # noqa: B018  (asks for a file to be chosen)
         if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not write the original file {self._id}.")
+
+    def _open_to_read(self, ctx: Context) -> int:
+        """Open the file. It is created if there is none, by those who may write it."""
+        if not self.path.exists() and not ctx.may_edit(self._owner, self._group, "OriginalFile"):
+            raise refuse(omero.ResourceError, f"{self.path} (No such file or directory)")
+        return self._open()
 
     def _open(self) -> int:
         if self._file is None:

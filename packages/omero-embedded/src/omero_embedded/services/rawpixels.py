@@ -195,9 +195,14 @@ class RawPixelsService(StatefulService):
         """Read a number of values of a plane, starting at an offset in values."""
         self._not_of_pyramids()
         size, skip = count * self.layout.width, offset * self.layout.width
-        if count < 0 or offset < 0 or skip + size > self.layout.plane:
-            raise refuse(omero.ApiUsageException, "The region is not within the plane.")
-        return self._read(self.layout.offset(0, z, c, t) + skip, size)
+        start = self.layout.offset(0, z, c, t)
+        if count < 0:
+            raise refuse(omero.InternalException, f"{count} values can't be read.")
+        if not 0 <= skip <= self.layout.plane:
+            raise refuse(omero.ApiUsageException, f"The offset {offset} is not within the plane.")
+        if skip + size > self.layout.plane:
+            raise refuse(omero.ResourceError, f"There are no {count} values after offset {offset} in the plane.")
+        return self._read(start + skip, size)
 
     def getHypercube(self, ctx: Context, offset, size, step):
         """Read a part of the 5D block; offset, size and step are in the order XYZCT."""

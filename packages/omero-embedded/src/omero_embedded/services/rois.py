@@ -19,7 +19,8 @@ from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
 from omero_embedded.rendering import shapes
 from omero_embedded.rendering.settings import PixelsSource, load_source
-from omero_embedded.services.registry import service
+from omero_embedded.services.registry import Host, service
+from omero_embedded.services.tables import TableService
 
 MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
 
@@ -28,11 +29,14 @@ MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
 class RoiService:
     """Finds regions of interest, and describes their pixels."""
 
+    client: Host
+
     def __init__(self, kernel: Kernel, session: Session):
+        self.kernel, self.session = kernel, session
         self.store, self.schema = kernel.store, kernel.schema
 
     def findByRoi(self, ctx: Context, roi, options):
-        return self._found(ctx, self.schema["Roi"].table.c.id == roi, options)
+        return self._found(ctx, self.schema["Roi"].table.c.id == roi, options, folders=False)
 
     def findByImage(self, ctx: Context, image, options):
         return self._found(ctx, self.schema["Roi"].table.c.image == image, options)
@@ -51,8 +55,9 @@ class RoiService:
         wanted: sa.ColumnElement[bool],
         options,
         is_there: Callable[[IObject], bool] = lambda shape: True,
+        folders: bool = True,
     ):
-        """Regions with their shapes and folders; none without a shape."""
+        """Regions with their shapes and, if wanted, folders; none without a shape."""
         entity = self.schema["Roi"]
         columns = entity.table.c
         statement = sa.select(columns.id).where(wanted, *rows.visible(ctx, entity)).order_by(columns.id)
@@ -65,8 +70,9 @@ class RoiService:
             rois = list(loader.get(entity, connection.execute(statement).scalars().all()).values())
             loader.fetch(rois, entity.fields["shapes"])
             rois = _page([roi for roi in rois if _keep(roi, is_there)], options)
-            links = loader.fetch(rois, entity.fields["folderLinks"])
-            loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
+            if folders:
+                links = loader.fetch(rois, entity.fields["folderLinks"])
+                loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
         return _result(rois, options)
 
     # -- measurements --------------------------------------------------------------------------------------------
@@ -99,6 +105,17 @@ class RoiService:
 
     def getMeasuredRoisMap(self, ctx: Context, image, annotations, options):
         return {oid: self.getMeasuredRois(ctx, image, oid, options) for oid in annotations or ()}
+
+    def getTable(self, ctx: Context, annotation):
+        """Open the table in the file of an annotation."""
+        with self.store.read() as connection:
+            hql = "select a.file from FileAnnotation a where a.id = :id"
+            found = Results(connection, ctx, hql, {"id": rlong(annotation)}).objects()
+        if not found:
+            raise refuse(omero.ApiUsageException, f"No such file annotation: {annotation}")
+        table = TableService(self.kernel, self.session)
+        table.open(ctx, found[0].id.val)
+        return self.client.serve(table)
 
     # -- pixels of shapes ----------------------------------------------------------------------------------------
 
