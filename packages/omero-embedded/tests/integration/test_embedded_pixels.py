@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from models import new, run, save
+from omero.rtypes import rlong
 
 SIZES = (5, 4, 3, 2, 2)  # x, y, z, c, t
 

@@ -83,7 +83,7 @@ def _check_deletable(connection: sa.Connection, ctx: Context, entity: Entity, id
 
 def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed: Ids) -> None:
     """Refuse to delete objects that others, which stay, refer to."""
-    for other, one, found in referring(connection, entity.name, ids):
+    for other, _, found in referring(connection, entity.name, ids):
         if left := set(found) - doomed.get(other.root.name, set()):
             raise refuse(
                 omero.ValidationException, f"{other.name} {min(left)} refers to a {entity.name} that would be deleted."
