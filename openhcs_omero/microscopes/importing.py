@@ -63,9 +63,8 @@ def import_folder(
     handler, listing = scan(folder, pattern, incomplete)
     for note in listing.notes:
         print(note, file=sys.stderr)
-    return import_plate(
-        conn, folder, listing, partial(handler.read_sites, listing, filemanager=FileManager()), name, progress
-    )
+    read = partial(handler.read_sites, listing, filemanager=FileManager())
+    return import_plate(conn, folder, listing, read, partial(handler.read_metadata, listing), name, progress)
 
 
 def scan(

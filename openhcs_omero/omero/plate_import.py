@@ -21,7 +21,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
 from openhcs_omero.plates.dyes import color_of
-from openhcs_omero.plates.image import NewImage, planes_of
+from openhcs_omero.plates.image import ImageMetadata, NewImage, planes_of
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import in_s3, well_name
 from openhcs_omero.plates.structure import ImageStructure
@@ -42,6 +42,7 @@ def import_plate(
     folder: Path | str,
     listing: PlateListing,
     read: Reader,
+    describe: Callable[[str], Mapping[int, ImageMetadata]],
     name: str | None = None,
     progress: Progress | None = None,
 ) -> int:
@@ -55,6 +56,8 @@ def import_plate(
         What is in the folder.
     read
         Function that reads the images of the well with the given name: structure and pixels (T, C, Z, Y, X), by site.
+    describe
+        Function that reads the metadata of the images of a well, by site.
     name
         Name of the plate; by default that of the folder.
     progress
@@ -79,7 +82,7 @@ def import_plate(
     report(0, total)
     wells: dict[tuple[int, int], list[int]] = {}
     try:
-        for batch in _batches((well, list(_images(listing, read, well, mark))) for well in filled):
+        for batch in _batches((well, list(_images(read(well), describe(well), mark))) for well in filled):
             images = [image for _, some in batch for image in some]
             written = iter(write_well_images(conn, images, NAMESPACE, group_id))
             for well, some in batch:
@@ -117,13 +120,16 @@ def _batches(wells: Iterable[_WellImages]) -> Iterator[list[_WellImages]]:
         yield batch
 
 
-def _images(listing: PlateListing, read: Reader, well: str, mark: str) -> Iterator[NewImage]:
+def _images(
+    read: Iterable[tuple[ImageStructure, np.ndarray]], described: Mapping[int, ImageMetadata], mark: str
+) -> Iterator[NewImage]:
     """The images of a well, ready to be written."""
-    names = tuple(name or f"channel {c + 1}" for c, name in enumerate(listing.channel_names))
-    known = listing.colors or [None] * len(names)
-    colors = tuple(color or color_of(name) for color, name in zip(known, names))
-    for image, pixels in read(well):
-        yield NewImage(image.name, pixels, names, colors, listing.pixel_size, [(FOLDER_MARK, mark)])
+    for image, pixels in read:
+        about = described[image.site]
+        names = tuple(name or f"channel {c}" for c, name in enumerate(about.channel_names))
+        known = about.colors or [None] * len(names)
+        colors = tuple(color or color_of(name) for color, name in zip(known, names))
+        yield NewImage(image.name, pixels, names, colors, about.pixel_size, [(FOLDER_MARK, mark)])
 
 
 def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:

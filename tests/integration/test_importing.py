@@ -44,7 +44,7 @@ def test_a_folder_becomes_a_plate(conn, tmp_path, monkeypatch):
         for channel in (1, 2):
             assert np.array_equal(site[0, channel - 1, 0], pixels(well, image.site, channel))
     image = plate.image("A01", 1)
-    assert read_metadata(conn, [image])[image.image_id].channel_names == ("channel 1", "channel 2")
+    assert read_metadata(conn, [image])[image.image_id].channel_names == ("channel 0", "channel 1")
     assert told == [(0, 6), (4, 6), (6, 6)]
     assert images_in_no_well(conn) == []
 

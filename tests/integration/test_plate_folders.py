@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tifffile
-from ome_zarr_plates import write_plate
+import zarr
+from ome_zarr_plates import Style, write_image, write_plate
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_openhcs, write_phenix
 from s3 import bucket, s3_environment, s3_server
 from snake import Workflow, workflow
@@ -268,3 +270,22 @@ def test_importing_a_plate_folder(conn, tmp_path, kind):
     assert about.pixel_size[0] == (2 if kind in ("Opera Phenix", "OME-Zarr") else None)
     if kind == "OME-Zarr":
         assert about.colors == ((0, 0, 255), (0, 255, 0))
+
+
+def test_importing_images_with_channels_of_their_own(conn, tmp_path):
+    """As of several acquisitions with other stains: each image keeps its names, and its number of channels."""
+    images = images_of(["A01"], sites=2, shape=(1, 2, 1, 6, 5))
+    folder = write_plate(tmp_path / "plate", images, Style(levels=1), runs=["day 1", "day 2"])
+    pixels = images_of(["A01"], sites=1, shape=(1, 3, 1, 6, 5), seed=1)["A01", 1]
+    shutil.rmtree(folder / "A/1/1/0")
+    group = zarr.open_group(folder / "A/1/1")
+    write_image(group, pixels, Style(levels=1))
+    described = dict(group.attrs["ome"])
+    described["omero"]["channels"][1]["label"] = "GFP"
+    group.attrs["ome"] = described
+    plate = load_plate(conn, import_folder(conn, folder))
+    first, second = plate.wells["A01"].images.values()
+    about = read_metadata(conn, [first, second])
+    assert about[first.image_id].channel_names == ("DAPI", "FITC")
+    assert about[second.image_id].channel_names == ("DAPI", "GFP", "Cy5")
+    np.testing.assert_array_equal(read_site(conn, second), pixels)
