@@ -23,7 +23,7 @@ CONTROLS = ("positive", "negative", "empty", "none")
 KEYS = ["plate", "well"]
 PLACE = (
     *("plate", "well", "row", "column", "acquisition", "site"),
-    *("sites", "sites_excluded", "skipped_sites", "t", "time_s", "acquired_s"),
+    *("sites", "sites_excluded", "skipped_sites", "skipped_planes", "t", "time_s", "acquired_s"),
 )
 """Columns of the tables that say where a row is, and measure nothing."""
 ALWAYS_TEXT = ("compound", "replicate", "cell_line", "batch", "control")

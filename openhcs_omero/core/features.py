@@ -23,9 +23,9 @@ from openhcs_omero.errors import OpenHCSError, StepError
 
 PLACE = ("plate", "well", "row", "column", "acquisition", "site", "t", "time_s")
 """Columns of the tables that are not features."""
-SKIPPED = "skipped_sites"
-"""The column of wells.csv with the sites that were left out because planes are missing."""
-ABOUT_SITES = ("sites", "sites_excluded", SKIPPED, "acquired_s")
+SKIPPED, SKIPPED_PLANES = "skipped_sites", "skipped_planes"
+"""The columns of wells.csv with the sites, and the channels, timepoints and z planes, that were left out."""
+ABOUT_SITES = ("sites", "sites_excluded", SKIPPED, SKIPPED_PLANES, "acquired_s")
 """More columns of the table of wells that are no features."""
 RESERVED = (*PLACE, *ABOUT_SITES, "excluded")
 """Columns that no step may return."""

@@ -210,6 +210,7 @@ def _read(settings: Settings, steps: Steps, label: str) -> Reading:
         tuple(chosen.acquisitions()),
         plate.handler.notes(plate.path),
         {well: sites for well, sites in plate.listing.skipped.items() if well in chosen.wells},
+        plate.listing.skipped_planes,
     )
     return Reading(
         plate,

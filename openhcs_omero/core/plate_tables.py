@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openhcs_omero.core.features import ABOUT_SITES, PLACE, SKIPPED, Features
+from openhcs_omero.core.features import ABOUT_SITES, PLACE, SKIPPED, SKIPPED_PLANES, Features
 from openhcs_omero.core.treatments import Treatments, as_text, columns_of
 from openhcs_omero.core.well_file import open_part, well_file
 from openhcs_omero.errors import PlateMapError
@@ -81,6 +81,7 @@ def aggregate(
     excluded: Excluded | None = None,
     acquired: pd.Series | None = None,
     skipped: Mapping[str, Sequence[int]] | None = None,
+    skipped_planes: Sequence[str] = (),
 ) -> None:
     """Combine the tables of all wells, as CSV and as Parquet beside each CSV file.
 
@@ -105,6 +106,8 @@ def aggregate(
         When each well was acquired, in seconds, by well; None if that is unknown.
     skipped
         The sites that were left out because planes are missing, by well; the table of wells lists them.
+    skipped_planes
+        The timepoints, channels and z planes that were left out because no site has them; as above.
 
     Raises
     ------
@@ -122,6 +125,8 @@ def aggregate(
         groups = marked.groupby([key for key in KEYS if key in marked], sort=False)["excluded"]
         number = groups.agg(lambda conditions: str((conditions != "").sum()))
         by_well.insert(list(by_well).index("sites") + 1, "sites_excluded", number.to_numpy())
+    if skipped_planes and len(by_well):
+        by_well.insert(list(by_well).index("sites") + 1, SKIPPED_PLANES, "; ".join(skipped_planes))
     if skipped and len(by_well):
         texts = {well: " ".join(map(str, numbers)) for well, numbers in skipped.items()}
         by_well.insert(list(by_well).index("sites") + 1, SKIPPED, by_well["well"].map(texts).fillna(""))
@@ -138,6 +143,8 @@ def aggregate(
     ]
     if SKIPPED in by_well:
         columns.append({"table": "wells.csv", "column": SKIPPED, "statistic": "sites that lack planes, left out"})
+    if SKIPPED_PLANES in by_well:
+        columns.append({"table": "wells.csv", "column": SKIPPED_PLANES, "statistic": "planes of no site, left out"})
     if "acquisition" in sites:
         columns.append({"table": "wells.csv", "column": "acquisition", "statistic": "name of the acquisition"})
     write_rows(tables["columns"], columns)

@@ -208,6 +208,7 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         excluded_sites(folder) if settings.excludes_sites else None,
         acquired_of(folder) if settings.has_qc else None,
         recorded_state(folder).skipped,
+        recorded_state(folder).skipped_planes,
     )
     write(tables["manifest"], manifest(well_file(folder, row["well"]) for row in read_rows(wells, "\t")))
     failures = read_failures(folder)

@@ -71,6 +71,8 @@ class PlateState:
         Sentences about what was filled or left out.
     skipped
         The sites that were left out because planes are missing, by well.
+    skipped_planes
+        The timepoints, channels and z planes that were left out because no site has them.
     """
 
     path: str
@@ -85,6 +87,7 @@ class PlateState:
     acquisitions: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = ()
     skipped: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    skipped_planes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

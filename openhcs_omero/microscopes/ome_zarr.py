@@ -202,6 +202,7 @@ def _list_plate(
             well: tuple(sorted(site for one in arranged.values() for site in one.skipped.get(well, ())))
             for well in {well for one in arranged.values() for well in one.skipped}
         },
+        tuple(dict.fromkeys(lost for one in arranged.values() for lost in one.skipped_planes)),
     )
 
 

@@ -140,6 +140,7 @@ def list_plate(
         arranged.missing,
         (*found.notes, *arranged.notes, *notes),
         skipped=arranged.skipped,
+        skipped_planes=arranged.skipped_planes,
         channel_numbers=arranged.channels,
     )
 

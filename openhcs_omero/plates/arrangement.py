@@ -87,6 +87,8 @@ class Arrangement:
         Sentences about what was filled and skipped.
     skipped
         The sites that were left out, by well.
+    skipped_planes
+        The timepoints, channels and z planes that were left out because no site has them.
     """
 
     files: Mapping[Place, Mapping[Plane, str]]
@@ -97,6 +99,7 @@ class Arrangement:
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    skipped_planes: tuple[str, ...] = ()
 
 
 def arrange(
@@ -143,7 +146,8 @@ def arrange(
         if not_acquired := frozenset(grid.full - set(found) - unknown):
             filled[place] = not_acquired
     channels, numbers = tuple(grid.values["c"]), tuple(grid.values["site"])
-    return Arrangement(files, grid.sizes, channels, numbers, filled, missing, tuple(notes), skipped)
+    nowhere = tuple(grid.lost()) if incomplete == "skip" else ()
+    return Arrangement(files, grid.sizes, channels, numbers, filled, missing, tuple(notes), skipped, nowhere)
 
 
 def _tell(

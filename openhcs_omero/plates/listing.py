@@ -37,6 +37,8 @@ class PlateListing:
         (red, green, blue), one per channel; None if a channel has no color. Empty if no colors are known.
     skipped
         The sites that were left out because planes are missing, by well.
+    skipped_planes
+        The timepoints, channels and z planes that were left out because no site has them, with the files' numbers.
     channel_numbers
         The numbers of the channels in the names or metadata of the files; empty if they are those of the channels.
     """
@@ -51,6 +53,7 @@ class PlateListing:
     notes: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int] | None, ...] = ()
     skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    skipped_planes: tuple[str, ...] = ()
     channel_numbers: tuple[int, ...] = ()
 
     def of_acquisition(self, choice: int | str | None) -> PlateListing:

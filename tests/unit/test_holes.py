@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from plate_folders import images_of
+from plate_folders import images_of, write_imagexpress
 from test_plates_as_they_come import FORMATS, lose, write_tiffs
 
 from openhcs_omero.core.config import read_config
@@ -104,3 +104,14 @@ def compare(tmp_path, lost, incomplete):
             assert text == " ".join(map(str, sorted(skipped.get(well, ()))))
     else:
         assert {row["well"] for row in rows if float(row["filled"])} == wells
+
+
+def test_what_no_site_has_is_in_a_column(tmp_path):
+    """The metadata announce a second channel and a second timepoint, and no file has them."""
+    path = write_imagexpress(tmp_path / "plate", images_of(["A01", "B02"], shape=(3, 3, 1, 3, 4)), guids=False)
+    for file in [*path.glob("TimePoint_2/*"), *path.glob("**/*_w2.TIF")]:
+        file.unlink(missing_ok=True)
+    tables_of(path, "skip", tmp_path / "results")
+    rows = read_rows(tmp_path / "results" / "plate_plate_processed" / "wells.csv")
+    words = "timepoint 2 (as the files number them); channel 2 (as the files number them)"
+    assert {row["skipped_planes"] for row in rows} == {words} and [row["t"] for row in rows] == ["0", "1"] * 2
