@@ -26,8 +26,8 @@ def describe_plate(backend: OMEROLocalBackend, place: PlatePath) -> Iterator[tup
     for ((t, c, z, y, x), pixel_type), count in kinds.items():
         many = f"  ({count} sites)" if len(kinds) > 1 else ""
         yield "image size", f"{x} x {y} pixels, {pixel_type}; z {z}, channels {c}, timepoints {t}{many}"
-    for acquisition in plate.acquisition_labels().values():
-        yield "acquisition", acquisition
+    for acquisition, title in plate.acquisitions():
+        yield "acquisition", f"{title}  (id {acquisition})"
     if images:
         about = read_metadata(backend.conn, images[:1])[images[0].image_id]
         for number, name in enumerate(about.channel_names):

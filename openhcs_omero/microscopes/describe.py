@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,14 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
             {"count": count, "timepoints": t, "channels": c, "planes": z, "height": y, "width": x, "type": pixel_type}
             for ((t, c, z, y, x), pixel_type), count in kinds.items()
         ],
-        "acquisitions": list(plate.acquisition_labels().values()),
+        "acquisitions": [asdict(acquisition) for acquisition in plate.described_acquisitions()],
         "channels": names,
         "channel_numbers": [*listing.channel_numbers, *range(len(listing.channel_numbers), plate.max_c)],
         "pixel_size": dict(zip("zyx", listing.pixel_size)),
         "missing": {well: list(lacks) for well, lacks in listing.missing.items()},
         "notes": list(listing.notes),
+        "skipped": {well: list(sites) for well, sites in listing.skipped.items()},
+        "skipped_planes": list(listing.skipped_planes),
         "filled_planes": sum(map(len, listing.filled.values())),
     }
 
@@ -93,8 +96,8 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"channel {number}",
             f"{name or '(no name)'}{'' if in_files == number else f'  ({in_files} in the files)'}",
         )
-    for name in plate["acquisitions"]:
-        yield "acquisition", name
+    for acquisition in plate["acquisitions"]:
+        yield "acquisition", f"{acquisition['name']}  (id {acquisition['id']})"
     size = plate["pixel_size"]["x"]
     yield "pixel size", "unknown" if size is None else f"{size:g} µm"
     for note in plate["notes"]:

@@ -116,7 +116,8 @@ def test_an_export_is_the_plate(conn, shell, tmp_path):
     out = tmp_path / "out.zarr"
     status, _, err = shell("export", plate.plate_id, out, "--processes", 2)
     assert status == 0, err
-    assert {"acquisition     day 1", "acquisition     day 2"} <= set(shell.lines("info", plate.plate_id))
+    told = {f"acquisition     {name}  (id {number})" for number, name in plate.acquisitions()}
+    assert len(told) == 2 and told <= set(shell.lines("info", plate.plate_id))
     described = check(conn, plate, out)
     assert (len(described.rows), len(described.columns), described.field_count) == (8, 12, 2)
     assert [(run.name, run.maximumfieldcount) for run in described.acquisitions] == [("day 1", 1), ("day 2", 1)]

@@ -14,6 +14,7 @@ from openhcs_omero.cli import app
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io import s3 as s3_client
 from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.describe import describe_folder, in_words
 from openhcs_omero.microscopes.detect import handler_of
 
 __all__ = ["bucket", "s3_environment", "s3_server"]
@@ -177,6 +178,12 @@ def test_acquisitions(tmp_path):
             np.testing.assert_array_equal(pixels, images["B02", first + site - 1])
         assert len(handler.read_metadata(handler.listing(path), "B02")) == len(sites)
     assert [image.acquisition for image in sites.values()] == [(1, "before")] * 2 + [(2, "after")] * 2
+    described = describe_folder(path)
+    assert [(run["id"], run["name"], run["most_sites"]) for run in described["acquisitions"]] == [
+        (1, "before", 2),
+        (2, "after", 2),
+    ]
+    assert ("acquisition", "after  (id 2)") in list(in_words(described))
     shutil.rmtree(path / "B/2/3/0/c")  # site 2 of the second acquisition
     found = {run: handler_of(path, acquisition=run, incomplete="skip").listing(path) for run in ("before", "after")}
     assert not found["before"].notes and found["before"].skipped == {}

@@ -406,6 +406,7 @@ def test_info_of_a_folder(tmp_path):
         {"count": 3, "timepoints": 1, "channels": 2, "planes": 1, "height": 6, "width": 5, "type": "uint16"}
     ]
     assert not found["missing"] and len(found["notes"]) == 3
+    assert found["skipped"] == {"B02": [2], "C03": [1, 2]} and found["skipped_planes"] == []
 
 
 def test_a_dry_import_needs_no_omero(tmp_path, monkeypatch):
