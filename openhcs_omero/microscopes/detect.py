@@ -94,8 +94,9 @@ def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplet
     for kind in FOLDERS:
         if kind.recognizes(folder):
             return kind(incomplete, follow_links)
-    if inside := next((path for path in folders_in(folder) if any(kind.recognizes(path) for kind in FOLDERS)), None):
-        raise PlateError(f"{folder} is not a plate, but the folder {inside.name} in it is one: name {inside}")
+    inside = [path for path in folders_in(folder)[:100] if any(kind.recognizes(path) for kind in FOLDERS)]
+    if len(inside) == 1:
+        raise PlateError(f"{folder} is not a plate, but the folder {inside[0].name} in it is one: name {inside[0]}")
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
