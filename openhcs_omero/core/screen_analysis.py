@@ -23,6 +23,7 @@ from openhcs_omero.core.failures import read_failures
 from openhcs_omero.core.figures import load_thumbnails
 from openhcs_omero.core.outlines import draw_outlines
 from openhcs_omero.core.plate_tables import read_places, read_rows
+from openhcs_omero.core.records import WellRecord, read_record
 from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.columns import with_names
 from openhcs_omero.core.treatments import RecordedTreatments, as_plate_map
@@ -161,17 +162,25 @@ def _write_plate(settings: Settings, answers: Answers | None, label: str, about:
 
 
 def _links(settings: Settings, chosen: AnalysisSettings) -> Links | None:
-    """Links to the first derived image of each well, for plates in OMERO if the configuration names an OMERO.web."""
+    """Links to the first derived image of each well, of the analyzed acquisition if the plate has several.
+
+    Only for plates in OMERO, if the configuration names an OMERO.web.
+    """
     if chosen.web is None:
         return None
     from openhcs_omero.core.outputs.omero import OMEROWell  # runs over folders must not need OMERO
 
     images = {}
     for label in settings.plates:
-        for well, file in well_files(settings.folder(label)).items():
+        folder = settings.folder(label)
+        sources = (read_record(folder / "wells.json", dict[str, WellRecord]) if chosen.acquisition else None) or {}
+        for well, file in well_files(folder).items():
             record = read_well_record(file, OMEROWell)
             if record is not None:
-                images[label, well] = record.images[0][0]
+                sites = sources[well].images if well in sources else ()
+                runs = [image.acquisition and image.acquisition[1] for image in sites]
+                first = runs.index(chosen.acquisition) if chosen.acquisition in runs else 0
+                images[label, well] = record.images[first][0]
     return Links(chosen.web, images)
 
 
