@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test test-slow test-slurm install-slurm lint docs bench \
+.PHONY: setup demo setup-web demo-web stop-web test-web test-clients test-basic test test-slow test-slurm install-slurm lint docs bench \
   test-pythons lock clean
 
 setup:
@@ -36,6 +36,11 @@ test-web: setup-web
 test-clients:
 	@$(PYTHON) envs/bootstrap.py --venv .venv-clients --requirements packages/omero-embedded/tests/clients/requirements.txt
 	.venv-clients/bin/python -m pytest -m clients tests/clients packages/omero-embedded/tests/clients
+
+# BaSiC's illumination, in an environment of its own with Torch, which is 3 GB
+test-basic:
+	@$(PYTHON) envs/bootstrap.py --venv .venv-basic --requirements envs/basic.txt
+	.venv-basic/bin/python -m pytest tests/unit/test_basic_illumination.py
 
 lint: setup
 	$(BIN)/ruff check .

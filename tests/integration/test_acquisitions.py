@@ -201,7 +201,7 @@ def images_in_table(conn, plate_id):
         "and l.parent.id = :id and f.mimetype = :type and f.name like :name",
         id=plate_id,
         type="OMERO.tables",
-        name="features.csv%",
+        name="processed_features.csv%",
     )
     table = conn.c.sf.sharedResources().openTable(queries.query(conn).get("OriginalFile", file[0]))
     number = [column.name for column in table.getHeaders()].index("Image")

@@ -1,11 +1,13 @@
 """The steps against known truth: a synthetic plate, hand-made planes, and real images if they are available."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import cell_counting_cpu, label_cells, measure_cells
 from openhcs_omero.processing.illumination import correct_illumination, estimate_illumination
 from openhcs_omero.processing.metadata import construct_path
@@ -57,6 +59,12 @@ def test_the_estimate_is_near_the_true_light(estimate, channel):
     light = illumination(512, channel)
     assert estimate[channel].dtype == np.float32 and np.isclose(estimate[channel].mean(), 1, atol=1e-3)
     assert rms(estimate[channel] / light - 1) < 0.07 < 0.2 < rms(1 / light - 1)
+
+
+def test_basic_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "basicpy", None)
+    with pytest.raises(StepError, match=r"needs the package basicpy: pip install 'openhcs-omero\[basic\]'"):
+        estimate_illumination(iter([np.ones((8, 8))]), "basic")
 
 
 def test_correction_flattens_and_keeps_the_type():
