@@ -226,3 +226,9 @@ def test_a_well_links_to_its_image(page):
     well = next(row for row in rows_of(page, "heat") if (row["plate"], row["well"]) == ("P02", "A01"))
     assert well["url"] == "http://omero.example.org/webclient/?show=image-1096"
     assert well["image"] == "http://omero.example.org/webclient/render_thumbnail/1096/"
+    assert page.is_visible("#linked")
+
+
+def test_a_plate_without_a_figure_says_why(page):
+    page.evaluate("listReasons([{plate: 'P05', reason: 'no negative controls'}], 'z_prime')")
+    assert page.text_content("#reasons li") == "P05 has no z_prime: no negative controls"

@@ -2,7 +2,7 @@
 // The page: it takes apart the columns of DATA, puts rows into the charts of SPECS, and fills the list of hits.
 
 const byId = (id) => document.getElementById(id);
-const PLATES_A_PAGE = 12, CURVES_A_PAGE = 12, ROWS_SHOWN = 300;
+const PLATES_A_PAGE = 12, CURVES_A_PAGE = 12, REASONS = 10, ROWS_SHOWN = 300;
 const views = {};
 const state = { feature: DATA.features[0], kind: DATA.kinds[0], plates: 0, curves: 0, sort: null, down: false };
 
@@ -103,6 +103,19 @@ function drawTrend() {
       if (metric.endsWith("z_prime")) layer.encoding.y.scale = { domain: [-1, 1], clamp: true };
     }
   });
+  listReasons(rows.filter((row) => row.value === null && row.reason), metric);
+}
+
+function listReasons(rows, metric) {
+  const lines = rows.slice(0, REASONS).map((row) => `${row.plate} has no ${metric}: ${row.reason}`);
+  if (rows.length > REASONS) lines.push(`so it is for ${rows.length - REASONS} more plates: see quality.csv`);
+  byId("reasons").replaceChildren(...lines.map(listItem));
+}
+
+function listItem(text) {
+  const line = document.createElement("li");
+  line.textContent = text;
+  return line;
 }
 
 // -- samples over plates
@@ -280,11 +293,8 @@ fillSelect("pair", DATA.pairs.map((pair, n) =>
 turn("plates", drawPlates);
 byId("summary").textContent = `${DATA.plates.length} plates, ${wells.plate.length} wells` +
   (DATA.n_hits === null ? "" : `, ${DATA.n_hits} hits`);
-byId("notes").replaceChildren(...DATA.notes.map((note) => {
-  const line = document.createElement("li");
-  line.textContent = note;
-  return line;
-}));
+byId("notes").replaceChildren(...DATA.notes.map(listItem));
+byId("linked").hidden = !DATA.web;
 drawPlates();
 drawTrend();
 drawSpread();
