@@ -130,26 +130,32 @@ def best(runs: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str,
 def counted_calls() -> Iterator[Counter[str]]:
     """Count the calls of this process to OMERO's services within the block, by name."""
     calls: Counter[str] = Counter()
-    kept: list[tuple[type, str, Any]] = []
-
-    def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            calls[name] += 1
-            return method(*args, **kwargs)
-
-        return call
-
-    for module in (omero.api, omero.cmd):
-        for prx in [value for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Prx")]:
-            for name, method in list(vars(prx).items()):
-                if callable(method) and not name.startswith(("_", "begin_", "end_", "ice_")):
-                    kept.append((prx, name, method))
-                    setattr(prx, name, counting(name, method))
+    kept = count_calls(lambda name: calls.update([name]))
     try:
         yield calls
     finally:
         for prx, name, method in kept:
             setattr(prx, name, method)
+
+
+def count_calls(note: Callable[[str], Any]) -> list[tuple[type, str, Any]]:
+    """Have `note` called with the name of each call of this process; returns the methods that were replaced."""
+    kept: list[tuple[type, str, Any]] = []
+
+    def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            note(name)
+            return method(*args, **kwargs)
+
+        return call
+
+    for module in (omero.api, omero.cmd, omero.grid):
+        for prx in [value for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Prx")]:
+            for name, method in list(vars(prx).items()):
+                if callable(method) and not name.startswith(("_", "begin_", "end_", "ice_")):
+                    kept.append((prx, name, method))
+                    setattr(prx, name, counting(name, method))
+    return kept
 
 
 def wells_of(count: int) -> list[str]:
