@@ -229,9 +229,11 @@ def pack_thumbnails(thumbnails: Sequence[Thumbnail]) -> bytes:
 
 
 def load_thumbnails(path: Path) -> list[Thumbnail]:
-    """Read the thumbnails in the file of a well; none if an earlier version of this software wrote it."""
+    """Read the thumbnails in the file of a well."""
     with open_part(path, "thumbnail.npz") as part, np.load(io.BytesIO(part.read())) as file:
-        about = json.loads(str(file["about"])) if "about" in file else []
+        if "about" not in file:  # written by an earlier version, which stored a single one
+            return [Thumbnail(file["picture"], [Channel(**channel) for channel in json.loads(str(file["channels"]))])]
+        about = json.loads(str(file["about"]))
         return [
             Thumbnail(file[f"arr_{number}"], [Channel(**channel) for channel in channels], run and (run[0], run[1]))
             for number, (run, channels) in enumerate(about)

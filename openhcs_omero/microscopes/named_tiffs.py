@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.folders import tiffs_in
 from openhcs_omero.microscopes.scan import Found
-from openhcs_omero.plates.arrangement import Announced, Incomplete
+from openhcs_omero.plates.arrangement import Announced, Incomplete, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, PATTERNS, named_planes, parse_name
 
 
@@ -48,4 +49,14 @@ class NamedTIFFHandler(FolderHandler):
         named = named_planes(paths, self.pattern)
         own = self.pattern is not None and self.pattern not in NAMED_PATTERNS  # its numbers may be minutes, say
         announced = Announced() if own else Announced.by_names(named.planes)
-        return Found(named.planes, announced, channel_names=named.channel_names)
+        notes = tuple(_gaps(named.planes)) if own else ()
+        return Found(named.planes, announced, channel_names=named.channel_names, notes=notes)
+
+
+def _gaps(planes: list[PlaneFile]) -> Iterator[str]:
+    """Sentences about numbers that the names leave out."""
+    for axis, word in (("t", "timepoints"), ("z", "planes")):
+        numbers = sorted({getattr(plane, axis) for plane in planes})
+        if numbers[-1] - numbers[0] >= len(numbers):
+            some = ", ".join(map(str, numbers[:4])) + (" ..." if len(numbers) > 4 else "")
+            yield f"the {word} have the numbers {some} in the names of the files, and are counted from 0 here"

@@ -15,7 +15,9 @@ from omero.rtypes import rint, rstring, rtime, unwrap
 from snake import workflow
 from wire import block
 
+from openhcs_omero.core.figures import load_thumbnails
 from openhcs_omero.core.plate_tables import read_rows
+from openhcs_omero.core.well_file import well_file
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import find_derived
 from openhcs_omero.omero.pixels import read_metadata, read_positions, read_site
@@ -164,6 +166,7 @@ def test_all_acquisitions_and_everything_else(workflow, conn, everything):
         assert (float(row["mean"]) > 50) is (row["acquisition"] == "day 2")
     assert {row["acquisition"] for row in read_rows(results / "objects.csv")} == {"day 1", "day 2"}
     assert any(row["column"] == "acquisition" for row in read_rows(results / "columns.csv"))
+    assert {image.acquisition[1] for image in load_thumbnails(well_file(results, "A01"))} == {"day 1", "day 2"}
     assert {path.name for path in (results / "figures/heatmaps").glob("*.png")} == {
         "mean_acquisition_1.png",
         "mean_acquisition_2.png",

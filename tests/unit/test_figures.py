@@ -1,5 +1,8 @@
 """The figures of a plate: what is drawn where."""
 
+import io
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,6 +133,16 @@ def test_montage_shows_every_acquisition(tmp_path, drawn):
     sheets = [panel.images[0].get_array().filled(np.nan) for panel in panels]
     assert sheets[0][5, 5] == 1 and np.isnan(sheets[0][25, 5])
     assert [(sheet[3, 3], sheet[25, 5]) for sheet in sheets[1:]] == [(2, 3)] * 2
+
+
+def test_thumbnails_of_earlier_versions(tmp_path):
+    content = io.BytesIO()
+    np.savez(
+        content, picture=np.ones((1, 4, 4)), channels=json.dumps([{"name": "DAPI", "color": None, "labels": False}])
+    )
+    write_well_file(tmp_path / "A01.zip", "{}", thumbnail=content.getvalue())
+    [found] = load_thumbnails(tmp_path / "A01.zip")
+    assert found.picture.all() and found.channels == [Channel("DAPI")] and found.acquisition is None
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,16 @@ def test_a_pattern_for_the_users_own_names(tmp_path, pattern):
     assert Path(found.files["B11", 3][0, 1, 1]).name == "r02c11f10p02-ch3sk1.tiff"
 
 
+def test_minutes_as_timepoints(tmp_path):
+    """Numbers in names of the users' own are no holes, but what became of them is said."""
+    put(tmp_path, *(f"A01_{minutes}min.tif" for minutes in (0, 30, 90)))
+    found = scan(tmp_path, r"(?P<well>\w+)_(?P<t>\d+)min")
+    assert only_image(found)[0][0] == 3 and not found.missing
+    assert found.notes == (
+        "the timepoints have the numbers 0, 30, 90 in the names of the files, and are counted from 0 here",
+    )
+
+
 def test_channels_by_name(tmp_path):
     put(tmp_path, "a1-GFP.tif", "a1-DAPI.tif")
     assert scan(tmp_path, r"(?P<well>\w\d)-(?P<channel>\w+)").channel_names == ("DAPI", "GFP")
