@@ -45,6 +45,18 @@ def test_nothing_of_a_refused_call_is_kept(conn):
     assert table.read([0, 1, 2], 0, 0).columns[0].values == [1]
 
 
+def test_rows_without_their_numbers(conn):
+    table = new_table(conn, (1, 1.0, "a"))
+    context = {"omero.tables.include_row_numbers": "false"}
+    for data in (
+        table.read([0], 0, 1, context),
+        table.slice([0], [0], context),
+        table.readCoordinates([0], context),
+    ):
+        assert (data.rowNumbers, data.columns[0].values) == ([], [1])
+    assert table.read([0], 0, 1).rowNumbers == [0]
+
+
 @pytest.mark.parametrize(
     ("header", "given", "stored"),
     [

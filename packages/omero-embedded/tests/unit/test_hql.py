@@ -381,3 +381,17 @@ def test_parts_of_times(store):
     that_day = f"from Event e where extract(day from e.time) = {got[2]} and e.id = 0"
     (same,) = rows(store, f"select extract(epoch from e.time) + 7 {that_day}")
     assert same == [got[-1] + 7]
+
+
+def test_lists_of_columns(store):
+    found = rows(store, "select new list(p.name, p.rows) from Plate p where p.name = 'alpha'")
+    assert found == [[row] for row in rows(store, "select p.name, p.rows from Plate p where p.name = 'alpha'")] != []
+
+
+def test_texts_that_are_numbers(store):
+    """PostgreSQL reads a text as a number where it is compared with one."""
+    assert column(store, "select p.rows from Plate p where p.rows = '8'") == column(
+        store, "select p.rows from Plate p where p.rows = 8"
+    )
+    with pytest.raises(omero.ValidationException):
+        rows(store, "select p.rows from Plate p where p.rows = 'eight'")

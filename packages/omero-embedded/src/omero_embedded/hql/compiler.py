@@ -96,7 +96,7 @@ class CompiledQuery:
     columns: tuple[Column, ...]
     nodes: tuple[Node, ...]
     maps: tuple[FetchedMap, ...]
-    as_map: bool
+    into: str  # what each row is made into: "map", "list", or "" for neither
 
     @property
     def fetches_collection(self) -> bool:
@@ -104,7 +104,7 @@ class CompiledQuery:
 
     @property
     def selects_entity(self) -> bool:
-        return len(self.columns) == 1 and self.columns[0].value.kind == "entity" and not self.as_map
+        return len(self.columns) == 1 and self.columns[0].value.kind == "entity" and not self.into
 
 
 def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dict | None) -> CompiledQuery:
@@ -144,9 +144,8 @@ class _Compiler:
         nodes = self._nodes(columns, sql)
         maps = self._maps(nodes, sql)
         statement = self._finish(sql, [node.source.table for node in nodes], query)
-        return CompiledQuery(
-            statement, tuple(columns), tuple(nodes), tuple(maps), bool(query.select and query.select.as_map)
-        )
+        into = query.select.into if query.select else ""
+        return CompiledQuery(statement, tuple(columns), tuple(nodes), tuple(maps), into)
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """Compile a subquery; return its statement and what it selects."""
@@ -354,6 +353,8 @@ class _Compiler:
                 return constant(unit_name(like.field.target or "", value.sql.value), "text")
             if like.kind == "class":
                 return constant(class_name(value.sql.value), "text")
+            if like.kind in NUMBERS and isinstance(expr, syntax.Literal):
+                return constant(_number(value.sql.value, like.kind), like.kind)
         return value
 
     def _in(self, expr: syntax.In) -> sa.ColumnElement[bool]:
@@ -465,6 +466,14 @@ def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
     if descending:
         return sql.desc().nulls_first() if value.nullable else sql.desc()
     return sql.asc().nulls_last() if value.nullable else sql.asc()
+
+
+def _number(text: str, kind: str) -> int | float:
+    """The number that a text stands for, as PostgreSQL reads it where it is compared with a number."""
+    try:
+        return float(text) if kind == "double" else int(text)
+    except ValueError:
+        raise refuse(omero.ValidationException, f"invalid input syntax for {kind}: '{text}'") from None
 
 
 def _is_bound(expr: syntax.Expr) -> bool:

@@ -8,7 +8,7 @@ import omero
 import omero.model
 import sqlalchemy as sa
 from omero.model import IObject, PermissionsI
-from omero.rtypes import rbool, rdouble, rint, rlong, rmap, robject, rstring
+from omero.rtypes import rbool, rdouble, rint, rlist, rlong, rmap, robject, rstring
 
 from omero_embedded import limits
 from omero_embedded.errors import refuse
@@ -67,7 +67,9 @@ class Results:
         self._load()
         readers = [self._reader(column) for column in self.plan.columns]
         rows = self._unique_rows()
-        if self.plan.as_map:
+        if self.plan.into == "list":
+            return [[rlist([read(row) for read in readers])] for row in rows]
+        if self.plan.into == "map":
             names = [column.name for column in self.plan.columns]
             return [[rmap({name: read(row) for name, read in zip(names, readers, strict=True)})] for row in rows]
         if len(readers) == 1:
@@ -171,7 +173,7 @@ class Results:
     def _entity_reader(self, column: Column) -> Reader:
         source, start = column.value.source, column.start
         known = next((self._objects[node] for node in self.plan.nodes if node.source is source), {})
-        if column.name.endswith("_details_permissions") and self.plan.as_map:
+        if column.name.endswith("_details_permissions") and self.plan.into == "map":
 
             def read_permissions(row: Sequence):
                 found = known.get(row[start])

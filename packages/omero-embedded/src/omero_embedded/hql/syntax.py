@@ -179,11 +179,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Select:
-    """The select clause; as_map is `select new map(...)`."""
+    """The select clause; into is "map" or "list" in `select new map(...)` and `select new list(...)`."""
 
     items: tuple[Item, ...]
     distinct: bool
-    as_map: bool = False
+    into: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,10 @@ class _ToSyntax(Transformer):
         return _Where(("select", Select(parts[-1], len(parts) == 2)))
 
     def select_map(self, *parts):
-        return _Where(("select", Select(parts[-1], len(parts) == 2, as_map=True)))
+        return _Where(("select", Select(parts[-1], len(parts) == 2, into="map")))
+
+    def select_list(self, *parts):
+        return _Where(("select", Select(parts[-1], len(parts) == 2, into="list")))
 
     def items(self, *items):
         return items

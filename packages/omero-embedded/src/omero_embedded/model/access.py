@@ -7,6 +7,7 @@ everything; what else they may do depends on their privileges, of which restrict
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -50,6 +51,8 @@ class Context:
         Those of an administrator; if somebody acts for the user, only those that both have.
     acting_for
         Who opened the session for the user by sudo; None if the user did.
+    asked
+        The Ice context of the call.
     """
 
     user: int
@@ -62,6 +65,7 @@ class Context:
     session_uuid: str = ""
     privileges: frozenset[str] = frozenset()
     acting_for: int | None = None
+    asked: Mapping[str, str] = field(default_factory=dict)
     event: dict = field(default_factory=dict)  # the event of this call, see events.py
 
     def groups(self) -> list[int]:

@@ -138,6 +138,7 @@ class Accounts:
             session_uuid=uuid,
             privileges=privileges,
             acting_for=acting_for,
+            asked=asked,
         )
 
     def _asked_group(self, account: Account, wanted: int) -> int:

@@ -14,6 +14,8 @@ from omero_embedded.model.events import new_event
 from omero_embedded.model.loading import Loader
 from omero_embedded.services.registry import StatefulService, service
 
+ROW_NUMBERS = "omero.tables.include_row_numbers"
+
 
 @service("::omero::grid::Table")
 class TableService(StatefulService):
@@ -69,14 +71,15 @@ class TableService(StatefulService):
 
     def read(self, ctx: Context, columns, start, stop):
         """Read the rows `start` to `stop`; all of them if both are 0."""
-        return self._table.read(columns or [], start, stop)
+        return _numbered(ctx, self._table.read(columns or [], start, stop))
 
     def readCoordinates(self, ctx: Context, rows):
-        return self._table.read_rows(range(len(self._table.headers())), rows or [])
+        return _numbered(ctx, self._table.read_rows(range(len(self._table.headers())), rows or []))
 
     def slice(self, ctx: Context, columns, rows):
         """Read some rows of some columns; no rows or columns mean all of them."""
-        return self._table.read_rows(columns or range(len(self._table.headers())), rows or range(self._table.count()))
+        columns, rows = columns or range(len(self._table.headers())), rows or range(self._table.count())
+        return _numbered(ctx, self._table.read_rows(columns, rows))
 
     def getAllMetadata(self, ctx: Context):
         return self._table.metadata()
@@ -112,3 +115,10 @@ class TableService(StatefulService):
             forget(connection, "settle", [("originalfile", self._id)])
         self._written = False
         self.forget()
+
+
+def _numbered(ctx: Context, data: omero.grid.Data) -> omero.grid.Data:
+    """Leave out the numbers of rows if the call's context says so."""
+    if ctx.asked.get(ROW_NUMBERS, "true").lower() != "true":
+        data.rowNumbers = []
+    return data
