@@ -94,7 +94,7 @@ def _basic(lights: Iterator[np.ndarray]) -> np.ndarray:
     if not planes:
         return np.ones(shape, np.float32)
     # `dark` is known; and a GPU would give other last digits
-    model = BaSiC(get_darkfield=False, working_size=None, device="cpu")
+    model = BaSiC(get_darkfield=False, working_size=list(planes[0].shape), device="cpu")
     model.fit(np.stack(planes))
     light = resize(np.asarray(model.flatfield, dtype=np.float64), shape, mode="edge")
     return np.maximum(light / light.mean(), LEAST).astype(np.float32)
