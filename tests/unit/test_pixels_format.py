@@ -12,7 +12,7 @@ from openhcs_omero.omero.derived_well import _show, _Shown
 from openhcs_omero.omero.near import pixels_file
 from openhcs_omero.omero.pixels import LengthI, UnitsLength, _converted
 from openhcs_omero.omero.writing import _graph
-from openhcs_omero.plates.image import Acquired, NewImage, _planes, objects, storable
+from openhcs_omero.plates.image import Acquired, NewImage, objects, planes_of, storable
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_pixels_that_omero_can_not_store(pixels, problem):
 @pytest.mark.parametrize("given", ["bool", "uint16", ">u2", "int64", "float64"])
 def test_planes_from_many_arrays_equal_one_block(given):
     block = np.arange(2 * 3 * 2 * 3 * 4).reshape(2, 3, 2, 3, 4).astype(given)
-    apart = _planes(NewImage("x", objects([plane.copy() for plane in block.reshape(-1, 3, 4)], (2, 3, 2))))
-    whole = _planes(NewImage("x", block))
+    apart = planes_of(NewImage("x", objects([plane.copy() for plane in block.reshape(-1, 3, 4)], (2, 3, 2))))
+    whole = planes_of(NewImage("x", block))
     assert apart.shape == whole.shape == (2, 3, 2)
     for one, other in zip(apart.flat, whole.flat):
         assert one.dtype.name == other.dtype.name and np.array_equal(one, other)
@@ -77,7 +77,7 @@ def test_planes_from_many_arrays_equal_one_block(given):
 )
 def test_planes_that_omero_can_not_store(pixels, problem):
     with pytest.raises(PlateError, match=f"image 'x'.*{problem}"):
-        _planes(NewImage("x", pixels))
+        planes_of(NewImage("x", pixels))
 
 
 def test_the_objects_of_an_image():
@@ -90,7 +90,7 @@ def test_the_objects_of_an_image():
         pixel_size=(None, 0.65, 0.65),
         annotations=[("k", "v")],
     )
-    made = _graph(image, _planes(image), "ns")
+    made = _graph(image, planes_of(image), "ns")
     pixels = made.getPrimaryPixels()
     assert [getattr(pixels, f"size{axis}").val for axis in "TCZYX"] == [1, 2, 3, 4, 5]
     assert pixels.pixelsType.value.val == "uint16" and pixels.dimensionOrder.value.val == "XYZCT"
@@ -106,12 +106,12 @@ def test_the_objects_of_an_image():
 def test_the_number_of_channel_names_must_match():
     image = NewImage("x", np.zeros((1, 2, 1, 2, 2)), channel_names=["a"])
     with pytest.raises(PlateError, match="2 channels and 1 channel names"):
-        _graph(image, _planes(image), "ns")
+        _graph(image, planes_of(image), "ns")
 
 
 def test_nan_has_no_range():
     image = NewImage("x", np.full((1, 1, 1, 2, 2), np.nan, "float32"))
-    assert _graph(image, _planes(image), "n").getPrimaryPixels().getChannel(0).statsInfo is None
+    assert _graph(image, planes_of(image), "n").getPrimaryPixels().getChannel(0).statsInfo is None
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,18 @@ def test_a_password_is_stored_as_a_salted_hash():
         set_password(connection, 7, "new")
         assert is_password(connection, 7, "new") and not is_password(connection, 7, "grün")
         assert not is_password(connection, None, "new")
+
+
+def test_only_a_right_password_is_quick(monkeypatch):
+    """Otherwise, the time of a second guess would tell whether there is such a user."""
+    hashed = []
+    scrypt = hashlib.scrypt
+    monkeypatch.setattr(hashlib, "scrypt", lambda *args, **options: hashed.append(1) or scrypt(*args, **options))
+    with sa.create_engine("sqlite://").connect() as connection:
+        SIDE.create_all(connection)
+        set_password(connection, 7, "right")
+        for user, password, slow in ((7, "right", 0), (7, "wrong", 1), (None, "wrong", 1), (None, "right", 1)):
+            for _ in range(2):
+                hashed.clear()
+                is_password(connection, user, password)
+                assert len(hashed) == slow

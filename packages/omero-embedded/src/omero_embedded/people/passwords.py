@@ -17,8 +17,8 @@ PASSWORD = sa.Table(
     sa.Column("hash", sa.LargeBinary, nullable=False),
 )
 _COST = {"n": 1 << 14, "r": 8, "p": 1}  # 16 MB and tens of milliseconds for each guess
-MOST_HASHED = 10_000
-_HASHED: dict[bytes, bytes] = {}  # hashes, by what only this process can make of a salt and a password
+MOST_KNOWN = 10_000
+_KNOWN: dict[bytes, bytes] = {}  # hashes of right passwords, by what only this process can make of salt and password
 _KEY = secrets.token_bytes(32)
 _NOBODY = (secrets.token_bytes(16), secrets.token_bytes(64))
 
@@ -26,8 +26,10 @@ _NOBODY = (secrets.token_bytes(16), secrets.token_bytes(64))
 def set_password(connection: sa.Connection, user: int, password: str) -> None:
     """Set a user's password."""
     salt = secrets.token_bytes(16)
+    hashed = _hash(password, salt)
     connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == user))
-    connection.execute(PASSWORD.insert().values(experimenter=user, salt=salt, hash=_hash(password, salt)))
+    connection.execute(PASSWORD.insert().values(experimenter=user, salt=salt, hash=hashed))
+    _remember(password, salt, hashed)
 
 
 def remove_password(connection: sa.Connection, user: int) -> None:
@@ -45,15 +47,26 @@ def is_password(connection: sa.Connection, user: int | None, password: str) -> b
     """Whether a password is the user's. It takes as long for a missing user; an empty password is always wrong."""
     row = connection.execute(sa.select(PASSWORD.c.salt, PASSWORD.c.hash).where(PASSWORD.c.experimenter == user)).first()
     salt, stored = row or _NOBODY
-    same = hmac.compare_digest(_hash(password, salt), stored)
-    return same and row is not None and password != ""
+    hashed = _KNOWN.get(_key(password, salt)) or _hash(password, salt)
+    same = hmac.compare_digest(hashed, stored) and row is not None and password != ""
+    if same:
+        _remember(password, salt, hashed)
+    return same
 
 
 def _hash(password: str, salt: bytes) -> bytes:
-    """Hash a password. It is slow for the first time only, because tests log in as the same users again and again."""
-    key = hmac.digest(_KEY, salt + password.encode(), "sha256")
-    if key not in _HASHED:
-        if len(_HASHED) >= MOST_HASHED:
-            _HASHED.clear()
-        _HASHED[key] = hashlib.scrypt(password.encode(), salt=salt, **_COST)
-    return _HASHED[key]
+    return hashlib.scrypt(password.encode(), salt=salt, **_COST)
+
+
+def _key(password: str, salt: bytes) -> bytes:
+    return hmac.digest(_KEY, salt + password.encode(), "sha256")
+
+
+def _remember(password: str, salt: bytes, hashed: bytes) -> None:
+    """Let the next login with a right password be quick: tests log in as the same users again and again.
+
+    Wrong passwords stay slow. If they did not, the time of an answer would tell which users there are.
+    """
+    if len(_KNOWN) >= MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[_key(password, salt)] = hashed
