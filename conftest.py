@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ import pytest
 def pytest_configure(config):
     # a shell's background processes ignore Ctrl-C; what the tests start must not
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a thousand processes compiles the package
     with contextlib.suppress(ImportError):  # the environments of other clients do not have it
         from hypothesis import HealthCheck, settings
 

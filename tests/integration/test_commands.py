@@ -65,6 +65,10 @@ def test_a_dry_run_names_each_well_and_why_and_changes_nothing(project):
     assert well == "A02" and "the file of its results is gone" in reason and not derived.exists()
     assert project.succeed().wells == ["A02"] and derived.exists()
 
+
+@pytest.mark.slow
+def test_a_dry_run_names_wells_whose_images_or_steps_changed(project):
+    project.succeed()
     (project.results("day_1") / "images" / "A02" / "A02_s001_z000_c000.tif").unlink()
     before = tree(project)
     [(well, reason)] = planned(project.succeed("-n").output).items()

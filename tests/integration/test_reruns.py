@@ -172,6 +172,7 @@ def test_a_damaged_derived_plate(done, conn, plate):
     assert images_in_no_well(conn) == [foreign]  # the workflow must not delete it
 
 
+@pytest.mark.slow
 def test_a_changed_step(done, conn, plate):
     before, derived = shown(conn, plate), find_derived(conn, plate, "processed")
 
@@ -233,7 +234,7 @@ def test_a_killed_run(workflow, conn, plate, after):
     assert {row[0] for row in queries.rows(conn, "select a.id from FileAnnotation a")} <= linked
 
 
-@pytest.mark.parametrize("wells", [2, 6])
+@pytest.mark.parametrize("wells", [pytest.param(2, marks=pytest.mark.slow), 6])
 def test_finding_nothing_to_do_takes_a_handful_of_calls(workflow, omero_server, conn, monkeypatch, wire, wells):
     plate = make_plate(conn, {f"A{i:02d}": 2 for i in range(1, wells + 1)})
     workflow.configure(plate)

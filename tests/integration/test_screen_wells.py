@@ -1,6 +1,7 @@
 """Several plates of a screen in OMERO: the table of all wells, where it is attached, and what goes with the plates."""
 
 import pyarrow.parquet as pq
+import pytest
 from snake import workflow
 from test_deletion import command
 from test_selection import make_screen
@@ -29,6 +30,7 @@ def screens(conn):
     }
 
 
+@pytest.mark.slow
 def test_the_wells_of_all_plates_are_in_one_table_on_the_screens(workflow, conn, command):
     plates = [make_plate(conn, {"A01": 1, "A02": 1}) for _ in range(2)]
     screen = make_screen(conn, "Assay A", plates)

@@ -54,6 +54,7 @@ def screen(conn, tmp_path):
     return plate, {(truth.well, truth.site): truth for truth in truths}
 
 
+@pytest.mark.slow
 def test_a_synthetic_screen(workflow, conn, screen):
     plate, truth = screen
     workflow.configure(plate, steps=STEPS)
