@@ -30,7 +30,6 @@ def screens(conn):
     }
 
 
-@pytest.mark.slow
 def test_the_wells_of_all_plates_are_in_one_table_on_the_screens(workflow, conn, command):
     plates = [make_plate(conn, {"A01": 1, "A02": 1}) for _ in range(2)]
     screen = make_screen(conn, "Assay A", plates)
@@ -57,12 +56,6 @@ def test_the_wells_of_all_plates_are_in_one_table_on_the_screens(workflow, conn,
     assert screens(conn) == there
     data = (folder / NAME).read_bytes()
     assert read_text(conn, "Screen", screen, f"processed_{NAME}") == data
-    assert workflow.succeed().nothing_done
-
-    [text] = list_texts(conn, "Screen", screen)
-    queries.delete(conn, queries.current_group(conn), FileAnnotation=[text.annotation_id])
-    assert set(workflow.succeed().jobs) == {"annotate_screen", "all"} and screens(conn) == there
-
     shown = command("delete", "plate_*_processed", "--dry-run")
     assert shown.exit_code == 0 and screens(conn) == there
     assert all(f"plate {plate}," in shown.output for plate in derived)
@@ -72,3 +65,17 @@ def test_the_wells_of_all_plates_are_in_one_table_on_the_screens(workflow, conn,
     assert screens(conn) == {"Assay A": (plates, [])}
     refused = command("delete", "plate_*_processed", "--yes")
     assert refused.exit_code == 1 and "you have no derived plate like /omero/plate_*_processed" in refused.output
+
+
+@pytest.mark.slow
+def test_a_table_that_was_deleted_is_attached_again(workflow, conn):
+    plates = [make_plate(conn, {"A01": 1}) for _ in range(2)]
+    screen = make_screen(conn, "Assay A", plates)
+    workflow.configure(*plates)
+    workflow.succeed()
+    there = screens(conn)
+    assert workflow.succeed().nothing_done
+
+    [text] = list_texts(conn, "Screen", screen)
+    queries.delete(conn, queries.current_group(conn), FileAnnotation=[text.annotation_id])
+    assert set(workflow.succeed().jobs) == {"annotate_screen", "all"} and screens(conn) == there
