@@ -20,7 +20,8 @@ class Style:
     """How a program writes plates.
 
     `axes` are those of the arrays; the images have the size 1 on the others. `formats` of paths get the column or the
-    site, both from 0. `whole_grid` lists all rows and columns of the plate, not just those with wells.
+    site, both from 0. `whole_grid` lists all rows and columns of the plate, not just those with wells. `capitals`
+    writes the names of axes in capitals.
     """
 
     version: str = "0.5"
@@ -33,6 +34,7 @@ class Style:
     column: str = "{:d}"
     levels: int = 2
     whole_grid: bool = False
+    capitals: bool = False
     transformation: str = "scale"
     shared_scale: bool = False  # the pixel size stands with the image, not with each level
     compressed: bool = True
@@ -45,7 +47,7 @@ STYLES = {
     "omero-cli-zarr 0.4": Style(version="0.4", axes="czyx", whole_grid=True),
     "ngio": Style(version="0.4", axes="czyx", column="{:02d}"),
     "ngio 0.5": Style(axes="tczyx", column="{:02d}", shards=(1, 2, 2, 1024, 1024)),
-    "iohub": Style(version="0.4", transformation="identity", levels=1),
+    "iohub": Style(version="0.4", transformation="identity", levels=1, capitals=True),
     "iohub scaled": Style(version="0.5", shared_scale=True, chunks=(1, 1, 4, 1024, 1024)),
     "ngff-zarr": Style(version="0.4", axes="zyx", level="scale{}/image", separator="."),
     "planes": Style(version="0.4", axes="yx", separator=".", compressed=False, levels=1),
@@ -121,7 +123,14 @@ def write_image(group, image, style=Style(), labels=False):
             scale = [factor * size.get(axis, 1.0) for factor, axis in zip(scale, kept)]
         made = {"type": "identity"} if style.transformation == "identity" else {"type": "scale", "scale": scale}
         datasets.append({"path": style.level.format(level), "coordinateTransformations": [made]})
-    axes = [{"name": axis, "type": KINDS[axis], **({"unit": "micrometer"} if axis in size else {})} for axis in kept]
+    axes = [
+        {
+            "name": axis.upper() if style.capitals else axis,
+            "type": KINDS[axis],
+            **({"unit": "micrometer"} if axis in size else {}),
+        }
+        for axis in kept
+    ]
     multiscale = {"name": "an image", "version": style.version, "axes": axes, "datasets": datasets}
     if style.shared_scale:
         shared = [size.get(axis, 1.0) for axis in kept]

@@ -248,7 +248,7 @@ def read_image(path: str) -> Image:
     described = ome["multiscales"][0]
     _check_version(group, ome, described, path)
     scales = _valid(Multiscale, _without_identity(described), path)
-    axes = tuple(str(axis.name) for axis in scales.axes)
+    axes = tuple(str(axis.name).lower() for axis in scales.axes)  # iohub writes T, C, Z, Y, X
     if not {"y", "x"} <= set(axes) <= set(AXES):
         raise BadData(f"{path} has the axes {', '.join(axes)}: an image has y and x, and may have t, c and z")
     level = _inside(scales.datasets[0].path, path)
@@ -360,7 +360,7 @@ def _pixel_size(scales: Any, axes: Sequence[str]) -> PixelSize:
     for transformation in (*scales.datasets[0].coordinateTransformations, *(scales.coordinateTransformations or ())):
         for axis, factor in zip(axes, getattr(transformation, "scale", [])):
             size[axis] *= factor
-    units = {str(axis.name): _MICROMETERS.get(str(axis.unit)) for axis in scales.axes}
+    units = {str(axis.name).lower(): _MICROMETERS.get(str(axis.unit)) for axis in scales.axes}
     known = {axis: value * (units[axis] or 0) for axis, value in size.items()}
     z, y, x = (known[axis] if known.get(axis, 0) > 0 and math.isfinite(known[axis]) else None for axis in "zyx")
     return z, y, x
