@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import ipaddress
+import select
 import socket
 import ssl
 import threading
@@ -94,14 +95,23 @@ class Relay:
         with contextlib.suppress(OSError):
             inside = own.wrap_socket(client, server_side=True)
             outside = anyone.wrap_socket(socket.create_connection(("127.0.0.1", self._target)))
-            threading.Thread(target=self._pass_on, args=(outside, inside, bytearray()), daemon=True).start()
-            self._pass_on(inside, outside, self.heard)
+            self._pass_on(inside, outside)
 
-    def _pass_on(self, source, sink, heard):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                heard += data
-                sink.sendall(data)
-        for end in (source, sink):  # also wakes the thread of the other direction
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def _pass_on(self, inside, outside):
+        """Pass on what both ends send, in one thread: OpenSSL's connections are not for two at a time."""
+        with contextlib.suppress(OSError), inside, outside:
+            while True:
+                ends = (inside, outside)
+                for source in [end for end in ends if end.pending()] or select.select(ends, (), ())[0]:
+                    source.setblocking(False)  # what came may be a part of a record, or nothing that is passed on
+                    try:
+                        data = source.recv(65536)
+                    except ssl.SSLWantReadError:
+                        continue
+                    finally:
+                        source.setblocking(True)
+                    if not data:
+                        return
+                    if source is inside:
+                        self.heard += data
+                    (outside if source is inside else inside).sendall(data)
