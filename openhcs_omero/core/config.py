@@ -144,6 +144,11 @@ class Settings:
         return self.results / f"screen_{self.output}"
 
     @property
+    def screen_source(self) -> str:
+        """Name of the table of each plate that the table of all plates is made of."""
+        return "wells.csv" if self.analysis is None else "normalised.csv"
+
+    @property
     def has_map(self) -> bool:
         """Whether any plate has a plate map, in files or in OMERO."""
         return any(options.plate_map for options in self.options.values())

@@ -14,8 +14,6 @@ from openhcs_omero.core.records import read_record, to_json
 from openhcs_omero.io.atomic import write
 
 NAME = "left_out.json"
-TABLE = "left_out.csv"
-"""The table for people, beside the results of the screen."""
 
 
 class LeftOut:

@@ -199,6 +199,7 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
 
     declared = Features.of((step, load_step(step)) for step in settings.steps)
     folder, own = settings.folder(label), {name: tables[name] for name in ("features", "wells", "objects", "columns")}
+    state = recorded_state(folder)
     aggregate(
         wells,
         folder,
@@ -207,8 +208,8 @@ def put_together(settings: Settings, label: str, wells: Path, tables: Mapping[st
         recorded_treatments(folder),
         excluded_sites(folder) if settings.excludes_sites else None,
         acquired_of(folder) if settings.has_qc else None,
-        recorded_state(folder).skipped,
-        recorded_state(folder).skipped_planes,
+        state.skipped,
+        state.skipped_planes,
     )
     write(tables["manifest"], manifest(well_file(folder, row["well"]) for row in read_rows(wells, "\t")))
     failures = read_failures(folder)

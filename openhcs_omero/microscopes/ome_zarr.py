@@ -206,13 +206,18 @@ def _list_plate(
     )
 
 
+def _acquisition(runs: Mapping[int, str], run: int) -> tuple[int, str]:
+    """Id and name of an acquisition, which the metadata of the plate need not list."""
+    return run, runs.get(run, f"Run {run}")
+
+
 def _chosen(wells: Sequence[_Well], runs: Mapping[int, str], choice: int | str | None) -> list[_Well]:
     """The wells with the sites of one acquisition, counted from 1; with all of them if it does not choose one.
 
     What is missing from other acquisitions does not matter then.
     """
     used = {site.acquisition for well in wells for site in well.sites if site.acquisition is not None}
-    found = [] if choice in (None, "all") else matching([(run, runs.get(run, f"Run {run}")) for run in used], choice)
+    found = [] if choice in (None, "all") else matching([_acquisition(runs, run) for run in used], choice)
     if len(found) != 1:
         return list(wells)
     of_run = {well.name: [site for site in well.sites if site.acquisition == found[0][0]] for well in wells}
@@ -291,7 +296,7 @@ def _structure(
         READ_AS.get(dtype, dtype),
         hashlib.sha1(stamp.encode(), usedforsecurity=False).hexdigest(),
         f"{well} site {number}",
-        acquisition=None if run is None else (run, runs.get(run, f"Run {run}")),
+        acquisition=None if run is None else _acquisition(runs, run),
     )
 
 

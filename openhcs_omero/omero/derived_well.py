@@ -31,7 +31,7 @@ from openhcs_omero.omero.annotations import NAMESPACE as FILES
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.copying import derived_acquisitions, place_sample
 from openhcs_omero.omero.derived import delete_hidden
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, WELL_MARK
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, WELL_MARK, read_mark
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import delete_rois, make_rois, replace_rois, save_rois
 from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_well_images
@@ -163,16 +163,9 @@ class _Place:
 
 
 def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
-    rows = queries.rows(
-        conn,
-        "select a.id, g.id, pair.name, pair.value from MapAnnotation a join a.details.group g join a.mapValue pair, "
-        "PlateAnnotationLink l where l.child.id = a.id and l.parent.id = :id and a.ns = :ns order by a.id",
-        id=derived_id,
-        ns=NAMESPACE,
-    )  # as `mark_of`, which takes five times as long, and this is done for every well
-    if not rows:
+    group, pairs = read_mark(conn, derived_id)
+    if group is None:
         raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
-    pairs = {key: value for annotation, _, key, value in rows if annotation == rows[0][0]}
     row, column = parse_well(well)
     name = well_name(row, column)
     own = {key: pairs[key] for key in (PLATE_MARK, "source_plate", "output") if key in pairs}
@@ -181,7 +174,7 @@ def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
             f"the annotation of derived plate {derived_id} has lost its pair {PLATE_MARK!r}: delete the "
             "plate, and the next run creates it again"
         )
-    return _Place(derived_id, rows[0][1], name, f"{own[PLATE_MARK]}/{name}", own)
+    return _Place(derived_id, group, name, f"{own[PLATE_MARK]}/{name}", own)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
 from openhcs_omero.plates.dyes import color_of
-from openhcs_omero.plates.image import ImageMetadata, NewImage, planes_of
+from openhcs_omero.plates.image import ImageMetadata, NewImage
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import in_s3, well_name
 from openhcs_omero.plates.structure import ImageStructure
@@ -112,7 +112,7 @@ def _batches(wells: Iterable[_WellImages]) -> Iterator[list[_WellImages]]:
     size = 0
     for well, images in wells:
         batch.append((well, images))
-        size += sum(planes.size * planes.flat[0].nbytes for planes in map(planes_of, images))
+        size += sum(image.pixels.size * image.pixels.flat[0].nbytes for image in images if image.pixels.size)
         if size >= BATCH:
             yield batch
             batch, size = [], 0

@@ -1,7 +1,7 @@
 # Put the wells of all plates into one table, and attach it to the screens in OMERO
 rule gather_wells:
     input:
-        of_plates("wells.csv" if PLAN.settings.analysis is None else "normalised.csv"),
+        of_plates(PLAN.settings.screen_source),
     output:
         f"{SCREEN}/left_out.parquet",
         table=f"{SCREEN}/screen_wells.csv",

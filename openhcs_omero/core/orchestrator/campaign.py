@@ -107,10 +107,11 @@ class Campaign:
     @property
     def tables(self) -> list[str]:
         """The table of wells of each plate that is done, also of those with failed wells."""
-        name = "wells.csv" if self._settings.analysis is None else "normalised.csv"
         left_out = self.left_out
         folders = {plate: RUNS / plate / RESULTS / self._settings.folder(plate).name for plate in self.configs}
-        return [str(folder / name) for plate, folder in folders.items() if plate not in left_out]
+        return [
+            str(folder / self._settings.screen_source) for plate, folder in folders.items() if plate not in left_out
+        ]
 
     @property
     def left_out(self) -> Mapping[str, str]:
