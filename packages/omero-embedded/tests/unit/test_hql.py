@@ -395,3 +395,56 @@ def test_texts_that_are_numbers(store):
     )
     with pytest.raises(omero.ValidationException):
         rows(store, "select p.rows from Plate p where p.rows = 'eight'")
+
+
+# -- as Hibernate 3.6's grammar and PostgreSQLDialect have it ------------------------------------------------------
+
+MORE = "select p.name from Plate p where p.id = 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MORE.replace(" where", " fetch all properties where"),
+        "select p from Plate p left join fetch p.wells fetch all properties where p.id = -1",
+        "select object(p) from Plate p where p.id = -1",
+        "select group.name from Plate group where group.id = 1",
+        "select order.name from Plate order where order.id = 1 order by order.name",
+        "select distinct p.name from Plate p, in(p.wells) w where w.column = 0",
+        "select p.name from Plate p where p.id = 1 and p.details.creationEvent.time < current_timestamp",
+        "select p.name from Plate p where p.id = 1 and p.details.creationEvent.time < '2100-01-01 10:00'",
+        "select name from Plate where id = 1 and details.updateEvent.time between '1969-01-01' and '2100-01-01'",
+    ],
+)
+def test_other_forms_of_a_query(store, text):
+    assert column(store, text) == ([] if "= -1" in text else ["alpha"])
+
+
+@pytest.mark.parametrize(
+    ("select", "kind", "value"),
+    [
+        ("trim(both 'a' from p.name)", "RString", "lph"),
+        ("trim(leading 'a' from p.name)", "RString", "lpha"),
+        ("trim(trailing from '  x  ')", "RString", "  x"),
+        ("trim('a', p.name)", "RString", "lph"),
+        ("initcap(p.name)", "RString", "Alpha"),
+        ("char_length(p.name)", "RLong", 5),
+        ("mod(p.id, 3)", "RInt", 1),
+        ("coalesce(p.rows, p.id)", "RInt", 8),
+        ("cast(p.rows as float)", "RFloat", 8.0),
+        ("cast(2.7 as int)", "RInt", 3),
+        ("cast(' 12 ' as long)", "RLong", 12),
+        ("1.5f", "RFloat", 1.5),
+        ("case when p.rows > 3 then 1 else 2.5 end", "RInt", 1),
+        ("str(p.rows * 1.0)", "RString", "8"),
+        ("cast('2017-07-14 02:40:00.123' as timestamp)", "RTime", 1500000000123),
+        ("cast('2017-07-14 02:40' as date)", "RTime", 1499990400000),
+        ("date_trunc('month', cast('2017-07-14 02:40' as timestamp))", "RTime", 1498867200000),
+        ("to_char(cast('2017-07-14 02:40' as timestamp), 'YYYY-MM-DD HH24:MI')", "RString", "2017-07-14 02:40"),
+        ("str(cast('2017-07-14 02:40:00.120' as timestamp))", "RString", "2017-07-14 02:40:00.12"),
+        ("cbrt(27.0)", "RDouble", 3.0),
+    ],
+)
+def test_functions_of_the_dialect(store, select, kind, value):
+    ((found,),) = results(store, f"select {select} from Plate p where p.id = 1", read=Results.projected)
+    assert (type(found).__name__[:-1], found.val) == (kind, value)

@@ -51,7 +51,7 @@ def test_precedence():
         ("8L", 8, "long"),
         ("3000000000", 3000000000, "long"),
         ("2.5", 2.5, "double"),
-        (".5f", 0.5, "double"),
+        (".5f", 0.5, "float"),
         ("1e3", 1000.0, "double"),
         ("1.5E-1d", 0.15, "double"),
         ("'it''s'", "it's", "text"),

@@ -9,9 +9,8 @@ import logging
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -20,6 +19,7 @@ import sqlalchemy as sa
 
 from omero_embedded import limits
 from omero_embedded.errors import refuse
+from omero_embedded.model import sql_functions
 from omero_embedded.model.schema import Schema, schema
 
 log = logging.getLogger(__name__)
@@ -265,12 +265,7 @@ def _on_connect(connection, _record) -> None:
     ):
         connection.execute(f"PRAGMA {pragma}")
     connection.set_progress_handler(limits.must_stop, limits.STEPS)
-    for name, convert in (("lower", str.lower), ("upper", str.upper)):  # SQLite's own functions handle ASCII only
-        connection.create_function(name, 1, partial(_convert, convert), deterministic=True)
-
-
-def _convert(convert: Callable[[str], str], value) -> str | None:
-    return None if value is None else convert(str(value))
+    sql_functions.register(connection)
 
 
 def _on_begin(connection: sa.Connection) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-import omero
 import sqlalchemy as sa
 
-from omero_embedded.errors import refuse
 from omero_embedded.hql import functions, syntax
-from omero_embedded.hql.grouping import check_distinct, check_grouping, holds_for
+from omero_embedded.hql.checks import check_comparable, check_distinct, check_grouping, holds_for, read_as
 from omero_embedded.hql.scope import Scope
 from omero_embedded.hql.values import (
     DISCRIMINATORS,
-    NUMBERS,
     Params,
     Source,
     Value,
@@ -26,7 +23,7 @@ from omero_embedded.hql.values import (
     usage_error,
 )
 from omero_embedded.model.access import Context
-from omero_embedded.model.schema import SQL_TYPES, Field, Schema
+from omero_embedded.model.schema import Field, Schema
 
 COMPARISONS = {
     "=": operator.eq,
@@ -36,6 +33,21 @@ COMPARISONS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+# HQL's grammar has neither conditions nor parameters in the select clause.
+NEVER_SELECTED = (
+    syntax.Param,
+    syntax.Logic,
+    syntax.Not,
+    syntax.IsNull,
+    syntax.IsEmpty,
+    syntax.In,
+    syntax.Between,
+    syntax.Like,
+    syntax.Member,
+    syntax.Exists,
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +184,8 @@ class _Compiler:
         found = []
         self._selecting = True
         for i, item in enumerate(query.select.items):
+            if _is_never_selected(item.value):
+                raise query_error(f"a {type(item.value).__name__} can't be selected")
             value = self.scope.joined(self.value(item.value))
             if item.alias is not None:
                 self.selected[item.alias] = value
@@ -238,7 +252,7 @@ class _Compiler:
         order = [(self._alias_or_value(expr), descending) for expr, descending in query.order]
         shown = [value.sql for value, _ in order]
         assert self.scope.tables is not None
-        check_grouping([*sql, *shown], groups, self.scope.tables._from_objects)
+        check_grouping([*sql, *shown, *having], groups, self.scope.tables._from_objects)
         statement = sa.select(*(column.label(f"c{i}") for i, column in enumerate(sql)))
         if query.select is not None and query.select.distinct:
             check_distinct(shown, sql, entities)
@@ -257,7 +271,7 @@ class _Compiler:
         """Compile an expression; `expected` is the kind that a parameter must have here."""
         match expr:
             case syntax.Path():
-                return self.scope.value(expr)
+                return self._path(expr)
             case syntax.Param():
                 return self.params.one(expr.name, expected)
             case syntax.Literal():
@@ -281,6 +295,15 @@ class _Compiler:
                 return self._collection(expr.collection)
             case _:
                 return Value(self.condition(expr), "bool")
+
+    def _path(self, path: syntax.Path) -> Value:
+        """Compile a path; one without an alias may be a function without parentheses, or the database's own name."""
+        if len(path.names) == 1 and not self.scope.knows(path):
+            if path.names[0].lower() in functions.BARE:
+                return functions.call(path.names[0].lower(), [], self._selecting)
+            if not self._selecting:
+                raise usage_error(f"column {path} does not exist")
+        return self.scope.value(path)
 
     def condition(self, expr: syntax.Expr) -> sa.ColumnElement[bool]:
         """Compile an expression as a condition."""
@@ -324,14 +347,14 @@ class _Compiler:
         for one, other in ((left, right), (right, left)):
             if other.kind == "unknown" and expr.op in ("=", "<>"):
                 return one.sql.is_(None) if expr.op == "=" else one.sql.is_not(None)
-        _check_comparable(left, right, expr)
+        check_comparable(left, right, expr.op)
         return COMPARISONS[expr.op](left.sql, right.sql)
 
     def _compare_with_rows(self, expr: syntax.Binary, rows: syntax.Subquery) -> sa.ColumnElement[bool]:
         """Compile a comparison with all or any rows of a subquery."""
         statement, right = self.subquery(rows.query)
         left = self._as(right, expr.left)
-        _check_comparable(left, right, expr)
+        check_comparable(left, right, expr.op)
         return holds_for(statement, COMPARISONS[expr.op](left.sql, right.sql), every=rows.quantifier == "all")
 
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
@@ -353,8 +376,8 @@ class _Compiler:
                 return constant(unit_name(like.field.target or "", value.sql.value), "text")
             if like.kind == "class":
                 return constant(class_name(value.sql.value), "text")
-            if like.kind in NUMBERS and isinstance(expr, syntax.Literal):
-                return constant(_number(value.sql.value, like.kind), like.kind)
+            if isinstance(expr, syntax.Literal):
+                return read_as(like.kind, value)
         return value
 
     def _in(self, expr: syntax.In) -> sa.ColumnElement[bool]:
@@ -376,7 +399,10 @@ class _Compiler:
 
     def _between(self, expr: syntax.Between) -> sa.ColumnElement[bool]:
         value = self.value(expr.value)
-        return value.sql.between(self._as(value, expr.low).sql, self._as(value, expr.high).sql)
+        low, high = self._as(value, expr.low), self._as(value, expr.high)
+        for end in (low, high):
+            check_comparable(value, end, "between")
+        return value.sql.between(low.sql, high.sql)
 
     def _like(self, expr: syntax.Like) -> sa.ColumnElement[bool]:
         value, pattern = self.value(expr.value), self.value(expr.pattern, "text")
@@ -386,34 +412,15 @@ class _Compiler:
         return sa.func.like(pattern.sql, value.sql, escape, type_=sa.Boolean)
 
     def _arithmetic(self, expr: syntax.Binary) -> Value:
-        left, right = self.value(expr.left), self.value(expr.right)
-        for one in (left, right):
-            if one.kind not in (*NUMBERS, "time", "unit", "unknown", "float"):
-                raise usage_error(f"no {expr.op} for a {one.kind}")
-        kind = (
-            "double"
-            if {"double", "unit", "float"} & {left.kind, right.kind}
-            else "long"
-            if {"long", "time"} & {left.kind, right.kind}
-            else "int"
-        )
-        sql_type = SQL_TYPES[kind]
-        first: sa.ColumnElement = sa.type_coerce(left.sql, sql_type)
-        second: sa.ColumnElement = sa.type_coerce(right.sql, sql_type)
-        made = {
-            "+": lambda: first + second,
-            "-": lambda: first - second,
-            "*": lambda: first * second,
-            "/": lambda: first / second if kind == "double" else first // second,
-            "%": lambda: first % second,
-        }
-        return Value(made[expr.op](), kind)
+        return functions.arithmetic(expr.op, self.value(expr.left), self.value(expr.right))
 
     def _case(self, expr: syntax.Case) -> Value:
         conditions = [self.condition(when) for when, _ in expr.whens]
         values = [self.value(then) for _, then in expr.whens]
         otherwise = self.value(expr.otherwise) if expr.otherwise is not None else constant(None, "null")
-        like = common_kind([*values, otherwise])
+        like = values[0] if self._selecting else common_kind([*values, otherwise])
+        if self._selecting and like.kind == "unknown":
+            raise query_error("Could not determine the data type of a case, its first value is null")
         made = sa.case(
             *((when, value.sql) for when, value in zip(conditions, values, strict=True)), else_=otherwise.sql
         )
@@ -421,8 +428,9 @@ class _Compiler:
 
     def _call(self, expr: syntax.Call) -> Value:
         if expr.name in functions.AGGREGATES and not expr.star:
-            if len(expr.args) != 1:
-                raise usage_error(f"{expr.name} takes one argument")
+            counted = (syntax.Path, syntax.Elements) if expr.name == "count" else syntax.Expr
+            if len(expr.args) != 1 or not isinstance(_counted(expr.args[0]), counted):
+                raise query_error(f"unexpected argument of {expr.name}()")
             return functions.aggregate(expr.name, self.value(expr.args[0]), expr.distinct)
         if expr.name == "count":
             return functions.aggregate("count", None, False)
@@ -468,24 +476,16 @@ def _ordered(value: Value, descending: bool) -> sa.ColumnElement:
     return sql.asc().nulls_last() if value.nullable else sql.asc()
 
 
-def _number(text: str, kind: str) -> int | float:
-    """The number that a text stands for, as PostgreSQL reads it where it is compared with a number."""
-    try:
-        return float(text) if kind == "double" else int(text)
-    except ValueError:
-        raise refuse(omero.ValidationException, f"invalid input syntax for {kind}: '{text}'") from None
+def _is_never_selected(expr: syntax.Expr) -> bool:
+    """Whether it is a condition, a parameter or null."""
+    comparison = isinstance(expr, syntax.Binary) and expr.op in COMPARISONS
+    return comparison or isinstance(expr, NEVER_SELECTED) or (isinstance(expr, syntax.Literal) and expr.value is None)
+
+
+def _counted(expr: syntax.Expr) -> syntax.Expr:
+    """`elements(p.wells)` is a path for count()."""
+    return expr.args[0] if isinstance(expr, syntax.Call) and expr.name == "elements" and expr.args else expr
 
 
 def _is_bound(expr: syntax.Expr) -> bool:
     return isinstance(expr, syntax.Param | syntax.Literal)
-
-
-def _check_comparable(left: Value, right: Value, expr: syntax.Binary) -> None:
-    """Refuse comparisons that PostgreSQL refuses: of text with numbers, and of entities with anything but ids."""
-    kinds = {left.kind, right.kind}
-    if "collection" in kinds or "permissions" in kinds:
-        raise query_error("a collection or permissions can't be compared")
-    if kinds & {"text", "symbol"} and kinds & {*NUMBERS, "time", "bool", "entity"}:
-        raise usage_error(f"operator does not exist: {left.kind} {expr.op} {right.kind}")
-    if "entity" in kinds and not kinds <= {"entity", "long", "int", "unknown"}:
-        raise refuse(omero.InternalException, f"an entity is compared with a {(kinds - {'entity'}).pop()}")

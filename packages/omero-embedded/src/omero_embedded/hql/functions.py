@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import sqlalchemy as sa
 
-from omero_embedded.hql.values import NUMBERS, Value, common_kind, query_error, usage_error
+from omero_embedded.hql.values import NUMBERS, VALUE_TYPES, Value, common_kind, constant, query_error, usage_error
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev", "variance")
+# The types that Hibernate knows by these names, as the kinds of values.
 CASTS = {
-    "string": ("text", sa.Text),
-    "text": ("text", sa.Text),
-    "varchar": ("text", sa.Text),
-    "int": ("int", sa.Integer),
-    "integer": ("int", sa.Integer),
-    "long": ("long", sa.BigInteger),
-    "bigint": ("long", sa.BigInteger),
-    "double": ("double", sa.Float),
-    "float": ("double", sa.Float),
-    "boolean": ("bool", sa.Boolean),
+    "string": "text",
+    "text": "text",
+    "int": "int",
+    "integer": "int",
+    "short": "int",
+    "long": "long",
+    "double": "double",
+    "float": "float",
+    "boolean": "bool",
+    "timestamp": "time",
+    "date": "time",
 }
 
 
 def cast(value: Value, name: str) -> Value:
-    """`cast(x as string)`; `str(x)` is the same."""
+    """`cast(x as string)`; `str(x)` is the same. Texts that are no numbers or times are refused when they are read."""
     if name not in CASTS:
-        raise usage_error(f"cast to {name} is not known")
-    kind, sql_type = CASTS[name]
-    return Value(sa.cast(value.sql, sql_type), kind)
+        raise query_error(f"Could not resolve requested type for CAST: {name}")
+    kind = CASTS[name]
+    sql: sa.ColumnElement
+    if kind == "text":
+        sql = text_of(value)
+    elif kind == "time":
+        sql = _cast_to_time(value, name)
+    elif kind == "bool":
+        sql = sa.cast(value.sql, sa.Boolean)
+    elif value.kind == "text":
+        sql = sa.func.to_number(value.sql, "double" if kind == "float" else kind)
+    elif kind in ("double", "float"):
+        sql = sa.cast(value.sql, sa.Float)
+    else:
+        sql = sa.cast(sa.func.round(value.sql), sa.BigInteger)
+    return Value(sa.type_coerce(sql, VALUE_TYPES[kind]), kind)
+
+
+def _cast_to_time(value: Value, name: str) -> sa.ColumnElement:
+    if value.kind == "text":
+        found: sa.ColumnElement = sa.func.time_value(value.sql)
+    elif value.kind == "time":
+        found = value.sql
+    else:
+        raise usage_error(f"cannot cast type {value.kind} to {name}")
+    return sa.func.date_trunc("day", found) if name == "date" else found
+
+
+def text_of(value: Value) -> sa.ColumnElement:
+    """Compile a value as the text that PostgreSQL makes of it."""
+    if value.kind in ("text", "symbol", "unknown"):
+        return value.sql
+    if value.kind == "time":
+        return sa.func.time_text(value.sql, type_=sa.Text)
+    if value.kind == "bool":
+        return sa.case((value.sql, "true"), else_="false")
+    if value.kind == "double" and not isinstance(value.sql, sa.BindParameter):
+        return sa.func.number_text(value.sql, type_=sa.Text)
+    return sa.cast(value.sql, sa.Text)
 
 
 def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
     """Compile count, sum, avg, min, max, stddev or variance; without a value it is `count(*)`."""
     if value is None:
         return Value(sa.func.count(), "long")
+    if name in ("sum", "avg", "stddev", "variance") and value.kind not in (*NUMBERS, "float", "unit", "unknown"):
+        raise usage_error(f"function {name}({value.kind}) does not exist")
+    if distinct and name != "count":
+        raise query_error(f"unexpected token: distinct in {name}()")
     sql = sa.distinct(value.sql) if distinct else value.sql
     if name in ("stddev", "variance"):
         variance = _variance(value.sql)
@@ -74,7 +117,9 @@ def call(name: str, args: list[Value], selected: bool = False) -> Value:
         If the type of a selected value is not known.
     """
     made = _FUNCTIONS.get(name)
-    if selected and name not in TYPED and not name.startswith("extract "):
+    typed = name in TYPED or name.partition(" ")[0] in ("extract", "trim")
+    typeless = name in ("coalesce", "nullif", "abs", "lower", "upper") and (not args or args[0].kind == "unknown")
+    if selected and (not typed or typeless):
         raise query_error(f"No data type for the function {name}.")
     if made is None:
         raise usage_error(f"The function {name} is not known.")
@@ -84,12 +129,42 @@ def call(name: str, args: list[Value], selected: bool = False) -> Value:
         raise usage_error(f"{name} doesn't take {len(args)} arguments.") from None
 
 
-def concat(*values: Value) -> Value:
-    """Concatenate texts; null if one of them is null."""
-    first, *others = (value.sql if value.kind == "text" else sa.cast(value.sql, sa.Text) for value in values)
+def concat(first: Value, *others: Value) -> Value:
+    """Concatenate texts; null if one of them is null. Of two values, one has to be a text."""
+    made, kind = text_of(first), first.kind
     for other in others:
-        first = first.concat(other)
-    return Value(first, "text")
+        if not {kind, other.kind} & {"text", "symbol", "unknown"}:
+            raise usage_error(f"operator does not exist: {kind} || {other.kind}")
+        made, kind = made.concat(text_of(other)), "text"
+    return Value(made, "text")
+
+
+def arithmetic(op: str, left: Value, right: Value) -> Value:
+    """Compile `left op right`; dividing by 0 is refused when it happens."""
+    kinds = {left.kind, right.kind}
+    for one in (left, right):
+        if one.kind not in (*NUMBERS, "time", "unit", "unknown", "float"):
+            raise usage_error(f"no {op} for a {one.kind}")
+    if "time" in kinds and (op != "-" or kinds & {*NUMBERS, "float", "unit"}):
+        raise usage_error(f"operator does not exist: {left.kind} {op} {right.kind}")
+    if kinds & {"double", "unit"}:
+        kind = "double"
+    elif "float" in kinds:
+        kind = "float"
+    else:
+        kind = "long" if kinds & {"long", "time"} else "int"
+    first: sa.ColumnElement = sa.type_coerce(left.sql, VALUE_TYPES[kind])
+    second: sa.ColumnElement = sa.type_coerce(right.sql, VALUE_TYPES[kind])
+    if op in "/%":
+        second = divisor(second)
+    made = {
+        "+": lambda: first + second,
+        "-": lambda: first - second,
+        "*": lambda: first * second,
+        "/": lambda: first / second if kind in ("double", "float") else first // second,
+        "%": lambda: first % second,
+    }
+    return Value(made[op](), kind)
 
 
 def _plain(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[..., Value]:
@@ -103,22 +178,87 @@ def _plain(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[
     return made
 
 
-def _same(function: str) -> Callable[..., Value]:
-    """A function of one number that keeps its kind."""
-    return lambda value: Value(getattr(sa.func, function)(value.sql), value.kind)
+def _of_texts(function: str, kind: str, least: int = 1, most: int = 1) -> Callable[..., Value]:
+    """A function whose first argument has to be a text."""
+    plain = _plain(function, kind, least, most)
+
+    def made(*args: Value) -> Value:
+        if args and args[0].kind not in ("text", "symbol", "class", "unknown", "bytes"):
+            raise usage_error(f"function {function}({args[0].kind}) does not exist")
+        return plain(*args)
+
+    return made
+
+
+def _of_numbers(function: str, kind: str | None = None, most: int = 1) -> Callable[..., Value]:
+    """A function of numbers; without a kind the result is of that of the first."""
+
+    def made(*args: Value) -> Value:
+        if not 1 <= len(args) <= most:
+            raise TypeError
+        for arg in args:
+            if arg.kind not in (*NUMBERS, "float", "unit", "unknown"):
+                raise usage_error(f"function {function}({arg.kind}) does not exist")
+        return Value(getattr(sa.func, function)(*(arg.sql for arg in args)), kind or args[0].kind)
+
+    return made
+
+
+def _check_alike(name: str, *values: Value) -> None:
+    """Refuse texts beside numbers, which PostgreSQL can't bring together."""
+    kinds = {value.kind for value in values}
+    if "text" in kinds and kinds & {*NUMBERS, "float", "time", "bool"}:
+        raise usage_error(f"{name} types {' and '.join(sorted(kinds))} cannot be matched")
 
 
 def _coalesce(first: Value, *others: Value) -> Value:
-    like = common_kind([first, *others])
-    return Value(sa.func.coalesce(first.sql, *(other.sql for other in others)), like.kind, like.entity)
+    """Take the first value that is not null. As in HQL, the kind is that of the first one."""
+    _check_alike("COALESCE", first, *others)
+    return Value(sa.func.coalesce(first.sql, *(other.sql for other in others)), first.kind, first.entity)
 
 
 def _nullif(first: Value, second: Value) -> Value:
+    _check_alike("NULLIF", first, second)
     return Value(sa.func.nullif(first.sql, second.sql), first.kind, first.entity)
 
 
 def _mod(first: Value, second: Value) -> Value:
-    return Value(first.sql % second.sql, common_kind([first, second]).kind)
+    return Value(first.sql % divisor(second.sql), "int")
+
+
+def divisor(sql: sa.ColumnElement) -> sa.ColumnElement:
+    """Compile what is divided by, which must not be 0."""
+    bound = sql.clause if isinstance(sql, sa.TypeCoerce) else sql
+    if isinstance(bound, sa.BindParameter) and bound.value:
+        return sql
+    return sa.func.divisor(sql, type_=sql.type)
+
+
+def _trim(first: Value, text: Value | None = None, *, side: str = "trim") -> Value:
+    """`trim(x)`, `trim('a', x)` or `trim(leading 'a' from x)`: remove blanks or other letters at the ends."""
+    if text is None:
+        return _of_texts(side, "text")(first)
+    return _of_texts(side, "text", 2, 2)(text, first)
+
+
+def _date_trunc(unit: Value, time: Value) -> Value:
+    if time.kind != "time":
+        raise usage_error(f"function date_trunc({unit.kind}, {time.kind}) does not exist")
+    return Value(sa.func.date_trunc(unit.sql, time.sql), "time")
+
+
+def _to_char(time: Value, pattern: Value) -> Value:
+    if time.kind != "time":
+        raise usage_error(f"function to_char({time.kind}) is unsupported, it takes a time here")
+    return Value(sa.func.to_char(time.sql, pattern.sql), "text")
+
+
+def _chr(code: Value) -> Value:
+    return Value(sa.func.char(code.sql), "character")
+
+
+def _random() -> Value:
+    return Value(sa.func.abs(sa.func.random() / 9223372036854775808.0), "double")
 
 
 def _locate(part: Value, text: Value, start: Value | None = None) -> Value:
@@ -170,95 +310,73 @@ def _now() -> Value:
     return Value(sa.cast((sa.func.julianday("now") - 2440587.5) * 86400000, sa.BigInteger), "time")
 
 
+def _today() -> Value:
+    return Value(sa.func.date_trunc("day", _now().sql), "time")
+
+
 _PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}
 # The functions that HQL itself knows for PostgreSQL, and so the type of their values.
-TYPED = frozenset(
-    (
-        "abs",
-        "acos",
-        "ascii",
-        "asin",
-        "atan",
-        "bit_length",
-        "ceil",
-        "char_length",
-        "chr",
-        "coalesce",
-        "concat",
-        "cos",
-        "current_timestamp",
-        "day",
-        "degrees",
-        "exp",
-        "floor",
-        "hour",
-        "length",
-        "ln",
-        "locate",
-        "log",
-        "lower",
-        "minute",
-        "mod",
-        "month",
-        "now",
-        "nullif",
-        "octet_length",
-        "radians",
-        "round",
-        "second",
-        "sign",
-        "sin",
-        "sqrt",
-        "str",
-        "substr",
-        "substring",
-        "tan",
-        "trim",
-        "trunc",
-        "type",
-        "upper",
-        "year",
-    )
+_TYPED = (
+    "abs acos ascii asin atan bit_length cbrt ceil char_length chr coalesce concat cos cot current_date "
+    "current_timestamp date_trunc day degrees exp floor hour initcap length ln localtimestamp locate log "
+    "lower minute mod month now nullif octet_length radians random round second sign sin sqrt str substr "
+    "substring tan to_char trim trunc type upper year "
 )
+TYPED = frozenset(_TYPED.split())
+BARE = ("current_date", "current_timestamp", "localtimestamp")  # those that need no parentheses
 _FUNCTIONS: dict[str, Callable[..., Value]] = {
-    "lower": _plain("lower", "text"),
-    "upper": _plain("upper", "text"),
-    "trim": _plain("trim", "text", 1, 2),
-    "ltrim": _plain("ltrim", "text", 1, 2),
-    "rtrim": _plain("rtrim", "text", 1, 2),
-    "substring": _plain("substr", "text", 2, 3),
-    "substr": _plain("substr", "text", 2, 3),
-    "replace": _plain("replace", "text", 3, 3),
-    "length": _plain("length", "int"),
-    "char_length": _plain("length", "int"),
-    "character_length": _plain("length", "int"),
+    "lower": _of_texts("lower", "text"),
+    "upper": _of_texts("upper", "text"),
+    "initcap": _of_texts("initcap", "text"),
+    "trim": _trim,
+    **{
+        f"trim {name}": partial(_trim, side=side)
+        for name, side in (("both", "trim"), ("leading", "ltrim"), ("trailing", "rtrim"))
+    },
+    "ltrim": _of_texts("ltrim", "text", 1, 2),
+    "rtrim": _of_texts("rtrim", "text", 1, 2),
+    "substring": _of_texts("substr", "text", 2, 3),
+    "substr": _of_texts("substr", "text", 2, 3),
+    "replace": _of_texts("replace", "text", 3, 3),
+    "length": _of_texts("length", "int"),
+    "char_length": _of_texts("length", "long"),
+    "character_length": _of_texts("length", "int"),
     "locate": _locate,
     "concat": concat,
     "str": lambda value: cast(value, "string"),
     "coalesce": _coalesce,
     "nullif": _nullif,
     "mod": _mod,
-    "abs": _same("abs"),
+    "abs": _of_numbers("abs"),
     "round": _round,
-    "floor": _same("floor"),
-    "ceil": _same("ceil"),
-    "ceiling": _same("ceil"),
-    "sign": _same("sign"),
-    "sqrt": _plain("sqrt", "double"),
-    "exp": _plain("exp", "double"),
-    "ln": _plain("ln", "double"),
-    "log": _plain("log", "double", 1, 2),
-    "power": _plain("power", "double", 2, 2),
-    **{name: _plain(name, "double") for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
-    "radians": _plain("radians", "double"),
-    "degrees": _plain("degrees", "double"),
-    "trunc": _same("trunc"),
-    "ascii": _plain("unicode", "int"),
-    "chr": _plain("char", "text"),
+    "floor": _of_numbers("floor"),
+    "ceil": _of_numbers("ceil"),
+    "ceiling": _of_numbers("ceil"),
+    "sign": _of_numbers("sign", "int"),
+    "sqrt": _of_numbers("square_root", "double"),
+    "ln": _of_numbers("logarithm", "double"),
+    "log": lambda value, *base: _of_numbers("logarithm", "double", 2)(
+        *((base[0], value) if base else (value, constant(10.0, "double")))
+    ),
+    "exp": _of_numbers("exp", "double"),
+    "power": _of_numbers("power", "double", 2),
+    **{name: _of_numbers(name, "double") for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
+    "cot": lambda value: Value(1 / sa.func.tan(value.sql), "double"),
+    "cbrt": lambda value: Value(sa.func.sign(value.sql) * sa.func.power(sa.func.abs(value.sql), 1 / 3), "double"),
+    "radians": _of_numbers("radians", "double"),
+    "degrees": _of_numbers("degrees", "double"),
+    "trunc": _of_numbers("trunc"),
+    "random": _random,
+    "ascii": _of_texts("unicode", "int"),
+    "chr": _chr,
     "octet_length": _octets,
     "bit_length": lambda value: _octets(value, 8),
     "now": _now,
     "current_timestamp": _now,
+    "localtimestamp": _now,
+    "current_date": _today,
+    "date_trunc": _date_trunc,
+    "to_char": _to_char,
     "greatest": _greatest("max"),
     "least": _greatest("min"),
     "type": _type,

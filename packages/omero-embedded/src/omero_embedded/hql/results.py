@@ -8,13 +8,14 @@ import omero
 import omero.model
 import sqlalchemy as sa
 from omero.model import IObject, PermissionsI
-from omero.rtypes import rbool, rdouble, rint, rlist, rlong, rmap, robject, rstring
+from omero.rtypes import rbool, rdouble, rfloat, rint, rlist, rlong, rmap, robject, rstring
 
 from omero_embedded import limits
 from omero_embedded.errors import refuse
 from omero_embedded.hql.compiler import Column, FetchedMap, Node, compile_query
 from omero_embedded.hql.syntax import parse
 from omero_embedded.hql.values import DISCRIMINATORS
+from omero_embedded.model import sql_functions
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import RTYPES, Loader
 from omero_embedded.model.schema import schema
@@ -42,6 +43,8 @@ class Results:
         try:
             self.rows = self._ask(connection, *page)
         except sa.exc.DBAPIError as exc:
+            if reason := sql_functions.refusal():
+                raise refuse(omero.ValidationException, f"{reason} [{text}]") from None
             raise refuse(omero.ApiUsageException, f"{exc.orig} [{text}]") from None
 
     def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
@@ -161,6 +164,8 @@ class Results:
             "class": _discriminator,
             "java": _java,
             "symbol": rstring,
+            "float": lambda x: rfloat(float(x)),
+            "character": _no_character,
             "double": lambda x: rdouble(float(x)),
             "bool": lambda x: rbool(bool(x)),
             "strings": _text_list,
@@ -247,6 +252,10 @@ def _discriminator(name: str) -> omero.RType:
 
 def _java(name: str) -> omero.RType:
     return rstring(schema()[name].java)
+
+
+def _no_character(value: str) -> omero.RType:
+    raise refuse(omero.ApiUsageException, f"Unsupported conversion to rtype from java.lang.Character:{value}")
 
 
 def _text_list(values: list) -> omero.RType:

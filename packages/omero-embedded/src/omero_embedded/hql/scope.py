@@ -8,7 +8,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from omero_embedded.hql import syntax
-from omero_embedded.hql.values import Source, Value, query_error
+from omero_embedded.hql.values import Source, Value, query_error, usage_error
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
@@ -150,6 +150,11 @@ class Scope:
                     return source
         return None
 
+    def knows(self, path: syntax.Path) -> bool:
+        """Whether a path begins with an alias, a property of the only source, or the name of a class."""
+        name = path.names[0]
+        return self._alias(name) is not None or self._naked(name) is not None or self.entity(str(path)) is not None
+
     def value(self, path: syntax.Path) -> Value:
         """Compile a path in an expression. References on the way are joined; `x.ref` and `x.ref.id` need no join."""
         source, names = self._alias(path.names[0]), path.names[1:]
@@ -222,6 +227,8 @@ class Scope:
             return Value(source.table.c["class"] if has else sa.literal(entity.name), "class", entity)
         if name == "details.permissions" and not part:
             return self._permissions(source)
+        if name == "details" and not part:
+            raise usage_error(f"Unsupported conversion to rtype from ome.model.internal.Details: {path}")
         field = self._field(source, name, path)
         return self._of_field(source, field, part, path)
 

@@ -283,6 +283,9 @@ class _ToSyntax(Transformer):
     def select_list(self, *parts):
         return _Where(("select", Select(parts[-1], len(parts) == 2, into="list")))
 
+    def select_object(self, *parts):
+        return _Where(("select", Select((Item(parts[-1], None),), len(parts) == 2)))
+
     def items(self, *items):
         return items
 
@@ -299,6 +302,9 @@ class _ToSyntax(Transformer):
         return Root(path, None if alias is None else str(alias))
 
     comma_root = root
+
+    def in_root(self, path, alias):
+        return Join(path, str(alias), outer=False, fetch=False, condition=None)
 
     def join(self, kind, *parts):
         fetch = bool(parts) and isinstance(parts[0], _Word)
@@ -408,6 +414,10 @@ class _ToSyntax(Transformer):
     def extract(self, part, value):
         return Call(f"extract {part.lower()} from", (value,))
 
+    def trim(self, *parts):
+        side = str(parts[0]) if isinstance(parts[0], _Word) else "both"
+        return Call(f"trim {side}", tuple(part for part in parts if not isinstance(part, _Word)))
+
     def searched_case(self, *parts):
         return _case(parts)
 
@@ -442,7 +452,7 @@ class _ToSyntax(Transformer):
         if token.type == "INTEGER":
             digits = text.rstrip("lL")
             return Literal(int(digits), "int" if digits == text and int(digits) < 2**31 else "long")
-        return Literal(float(text.rstrip("fFdD")), "double")
+        return Literal(float(text.rstrip("fFdD")), "float" if text[-1] in "fF" else "double")
 
     def null(self):
         return Literal(None, "null")

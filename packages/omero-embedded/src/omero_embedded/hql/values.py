@@ -15,6 +15,7 @@ from omero_embedded.model.rows import among
 from omero_embedded.model.schema import SQL_TYPES, Entity, Field, schema
 
 NUMBERS = ("int", "long", "double")
+VALUE_TYPES = {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}  # the SQL types of constants
 PARAM_KINDS = {
     omero.rtypes.RIntI: "int",
     omero.rtypes.RLongI: "long",
@@ -127,7 +128,7 @@ def constant(value, kind: str) -> Value:
     """Compile a literal or a parameter to a bound value."""
     if value is None:
         return Value(sa.null(), "unknown")
-    return Value(sa.literal(value, {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}[kind]), kind)
+    return Value(sa.literal(value, VALUE_TYPES[kind]), kind)
 
 
 def common_kind(values: list[Value]) -> Value:

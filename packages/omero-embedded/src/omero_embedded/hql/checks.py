@@ -1,13 +1,43 @@
-"""Aggregates and `distinct` that SQLite accepts and PostgreSQL refuses, and `all` and `any`, which SQLite lacks."""
+"""What SQLite accepts and PostgreSQL refuses: comparisons, aggregates and `distinct`; and `all` and `any`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import omero
 import sqlalchemy as sa
 
+from omero_embedded.errors import refuse
 from omero_embedded.hql.functions import AGGREGATES
-from omero_embedded.hql.values import usage_error
+from omero_embedded.hql.values import NUMBERS, Value, constant, query_error, usage_error
+from omero_embedded.model.sql_functions import time_of
+
+
+def check_comparable(left: Value, right: Value, operator: str) -> None:
+    """Refuse to compare text with numbers, times with either, and entities with anything but ids."""
+    kinds = {left.kind, right.kind}
+    if "collection" in kinds or "permissions" in kinds:
+        raise query_error("a collection or permissions can't be compared")
+    texts, numbers = kinds & {"text", "symbol"}, kinds & {*NUMBERS, "float", "unit"}
+    if (texts and (numbers or kinds & {"time", "bool", "entity"})) or (numbers and kinds & {"time", "bool"}):
+        raise usage_error(f"operator does not exist: {left.kind} {operator} {right.kind}")
+    if "entity" in kinds and not kinds <= {"entity", "long", "int", "unknown"}:
+        raise refuse(omero.InternalException, f"an entity is compared with a {(kinds - {'entity'}).pop()}")
+
+
+def read_as(kind: str, text: Value) -> Value:
+    """Read a text constant as PostgreSQL does where it is compared with a number, a time or a boolean."""
+    written = text.sql.value  # type: ignore[attr-defined]
+    try:
+        if kind in NUMBERS:
+            return constant(float(written) if kind == "double" else int(written), kind)
+        if kind == "time":
+            return constant(time_of(written), kind)
+        if kind == "bool":
+            return constant({"true": True, "t": True, "false": False, "f": False}[written.lower()], kind)
+    except (ValueError, KeyError):
+        raise refuse(omero.ValidationException, f"invalid input syntax for {kind}: '{written}'") from None
+    return text
 
 
 def check_grouping(
