@@ -1,4 +1,4 @@
-"""Texts in CSV files, safe for spreadsheet programs.
+"""CSV files of spreadsheet programs: how they are written, and texts that are safe in them.
 
 Spreadsheet programs take a text that begins with `=`, `+`, `-` or `@` for a formula, and a formula can start other
 programs. Every CSV that this package writes has an apostrophe before such a text, and everything that reads a CSV
@@ -7,18 +7,63 @@ removes it. Numbers, such as -3.2, stay as they are.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_DECIMAL_COMMA = re.compile(r"(?:^|;)[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*(?:;|$)", re.MULTILINE)
 _NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE | re.ASCII)
 # A cell can also begin within a text: in some countries, spreadsheets separate the cells of a CSV file by semicolons
 _PLAIN = re.compile(r"(?:^|(?<=[;\t\r\n]))(?='*[=+\-@\t\r\n])")
 _ESCAPED = re.compile(r"(?:^|(?<=[;\t\r\n]))'(?='*[=+\-@\t\r\n])")
 _MAY_NEED_IT = r"(?:^|[;\t\r\n])'*[=+\-@\t\r\n]"  # without lookaround, which is slow in pandas
+
+
+class Dialect(NamedTuple):
+    """How a CSV file is written.
+
+    Attributes
+    ----------
+    encoding
+        UTF-8, UTF-16 where the file begins with its mark, else Windows-1252.
+    delimiter
+        A comma, a semicolon or a tab.
+    decimal
+        The decimal point of numbers: in some countries a comma, and then the delimiter is a semicolon.
+    """
+
+    encoding: str
+    delimiter: str
+    decimal: str
+
+
+def dialect_of(file: Path) -> Dialect:
+    """How a CSV or TSV file is written, by what is in it."""
+    encoding = _encoding(file)
+    with file.open(encoding=encoding, errors="replace") as text:
+        head = text.read(100_000)
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=head[:10_000].count)
+    return Dialect(encoding, delimiter, "," if delimiter == ";" and _DECIMAL_COMMA.search(head) else ".")
+
+
+def _encoding(file: Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as data:
+        if data.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        data.seek(0)
+        try:
+            while chunk := data.read(1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"  # what Excel writes on Windows
+    return "utf-8-sig"
 
 
 def escape(text: str) -> str:

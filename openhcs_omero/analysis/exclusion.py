@@ -96,7 +96,9 @@ def _compare(op: ast.cmpop, left: Any, right: Any, condition: str) -> np.ndarray
         for side in (left, right)
     ]
     if texts[0] != texts[1]:
-        raise _refused(condition, "it compares a text with a number")
+        text = left if texts[0] else right
+        what = f"the column {text.name}, which has texts," if isinstance(text, pd.Series) else f"the text {brief(text)}"
+        raise _refused(condition, f"it compares {what} with a number")
     known = np.asarray(pd.notna(left)) & np.asarray(pd.notna(right))
     return np.asarray(_COMPARE[type(op)](left, right), dtype=bool) & known
 

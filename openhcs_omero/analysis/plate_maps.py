@@ -99,7 +99,7 @@ def read_plate_map(source: Path, plates: Mapping[str, MappedPlate]) -> PlateMap:
 
 def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, MappedPlate]) -> PlateMap:
     """Join sheets to one plate map, as `read_plate_map` does for those of files."""
-    parts = [part for sheet in sheets for part in parse_sheet(sheet)]
+    parts, unused = _parts(sheets)
     for part in parts:
         _check_values(part)
     placed, notes = _place(parts, plates)
@@ -110,7 +110,23 @@ def join_sheets(sheets: Iterable[Sheet], plates: Mapping[str, MappedPlate]) -> P
     places = {well: parse_well(well) for well in table["well"].unique()}
     keys = [(order[plate], *places[well]) for plate, well in zip(table["plate"], table["well"])]
     rows = sorted(range(len(table)), key=keys.__getitem__)
-    return PlateMap(_typed(table.iloc[rows].reset_index(drop=True)), notes)
+    return PlateMap(_typed(table.iloc[rows].reset_index(drop=True)), unused + notes)
+
+
+def _parts(sheets: Iterable[Sheet]) -> tuple[list[SheetPart], list[str]]:
+    """The parts of all sheets, and sentences on sheets without any, such as notes beside the map in an Excel file."""
+    found = [(sheet, parse_sheet(sheet)) for sheet in sheets]
+    files = {sheet.file for sheet, parts in found if parts}
+    unused = [sheet for sheet, parts in found if not parts]
+    for sheet in unused:
+        if sheet.file not in files:
+            raise PlateMapError(
+                f"{sheet.place} is not a plate map: expected a column `well`, or `row` and `column`, "
+                "or a grid with 1, 2, 3, ... above rows A, B, C, ..."
+            )
+    return [part for _, parts in found for part in parts], [
+        f"{sheet.place} is not used: it is no plate map" for sheet in unused
+    ]
 
 
 def _is_number(value: str) -> bool:

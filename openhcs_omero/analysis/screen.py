@@ -18,7 +18,7 @@ from openhcs_omero.analysis.quality import compute_quality
 from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
 from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name
 from openhcs_omero.analysis.sheets import split_unit
-from openhcs_omero.analysis.wells import Wells, numeric_features, read_wells
+from openhcs_omero.analysis.wells import Wells, mixed_columns, numeric_features, read_wells
 from openhcs_omero.errors import ConfigError
 
 SITES_EXCLUDED = "sites_excluded"
@@ -82,7 +82,8 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
         One row per well: `plate`, `well`, measurements, and what a plate map would say if there is none.
     """
     features = settings.features or [name for name in numeric_features(table) if not _says_treatment(name)]
-    notes = list(plate_map.notes) if plate_map else []
+    notes = [] if settings.features else mixed_columns(table)
+    notes += plate_map.notes if plate_map else []
     measured = table
     if plate_map is not None:
         table = join_plate_map(table, plate_map)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
 import pandas as pd
 
 from openhcs_omero.analysis.exclusion import condition_columns, excluded_rows
@@ -15,12 +14,13 @@ from openhcs_omero.analysis.hits import Z_LIKE, Criterion
 from openhcs_omero.analysis.image_qc import is_image_column
 from openhcs_omero.analysis.normalization import METHODS
 from openhcs_omero.errors import ConfigError, brief
+from openhcs_omero.schema import check_schema
 
 RAW = "raw"
 """Instead of a normalization: the feature as it was measured."""
 
 _NAME = {"type": "string", "minLength": 1}
-_NAMES = {"oneOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]}
+_NAMES = {"expected": "text, or a list of texts", "oneOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]}
 _METHOD = {"enum": list(METHODS)}
 _CRITERION = {
     "type": "object",
@@ -52,6 +52,7 @@ SCHEMA: dict[str, Any] = {
                 "normalise": {
                     "type": "array",
                     "items": {
+                        "expected": f"{', '.join(METHODS)}, or a named chain like {{my_score: [b_score]}}",
                         "oneOf": [
                             _METHOD,
                             {
@@ -60,12 +61,15 @@ SCHEMA: dict[str, Any] = {
                                 "maxProperties": 1,
                                 "additionalProperties": {"type": "array", "minItems": 1, "items": _METHOD},
                             },
-                        ]
+                        ],
                     },
                 },
                 "reference": {"enum": ["samples", "negative"]},
                 "together": _NAME,
-                "hits": {"oneOf": [_CRITERION, {"type": "array", "minItems": 1, "items": _CRITERION}]},
+                "hits": {
+                    "expected": "a criterion like {feature: cells, above: 3}, or a list of them",
+                    "oneOf": [_CRITERION, {"type": "array", "minItems": 1, "items": _CRITERION}],
+                },
                 "dose_response": {
                     "type": "object",
                     "additionalProperties": False,
@@ -77,7 +81,11 @@ SCHEMA: dict[str, Any] = {
                 "anndata": {"type": "boolean"},
                 "timepoint": {"type": "integer", "minimum": 0},
                 "acquisition": _NAME,
-                "web": {"type": "string", "pattern": "^https?://"},
+                "web": {
+                    "type": "string",
+                    "pattern": "^https?://.+",
+                    "expected": "an address like https://omero.example.org",
+                },
             },
         },
         "qc": {
@@ -193,7 +201,7 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
     ConfigError
         If a key or a value is wrong.
     """
-    _validate(config)
+    check_schema(config, SCHEMA)
     analysis, qc = config.get("analysis") or {}, config.get("qc") or {}
     normalizations = _normalizations(analysis.get("normalise", []))
     criteria = _as_list(analysis.get("hits", []))
@@ -260,14 +268,6 @@ def _check_profiles(settings: AnalysisSettings) -> None:
             raise ConfigError(
                 f"analysis.{key} needs the package {package}: pip install 'openhcs-omero[{extra}]', or leave it out"
             )
-
-
-def _validate(config: Mapping[str, Any]) -> None:
-    validator = jsonschema.Draft202012Validator(SCHEMA)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
-    if error is not None:
-        place = ".".join(str(part) for part in error.absolute_path)
-        raise ConfigError(f"the configuration{f' of {place}' if place else ''} is not valid: {error.message}")
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -10,7 +10,6 @@ Two forms are told apart by what is in the sheet:
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,15 +21,17 @@ import pandas as pd
 
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.plates.paths import parse_well, well_name
-from openhcs_omero.spreadsheets import unescape
+from openhcs_omero.spreadsheets import dialect_of, unescape
 
 KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
 TEXT = (".csv", ".tsv", ".txt")
 EXCEL = (".xlsx", ".xlsm")
 LARGEST_FILE = 100_000_000  # bytes, unpacked
 MOST_COLUMNS, MOST_GRIDS, LONGEST_NAME = 1000, 100, 1000
+MOST_ROWS = 32  # of a plate
 MOST_CELLS = 5_000_000  # 300 plates of 1536 wells with 10 columns
 Cell = TypeVar("Cell")
+_COMMA = re.compile(r"[+-]?\d*,?\d+([eE][+-]?\d+)?")
 _UNIT = re.compile(r"(.*?)\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]")
 
 
@@ -40,15 +41,23 @@ class Sheet:
 
     Attributes
     ----------
-    place
-        What messages call it: the file, and the sheet of an Excel file.
+    file
+        The file, as messages call it.
     names
         The names of the sheet and of the file: a plate's name, or the property of a grid without a title.
+    decimal
+        The decimal point of numbers: a comma in some countries.
     """
 
-    place: str
+    file: str
     names: tuple[str, ...]
     cells: list[list[str]]
+    decimal: str = "."
+
+    @property
+    def place(self) -> str:
+        """What messages call it: the file, and the sheet of an Excel file."""
+        return self.file if len(self.names) == 1 else f"{self.file}, sheet {self.names[0]}"
 
 
 @dataclass(frozen=True)
@@ -114,25 +123,22 @@ def _read_file(file: Path) -> Iterator[Sheet]:
         raise PlateMapError(f"{file} is not a plate map: expected a file that ends in .csv, .tsv, .txt or .xlsx")
     try:
         if ending in TEXT:
-            yield Sheet(str(file), (file.stem,), _read_text(file.read_bytes(), ending))
+            yield Sheet(str(file), (file.stem,), *_read_text(file))
         else:
             for title, cells in _read_excel(file):
-                yield Sheet(f"{file}, sheet {title}", (title, file.stem), cells)
+                yield Sheet(str(file), (title, file.stem), cells)
     except OSError as error:
         raise PlateMapError(f"the plate map {file} can't be read: {error.strerror or error}") from None
     except (csv.Error, _TooLarge) as error:  # a quotation mark that is not closed makes the rest of the file one cell
         raise PlateMapError(f"the plate map {file} can't be read: {error}") from None
 
 
-def _read_text(data: bytes, ending: str) -> list[list[str]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")  # what Excel writes on Windows
-    head = text[:10_000]
-    delimiter = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [[unescape(cell.strip()) for cell in row] for row in _counted(rows)]
+def _read_text(file: Path) -> tuple[list[list[str]], str]:
+    """The cells, and the decimal point of their numbers."""
+    dialect = dialect_of(file)
+    with file.open(encoding=dialect.encoding, errors="replace", newline="") as text:
+        rows = csv.reader(text, delimiter=dialect.delimiter)
+        return [[unescape(cell.strip()) for cell in row] for row in _counted(rows)], dialect.decimal
 
 
 def _counted(rows: Iterable[Sequence[Cell]]) -> Iterator[Sequence[Cell]]:
@@ -181,26 +187,35 @@ def _as_text(value: Any) -> str:
 
 
 def parse_sheet(sheet: Sheet) -> list[SheetPart]:
-    """The list of wells, or the blocks of the grid, in a sheet.
+    """The list of wells, or the blocks of the grid, in a sheet; nothing if it has neither form.
 
     Raises
     ------
     PlateMapError
-        If the sheet has neither form, a header stands twice, or what should be a well is none.
+        If a header stands twice, a grid lacks a row or a column, or what should be a well is none.
     """
     blocks = list(itertools.islice(_find_blocks(sheet.cells), MOST_GRIDS + 1))
     if len(blocks) > MOST_GRIDS:
         raise PlateMapError(f"{sheet.place} has more than {MOST_GRIDS} grids")
+    for block in blocks:
+        _check_end(sheet, *block)
     if blocks:
-        return [_parse_block(sheet, *block, alone=len(blocks) == 1) for block in blocks]
+        return [_with_points(_parse_block(sheet, *block, alone=len(blocks) == 1)) for block in blocks]
     for number, row in enumerate(sheet.cells):
         headers = [_header(cell) for cell in row]
         if "well" in headers or {"row", "column"} <= set(headers):
-            return [_parse_list(sheet, number, headers)]
-    raise PlateMapError(
-        f"{sheet.place} is not a plate map: expected a column `well`, or `row` and `column`, "
-        "or a grid with 1, 2, 3, ... above rows A, B, C, ..."
-    )
+            return [_with_points(_parse_list(sheet, number, headers))]
+    return []
+
+
+def _with_points(part: SheetPart) -> SheetPart:
+    """Write numbers with a decimal point, in columns that have nothing but numbers and in concentrations."""
+    if part.sheet.decimal == ",":
+        for name, column in part.table.items():
+            commas = column.dropna().str.fullmatch(_COMMA)
+            if split_unit(name)[0] == "concentration" or commas.all():
+                part.table[name] = column.str.replace(",", ".")
+    return part
 
 
 def _header(cell: str) -> str:
@@ -245,7 +260,7 @@ def _well_of(row: dict[str, str | None], place: str) -> str:
     letter, column = row.get("row"), row.get("column")
     if letter and column:
         if letter.isdecimal() and 1 <= int(letter) <= 702:
-            letter = well_name(int(letter) - 1, 0).rstrip("0123456789")
+            letter = _row_letters(int(letter) - 1)
         names.append(f"{letter}{column}")
     if not names:
         raise PlateMapError(f"{place}: no well is named")
@@ -262,19 +277,43 @@ def _find_blocks(cells: list[list[str]]) -> Iterator[tuple[int, int, int, int]]:
     """Row of the header, column of the letters, number of rows and of columns of each grid, all from 0."""
     for top, row in enumerate(cells[:-1]):
         for left in range(len(row) - 1):
-            if row[left + 1] != "1":
+            if not _is_column(row[left + 1], 1):
                 continue
-            columns = _count((row[place] for place in range(left + 1, len(row))), lambda n: str(n + 1))
-            lines = (cells[place] for place in range(top + 1, len(cells)))
-            below = (line[left].upper() if left < len(line) else "" for line in lines)
-            rows = _count(below, lambda n: well_name(n, 0).rstrip("0123456789"))
+            columns = _count(row[left + 1 :], lambda cell, n: _is_column(cell, n + 1))
+            below = (line[left] if left < len(line) else "" for line in itertools.islice(cells, top + 1, None))
+            rows = _count(below, lambda cell, n: cell.upper() == _row_letters(n))
             if columns >= 2 and rows >= 2:
                 yield top, left, rows, columns
 
 
-def _count(cells: Iterable[str], expected: Callable[[int], str]) -> int:
+def _is_column(cell: str, number: int) -> bool:
+    return cell == str(number) or cell == f"{number:02}"
+
+
+def _row_letters(number: int) -> str:
+    return well_name(number, 0).rstrip("0123456789")
+
+
+def _count(cells: Iterable[str], expected: Callable[[str, int], bool]) -> int:
     """How many of the first cells are as expected."""
-    return sum(1 for _ in itertools.takewhile(lambda item: item[1] == expected(item[0]), enumerate(cells)))
+    return sum(1 for _ in itertools.takewhile(lambda item: expected(item[1], item[0]), enumerate(cells)))
+
+
+def _check_end(sheet: Sheet, top: int, left: int, rows: int, columns: int) -> None:
+    """Refuse a grid that goes on after a row or a column that it lacks."""
+    right = sheet.cells[top][left + 1 + columns :]
+    for cell in itertools.takewhile(lambda cell: not _is_column(cell, 1), right):
+        if cell.isdecimal() and int(cell) > columns:
+            raise PlateMapError(f"{sheet.place}, row {top + 1}: the grid lacks column {columns + 1}, but has {cell}")
+    later = {_row_letters(number) for number in range(rows, MOST_ROWS)}
+    for number, line in enumerate(sheet.cells[top + 1 + rows :], top + 2 + rows):
+        values = [cell for cell in line[left + 1 : left + 1 + columns] if cell]
+        if values and _is_column(values[0], 1):
+            break  # the next grid
+        if values and line[left].upper() in later:
+            raise PlateMapError(
+                f"{sheet.place}, row {number}: the grid lacks row {_row_letters(rows)}, but has {line[left].upper()}"
+            )
 
 
 def _parse_block(sheet: Sheet, top: int, left: int, rows: int, columns: int, *, alone: bool) -> SheetPart:

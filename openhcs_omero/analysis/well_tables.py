@@ -16,11 +16,12 @@ from openhcs_omero.analysis.parquet import About, parquet_beside, parquet_writer
 from openhcs_omero.errors import ConfigError, OpenHCSError
 from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
-from openhcs_omero.spreadsheets import escape, unescape_table
+from openhcs_omero.spreadsheets import dialect_of, escape, unescape_table
 
 DIGITS = 10
 ROWS = 20_000
 THREADS = 2
+NO_VALUE = ("NA", "N/A", "n/a", "#N/A", "#DIV/0!", "#VALUE!", "None", "null", "NULL")
 TEXT_COLUMNS = ("plate", "well", "acquisition", "compound", "control", "replicate", "cell_line", "batch")
 
 
@@ -106,6 +107,8 @@ def _read_table(file: Path) -> pd.DataFrame:
         if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
             found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
         table = unescape_table(found.to_pandas())
+        for name in table.columns.difference(TEXT_COLUMNS):
+            table[name] = _numbers(table[name])
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -129,14 +132,27 @@ def _read_table(file: Path) -> pd.DataFrame:
 
 
 def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    dialect = dialect_of(file)
     return pyarrow.csv.read_csv(
         file,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        read_options=pyarrow.csv.ReadOptions(encoding=dialect.encoding),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True
+            column_types=types,
+            null_values=["", "nan", "NaN"],
+            strings_can_be_null=True,
+            decimal_point=dialect.decimal,
         ),
     )
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """A column of numbers and words for missing values, such as R's NA, as numbers; other columns as they are."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    values = column.mask(column.isin(NO_VALUE))
+    numbers = pd.to_numeric(values, errors="coerce")
+    return numbers if numbers.notna().equals(values.notna()) and numbers.notna().any() else column
 
 
 def write_table(table: pd.DataFrame, file: Path, about: About | None = None) -> None:

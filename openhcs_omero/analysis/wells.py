@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from openhcs_omero.analysis.plate_maps import PLACE
-from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.analysis.sheets import KNOWN
+from openhcs_omero.errors import OpenHCSError, brief
 from openhcs_omero.plates.paths import parse_well
 
 ACQUIRED = "acquired_s"
@@ -83,7 +84,7 @@ def read_wells(
         if name not in table.columns:
             raise OpenHCSError(f"the tables have no column {name}: they have {', '.join(numeric_features(table))}")
         if not pd.api.types.is_numeric_dtype(table[name]):
-            raise OpenHCSError(f"the column {name} is not numeric, so it can't be analyzed")
+            raise OpenHCSError(f"the column {name} can't be analyzed: {_no_number(table, name)}")
     values = table[list(features)].to_numpy(dtype="float64", na_value=np.nan, copy=True)
     values[~np.isfinite(values)] = np.nan
     plate, plates = pd.factorize(table["plate"])
@@ -119,6 +120,23 @@ def _batches(table: pd.DataFrame, column: str) -> np.ndarray:
             "which says which wells are normalized together"
         )
     return pd.factorize(table[column])[0]
+
+
+def _no_number(table: pd.DataFrame, name: str) -> str:
+    """Where a column has something that is not a number, as a clause."""
+    wrong = table[pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()].iloc[0]
+    return f"{brief(wrong[name])} of well {wrong['well']} of plate {wrong['plate']} is not a number"
+
+
+def mixed_columns(table: pd.DataFrame) -> list[str]:
+    """Sentences on the columns that have numbers and, in less than half of the wells, other texts."""
+    notes = []
+    for name in table.columns.difference([*PLACE, *KNOWN]):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            numbers = pd.to_numeric(table[name], errors="coerce").notna().sum()
+            if numbers > table[name].notna().sum() / 2:
+                notes.append(f"the column {name} is not analyzed: {_no_number(table, name)}")
+    return notes
 
 
 def numeric_features(table: pd.DataFrame, other: Sequence[str] = ()) -> list[str]:

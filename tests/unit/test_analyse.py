@@ -186,7 +186,16 @@ def test_names_in_the_tables_are_escaped_in_the_report(tmp_path):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ("analysis: {normalise: [zscore]}", "the configuration of analysis.normalise.0 is not valid"),
+        (
+            "analysis: {normalise: [zscore]}",
+            "the configuration's analysis.normalise[0] is 'zscore', but it must be percent_of_control, ",
+        ),
+        ("analysis: {normalise: [{}]}", "analysis.normalise[0] is {}, but it must not be empty"),
+        ("analysis: {hits: {feature: spots, above: x}}", "analysis.hits.above is 'x', but it must be a number"),
+        ("analysis: {hits: 7}", "analysis.hits is 7, but it must be a criterion like {feature: cells, above: 3}"),
+        ("analysis: {hits: {feature: spots, fdr: 0}}", "analysis.hits.fdr is 0, but it must be above 0"),
+        ("analysis: {web: example.org}", "'example.org', but it must be an address like https://"),
+        ("qc: {stop_below: {zprime: 0}}", "unknown key 'zprime' in qc.stop_below: did you mean 'z_prime'?"),
         (
             "analysis: {hits: {feature: spots, by: z_score, above: 3}}",
             "analysis.hits uses z_score, which is not in",
@@ -200,7 +209,7 @@ def test_names_in_the_tables_are_escaped_in_the_report(tmp_path):
         ("qc: {exclude: 'spots >'}", "qc.exclude 'spots >' is not a valid condition"),
         ("qc: {exclude: 'dirt > 3'}", "the tables have no column dirt"),
         ("plate_map: nowhere.csv", "the plate map nowhere.csv can't be read"),
-        ("steps: []", "the configuration is not valid: Additional properties are not allowed"),
+        ("steps: []", "the configuration has an unknown key 'steps': known are analysis, plate_map, qc"),
         ("- 1", "has no keys"),
         ("a: [", "is not a YAML file"),
     ],
@@ -237,6 +246,33 @@ def test_a_bad_table_gets_one_sentence(tmp_path, text, message):
     assert (
         result.exit_code == 1 and message in result.stderr and str(tmp_path / "p.csv") in result.stderr
     ) or "twice" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text, encoding",
+    [
+        ("well;x\nA01;1,5\nA02;2\n", "utf-8"),
+        ("well;x\nA01;1.5\nA02;2\n", "utf-8-sig"),
+        ("well\tx\tµ\nA01\t1.5\tk\nA02\t2\tl\n", "utf-16"),
+        ("well,x,µ\nA01,1.5,k\nA02,2,l\nA03,NA,m\n", "cp1252"),
+    ],
+)
+def test_tables_of_other_programs_are_read(tmp_path, text, encoding):
+    (tmp_path / "p.csv").write_text(text, encoding=encoding)
+    table = read_tables([tmp_path / "p.csv"])
+    assert table["x"].dropna().tolist() == [1.5, 2] and set(table["plate"]) == {"p"}
+    assert "µ" not in text or list(table.columns) == ["plate", "well", "x", "µ"]
+
+
+def test_a_text_among_numbers_is_named(tmp_path):
+    (tmp_path / "p.csv").write_text("well,x,y\nA01,1,1\nA02,few,2\nA03,3,3\n")
+    (tmp_path / "c.yaml").write_text("analysis: {}")
+    said = "'few' of well A02 of plate p is not a number"
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert result.exit_code == 0 and f"the column x is not analyzed: {said}" in result.output
+    (tmp_path / "c.yaml").write_text("analysis: {features: [x]}")
+    result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
+    assert result.exit_code == 1 and f"the column x can't be analyzed: {said}" in result.stderr
 
 
 def test_pipes_are_not_read(tmp_path):

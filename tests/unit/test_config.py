@@ -85,7 +85,7 @@ def test_defaults():
         ({"steps": [{}]}, "lacks 'call' in steps[0]"),
         (
             {"steps": [{"call": "spots.count"}]},
-            "steps[0].call is 'spots.count', but it must have the form module:function",
+            "steps[0].call is 'spots.count', but it must be a function like module:function",
         ),
         ({"steps": [{**STEP, "parms": {}}]}, "unknown key 'parms' in steps[0]: did you mean 'params'?"),
         ({"steps": [{**STEP, "params": None}]}, "steps[0].params is None, but it must be a mapping"),

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "__init__": {"version", "errors", "omero", "io", "microscopes", "core", "runtime"},  # lazily
     "version": set(),
     "errors": set(),
+    "schema": {"errors"},
     "spreadsheets": set(),
     "password": set(),
     "plates": {"errors"},
@@ -22,10 +23,11 @@ MAY_IMPORT = {
     "io": {"errors", "spreadsheets", "plates", "omero"},
     "processing": {"errors", "plates", "io"},
     "microscopes": {"errors", "plates", "omero", "io"},
-    "analysis": {"errors", "spreadsheets", "plates", "io"},
+    "analysis": {"errors", "schema", "spreadsheets", "plates", "io"},
     "core": {
         "version",
         "errors",
+        "schema",
         "spreadsheets",
         "password",
         "plates",

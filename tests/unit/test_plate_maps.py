@@ -141,6 +141,20 @@ def test_files_from_excel_on_windows_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text, encoding",
+    [
+        ("well;concentration;code;weight\nA01;1,5;1,2;7\nA02;2;x;0,5\n", "utf-8"),
+        ("well;concentration;code;weight\nA01;1.5;1,2;7\nA02;2;x;0.5\n", "utf-8"),
+        ("well\tconcentration\tcode\tweight\nA01\t1.5\t1,2\t7\nA02\t2\tx\t0.5\n", "utf-16"),
+    ],
+)
+def test_numbers_are_read_as_spreadsheets_of_many_countries_write_them(tmp_path, text, encoding):
+    table = read_plate_map(written(tmp_path, "m.csv", text, encoding), ONE).table
+    assert table["concentration"].tolist() == [1.5, 2] and table["weight"].tolist() == [7, 0.5]
+    assert table["code"].tolist() == ["1,2", "x"]
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("well,x\nA01,1\nZ01,2\n", "row 3, column well: plate 7 has no well Z01, it has 8 rows and 12 columns"),
@@ -157,6 +171,8 @@ def test_files_from_excel_on_windows_are_read(tmp_path):
         ("well,concentration (uM),concentration (nM)\nA01,1,2\n", "write all concentrations in one unit"),
         ("concentration\n" + grid({(1, 2): "ten"}, 8, 12), "row 4, column D: 'ten' is not a number from 0 up"),
         (grid({}, 8, 12) + "\n" + grid({}, 8, 12), "row 1: this grid has no name"),
+        ("compound\n" + grid({(7, 1): "y"}, 8, 12).replace("\nD", "\n"), "row 10: the grid lacks row D, but has H"),
+        ("compound\n" + grid({}, 8, 12).replace(",7,", ",8,", 1), "row 2: the grid lacks column 7, but has 8"),
         (grid({(15, 0): "x"}, 16, 24, "compound"), "plate 7 has no well P01, it has 8 rows and 12 columns"),
     ],
 )
@@ -185,6 +201,22 @@ def test_files_that_are_not_maps_are_refused(tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(PlateMapError, match=name.partition(".")[0]):
         read_plate_map(tmp_path / name, ONE)
+
+
+def test_a_sheet_of_notes_beside_a_map_is_reported(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.title = "Notes"
+    book.active.append(["measured", "on Monday"])
+    book.save(tmp_path / "m.xlsx")
+    with pytest.raises(PlateMapError, match=r"m\.xlsx, sheet Notes is not a plate map"):
+        read_plate_map(tmp_path / "m.xlsx", ONE)
+    sheet = book.create_sheet("Map")
+    for row in (["well", "compound"], ["A01", "x"]):
+        sheet.append(row)
+    book.save(tmp_path / "m.xlsx")
+    found = read_plate_map(tmp_path / "m.xlsx", ONE)
+    assert cells(found, "compound") == [("7", "A01", "x")]
+    assert found.notes == [f"{tmp_path / 'm.xlsx'}, sheet Notes is not used: it is no plate map"]
 
 
 def test_a_broken_excel_file_is_refused(tmp_path):
