@@ -28,7 +28,7 @@ def stored(conn, image, *shapes):
 
 def points(conn, shape):
     found = conn.getRoiService().getPoints(shape, conn.SERVICE_OPTS)
-    return set(zip(found.x, found.y))
+    return list(zip(found.x, found.y, strict=True))
 
 
 def pixels_of(conn, image):
@@ -36,23 +36,56 @@ def pixels_of(conn, image):
 
 
 def test_pixels_of_shapes(conn, stack):
-    mask = new("Mask", x=2.0, y=1.0, width=4.0, height=2.0)
-    mask.bytes = bytes([0b10010110])  # two rows of four
-    _, (rectangle, dot, bits) = stored(
-        conn, stack[0], new("Rectangle", x=1.0, y=2.0, width=3.0, height=2.0), new("Point", x=5.0, y=4.0), mask
-    )
-    assert points(conn, rectangle) >= {(x, y) for x in (1, 2, 3) for y in (2, 3)}
-    assert points(conn, dot) == {(5, 4)}
-    assert points(conn, bits) == {(2, 1), (5, 1), (3, 2), (4, 2)}
-    _, (vast, far) = stored(
-        conn,
-        stack[0],
-        new("Mask", x=0.0, y=0.0, width=1e9, height=1e9),
-        new("Rectangle", x=0.0, y=0.0, width=1e9, height=1e9),
-    )
-    for refused in (-1, vast, far):
-        with pytest.raises(omero.ApiUsageException):
-            points(conn, refused)
+    """Which pixels, and their order, is what OMERO's SmartShape classes and GeomTool do."""
+    turned = new("AffineTransform", a00=0.0, a10=1.0, a01=-1.0, a11=0.0, a02=9.0, a12=0.0)
+    cases = [
+        (new("Rectangle", x=1.5, y=2.0, width=2.5, height=1.0), [(1, 2), (2, 2), (3, 2)]),
+        (new("Rectangle", x=4.0, y=4.0, width=2.0, height=1.0, transform=turned), [(4, 4), (4, 5)]),
+        (new("Mask", x=2.0, y=1.0, width=2.0, height=1.0, bytes=b"\x80"), [(2, 1), (3, 1)]),  # its whole box
+        (
+            new("Ellipse", x=4.0, y=4.0, radiusX=2.0, radiusY=1.5),
+            [(4, 2), *((x, y) for y in (3, 4) for x in (3, 4, 5))],
+        ),
+        (new("Point", x=5.7, y=-0.5), [(5, 0)]),
+        (new("Label", x=5.7, y=4.0, textValue="l"), [(5, 4)]),
+        (new("Line", x1=0.0, y1=0.0, x2=3.0, y2=1.0), [(0, 0), (1, 0), (2, 0), (3, 1)]),
+        (new("Polyline", points="0,0 1,0 1,1"), [(0, 0), (1, 0), (1, 0), (1, 1)]),
+        (new("Polygon", points="0,0 2,0 0,2"), [(0, 0), (1, 0), (0, 1)]),
+        (new("Ellipse"), []),
+    ]
+    _, ids = stored(conn, stack[0], *(shape for shape, _ in cases))
+    for oid, (_, expected) in zip(ids, cases, strict=True):
+        assert sorted(points(conn, oid)) == sorted(expected)
+    large = [new(cls, x=0.0, y=0.0, width=1e9, height=1e9) for cls in ("Mask", "Rectangle")]
+    unknown = [new("Path", d="M 0 0 L 1 1"), new("Polygon", points="a b"), new("Polygon")]
+    for kind, shapes in ((omero.ApiUsageException, large), (omero.InternalException, unknown)):
+        for oid in stored(conn, stack[0], *shapes)[1]:
+            with pytest.raises(kind):
+                points(conn, oid)
+    with pytest.raises(omero.InternalException):
+        points(conn, -1)
+
+
+def test_values_outside_of_an_image(conn, stack):
+    """A column that isn't there is another error than a row or a section; a shape's channel is the first one's."""
+    service, planes = conn.getRoiService(), stack[1]
+    box = {"x": 1.0, "y": 2.0, "width": 3.0, "height": 2.0}
+    outside = [
+        (omero.ValidationException, box | {"x": 6.0}),
+        (omero.ApiUsageException, box | {"y": 5.0}),
+        (omero.ApiUsageException, box | {"theZ": 3}),
+        (omero.InternalException, box | {"theC": 2}),
+    ]
+    for kind, values in outside:
+        _, (oid,) = stored(conn, stack[0], new("Rectangle", **values))
+        with pytest.raises(kind):
+            service.getShapeStats(oid, conn.SERVICE_OPTS)
+    _, ids = stored(conn, stack[0], new("Rectangle", **box, theZ=0, theC=1), new("Ellipse"))
+    second, empty = service.getShapeStatsList(ids, conn.SERVICE_OPTS)
+    assert list(second.sum) == [planes[0, 0, 2:4, 1:4].sum()]
+    assert np.isnan(empty.mean).all() and list(empty.pointsCount) == [0, 0]
+    nothing = service.getRoiStats(-1, conn.SERVICE_OPTS)
+    assert nothing.combined is None and nothing.perShape == []
 
 
 def test_values_of_shapes(conn, stack):

@@ -11,6 +11,7 @@ from omero.model import IObject
 from omero.rtypes import rlong, rstring, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
@@ -133,17 +134,15 @@ class RoiService:
             return [self._described(connection, ctx, shape) for shape in self._shapes(connection, ctx, ids)]
 
     def getRoiStats(self, ctx: Context, roi):
+        """Describe the pixels of each shape of a region. As in OMERO, what is combined is left empty."""
+        table = self.schema["Shape"].table
         with self.store.read() as connection:
-            table = self.schema["Shape"].table
-            ids = (
-                connection.execute(sa.select(table.c.id).where(table.c.roi == roi).order_by(table.c.roi_index))
-                .scalars()
-                .all()
-            )
+            statement = sa.select(table.c.id).where(table.c.roi == roi).order_by(table.c.roi_index)
+            ids = connection.execute(statement).scalars().all()
+            if not ids:
+                return omero.api.RoiStats(perShape=[])
             found = self._shapes(connection, ctx, ids)
             described = [self._described(connection, ctx, shape) for shape in found]
-            if not found:
-                raise refuse(omero.ApiUsageException, f"The region {roi} has no shape.")
             source = self._source(connection, ctx, found[0])
             logical = self._logical(connection, source.id)
         combined = shapes.statistics(-1, logical, [np.zeros(0)] * len(logical))
@@ -154,11 +153,13 @@ class RoiService:
         if not ids or not channels:
             raise refuse(omero.ApiUsageException, "Give shapes and channels.")
         with self.store.read() as connection:
-            found = self._shapes(connection, ctx, ids)
+            found = self._shapes(connection, ctx, ids, omero.ApiUsageException)
             source = self._source(connection, ctx, found[0])
             if len({shape.roi.image.id.val for shape in found}) > 1:
                 raise refuse(omero.ApiUsageException, "All shapes have to be of the same image.")
-        size_t, size_c, size_z = source.shape[:3]
+        size_t, size_c, size_z, height, width = source.shape
+        if height * width > MAX_PLANE * MAX_PLANE:
+            raise refuse(omero.ApiUsageException, "This method cannot handle tiled images yet.")
         if not (0 <= z < size_z and 0 <= t < size_t and all(0 <= c < size_c for c in channels)):
             raise refuse(omero.ApiUsageException, "The section, the timepoint or a channel is not in the image.")
         return [self._restricted(source, shape, z, t, sorted(set(channels))) for shape in found]
@@ -172,27 +173,34 @@ class RoiService:
         return shapes.statistics(shape.id.val, channels, [source.plane(z, c, t)[y, x] for c in channels])
 
     def _described(self, connection: sa.Connection, ctx: Context, shape):
+        """Describe the pixels of a shape. As in OMERO, a shape of one channel gets the values of the first one."""
         source = self._source(connection, ctx, shape)
-        size_t, size_c, size_z, height, width = source.shape
+        size_t, _, size_z = source.shape[:3]
         points = shapes.covered(shape)
-        if len(points) and not ((points >= 0).all() and (points < (width, height)).all()):
-            raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is not within the image.")
         z, t = (
             range(size) if place is None else [place.val]
             for place, size in ((shape.theZ, size_z), (shape.theT, size_t))
         )
-        chosen = range(size_c) if shape.theC is None else [shape.theC.val]
-        values = [
-            np.concatenate([source.plane(k, c, i)[points[:, 1], points[:, 0]] for k in z for i in t]) for c in chosen
-        ]
+        _check_inside(points, [*z], [*t], source.shape)
         logical = self._logical(connection, source.id)
-        return shapes.statistics(shape.id.val, [logical[c] for c in chosen], values)
+        if shape.theC is not None and not 0 <= shape.theC.val < len(logical):
+            raise refuse(omero.InternalException, f"Index {shape.theC.val} out of bounds for length {len(logical)}")
+        channels = logical if shape.theC is None else [logical[shape.theC.val]]
+        values = [
+            np.concatenate([source.plane(k, c, i)[points[:, 1], points[:, 0]] for k in z for i in t])
+            if len(points)
+            else np.zeros(0)
+            for c in range(len(channels))
+        ]
+        return shapes.statistics(shape.id.val, channels, values, mean_of_none=float("nan"))
 
-    def _shapes(self, connection: sa.Connection, ctx: Context, ids) -> list:
+    def _shapes(
+        self, connection: sa.Connection, ctx: Context, ids, kind: type[omero.ServerError] = omero.InternalException
+    ) -> list:
         loader = Loader(connection, ctx)
         found = loader.get(self.schema["Shape"], ids)
         if missing := [oid for oid in ids if oid not in found]:
-            raise refuse(omero.ApiUsageException, f"There is no Shape {missing[0]}.")
+            raise refuse(kind, f"There is no Shape {missing[0]}.")
         loader.fetch_paths(found.values(), "roi", "transform")
         return [found[oid] for oid in ids]
 
@@ -206,7 +214,7 @@ class RoiService:
             ).scalar()
         )
         if pixels is None:
-            raise refuse(omero.ApiUsageException, f"Shape {shape.id.val} is on no image with pixels.")
+            raise refuse(omero.InternalException, f"Shape {shape.id.val} is on no image with pixels.")
         return load_source(self.store, connection, ctx, pixels)
 
     def _logical(self, connection: sa.Connection, pixels: int) -> list[int]:
@@ -216,6 +224,31 @@ class RoiService:
                 sa.select(table.c.logicalChannel).where(table.c.pixels == pixels).order_by(table.c.pixels_index)
             ).scalars()
         )
+
+
+def _check_inside(points: np.ndarray, z: list[int], t: list[int], shape: tuple[int, ...]) -> None:
+    """Refuse points outside of an image, with the error of the first of them.
+
+    Raises
+    ------
+    omero.ApiUsageException
+        If a section, a timepoint or a row is not there.
+    omero.ValidationException
+        If a column is not there.
+    """
+    size_t, _, size_z, height, width = shape
+    if not len(points):
+        return
+    for name, places, size in (("Z", z, size_z), ("T", t, size_t)):
+        if outside := [place for place in places if not 0 <= place < size]:
+            raise refuse(omero.ApiUsageException, f"DimensionsOutOfBounds: {name} '{outside[0]}' is not below {size}")
+    x, y = points.T
+    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+    if outside.any():
+        column, row = points[outside.argmax()].tolist()
+        if 0 <= row < height:
+            raise refuse(omero.ValidationException, f"IndexOutOfBounds: {column} is not below {width}")
+        raise refuse(omero.ApiUsageException, f"DimensionsOutOfBounds: Y '{row}' is not below {height}")
 
 
 def _result(rois: list[IObject], options=None) -> omero.api.RoiResult:
@@ -238,7 +271,7 @@ def _keep(roi: IObject, is_there: Callable[[IObject], bool]) -> bool:
 
 
 def _page(rois: list[IObject], options) -> list[IObject]:
-    if options is None or options.limit is None:
+    if options is None:
         return rois
-    start = unwrap(options.offset) or 0
-    return rois[start : start + options.limit.val]
+    start, limit = unwrap(options.offset) or 0, unwrap(options.limit)
+    return rois[start:] if limit is None or limit < 0 else rois[start : start + limit]
