@@ -213,7 +213,7 @@ def _with_points(part: SheetPart) -> SheetPart:
     if part.sheet.decimal == ",":
         for name, column in part.table.items():
             commas = column.dropna().str.fullmatch(_COMMA)
-            if split_unit(name)[0] == "concentration" or commas.all():
+            if split_unit(str(name))[0] == "concentration" or commas.all():
                 part.table[name] = column.str.replace(",", ".")
     return part
 

@@ -107,7 +107,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
             found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
         table = unescape_table(found.to_pandas())
-        for name in table.columns.difference(TEXT_COLUMNS):
+        for name in table.columns.difference([*TEXT_COLUMNS]):
             table[name] = _numbers(table[name])
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
