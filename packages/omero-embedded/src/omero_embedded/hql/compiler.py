@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,11 +16,10 @@ from omero_embedded.hql.values import (
     Params,
     Source,
     Value,
-    class_name,
     common_kind,
     constant,
+    name_of,
     query_error,
-    unit_name,
     usage_error,
 )
 from omero_embedded.model.access import Context
@@ -102,13 +102,22 @@ class FetchedMap:
 
 @dataclass(frozen=True)
 class CompiledQuery:
-    """The statement for the database, and how to read its answer."""
+    """The statement for the database, and how to read its answer.
+
+    Attributes
+    ----------
+    places
+        The places for values in the statement, and how to find their values among the parameters.
+    into
+        What each row is made into: "map", "list", or "" for neither.
+    """
 
     statement: sa.Select
+    places: Mapping[str, Callable[[Params], object]]
     columns: tuple[Column, ...]
     nodes: tuple[Node, ...]
     maps: tuple[FetchedMap, ...]
-    into: str  # what each row is made into: "map", "list", or "" for neither
+    into: str
 
     @property
     def fetches_collection(self) -> bool:
@@ -119,8 +128,8 @@ class CompiledQuery:
         return len(self.columns) == 1 and self.columns[0].value.kind == "entity" and not self.into
 
 
-def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dict | None) -> CompiledQuery:
-    """Compile a query for one user.
+def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: Params) -> CompiledQuery:
+    """Compile a query for users with the same rights and parameters of the same kinds.
 
     Raises
     ------
@@ -131,7 +140,7 @@ def compile_query(query: syntax.Query, schema: Schema, ctx: Context, params: dic
     omero.InternalException
         If a parameter has another type than what it is compared with.
     """
-    return _Compiler(Scope(schema, ctx), Params(params)).plan(query)
+    return _Compiler(Scope(schema, ctx), params).plan(query)
 
 
 class _Compiler:
@@ -157,7 +166,7 @@ class _Compiler:
         maps = self._maps(nodes, sql)
         statement = self._finish(sql, [node.source.table for node in nodes], query)
         into = query.select.into if query.select else ""
-        return CompiledQuery(statement, tuple(columns), tuple(nodes), tuple(maps), into)
+        return CompiledQuery(statement, self.params.places, tuple(columns), tuple(nodes), tuple(maps), into)
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """Compile a subquery; return its statement and what it selects."""
@@ -371,14 +380,14 @@ class _Compiler:
         if not isinstance(expr, syntax.Param) or not self.params.is_list(expr.name):
             expected = "double" if like.kind == "unit" else like.kind
         value = self.value(expr, None if expected in ("unknown", "collection") else expected)
-        if _is_bound(expr) and isinstance(value.sql, sa.BindParameter) and isinstance(value.sql.value, str):
-            if like.kind == "symbol" and like.field is not None:
-                return constant(unit_name(like.field.target or "", value.sql.value), "text")
-            if like.kind == "class":
-                return constant(class_name(value.sql.value), "text")
-            if isinstance(expr, syntax.Literal):
-                return read_as(like.kind, value)
-        return value
+        if not _is_bound(expr) or value.kind != "text":
+            return value
+        stands_for = "class" if like.kind == "class" else ""
+        if like.kind == "symbol" and like.field is not None:
+            stands_for = like.field.target or ""
+        if isinstance(expr, syntax.Param):
+            return self.params.one(expr.name, "text", stands_for) if stands_for else value
+        return constant(name_of(stands_for, value.sql.value), "text") if stands_for else read_as(like.kind, value)
 
     def _in(self, expr: syntax.In) -> sa.ColumnElement[bool]:
         value = self.value(expr.value)

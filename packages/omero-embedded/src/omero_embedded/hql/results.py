@@ -9,12 +9,13 @@ import omero.model
 import sqlalchemy as sa
 from omero.model import IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rfloat, rint, rlist, rlong, rmap, robject, rstring
+from sqlalchemy.util import LRUCache
 
 from omero_embedded import limits
 from omero_embedded.errors import refuse
-from omero_embedded.hql.compiler import Column, FetchedMap, Node, compile_query
+from omero_embedded.hql.compiler import Column, CompiledQuery, FetchedMap, Node, compile_query
 from omero_embedded.hql.syntax import parse
-from omero_embedded.hql.values import DISCRIMINATORS
+from omero_embedded.hql.values import DISCRIMINATORS, Params
 from omero_embedded.model import sql_functions
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import RTYPES, Loader
@@ -22,6 +23,25 @@ from omero_embedded.model.schema import schema
 
 Page = tuple[int, int | None]  # offset, limit
 Reader = Callable[[Sequence], omero.RType | None]
+
+
+_plans: LRUCache = LRUCache(1000)  # the compiled usual queries; no large ones
+
+
+def _planned(text: str, ctx: Context, params: Params) -> CompiledQuery:
+    """Compile a query, or find that it was compiled before for the same rights and kinds of parameters."""
+    key = text, ctx, params.kinds
+    if (plan := _plans.get(key)) is not None:
+        return plan
+    is_usual = len(text) < limits.KEPT_QUERY
+    try:
+        query = parse(text) if is_usual else parse.__wrapped__(text)
+        plan = compile_query(query, schema(), ctx, params)
+    except RecursionError:
+        raise refuse(omero.QueryException, f"the query is nested too deeply [{text[:200]}...]") from None
+    if is_usual:
+        _plans[key] = plan
+    return plan
 
 
 class Results:
@@ -32,12 +52,9 @@ class Results:
 
     def __init__(self, connection: sa.Connection, ctx: Context, text: str, params: dict | None, page: Page = (0, None)):
         limits.check(len(text), limits.MOST_QUERY, "characters of a query")
-        try:
-            # the syntax of usual queries is kept, but not that of large ones
-            query = parse(text) if len(text) < limits.KEPT_QUERY else parse.__wrapped__(text)
-            self.plan = compile_query(query, schema(), ctx, params)
-        except RecursionError:
-            raise refuse(omero.QueryException, f"the query is nested too deeply [{text[:200]}...]") from None
+        given = Params(params)
+        self.plan = _planned(text, ctx, given)
+        self._values = {place: find(given) for place, find in self.plan.places.items()}
         self.text = text
         self.loader = Loader(connection, ctx)
         try:
@@ -50,10 +67,10 @@ class Results:
     def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
         statement = self.plan.statement
         if self.plan.fetches_collection:
-            return _cut(_bounded(connection.execute(statement)), self._root, offset, limit)
+            return _cut(_bounded(connection.execute(statement, self._values)), self._root, offset, limit)
         if limit is not None or offset:
             statement = statement.limit(-1 if limit is None else limit).offset(offset)
-        return _bounded(connection.execute(statement))
+        return _bounded(connection.execute(statement, self._values))
 
     def objects(self) -> list[IObject]:
         """Return the objects of a query that selects one entity."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from dataclasses import field as made_field
 
@@ -11,7 +13,7 @@ import omero.rtypes
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
-from omero_embedded.model.rows import among
+from omero_embedded.model.rows import among_json
 from omero_embedded.model.schema import SQL_TYPES, Entity, Field, schema
 
 NUMBERS = ("int", "long", "double")
@@ -125,7 +127,7 @@ def usage_error(message: str) -> omero.ServerError:
 
 
 def constant(value, kind: str) -> Value:
-    """Compile a literal or a parameter to a bound value."""
+    """Compile a literal to a bound value."""
     if value is None:
         return Value(sa.null(), "unknown")
     return Value(sa.literal(value, VALUE_TYPES[kind]), kind)
@@ -140,10 +142,25 @@ def common_kind(values: list[Value]) -> Value:
 
 
 class Params:
-    """The parameters of a call, checked as strictly as OMERO does."""
+    """The parameters of a call, checked as strictly as OMERO does.
+
+    A compiled query has places for the values, so that it can be used for all calls whose parameters have the same
+    `kinds`.
+
+    Attributes
+    ----------
+    places
+        How to find the value of each place, by its name.
+    """
 
     def __init__(self, values: dict | None):
         self._values = values or {}
+        self.places: dict[str, Callable[[Params], object]] = {}
+
+    @property
+    def kinds(self) -> Hashable:
+        """What the compilation depends on: the types of the values, whether they are lists, and of how many."""
+        return tuple((name, _kinds(value)) for name, value in self._values.items())
 
     def _get(self, name: str):
         if name not in self._values:
@@ -156,36 +173,73 @@ class Params:
     def is_list(self, name: str) -> bool:
         return isinstance(self._get(name), omero.RCollection)
 
-    def one(self, name: str, expected: str | None = None) -> Value:
-        """Return the value of a parameter; `expected` is the kind of what it is compared with, if known."""
-        value = self._get(name)
-        if isinstance(value, omero.RCollection):
-            elements = value.val or []
-            if len(elements) != 1:
-                raise usage_error(f"The parameter :{name} is a list of {len(elements)}, where one value is wanted.")
-            value = elements[0]
-        return constant(*self._unwrapped(name, value, expected))
+    def one(self, name: str, expected: str | None = None, stands_for: str = "") -> Value:
+        """Return the place of a parameter.
+
+        Parameters
+        ----------
+        expected
+            The kind of what it is compared with, if known.
+        stands_for
+            What a text stands for: "class", or a class of units such as "Length".
+        """
+        kind = self._checked(name, self._single(name), expected)
+        place = f"hql_{name}_{stands_for}"
+        self.places[place] = lambda params: name_of(stands_for, _raw(params._single(name)))
+        return Value(sa.bindparam(place, type_=VALUE_TYPES[kind]), kind)
 
     def among(self, name: str, column: sa.ColumnElement, expected: str | None) -> sa.ColumnElement[bool]:
         """The condition that a column holds one of the values of a list."""
         elements = self._get(name).val
         if not elements:
             raise usage_error(f"The parameter :{name} is an empty list.")
-        values = [self._unwrapped(name, element, expected) for element in elements]
-        return among(column, [value for value, _ in values])
+        for element in elements:
+            self._checked(name, element, expected)
+        place = f"hql_{name}_list"
+        self.places[place] = lambda params: json.dumps([_raw(element) for element in params._get(name).val])
+        return among_json(column, sa.bindparam(place, type_=sa.Text))
 
-    def _unwrapped(self, name: str, value, expected: str | None):
+    def _single(self, name: str):
+        value = self._get(name)
+        if not isinstance(value, omero.RCollection):
+            return value
+        elements = value.val or []
+        if len(elements) != 1:
+            raise usage_error(f"The parameter :{name} is a list of {len(elements)}, where one value is wanted.")
+        return elements[0]
+
+    def _checked(self, name: str, value, expected: str | None) -> str:
+        """Return the kind of a value."""
         kind = PARAM_KINDS.get(type(value))
         if kind is None:
             raise usage_error(f"The parameter :{name} is a {type(value).__name__}, which no query takes.")
         if expected is not None and kind != {"symbol": "text", "class": "text"}.get(expected, expected):
             raise refuse(omero.InternalException, f"The parameter :{name} is a {kind}, not a {expected}.")
-        raw = value.val
-        if kind == "entity":
-            raw = None if raw is None or raw.id is None else raw.id.val
-        if raw is None:
+        if _raw(value) is None:
             raise usage_error(f"The parameter :{name} is null.")
-        return raw, kind
+        return kind
+
+
+def _raw(value):
+    """The value in an rtype; the id of an object."""
+    raw = value.val
+    if isinstance(value, omero.RObject):
+        return None if raw is None or raw.id is None else raw.id.val
+    return raw
+
+
+def _kinds(value) -> Hashable:
+    if isinstance(value, omero.RCollection):
+        elements = value.val or ()
+        return min(len(elements), 2), frozenset(map(_kinds, elements))
+    return type(value), value is None or type(value) not in PARAM_KINDS or _raw(value) is None
+
+
+def name_of(stands_for: str, value):
+    """Return the name of the class or unit that a text stands for, see `Params.one`; another value as it is."""
+    if not stands_for:
+        return value
+    return class_name(value) if stands_for == "class" else unit_name(stands_for, value)
 
 
 def unit_name(unit_class: str, text: str) -> str:

@@ -41,6 +41,8 @@ HIDDEN = frozenset({"omeName", "firstName", "middleName", "lastName", "instituti
 class Context:
     """What one call runs as: the session's user, and the group of the call or the session.
 
+    Contexts with the same rights are equal.
+
     Attributes
     ----------
     group
@@ -56,17 +58,17 @@ class Context:
     """
 
     user: int
-    user_name: str
+    user_name: str = field(compare=False)
     group: int
     is_admin: bool
     member_of: frozenset[int]
     leader_of: frozenset[int]
-    kinds: dict[int, str]
-    session_uuid: str = ""
+    kinds: dict[int, str] = field(hash=False)
+    session_uuid: str = field(default="", compare=False)
     privileges: frozenset[str] = frozenset()
     acting_for: int | None = None
-    asked: Mapping[str, str] = field(default_factory=dict)
-    event: dict = field(default_factory=dict)  # the event of this call, see events.py
+    asked: Mapping[str, str] = field(default_factory=dict, compare=False)
+    event: dict = field(default_factory=dict, compare=False)  # the event of this call, see events.py
 
     def groups(self) -> list[int]:
         """The groups whose data this call sees."""

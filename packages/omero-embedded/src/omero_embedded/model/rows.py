@@ -19,7 +19,12 @@ _SCALAR_KINDS = frozenset(SCALARS.values())
 
 def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:
     """The condition that a column holds one of some ids; however many there are, they are one bound parameter."""
-    values = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
+    return among_json(column, sa.literal(json.dumps(list(ids))))
+
+
+def among_json(column: sa.ColumnElement, ids: sa.BindParameter) -> sa.ColumnElement[bool]:
+    """The condition that a column holds one of the ids in a JSON array."""
+    values = sa.func.json_each(ids).table_valued("value")
     return column.in_(sa.select(values.c.value))
 
 
