@@ -282,7 +282,7 @@ def info(
     ],
     pattern: PatternOption = None,
     incomplete: IncompleteOption = "error",
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON; for folders only")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     data_dir: Annotated[
         str | None,
         typer.Option(
@@ -297,29 +297,35 @@ def info(
     if in_s3(plate) or Path(plate).expanduser().is_dir():
         _print_folder(plate if in_s3(plate) else Path(plate).expanduser(), pattern, incomplete, as_json)
         return
-    if as_json:
-        raise OpenHCSError(f"--json is for folders, and there is no folder {plate}")
     place = _parse(plate)
     if not isinstance(place, PlatePath):
         raise OpenHCSError(f"{plate} is a {place.kind}, but info takes a plate")
-    from openhcs_omero.io.describing import describe_plate
+    from openhcs_omero.microscopes.describe_omero import describe_in_words, describe_plate
 
-    for label, value in describe_plate(_backend(host, port, user, data_dir), place):
+    backend = _backend(host, port, user, data_dir)
+    if as_json:
+        _print_json(describe_plate(backend, place))
+        return
+    for label, value in describe_in_words(backend, place):
         print(f"{label:<16}{value}")
 
 
 def _print_folder(folder: Path | str, pattern: str | None, incomplete: Incomplete, as_json: bool) -> None:
     """Print a description of the plate in a folder."""
-    import json
-
     from openhcs_omero.microscopes.describe import describe_folder, in_words
 
     plate = describe_folder(folder, pattern, incomplete)
     if as_json:
-        print(json.dumps(plate, indent=2, ensure_ascii=False))
+        _print_json(plate)
         return
     for label, text in in_words(plate):
         print(f"{label:<16}{text}")
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 @_command("get")

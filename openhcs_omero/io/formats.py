@@ -231,6 +231,14 @@ def decode_planes(data: bytes, path: PathLike, sizes: Sequence[tuple[int, int, i
     return image[None, None, None] if image.ndim == 2 else image
 
 
+def _one_page(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
+    """The only page of a TIFF file of that many bytes, (Y, X)."""
+    page = tiff.pages[0]
+    if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * length):
+        raise BadData(f"{path} declares an image of {page.nbytes} bytes in a file of {length}")
+    return page.asarray()
+
+
 def _stack_pages(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
     """All pages of a TIFF file of that many bytes, (N, Y, X)."""
     pages = list(tiff.pages)
@@ -251,6 +259,9 @@ def _is_hyperstack(tiff: tifffile.TiffFile) -> bool:
 def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
     """Decode a TIFF from any software as (Y, X) if it is one plane, otherwise as (T, C, Z, Y, X)."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        ours = f'Namespace="{_NAMESPACE}"' in (tiff.ome_metadata or "")
+        if not ours and len(tiff.pages) == 1 and len(tiff.pages[0].shape) == 2:  # its OME-XML may be about other files
+            return _one_page(tiff, len(data), path)
         if len(tiff.series) != 1:
             raise BadData(f"{path} holds {len(tiff.series)} images, not one")
         series = tiff.series[0]
@@ -261,7 +272,6 @@ def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
         if strange:
             raise BadData(f"{path} has the axes {series.axes}: expected Y, X and any of T, C and Z")
         image = series.asarray()
-        ours = f'Namespace="{_NAMESPACE}"' in (tiff.ome_metadata or "")
         plane = '<M K="axes">YX</M>' in (tiff.ome_metadata or "") if ours else image.size == sizes["Y"] * sizes["X"]
     if plane:
         return image.reshape(sizes["Y"], sizes["X"])

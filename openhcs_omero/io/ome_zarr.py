@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -226,6 +226,28 @@ def read_well(path: str) -> list[WellImage]:
     for image in images:
         _inside(image.path, path)
     return list(images)
+
+
+def unlisted(path: str, kind: str, listed: Iterable[str]) -> list[str]:
+    """The names of the groups in a folder that have metadata of a kind, such as "well", and are not among `listed`."""
+    names = sorted({*groups_in(path)} - {*listed})
+    return [name for name in names if kind in _attributes_or_none(f"{path}/{name}")]
+
+
+def groups_in(path: str) -> list[str]:
+    """The names of the folders in a folder that may be groups."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(path)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+    )
+
+
+def _attributes_or_none(path: str) -> Mapping[str, Any]:
+    if documents_in(Path(path)):
+        with contextlib.suppress(OpenHCSError):
+            return _attributes(open_group(path), path)
+    return {}
 
 
 def read_image(path: str) -> Image:

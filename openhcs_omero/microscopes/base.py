@@ -12,7 +12,7 @@ import numpy as np
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import tiffs
-from openhcs_omero.microscopes.folders import check_metadata_links
+from openhcs_omero.microscopes.folders import check_metadata_links, unread_folders
 from openhcs_omero.microscopes.scan import Found, as_read, list_plate
 from openhcs_omero.plates.arrangement import Incomplete, Plane
 from openhcs_omero.plates.image import ImageMetadata
@@ -279,10 +279,12 @@ class FolderHandler(FilesHandler):
             raise PlateError(f"there is no folder {folder}")
         if not self.follow_links:
             check_metadata_links(folder)
+        found = self.find(folder)
+        found.notes = (*found.notes, *unread_folders(folder, found.planes))
         return list_plate(
             folder,
             (self.parser_name, self.microscope_type),
-            self.find(folder),
+            found,
             self.incomplete,
             follow_links=self.follow_links,
         )

@@ -65,6 +65,7 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
     """The planes in a list of measurements; those that the microscope reports as errors have no file."""
     there = {file.name.lower(): str(file) for file in files}
     planes = []
+    measured: dict[tuple[object, ...], tuple[str | None, ...]] = {}  # timeline and action, by plane
 
     def take(element: ElementTree.Element) -> bool:
         if _tag(element) != "MeasurementRecord":
@@ -82,6 +83,12 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
             if kind == "ERR":  # an error record does not always name a plane
                 return True
             raise
+        how = record.get("TimelineIndex"), record.get("ActionIndex")
+        if measured.setdefault((well, site, t, c, z), how) != how:
+            raise ValueError(
+                f"well {well} has channel {c} of field {site} several times, by several timelines or actions of the "
+                "measurement, which are not told apart"
+            )
         name = PureWindowsPath(record["text"]).name.lower()
         planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
         return True

@@ -1,4 +1,4 @@
-"""Describing a plate in a folder, for people and for programs."""
+"""Describing a plate, in a folder or in OMERO, for people and for programs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from openhcs_omero.microscopes.detect import folder_handler
 from openhcs_omero.plates.arrangement import Incomplete
+from openhcs_omero.plates.listing import PlateListing
 
 
 def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: Incomplete = "error") -> dict[str, Any]:
@@ -29,21 +30,23 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
     Returns
     -------
     dict
-        Only numbers, text, lists and dicts.
+        See `describe`.
 
     Raises
     ------
     PlateError
         If the folder is not a plate that can be understood.
     """
-    handler = folder_handler(folder, pattern, incomplete)
-    listing = handler.listing(folder)
+    return {"folder": str(folder), **describe(folder_handler(folder, pattern, incomplete).listing(folder))}
+
+
+def describe(listing: PlateListing) -> dict[str, Any]:
+    """Describe a plate as it would be processed, by numbers, text, lists and dicts."""
     plate = listing.structure
     images = [image for _, image in plate.images()]
     kinds = Counter((image.shape, image.pixel_type) for image in images)
     names = [*listing.channel_names, *[None] * plate.max_c][: plate.max_c]
     return {
-        "folder": str(folder),
         "name": plate.name,
         "microscope": plate.microscope_type,
         "read_with": listing.backend,
@@ -60,6 +63,7 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
         "channel_numbers": [*listing.channel_numbers, *range(len(listing.channel_numbers), plate.max_c)],
         "pixel_size": dict(zip("zyx", listing.pixel_size)),
         "missing": {well: list(lacks) for well, lacks in listing.missing.items()},
+        "problems": plate.type_problems(),
         "notes": list(listing.notes),
         "skipped": {well: list(sites) for well, sites in listing.skipped.items()},
         "skipped_planes": list(listing.skipped_planes),
@@ -68,9 +72,10 @@ def describe_folder(folder: Path | str, pattern: str | None = None, incomplete: 
 
 
 def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Convert the result of `describe_folder` to lines, each with a label and a text."""
-    yield "folder", plate["folder"]
-    yield "microscope", plate["microscope"]
+    """Convert the result of `describe` to lines, each with a label and a text."""
+    if "folder" in plate:
+        yield "folder", plate["folder"]
+        yield "microscope", plate["microscope"]
     wells, empty = plate["wells"], plate["empty_wells"]
     span = f", {wells[0]} to {wells[-1]}" if wells else ""
     yield (
@@ -81,7 +86,8 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ),
     )
     counts = sorted({len(sites) for sites in plate["sites"].values()})
-    yield "sites", f"{' or '.join(map(str, counts))} per well, {sum(map(len, plate['sites'].values()))} in all"
+    total = sum(map(len, plate["sites"].values()))
+    yield "sites", f"{' or '.join(map(str, counts)) or 'none'} per well, {total} in all"
     for kind in plate["images"]:
         many = f"  ({kind['count']} sites)" if len(plate["images"]) > 1 else ""
         yield (
@@ -102,6 +108,8 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "pixel size", "unknown" if size is None else f"{size:g} µm"
     for note in plate["notes"]:
         yield "note", note
+    for problem in plate["problems"]:
+        yield "problem", problem
     for well, lacks in plate["missing"].items():
         yield "missing", f"well {well} lacks {'; '.join(lacks)}"
     if plate["missing"]:

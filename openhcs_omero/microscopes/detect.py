@@ -97,6 +97,11 @@ def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplet
     inside = [path for path in folders_in(folder)[:100] if any(kind.recognizes(path) for kind in FOLDERS)]
     if len(inside) == 1:
         raise PlateError(f"{folder} is not a plate, but the folder {inside[0].name} in it is one: name {inside[0]}")
+    if inside:
+        names = ", ".join(path.name for path in inside[:3]) + (f" and {len(inside) - 3} more" if inside[3:] else "")
+        raise PlateError(
+            f"{folder} is not a plate, but {len(inside)} folders in it are ({names}): name each, as {inside[0]}"
+        )
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "

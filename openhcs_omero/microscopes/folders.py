@@ -70,6 +70,16 @@ def left_out(files: Iterable[Path], planes: Iterable[PlaneFile], why: str) -> tu
     return (f"{len(others)} TIFF{'s are' if len(others) > 1 else ' is'} left out ({names}): {why}",)
 
 
+def unread_folders(folder: Path, planes: Iterable[PlaneFile]) -> list[str]:
+    """A sentence about each folder in a plate's folder that has TIFFs of which none is a plane."""
+    read = {Path(plane.path).relative_to(folder).parts[0] for plane in planes if plane.path is not None}
+    return [
+        f"the folder {place.name} has TIFFs, which are not read as planes of the plate"
+        for place in folders_in(folder)
+        if place.name not in read and any(tiffs_in(one) for one in [place, *folders_in(place)])
+    ]
+
+
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder, except hidden files and those that operating systems and storage systems add."""
     try:

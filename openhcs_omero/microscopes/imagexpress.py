@@ -9,18 +9,21 @@ ZStep_0 or next to the ZStep_ folders; they are read for wavelengths without a s
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.folders import files_in, folders_in, left_out, text_of, tiffs_in
-from openhcs_omero.microscopes.scan import Found
+from openhcs_omero.microscopes.scan import MOST_TRIED, Found
 from openhcs_omero.microscopes.tiffs import open_tiff
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
+from openhcs_omero.plates.filenames import SHADE, check_one_plate
 from openhcs_omero.plates.paths import well_name
 
 _GUID = r"[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}"
@@ -56,6 +59,9 @@ class ImageXpressHandler(FolderHandler):
                 f"there is no plane of an ImageXpress plate in {folder}: expected files like "
                 "<plate>_A01_s1_w1.TIF, there or in TimePoint_ and ZStep_ folders"
             )
+        if others := sorted({plane.well for plane in planes} - set(htd.wells)) if htd.rows else []:
+            some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
+            notes.append(f"the HTD file does not select {some}, of which there are files; they are read")
         stacks = len({plane.z for plane in planes}) > 1
         announced = Announced(
             _numbers_of_sites(htd, {plane.site for plane in planes}),
@@ -71,7 +77,7 @@ class ImageXpressHandler(FolderHandler):
             htd.rows,
             htd.columns,
             htd.wave_names,
-            (None, *_pixel_size(Path(str(planes[0].path)))),
+            (None, *_pixel_size(planes)),
             tuple(notes),
         )
 
@@ -120,7 +126,8 @@ def _planes(folder: Path) -> tuple[list[PlaneFile], list[str]]:
         f"the projections of channel {c} in the files are left out, because its stacks are there"
         for c in sorted({plane.c for plane in flat} & stacked)
     ]
-    beside = [path for path in tiffs_in(folder) if not _THUMBNAIL.search(path.name)] if times else []
+    check_one_plate({Path(plane.path): _prefix(Path(plane.path)) for plane in taken if plane.path})
+    beside = [path for path in tiffs_in(folder) if not _is_beside(path)] if times else []
     notes += left_out(beside, taken, "beside the TimePoint_ folders, so of no known timepoint")
     return taken, notes
 
@@ -131,7 +138,7 @@ def _planes_in(folder: Path, t: int, z: int) -> list[PlaneFile]:
         if parsed := parse_name(path.name):
             well, site, wave = parsed
             planes.append(PlaneFile(well, site, t, wave, z, str(path)))
-        elif not _THUMBNAIL.search(path.name):
+        elif not _is_beside(path):
             raise PlateError(
                 f"{path} is not named like a plane of an ImageXpress plate: expected "
                 "<plate>_A01_s1_w1.TIF; move other files out of the folder"
@@ -139,23 +146,37 @@ def _planes_in(folder: Path, t: int, z: int) -> list[PlaneFile]:
     return planes
 
 
+def _is_beside(path: Path) -> bool:
+    """Whether MetaXpress puts a file beside the planes: a thumbnail, or an image of the illumination."""
+    return bool(_THUMBNAIL.search(path.name)) or bool(SHADE.search(path.name) and not parse_name(path.name))
+
+
+def _prefix(path: Path) -> str:
+    """The text before the well in the name of a plane, which is the plate's name."""
+    match = _NAME.fullmatch(path.name)
+    return path.name[: match.start("well")] if match else ""
+
+
 def _folders(folder: Path, kind: str) -> dict[int, Path]:
     """The TimePoint_ or ZStep_ folders by number."""
-    found = {}
+    found: dict[int, Path] = {}
     for path in folders_in(folder):
         match = _FOLDER.fullmatch(path.name)
         if match and match[1].lower() == kind.lower():
-            found[int(match[2])] = path
+            other = found.setdefault(int(match[2]), path)
+            if other != path:
+                raise PlateError(f"{folder} has {other.name} and {path.name}, which have the same number: delete one")
     return dict(sorted(found.items()))
 
 
-def _pixel_size(path: Path) -> tuple[float | None, float | None]:
+def _pixel_size(planes: Sequence[PlaneFile]) -> tuple[float | None, float | None]:
     """The pixel size (y, x) in micrometers, which MetaXpress writes into each TIFF."""
-    try:
-        with open_tiff(path) as tiff:
-            info = (tiff.metaseries_metadata or {}).get("PlaneInfo", {}) if tiff.is_metaseries else {}
-    except Exception as error:  # tifffile lets any error of its parsers through
-        raise PlateError(f"{path} can't be read as a TIFF: {error}") from None
+    info: Mapping[str, Any] = {}
+    for plane in planes[:MOST_TRIED]:
+        with contextlib.suppress(Exception):  # tifffile lets any error of its parsers through; reading reports it
+            with open_tiff(Path(str(plane.path))) as tiff:
+                info = (tiff.metaseries_metadata or {}).get("PlaneInfo", {}) if tiff.is_metaseries else {}
+            break
     if not info.get("spatial-calibration-state") or info.get("spatial-calibration-units") not in ("um", "µm"):
         return None, None
     return info.get("spatial-calibration-y"), info.get("spatial-calibration-x")

@@ -74,6 +74,7 @@ def scan(
     handler = folder_handler(folder, pattern, incomplete)
     listing = handler.listing(folder)
     listing.check_complete()
+    listing.structure.check_types()
     if isinstance(handler, FolderHandler) and listing.backend != "zarr":
         check_files(listing, partial(handler.file_of, listing))
     return handler, listing

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.folders import tiffs_in
+from openhcs_omero.microscopes.ome_tiffs import files_of
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, Incomplete, PlaneFile
-from openhcs_omero.plates.filenames import NAMED_PATTERNS, PATTERNS, named_planes, parse_name
+from openhcs_omero.plates.filenames import NAMED_PATTERNS, PATTERNS, SHADE, named_planes, parse_name
 
 
 class NamedTIFFHandler(FolderHandler):
@@ -36,7 +38,7 @@ class NamedTIFFHandler(FolderHandler):
     @staticmethod
     def recognizes(folder: Path) -> bool:
         """Whether most TIFF names in a folder are understood without a pattern; `find` reports the others."""
-        names = [path.name for path in tiffs_in(folder)]
+        names = [path.name for path in tiffs_in(folder) if not SHADE.search(path.name)]
         return any(
             2 * sum(parse_name(name, pattern) is not None for name in names) > len(names)
             for pattern in PATTERNS.values()
@@ -46,11 +48,26 @@ class NamedTIFFHandler(FolderHandler):
         paths = tiffs_in(folder)
         if not paths:
             raise PlateError(f"there is no TIFF in {folder}")
-        named = named_planes(paths, self.pattern)
+        absent = _absent(paths, self.pattern)
+        named = named_planes([*paths, *absent], self.pattern)
+        planes = [replace(plane, path=None) if Path(str(plane.path)) in absent else plane for plane in named.planes]
         own = self.pattern is not None and self.pattern not in NAMED_PATTERNS  # its numbers may be minutes, say
-        announced = Announced() if own else Announced.by_names(named.planes)
-        notes = tuple(_gaps(named.planes)) if own else ()
-        return Found(named.planes, announced, channel_names=named.channel_names, notes=notes)
+        announced = Announced() if own else Announced.by_names(planes)
+        if absent:
+            announced = replace(announced, source="OME-XML in the files")
+        notes = tuple(_gaps(planes)) if own else ()
+        return Found(planes, announced, channel_names=named.channel_names, notes=notes)
+
+
+def _absent(paths: list[Path], pattern: str | None) -> set[Path]:
+    """The files of the plate that the OME-XML in its first file names, but that are not there."""
+    first, there = paths[0], {path.name for path in paths}
+    named = files_of(first)
+    if first.name not in named:  # it names no other files, or they were renamed
+        return set()
+    absent = {first.with_name(name) for name in named - there}
+    patterns = [*PATTERNS.values()] if pattern is None else [NAMED_PATTERNS.get(pattern, pattern)]
+    return {path for path in absent if any(parse_name(path.name, one) for one in patterns)}
 
 
 def _gaps(planes: list[PlaneFile]) -> Iterator[str]:

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io import ome_zarr
 from openhcs_omero.io.base import BadData
 from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
 from openhcs_omero.microscopes.folders import check_links
-from openhcs_omero.microscopes.scan import READ_AS
+from openhcs_omero.microscopes.scan import READ_AS, read_as_notes
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange
 from openhcs_omero.plates.image import ImageMetadata
-from openhcs_omero.plates.listing import PlateListing
+from openhcs_omero.plates.listing import PlateListing, difference
 from openhcs_omero.plates.paths import in_s3, parse_well, well_name
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, matching, with_wells
 
@@ -52,6 +52,7 @@ class _Well:
     name: str
     sites: list[_Site] = field(default_factory=list)
     problem: str = ""
+    unlisted: tuple[str, ...] = ()  # images that are there, but not in the metadata
 
 
 class OMEZarrHandler(FilesHandler):
@@ -91,7 +92,9 @@ class OMEZarrHandler(FilesHandler):
             columns=max(len(plate.columns), 1 + max(column for _, column in places)),
             times={run.id: (run.starttime, run.endtime) for run in plate.acquisitions or ()},
         )
-        return _list_plate(structure, wells, runs, self.incomplete)
+        listing = _list_plate(structure, wells, runs, self.incomplete)
+        others = () if in_s3(path) else _unlisted(path, names.values(), wells)
+        return replace(listing, notes=(*listing.notes, *others))
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         """Read the channel names, colors and pixel sizes of a well's images, each from its own metadata."""
@@ -126,7 +129,10 @@ class OMEZarrHandler(FilesHandler):
                 sites.append(replace(site, image=opened, planes=frozenset(planes), stamp=stamp))
             except (BadData, OSError) as error:
                 sites.append(replace(site, problem=str(error)))
-        return _Well(name, sites, "" if sites else f"{path} has no images")
+        others = () if in_s3(plate) else ome_zarr.unlisted(path, "multiscales", [image.path for image in images])
+        return _Well(
+            name, sites, "" if sites else f"{path} has no images", tuple(f"{inside}/{other}" for other in others)
+        )
 
     def _check_documents(self, plate: str, group: str) -> None:
         if not in_s3(plate) and not self.follow_links:
@@ -157,6 +163,26 @@ def _names_of_wells(plate: PlateBase, path: str) -> dict[str, str]:
         return {well_name(*place): names[place] for place in sorted(names)}
     except ValueError as error:
         raise PlateError(f"{path} can't be read: {error}") from None
+
+
+def _unlisted(path: str, listed: Iterable[str], wells: Iterable[_Well]) -> Iterator[str]:
+    """Sentences about the wells and images in a folder that the metadata do not list."""
+    columns: dict[str, list[str]] = {}
+    for well in listed:
+        row, column = well.split("/")
+        columns.setdefault(row, []).append(column)
+    found = {
+        "wells": [
+            f"{row}/{column}"
+            for row in ome_zarr.groups_in(path)
+            for column in ome_zarr.unlisted(f"{path}/{row}", "well", columns.get(row, ()))
+        ],
+        "images": [image for well in wells for image in well.unlisted],
+    }
+    for what, names in found.items():
+        if names:
+            some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            yield f"{len(names)} {what} that the metadata do not list are left out: {some}"
 
 
 def _numbers(names: Sequence[str]) -> list[int]:
@@ -196,7 +222,11 @@ def _list_plate(
         example.pixel_size,
         {place: planes for one in arranged.values() for place, planes in one.filled.items()},
         _missing(wells, arranged.values()),
-        (*_notes(wells, incomplete), *(note for one in arranged.values() for note in one.notes)),
+        (
+            *_notes(wells, incomplete),
+            *(note for one in arranged.values() for note in one.notes),
+            *read_as_notes(site.image.array.dtype.name for site in sites.values() if site.image),
+        ),
         tuple(color for _, color in channels),
         {
             well: tuple(sorted(site for one in arranged.values() for site in one.skipped.get(well, ())))
@@ -321,23 +351,7 @@ def _notes(wells: Sequence[_Well], incomplete: Incomplete) -> Iterable[str]:
         for problem in dict.fromkeys(site.problem for site in well.sites if site.problem):
             yield f"well {well.name}: {problem}"
     images = [(well.name, site.number, site.image) for well in wells for site in well.sites if site.image]
-    yield from _difference("channel names", [(*place, [name for name, _ in i.channels()]) for *place, i in images])
-    yield from _difference("pixel sizes", [(*place, i.pixel_size) for *place, i in images])
+    yield from difference("channel names", [(w, s, [name for name, _ in i.channels()]) for w, s, i in images])
+    yield from difference("pixel sizes", [(w, s, i.pixel_size) for w, s, i in images])
     if several := next((i.path for *_, i in images if len(i.attributes["multiscales"]) > 1), None):
         yield f"{several} has several `multiscales`; the first is read"
-
-
-def _difference(what: str, values: Sequence[Any]) -> Iterable[str]:
-    """A sentence about the first (well, site, values) that differs from that of the first site, if any does."""
-    well, site, first = values[0]
-    for other_well, other_site, other in values[1:]:
-        if tuple(first) != tuple(other):
-            yield (
-                f"the {what} differ: {well} site {site} has {_words(first)}, "
-                f"{other_well} site {other_site} has {_words(other)}"
-            )
-            return
-
-
-def _words(values: Iterable[object]) -> str:
-    return ", ".join("none" if value is None else str(value) for value in values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described,
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
-from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
 # pixel types of files that OMERO can't store -> the types that they are read as
 READ_AS = {"bool": "uint8", "float16": "float32", "int64": "float64", "uint64": "float64"}
+
+MOST_TRIED = 100  # files to find one that can be read
+MOST_TOLD = 10  # wells of which the log says why they can't be read
 
 
 # ---- the listing of a plate
@@ -105,11 +107,11 @@ def list_plate(
     if backend == "disk":
         found = _in_parts(found)
     arranged = arrange(found.planes, found.announced, incomplete)
-    first = next((path for planes in arranged.files.values() for path in planes.values()), None)
-    if first is None:
+    if not any(arranged.files.values()):
         listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
         raise PlateError(f"there is no image of a plate in {folder}{listed}")
-    wells = _wells(folder, found, arranged, _sizes(arranged.files, size_of), file_of)
+    sizes, unreadable = _sizes(arranged.files, size_of)
+    wells = _wells(folder, found, arranged, sizes, file_of)
     structure = with_wells(
         PlateStructure(
             None,
@@ -130,6 +132,7 @@ def list_plate(
     channel_names = tuple(found.channel_names.get(number) for number in arranged.channels)
     pixel_size, notes = _lengths(found.pixel_size)
     notes += [f"{file} is no regular file, and is left out" for file in odd_tiffs(folder)]
+    notes += [*_told(unreadable), *read_as_notes(size[2] for size in sizes.values())]
     return PlateListing(
         structure,
         backend,
@@ -184,9 +187,17 @@ def _wells(
 
 
 def _in_parts(found: Found) -> Found:
-    """Replace files that hold several planes by their planes. The first file shows what is in all files."""
-    first = next((plane.path for plane in found.planes if plane.path is not None), None)
-    layout = PageLayout() if first is None else layout_of(Path(first))
+    """Replace files that hold several planes by their planes. The first file that is one shows what is in all files."""
+    layout = PageLayout()
+    for path in [plane.path for plane in found.planes if plane.path is not None][:MOST_TRIED]:
+        try:
+            layout = layout_of(Path(path))
+            break
+        except PlateError as error:
+            problem = error
+    else:
+        if any(plane.path is not None for plane in found.planes):
+            raise problem
     if layout.is_plane:
         return found
     names: Mapping[int, str | None] = dict(enumerate(COLORS)) if layout.colors else found.channel_names
@@ -194,27 +205,34 @@ def _in_parts(found: Found) -> Found:
     return replace(found, planes=list(parts_of(found.planes, layout)), channel_names=names, notes=notes)
 
 
-def _sizes(files: Mapping[Place, Mapping[Plane, str]], size_of: Callable[[str], Size]) -> dict[Place, Size]:
-    """Size and type of each site, those of its first file.
+def _sizes(
+    files: Mapping[Place, Mapping[Plane, str]], size_of: Callable[[str], Size]
+) -> tuple[dict[Place, Size], dict[str, str]]:
+    """Size and type of each site, those of its first file; and why sites can't be read, one reason per well.
 
     A site without files is like the first site of its well or plate. So is one whose first file can't be read: its well
     fails when it is processed.
     """
     sizes: dict[Place, Size] = {}
+    unreadable: dict[str, str] = {}
     firsts = {place: next(iter(planes.values())) for place, planes in files.items() if planes}
     for place, path in firsts.items():
         try:
             sizes[place] = size_of(path)
-        except PlateError:
-            if not sizes:
-                raise
-            continue
-        dtype = sizes[place][2]
-        if READ_AS.get(dtype, dtype) not in OMERO_NAMES:
-            raise PlateError(f"{path} has pixels of type {dtype}; a plate has {', '.join([*OMERO_NAMES, *READ_AS])}")
+        except PlateError as error:
+            unreadable.setdefault(place[0], str(error))
+    if not sizes:
+        raise PlateError(next(iter(unreadable.values())))
     of_wells = {well: size for (well, _), size in reversed(sizes.items())}
     first = next(iter(sizes.values()))
-    return {place: sizes.get(place) or of_wells.get(place[0], first) for place in files}
+    return {place: sizes.get(place) or of_wells.get(place[0], first) for place in files}, unreadable
+
+
+def _told(unreadable: Mapping[str, str]) -> list[str]:
+    """Sentences about wells that will fail."""
+    told = [f"well {well} can't be processed: {reason}" for well, reason in list(unreadable.items())[:MOST_TOLD]]
+    more = len(unreadable) - len(told)
+    return told + ([f"{more} more wells can't be processed"] if more else [])
 
 
 def _stamp(folder: Path, planes: Mapping[Plane, str], filled: frozenset[Plane], file_of: Callable[[str], Path]) -> str:
@@ -247,7 +265,8 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = tiffs.fi
             continue
         checked.add(path)
         file = file_of(path)
-        size = plane_size(file, split(path)[1])
+        _, part, _, count = split(path)
+        size = plane_size(file, part, count)
         with tiffs.open_tiff(file) as tiff:
             if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only decoding shows whether it can be read
                 _decode(tiff, file)
@@ -268,6 +287,11 @@ def _decode(tiff: tifffile.TiffFile, file: Path) -> None:
 
 def _words(size: Size) -> str:
     return f"{size[1]} x {size[0]} {size[2]}"
+
+
+def read_as_notes(dtypes: Iterable[str]) -> list[str]:
+    """Sentences about pixel types that are converted."""
+    return [f"pixels of type {dtype} are read as {READ_AS[dtype]}" for dtype in sorted({*dtypes} & READ_AS.keys())]
 
 
 def as_read(plane: np.ndarray, pixel_type: str, path: str) -> np.ndarray:

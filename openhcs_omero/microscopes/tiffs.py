@@ -18,6 +18,7 @@ import tifffile
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.disk import check_regular
 from openhcs_omero.io.formats import LARGEST_RATIO, LARGEST_UNCHECKED
+from openhcs_omero.microscopes.ome_tiffs import check_pages
 from openhcs_omero.plates.arrangement import PlaneFile
 
 COLORS = ("red", "green", "blue")
@@ -74,6 +75,7 @@ def layout_of(file: Path) -> PageLayout:
             page = pages[0]
             if page.samplesperpixel > 1:
                 return _colors(page, len(pages), file)
+            check_pages(tiff, len(pages), file)
             if len(pages) == 1:
                 return PageLayout((("Z", 1),)) if len(tiff.pages) > 1 else PageLayout()
             return PageLayout(tuple(_axes(tiff, len(pages), file)))
@@ -124,7 +126,7 @@ def _alike(tiff: tifffile.TiffFile) -> bool:
     return len({(page.shape, page.dtype) for page in pages if not page.is_reduced}) == 1
 
 
-def plane_size(path: Path, part: str = "") -> Size:
+def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
     """Read the height, width and dtype name of a plane from the header of its TIFF.
 
     Parameters
@@ -133,6 +135,8 @@ def plane_size(path: Path, part: str = "") -> Size:
         The file.
     part
         "page" or "color" if the plane is only a part of the file.
+    count
+        How many such parts the file should have.
 
     Raises
     ------
@@ -141,7 +145,11 @@ def plane_size(path: Path, part: str = "") -> Size:
     """
     try:
         with open_tiff(path) as tiff:
-            page: Any = whole_pages(tiff, path)[0] if part else tiff.pages[0]
+            pages = whole_pages(tiff, path)
+            page: Any = pages[0] if part else tiff.pages[0]
+            check_pages(tiff, len(pages), path)
+            if part:
+                _check_parts(pages, path, part, count)
             if not part and (len(tiff.pages) != 1 or page.subfiletype):
                 raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
             if page.nbytes > LARGEST_PLANE:
@@ -171,8 +179,19 @@ def plane_size(path: Path, part: str = "") -> Size:
 
 def size_of(path: str) -> Size:
     """Height, width and dtype name of the plane at a path, which may be a part of a file."""
-    file, part, _, _ = split(path)
-    return plane_size(Path(file), part)
+    file, part, _, count = split(path)
+    return plane_size(Path(file), part, count)
+
+
+def _check_parts(pages: list[Any], file: Path, part: str, count: int) -> None:
+    """Check that a file has as many pages or colors as the first file of its plate."""
+    page = pages[0]
+    if (len(pages), page.samplesperpixel) != ((count, 1) if part == "page" else (1, count)):
+        wanted = f"{count} pages" if part == "page" else "one page of RGB"
+        raise PlateError(
+            f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where the first file of the "
+            f"plate has {wanted}"
+        )
 
 
 def _is_grey(page: Any) -> bool:
@@ -256,13 +275,8 @@ def read_parts(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _read_part(pages: list[Any], path: str) -> np.ndarray:
     file, kind, number, count = split(path)
-    page = pages[number if kind == "page" and number < len(pages) else 0]
-    if (len(pages), page.samplesperpixel) != ((count, 1) if kind == "page" else (1, count)):
-        wanted = f"{count} pages" if kind == "page" else "one page of RGB"
-        raise PlateError(
-            f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where the first file of the "
-            f"plate has {wanted}"
-        )
+    _check_parts(pages, Path(file), kind, count)
+    page = pages[number if kind == "page" else 0]
     size = Path(file).stat().st_size
     if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * size):
         raise PlateError(f"{file} declares a page of {page.nbytes} bytes in a file of {size}")

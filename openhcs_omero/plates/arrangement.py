@@ -182,16 +182,30 @@ def _order(place: Place) -> tuple[tuple[int, int], int]:
 def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, str]]:
     """Files by (well, site) and (t, c, z). A site that only the metadata list is included without files."""
     sites: dict[Place, dict[Plane, str]] = {}
+    taken: dict[str, tuple[Place, Plane]] = {}
     for plane in planes:
-        row, column = parse_well(plane.well)
-        found = sites.setdefault((well_name(row, column), 1 + grid.ranks["site"][plane.site]), {})
+        place = _well(plane), 1 + grid.ranks["site"][plane.site]
+        found = sites.setdefault(place, {})
         if plane.path is None:
             continue
         index = (grid.ranks["t"][plane.t], grid.ranks["c"][plane.c], grid.ranks["z"][plane.z])
-        if index in found:
+        if found.setdefault(index, plane.path) != plane.path:
             raise PlateError(f"{found[index]} and {plane.path} are the same plane of the same site")
-        found[index] = plane.path
+        other = taken.setdefault(plane.path, (place, index))
+        if other != (place, index):
+            raise PlateError(
+                f"{plane.path} is listed as two planes, one of well {other[0][0]} and one of well {place[0]}: one must "
+                "be wrong"
+            )
     return sites
+
+
+def _well(plane: PlaneFile) -> str:
+    """The name of a plane's well as this software writes it."""
+    try:
+        return well_name(*parse_well(plane.well))
+    except ValueError as error:
+        raise PlateError(f"{plane.path or 'the metadata'}: {error}") from None
 
 
 def _absent_sites(sites: Mapping[Place, object], grid: _Grid) -> list[Place]:

@@ -28,8 +28,9 @@ NAMED_PATTERNS = {
     r"(?: z (?P<z>\d+))?(?: time (?P<t>\d+)(?: - [^)]*)?)?\)",
     "opera phenix": r"r(?P<row>\d+)c(?P<column>\d+)f(?P<site>\d+)p(?P<z>\d+)-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+).*",
 }
-_TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
+_TIFF = re.compile(r"(?:\.ome)?\.tiff?$", re.IGNORECASE)
 CAMERA = re.compile(r"^(?:DC_|SC_)|_CAM\d+\.tiff?$", re.IGNORECASE)  # CellVoyager puts images of its cameras there
+SHADE = re.compile(r"^(?:shad(?:e|ing)|flat[ _-]?field|dark[ _-]?(?:field|frame|current))", re.IGNORECASE)
 _THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.tiff?$", re.IGNORECASE)  # ImageXpress puts them next to the images
 
 
@@ -44,7 +45,7 @@ class NamedPlanes:
 def named_planes(paths: Iterable[Path], pattern: str | None = None) -> NamedPlanes:
     """Parse the names of files with one plane each.
 
-    Thumbnails, and with `cellvoyager` images of the cameras, are left out.
+    Thumbnails and images of the illumination, and with `cellvoyager` images of the cameras, are left out.
 
     Parameters
     ----------
@@ -85,23 +86,57 @@ def _number(path: Path, match: Mapping[str, str], axis: str) -> int:
 
 def parse_name(name: str, pattern: str) -> dict[str, str] | None:
     """The parts of a file's name, by group of the pattern; None if the whole name does not match."""
-    match = re.fullmatch(pattern, _TIFF.sub("", name), re.IGNORECASE) or re.fullmatch(pattern, name, re.IGNORECASE)
+    match = _match(name, pattern)
     return match and {key: value for key, value in match.groupdict().items() if value is not None}
+
+
+def _match(name: str, pattern: str) -> re.Match[str] | None:
+    return re.fullmatch(pattern, _TIFF.sub("", name), re.IGNORECASE) or re.fullmatch(pattern, name, re.IGNORECASE)
+
+
+def _name_of_plate(name: str, pattern: str) -> str:
+    """The text before the well in the name of a file that matches one of this module's patterns."""
+    match = _match(name, pattern)
+    return "" if match is None else name[: match.start("well" if "well" in match.groupdict() else "row")]
+
+
+def check_one_plate(prefixes: Mapping[Path, str]) -> None:
+    """Check that files have the same text before the name of the well, regardless of case.
+
+    Raises
+    ------
+    PlateError
+        If not: they are of several plates, which would be mixed.
+    """
+    first: dict[str, Path] = {}
+    for path, prefix in prefixes.items():
+        first.setdefault(prefix.lower(), path)
+    if len(first) > 1:
+        one, other = list(first.values())[:2]
+        raise PlateError(
+            f"{one} and {other.name} are named for different plates: a folder holds one plate, so give each plate a "
+            "folder of its own"
+        )
 
 
 def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str, str]]:
     patterns = list(PATTERNS.values()) if pattern is None else [NAMED_PATTERNS.get(pattern) or _checked(pattern)]
     tried = [{path: parse_name(path.name, pattern) for path in paths} for pattern in patterns]
     best = min(tried, key=lambda parsed: sum(match is None for match in parsed.values()))
-    strange = [path.name for path, match in best.items() if match is None]
-    if strange:
+    strange = [path.name for path, match in best.items() if match is None and not SHADE.search(path.name)]
+    if strange or not any(best.values()):
+        strange = strange or [path.name for path in paths]
         example = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         wanted = f"the pattern {pattern!r}" if pattern else "any of " + ", ".join(PATTERNS)
         raise PlateError(
             f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
             "give a `pattern` for the names, or move these files out of the folder"
         )
-    return {path: match for path, match in best.items() if match is not None}
+    found = {path: match for path, match in best.items() if match is not None}
+    if pattern is None or pattern in NAMED_PATTERNS:  # what is before the well in names of other patterns is unknown
+        chosen = patterns[tried.index(best)]
+        check_one_plate({path: _name_of_plate(path.name, chosen) for path in found})
+    return found
 
 
 def _checked(pattern: str) -> str:

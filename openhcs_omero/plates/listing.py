@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from openhcs_omero.errors import PlateError
@@ -92,3 +92,19 @@ class PlateListing:
             f"plate {self.structure.label}: well {first} lacks {lacks[0]}{more}{also}; add the files, "
             "leave the wells out, or choose `incomplete: skip` or `incomplete: fill`"
         )
+
+
+def difference(what: str, values: Sequence[tuple[str, int, Iterable[object]]]) -> Iterator[str]:
+    """A sentence about the first (well, site, values) that differs from that of the first site, if any does."""
+    for other_well, other_site, other in values[1:]:
+        well, site, first = values[0]
+        if tuple(first) != tuple(other):
+            yield (
+                f"the {what} differ: {well} site {site} has {_words(first)}, "
+                f"{other_well} site {other_site} has {_words(other)}"
+            )
+            return
+
+
+def _words(values: Iterable[object]) -> str:
+    return ", ".join("none" if value is None else str(value) for value in values) or "none"

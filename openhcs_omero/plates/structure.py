@@ -254,14 +254,19 @@ class PlateStructure:
         PlateError
             If a site has an unsupported pixel type. The message names the site.
         """
+        if problems := self.type_problems(wells):
+            raise PlateError(f"plate {self.label}: {problems[0]}")
+
+    def type_problems(self, wells: Collection[str] | None = None) -> list[str]:
+        """Sentences about the pixel types, of all images or those of `wells`, that can't be processed: one per type."""
+        wrong: dict[str, tuple[str, ImageStructure]] = {}
         for well, image in self.images():
-            if wells is not None and well not in wells:
-                continue
-            if image.pixel_type not in READABLE:
-                raise PlateError(
-                    f"plate {self.label}: {_described(well, image)}; pixels of this type can't be "
-                    f"processed, only {', '.join(READABLE)}"
-                )
+            if image.pixel_type not in READABLE and (wells is None or well in wells):
+                wrong.setdefault(image.pixel_type, (well, image))
+        return [
+            f"{_described(*example)}; pixels of this type can't be processed, only {', '.join(READABLE)}"
+            for example in wrong.values()
+        ]
 
     def kinds(self) -> list[str]:
         """Describe the sizes and types of the images, one entry per kind, with an example each."""

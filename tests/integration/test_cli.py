@@ -1,5 +1,6 @@
 """The command line as a user types it: its output, its exit status and its error messages."""
 
+import json
 import os
 import select
 import signal
@@ -148,7 +149,11 @@ def test_info(conn, shell, plate):
     assert lines == shell.lines("info", plate) == shell.lines("info", f"/omero/plate_{plate}")
     said = {line[:16].strip(): line[16:].strip() for line in lines}
     assert said["plate"] == f"/omero/plate_{plate}  screen"
-    assert said["wells"].startswith("2 of 8 x 12, A01 to B02")
+    assert said["wells"] == "2 with images of 8 x 12, A01 to B02"
+    found = json.loads("".join(shell.lines("info", plate, "--json")))
+    assert (found["plate"], found["omero_id"], found["wells"]) == (f"/omero/plate_{plate}", plate, ["A01", "B02"])
+    assert found["sites"] == {"A01": [1, 2], "B02": [1, 2]} and found["images"][0]["type"] == "uint16"
+    assert found["notes"] == found["problems"] == []
     assert said["sites"] == "2 per well, 4 in all"
     assert said["image size"] == "7 x 9 pixels, uint16; z 1, channels 2, timepoints 1"
     assert "channel 1" in said
@@ -158,7 +163,7 @@ def test_info(conn, shell, plate):
         save_text(conn, "Image", image.image_id, "results.json", b"{}")
     assert shell.lines("info", plate) == [*lines, "files           results.json of 4 sites"]
     empty = shell.lines("info", f"plate_{plate}_processed")
-    assert any("2 of them without images" in line for line in empty)
+    assert any("0 with images of 8 x 12; 2 without images" in line for line in empty)
 
 
 def test_get(conn, shell, plate, folder, tmp_path):

@@ -251,7 +251,7 @@ def test_imagexpress_unrelated_files(tmp_path):
     tifffile.imwrite(folder / "overview.tif", np.zeros((4, 4), "uint8"))
     with pytest.raises(PlateError, match=r"overview.tif is not named like a plane of an ImageXpress plate"):
         handler_of(folder).parse(folder)
-    (folder / "overview.tif").rename(folder / "again_A01_s1_w1.TIF")
+    (folder / "overview.tif").rename(folder / "p_A01_s1_w1.TIF")
     with pytest.raises(PlateError, match="are the same plane of the same site"):
         handler_of(folder).parse(folder)
 

@@ -1,0 +1,230 @@
+"""Folders that are read as they are, or refused for what they are: nothing in them is dropped or mixed unsaid."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from ome_zarr_plates import Style, write_plate
+from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_phenix
+from typer.testing import CliRunner
+
+from openhcs_omero.cli import app
+from openhcs_omero.errors import PlateError
+from openhcs_omero.io.filemanager import FileManager
+from openhcs_omero.microscopes.describe import describe_folder
+from openhcs_omero.microscopes.detect import handler_of
+
+ONE = (1, 1, 1, 4, 5)
+PLANE = np.arange(20, dtype="uint16").reshape(4, 5)
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{before}<Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="5" SizeY="4" SizeZ="{z}" SizeC="{c}" '
+    'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+)
+
+
+def put(folder, **planes):
+    """Write TIFFs; `__` in a name stands for a slash."""
+    for name, plane in planes.items():
+        path = folder / f"{name.replace('__', '/')}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, plane)
+    return folder
+
+
+def ome_tiff(path, pages, **described):
+    with tifffile.TiffWriter(path) as file:
+        for number in range(pages):
+            text = OME.format(**{"before": "", "z": 1, "c": 1, "data": "", **described})
+            file.write(PLANE + number, description=None if number else text, metadata=None)
+
+
+def notes(folder):
+    return handler_of(folder).listing(folder).notes
+
+
+def refused(folder, words):
+    with pytest.raises(PlateError, match=words) as error:
+        handler_of(folder).listing(folder)
+    assert "\n" not in str(error.value)
+
+
+# ---- several plates, and files that are none
+
+
+@pytest.mark.parametrize("names", ["{}_{}_s1_w1", "{}_{}f00d0", "{}_{}_T0001F001L01A01Z01C01"])
+def test_files_of_two_plates_are_not_mixed(tmp_path, names):
+    put(tmp_path, **{names.format("P1", "A01"): PLANE, names.format("p1", "A02"): PLANE})
+    assert handler_of(tmp_path).get_well_values(tmp_path) == ["A01", "A02"]
+    put(tmp_path, **{names.format("P2", "A03"): PLANE})
+    refused(tmp_path, "P1_.* and P2_.* are named for different plates")
+
+
+def test_a_folder_of_plates(tmp_path):
+    for name in ("day 1", "day 2"):
+        write_phenix(tmp_path / name, images_of(["A01"], shape=ONE))
+    with pytest.raises(PlateError, match=r"is not a plate, but 2 folders in it are \(day 1, day 2\): name each"):
+        handler_of(tmp_path)
+
+
+def test_tiffs_in_other_folders_are_named(tmp_path):
+    put(tmp_path, A01_s001_z000_c000=PLANE, B__A02_s001_z000_c000=PLANE)
+    assert notes(tmp_path) == ("the folder B has TIFFs, which are not read as planes of the plate",)
+
+
+def test_shade_images_are_no_planes(tmp_path):
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=ONE), guids=False)
+    put(folder, ShadeImage_w1=PLANE)
+    assert handler_of(folder).get_well_values(folder) == ["A01"]
+    put(tmp_path / "q", A01_s001_z000_c000=PLANE, FlatField_DAPI=PLANE)
+    assert handler_of(tmp_path / "q").get_well_values(tmp_path / "q") == ["A01"]
+    put(tmp_path / "r", Shading_test_A01_s1_w1=PLANE)
+    assert handler_of(tmp_path / "r").get_well_values(tmp_path / "r") == ["A01"]
+
+
+# ---- metadata that do not fit the files
+
+
+def test_files_of_wells_that_the_htd_file_does_not_select(tmp_path):
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01", "B02"], shape=ONE), wells=["A01", "C03"])
+    [note] = notes(folder)
+    assert note == "the HTD file does not select B02, of which there are files; they are read"
+    write_htd(folder / "p.HTD", ["A01", "B02"], 2, ONE)
+    assert not notes(folder)
+
+
+def test_folders_of_the_same_timepoint(tmp_path):
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(2, 1, 1, 4, 5)))
+    shutil.copytree(folder / "TimePoint_2", folder / "timepoint_02")
+    refused(folder, "has TimePoint_2 and timepoint_02, which have the same number")
+
+
+def test_one_file_for_two_planes(tmp_path):
+    folder = write_phenix(tmp_path / "p", images_of(["A01"], shape=(1, 2, 1, 4, 5)))
+    index = folder / "Images" / "Index.idx.xml"
+    image = re.search("<Image Version.*?</Image>", index.read_text())[0]
+    index.write_text(index.read_text().replace(image, image * 2))  # the same file for the same plane: no harm
+    assert handler_of(folder).listing(folder).structure.max_sites == 2
+    index.write_text(index.read_text().replace(image, image.replace("<Col>1</Col>", "<Col>2</Col>"), 1))
+    refused(folder, "is listed as two planes, one of well A02 and one of well A01")
+
+
+@pytest.mark.parametrize(("key", "value"), [("TimelineIndex", 2), ("ActionIndex", 1)])
+def test_a_cellvoyager_with_several_timelines(tmp_path, key, value):
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], sites=1, shape=(2, 1, 1, 4, 5)))
+    path = folder / "MeasurementData.mlf"
+    before = 'bts:TimePoint="2" bts:TimelineIndex="1"'
+    timeline = value if key == "TimelineIndex" else 1
+    path.write_text(
+        path.read_text().replace(before, f'bts:TimePoint="1" bts:TimelineIndex="{timeline}" bts:ActionIndex="{value}"')
+    )
+    refused(folder, "well A01 has channel 1 of field 1 several times, by several timelines or actions")
+
+
+def test_a_well_that_no_plate_has(tmp_path):
+    put(tmp_path, A00_s1_w1=PLANE, A02_s1_w1=PLANE)
+    refused(tmp_path, "A00_s1_w1.tif: 'A00' is not a well")
+
+
+# ---- files that can't be read
+
+
+def test_the_first_file_does_not_stop_the_others(tmp_path):
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01", "B02"], shape=ONE), guids=False)
+    (folder / "p_A01_s1_w1.TIF").write_bytes(b"")
+    handler = handler_of(folder)
+    assert handler.load_site(folder, "B02", 1, FileManager()).shape == ONE
+    [note] = handler.notes(folder)
+    assert note.startswith("well A01 can't be processed: ") and "can't be read as a TIFF" in note
+    assert handler.listing(folder).pixel_size == (None, 0.65, 0.65)
+    for path in folder.glob("*.TIF"):
+        path.write_bytes(b"")
+    refused(folder, "can't be read as a TIFF")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (np.zeros((4, 5, 3), "uint8"), PLANE, "1 values per pixel, where the first file of the"),
+        (PLANE, np.zeros((4, 5, 3), "uint8"), "not a grayscale image"),
+        (np.zeros((6, 4, 5), "uint8"), np.zeros((2, 4, 5), "uint8"), "has 2 pages with 1 values per pixel"),
+    ],
+)
+def test_wells_that_will_fail_are_named(tmp_path, first, second, words):
+    put(tmp_path, A01_s001_z000_c000=first, A02_s001_z000_c000=second)
+    assert any(note.startswith("well A02 can't be processed: ") and words in note for note in notes(tmp_path))
+
+
+def test_types_that_a_run_refuses_are_in_info(tmp_path):
+    put(tmp_path / "tiffs", A01_s001_z000_c000=PLANE, A02_s001_z000_c000=PLANE.astype("complex64"))
+    images = images_of(["A01", "A02"], sites=1, shape=(1, 1, 1, 18, 22))
+    images["A02", 1] = images["A02", 1].astype("complex64")
+    write_plate(tmp_path / "zarr", images, Style(levels=1))
+    for folder in (tmp_path / "tiffs", tmp_path / "zarr"):
+        [problem] = describe_folder(folder)["problems"]
+        assert problem.startswith("A02 site 1 is ") and "complex64; pixels of this type can't be processed" in problem
+        said = CliRunner().invoke(app, ["info", str(folder)]).output
+        assert f"problem         {problem}" in said
+        assert said == CliRunner().invoke(app, ["import", "--dry-run", str(folder)]).output
+
+
+def test_types_that_are_converted_are_named(tmp_path):
+    put(tmp_path / "tiffs", A01_s001_z000_c000=PLANE.astype("int64"))
+    write_plate(tmp_path / "zarr", images_of(["A01"], shape=(1, 1, 1, 18, 22), dtype="int64"), Style(levels=1))
+    for folder in (tmp_path / "tiffs", tmp_path / "zarr"):
+        assert notes(folder) == ("pixels of type int64 are read as float64",)
+
+
+def test_groups_that_the_metadata_of_an_ome_zarr_do_not_list(tmp_path):
+    images = images_of(["A01", "B02"], shape=(1, 1, 1, 18, 22))
+    folder = write_plate(tmp_path / "p.zarr", images, Style(levels=1), labels=True)
+    assert not notes(folder)
+    shutil.copytree(folder / "A" / "1", folder / "A" / "7")
+    shutil.copytree(folder / "B" / "2" / "0", folder / "B" / "2" / "9")
+    shutil.copytree(folder / "A" / "1" / "0", folder / "tables" / "0")
+    assert notes(folder) == (
+        "1 wells that the metadata do not list are left out: A/7",
+        "1 images that the metadata do not list are left out: B/2/9",
+    )
+
+
+# ---- OME-TIFF
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_an_ome_tiff_that_announces_more(tmp_path, pages):
+    ome_tiff(tmp_path / "A01_s001_z000_c000.tif", pages, z=3, data='<TiffData IFD="0" PlaneCount="3"/>')
+    refused(tmp_path, f"is incomplete: its OME-XML announces 3 planes, but it has {pages}")
+
+
+def test_pages_that_another_file_describes(tmp_path):
+    text = '<BinaryOnly MetadataFile="p.companion.ome" UUID="urn:uuid:0"/>'
+    ome_tiff(tmp_path / "A01_s001_z000_c000.tif", 1, before=text)
+    np.testing.assert_array_equal(handler_of(tmp_path).load_site(tmp_path, "A01", 1, FileManager())[0, 0, 0], PLANE)
+    ome_tiff(tmp_path / "A01_s001_z000_c000.tif", 2, before=text)
+    refused(tmp_path, "2 pages that p.companion.ome describes, which is not read")
+
+
+def test_an_ome_tiff_per_plane(tmp_path):
+    """Each file describes all planes of the plate, also one that is not there."""
+    names = [f"A01_s001_z{z:03d}_c{c:03d}.ome.tif" for c in range(3) for z in range(2)]
+    data = "".join(
+        f'<TiffData FirstZ="{z}" FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{name}</UUID>'
+        "</TiffData>"
+        for name, (c, z) in zip(names, np.ndindex(3, 2))
+    )
+    for name in names:
+        ome_tiff(tmp_path / name, 1, z=2, c=3, data=data)
+    assert handler_of(tmp_path).load_site(tmp_path, "A01", 1, FileManager()).shape == (1, 3, 2, 4, 5)
+    assert not notes(tmp_path)
+    for name in names[2:4]:
+        (tmp_path / name).unlink()
+    with pytest.raises(PlateError, match="lacks all files of channel 1, which the OME-XML in the files announces"):
+        handler_of(tmp_path).listing(tmp_path).check_complete()
+    for path in sorted(tmp_path.iterdir()):  # renamed, so the names in the OME-XML mean nothing
+        path.rename(tmp_path / path.name.replace("A01", "B02"))
+    assert handler_of(tmp_path).load_site(tmp_path, "B02", 1, FileManager()).shape == (1, 2, 2, 4, 5)
+    assert Path(tmp_path, names[0].replace("A01", "B02")).exists()
