@@ -376,9 +376,7 @@ class _Compiler:
 
     def _as(self, like: Value, expr: syntax.Expr) -> Value:
         """Compile a value that is compared with another one."""
-        expected = None
-        if not isinstance(expr, syntax.Param) or not self.params.is_list(expr.name):
-            expected = "double" if like.kind == "unit" else like.kind
+        expected = "double" if like.kind == "unit" else like.kind
         value = self.value(expr, None if expected in ("unknown", "collection") else expected)
         if not _is_bound(expr) or value.kind != "text":
             return value

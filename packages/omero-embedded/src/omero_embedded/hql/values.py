@@ -212,7 +212,9 @@ class Params:
         """Return the kind of a value."""
         kind = PARAM_KINDS.get(type(value))
         if kind is None:
-            raise usage_error(f"The parameter :{name} is a {type(value).__name__}, which no query takes.")
+            raise refuse(
+                omero.InternalException, f"The parameter :{name} is a {type(value).__name__}, which no query takes."
+            )
         if expected is not None and kind != {"symbol": "text", "class": "text"}.get(expected, expected):
             raise refuse(omero.InternalException, f"The parameter :{name} is a {kind}, not a {expected}.")
         if _raw(value) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
+from omero.rtypes import rstring
 
 from omero_embedded.errors import refuse
 from omero_embedded.hql.results import Page, Results
@@ -83,38 +84,32 @@ class QueryService:
     # -- by a field's value, by an example ----------------------------------------------------------------------
 
     def findByString(self, ctx: Context, klass, field, value) -> IObject | None:
-        self._text_field(klass, field)
-        return _single(
-            self._objects(
-                ctx,
-                f"select x from {self._entity(klass).java} x where x.{field} = :value",
-                {"value": omero.rtypes.rstring(value)},
-                (0, None),
-            ),
-            field,
-        )
+        self._check_text_field(klass, field)
+        query = f"select x from {self._entity(klass).java} x where x.{field} = :value"
+        return _single(self._objects(ctx, query, {"value": rstring(value)}, (0, None)), "findByString")
 
     def findAllByString(self, ctx: Context, klass, field, value, caseSensitive, filter) -> list[IObject]:
         """Find objects with a field that contains a text; `%` and `_` are wildcards."""
-        self._text_field(klass, field)
+        self._check_text_field(klass, field)
         where = f"x.{field} like :value" if caseSensitive else f"lower(x.{field}) like lower(:value)"
-        return self._objects(
-            ctx,
-            f"select x from {self._entity(klass).java} x where {where}",
-            {"value": omero.rtypes.rstring(f"%{value}%")},
-            _page(filter),
-        )
+        query = f"select x from {self._entity(klass).java} x where {where}"
+        return self._objects(ctx, query, {"value": rstring(f"%{value}%")}, _page(filter))
 
-    def _text_field(self, klass: str, name: str) -> None:
-        found = self._entity(klass).fields.get(name)
+    def _check_text_field(self, klass: str, name: str) -> None:
+        """As in HQL, the field may be one of a subclass."""
+        found = self._entity(klass).find_field(name)
+        if found is None and name != "id":
+            raise refuse(omero.ApiUsageException, f"could not resolve property: {name} of: {klass}")
         if found is None or found.kind != "text":
-            raise refuse(omero.ApiUsageException, f"{klass} has no text field {name!r}.")
+            raise refuse(omero.InternalException, f"{name} of {klass} is no text")
 
     def findByExample(self, ctx: Context, example) -> IObject | None:
-        return _single(self.findAllByExample(ctx, example, None), "example")
+        return _single(self.findAllByExample(ctx, example, None), "findByExample")
 
     def findAllByExample(self, ctx: Context, example, filter) -> list[IObject]:
         """Find objects with the same values as an example; its id, details and associations don't count."""
+        if example is None:
+            raise refuse(omero.ApiUsageException, "The example may not be null.")
         entity = self.schema.of(example)
         columns = entity.table.c
         plain = {one.name for one in entity.fields.values() if one.kind in SCALARS.values()}
@@ -143,6 +138,8 @@ class QueryService:
 
     def refresh(self, ctx: Context, iObject) -> IObject:
         """Load the stored state of an object."""
+        if iObject is None or iObject.id is None:
+            raise refuse(omero.InternalException, "An object that is not stored can't be refreshed.")
         return self.get(ctx, self.schema.of(iObject).name, iObject.id.val)
 
 
@@ -173,6 +170,9 @@ def _page(filter) -> Page:
 
 
 def _single(found: list[IObject], asked: str) -> IObject | None:
-    if len(found) > 1:
-        raise refuse(omero.ApiUsageException, f"There is more than one result, use the plural method [{asked}]")
+    """The only object of a result, which may have it several times."""
+    if any(one is not found[0] for one in found):
+        raise refuse(
+            omero.ApiUsageException, f"{asked} has returned more than one object: use a findAll method for several"
+        )
     return found[0] if found else None
