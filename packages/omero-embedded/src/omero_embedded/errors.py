@@ -14,7 +14,6 @@ class CannotStart(RuntimeError):
 
 # What is missing of operations and requests that are there otherwise; `ice/missing.py` finds those that are not.
 PARTS = {
-    "Delete2.typesToIgnore": "it has to be empty",
     "IScript.getScripts": "there are none, so lists of them are empty",
     "IShare.getAllShares": "there are none, so lists of them are empty",
 }
@@ -30,8 +29,3 @@ def unsupported(what: str) -> omero.ServerError:
     import omero
 
     return refuse(omero.ApiUsageException, f"{what} is unsupported by the embedded server.")
-
-
-def partly(what: str) -> str:
-    """What to say of one of the PARTS."""
-    return f"{what} is unsupported by the embedded server: {PARTS[what]}."

@@ -134,6 +134,33 @@ def test_unlinking_keeps_both_objects(conn):
     assert count(conn, "Image", "Dataset") == {"Image": 1, "Dataset": 1}
 
 
+def test_a_link_takes_comments_along_but_not_tags(conn):
+    """OMERO's blitz-delete-rules.xml: tags and files go with what they are on, not with a link alone."""
+    target = save(conn, new("Plate", name="p"))
+    tag, comment = (save(conn, annotated(target, "x", kind)) for kind in ("Tag", "Comment"))
+    assert delete(conn, PlateAnnotationLink=tag) == {"PlateAnnotationLink": 1}
+    assert delete(conn, PlateAnnotationLink=comment) == {"PlateAnnotationLink": 1, "CommentAnnotation": 1}
+    assert delete(conn, Plate=target, TagAnnotation=tag.child) == {"Plate": 1, "TagAnnotation": 1}
+
+
+def test_settings_go_with_their_device(conn):
+    """Of two images of one instrument, deleting the first leaves the settings, and deleting the second takes all."""
+    instrument = new("Instrument")
+    kinds = {"immersion": new("Immersion", value="Air"), "correction": new("Correction", value="PlanApo")}
+    instrument.addObjective(new("Objective", **kinds))
+    instrument = save(conn, instrument)
+    images = []
+    for _ in range(2):
+        one = image()
+        one.instrument = instrument.proxy()
+        one.objectiveSettings = new("ObjectiveSettings", objective=instrument.copyObjective()[0].proxy())
+        images.append(save(conn, one))
+    assert {"Instrument", "ObjectiveSettings"}.isdisjoint(delete(conn, Image=images[0]))
+    found = delete(conn, Image=images[1])
+    assert (found["Instrument"], found["Objective"], found["ObjectiveSettings"]) == (1, 1, 2)
+    assert count(conn, *ALL) == {}
+
+
 def test_a_file_is_deleted_with_its_last_annotation(conn):
     first, second = save(conn, new("Plate", name="a")), save(conn, new("Plate", name="b"))
     file = save(conn, new("OriginalFile", name="x.csv", path="/"))
@@ -154,8 +181,30 @@ def test_options(conn):
     assert delete(conn, both, dry=True, Plate=target) == {"Plate": 1, "PlateAnnotationLink": 3, "CommentAnnotation": 1}
     assert delete(conn, [keep_tags], Plate=target) == {"Plate": 1, "PlateAnnotationLink": 2}
     assert count(conn, "TagAnnotation", "CommentAnnotation") == {"TagAnnotation": 1, "CommentAnnotation": 1}
-    assert delete(conn, [ChildOption(excludeType=["Plait"])], Plate=other) == "steps-cancel"
+    ns = ["a"]
+    for bad in (
+        ChildOption(excludeType=["Plait"]),
+        ChildOption(),
+        ChildOption(includeType=["Annotation"], includeNs=ns, excludeNs=ns),
+    ):
+        assert delete(conn, [bad], Plate=other) == "steps-cancel"
     assert delete(conn, TagAnnotation=tag) == {"TagAnnotation": 1}
+
+
+def test_types_to_ignore_and_parts(conn):
+    """Ignored objects stay. Child options don't concern parts, such as the wells of a plate."""
+    target = save(conn, plate(wells=1, sites=1))
+    save(conn, annotated(target, "comment"))
+
+    def ignoring(*names):
+        answer = run(conn, Delete2({"Plate": [target.id.val]}, typesToIgnore=list(names), dryRun=True))
+        return answer.name if isinstance(answer, ERR) else {n.rpartition(".")[2] for n in answer.deletedObjects}
+
+    assert "CommentAnnotation" in ignoring() and "CommentAnnotation" not in ignoring("Annotation")
+    assert {"Plate", "PlateAnnotationLink"} < ignoring("Annotation", "Image") and "Image" not in ignoring("Image")
+    assert ignoring("Plait") == "steps-cancel"
+    found = delete(conn, [ChildOption(excludeType=["Well", "Pixels"])], Plate=target)
+    assert (found["Well"], found["Image"], found["Pixels"]) == (1, 1, 1)
 
 
 def test_a_projects_contents(conn):

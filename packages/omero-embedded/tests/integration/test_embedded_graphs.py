@@ -76,6 +76,16 @@ def test_data_of_others_are_not_found(make_user, in_containers, conn):
     assert down(stranger, ["Image"], Project=in_containers["project"]) == "graph-fail"
 
 
+def test_a_well_cannot_be_in_a_plate_twice(conn):
+    original = save(conn, plate(wells=1, sites=1))
+    well = original.copyWells()[0].id.val
+    copied = {"Well": 1, "WellSample": 1, "Image": 1, "Pixels": 1, "Channel": 2, "LogicalChannel": 2}
+    found = run(conn, Duplicate({"Well": [well]}, dryRun=True)).duplicates
+    assert {name: len(ids) for name, ids in short(found).items()} == copied
+    assert run(conn, Duplicate({"Well": [well]})).name == "graph-fail"
+    assert rows(conn, "select count(w) from Well w where w.plate.id = :id", id=original.id.val) == [[1]]
+
+
 def test_a_copy_has_what_the_original_has(conn):
     original = save(conn, plate(wells=1, sites=1))
     inside = original.copyWells()[0].getWellSample(0).image

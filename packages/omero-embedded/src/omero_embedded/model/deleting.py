@@ -12,7 +12,7 @@ from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.graphs import Allowed, ChildOptions, Closure, GraphError, Ids, of_class, referring
 from omero_embedded.model.schema import Entity, Field, schema
-from omero_embedded.model.targets import LEGAL, is_one_of
+from omero_embedded.model.targets import LEGAL, is_class, is_one_of
 
 # What is deleted along, whoever owns it (OMERO's blitz-delete-rules.xml, the rules "regardless of permissions").
 FREE = frozenset(
@@ -91,7 +91,12 @@ def _check_free(connection: sa.Connection, entity: Entity, ids: set[int], doomed
 
 
 def delete(
-    connection: sa.Connection, ctx: Context, targets: dict[str, list[int]], options: ChildOptions, dry_run: bool = False
+    connection: sa.Connection,
+    ctx: Context,
+    targets: dict[str, list[int]],
+    options: ChildOptions,
+    ignored: Iterable[str] = (),
+    dry_run: bool = False,
 ) -> dict[str, list[int]]:
     """Delete graphs, as omero.cmd.Delete2 does.
 
@@ -99,6 +104,8 @@ def delete(
     ----------
     targets
         Ids by class name.
+    ignored
+        Classes whose objects stay, and keep nothing else from being deleted.
     dry_run
         Only find out what would be deleted.
 
@@ -112,7 +119,10 @@ def delete(
     GraphError
         If a target is missing, may not be deleted, or is needed by something that stays.
     """
-    closure = Closure(connection, options, ctx.may_delete, FREE)
+    ignored = list(ignored)
+    if unknown := [name for name in ignored if not is_class(name)]:
+        raise GraphError(f"There is no class {unknown[0]}.", name="steps-cancel", detailed=False)
+    closure = Closure(connection, options, ctx.may_delete, FREE, ignored)
     for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete, "Delete2"):
         closure.add(entity, ids)
     closure.grow()

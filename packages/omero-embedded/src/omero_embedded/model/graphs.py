@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from omero_embedded.model import rows
 from omero_embedded.model.schema import Entity, Field, schema
+from omero_embedded.model.targets import is_one_of
 
 Ids = dict[str, set[int]]  # by the name of the topmost class
 Allowed = Callable[[int | None, int | None, str], bool]  # for owner, group and topmost class of a row
@@ -26,10 +27,12 @@ OPTIONAL_PARTS = {("WellSample", "plateAcquisition"), ("Folder", "parentFolder")
 # References whose targets own the holders: a holder goes along if no other object owns it.
 HAD_BY_TARGET = {("Roi", "image")}
 # References whose holders own the target, and go along with it too.
-TWINS = {("FileAnnotation", "file"), ("Image", "fileset")}
+TWINS = {("FileAnnotation", "file"), ("Image", "fileset"), ("Channel", "logicalChannel")}
+# References from settings to devices: settings go with their device, not with the image or channel that has them.
+SETTINGS = {"ObjectiveSettings": "objective", "LightSettings": "lightSource", "DetectorSettings": "detector"}
 # Links whose child owns the parent.
 REVERSED_LINKS = {"PixelsOriginalFileMap"}
-# Annotations that go along only with objects of the same owner.
+# Annotations that go along only with objects of the same owner, and not with a link that is deleted alone.
 OF_ONE_OWNER = ("FileAnnotation", "TagAnnotation")
 
 
@@ -70,7 +73,7 @@ def relations(name: str) -> Relations:
             continue
         if other.is_link:
             links.append((other.root, one.name, "child" if one.name == "parent" else "parent"))
-        elif is_part(other, one) or (other.name, one.name) in TWINS:
+        elif is_part(other, one) or (other.name, one.name) in TWINS or SETTINGS.get(other.name) == one.name:
             parts.append((other, one))
         elif (other.name, one.name) in HAD_BY_TARGET:
             holders_had.append((other, one))
@@ -84,7 +87,8 @@ def relations(name: str) -> Relations:
         and not is_part(member, one)
         and (member.name, one.name) not in HAD_BY_TARGET
     ]
-    return Relations(parts, links, [(target, one) for target, one in had if is_had(target.name)], holders_had)
+    had = [(target, one) for target, one in had if is_had(target.name) and target.name not in SETTINGS]
+    return Relations(parts, links, had, holders_had)
 
 
 def _takes_along(link: Entity, one: Field) -> bool:
@@ -141,7 +145,10 @@ def neighbors(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[t
         columns = [own.c[one.name] for _, one in how.had]
         values = connection.execute(sa.select(*columns).where(rows.among(own.c.id, ids))).all()
         for (target, _), had in zip(how.had, zip(*values)):
-            yield "had", target, set(had) - {None}
+            only = _of_one_owner(connection, set(had)) if schema()[name].is_link else set()
+            yield "had", target, set(had) - {None} - only
+    if instruments := _instruments_in_use(connection, name, ids):
+        yield "had", schema()["Instrument"], instruments
 
 
 def _holding(
@@ -191,6 +198,28 @@ def referring(connection: sa.Connection, name: str, ids: set[int]) -> Iterator[t
             yield other, one, dict(pairs)
 
 
+def _of_one_owner(connection: sa.Connection, ids: set[int]) -> set[int]:
+    """Those of some annotations that don't go with a link."""
+    columns = schema()["Annotation"].table.c
+    wanted = sa.select(columns.id).where(rows.among(columns.id, ids), columns["class"].in_(OF_ONE_OWNER))
+    return set(connection.execute(wanted).scalars())
+
+
+def _instruments_in_use(connection: sa.Connection, name: str, ids: set[int]) -> set[int]:
+    """The instruments of the devices that the settings of images or logical channels name."""
+    found: set[int] = set()
+    known = schema()
+    for one in known[name].fields.values() if name in ("Image", "LogicalChannel") else ():
+        if one.target in SETTINGS:
+            own, settings = known[name].table, known[one.target].table
+            device = known[known[one.target].fields[SETTINGS[one.target]].target or ""].table
+            joined = own.join(settings, settings.c.id == own.c[one.name])
+            joined = joined.join(device, device.c.id == settings.c[SETTINGS[one.target]])
+            wanted = sa.select(device.c.instrument).select_from(joined).where(rows.among(own.c.id, ids))
+            found |= set(connection.execute(wanted).scalars())
+    return found
+
+
 def _of_another_owner(connection: sa.Connection, link: Entity, own: sa.Table, ids: set[int]) -> set[int]:
     """The files and tags on objects that have another owner than the object."""
     if link.fields["child"].target != "Annotation":
@@ -238,13 +267,16 @@ def find_below(
     return {name: sorted(ids) for name, ids in found.items()}
 
 
-def of_class(connection: sa.Connection, entity: Entity, ids: Iterable[int]) -> set[int]:
-    """Select the ids whose objects are of a class."""
+def of_class(
+    connection: sa.Connection, entity: Entity, ids: Iterable[int], left_out: Callable[[Entity], bool] = lambda _: False
+) -> set[int]:
+    """Select the ids whose objects are of a class, without those of some classes below it."""
+    kinds = [one.name for one in entity.family() if not left_out(one)]
     columns = entity.table.c
     wanted = [rows.among(columns.id, ids)]
-    if entity.parent:
-        wanted.append(columns["class"].in_([one.name for one in entity.family()]))
-    return set(connection.execute(sa.select(columns.id).where(*wanted)).scalars())
+    if "class" in columns:
+        wanted.append(columns["class"].in_(kinds))
+    return set(connection.execute(sa.select(columns.id).where(*wanted)).scalars()) if kinds else set()
 
 
 @dataclass
@@ -255,9 +287,15 @@ class ChildOptions:
 
     def __post_init__(self):
         for option in self.options:
-            for name in [*(option.includeType or ()), *(option.excludeType or ())]:
-                if schema().find(name) is None:
-                    raise GraphError(f"There is no class {name}.", name="steps-cancel", detailed=False)
+            named = [*(option.includeType or ()), *(option.excludeType or ())]
+            if unknown := [name for name in named if schema().find(name) is None]:
+                raise GraphError(f"There is no class {unknown[0]}.", name="steps-cancel", detailed=False)
+            if not named:
+                raise GraphError("A child option includes or excludes no type.", name="steps-cancel", detailed=False)
+            if option.includeNs and option.excludeNs:
+                raise GraphError(
+                    "A child option both includes and excludes namespaces.", name="steps-cancel", detailed=False
+                )
 
     def decide(self, entity: Entity, namespace: str | None = None) -> bool | None:
         """True: it goes along even if another object owns it. False: it stays. None: it goes if no other owns it."""
@@ -267,10 +305,10 @@ class ChildOptions:
                 or (option.excludeNs and namespace in option.excludeNs)
             ):
                 continue
-            if _named(entity, option.excludeType):
-                return False
             if _named(entity, option.includeType):
                 return True
+            if _named(entity, option.excludeType):
+                return False
         return None
 
 
@@ -288,6 +326,8 @@ class Closure:
         Whether the user may do it to a row with an owner, a group and a topmost class.
     free
         Classes whose objects go along whoever owns them.
+    ignored
+        Classes whose objects stay, and keep nothing else from going.
 
     Attributes
     ----------
@@ -296,9 +336,15 @@ class Closure:
     """
 
     def __init__(
-        self, connection: sa.Connection, options: ChildOptions, allowed: Allowed, free: frozenset[str] = frozenset()
+        self,
+        connection: sa.Connection,
+        options: ChildOptions,
+        allowed: Allowed,
+        free: frozenset[str] = frozenset(),
+        ignored: Iterable[str] = (),
     ):
         self.connection, self.options, self.allowed, self.free = connection, options, allowed, free
+        self.ignored = list(ignored)
         self.schema = schema()
         self.ids: Ids = {}
         self._fresh: list[tuple[str, set[int]]] = []
@@ -321,10 +367,15 @@ class Closure:
 
     def _add_neighbors(self, name: str, fresh: set[int]) -> None:
         for how, entity, ids in neighbors(self.connection, name, fresh):
+            if self.ignored:
+                ids = of_class(self.connection, entity, ids, self._is_ignored)
             if how == "had":
                 self._candidates.setdefault(entity.name, set()).update(ids)
-            elif how == "link" or self.options.decide(entity) is not False:
+            else:
                 self.add(entity, ids)
+
+    def _is_ignored(self, entity: Entity) -> bool:
+        return is_one_of(entity, self.ignored)
 
     def _adopt(self) -> None:
         """Add the candidates that no other object owns, and those that the options name."""
@@ -376,6 +427,7 @@ class Closure:
                 or is_part(other, one)
                 or (other.name, one.name) in HAD_BY_TARGET
                 or (other.is_link and one.name == near_end(other))
+                or self._is_ignored(other)
             ):
                 continue
             going = self.ids.get(other.root.name, set())

@@ -11,7 +11,7 @@ import omero.api
 import omero.cmd
 import sqlalchemy as sa
 
-from omero_embedded.errors import partly, unsupported
+from omero_embedded.errors import unsupported
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, finding, giving, moving, saving
 from omero_embedded.model.access import ALL_GROUPS, Context
@@ -47,6 +47,8 @@ def answer(kernel: Kernel, session: Session, ctx: Context, request: omero.cmd.Re
             return _Run(kernel, session, connection)(ctx, request)
     except Failed:
         raise
+    except sa.exc.IntegrityError as broken:
+        raise Failed(_error(request, "graph-fail", f"could not execute statement: {broken.orig}")) from None
     except Exception as broken:
         log.exception("A request failed")
         raise Failed(_error(request, "internal", f"{type(broken).__name__}: {broken}")) from broken
@@ -83,7 +85,8 @@ class _Run:
         if work is None:
             refused = unsupported(request.ice_id()[2:].replace("::", "."))
             raise Failed(_error(request, type(refused).__name__, refused.message))
-        if isinstance(request, omero.cmd.GraphQuery | omero.cmd.UsedFilesRequest | omero.cmd.FindPyramids):
+        everywhere = omero.cmd.GraphQuery | omero.cmd.UsedFilesRequest | omero.cmd.FindPyramids
+        if isinstance(request, everywhere) and not isinstance(request, omero.cmd.Duplicate):
             # as in OMERO, these look for their targets in all groups
             ctx = replace(ctx, group=ALL_GROUPS)
         try:
@@ -95,10 +98,9 @@ class _Run:
 
     @answers(omero.cmd.Delete2)
     def delete(self, ctx: Context, request: omero.cmd.Delete2) -> omero.cmd.Response:
-        if request.typesToIgnore:
-            raise GraphError(partly("Delete2.typesToIgnore"), detailed=False)
+        targets, ignored = request.targetObjects or {}, request.typesToIgnore or ()
         return omero.cmd.Delete2Response(
-            deleting.delete(self.connection, ctx, request.targetObjects or {}, _options(request), request.dryRun)
+            deleting.delete(self.connection, ctx, targets, _options(request), ignored, request.dryRun)
         )
 
     @answers(omero.cmd.Chgrp2)
@@ -123,6 +125,7 @@ class _Run:
 
     @answers(omero.cmd.Duplicate)
     def duplicate(self, ctx: Context, request: omero.cmd.Duplicate) -> omero.cmd.Response:
+        _options(request)  # only checked: they concern nothing that is copied
         choice = copying.Choice(
             request.typesToDuplicate or (), request.typesToReference or (), request.typesToIgnore or ()
         )
