@@ -63,10 +63,11 @@ def _walk(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     flat, size, width = labels.ravel(), labels.size, labels.shape[1]
     ahead, outward = (1, width, -1, -width), (-width, 1, width, -1)  # from a pixel along its side, and across it
-    pixels = np.flatnonzero(flat)
+    body = flat[width:-width]  # all but the first and the last row, which are background
     known, following = [], []
     for side in range(4):
-        edge = pixels[flat[pixels + outward[side]] != flat[pixels]]
+        across = flat[width + outward[side] : size - width + outward[side]]
+        edge = width + np.flatnonzero((body != across) & (body != 0))
         beside = edge + ahead[side]
         beyond = beside + outward[side]
         turned, straight, back = ((side + step) % 4 * size for step in (1, 0, -1))
@@ -79,16 +80,17 @@ def _walk(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             )
         )
     sides = np.concatenate(known)
-    successors = np.searchsorted(sides, np.concatenate(following)).tolist()
+    places = np.empty(4 * size, dtype=int)  # of the sides in `sides`; only those are set, and read
+    places[sides] = np.arange(len(sides))
+    successors = places[np.concatenate(following)].tolist()
     order: list[int] = []
     lengths: list[int] = []
-    seen = bytearray(len(sides))
-    for start in range(len(sides)):
-        at, before = start, len(order)
-        while not seen[at]:
-            seen[at] = 1
+    for at in range(len(sides)):
+        before = len(order)
+        while (successor := successors[at]) >= 0:
+            successors[at] = -1  # walked
             order.append(at)
-            at = successors[at]
+            at = successor
         if len(order) > before:
             lengths.append(len(order) - before)
     return sides[order], np.array(lengths, dtype=int)

@@ -176,8 +176,8 @@ def _communicator(certificate: Path) -> Ice.Communicator:
     data = Ice.InitializationData()
     data.properties, data.logger = properties, _Log()
     communicator = Ice.initialize(data)
-    for factory in omero.rtypes.ObjectFactories.values():
-        factory.register(communicator)
+    for made in omero.rtypes.ObjectFactories:
+        communicator.addObjectFactory(_Receiver(made), made.ice_staticId())
     for name in schema().entities:
         if made := getattr(omero.model, f"{name}I", None):  # abstract classes have none
             communicator.addObjectFactory(_Receiver(made), made.ice_staticId())
@@ -186,10 +186,16 @@ def _communicator(certificate: Path) -> Ice.Communicator:
 
 
 class _Receiver(Ice.ObjectFactory):
-    """Makes objects without their constructor, which takes longer than all else: Ice sets every member anyway."""
+    """Makes objects without their constructor, which takes longer than all else: Ice sets every member anyway.
+
+    Until they are complete, the objects are of a class without omero-py's `__setattr__`, which is slow.
+    """
 
     def __init__(self, made: type):
-        self._class = made
+        def complete(obj):
+            obj.__class__ = made
+
+        self._class = type(made.__name__, (made,), {"__setattr__": object.__setattr__, "ice_postUnmarshal": complete})
 
     def create(self, type_id):
         return object.__new__(self._class)

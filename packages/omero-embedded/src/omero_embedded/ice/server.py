@@ -172,6 +172,7 @@ def serve(data: Path, host: str, port: int, password_file: Path | None, allowed:
             file=sys.stderr,
         )
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # an answer or a saved graph has thousands of objects that all live
     gc.enable()
     also = f" and wss://{host}:{websocket}{WEBSOCKET_PATH}" if websocket else ""
     print(f"OMERO server ready on {host} port {port}{also}: log in as root with the password {where}", flush=True)

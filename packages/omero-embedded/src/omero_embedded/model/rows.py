@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
 
 import omero
 import sqlalchemy as sa
@@ -13,8 +14,6 @@ from omero.model import IObject
 from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import SCALARS, Entity, Field, schema
-
-_SCALAR_KINDS = frozenset(SCALARS.values())
 
 
 def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:
@@ -37,6 +36,23 @@ def visible(ctx: Context, entity: Entity) -> list[sa.ColumnElement[bool]]:
 def id_of(obj: IObject | None) -> int | None:
     """The id of an object; None if there is no object or no id."""
     return None if obj is None or obj._id is None else obj._id._val
+
+
+def _check_text(text: str | None) -> str | None:
+    """Refuse a text with a zero byte, which PostgreSQL doesn't take."""
+    if text is not None and "\0" in text:
+        raise refuse(omero.ValidationException, "A text can't have a zero byte in it.")
+    return text
+
+
+# by kind of field, the value of a column for a value of the field that is not None
+_READ: dict[str, Callable] = {
+    **dict.fromkeys(SCALARS.values(), attrgetter("_val")),
+    "text": lambda value: _check_text(value._val),
+    "ref": id_of,
+    "strings": list,
+    "bytes": bytes,
+}
 
 
 @cache
@@ -73,35 +89,39 @@ def row_of(entity: Entity, obj: IObject) -> dict:
     """
     values = vars(obj)
     row: dict = {}
-    for one in entity.fields.values():
-        value = values.get("_" + one.name)
-        if one.kind in _SCALAR_KINDS:
-            row[one.name] = None if value is None else value._val
-            if one.kind == "text":
-                _check_text(row[one.name])
-        elif one.kind == "ref":
-            row[one.name] = id_of(value)
-        elif one.kind == "unit":
-            row[one.name] = None if value is None else value._value
-            row[one.name + "_unit"] = None if value is None else str(value._unit)
-        elif one.kind == "strings":
-            row[one.name] = None if value is None else list(value)
-        elif one.kind == "bytes":
-            row[one.name] = None if value is None else bytes(value)
+    for column, key, read in _columns(entity.name):
+        value = values.get(key)
+        row[column] = None if value is None else read(value)
     return row
+
+
+def columns_of(entity: Entity, objects: Sequence[IObject]) -> dict[str, list]:
+    """The same for many objects: lists by column, without the columns in which no object has a value."""
+    some = [vars(obj) for obj in objects]
+    found: dict[str, list] = {}
+    for column, key, read in _columns(entity.name):
+        if any(values.get(key) is not None for values in some):
+            found[column] = [None if (value := values.get(key)) is None else read(value) for values in some]
+    return found
+
+
+@cache
+def _columns(entity_name: str) -> tuple[tuple[str, str, Callable], ...]:
+    """The columns of an entity, each with the member that it is made of and a function of the member's value."""
+    columns: list[tuple[str, str, Callable]] = []
+    for one in schema()[entity_name].fields.values():
+        if one.kind == "unit":
+            columns.append((one.name, f"_{one.name}", lambda value: value._value))
+            columns.append((f"{one.name}_unit", f"_{one.name}", lambda value: str(value._unit)))
+        elif one.kind in _READ:
+            columns.append((one.name, f"_{one.name}", _READ[one.kind]))
+    return tuple(columns)
 
 
 def pairs_of(obj: IObject, one: Field) -> list[tuple[str, str]]:
     """The pairs of a map field in order. As in OMERO, a missing value is stored as an empty one."""
     pairs = vars(obj).get("_" + one.name) or []
     return [(_check_text(pair.name) or "", _check_text(pair.value) or "") for pair in pairs if pair is not None]
-
-
-def _check_text(text: str | None) -> str | None:
-    """Refuse a text with a zero byte, which PostgreSQL doesn't take."""
-    if text is not None and "\0" in text:
-        raise refuse(omero.ValidationException, "A text can't have a zero byte in it.")
-    return text
 
 
 def elements(obj: IObject, one: Field) -> list[IObject | None] | None:
@@ -127,6 +147,17 @@ def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int])
     for parent, name, value in found:
         pairs.setdefault(parent, []).append((name, value))
     return pairs
+
+
+def insert_columns(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Sequence]) -> None:
+    """Write new rows, given as lists of values by column; in half the time that SQLAlchemy takes for dicts."""
+    converted = []
+    for name, values in columns.items():
+        convert = table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+        converted.append(values if convert is None else map(convert, values))
+    quote = connection.dialect.identifier_preparer.quote
+    names, marks = ", ".join(map(quote, columns)), ", ".join("?" * len(columns))
+    connection.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", list(zip(*converted)))
 
 
 class Ids:

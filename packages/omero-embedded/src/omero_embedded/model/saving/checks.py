@@ -82,18 +82,31 @@ def check_path(ctx: Context, row: dict, before: dict) -> None:
 
 
 def check_links(graph: Graph, entity: Entity, row: dict, before: dict) -> None:
-    """Refuse new references to objects in another group, or that the user may not link to."""
+    """Refuse changed references of a stored object to objects in another group, or that the user may not link to."""
     if entity.is_global:
         return
     for one in rows.fields_of(entity.name, "ref"):
-        oid = row[one.name]
-        target = graph.schema[one.target or ""].root
-        found = graph.known.get((target.table.name, oid)) if oid != before.get(one.name) else None
-        if found is None or target.is_global:
-            continue
-        if found["_group"] not in (row["_group"], USER_GROUP):
-            raise refuse(omero.GroupSecurityViolation, f"The {one.name} of a {entity.name} is in another group.")
-        check_link(graph.ctx, entity, target, found, row["_owner"])
+        if row[one.name] != before[one.name]:
+            _check_target(graph, entity, one, row[one.name], row["_owner"], row["_group"])
+
+
+def check_new_links(graph: Graph, entity: Entity, made: list[dict]) -> None:
+    """The same for the references of new objects."""
+    if entity.is_global:
+        return
+    for one in rows.fields_of(entity.name, "ref"):
+        for oid, owner, group in {(row.get(one.name), row["_owner"], row["_group"]) for row in made}:
+            _check_target(graph, entity, one, oid, owner, group)
+
+
+def _check_target(graph: Graph, entity: Entity, one: Field, oid: int | None, owner: int, group: int) -> None:
+    target = graph.schema[one.target or ""].root
+    found = None if oid is None else graph.known.get((target.table.name, oid))
+    if found is None or target.is_global:
+        return
+    if found["_group"] not in (group, USER_GROUP):
+        raise refuse(omero.GroupSecurityViolation, f"The {one.name} of a {entity.name} is in another group.")
+    check_link(graph.ctx, entity, target, found, owner)
 
 
 def check_promotion(graph: Graph, entity: Entity, obj: IObject, row: dict) -> None:
@@ -115,8 +128,8 @@ def check_movable(graph: Graph, one: Field, before: dict, owner: IObject) -> Non
         check_link(graph.ctx, graph.schema[one.target or ""], target, found, before["_owner"])
 
 
-def check_required(entity: Entity, row: dict) -> None:
-    """Refuse a row without a value that the class requires."""
+def check_required(entity: Entity, some: list[dict]) -> None:
+    """Refuse rows without a value that the class requires."""
     for one in entity.fields.values():
-        if not one.nullable and one.name in row and row[one.name] is None:
+        if not one.nullable and any(row.get(one.name) is None for row in some):
             raise refuse(omero.ValidationException, f"The {one.name} of a {entity.name} may not be null.")

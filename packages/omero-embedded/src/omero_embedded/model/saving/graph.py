@@ -143,6 +143,10 @@ class Graph:
             f"load the {one.inverse} with its {one.name}, add to them, and save the {one.inverse}.",
         )
 
+    def place_in(self, one: Field, obj: IObject) -> int | None:
+        """The index of an object in a list; None if it is in no such list."""
+        return next((index for _, field, _, index in self.places.get(id(obj), ()) if field is one), None)
+
     def loaded(self) -> list[tuple[str, list[IObject]]]:
         """New and stored objects by class name."""
         return [*self.new.items(), *self.stored.items()]

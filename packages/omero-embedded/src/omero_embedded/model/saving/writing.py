@@ -16,6 +16,7 @@ from omero_embedded.model.saving.checks import (
     check_links,
     check_movable,
     check_new,
+    check_new_links,
     check_path,
     check_promotion,
     check_required,
@@ -58,38 +59,45 @@ class _Writer:
             entity = self.schema[name]
             if entity.is_global and not self.ctx.may_edit(None, None, name):
                 raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not save a new {name}.")
-            made = [self._new_row(entity, obj, event) for obj in objects]
-            given = [name for name in made[0] if any(row[name] is not None for row in made)]  # of dozens, few are
-            self.connection.execute(sa.insert(entity.table), [{name: row[name] for name in given} for row in made])
+            columns = self._new_columns(entity, objects, event)
+            made = [dict(zip(columns, values)) for values in zip(*columns.values())]
+            self._check_new(entity, objects, made)
+            rows.insert_columns(self.connection, entity.table, columns)
             self.written |= {(entity.table.name, row["id"]): row for row in made}
             self._write_pairs(entity, objects, replace=False)
 
-    def _new_row(self, entity: Entity, obj: IObject, event: int) -> dict:
-        row = rows.row_of(entity, obj) | self._new_details(entity, obj) | {"id": obj._id._val, "_creationEvent": event}
-        row["_updateEvent"] = event if entity.is_mutable else None
+    def _new_columns(self, entity: Entity, objects: list[IObject], event: int) -> dict[str, list]:
+        """The values of new objects by column; columns without any value may be left out."""
+        columns = rows.columns_of(entity, objects) | self._new_details(entity, objects)
+        columns["id"] = [obj._id._val for obj in objects]
+        columns["_creationEvent"] = [event] * len(objects)
+        columns["_updateEvent"] = [event if entity.is_mutable else None] * len(objects)
         if "class" in entity.table.c:
-            row["class"] = entity.name
-        row |= {one.index: None for one in rows.list_memberships(entity.name)}
-        row |= {one.index: index for _, one, _, index in self.graph.places.get(id(obj), ())}
-        check_required(entity, row)
-        check_promotion(self.graph, entity, obj, row)
-        check_links(self.graph, entity, row, {})
-        if not entity.is_global:
-            check_new(self.ctx, entity, obj, row)
-        return row
+            columns["class"] = [entity.name] * len(objects)
+        for one in rows.list_memberships(entity.name):
+            columns[one.index or ""] = [self.graph.place_in(one, obj) for obj in objects]
+        return columns
 
-    def _new_details(self, entity: Entity, obj: IObject) -> dict:
-        """Owner, group and external information of a new object, as the client chooses them."""
+    def _new_details(self, entity: Entity, objects: list[IObject]) -> dict[str, list]:
+        """Owner, group and external information of new objects, as the client chooses them."""
         if entity.is_global:
-            own = {"_permissions": asked_permissions(obj) or "rw----"} if entity.name == "ExperimenterGroup" else {}
-            return {"_externalInfo": None, **own}
-        sent = obj._details
-        owner = rows.id_of(sent._owner) if sent else None
+            of_group = entity.name == "ExperimenterGroup"
+            return {"_permissions": [asked_permissions(obj) or "rw----" for obj in objects]} if of_group else {}
+        sent = [obj._details for obj in objects]
+        owners = [rows.id_of(details._owner) if details else None for details in sent]
         return {
-            "_owner": self.ctx.user if owner is None else owner,
-            "_group": self.ctx.group,
-            "_externalInfo": rows.id_of(sent._externalInfo) if sent else None,
+            "_owner": [self.ctx.user if owner is None else owner for owner in owners],
+            "_group": [self.ctx.group] * len(objects),
+            "_externalInfo": [rows.id_of(details._externalInfo) if details else None for details in sent],
         }
+
+    def _check_new(self, entity: Entity, objects: list[IObject], made: list[dict]) -> None:
+        check_required(entity, made)
+        check_new_links(self.graph, entity, made)
+        for obj, row in zip(objects, made):
+            check_promotion(self.graph, entity, obj, row)
+            if not entity.is_global:
+                check_new(self.ctx, entity, obj, row)
 
     def _write_pairs(self, entity: Entity, objects: list[IObject], replace: bool) -> None:
         """Write the map fields of objects."""
@@ -147,7 +155,7 @@ class _Writer:
             raise refuse(omero.SecurityViolation, f"{self.ctx.user_name} may not give {entity.name} {oid} away.")
         if entity.name == "OriginalFile":
             check_path(self.ctx, row, before)
-        check_required(entity, row)
+        check_required(entity, [row])
         check_promotion(self.graph, entity, obj, row)
         check_links(self.graph, entity, row | {"_group": before["_group"]}, before)
         return row | {"b_id": oid}
