@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import Acquisition, ImageStructure, PlateStructure, WellStructure
 
@@ -71,6 +72,10 @@ class WellRecord:
         (t, c, z, path) of each plane, by site. Paths are relative to the plate's folder, so that it can be moved.
     filled
         (t, c, z) of the planes that were not acquired, by site.
+    colors
+        Colors of the channels.
+    own
+        Channel names, colors and pixel size of images that have others, by site.
     """
 
     well: str
@@ -83,6 +88,8 @@ class WellRecord:
     channel_names: tuple[str | None, ...] = ()
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     filled: dict[int, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    colors: tuple[tuple[int, int, int] | None, ...] = ()
+    own: dict[int, ImageMetadata] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
@@ -98,7 +105,13 @@ class WellRecord:
         }
         filled = {site: tuple(sorted(listing.filled.get((well, site), ()))) for site in structure.images}
         return replace(
-            record, files=files, channel_names=listing.channel_names, pixel_size=listing.pixel_size, filled=filled
+            record,
+            files=files,
+            channel_names=listing.channel_names,
+            pixel_size=listing.pixel_size,
+            filled=filled,
+            colors=listing.colors,
+            own={site: listing.own[well, site] for site in structure.images if (well, site) in listing.own},
         )
 
     def listing(self, plate_path: str) -> PlateListing:
@@ -122,7 +135,16 @@ class WellRecord:
             for site, planes in self.files.items()
         }
         filled = {(self.well, site): frozenset(planes) for site, planes in self.filled.items()}
-        return PlateListing(structure, self.backend, files, self.channel_names, self.pixel_size, filled)
+        return PlateListing(
+            structure,
+            self.backend,
+            files,
+            self.channel_names,
+            self.pixel_size,
+            filled,
+            colors=self.colors,
+            own={(self.well, site): about for site, about in self.own.items()},
+        )
 
 
 def _labeled(image: ImageStructure, labels: dict[int, str]) -> ImageStructure:

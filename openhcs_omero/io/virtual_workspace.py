@@ -11,14 +11,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from openhcs_omero.errors import brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend, on_disk
 from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.structure import Acquisition
+
+Kind = TypeVar("Kind")
 
 METADATA = "openhcs_metadata.json"
 LARGEST_METADATA = 500_000_000  # bytes; a plane takes about 150
@@ -130,21 +133,61 @@ def read_acquisitions(values: Mapping[str, Any]) -> tuple[list[Acquisition], dic
     BadData
         If they are not as `acquisitions_for_openhcs` describes them.
     """
+    found = _own_part(values, "acquisitions", _Listed)
+    of_site = {(well, site): (run.id, run.name) for run in found for well, mine in run.sites.items() for site in mine}
+    return [Acquisition(run.id, run.name, run.most_sites, run.start, run.end) for run in found], of_site
+
+
+def _own_part(values: Mapping[str, Any], key: str, kind: type[Kind]) -> list[Kind]:
+    """Read a list in this software's own part of the metadata; empty if there is none."""
     own = values.get("openhcs_omero")
-    listed = own.get("acquisitions") if isinstance(own, dict) else None
+    listed = own.get(key) if isinstance(own, dict) else None
     try:
-        found = TypeAdapter(list[_Listed]).validate_python(listed or [])
+        return TypeAdapter(list[kind]).validate_python(listed or [])  # type: ignore[valid-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise BadData(f"{METADATA}: acquisitions can't be read: {place}: {brief(first['msg'], 80)}") from None
-    of_site = {(well, site): (run.id, run.name) for run in found for well, mine in run.sites.items() for site in mine}
-    return [Acquisition(run.id, run.name, run.most_sites, run.start, run.end) for run in found], of_site
+        raise BadData(f"{METADATA}: {key} can't be read: {place}: {brief(first['msg'], 80)}") from None
 
 
 @dataclass(frozen=True)
 class _Listed(Acquisition):
     sites: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DescribedImages:
+    """Channel names and colors by channel, and pixel size (z, y, x), of images; their sites by well."""
+
+    channels: tuple[str | None, ...]
+    colors: tuple[tuple[int, int, int] | None, ...]
+    pixel_size: tuple[float | None, float | None, float | None]
+    sites: dict[str, list[int]] = field(default_factory=dict)
+
+
+def images_for_openhcs(images: Mapping[tuple[str, int], ImageMetadata]) -> list[dict[str, Any]]:
+    """Describe images, by well and site, for this software's own part of OpenHCS's metadata."""
+    kinds: dict[tuple[Any, ...], DescribedImages] = {}
+    for (well, site), about in images.items():
+        key = about.channel_names, about.colors, about.pixel_size
+        kinds.setdefault(key, DescribedImages(*key)).sites.setdefault(well, []).append(site)
+    return [asdict(kind) for kind in kinds.values()]
+
+
+def read_images(values: Mapping[str, Any]) -> dict[tuple[str, int], ImageMetadata]:
+    """The channel names, colors and pixel sizes of images, by well and site, in the metadata of a subdirectory.
+
+    Raises
+    ------
+    BadData
+        If they are not as `images_for_openhcs` describes them.
+    """
+    return {
+        (well, site): ImageMetadata(kind.channels, kind.colors, kind.pixel_size)
+        for kind in _own_part(values, "images", DescribedImages)
+        for well, sites in kind.sites.items()
+        for site in sites
+    }
 
 
 def _mapping(folder: Path) -> dict[str, str]:

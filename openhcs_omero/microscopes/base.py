@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -101,7 +100,9 @@ class MicroscopeHandler(ABC):
         PlateError
             If the images name their channels differently.
         """
-        return self.listing(plate_path).channel_names
+        listing = self.listing(plate_path)
+        named = [(well, image.site, listing.about(well, image.site).channel_names) for well, image in chosen.images()]
+        return common_names(plate_path, named)
 
     def get_z_index_values(self, plate_path: PlateLike) -> list[int]:
         """The z indices of a stack, from 0."""
@@ -204,15 +205,28 @@ class MicroscopeHandler(ABC):
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
         """Read the channel names, colors and pixel sizes of a well's images, by site."""
-        about = ImageMetadata(listing.channel_names, listing.colors, listing.pixel_size)
-        return {
-            site: replace(about, filled=tuple(sorted(listing.filled.get((well, site), ()))))
-            for site in listing.structure.well(well).images
-        }
+        return {site: listing.about(well, site) for site in listing.structure.well(well).images}
 
     def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:
         """Read when images were acquired, in seconds since 1970, by image id; only OMERO knows."""
         return {}
+
+
+def common_names(
+    plate_path: PlateLike, named: Iterable[tuple[str, int, tuple[str | None, ...]]]
+) -> tuple[str | None, ...]:
+    """The names of the channels of images, given as (well, site, names), if all have the same; PlateError if not."""
+    found: dict[tuple[str | None, ...], str] = {}
+    for well, site, names in named:
+        found.setdefault(names, f"{well} site {site}")
+    (names, where), *others = found.items()
+    if others:
+        different, elsewhere = others[0]
+        raise PlateError(
+            f"channels can't be named in plate {plate_path}, whose images name them differently: {where} has "
+            f"{', '.join(map(str, names))}, but {elsewhere} has {', '.join(map(str, different))}: give numbers"
+        )
+    return names
 
 
 def _alike(plane: np.ndarray, image: ImageStructure, path: str) -> np.ndarray:

@@ -96,18 +96,6 @@ class OMEZarrHandler(FilesHandler):
         others = () if in_s3(path) else _unlisted(path, names.values(), wells)
         return replace(listing, notes=(*listing.notes, *others))
 
-    def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
-        """Read the channel names, colors and pixel sizes of a well's images, each from its own metadata."""
-        about = super().read_metadata(listing, well)
-        for site, metadata in about.items():
-            if planes := listing.files[well, site]:
-                sources = {c: ome_zarr.parse_plane(path) for (_, c, _), path in planes.items()}
-                image = ome_zarr.read_image(sources[min(sources)][0])
-                channels = [image.channels()[sources[c][1][1]] for c in sorted(sources)]
-                names, colors = zip(*channels)
-                about[site] = replace(metadata, channel_names=names, colors=colors, pixel_size=image.pixel_size)
-        return about
-
     def _read_well(self, plate: str, name: str, inside: str) -> _Well:
         """Read the metadata of a well and its images."""
         path = f"{plate}/{inside}"
@@ -214,7 +202,12 @@ def _list_plate(
         for kind in kinds
     }
     channels = [example.channels()[c] for c in arranged[usual].channels]
-    return PlateListing(
+    own = {
+        place: _metadata(site.image, arranged[_kind(site, usual)].channels)
+        for place, site in sites.items()
+        if site.image
+    }
+    listing = PlateListing(
         with_wells(plate, _structures(wells, arranged.values(), example, runs)),
         Backend.OME_ZARR,
         {place: planes for one in arranged.values() for place, planes in one.files.items()},
@@ -234,6 +227,13 @@ def _list_plate(
         },
         tuple(dict.fromkeys(lost for one in arranged.values() for lost in one.skipped_planes)),
     )
+    return listing.with_own({place: about for place, about in own.items() if place in listing.files})
+
+
+def _metadata(image: ome_zarr.Image, channels: Iterable[int]) -> ImageMetadata:
+    """What an image's own metadata say about these of its channels."""
+    names, colors = zip(*[image.channels()[c] for c in channels])
+    return ImageMetadata(names, colors, image.pixel_size)
 
 
 def _acquisition(runs: Mapping[int, str], run: int) -> tuple[int, str]:

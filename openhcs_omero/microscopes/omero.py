@@ -8,7 +8,7 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateLike, PlateListing
+from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateLike, PlateListing, common_names
 from openhcs_omero.omero import pixels
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import PlatePath, plate_of
@@ -58,18 +58,8 @@ class OMEROHandler(MicroscopeHandler):
     def channel_names(self, plate_path: PlateLike, chosen: PlateStructure) -> tuple[str | None, ...]:
         images = list(chosen.images())
         described = pixels.read_metadata(self.backend.conn, [image for _, image in images])
-        found: dict[tuple[str | None, ...], str] = {}
-        for well, image in images:
-            names = described.get(image.image_id, ImageMetadata()).channel_names
-            found.setdefault(names, f"{well} site {image.site}")
-        (names, where), *others = found.items()
-        if others:
-            different, elsewhere = others[0]
-            raise PlateError(
-                f"channels can't be named in plate {plate_path}, whose images name them differently: {where} has "
-                f"{', '.join(map(str, names))}, but {elsewhere} has {', '.join(map(str, different))}: give numbers"
-            )
-        return names
+        about = [(well, image.site, described.get(image.image_id, ImageMetadata())) for well, image in images]
+        return common_names(plate_path, [(well, site, metadata.channel_names) for well, site, metadata in about])
 
     def refresh(self, plate_path: PlateLike) -> None:
         path = _in_omero(plate_path)

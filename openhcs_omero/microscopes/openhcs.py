@@ -18,6 +18,7 @@ from openhcs_omero.io.virtual_workspace import (
     METADATA,
     VirtualWorkspaceBackend,
     read_acquisitions,
+    read_images,
     read_openhcs_metadata,
 )
 from openhcs_omero.io.zarr import ZarrBackend
@@ -27,6 +28,7 @@ from openhcs_omero.microscopes.folders import check_metadata_links
 from openhcs_omero.microscopes.scan import Found, list_plate
 from openhcs_omero.microscopes.tiffs import plane_size
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
 from openhcs_omero.plates.structure import matching
@@ -72,13 +74,16 @@ class OpenHCSHandler(FolderHandler):
         if len(chosen) == 1:  # what is missing from other acquisitions does not matter
             planes = [plane for plane in planes if of_site.get((plane.well, plane.site)) == chosen[0]]
         names = main.values.get("channels") or {}  # by the numbers in the file names
-        size = main.values.get("pixel_size")
+        size, own = main.values.get("pixel_size"), read_images(main.values)
+        usual = next(iter(own.values()), ImageMetadata(pixel_size=(main.values.get("z_step"), size, size)))
         return Found(
             planes,
             Announced(every_site=True, source=METADATA),
             channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
-            pixel_size=(main.values.get("z_step"), size, size),
+            pixel_size=usual.pixel_size,
             acquisitions=of_site,
+            colors=dict(enumerate(usual.colors)),
+            own=own,
             times={run.id: (run.start, run.end) for run in runs},
         )
 

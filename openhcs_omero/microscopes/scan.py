@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_links, odd_tiffs
 from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
@@ -54,6 +56,11 @@ class Found:
         Id and name of the acquisition by well and the microscope's number of the site.
     times
         Start and end of the acquisitions by id, see `PlateStructure`.
+    colors
+        (red, green, blue) by the microscope's channel number.
+    own
+        Names and colors by the microscope's channel number, and pixel size, of images that may differ from the plate,
+        by well and the microscope's number of the site.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -66,6 +73,8 @@ class Found:
     notes: tuple[str, ...] = ()
     acquisitions: Mapping[Place, tuple[int, str]] = field(default_factory=dict)
     times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
+    colors: Mapping[int, tuple[int, int, int] | None] = field(default_factory=dict)
+    own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
 
 
 def list_plate(
@@ -133,7 +142,7 @@ def list_plate(
     pixel_size, notes = _lengths(found.pixel_size)
     notes += [f"{file} is no regular file, and is left out" for file in odd_tiffs(folder)]
     notes += [*_told(unreadable), *read_as_notes(size[2] for size in sizes.values())]
-    return PlateListing(
+    listing = PlateListing(
         structure,
         backend,
         arranged.files,
@@ -142,9 +151,23 @@ def list_plate(
         arranged.filled,
         arranged.missing,
         (*found.notes, *arranged.notes, *notes),
+        tuple(found.colors.get(number) for number in arranged.channels if found.colors),
         skipped=arranged.skipped,
         skipped_planes=arranged.skipped_planes,
         channel_numbers=arranged.channels,
+    )
+    own = {(well, site): found.own.get((well, arranged.sites[site - 1])) for well, site in arranged.files}
+    return listing.with_own({place: _of_channels(about, arranged.channels) for place, about in own.items() if about})
+
+
+def _of_channels(about: ImageMetadata, channels: tuple[int, ...]) -> ImageMetadata:
+    """The metadata of these channels of an image."""
+    known = {c: (name, color) for c, (name, color) in enumerate(zip_longest(about.channel_names, about.colors))}
+    chosen = [known.get(c, (None, None)) for c in channels]
+    return replace(
+        about,
+        channel_names=tuple(name for name, _ in chosen if about.channel_names),
+        colors=tuple(color for _, color in chosen if about.colors),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.arrangement import Place, Plane
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.structure import PlateStructure
 
 
@@ -41,6 +42,8 @@ class PlateListing:
         The timepoints, channels and z planes that were left out because no site has them, with the files' numbers.
     channel_numbers
         The numbers of the channels in the names or metadata of the files; empty if they are those of the channels.
+    own
+        Channel names, colors and pixel size of the images that have others than the plate.
     """
 
     structure: PlateStructure
@@ -55,6 +58,18 @@ class PlateListing:
     skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     skipped_planes: tuple[str, ...] = ()
     channel_numbers: tuple[int, ...] = ()
+    own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
+
+    def about(self, well: str, site: int) -> ImageMetadata:
+        """Channel names, colors and pixel size of an image, and its planes that were not acquired."""
+        usual = ImageMetadata(self.channel_names, self.colors, self.pixel_size)
+        filled = tuple(sorted(self.filled.get((well, site), ())))
+        return replace(self.own.get((well, site), usual), filled=filled)
+
+    def with_own(self, found: Mapping[Place, ImageMetadata]) -> PlateListing:
+        """The same plate with the metadata of its images, of which those that the plate has are not kept."""
+        usual = ImageMetadata(self.channel_names, self.colors, self.pixel_size)
+        return replace(self, own={place: about for place, about in found.items() if about != usual})
 
     def of_acquisition(self, choice: int | str | None) -> PlateListing:
         """Return the same plate with one acquisition, see `PlateStructure.of_acquisition`, which also raises."""
@@ -71,6 +86,7 @@ class PlateListing:
             structure=structure,
             files={renumbered[place]: planes for place, planes in self.files.items() if place in renumbered},
             filled={renumbered[place]: planes for place, planes in self.filled.items() if place in renumbered},
+            own={renumbered[place]: about for place, about in self.own.items() if place in renumbered},
         )
 
     def check_complete(self, wells: Iterable[str] | None = None) -> None:

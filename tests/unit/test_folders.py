@@ -23,16 +23,16 @@ from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.records import DerivedPlate, WellRecord, read_record, to_json
+from openhcs_omero.core.records import DerivedPlate, WellRecord, parse_record, read_record, to_json
 from openhcs_omero.core.stale import find_stale, forget
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files, write_well_file
-from openhcs_omero.errors import OpenHCSError
+from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.microscopes.detect import FOLDERS, handler_of
-from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.image import ImageMetadata, NewImage
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 STEP = {"call": "openhcs_omero.processing.spots:count_spots"}
@@ -248,7 +248,7 @@ def test_the_results_can_be_read_as_a_plate(output):
     handler = handler_of(results)
     assert handler.get_primary_backend(results, FileManager()) == output.name
     assert handler.get_channel_values(results) == {0: "DAPI", 1: "FITC"}
-    assert handler.listing(results).pixel_size == (2.0, 0.25, 0.25)
+    assert handler.listing(results).pixel_size == (2.0, 0.5, 0.25) and not handler.listing(results).own
     for (well, site), image in images.items():
         np.testing.assert_array_equal(handler.load_site(results, well, site, FileManager()), image)
     found = FileManager().load(results / SUBFOLDERS[output.name] / "A01" / "A01_s001_results.json", output.name)
@@ -258,6 +258,37 @@ def test_the_results_can_be_read_as_a_plate(output):
         assert [channel["label"] for channel in about["omero"]["channels"]] == ["DAPI", "FITC"]
         scale = about["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
         assert scale == [1, 1, 2, 0.5, 0.25]
+
+
+def test_images_keep_their_own_channels(output):
+    """Images of other wells and sites have other channels, colors and pixel sizes, also in the records of jobs."""
+    images = images_of(["A01", "B03"], shape=(1, 2, 1, 6, 5))
+    plate = handler_of("day_1").listing("day_1").structure
+    own = {
+        ("A01", 1): ImageMetadata(("DAPI", "FITC"), ((0, 0, 255), None), (None, 0.5, 0.25)),
+        ("A01", 2): ImageMetadata(("DAPI", "FITC"), ((0, 0, 255), None), (None, 0.5, 0.5)),
+        ("B03", 1): ImageMetadata(("FITC", "DAPI"), ((0, 255, 0), (0, 0, 255)), (None, 0.5, 0.25)),
+        ("B03", 2): ImageMetadata(("DAPI", "FITC"), ((0, 0, 255), None), (None, 0.5, 0.25)),
+    }
+    derived, records = output.derive(plate, {}), {}
+    for well in plate.wells:
+        new = {
+            site: NewImage("x", images[well, site], about.channel_names, about.colors, about.pixel_size)
+            for (w, site), about in own.items()
+            if w == well
+        }
+        records[well] = output.write_well(derived, well, new, [], {})
+    output.publish(derived, [], [], records, {}, {})
+    results = Path("results/plate_day_1_processed")
+    handler = handler_of(results)
+    listing = handler.listing(results)
+    for (well, site), about in own.items():
+        assert handler.read_metadata(listing, well)[site] == about
+        record = parse_record(to_json(WellRecord.of(str(results), listing, well)).encode(), WellRecord)
+        assert handler.read_metadata(record.listing(str(results)), well)[site] == about
+    assert handler.channel_names(results, listing.structure.only(["A01"])) == ("DAPI", "FITC")
+    with pytest.raises(PlateError, match="A01 site 1 has DAPI, FITC, but B03 site 1 has FITC, DAPI"):
+        handler.channel_names(results, listing.structure)
 
 
 def test_acquisitions_are_kept(output):

@@ -19,8 +19,8 @@ from openhcs_omero.core.outputs.base import ImageId, Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
-from openhcs_omero.io.virtual_workspace import METADATA, acquisitions_for_openhcs
-from openhcs_omero.plates.image import NewImage, WellFile
+from openhcs_omero.io.virtual_workspace import METADATA, acquisitions_for_openhcs, images_for_openhcs
+from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.structure import PlateStructure
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ class FolderWell:
         Paths of the planes.
     files
         Size and modification time of each file that holds planes or was saved by a step, by path.
+    images
+        Channel names, colors and pixel size, by site.
     acquisitions
         Ids of the acquisitions that the images are of, by site.
     """
 
     planes: tuple[str, ...]
     files: dict[str, tuple[int, int] | None]
-    channels: tuple[str | None, ...]
-    pixel_size: tuple[float | None, float | None, float | None]
+    images: dict[int, ImageMetadata]
     acquisitions: dict[int, int] = field(default_factory=dict)
 
 
@@ -132,12 +133,13 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         for path in set(self.backend.list_files(folder)) - {*written, *map(str, labels)}:
             self.backend.delete(path)
         self.backend.list_acquisitions(self._images, derived.acquisitions)
-        first = images[min(images)]
         return FolderWell(
             tuple(map(self._relative, planes)),
             {self._relative(file): _state(file) for file in (*map(self.backend.file_of, written), *labels)},
-            tuple(first.channel_names),
-            first.pixel_size,
+            {
+                site: ImageMetadata(tuple(image.channel_names), tuple(image.colors), image.pixel_size)
+                for site, image in images.items()
+            },
             {site: image.acquisition for site, image in images.items() if image.acquisition is not None},
         )
 
@@ -161,7 +163,8 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         good = [record for record in wells.values() if record]
         if not good:
             return FolderPublished(self._metadata_hash())
-        first = good[0]
+        images = {(well, site): about for well, one in wells.items() if one for site, about in one.images.items()}
+        first = next(iter(images.values()))
         runs = acquisitions_for_openhcs(
             derived.acquisitions, {well: record.acquisitions for well, record in wells.items() if record}
         )
@@ -170,11 +173,16 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             "source_filename_parser_name": "OpenHCSFilenameParser",
             "pixel_size": first.pixel_size[2],
             "z_step": first.pixel_size[0],
-            "channels": {str(c): name for c, name in enumerate(first.channels)},
+            "channels": {str(c): name for c, name in enumerate(first.channel_names)},
             "image_files": [path for record in good for path in record.planes],
             "available_backends": {self.name: True},
             "main": True,
-            "openhcs_omero": {"source_plate": self._source, "acquisitions": runs, **marks},
+            "openhcs_omero": {
+                "source_plate": self._source,
+                "acquisitions": runs,
+                "images": images_for_openhcs(images),
+                **marks,
+            },
         }
         write(self._folder / METADATA, json.dumps({"subdirectories": {self._images.name: metadata}}, indent=1))
         for path in self._files_of({well for well, record in wells.items() if record is None}):
