@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import resource
 import threading
 from collections.abc import Iterator
@@ -81,11 +82,12 @@ class Store:
         )
         sa.event.listen(self.engine, "connect", _on_connect)
         sa.event.listen(self.engine, "begin", _on_begin)
+        sa.event.listen(self.engine, "before_cursor_execute", _on_statement)
         self._writer = threading.RLock()
         self._opening, self._open_files = threading.Lock(), 0
         self._hashed: WeakValueDictionary[int, HashedFile] = WeakValueDictionary()  # by inode
         self._writers = itertools.count(1)
-        self.commits = 0  # cached reads are valid while this stays the same
+        self.account_changes = 0  # accounts that were read are valid while this stays the same
         self._add_constraints()
         self.schema.metadata.create_all(self.engine)
         PENDING.create(self.engine, checkfirst=True)
@@ -118,12 +120,12 @@ class Store:
         """
         with self._writer, limits.unlimited(), self.engine.connect().execution_options(writer=True) as connection:
             gone: list[tuple[str, int]] = []
-            connection.info["gone"] = gone
+            connection.info.update(gone=gone, accounts=False)
             with connection.begin():
                 yield connection
                 if gone:
                     _note(connection, "remove", gone)
-        self.commits += 1
+            self.account_changes += connection.info["accounts"]
         if gone:
             self._remove(gone)
 
@@ -271,6 +273,15 @@ def _on_connect(connection, _record) -> None:
 def _on_begin(connection: sa.Connection) -> None:
     writer = connection.get_execution_options().get("writer", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+_OF_ACCOUNTS = re.compile(r'(INSERT INTO|UPDATE|DELETE FROM) "?(experimenter|groupexperimentermap)')
+
+
+def _on_statement(connection: sa.Connection, _cursor, statement: str, *_) -> None:
+    """Note that a transaction changes users, groups or memberships."""
+    if _OF_ACCOUNTS.match(statement):
+        connection.info["accounts"] = True
 
 
 class HashedFile:

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import omero
 import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
+from omero_embedded.model.rows import insert_into
 from omero_embedded.model.schema import Entity, schema
 
 
 def new_event(connection: sa.Connection, ctx: Context) -> int:
     """Return the id of this call's event, which is made when the call first writes something."""
     if "id" not in ctx.event:
-        known = schema()
-        session = known["Session"].table
-        kinds = known["EventType"].table
-        found = connection.execute(
-            sa.select(session.c.id, session.c.defaultEventType).where(session.c.uuid == ctx.session_uuid)
-        ).first()
-        kind = connection.execute(
-            sa.select(kinds.c.id).where(kinds.c.value == (found.defaultEventType if found else "Internal"))
-        ).scalar()
-        (ctx.event["id"],) = connection.execute(
-            sa.insert(known["Event"].table).values(
-                time=int(time.time() * 1000),
-                experimenter=ctx.user,
-                experimenterGroup=max(ctx.group, 0),
-                type=kind,
-                session=found.id if found else None,
-            )
-        ).inserted_primary_key or (0,)
+        found = connection.execute(_session(), {"given": ctx.session_uuid}).first()
+        kind = connection.execute(_kind(), {"given": found.defaultEventType if found else "Internal"}).scalar()
+        row = {
+            "time": int(time.time() * 1000),
+            "experimenter": ctx.user,
+            "experimenterGroup": max(ctx.group, 0),
+            "type": kind,
+            "session": found.id if found else None,
+        }
+        (ctx.event["id"],) = connection.execute(insert_into(schema()["Event"].table), row).inserted_primary_key or (0,)
     return ctx.event["id"]
+
+
+@cache
+def _session() -> sa.Select:
+    columns = schema()["Session"].table.c
+    return sa.select(columns.id, columns.defaultEventType).where(columns.uuid == sa.bindparam("given"))
+
+
+@cache
+def _kind() -> sa.Select:
+    columns = schema()["EventType"].table.c
+    return sa.select(columns.id).where(columns.value == sa.bindparam("given"))
 
 
 def insert(connection: sa.Connection, ctx: Context, entity: Entity, values: dict, event: int | None) -> int:
@@ -57,7 +63,7 @@ def insert(connection: sa.Connection, ctx: Context, entity: Entity, values: dict
     if "class" in entity.table.c:
         details["class"] = entity.name
     try:
-        (oid,) = connection.execute(sa.insert(entity.table).values(details | values)).inserted_primary_key or (0,)
+        (oid,) = connection.execute(insert_into(entity.table), details | values).inserted_primary_key or (0,)
     except sa.exc.IntegrityError as error:
         raise conflict(error) from None
     return oid

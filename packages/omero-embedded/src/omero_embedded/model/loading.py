@@ -7,7 +7,7 @@ loader works on one snapshot: an id stands for one object, and a proxy is replac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import omero.model
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from omero.model import DetailsI, IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime
 
 from omero_embedded.model.access import HIDDEN, Context
-from omero_embedded.model.rows import among, select_pairs
+from omero_embedded.model.rows import among_given, as_json, select_pairs
 from omero_embedded.model.schema import DETAILS, Entity, Field, schema
 
 RTYPES: dict[str, Callable] = {
@@ -92,12 +92,8 @@ class Loader:
         if field.kind == "ref":
             ends = (vars(obj).get("_" + field.name) for obj in owners)
             return list(self.get(target, [end._id._val for end in ends if end is not None]).values())
-        columns = target.table.c
-        inverse = columns[field.inverse or ""]
-        statement = sa.select(inverse, columns.id, columns[field.index] if field.index else sa.null())
-        found = self.connection.execute(
-            statement.where(among(inverse, [obj._id._val for obj in owners])).order_by(columns.id)
-        ).all()
+        ids = as_json(obj._id._val for obj in owners)
+        found = self.connection.execute(_elements(target.table, field), {"ids": ids}).all()
         elements = self.get(target, [row[1] for row in found])
         collections: dict[int, dict[int, int | None]] = {obj._id._val: {} for obj in owners}
         for owner, oid, index in found:
@@ -172,14 +168,8 @@ class Loader:
         return found is not None and found._loaded
 
     def _load(self, entity: Entity, ids: list[int]) -> None:
-        table = entity.table
-        statement = sa.select(*columns_of(self.ctx, entity, table)).where(among(table.c.id, ids))
-        if entity.parent is not None:
-            statement = statement.where(table.c["class"].in_([e.name for e in entity.family()]))
-        visible = self.ctx.visible(entity, table)
-        if visible is not None:
-            statement = statement.where(visible)
-        rows = self.connection.execute(statement).mappings().all()
+        statement = _visible_rows(self.ctx, entity.name)
+        rows = self.connection.execute(statement, {"ids": as_json(ids)}).mappings().all()
         self._resolve_classes(entity, rows)
         loaded: dict[str, list[IObject]] = {}
         groups = set()
@@ -204,9 +194,7 @@ class Loader:
             ids = {row[one.name] for row in rows if row[one.name] is not None}
             unknown = [oid for oid in ids if (target.root.name, oid) not in self._objects]
             if unknown:
-                table = target.table
-                found = sa.select(table.c.id, table.c["class"]).where(among(table.c.id, unknown))
-                for oid, name in self.connection.execute(found):
+                for oid, name in self.connection.execute(_classes(target.table), {"ids": as_json(unknown)}):
                     self.proxy(self.schema[name], oid)
 
     def _made(self, entity: Entity, row) -> IObject:
@@ -247,6 +235,32 @@ class Loader:
             pairs = select_pairs(self.connection, table, [obj._id._val for obj in objects])
             for obj in objects:
                 vars(obj)["_" + name] = [omero.model.NamedValue(*pair) for pair in pairs.get(obj._id._val, ())]
+
+
+@lru_cache(maxsize=1000)
+def _visible_rows(ctx: Context, name: str) -> sa.Select:
+    """Find those of the objects of a class that a user may see, by id."""
+    entity = schema()[name]
+    table = entity.table
+    statement = sa.select(*columns_of(ctx, entity, table)).where(among_given(table.c.id))
+    if entity.parent is not None:
+        statement = statement.where(table.c["class"].in_([e.name for e in entity.family()]))
+    visible = ctx.visible(entity, table)
+    return statement if visible is None else statement.where(visible)
+
+
+@cache
+def _elements(table: sa.Table, field: Field) -> sa.Select:
+    """Find the elements of a collection, with their owners and places, by the ids of the owners."""
+    columns = table.c
+    inverse = columns[field.inverse or ""]
+    statement = sa.select(inverse, columns.id, columns[field.index] if field.index else sa.null())
+    return statement.where(among_given(inverse)).order_by(columns.id)
+
+
+@cache
+def _classes(table: sa.Table) -> sa.Select:
+    return sa.select(table.c.id, table.c["class"]).where(among_given(table.c.id))
 
 
 def columns_of(ctx: Context, entity: Entity, table: sa.FromClause) -> list[sa.ColumnElement]:

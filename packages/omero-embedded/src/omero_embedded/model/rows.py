@@ -15,16 +15,30 @@ from omero_embedded.errors import refuse
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import SCALARS, Entity, Field, schema
 
+IDS = sa.bindparam("ids", type_=sa.Text)
+
 
 def among(column: sa.ColumnElement, ids: Iterable[int]) -> sa.ColumnElement[bool]:
     """The condition that a column holds one of some ids; however many there are, they are one bound parameter."""
-    return among_json(column, sa.literal(json.dumps(list(ids))))
+    return among_json(column, sa.literal(as_json(ids)))
 
 
 def among_json(column: sa.ColumnElement, ids: sa.BindParameter) -> sa.ColumnElement[bool]:
     """The condition that a column holds one of the ids in a JSON array."""
     values = sa.func.json_each(ids).table_valued("value")
     return column.in_(sa.select(values.c.value))
+
+
+def among_given(column: sa.ColumnElement) -> sa.ColumnElement[bool]:
+    """The same for a statement that is kept for many calls: it gets the ids as `ids=as_json(...)` when it is executed.
+
+    To build a statement takes much longer than to execute it.
+    """
+    return among_json(column, IDS)
+
+
+def as_json(ids: Iterable[int]) -> str:
+    return json.dumps(list(ids))
 
 
 def visible(ctx: Context, entity: Entity) -> list[sa.ColumnElement[bool]]:
@@ -132,17 +146,18 @@ def elements(obj: IObject, one: Field) -> list[IObject | None] | None:
 
 def select_rows(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, dict]:
     """Read whole rows by id; missing ones are left out."""
-    found = connection.execute(sa.select(table).where(among(table.c.id, ids)))
+    found = connection.execute(_rows_of(table), {"ids": as_json(ids)})
     return {row["id"]: dict(row) for row in found.mappings()}
+
+
+@cache
+def _rows_of(table: sa.Table) -> sa.Select:
+    return sa.select(table).where(among_given(table.c.id))
 
 
 def select_pairs(connection: sa.Connection, table: sa.Table, ids: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
     """Read the pairs of a map field in order, by the id of the object that has them."""
-    found = connection.execute(
-        sa.select(table.c.parent, table.c.name, table.c.value)
-        .where(among(table.c.parent, ids))
-        .order_by(table.c.parent, table.c.position)
-    )
+    found = connection.execute(_pairs_of(table), {"ids": as_json(ids)})
     pairs: dict[int, list[tuple[str, str]]] = {}
     for parent, name, value in found:
         pairs.setdefault(parent, []).append((name, value))
@@ -158,6 +173,19 @@ def insert_columns(connection: sa.Connection, table: sa.Table, columns: Mapping[
     quote = connection.dialect.identifier_preparer.quote
     names, marks = ", ".join(map(quote, columns)), ", ".join("?" * len(columns))
     connection.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})", list(zip(*converted)))
+
+
+@cache
+def _pairs_of(table: sa.Table) -> sa.Select:
+    columns = table.c
+    wanted = sa.select(columns.parent, columns.name, columns.value).where(among_given(columns.parent))
+    return wanted.order_by(columns.parent, columns.position)
+
+
+@cache
+def insert_into(table: sa.Table) -> sa.Insert:
+    """The statement that inserts rows, kept for many calls."""
+    return sa.insert(table)
 
 
 class Ids:

@@ -38,7 +38,7 @@ class Account:
 
 
 class Accounts:
-    """Reads accounts, and caches them until the next write."""
+    """Reads accounts, and keeps them until a user, a group or a membership changes."""
 
     def __init__(self, store: Store):
         self._store = store
@@ -55,7 +55,7 @@ class Accounts:
 
     def get(self, user: int) -> Account:
         """Return the account of an existing user."""
-        now = self._store.commits
+        now = self._store.account_changes
         if now != self._known_at:
             self._known, self._known_at = {}, now
         known = self._known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
@@ -96,9 +98,7 @@ class Graph:
             entity = self.schema.of(obj)
             value = obj._value._val if obj._value else None
             if (entity.name, value) not in ids:
-                ids[entity.name, value] = self.connection.execute(
-                    sa.select(entity.table.c.id).where(entity.table.c.value == value)
-                ).scalar()
+                ids[entity.name, value] = self.connection.execute(_enumeration(entity.table), {"given": value}).scalar()
             if (oid := ids[entity.name, value]) is not None:
                 holder[key] = entity.new(oid, loaded=False)
                 self.references.append((holder, key))
@@ -164,6 +164,11 @@ class Graph:
             if self._pairs[entity.name, one.name].get(obj._id._val, []) != rows.pairs_of(obj, one):
                 return True
         return False
+
+
+@cache
+def _enumeration(table: sa.Table) -> sa.Select:
+    return sa.select(table.c.id).where(table.c.value == sa.bindparam("given"))
 
 
 def _slots(entity: Entity, obj: IObject) -> list[Slot]:

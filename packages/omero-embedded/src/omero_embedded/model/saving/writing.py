@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
@@ -112,7 +114,7 @@ class _Writer:
                 for position, (name, value) in enumerate(rows.pairs_of(obj, one))
             ]
             if made:
-                self.connection.execute(sa.insert(table), made)
+                self.connection.execute(rows.insert_into(table), made)
 
     # -- stored objects --------------------------------------------------------------------------------------------
 
@@ -193,11 +195,17 @@ class _Writer:
                     continue
                 target = self.schema[one.target or ""]
                 found = self.connection.execute(
-                    sa.select(target.table.c.id).where(rows.among(target.table.c[one.inverse or ""], owners))
-                ).scalars()
-                orphans = set(found) - kept.get(one, set()) - self._written_ids(target)
+                    _elements(target.table, one.inverse or ""), {"ids": rows.as_json(owners)}
+                )
+                orphans = set(found.scalars()) - kept.get(one, set()) - self._written_ids(target)
                 if orphans:
                     delete_parts(self.connection, self.ctx, target, orphans)
 
     def _written_ids(self, entity: Entity) -> set[int]:
         return {oid for table, oid in self.written if table == entity.table.name}
+
+
+@cache
+def _elements(table: sa.Table, inverse: str) -> sa.Select:
+    """Find the elements of collections by the ids of the owners."""
+    return sa.select(table.c.id).where(rows.among_given(table.c[inverse]))
