@@ -136,6 +136,8 @@ def test_wrong_parameters(store, where, value, kind):
         "select coalesce(null, p.name) from Plate p",
         "select case when p.rows > 3 then null else 1 end from Plate p",
         "select case when p.rows > 3 then p.rows + 1 else 1 end from Plate p",
+        "from Pixels p where p.physicalSizeX = 5",
+        "from Pixels p where p.physicalSizeX > 0.1",
     ],
 )
 def test_query_exceptions(store, text):
@@ -172,6 +174,8 @@ def test_query_exceptions(store, text):
         "from Event e where e.time > 5",
         "from Event e where e.time + 1 > e.time",
         "select chr(65) from Plate p",
+        "select max(p.physicalSizeX) from Pixels p",
+        "select p.physicalSizeX * 2 from Pixels p",
     ],
 )
 def test_usage_exceptions(store, text):

@@ -18,7 +18,9 @@ def check_comparable(left: Value, right: Value, operator: str) -> None:
     kinds = {left.kind, right.kind}
     if "collection" in kinds or "permissions" in kinds:
         raise query_error("a collection or permissions can't be compared")
-    texts, numbers = kinds & {"text", "symbol"}, kinds & {*NUMBERS, "float", "unit"}
+    if "unit" in kinds and kinds != {"unit"}:
+        raise query_error("left and right hand sides of a comparison were incompatible: compare `.value` or `.unit`")
+    texts, numbers = kinds & {"text", "symbol"}, kinds & {*NUMBERS, "float"}
     if (texts and (numbers or kinds & {"time", "bool", "entity"})) or (numbers and kinds & {"time", "bool"}):
         raise usage_error(f"operator does not exist: {left.kind} {operator} {right.kind}")
     if "entity" in kinds and not kinds <= {"entity", "long", "int", "unknown"}:

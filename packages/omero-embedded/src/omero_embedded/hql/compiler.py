@@ -376,8 +376,7 @@ class _Compiler:
 
     def _as(self, like: Value, expr: syntax.Expr) -> Value:
         """Compile a value that is compared with another one."""
-        expected = "double" if like.kind == "unit" else like.kind
-        value = self.value(expr, None if expected in ("unknown", "collection") else expected)
+        value = self.value(expr, None if like.kind in ("unknown", "collection") else like.kind)
         if not _is_bound(expr) or value.kind != "text":
             return value
         stands_for = "class" if like.kind == "class" else ""

@@ -74,7 +74,8 @@ def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
     """Compile count, sum, avg, min, max, stddev or variance; without a value it is `count(*)`."""
     if value is None:
         return Value(sa.func.count(), "long")
-    if name in ("sum", "avg", "stddev", "variance") and value.kind not in (*NUMBERS, "float", "unit", "unknown"):
+    taken = value.kind in (*NUMBERS, "float", "unknown")
+    if (value.kind == "unit" and name != "count") or (not taken and name in ("sum", "avg", "stddev", "variance")):
         raise usage_error(f"function {name}({value.kind}) does not exist")
     if distinct and name != "count":
         raise query_error(f"unexpected token: distinct in {name}()")
@@ -88,8 +89,8 @@ def aggregate(name: str, value: Value | None, distinct: bool) -> Value:
     if name == "avg":
         return Value(made, "double")
     if name == "sum":
-        return Value(made, "double" if value.kind in ("double", "unit") else "long")
-    return Value(made, "double" if value.kind == "unit" else value.kind, value.entity, field=value.field)
+        return Value(made, "double" if value.kind in ("double", "float") else "long")
+    return Value(made, value.kind, value.entity, field=value.field)
 
 
 def _variance(sql: sa.ColumnElement) -> sa.ColumnElement:
@@ -143,11 +144,11 @@ def arithmetic(op: str, left: Value, right: Value) -> Value:
     """Compile `left op right`; dividing by 0 is refused when it happens."""
     kinds = {left.kind, right.kind}
     for one in (left, right):
-        if one.kind not in (*NUMBERS, "time", "unit", "unknown", "float"):
-            raise usage_error(f"no {op} for a {one.kind}")
-    if "time" in kinds and (op != "-" or kinds & {*NUMBERS, "float", "unit"}):
+        if one.kind not in (*NUMBERS, "time", "unknown", "float"):
+            raise usage_error(f"operator does not exist: {left.kind} {op} {right.kind}")
+    if "time" in kinds and (op != "-" or kinds & {*NUMBERS, "float"}):
         raise usage_error(f"operator does not exist: {left.kind} {op} {right.kind}")
-    if kinds & {"double", "unit"}:
+    if "double" in kinds:
         kind = "double"
     elif "float" in kinds:
         kind = "float"
@@ -197,7 +198,7 @@ def _of_numbers(function: str, kind: str | None = None, most: int = 1) -> Callab
         if not 1 <= len(args) <= most:
             raise TypeError
         for arg in args:
-            if arg.kind not in (*NUMBERS, "float", "unit", "unknown"):
+            if arg.kind not in (*NUMBERS, "float", "unknown"):
                 raise usage_error(f"function {function}({arg.kind}) does not exist")
         return Value(getattr(sa.func, function)(*(arg.sql for arg in args)), kind or args[0].kind)
 
