@@ -54,7 +54,8 @@ docs: setup
 	@echo "[docs] site/index.html"
 
 # All but the slow tests, then those on a real Slurm, which are skipped if it can't be installed
-test: lint docs install-slurm
+test: setup
+	@$(MAKE) --no-print-directory -j 2 -O lint docs install-slurm
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm and not web and not clients"
 	$(BIN)/pytest -m "slurm and not slow" tests/slurm
 
