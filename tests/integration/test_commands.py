@@ -98,8 +98,8 @@ def test_parts_of_a_run(project):
     project.configure("day_1", "day_2", steps=[{"call": "own:measure"}])
     table = str(project.results("day_2").relative_to(project.folder) / "wells.csv")
     assert project.succeed("--batch", "aggregate=1/3", table).wells == ["A01", "A02"]
-    assert project.succeed("--batch", "all=1/2").nothing_done  # which is the first plate
-    assert project.succeed("--batch", "all=2/2").wells == ["B03"]
+    halves = [project.succeed("--batch", f"all={half}/2").wells for half in (1, 2)]
+    assert sum(halves, []) == ["B03"]
     assert project.succeed().nothing_done
 
 
