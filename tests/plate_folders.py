@@ -251,6 +251,18 @@ def write_incell(folder, images, described=True, rows=8, columns=12):
     return folder
 
 
+# ---- TIFFs by name
+
+
+def write_tiffs(folder, images):
+    """Write TIFFs with this package's file names."""
+    folder.mkdir()
+    for (well, number), image in images.items():
+        for t, c, z in np.ndindex(image.shape[:3]):
+            tifffile.imwrite(folder / f"{well}_s{number:03d}_z{z:03d}_c{c:03d}_t{t:03d}.tif", image[t, c, z])
+    return folder
+
+
 # ---- OpenHCS
 
 

@@ -96,20 +96,22 @@ class WellRecord:
         """Make the record of a well from the plate's listing; acquisitions are named as in the tables."""
         structure, labels = listing.structure.wells[well], listing.structure.acquisition_labels()
         images = tuple(_labeled(structure.images[site], labels) for site in sorted(structure.images))
-        record = cls(well, structure.row, structure.col, listing.structure.plate_id, str(listing.backend), images)
+        filled = {
+            site: tuple(sorted(planes)) for site in structure.images if (planes := listing.filled.get((well, site)))
+        }
+        plate_id, backend = listing.structure.plate_id, str(listing.backend)
+        record = cls(well, structure.row, structure.col, plate_id, backend, images, filled=filled)
         if not listing.files:
             return record
         files = {
             site: tuple((*place, _inside(plate_path, path)) for place, path in listing.files[well, site].items())
             for site in structure.images
         }
-        filled = {site: tuple(sorted(listing.filled.get((well, site), ()))) for site in structure.images}
         return replace(
             record,
             files=files,
             channel_names=listing.channel_names,
             pixel_size=listing.pixel_size,
-            filled=filled,
             colors=listing.colors,
             own={site: listing.own[well, site] for site in structure.images if (well, site) in listing.own},
         )

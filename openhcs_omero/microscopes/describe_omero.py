@@ -11,6 +11,7 @@ from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend
 from openhcs_omero.microscopes.describe import describe, in_words
 from openhcs_omero.omero.derived import list_derived
+from openhcs_omero.omero.filled import read_filled
 from openhcs_omero.omero.near import ways
 from openhcs_omero.omero.pixels import read_metadata
 from openhcs_omero.plates.image import ImageMetadata
@@ -21,7 +22,8 @@ from openhcs_omero.plates.paths import FilePath, PlatePath, parse_path
 def describe_plate(backend: OMEROLocalBackend, place: PlatePath) -> dict[str, Any]:
     """Describe a plate in OMERO, with the keys of `describe_folder`, but "plate" and "omero_id" for "folder"."""
     structure = backend.plate_structure(place.plate_id, place.output)
-    listing = PlateListing(structure, Backend.OMERO_LOCAL)
+    filled = {} if place.output else read_filled(backend.conn, structure)
+    listing = PlateListing(structure, Backend.OMERO_LOCAL, filled=filled)
     images = list(structure.images())
     if images:
         known = read_metadata(backend.conn, [image for _, image in images])

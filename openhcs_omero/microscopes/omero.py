@@ -10,6 +10,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateLike, PlateListing, common_names
 from openhcs_omero.omero import pixels
+from openhcs_omero.omero.filled import read_filled
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import PlatePath, plate_of
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
@@ -43,7 +44,9 @@ class OMEROHandler(MicroscopeHandler):
         return self.backend.plate_structure(path.plate_id, path.output).of_acquisition(self.acquisition)
 
     def parse(self, plate_path: PlateLike) -> PlateListing:
-        return PlateListing(self.structure(plate_path), Backend.OMERO_LOCAL)
+        structure, derived = self.structure(plate_path), _in_omero(plate_path).output is not None
+        filled = {} if derived else read_filled(self.backend.conn, structure)
+        return PlateListing(structure, Backend.OMERO_LOCAL, filled=filled)
 
     def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
         listing = self.listing(plate_path)
@@ -92,7 +95,8 @@ class OMEROHandler(MicroscopeHandler):
         for site, image in images.items():
             about = described.get(image.image_id, ImageMetadata())
             position = positions.get(image.well_sample_id, (None, None))
-            found[site] = replace(about, recorded=replace(about.recorded, position=position))
+            filled = tuple(sorted(listing.filled.get((well, site), ())))
+            found[site] = replace(about, filled=filled, recorded=replace(about.recorded, position=position))
         return found
 
     def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:

@@ -19,14 +19,15 @@ from omero.rtypes import rint, rstring, rtime
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
+from openhcs_omero.omero.filled import NAMESPACE, filled_pairs
 from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
+from openhcs_omero.plates.arrangement import Plane
 from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import ImageMetadata, NewImage
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import in_s3, well_name
 from openhcs_omero.plates.structure import ImageStructure
 
-NAMESPACE = "openhcs_omero/import"
 FOLDER_MARK = "imported_from"
 FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384 and 1536 wells
 
@@ -140,6 +141,7 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
     plate.rowNamingConvention, plate.columnNamingConvention = rstring("letter"), rstring("number")
     size = next(((r, c) for r, c in FORMATS if rows <= r and columns <= c), (rows, columns))
     plate.rows, plate.columns = map(rint, size)
+    filled: dict[int, frozenset[Plane]] = {}
     runs: dict[tuple[int, str], PlateAcquisitionI] = {}
     for run in listing.structure.described_acquisitions():
         made = runs[run.id, run.name] = PlateAcquisitionI()
@@ -151,6 +153,7 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
         well.row, well.column = rint(row), rint(column)
         found = listing.structure.wells[well_name(row, column)].images
         for image, site in zip(images, sorted(found), strict=True):
+            filled[image] = listing.filled.get((well_name(row, column), site), frozenset())
             sample = WellSampleI()
             sample.image = ImageI(image, False)
             acquisition = found[site].acquisition
@@ -158,7 +161,7 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
                 sample.plateAcquisition = runs[acquisition]
             well.addWellSample(sample)
         plate.addWell(well)
-    plate.linkAnnotation(map_annotation(NAMESPACE, [(FOLDER_MARK, mark)]))
+    plate.linkAnnotation(map_annotation(NAMESPACE, [(FOLDER_MARK, mark), *filled_pairs(filled)]))
     return plate
 
 

@@ -1,62 +1,57 @@
-"""A folder with random holes and the plate that is imported from it give the same tables."""
+"""A folder with random holes and the plate that is imported from it give the same tables, byte for byte."""
 
-import random
-
-import numpy as np
 import pytest
-import tifffile
-from plate_folders import images_of
-from snake import workflow
+from holes import EVERY, HOLES, TABLES, as_imported, holed, tables_of
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
-from openhcs_omero.core.plate_tables import read_rows
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.importing import import_folder
+from openhcs_omero.omero.connection import close_all
 
-__all__ = ["workflow"]
-
-WELLS, SHAPE = ["A01", "B02", "C03"], (2, 2, 2, 3, 4)
-LOOK = """
-def look(image, filemanager, metadata, backend="disk"):
-    return image, {f"mean_c{c}": [float(part[c].mean()) for part in image] for c in range(image.shape[1])}
-"""
-
-
-def holed(folder, seed):
-    """A folder of TIFFs that lacks a few planes, and the wells that lack them."""
-    folder.mkdir()
-    images = images_of(WELLS, sites=3, shape=SHAPE, seed=seed)
-    planes = [(place, plane) for place in images for plane in np.ndindex(*SHAPE[:3])]
-    lost = set(random.Random(seed).sample(planes, 4))
-    for place, (t, c, z) in set(planes) - lost:
-        name = f"{place[0]}_s{place[1]:03d}_z{z:03d}_c{c:03d}_t{t:03d}.tif"
-        tifffile.imwrite(folder / name, images[place][t, c, z])
-    return folder, {place[0] for place, _ in lost}
+CASES = {
+    "kind": st.sampled_from([*EVERY]),
+    "lost": st.sets(st.sampled_from(HOLES), min_size=1, max_size=8),
+    "incomplete": st.sampled_from(["skip", "fill"]),
+}
 
 
-def rows(results, name):
-    """The rows of a table without what differs: the plate's name, and the sites' numbers after a site was left out."""
-    found = read_rows(results / name)
-    numbers = {}
-    for row in found:
-        for key in ("plate", "skipped_sites"):
-            row.pop(key, None)
-        if "site" in row:
-            sites = numbers.setdefault(row["well"], {})
-            row["site"] = sites.setdefault(row["site"], len(sites) + 1)
-    return found
+@pytest.fixture
+def user(conn, omero_server, monkeypatch):
+    """The settings with which a run logs in as the user of `conn`; there are no worker processes."""
+    monkeypatch.setattr("openhcs_omero.core.inspection.check_workers", lambda steps: None)
+    monkeypatch.setenv("OMERO_PASSWORD", "pw")
+    yield {"host": omero_server.host, "port": omero_server.port, "user": conn.getUser().getName()}
+    close_all()
+
+
+@given(**CASES)
+@settings(max_examples=2, phases=[Phase.generate])
+def test_holes_give_the_same_tables_in_omero(conn, user, tmp_path_factory, kind, lost, incomplete):
+    compare(conn, user, tmp_path_factory.mktemp("holes"), kind, lost, incomplete)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("incomplete", ["skip", "fill"])
-def test_the_same_tables_from_omero(workflow, conn, tmp_path, seed, incomplete):
-    folder, wells = holed(tmp_path / "holed", seed)
-    with pytest.raises(PlateError, match=f"well {min(wells)} lacks files of site"):
+@given(**CASES)
+@settings(max_examples=40, phases=[Phase.generate])
+def test_many_holes_give_the_same_tables_in_omero(conn, user, tmp_path_factory, kind, lost, incomplete):
+    compare(conn, user, tmp_path_factory.mktemp("holes"), kind, lost, incomplete)
+
+
+def compare(conn, user, tmp_path, kind, lost, incomplete):
+    folder = holed(kind, tmp_path / "folder", lost)
+    with pytest.raises(PlateError, match=f"well {min(well for (well, _), _ in lost)} lacks files of site ") as of_run:
+        tables_of({"path": str(folder), "incomplete": "error"}, tmp_path / "results")
+    with pytest.raises(PlateError) as of_import:
         import_folder(conn, folder)
+    assert str(of_import.value) == str(of_run.value)
+    if incomplete == "skip" and len({place for place, _ in lost}) == 9:  # no site is complete
+        with pytest.raises(PlateError):
+            import_folder(conn, folder, incomplete=incomplete)
+        return
+    tables, _ = tables_of({"path": str(folder), "incomplete": incomplete}, tmp_path / "results")
     plate = import_folder(conn, folder, incomplete=incomplete)
-    (workflow.folder / "looking.py").write_text(LOOK)
-    workflow.configure({"path": str(folder), "incomplete": incomplete}, plate, steps=[{"call": "looking:look"}])
-    workflow.succeed()
-    for name in ("features.csv", "wells.csv"):
-        found = rows(workflow.results("holed"), name)
-        assert found and found == rows(workflow.results(plate), name)
+    found, skipped = tables_of(plate, tmp_path / "results", omero=user)
+    assert not skipped
+    for name in TABLES:
+        assert found[name] == as_imported(tables[name], plate), name

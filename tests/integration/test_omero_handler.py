@@ -106,12 +106,12 @@ def test_omero_is_queried_once(conn, handler, wire):  # noqa: F811
             ask(plate_id)
         assert wire.stop() == calls
         counts.append(len([call for call in calls if not call.endswith("Service")]))  # services are created once
-    assert counts == [3, 3]
+    assert counts == [4, 4]
 
 
 @pytest.mark.slow
 def test_a_large_plate_takes_as_few_calls(conn, wire):  # noqa: F811
-    """For 384 wells of 9 sites, the handler and the backend need three calls each."""
+    """For 384 wells of 9 sites, the handler needs four calls and the backend three."""
     plate_id = save_large_plate(conn)
     wire.start()
     backend = OMEROLocalBackend(omero_conn=conn)
@@ -123,14 +123,14 @@ def test_a_large_plate_takes_as_few_calls(conn, wire):  # noqa: F811
     structure.check_types()
     assert len(list(structure.images())) == 3456 and len(structure.fingerprint()) == 64
     assert all(backend.exists(f"/omero/plate_{plate_id}/{well}/{well}_s009.tif") for well in structure.wells)
-    assert len(asked(wire)) == 3
+    assert len(asked(wire)) == 4
     assert len(backend.list_files(f"/omero/plate_{plate_id}")) == 2 * 3456
-    assert len(asked(wire)) == 6
+    assert len(asked(wire)) == 7
     handler.refresh(plate_id)
     assert len(handler.get_well_values(plate_id)) == 384
-    assert len(asked(wire)) == 7
-    assert handler.get_channel_values(plate_id) == {0: "channel 0", 1: "channel 1"}
     assert len(asked(wire)) == 9
+    assert handler.get_channel_values(plate_id) == {0: "channel 0", 1: "channel 1"}
+    assert len(asked(wire)) == 11
     wire.stop()
 
 

@@ -1,27 +1,15 @@
 """Plates with random holes: every origin gives the same tables, or names the same wells."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
+from holes import EVERY, HOLES, holed, tables_of
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from plate_folders import images_of, write_imagexpress
-from test_plates_as_they_come import FORMATS, lose, write_tiffs
 
-from openhcs_omero.core.config import read_config
-from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.plate_tables import read_rows
-from openhcs_omero.core.rules import derive, process_well, put_together
-from openhcs_omero.core.state import list_wells
-from openhcs_omero.core.well_file import MANIFEST, well_file
 from openhcs_omero.errors import PlateError
-from openhcs_omero.microscopes.detect import handler_of
 
-IMAGES = images_of(["A01", "B02", "C03"], sites=3, shape=(2, 2, 2, 3, 4))
-HOLES = [(place, plane) for place in IMAGES for plane in np.ndindex(2, 2, 2)]
 CHOICES = st.sampled_from(["error", "skip", "fill"])
-TABLES = ("features", "wells", "objects", "columns", "failed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,42 +20,12 @@ def no_workers():
         yield
 
 
-def measure(image, filemanager, metadata, backend="disk"):
-    """The mean of each channel, and how many planes were not acquired."""
-    means = {f"mean_c{c}": [float(part[c].mean()) for part in image] for c in range(image.shape[1])}
-    return image, {**means, "filled": len(metadata["filled"]), "objects": [{"area": int(image.max())}]}
-
-
-def tables_of(folder, incomplete, results):
-    """The tables of a folder, without Snakemake; or the names of the incomplete wells, where they stop the run."""
-    config = {
-        "plates": [{"path": str(folder), "incomplete": incomplete}],
-        "steps": [{"call": f"{__name__}:measure"}],
-        "results": str(results),
-    }
-    chosen = read_config(config)
+def outcome(folder, incomplete, results):
+    """The tables of a folder; or the names of the incomplete wells, where they stop the run."""
     try:
-        plan = look(config, prepare)
+        return tables_of({"path": str(folder), "incomplete": incomplete}, results)
     except PlateError as error:
         return str(error).partition(": ")[2].partition(";")[0]
-    folder, label = chosen.folder("plate"), "plate"
-    derive(chosen, label, folder / "derived.json")
-    for well in plan.wells(label):
-        process_well(chosen, label, well, folder / "derived.json", [], well_file(folder, well), Path("log"))
-    list_wells(folder / "wells.tsv")
-    tables = {name: folder / f"{name}.csv" for name in TABLES}
-    put_together(chosen, label, folder / "wells.tsv", {**tables, "manifest": folder / MANIFEST})
-    return {name: (folder / f"{name}.csv").read_bytes() for name in TABLES}, plan.states[label].skipped
-
-
-def holed(kind, folder, lost):
-    """A plate named `plate` as a microscope writes it, without the planes `lost`."""
-    folder.mkdir(parents=True)
-    path = {**FORMATS, "tiffs": write_tiffs}[kind](folder / "plate", IMAGES)
-    files = handler_of(path).listing(path).files
-    for place, plane in lost:
-        lose(files[place][plane])
-    return path
 
 
 @given(lost=st.sets(st.sampled_from(HOLES), min_size=1, max_size=6), incomplete=CHOICES)
@@ -85,8 +43,7 @@ def test_many_random_holes_give_the_same_tables(tmp_path_factory, lost, incomple
 
 def compare(tmp_path, lost, incomplete):
     found = {
-        kind: tables_of(holed(kind, tmp_path / kind, lost), incomplete, tmp_path / f"{kind} results")
-        for kind in (*FORMATS, "tiffs")
+        kind: outcome(holed(kind, tmp_path / kind, lost), incomplete, tmp_path / f"{kind} results") for kind in EVERY
     }
     wells = {well for (well, _), _ in lost}
     if incomplete == "error":
@@ -111,7 +68,7 @@ def test_what_no_site_has_is_in_a_column(tmp_path):
     path = write_imagexpress(tmp_path / "plate", images_of(["A01", "B02"], shape=(3, 3, 1, 3, 4)), guids=False)
     for file in [*path.glob("TimePoint_2/*"), *path.glob("**/*_w2.TIF")]:
         file.unlink(missing_ok=True)
-    tables_of(path, "skip", tmp_path / "results")
+    tables_of({"path": str(path), "incomplete": "skip"}, tmp_path / "results")
     rows = read_rows(tmp_path / "results" / "plate_plate_processed" / "wells.csv")
     words = "timepoint 2 (as the files number them); channel 2 (as the files number them)"
     assert {row["skipped_planes"] for row in rows} == {words} and [row["t"] for row in rows] == ["0", "1"] * 2
