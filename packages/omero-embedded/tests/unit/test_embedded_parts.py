@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +19,10 @@ pytest.importorskip("sqlalchemy")
 
 import omero
 import sqlalchemy as sa
+from omero_embedded import services
 from omero_embedded.files.checksums import file_checksum
 from omero_embedded.people.passwords import SIDE, has_password, is_password, set_password
+from omero_embedded.services import registry
 from omero_embedded.services.rawpixels import Layout
 
 # -- checksums ---------------------------------------------------------------------------------------------------------
@@ -112,3 +118,23 @@ def test_only_a_right_password_is_quick(monkeypatch):
                 hashed.clear()
                 is_password(connection, user, password)
                 assert len(hashed) == slow
+
+
+# -- what a fresh server needs -----------------------------------------------------------------------------------------
+
+
+def test_the_modules_of_services_are_those_that_register_them():
+    """Each service is found without importing the others."""
+    found = {}
+    for path in Path(services.__file__).parent.glob("*.py"):
+        for interface in re.findall(r'^@service\("(.+)"\)$', path.read_text(), re.MULTILINE):
+            found[interface] = path.stem
+    assert found == registry.MODULES
+    assert registry.service_class("::omero::api::IQuery").__name__ == "QueryService"
+    assert registry.service_class("::omero::api::Nothing") is None
+
+
+def test_a_fresh_server_has_not_imported_what_only_pixels_and_tables_need():
+    code = "import sys, omero_embedded.ice.server; print(*{'numpy', 'numexpr', 'PIL', 'lark'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 import omero
 
 from omero_embedded.errors import refuse
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_PLANE = 3192  # pixels are a pyramid if a plane has more pixels than the square of this
 TILE = 256  # the width and height of the tiles that clients write
@@ -36,6 +40,8 @@ def choose_level(number: int, levels: int) -> int:
 
 def level_part(plane: np.ndarray, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
     """A part of a level of a plane (Y, X); one pixel stands for each square of the plane."""
+    import numpy as np  # which a server without pixels does not need
+
     step = 1 << level
     rows, columns = (
         np.minimum(np.arange(start, start + length) * step + step // 2, whole - 1)

@@ -44,6 +44,7 @@ class TableFile:
 
     def __init__(self, store: Store, oid: int):
         self.store, self.id, self.path = store, oid, store.file_path(oid)
+        self.opened = int(time.time() * 1000)  # in milliseconds; what reads call the last modification
 
     @contextmanager
     def _open(self, write: bool = False):
@@ -167,7 +168,7 @@ class TableFile:
             found = connection.execute(
                 f"select {wanted} from data where row >= ? and row < ? order by row", (there.start, there.stop)
             ).fetchall()
-        return _data([headers[place] for place in columns], found, asked)
+        return self._data([headers[place] for place in columns], found, asked)
 
     def read_rows(self, columns: Sequence[int], rows: Sequence[int]):
         """Read some rows of some columns, in any order."""
@@ -186,7 +187,14 @@ class TableFile:
             }
         if missing := set(rows) - set(by_row):
             raise refuse(omero.InternalException, f"There is no row {min(missing)}.")
-        return _data([headers[place] for place in columns], [by_row[row] for row in rows], rows)
+        return self._data([headers[place] for place in columns], [by_row[row] for row in rows], rows)
+
+    def _data(self, headers: list, found: Sequence, rows: Sequence[int]):
+        """Make omero.grid.Data of stored cells, row by row."""
+        columns = [copy.copy(one) for one in headers]  # a column may be asked for twice
+        for number, one in enumerate(columns):
+            decode(one, [row[number] for row in found])
+        return omero.grid.Data(self.opened, list(rows), columns)
 
     def _check_columns(self, columns: Sequence[int], width: int) -> None:
         if not len(columns) or max(columns) >= width:
@@ -267,14 +275,6 @@ def _column(kind: str, name: str, description: str, size: int | None):
 
 def _places(columns: Sequence) -> list[str]:
     return [f"c{place}" for place in range(len(columns))]
-
-
-def _data(headers: list, found: Sequence, rows: Sequence[int]):
-    """Make omero.grid.Data of stored cells, row by row."""
-    columns = [copy.copy(one) for one in headers]  # a column may be asked for twice
-    for number, one in enumerate(columns):
-        decode(one, [row[number] for row in found])
-    return omero.grid.Data(0, list(rows), columns)
 
 
 def _check_new(columns: Sequence) -> None:

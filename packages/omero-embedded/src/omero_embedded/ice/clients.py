@@ -10,10 +10,10 @@ import Ice
 import omero
 
 from omero_embedded.errors import refuse
-from omero_embedded.ice.dispatch import make_servant, service_classes
+from omero_embedded.ice.dispatch import make_servant
 from omero_embedded.kernel import Kernel
 from omero_embedded.people.sessions import Session
-from omero_embedded.services.registry import StatefulService
+from omero_embedded.services.registry import StatefulService, service_class
 
 log = logging.getLogger(__name__)
 MOST_SERVICES = 10_000  # of a client: omero.throttling.servants_per_session
@@ -89,7 +89,7 @@ class Client:
         return self._serve(service.interface, service, str(uuids.uuid4()))
 
     def _make(self, interface: str) -> object:
-        cls = service_classes().get(interface)
+        cls = service_class(interface)
         service = cls(self.clients.kernel, self.session) if cls else None
         if service is not None:
             service.client = self  # for a service that serves further ones

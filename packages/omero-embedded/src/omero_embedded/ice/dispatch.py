@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pkgutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
@@ -13,24 +11,16 @@ from typing import Any
 import Ice
 import omero
 
-from omero_embedded import limits, services
+from omero_embedded import limits
 from omero_embedded.errors import refuse, unsupported
 from omero_embedded.ice.calls import internal
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import slice_tables
 from omero_embedded.people.sessions import Session
-from omero_embedded.services.registry import SERVICES, StatefulService
+from omero_embedded.services.registry import StatefulService
 
 log = logging.getLogger(__name__)
 API = "::omero::api::"
-
-
-@cache
-def service_classes() -> dict[str, type]:
-    """The registered services by interface; every module of the package `services` is imported first."""
-    for module in pkgutil.iter_modules(services.__path__):
-        importlib.import_module(f"{services.__name__}.{module.name}")
-    return SERVICES
 
 
 @cache

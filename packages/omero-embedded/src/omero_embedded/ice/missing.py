@@ -5,10 +5,11 @@ from __future__ import annotations
 import omero.cmd
 
 from omero_embedded.errors import PARTS
-from omero_embedded.ice.dispatch import operations, service_classes
+from omero_embedded.ice.dispatch import operations
 from omero_embedded.ice.factory import offered
 from omero_embedded.model import slice_tables
 from omero_embedded.requests.work import WORK
+from omero_embedded.services.registry import MODULES, service_class
 
 # Requests that OMERO has no answer to either: bases of others, and what its own processes send each other.
 NO_REQUESTS = {
@@ -27,9 +28,9 @@ COMMON = set(operations("::omero::api::StatefulServiceInterface"))
 def calls() -> dict[str, list[str]]:
     """The operations that are refused, by interface."""
     found = {}
-    further = {interface[2:].replace("::", "."): interface for interface in service_classes()}  # such as Table
+    further = {interface[2:].replace("::", "."): interface for interface in MODULES}  # such as Table
     for name, interface in sorted({**offered(), **further}.items()):
-        service = service_classes().get(interface)
+        service = service_class(interface)
         common = set() if service else COMMON
         if missing := sorted(one for one in set(operations(interface)) - common if not hasattr(service, one)):
             found[name] = missing

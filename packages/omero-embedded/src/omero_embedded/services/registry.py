@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import Protocol, TypeVar
 
 import Ice
@@ -19,7 +20,35 @@ from omero_embedded.model.access import Context
 from omero_embedded.people.event_context import event_context
 from omero_embedded.people.sessions import Session
 
-SERVICES: dict[str, type] = {}  # by interface, as `::omero::api::IQuery`
+# The modules of the services by interface. Each is imported when a client first asks for its service, because some need
+# large libraries.
+MODULES = {
+    "::omero::api::IAdmin": "admin",
+    "::omero::api::IConfig": "config",
+    "::omero::api::IContainer": "containers",
+    "::omero::api::Exporter": "exporter",
+    "::omero::api::IMetadata": "metadata",
+    "::omero::api::IPixels": "pixels",
+    "::omero::api::IProjection": "projection",
+    "::omero::api::IQuery": "query",
+    "::omero::api::RawFileStore": "rawfiles",
+    "::omero::api::RawPixelsStore": "rawpixels",
+    "::omero::api::RenderingEngine": "rendering",
+    "::omero::api::IRenderingSettings": "rendersettings",
+    "::omero::api::IRepositoryInfo": "repository",
+    "::omero::grid::SharedResources": "resources",
+    "::omero::api::IRoi": "rois",
+    "::omero::api::IScript": "scripts",
+    "::omero::api::Search": "search",
+    "::omero::api::ISession": "sessions",
+    "::omero::api::IShare": "shares",
+    "::omero::grid::Table": "tables",
+    "::omero::api::ThumbnailStore": "thumbnails",
+    "::omero::api::ITimeline": "timeline",
+    "::omero::api::ITypes": "types",
+    "::omero::api::IUpdate": "update",
+}
+_SERVICES: dict[str, type] = {}
 Class = TypeVar("Class", bound=type)
 
 
@@ -27,11 +56,19 @@ def service(interface: str) -> Callable[[Class], Class]:
     """Register the decorated class as the service of an interface."""
 
     def register(cls: Class) -> Class:
-        SERVICES[interface] = cls
+        _SERVICES[interface] = cls
         cls.interface = interface  # type: ignore[attr-defined]
         return cls
 
     return register
+
+
+def service_class(interface: str) -> type | None:
+    """Return the service of an interface, or None if there is none."""
+    if interface not in MODULES:
+        return None
+    import_module(f"omero_embedded.services.{MODULES[interface]}")
+    return _SERVICES[interface]
 
 
 class Host(Protocol):
