@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_HEATMAPS = 8
+MOST_PANELS = 24  # channels in a montage
 LABEL_COLORS = 4096  # objects with larger numbers get the same colors again
 
 
@@ -250,7 +251,7 @@ def montage(
 ) -> None:
     """Draw the thumbnails of all wells on the plate's layout.
 
-    There is one row of panels per acquisition, with one panel and one scale per channel.
+    There is one row of panels per acquisition, with one panel and one scale for each of the first channels.
 
     Parameters
     ----------
@@ -276,6 +277,8 @@ def montage(
     pictures = [one.picture for of_run in runs.values() for one in of_run.values()]
     y, x = (max((picture.shape[axis] for picture in pictures), default=8) for axis in (1, 2))
     count = max((len(picture) for picture in pictures), default=1)
+    if count > MOST_PANELS:
+        title, count = f"{title}: the first {MOST_PANELS} of {count} channels", MOST_PANELS
     cell = 0.62 if len(columns) <= 12 else 0.31
     height = 0.4 + cell * y / x * len(rows)
     figure = figure_of(0.6 + count * (0.4 + cell * len(columns)), 0.5 + height * len(order))
@@ -285,7 +288,7 @@ def montage(
     for run, row in zip(order, panels):
         of_run = runs.get(run, {})
         channels = next((one.channels for one in of_run.values()), [])
-        drawn = max((len(one.picture) for one in of_run.values()), default=1)
+        drawn = min(count, max((len(one.picture) for one in of_run.values()), default=1))
         for number, axes in enumerate(row):
             if number >= drawn:
                 axes.set_axis_off()

@@ -17,14 +17,14 @@ from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import DerivedPlate, WellRecord, to_json
 from openhcs_omero.core.steps.command_step import Place
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
-from openhcs_omero.core.steps.running import SiteResult, StepFailed, rows_of
+from openhcs_omero.core.steps.running import SiteResult, StepFailed, failing, rows_of
 from openhcs_omero.core.steps.stages import Sites, Told, run_on_well
 from openhcs_omero.core.treatments import recorded_treatments
 from openhcs_omero.errors import OpenHCSError, is_lost
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
-from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
+from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile, storable
 from openhcs_omero.plates.labels import Labels
 from openhcs_omero.plates.structure import ImageStructure
 
@@ -99,7 +99,7 @@ def process(
     try:
         for site, done in run.on(_read(plate, well), loaded, place, kept):
             image, about = run.sites[site], run.described[site]
-            images[site] = _new_image(image, done.image, done.labels, about)
+            images[site] = _new_image(image, _storable(run.steps[-1][0], image, done.image), done.labels, about)
             where = {"plate": plate.label, "well": well, **_acquisition(image), "site": site}
             features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
             objects += [{**where, **row} for row in done.objects]
@@ -215,6 +215,12 @@ def _metadata(
 def _acquisition(image: ImageStructure) -> dict[str, str]:
     """The name of the image's acquisition, for tables and steps; empty if it has none."""
     return {} if image.acquisition is None else {"acquisition": image.acquisition[1]}
+
+
+def _storable(last: Step, image: ImageStructure, pixels: np.ndarray) -> np.ndarray:
+    """The pixels that the last step returned, in a type that OMERO and files can have; raises StepFailed."""
+    with failing(last, image.site):
+        return storable(pixels, image.name)
 
 
 def _new_image(image: ImageStructure, pixels: np.ndarray, labels: Labels, about: ImageMetadata) -> NewImage:

@@ -135,12 +135,21 @@ def _regions_of(plate: PlateStructure, objects: "pandas.DataFrame", regions: Reg
     def region_of(row: Mapping[Any, Any]) -> int | None:
         well = plate.wells.get(_well(row["well"]) or "")
         image = well.images.get(row["site"]) if well else None
-        if image is None or row["label"] != row["label"]:
+        label, t = _whole(row["label"]), _whole(row.get("t"))
+        if image is None or label is None:
             return None
-        place = image.image_id, f"{row['labels']} {int(row['label'])}", int(row.get("t", 0))
+        place = image.image_id, f"{row['labels']} {label}", t or 0
         return regions.get((*place, None), regions.get((*place, row.get("channel"))))
 
     return [region_of(row) for row in objects.to_dict("records")]
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number; None for what is missing or a text."""
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _why_left_out(column: Any, taken: set[str]) -> str:

@@ -47,8 +47,9 @@ def check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.nd
         If they are not integers from 0 to `LARGEST_LABEL`, or their shape does not fit.
     """
     expected = f"(T, C or 1, Z or 1, Y, X) of an image {shape}"
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        kind = getattr(labels, "dtype", type(labels).__name__)
+    is_masked = isinstance(labels, np.ma.MaskedArray)
+    if not isinstance(labels, np.ndarray) or is_masked or labels.dtype.kind not in "iu":
+        kind = "masked array" if is_masked else getattr(labels, "dtype", type(labels).__name__)
         raise ValueError(f"labels {name!r} of type {kind}; labels are an array of integers, {expected}")
     if not fits(labels, shape):
         raise ValueError(f"labels {name!r} of shape {labels.shape}, which must be {expected}")

@@ -128,6 +128,15 @@ def test_the_table_of_objects_has_the_regions(conn, source, derived):
     assert attach_table(conn, source, "objects.csv", data, say=said.append) is None and len(said) == 1
 
 
+def test_rows_without_a_number_or_a_timepoint(conn, source, derived):
+    """Another step gave the other rows both, or it lists what is no object of any labels."""
+    write_well(conn, derived, "A01", new_images(source, 1), {})
+    csv = b"plate,well,site,t,label,labels\n1,A01,1,,11,nuclei\n1,A01,1,0,12,nuclei\n1,A01,1,,mitotic,\n"
+    said = []
+    attach_table(conn, load_plate(conn, derived), "objects.csv", csv, say=said.append)
+    assert said == ["objects.csv: 1 objects have no region of interest, and are not in the OMERO.table"]
+
+
 def test_a_source_image_without_objects_loses_its_regions(conn, source, derived):
     write_well(conn, derived, "B03", new_images(source, 1, "B03"), {}, rois=BOTH)
     empty = {

@@ -99,6 +99,13 @@ def test_channels_have_names_and_colors(tmp_path, drawn):
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["failed"]
 
 
+def test_images_with_many_channels_show_the_first(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr("openhcs_omero.core.figures.MOST_PANELS", 2)
+    pictures = {"B03": [Thumbnail(np.ones((3, 8, 8)))], "B04": [Thumbnail(np.ones((1, 8, 8)))]}
+    montage(PLACES, pictures, "Plate 7", tmp_path / "montage.png")
+    assert len(drawn[0].axes) == 2 and drawn[0].get_suptitle() == "Plate 7: the first 2 of 3 channels"
+
+
 def test_a_heatmap_without_values(tmp_path):
     heatmap(PLACES, {}, "nothing", tmp_path / "nothing.png")
     assert (tmp_path / "nothing.png").stat().st_size > 1000

@@ -12,7 +12,7 @@ from openhcs_omero.core.features import Features
 from openhcs_omero.core.steps.checks import check_params
 from openhcs_omero.core.steps.columns import known_columns
 from openhcs_omero.core.steps.object_rows import one_row_per_object
-from openhcs_omero.core.steps.running import run_steps
+from openhcs_omero.core.steps.running import StepFailed, run_steps
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import segment_cells
 from openhcs_omero.processing.objects import measure_objects
@@ -129,3 +129,45 @@ def test_a_named_step_measures_the_labels_of_an_earlier_one():
     [found] = done.objects
     assert found["labels"] == "a_nuclei" and found["area"] == 12 and found["mean_intensity_GFP"] == 1
     assert done.results["b_a_nuclei_count"] == 1
+
+
+def test_numbers_of_objects_that_a_program_wrote_as_fractions():
+    def find(image, filemanager, metadata, backend="disk"):
+        return image, {"labels": {"nuclei": np.ones((1, 1, 1, 8, 8), int)}, "objects": [{"label": 1.0}, {"label": nan}]}
+
+    nan = float("nan")
+    first, second = run_steps([(step(find), find)], np.ones((1, 1, 1, 8, 8)), None, {}, {}, "disk").objects
+    assert repr(first["label"]) == "1" and second["label"] != second["label"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"x": 1 + 2j}, "'x' of type complex; results are numbers or text"),
+        ({"x": b"1"}, "'x' of type bytes"),
+        ({"x": 10**30}, "'x' of 1000000"),
+        ({"x": "a\0b"}, "not a text that can be written"),
+        ({"x": "\ud800"}, "not a text that can be written"),
+        ({"objects": [{"label": 1, "v": [1, 2]}]}, "objects with 'v' of type list"),
+        ({"objects": [{"label": 1, "v": np.zeros(3)}]}, "objects with 'v' of type ndarray"),
+        ({"objects": [{"label": "1"}]}, "objects with the label '1'; labels are whole numbers"),
+        ({"objects": [{"label": 1.5}]}, "objects with the label 1.5"),
+        ({"objects": [{"label": float("inf")}]}, "objects with the label inf"),
+        ({"labels": {"nuclei": np.ma.masked_array(np.ones((1, 1, 1, 8, 8), int), True)}}, "of type masked array"),
+    ],
+)
+def test_results_that_no_table_can_hold(changed, says):
+    def find(image, filemanager, metadata, backend="disk"):
+        return image, {"labels": {"nuclei": np.ones((1, 1, 1, 8, 8), int)}, **changed}
+
+    with pytest.raises(StepFailed) as error:
+        run_steps([(step(find), find)], np.ones((1, 1, 1, 8, 8)), None, {}, {}, "disk")
+    assert says in str(error.value)
+
+
+def test_masked_images_are_refused():
+    def mask(image, filemanager, metadata, backend="disk"):
+        return np.ma.masked_less(image, 5), {}
+
+    with pytest.raises(StepFailed, match="returned a masked array"):
+        run_steps([(step(mask), mask)], np.ones((1, 1, 1, 8, 8)), None, {}, {}, "disk")

@@ -74,7 +74,7 @@ class SiteResult:
         if again := taken or sorted(self.labels.keys() & labeled):
             raise StepError(f"{step} returns {again[0]!r}, as another step does: give one of them a `name:`")
         _check_fit(step, image, self.labels)
-        objects = [{"step": step.name or step.function_name, **_labels_of(row, prefix, labeled)} for row in rows]
+        objects = [{"step": step.name or step.function_name, **_numbered(step, row, prefix, labeled)} for row in rows]
         labels = self.labels | labeled
         return SiteResult(
             image,
@@ -180,6 +180,17 @@ def _labels_of(row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.nda
     return {**row, "labels": next(iter(labeled))} if len(labeled) == 1 and "label" in row else dict(row)
 
 
+def _numbered(step: Step, row: Mapping[str, Any], prefix: str, labeled: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The row of an object with the name of its labels and its number in them, which programs may write as 12.0."""
+    made = _labels_of(row, prefix, labeled)
+    number = made.get("label")
+    if "labels" not in made or number is None or number != number:
+        return made
+    if isinstance(number, bool | np.bool_ | str) or not np.isfinite(number) or number != int(number):
+        raise StepError(f"{step} returned objects with the label {brief(number, 30)}; labels are whole numbers")
+    return {**made, "label": int(number)}
+
+
 def _check_fit(step: Step, image: np.ndarray, labels: Labels) -> None:
     """Check that the labels of earlier steps still fit the image."""
     for name, array in labels.items():
@@ -214,6 +225,8 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
     if not (isinstance(returned, tuple) and len(returned) == 2):
         raise StepError(f"{step} returned {type(returned).__name__}; a step returns (image, results)")
     image, results = returned
+    if isinstance(image, np.ma.MaskedArray):
+        raise StepError(f"{step} returned a masked array; no value stands for a missing pixel, so fill it in the step")
     if not (isinstance(image, np.ndarray) and image.ndim == 5 and image.size):
         shape = getattr(image, "shape", type(image).__name__)
         raise StepError(f"{step} returned an image {shape}; it must be an array (T, C, Z, Y, X)")
@@ -225,8 +238,11 @@ def _checked(step: Step, returned: Any, timepoints: int) -> tuple[np.ndarray, di
         raise StepError(f"{step} returned 'objects' that are not a list of dicts, one dict per object")
     for key in results:
         _check_key(step, key, RESERVED)
-    for key in itertools.chain(*rows):
+    for key in dict.fromkeys(itertools.chain(*rows)):
         _check_key(step, key, (*PLACE[:-2], *ABOUT_SITES))  # objects may have their own timepoint
+    for row in rows:
+        for key, value in row.items():
+            _check_scalar(step, f"objects with {brief(key)}", value)
     labels = _checked_labels(step, results.pop("labels", {}), image)
     scalars = {
         key: value if key == "objects" else _value(step, key, value, timepoints) for key, value in results.items()
@@ -259,14 +275,29 @@ def _check_key(step: Step, key: Any, taken: Sequence[str]) -> None:
 
 def _value(step: Step, key: str, value: Any, timepoints: int) -> Any:
     """Check that a value is a scalar, or a list with one scalar per timepoint."""
-    if value is None or np.isscalar(value):
-        return value
     values = value.tolist() if isinstance(value, np.ndarray) else value
-    if timepoints == 1 or not isinstance(values, list | tuple):
-        raise StepError(f"{step} returned {key!r} of type {type(value).__name__}; results are numbers or text")
-    if len(values) != timepoints or not all(item is None or np.isscalar(item) for item in values):
+    if not isinstance(values, list | tuple) or timepoints == 1:
+        _check_scalar(step, repr(key), value)
+        return value
+    if len(values) != timepoints:
         raise StepError(
             f"{step} returned {key!r} as a list; a list must have one number or text per timepoint, "
             f"{timepoints} in this case"
         )
+    for item in values:
+        _check_scalar(step, f"{key!r} as a list with an element", item)
     return list(values)
+
+
+def _check_scalar(step: Step, what: str, value: Any) -> None:
+    """Check that a value can stand in a table."""
+    if value is None or isinstance(value, float | np.floating | np.bool_):
+        return
+    if isinstance(value, int | np.integer):
+        if not -(2**63) <= value < 2**64:
+            raise StepError(f"{step} returned {what} of {brief(value, 30)}; whole numbers have at most 64 bits")
+    elif isinstance(value, str):
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise StepError(f"{step} returned {what} of {brief(value, 30)}, which is not a text that can be written")
+    else:
+        raise StepError(f"{step} returned {what} of type {type(value).__name__}; results are numbers or text")

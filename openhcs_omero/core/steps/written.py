@@ -224,7 +224,8 @@ def _add_table(
 
     `alone` says that it is the only table of objects; it is then about the only labels, whatever its name.
     """
-    labels = next((name for name in command.labels if name.lower() == table.name.lower()), None)
+    labels = table.name if table.name in command.labels else None
+    labels = labels or next((name for name in command.labels if name.lower() == table.name.lower()), None)
     if labels is None and alone and len(command.labels) == 1:
         labels = next(iter(command.labels))
     for site, rows in table.rows.items():
