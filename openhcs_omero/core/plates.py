@@ -172,14 +172,15 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
         )
     if not filled:
         raise PlateError(
-            f"plate {plate.label} has no images in the wells {asked}: choose wells with images, such as "
+            f"plate {plate.label} has no images in the wells {_listed(asked)}: choose wells with images, such as "
             f"[{', '.join(structure.wells_with_images()[:3])}]"
         )
     structure.check_types(filled)
     for note in plate.handler.notes(plate.path):
         say(f"plate {plate.label}: {note}")
     if empty:
-        say(f"plate {plate.label}: {len(empty)} wells have no images and are left out ({_some(empty)})")
+        are = "1 well has no images and is" if len(empty) == 1 else f"{len(empty)} wells have no images and are"
+        say(f"plate {plate.label}: {are} left out ({_some(empty)})")
     taken = structure.only(filled)
     if len(kinds := taken.kinds()) > 1:
         say(
@@ -187,6 +188,10 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
             f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}"
         )
     return taken
+
+
+def _listed(asked: str | Sequence[str]) -> str:
+    return asked if isinstance(asked, str) else ", ".join(asked)
 
 
 def _some(names: Sequence[str]) -> str:

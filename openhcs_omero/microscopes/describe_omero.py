@@ -23,13 +23,14 @@ def describe_plate(backend: OMEROLocalBackend, place: PlatePath) -> dict[str, An
     """Describe a plate in OMERO, with the keys of `describe_folder`, but "plate" and "omero_id" for "folder"."""
     structure = backend.plate_structure(place.plate_id, place.output)
     filled = {} if place.output else read_filled(backend.conn, structure)
-    listing = PlateListing(structure, Backend.OMERO_LOCAL, filled=filled)
+    listing = PlateListing(structure, Backend.OMERO_LOCAL, filled=filled, notes=structure.notes)
     images = list(structure.images())
     if images:
         known = read_metadata(backend.conn, [image for _, image in images])
         about = [(well, image.site, known.get(image.image_id, ImageMetadata())) for well, image in images]
         first = about[0][2]
         notes = (
+            *structure.notes,
             *difference("channel names", [(well, site, one.channel_names) for well, site, one in about]),
             *difference("pixel sizes", [(well, site, one.pixel_size) for well, site, one in about]),
         )
@@ -40,7 +41,7 @@ def describe_plate(backend: OMEROLocalBackend, place: PlatePath) -> dict[str, An
 def describe_in_words(backend: OMEROLocalBackend, place: PlatePath) -> Iterator[tuple[str, str]]:
     """Yield lines about a plate in OMERO, each with a label and a text; they fit on a screen."""
     plate = describe_plate(backend, place)
-    yield "plate", f"{place}  {plate['name']}"
+    yield "plate", f"{place}  {' '.join(plate['name'].split())}"
     yield "OMERO id", str(plate["omero_id"])
     yield from in_words(plate)
     images = [image for _, image in backend.plate_structure(place.plate_id, place.output).images()]

@@ -48,6 +48,9 @@ class OMEROHandler(MicroscopeHandler):
         filled = {} if derived else read_filled(self.backend.conn, structure)
         return PlateListing(structure, Backend.OMERO_LOCAL, filled=filled)
 
+    def notes(self, plate_path: PlateLike) -> tuple[str, ...]:
+        return self.structure(plate_path).notes
+
     def get_channel_values(self, plate_path: PlateLike) -> dict[int, str | None]:
         listing = self.listing(plate_path)
         first = next((image for _, image in listing.structure.images()), None)

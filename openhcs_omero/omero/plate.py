@@ -1,6 +1,6 @@
 """Load the structure of a plate (wells, sites, sizes and fingerprints) with one query."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ from openhcs_omero.omero import queries
 from openhcs_omero.plates.paths import well_name
 from openhcs_omero.plates.pixeltypes import READ_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
+
+MOST_TOLD = 10  # images of which the log says that they have no pixels
 
 # A real server requires a named join of the update event, and no dotted path in `select` before a left join.
 _STRUCTURE = """
@@ -54,10 +56,23 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
     wells = structure.wells.values()
     return replace(
         structure,
-        rows=n_rows or 1 + max((well.row for well in wells), default=-1),
-        columns=n_columns or 1 + max((well.col for well in wells), default=-1),
+        rows=max(n_rows or 0, 1 + max((well.row for well in wells), default=-1)),
+        columns=max(n_columns or 0, 1 + max((well.col for well in wells), default=-1)),
         times={run: (start, end) for *_, run, _, start, end in found if run is not None},
+        notes=tuple(_notes(found)),
     )
+
+
+def _notes(found: Iterable[list[Any]]) -> Iterator[str]:
+    """Sentences about images that have no pixels, as after an import that was broken off."""
+    without = [(row[4], row[5], row[9], row[10]) for row in found if row[9] is not None and row[12] is None]
+    for row, column, image, name in without[:MOST_TOLD]:
+        yield (
+            f"image {image} ({name}) of well {well_name(row, column)} has no pixels: it is left out, and the sites "
+            "after it move up"
+        )
+    if len(without) > MOST_TOLD:
+        yield f"{len(without) - MOST_TOLD} more images have no pixels"
 
 
 def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:

@@ -114,7 +114,7 @@ def difference(what: str, values: Sequence[tuple[str, int, Iterable[object]]]) -
     """A sentence about the first (well, site, values) that differs from that of the first site, if any does."""
     for other_well, other_site, other in values[1:]:
         well, site, first = values[0]
-        if tuple(first) != tuple(other):
+        if tuple(first) != tuple(other) and {*first, *other} != {None}:
             yield (
                 f"the {what} differ: {well} site {site} has {_words(first)}, "
                 f"{other_well} site {other_site} has {_words(other)}"

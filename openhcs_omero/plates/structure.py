@@ -120,7 +120,7 @@ class PlateStructure:
     """A plate and its wells by name, in the plate's order, including wells without images.
 
     The ids of the plate and of its group in OMERO are None for a plate in a folder. `times` are the start and the end
-    of its acquisitions, in milliseconds since 1970; None where unknown.
+    of its acquisitions, in milliseconds since 1970; None where unknown. `notes` are sentences about what was left out.
     """
 
     plate_id: OMEROId
@@ -137,6 +137,7 @@ class PlateStructure:
     rows: int = 0
     columns: int = 0
     times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -9,15 +9,19 @@ import omero
 import pytest
 from omero.model.enums import UnitsLength
 from omero.rtypes import rint, rstring
-from wire import SHAPE, block, make_plate, wire
+from wire import SHAPE, add_well, block, make_plate, wire
 
 from openhcs_omero.errors import PlateError
+from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.microscopes.describe_omero import describe_plate
+from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.pixels import close_store, read_metadata, read_plane, read_site, read_sites
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
+from openhcs_omero.plates.paths import PlatePath
 
 __all__ = ["wire"]
 
@@ -71,6 +75,22 @@ def test_plates_without_wells_or_images(conn):
     with pytest.raises(PlateError, match="has wells but no images"):
         load_plate(conn, empty)
     assert list(load_plate(conn, empty, require_images=False).wells) == ["A01"]
+
+
+def test_what_is_not_as_it_should_be_is_said(conn):
+    """An image without pixels, and a well outside of the plate's format."""
+    bare = omero.model.ImageI()
+    bare.name = rstring("bare")
+    bare = queries.update(conn).saveAndReturnObject(bare).id.val
+    plate = make_plate(conn, {"A01": 1})
+    add_well(conn, plate, "J13", bare)
+    found = load_plate(conn, plate)
+    assert (found.rows, found.columns) == (10, 13) and found.wells_with_images() == ["A01"]
+    [note] = found.notes
+    assert note.startswith(f"image {bare} (bare) of well J13 has no pixels: it is left out")
+    handler = OMEROHandler(OMEROLocalBackend(omero_conn=conn))
+    assert handler.notes(plate) == found.notes
+    assert describe_plate(handler.backend, PlatePath(plate))["notes"] == [note]
 
 
 def test_a_plate_in_another_group_of_the_user(omero_server, root, make_user):

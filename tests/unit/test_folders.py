@@ -121,7 +121,7 @@ def test_settings_that_do_not_fit_the_plate(folder):
     write_imagexpress(Path("empty wells"), images_of(["A01"], shape=SHAPE), wells=["A01", "A02"])
     refused = refusal("empty wells", wells=["A01", "A02"])
     assert refused.startswith("plate empty wells has wells without images (A02): choose wells")
-    assert "no images in the wells" in refusal("empty wells", wells=["A02-A02"])
+    assert "no images in the wells A02-A02:" in refusal("empty wells", wells=["A02-A02"])
     next(folder.glob("*B03_s1_w1[0-9A-F]*")).unlink()
     assert "well B03 lacks files of site 1: timepoint 1, channel 1, plane 1" in refusal("day_1")
 
@@ -137,9 +137,7 @@ def test_omitted_wells(folder, capsys):
         ({"path": "day_1", "wells": ["A01"]}, "all"),
     ):
         assert list(chosen(plate, wells=wells).wells) == ["A01"]
-    assert (
-        capsys.readouterr().err.splitlines() == ["plate empty wells: 1 wells have no images and are left out (A02)"] * 2
-    )
+    assert capsys.readouterr().err.splitlines() == ["plate empty wells: 1 well has no images and is left out (A02)"] * 2
 
 
 @pytest.mark.parametrize(("incomplete", "sites"), [("skip", [2]), ("fill", [1, 2])])
