@@ -305,3 +305,28 @@ def _check_move(conn, root, there):
     assert rows(conn, "select l.child.id from PlateAnnotationLink l") == [[shared.id.val]]
     strangers = root.getGroupFromContext().getId()
     assert isinstance(run(conn, Chgrp2(targetObjects={"Plate": [staying.id.val]}, groupId=strangers)), ERR)
+
+
+@pytest.mark.parametrize(("permissions", "deleted"), [("rw----", {"Comment", "Roi"}), ("rwra--", {"Comment"})])
+def test_what_others_put_on_a_moved_image(make_user, omero_server, permissions, deleted):
+    """OMERO's blitz-chgrp-rules.xml: comments are deleted, tags and pairs stay, regions move if others see them."""
+    owner = make_user("rwra--")
+    there = make_user(permissions).getGroupFromContext().getId()
+    other = make_user(group=owner.getGroupFromContext().getId())
+    made = save(owner, image())
+    for conn in (owner, other):
+        for kind in ("Comment", "Tag"):
+            save(conn, annotated(made, conn.getUser().getName(), kind))
+        pairs = new("MapAnnotation", mapValue=[omero.model.NamedValue("a", "b")])
+        save(conn, new("ImageAnnotationLink", parent=made.proxy(), child=pairs))
+    save(other, new("Roi", image=made.proxy()))
+    root = omero_server.admin
+    root.getAdminService().addGroups(ref("Experimenter", owner.getUserId()), [ref("ExperimenterGroup", there)])
+    with contextlib.closing(omero_server.login(owner.getUser().getName(), "pw")) as conn:
+        answer = run(conn, Chgrp2(targetObjects={"Image": [made.id.val]}, groupId=there))
+    names = {name.rpartition(".")[2].removesuffix("Annotation") for name in answer.deletedObjects}
+    assert names == deleted | {"ImageAnnotationLink"}
+    moved = {name.rpartition(".")[2]: len(ids) for name, ids in answer.includedObjects.items()}
+    assert [moved.get(f"{kind}Annotation") for kind in ("Comment", "Tag", "Map")] == [1, 1, 1]
+    assert ("Roi" in moved) == ("Roi" not in deleted)
+    assert count(other, "Annotation") == {"Annotation": 2}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from omero_embedded.model import rows
 from omero_embedded.model.access import USER_GROUP, Context
 from omero_embedded.model.deleting import FREE, by_java_name, delete_rows, find_targets, set_null
 from omero_embedded.model.graphs import ChildOptions, Closure, GraphError, Ids
-from omero_embedded.model.schema import schema
+from omero_embedded.model.schema import Entity, schema
+
+# What goes along whoever owns it, and the classes of what is on the data of others.
+ANYBODYS = FREE | {"Roi"}
+ON_OTHERS = ("Annotation", "Roi", "Shape", "AffineTransform")
 
 
 def move(
@@ -33,27 +39,89 @@ def move(
     """
     if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
         raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)
-    closure = Closure(connection, options, ctx.may_move)
-    for entity, ids in find_targets(connection, ctx, targets, ctx.may_move, "Chgrp2"):
-        closure.add(entity, ids)
-    closure.grow()
+    private = ctx.kinds[group][2] != "r"
+
+    def allowed(owner: int | None, where: int | None, kind: str) -> bool:
+        if ctx.may_move(owner, where):
+            return True
+        return (kind == "Annotation" or not private) and ctx.may_delete(owner, where, kind)
+
+    def closure_of(targets: Iterable[tuple[Entity, set[int]]]) -> Closure:
+        made = Closure(connection, options, allowed, ANYBODYS)
+        for entity, ids in targets:
+            made.add(entity, ids)
+        made.grow()
+        return made
+
+    closure = closure_of(find_targets(connection, ctx, targets, ctx.may_move, "Chgrp2"))
+    doomed = {"Annotation": _foreign_annotations(connection, ctx, closure.ids, private)}
+    if private and (rois := _foreign_rois(connection, closure.ids)):
+        for name, ids in closure_of([(schema()["Roi"], rois)]).ids.items():
+            doomed[name] = doomed.get(name, set()) | (ids & closure.ids.get(name, set()))
     cut = list(closure.outsiders())
     for entity, one, ids in cut:
         if not one.nullable:
             raise GraphError(f"{entity.name} {min(ids)} has a {one.name} that would be in another group.")
-    left = _links_to_others(connection, closure.ids)
-    moved = {name: ids - left.get(name, set()) for name, ids in closure.ids.items()}
+    going = {name: ids - doomed.get(name, set()) for name, ids in closure.ids.items()}
+    for name, ids in _links_to_others(connection, going).items():
+        doomed[name] = doomed.get(name, set()) | ids
+    moved = {name: ids - doomed.get(name, set()) for name, ids in closure.ids.items()}
     _check_movable(connection, ctx, moved)
     _check_references(connection, moved, group)
-    answer = by_java_name(connection, moved), by_java_name(connection, left)
+    answer = by_java_name(connection, moved), by_java_name(connection, doomed)
     if not dry_run:
         for entity, one, ids in cut:
             set_null(connection, entity, one, ids)
-        delete_rows(connection, left)
+        delete_rows(connection, dict(sorted(doomed.items(), key=lambda one: not schema()[one[0]].is_link)))
         for name, ids in moved.items():
             table = schema()[name].table
             connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values(_group=group))
     return answer
+
+
+def _foreign_annotations(connection: sa.Connection, ctx: Context, going: Ids, private: bool) -> set[int]:
+    """The annotations that are deleted, because they belong to others than what they are on.
+
+    In a private group nobody would see them. Elsewhere they are moved by those who may delete them.
+    """
+    ids = going.get("Annotation", set())
+    columns = schema()["Annotation"].table.c
+    on_own, linked = set(), set()
+    for name, links in going.items():
+        link = schema()[name]
+        if not links or not link.is_link or link.fields["child"].target != "Annotation":
+            continue
+        parent = schema()[link.fields["parent"].target or ""].root
+        whose, ends = parent.table.alias(), link.table.c
+        found = connection.execute(
+            sa.select(ends.child, ends.parent, whose.c._owner == columns._owner).where(
+                rows.among(ends.id, links), whose.c.id == ends.parent, columns.id == ends.child
+            )
+        )
+        for child, holder, same in found:
+            if holder in going.get(parent.name, ()):
+                linked.add(child)
+                if same:
+                    on_own.add(child)
+    foreign = (linked - on_own) & ids
+    owners = connection.execute(
+        sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, foreign))
+    )
+    return {oid for oid, owner, where in owners if private or not ctx.may_delete(owner, where, "Annotation")}
+
+
+def _foreign_rois(connection: sa.Connection, going: Ids) -> set[int]:
+    """The regions that belong to others than their images, which move."""
+    roi, image = schema()["Roi"].table.c, schema()["Image"].table.c
+    found = connection.execute(
+        sa.select(roi.id).where(
+            rows.among(roi.id, going.get("Roi", ())),
+            rows.among(roi.image, going.get("Image", ())),
+            image.id == roi.image,
+            image._owner != roi._owner,
+        )
+    )
+    return set(found.scalars())
 
 
 def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
@@ -75,10 +143,12 @@ def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
     """Refuse to move objects of other users."""
     for name, ids in moved.items():
         columns = schema()[name].table.c
+        if name in (*FREE, *ON_OTHERS) or schema()[name].is_link:
+            continue
         for oid, owner, group in connection.execute(
             sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, ids))
         ):
-            if name not in FREE and not ctx.may_move(owner, group):
+            if not (ctx.may_move(owner, group) or ctx.may_delete(owner, group, name)):
                 raise GraphError(f"{ctx.user_name} may not move {name} {oid}.")
 
 
