@@ -99,6 +99,7 @@ def configuration(home: Path, plates: Sequence[int]) -> dict[str, Any]:
     """The configuration of the demo's run, besides the steps."""
     return {
         "plates": list(plates),
+        "omero": {"data_dir": str((home / "server").resolve())},  # pixels are read from the server's disk
         "results": str(home / "results"),
         "plate_map": str(home / "images" / "plate_map.csv"),
         "heatmaps": [FEATURE, "cells_c1"],

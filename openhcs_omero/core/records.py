@@ -94,7 +94,7 @@ class WellRecord:
     @classmethod
     def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
         """Make the record of a well from the plate's listing; acquisitions are named as in the tables."""
-        structure, labels = listing.structure.wells[well], listing.structure.acquisition_labels()
+        structure, labels = listing.structure.wells[well], listing.structure.acquisition_labels
         images = tuple(_labeled(structure.images[site], labels) for site in sorted(structure.images))
         filled = {
             site: tuple(sorted(planes)) for site in structure.images if (planes := listing.filled.get((well, site)))

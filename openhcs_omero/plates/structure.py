@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -179,6 +180,7 @@ class PlateStructure:
             for number, name in self.acquisitions()
         )
 
+    @functools.cached_property
     def acquisition_labels(self) -> dict[int, str]:
         """What the tables call the acquisitions, by id: the name, with the id added if several have the same name."""
         names = Counter(name for _, name in self.acquisitions())

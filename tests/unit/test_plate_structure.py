@@ -138,9 +138,9 @@ def test_acquisitions():
     second = made.of_acquisition("second")
     assert {site: image.image_id for site, image in second.wells["A02"].images.items()} == {1: 11, 2: 12}
     assert second.max_sites == 2 and second.of_acquisition() is second and made.of_acquisition("6") == second
-    assert made.of_acquisition("all") is made and made.acquisition_labels() == {5: "first", 6: "second"}
+    assert made.of_acquisition("all") is made and made.acquisition_labels == {5: "first", 6: "second"}
     alike = plate(row(0, 0, 1, run=(5, "again")), row(0, 1, 2, run=(6, "again")), row(1, 0, 3, run=(7, None)))
-    assert alike.acquisition_labels() == {5: "again (5)", 6: "again (6)", 7: "Run 7"}
+    assert alike.acquisition_labels == {5: "again (5)", 6: "again (6)", 7: "Run 7"}
     assert len(groups_of(made)) == 2, "no estimate is made over two acquisitions"
     for wrong in (7, "third"):
         with pytest.raises(PlateError, match="has no acquisitions"):

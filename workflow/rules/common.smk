@@ -58,7 +58,7 @@ PRODUCTS = [
     "figures/outlines",
     *(with_parquet(["image_qc.csv"]) if PLAN.settings.has_qc else []),
 ]
-QC_WELLS = 192  # a job measures the images of so many wells
+QC_WELLS = 384  # a job measures the images of so many wells
 
 
 wildcard_constraints:
