@@ -1,5 +1,6 @@
 """Finding, giving and copying graphs, and the requests about sessions: what goes beyond the conformance cases."""
 
+import contextlib
 import io
 
 import omero
@@ -16,6 +17,7 @@ from omero.cmd import (
     GraphException,
     UpdateSessionTimeoutRequest,
 )
+from omero.cmd.graphs import ChildOption
 from omero.rtypes import rlong
 
 
@@ -206,3 +208,22 @@ def test_a_sessions_timeouts_change(make_user, root):
     assert run(conn, UpdateSessionTimeoutRequest(uuid, None, None)).name == "no-update-performed"
     mine = root.getEventContext().sessionUuid
     assert run(conn, UpdateSessionTimeoutRequest(mine, None, rlong(1))).name == "no-session"
+
+
+@pytest.mark.parametrize(("permissions", "along"), [("rwr---", True), ("rwra--", False)])
+def test_what_is_on_a_given_image(make_user, omero_server, permissions, along):
+    """OMERO's blitz-chown-rules.xml: annotations and regions stay where members annotate each other's data."""
+    owner = make_user(permissions)
+    other = make_user(group=owner.getGroupFromContext().getId())
+    made = save(owner, image())
+    save(owner, annotated(made, "comment"))
+    save(owner, new("Roi", image=made.proxy()))
+    with contextlib.suppress(omero.SecurityViolation):  # in the read-only group
+        save(other, annotated(made, "the other's"))
+    give = {"targetObjects": {"Image": [made.id.val]}, "userId": other.getUserId(), "dryRun": True}
+    kinds = {"Roi", "CommentAnnotation", "ImageAnnotationLink"}
+    found = short(run(omero_server.admin, Chown2(**give)).includedObjects)
+    assert kinds & set(found) == (kinds if along else set())
+    include = ChildOption(includeType=["Annotation"])
+    found = short(run(omero_server.admin, Chown2(childOptions=[include], **give)).includedObjects)
+    assert len(found["CommentAnnotation"]) == len(found["ImageAnnotationLink"]) == 1

@@ -10,6 +10,7 @@ from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.deleting import by_java_name, delete_rows, find_targets
 from omero_embedded.model.graphs import ChildOptions, Closure, GraphError, Ids
+from omero_embedded.model.others import annotations_of_others, rois_of_others
 from omero_embedded.model.schema import Entity, schema
 from omero_embedded.model.targets import LEGAL
 
@@ -48,7 +49,7 @@ def give(
     if "Chown" not in ctx.privileges and not ctx.leader_of:
         raise GraphError(f"{ctx.user_name} owns no group.", name="steps-cancel", detailed=False)
     _check_receiver(connection, receiver)
-    closure = Closure(connection, options, lambda owner, group, kind: _goes_along(ctx, owner, kind))
+    closure = _Given(connection, options, lambda owner, group, kind: _goes_along(ctx, owner, kind))
     for entity, ids in find_targets(connection, ctx, targets, lambda *_: True, "Chown2"):
         closure.add(entity, ids)
     for entity, ids in _all_of(connection, ctx, users):
@@ -57,10 +58,11 @@ def give(
     _check_givable(connection, ctx, closure.ids, receiver)
     _check_together(connection, ctx, closure.ids)
     cut = _cut_links(connection, ctx, closure.ids)
-    given = {
-        name: ids - cut.get(name, set()) - _half(connection, schema()[name], ids, closure.ids)
-        for name, ids in closure.ids.items()
-    }
+    given = {}
+    for name, ids in closure.ids.items():
+        link = schema()[name]
+        kept = _half(connection, link, ids, closure.ids) | _of_third_parties(connection, link, ids)
+        given[name] = ids - cut.get(name, set()) - kept
     answer = by_java_name(connection, given), by_java_name(connection, cut)
     if not dry_run:
         delete_rows(connection, cut)
@@ -68,6 +70,29 @@ def give(
             table = schema()[name].table
             connection.execute(sa.update(table).where(rows.among(table.c.id, ids)).values(_owner=receiver))
     return answer
+
+
+class _Given(Closure):
+    """What goes along to another user: of annotations and regions only those with the owner of what they are on.
+
+    In groups whose members annotate each other's data, annotations and regions stay, unless an option includes them.
+    """
+
+    def suitable(self, entity: Entity, free: set[int], included: set[int]) -> set[int]:
+        if entity.name not in ("Annotation", "Roi"):
+            return free | included
+        columns, groups = entity.table.c, schema()["ExperimenterGroup"].table.c
+        closed = set(
+            self.connection.execute(
+                sa.select(columns.id).where(
+                    rows.among(columns.id, free),
+                    groups.id == columns._group,
+                    sa.func.substr(groups._permissions, 4, 1) == "-",
+                )
+            ).scalars()
+        )
+        of_others = annotations_of_others if entity.name == "Annotation" else rois_of_others
+        return (closed | included) - of_others(self.connection, self.ids, closed | included)
 
 
 def _goes_along(ctx: Context, owner: int | None, kind: str) -> bool:
@@ -133,6 +158,24 @@ def _half(connection: sa.Connection, link: Entity, ids: set[int], given: Ids) ->
         sa.select(link.table.c.id, link.table.c.parent, link.table.c.child).where(rows.among(link.table.c.id, ids))
     )
     return {oid for oid, parent, child in found if parent not in ends[0] or child not in ends[1]}
+
+
+def _of_third_parties(connection: sa.Connection, link: Entity, ids: set[int]) -> set[int]:
+    """The links that belong to neither the owner of their parent nor that of their child; they stay."""
+    if not link.is_link or not ids:
+        return set()
+    parent, child = (schema()[link.fields[end].target or ""].root.table.alias() for end in ("parent", "child"))
+    own = link.table.c
+    found = connection.execute(
+        sa.select(own.id).where(
+            rows.among(own.id, ids),
+            parent.c.id == own.parent,
+            child.c.id == own.child,
+            parent.c._owner != own._owner,
+            child.c._owner != own._owner,
+        )
+    )
+    return set(found.scalars())
 
 
 def _cut_links(connection: sa.Connection, ctx: Context, given: Ids) -> Ids:

@@ -387,8 +387,12 @@ class Closure:
             verdicts = self._verdicts(entity, left)
             undecided = {oid for oid, verdict in verdicts.items() if verdict is None}
             free = undecided - self._held_elsewhere(entity, undecided)
-            wanted = free | {oid for oid, verdict in verdicts.items() if verdict}
+            wanted = self.suitable(entity, free, {oid for oid, verdict in verdicts.items() if verdict})
             self.add(entity, wanted - self._in_split_filesets(wanted) if name == "Image" else wanted)
+
+    def suitable(self, entity: Entity, free: set[int], included: set[int]) -> set[int]:
+        """Of the candidates that no other object owns, and of those that the options include, those that may go."""
+        return free | included
 
     def _in_split_filesets(self, images: set[int]) -> set[int]:
         """Those of some images whose fileset has others that do not go: a fileset goes whole, or stays."""

@@ -10,6 +10,7 @@ from omero_embedded.model import rows
 from omero_embedded.model.access import USER_GROUP, Context
 from omero_embedded.model.deleting import FREE, by_java_name, delete_rows, find_targets, set_null
 from omero_embedded.model.graphs import ChildOptions, Closure, GraphError, Ids
+from omero_embedded.model.others import annotations_of_others, rois_of_others
 from omero_embedded.model.schema import Entity, schema
 
 # What goes along whoever owns it, and the classes of what is on the data of others.
@@ -54,8 +55,8 @@ def move(
         return made
 
     closure = closure_of(find_targets(connection, ctx, targets, ctx.may_move, "Chgrp2"))
-    doomed = {"Annotation": _foreign_annotations(connection, ctx, closure.ids, private)}
-    if private and (rois := _foreign_rois(connection, closure.ids)):
+    doomed = {"Annotation": _deleted_annotations(connection, ctx, closure.ids, private)}
+    if private and (rois := rois_of_others(connection, closure.ids, closure.ids.get("Roi", set()))):
         for name, ids in closure_of([(schema()["Roi"], rois)]).ids.items():
             doomed[name] = doomed.get(name, set()) | (ids & closure.ids.get(name, set()))
     cut = list(closure.outsiders())
@@ -79,49 +80,17 @@ def move(
     return answer
 
 
-def _foreign_annotations(connection: sa.Connection, ctx: Context, going: Ids, private: bool) -> set[int]:
+def _deleted_annotations(connection: sa.Connection, ctx: Context, going: Ids, private: bool) -> set[int]:
     """The annotations that are deleted, because they belong to others than what they are on.
 
     In a private group nobody would see them. Elsewhere they are moved by those who may delete them.
     """
-    ids = going.get("Annotation", set())
+    foreign = annotations_of_others(connection, going, going.get("Annotation", set()))
     columns = schema()["Annotation"].table.c
-    on_own, linked = set(), set()
-    for name, links in going.items():
-        link = schema()[name]
-        if not links or not link.is_link or link.fields["child"].target != "Annotation":
-            continue
-        parent = schema()[link.fields["parent"].target or ""].root
-        whose, ends = parent.table.alias(), link.table.c
-        found = connection.execute(
-            sa.select(ends.child, ends.parent, whose.c._owner == columns._owner).where(
-                rows.among(ends.id, links), whose.c.id == ends.parent, columns.id == ends.child
-            )
-        )
-        for child, holder, same in found:
-            if holder in going.get(parent.name, ()):
-                linked.add(child)
-                if same:
-                    on_own.add(child)
-    foreign = (linked - on_own) & ids
     owners = connection.execute(
         sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, foreign))
     )
     return {oid for oid, owner, where in owners if private or not ctx.may_delete(owner, where, "Annotation")}
-
-
-def _foreign_rois(connection: sa.Connection, going: Ids) -> set[int]:
-    """The regions that belong to others than their images, which move."""
-    roi, image = schema()["Roi"].table.c, schema()["Image"].table.c
-    found = connection.execute(
-        sa.select(roi.id).where(
-            rows.among(roi.id, going.get("Roi", ())),
-            rows.among(roi.image, going.get("Image", ())),
-            image.id == roi.image,
-            image._owner != roi._owner,
-        )
-    )
-    return set(found.scalars())
 
 
 def _links_to_others(connection: sa.Connection, going: Ids) -> Ids:
