@@ -297,7 +297,10 @@ def info(
     if in_s3(plate) or Path(plate).expanduser().is_dir():
         _print_folder(plate if in_s3(plate) else Path(plate).expanduser(), pattern, incomplete, as_json)
         return
-    place = _parse(plate)
+    try:
+        place = _parse(plate)
+    except OpenHCSError as error:
+        raise OpenHCSError(f"there is no folder {plate}, and it names no plate in OMERO: {error}") from None
     if not isinstance(place, PlatePath):
         raise OpenHCSError(f"{plate} is a {place.kind}, but info takes a plate")
     from openhcs_omero.microscopes.describe_omero import describe_in_words, describe_plate

@@ -8,6 +8,7 @@ Names and files are both relative to the plate's folder. This backend only reads
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
@@ -18,10 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 from openhcs_omero.errors import brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend, on_disk
 from openhcs_omero.io.disk import DiskBackend
+from openhcs_omero.plates.arrangement import MOST_PLANES
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.structure import Acquisition
 
 Kind = TypeVar("Kind")
+DescribedImage = tuple[tuple[int, int, int], ImageMetadata]
+"""Numbers of timepoints, channels and z planes of an image; its channel names, colors and pixel size."""
 
 METADATA = "openhcs_metadata.json"
 LARGEST_METADATA = 500_000_000  # bytes; a plane takes about 150
@@ -157,7 +161,9 @@ class _Listed(Acquisition):
 
 @dataclass(frozen=True)
 class DescribedImages:
-    """Channel names and colors by channel, and pixel size (z, y, x), of images; their sites by well."""
+    """Images that are alike: their shape (T, C, Z), channel names, colors and pixel size (z, y, x); sites by well."""
+
+    shape: tuple[int, int, int]
 
     channels: tuple[str | None, ...]
     colors: tuple[tuple[int, int, int] | None, ...]
@@ -165,26 +171,29 @@ class DescribedImages:
     sites: dict[str, list[int]] = field(default_factory=dict)
 
 
-def images_for_openhcs(images: Mapping[tuple[str, int], ImageMetadata]) -> list[dict[str, Any]]:
+def images_for_openhcs(images: Mapping[tuple[str, int], DescribedImage]) -> list[dict[str, Any]]:
     """Describe images, by well and site, for this software's own part of OpenHCS's metadata."""
     kinds: dict[tuple[Any, ...], DescribedImages] = {}
-    for (well, site), about in images.items():
-        key = about.channel_names, about.colors, about.pixel_size
+    for (well, site), (shape, about) in images.items():
+        key = shape, about.channel_names, about.colors, about.pixel_size
         kinds.setdefault(key, DescribedImages(*key)).sites.setdefault(well, []).append(site)
     return [asdict(kind) for kind in kinds.values()]
 
 
-def read_images(values: Mapping[str, Any]) -> dict[tuple[str, int], ImageMetadata]:
-    """The channel names, colors and pixel sizes of images, by well and site, in the metadata of a subdirectory.
+def read_images(values: Mapping[str, Any]) -> dict[tuple[str, int], DescribedImage]:
+    """The shapes and metadata of images, by well and site, in the metadata of a subdirectory.
 
     Raises
     ------
     BadData
         If they are not as `images_for_openhcs` describes them.
     """
+    kinds = _own_part(values, "images", DescribedImages)
+    if wrong := [kind.shape for kind in kinds if min(kind.shape) < 1 or math.prod(kind.shape) > MOST_PLANES]:
+        raise BadData(f"{METADATA}: an image can't have the shape {wrong[0]}")
     return {
-        (well, site): ImageMetadata(kind.channels, kind.colors, kind.pixel_size)
-        for kind in _own_part(values, "images", DescribedImages)
+        (well, site): (kind.shape, ImageMetadata(kind.channels, kind.colors, kind.pixel_size))
+        for kind in kinds
         for well, sites in kind.sites.items()
         for site in sites
     }

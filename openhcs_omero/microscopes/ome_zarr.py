@@ -23,7 +23,7 @@ from openhcs_omero.io.base import BadData
 from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
 from openhcs_omero.microscopes.folders import check_links
 from openhcs_omero.microscopes.scan import READ_AS, read_as_notes
-from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange
+from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange, merge
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing, difference
 from openhcs_omero.plates.paths import in_s3, parse_well, well_name
@@ -201,6 +201,7 @@ def _list_plate(
         kind: _arrange({place: site for place, site in sites.items() if _kind(site, usual) == kind}, kind, incomplete)
         for kind in kinds
     }
+    merged = merge([*arranged.values()])
     channels = [example.channels()[c] for c in arranged[usual].channels]
     own = {
         place: _metadata(site.image, arranged[_kind(site, usual)].channels)
@@ -210,22 +211,19 @@ def _list_plate(
     listing = PlateListing(
         with_wells(plate, _structures(wells, arranged.values(), example, runs)),
         Backend.OME_ZARR,
-        {place: planes for one in arranged.values() for place, planes in one.files.items()},
+        merged.files,
         tuple(name for name, _ in channels),
         example.pixel_size,
-        {place: planes for one in arranged.values() for place, planes in one.filled.items()},
-        _missing(wells, arranged.values()),
+        merged.filled,
+        _missing(wells, merged.missing),
         (
             *_notes(wells, incomplete),
-            *(note for one in arranged.values() for note in one.notes),
+            *merged.notes,
             *read_as_notes(site.image.array.dtype.name for site in sites.values() if site.image),
         ),
         tuple(color for _, color in channels),
-        {
-            well: tuple(sorted(site for one in arranged.values() for site in one.skipped.get(well, ())))
-            for well in {well for one in arranged.values() for well in one.skipped}
-        },
-        tuple(dict.fromkeys(lost for one in arranged.values() for lost in one.skipped_planes)),
+        merged.skipped,
+        merged.skipped_planes,
     )
     return listing.with_own({place: about for place, about in own.items() if place in listing.files})
 
@@ -330,12 +328,9 @@ def _structure(
     )
 
 
-def _missing(wells: Sequence[_Well], arranged: Iterable[Arrangement]) -> dict[str, tuple[str, ...]]:
+def _missing(wells: Sequence[_Well], lacking: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """What is missing, by well; of sites that can't be read, the reason."""
-    missing: dict[str, tuple[str, ...]] = {}
-    for one in arranged:
-        for name, lacks in one.missing.items():
-            missing[name] = (*missing.get(name, ()), *lacks)
+    missing = dict(lacking)
     for well in wells:
         reasons = tuple(f"site {site.number} ({site.problem})" for site in well.sites if site.problem)
         if well.name in missing and reasons:

@@ -74,7 +74,8 @@ class OpenHCSHandler(FolderHandler):
         if len(chosen) == 1:  # what is missing from other acquisitions does not matter
             planes = [plane for plane in planes if of_site.get((plane.well, plane.site)) == chosen[0]]
         names = main.values.get("channels") or {}  # by the numbers in the file names
-        size, own = main.values.get("pixel_size"), read_images(main.values)
+        size, images = main.values.get("pixel_size"), read_images(main.values)
+        own = {place: about for place, (_, about) in images.items()}
         usual = next(iter(own.values()), ImageMetadata(pixel_size=(main.values.get("z_step"), size, size)))
         return Found(
             planes,
@@ -84,6 +85,7 @@ class OpenHCSHandler(FolderHandler):
             acquisitions=of_site,
             colors=dict(enumerate(usual.colors)),
             own=own,
+            shapes={place: shape for place, (shape, _) in images.items()},
             times={run.id: (run.start, run.end) for run in runs},
         )
 

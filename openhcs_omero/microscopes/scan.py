@@ -16,7 +16,7 @@ from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_links, odd_tiffs
 from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
-from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange
+from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange, merge
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
@@ -61,6 +61,8 @@ class Found:
     own
         Names and colors by the microscope's channel number, and pixel size, of images that may differ from the plate,
         by well and the microscope's number of the site.
+    shapes
+        (T, C, Z) of the sites, by well and the microscope's number of the site, where the metadata say it.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Found:
     times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
     colors: Mapping[int, tuple[int, int, int] | None] = field(default_factory=dict)
     own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
+    shapes: Mapping[Place, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def list_plate(
@@ -115,7 +118,7 @@ def list_plate(
         check_links(folder, map(file_of, {plane.path for plane in found.planes if plane.path is not None}))
     if backend == "disk":
         found = _in_parts(found)
-    arranged = arrange(found.planes, found.announced, incomplete)
+    arranged = _arrange(found, incomplete)
     if not any(arranged.files.values()):
         listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
         raise PlateError(f"there is no image of a plate in {folder}{listed}")
@@ -189,8 +192,8 @@ def _wells(
     """All wells that the folder or its metadata name, with the images of those that were acquired."""
     names = {*found.wells, *(well for well, _ in arranged.files), *arranged.missing}
     wells = {name: WellStructure(name, *parse_well(name), {}) for name in sorted(names, key=parse_well)}
-    t, c, z = arranged.sizes
     for (well, site), planes in arranged.files.items():
+        t, c, z = arranged.shapes.get((well, site), arranged.sizes)
         height, width, dtype = sizes[well, site]
         stamp = _stamp(folder, planes, arranged.filled.get((well, site), frozenset()), file_of)
         wells[well].images[site] = ImageStructure(
@@ -207,6 +210,21 @@ def _wells(
             acquisition=found.acquisitions.get((well, arranged.sites[site - 1])),
         )
     return wells
+
+
+def _arrange(found: Found, incomplete: Incomplete) -> Arrangement:
+    """Arrange the planes of a plate; sites of other shapes on their own."""
+    kinds: dict[tuple[int, int, int] | None, list[PlaneFile]] = {}
+    for plane in found.planes:
+        kinds.setdefault(found.shapes.get((plane.well, plane.site)), []).append(plane)
+    if len(kinds) <= 1:
+        return arrange(found.planes, found.announced, incomplete)
+    sites = tuple(sorted({plane.site for plane in found.planes}))
+    parts = []
+    for kind, planes in kinds.items():
+        t, c, z = map(tuple, map(range, kind)) if kind else ((), (), ())
+        parts.append(arrange(planes, replace(found.announced, site=sites, t=t, c=c, z=z), incomplete))
+    return merge(parts)
 
 
 def _in_parts(found: Found) -> Found:

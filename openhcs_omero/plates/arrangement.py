@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -89,6 +89,8 @@ class Arrangement:
         The sites that were left out, by well.
     skipped_planes
         The timepoints, channels and z planes that were left out because no site has them.
+    shapes
+        The numbers of timepoints, channels and z planes of sites that have others than the plate.
     """
 
     files: Mapping[Place, Mapping[Plane, str]]
@@ -100,6 +102,29 @@ class Arrangement:
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     skipped_planes: tuple[str, ...] = ()
+    shapes: Mapping[Place, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def merge(parts: Sequence[Arrangement]) -> Arrangement:
+    """One arrangement of sites that were arranged by kind; the part with most channels says which these are."""
+    widest = max(parts, key=lambda part: len(part.channels))
+    missing: dict[str, tuple[str, ...]] = {}
+    skipped: dict[str, tuple[int, ...]] = {}
+    for part in parts:
+        for well, lacks in part.missing.items():
+            missing[well] = (*missing.get(well, ()), *lacks)
+        for well, sites in part.skipped.items():
+            skipped[well] = tuple(sorted((*skipped.get(well, ()), *sites)))
+    return replace(
+        widest,
+        files={place: planes for part in parts for place, planes in part.files.items()},
+        filled={place: planes for part in parts for place, planes in part.filled.items()},
+        missing=missing,
+        notes=tuple(note for part in parts for note in part.notes),
+        skipped=skipped,
+        skipped_planes=tuple(dict.fromkeys(lost for part in parts for lost in part.skipped_planes)),
+        shapes={place: part.sizes for part in parts for place in part.files},
+    )
 
 
 def arrange(

@@ -261,6 +261,7 @@ def test_the_results_can_be_read_as_a_plate(output):
 def test_images_keep_their_own_channels(output):
     """Images of other wells and sites have other channels, colors and pixel sizes, also in the records of jobs."""
     images = images_of(["A01", "B03"], shape=(1, 2, 1, 6, 5))
+    images["B03", 2] = images_of(["B03"], shape=(1, 2, 3, 6, 5))["B03", 2]  # a stack
     plate = handler_of("day_1").listing("day_1").structure
     own = {
         ("A01", 1): ImageMetadata(("DAPI", "FITC"), ((0, 0, 255), None), (None, 0.5, 0.25)),
@@ -280,7 +281,9 @@ def test_images_keep_their_own_channels(output):
     results = Path("results/plate_day_1_processed")
     handler = handler_of(results)
     listing = handler.listing(results)
+    listing.check_complete()
     for (well, site), about in own.items():
+        np.testing.assert_array_equal(handler.load_site(results, well, site, FileManager()), images[well, site])
         assert handler.read_metadata(listing, well)[site] == about
         record = parse_record(to_json(WellRecord.of(str(results), listing, well)).encode(), WellRecord)
         assert handler.read_metadata(record.listing(str(results)), well)[site] == about

@@ -1,5 +1,6 @@
 """Folders that are read as they are, or refused for what they are: nothing in them is dropped or mixed unsaid."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 from ome_zarr_plates import Style, write_plate
-from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_phenix
+from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_openhcs, write_phenix
 from typer.testing import CliRunner
 
 from openhcs_omero.cli import app
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.describe import describe_folder
 from openhcs_omero.microscopes.detect import handler_of
@@ -127,6 +128,17 @@ def test_a_cellvoyager_with_several_timelines(tmp_path, key, value):
 def test_a_well_that_no_plate_has(tmp_path):
     put(tmp_path, A00_s1_w1=PLANE, A02_s1_w1=PLANE)
     refused(tmp_path, "A00_s1_w1.tif: 'A00' is not a well")
+
+
+@pytest.mark.parametrize("shape", [[1, 10**9, 1], [1, 0, 1], [1, -1, 1], "large"])
+def test_shapes_that_no_image_has(tmp_path, shape):
+    folder = write_openhcs(tmp_path / "p", images_of(["A01"], shape=ONE), "disk")
+    document = json.loads((folder / "openhcs_metadata.json").read_text())
+    images = {"shape": shape, "channels": [], "colors": [], "pixel_size": [None, None, None], "sites": {"A01": [1]}}
+    document["subdirectories"]["images"]["openhcs_omero"] = {"images": [images]}
+    (folder / "openhcs_metadata.json").write_text(json.dumps(document))
+    with pytest.raises(OpenHCSError, match=r"openhcs_metadata\.json: (an image|images) can't"):
+        handler_of(folder).listing(folder)
 
 
 # ---- files that can't be read

@@ -19,7 +19,7 @@ from openhcs_omero.core.outputs.base import ImageId, Output, Standing, WellNote
 from openhcs_omero.core.records import DerivedPlate
 from openhcs_omero.io.atomic import write
 from openhcs_omero.io.disk import DiskBackend
-from openhcs_omero.io.virtual_workspace import METADATA, acquisitions_for_openhcs, images_for_openhcs
+from openhcs_omero.io.virtual_workspace import METADATA, DescribedImage, acquisitions_for_openhcs, images_for_openhcs
 from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -40,14 +40,14 @@ class FolderWell:
     files
         Size and modification time of each file that holds planes or was saved by a step, by path.
     images
-        Channel names, colors and pixel size, by site.
+        Numbers of timepoints, channels and z planes; channel names, colors and pixel size; by site.
     acquisitions
         Ids of the acquisitions that the images are of, by site.
     """
 
     planes: tuple[str, ...]
     files: dict[str, tuple[int, int] | None]
-    images: dict[int, ImageMetadata]
+    images: dict[int, DescribedImage]
     acquisitions: dict[int, int] = field(default_factory=dict)
 
 
@@ -137,7 +137,10 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
             tuple(map(self._relative, planes)),
             {self._relative(file): _state(file) for file in (*map(self.backend.file_of, written), *labels)},
             {
-                site: ImageMetadata(tuple(image.channel_names), tuple(image.colors), image.pixel_size)
+                site: (
+                    image.pixels.shape[:3],
+                    ImageMetadata(tuple(image.channel_names), tuple(image.colors), image.pixel_size),
+                )
                 for site, image in images.items()
             },
             {site: image.acquisition for site, image in images.items() if image.acquisition is not None},
@@ -164,7 +167,7 @@ class FolderOutput(Output[FolderWell, FolderPublished]):
         if not good:
             return FolderPublished(self._metadata_hash())
         images = {(well, site): about for well, one in wells.items() if one for site, about in one.images.items()}
-        first = next(iter(images.values()))
+        _, first = next(iter(images.values()))
         runs = acquisitions_for_openhcs(
             derived.acquisitions, {well: record.acquisitions for well, record in wells.items() if record}
         )
