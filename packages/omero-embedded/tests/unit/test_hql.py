@@ -274,6 +274,17 @@ def test_pages_count_roots(store):
     assert objects(store, "from Plate", page=(0, 0)) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "expected"), [((0, 0), 1), ((-3, 2), 1), ((0, 1), 1), ((1, -1), 3), ((2, 9), 2), ((9, 2), 0)]
+)
+def test_pages_that_are_cut_in_memory(store, page, expected):
+    """Hibernate's QueryTranslatorImpl does so with a fetched collection, and keeps one root where a page has none."""
+    names = [name for name, *_ in PLATES]
+    found = objects(store, "select p from Plate p left join fetch p.wells order by p.id", page=page)
+    start = max(0, page[0])
+    assert [plate.name.val for plate in found] == names[start : start + expected]
+
+
 def test_what_is_not_fetched(store):
     (image,) = objects(store, "select i from Image i where i.name = '0 0'")
     assert image.isWellSamplesLoaded() and image.copyWellSamples()[0].image is image
@@ -418,6 +429,12 @@ MORE = "select p.name from Plate p where p.id = 1"
 )
 def test_other_forms_of_a_query(store, text):
     assert column(store, text) == ([] if "= -1" in text else ["alpha"])
+
+
+def test_entities_of_which_only_the_id_is_read(store):
+    for select in ("max(p)", "(select q from Plate q where q.id = p.id)"):
+        ((found,),) = results(store, f"select {select} from Plate p where p.id = 1", read=Results.projected)
+        assert (found.val.id.val, found.val.isLoaded()) == (1, False)
 
 
 @pytest.mark.parametrize(

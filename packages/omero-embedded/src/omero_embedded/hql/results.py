@@ -194,6 +194,9 @@ class Results:
 
     def _entity_reader(self, column: Column) -> Reader:
         source, start = column.value.source, column.start
+        entity = column.value.entity
+        if source is None and entity is not None:  # of max(p) or a subquery: HQL reads the id alone
+            return lambda row: None if row[start] is None else robject(self.loader.proxy(entity, row[start]))
         known = next((self._objects[node] for node in self.plan.nodes if node.source is source), {})
         if column.name.endswith("_details_permissions") and self.plan.into == "map":
 
@@ -237,13 +240,14 @@ def _bounded(result: sa.CursorResult) -> Sequence:
 
 
 def _cut(rows: Sequence, root: int | None, offset: int, limit: int | None) -> Sequence:
-    """The rows of a page of roots."""
+    """The rows of a page of roots. As in Hibernate, a page that fetches a collection has one root at least."""
+    start = max(0, offset)
+    stop = None if limit is None or limit < 0 else max(start, offset + limit - 1) + 1
     if root is None:
-        return rows[offset:] if limit is None else rows[offset : offset + limit]
-    if limit is None and not offset:
+        return rows[start:stop]
+    if stop is None and not start:
         return rows
-    roots = list(dict.fromkeys(row[root] for row in rows))
-    wanted = set(roots[offset:] if limit is None else roots[offset : offset + limit])
+    wanted = set(list(dict.fromkeys(row[root] for row in rows))[start:stop])
     return [row for row in rows if row[root] in wanted]
 
 
