@@ -251,6 +251,8 @@ def hash_of(path: Path) -> str:
     """
     try:
         if not path.is_dir():
+            if path.exists() and not path.is_file():  # to read a pipe or a device would take forever
+                raise ConfigError(f"`files` of a step names {path}, which is neither a file nor a folder")
             return _hash_of_file(path)
         inside = sorted(file for file in path.rglob("*") if file.is_file())
         lines = [f"{file.relative_to(path).as_posix()} {_hash_of_file(file)}\n" for file in inside]

@@ -205,7 +205,7 @@ def decode_planes(data: bytes, path: PathLike, sizes: Sequence[tuple[int, int, i
     sizes
         The sizes (T, C, Z) that the image may have. If the file does not say which page is which plane, it has the
         first of these sizes with as many planes: all z of a channel, then the next channel, then the next timepoint.
-        If none has as many, the pages are along z.
+        If none has as many, the pages are along z if the first of these sizes has one channel and one timepoint.
 
     Returns
     -------
@@ -215,14 +215,20 @@ def decode_planes(data: bytes, path: PathLike, sizes: Sequence[tuple[int, int, i
     Raises
     ------
     BadData
-        If it is no TIFF, or not of planes of one size.
+        If it is no TIFF, not of planes of one size, or if it can't be known which plane is which.
     """
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             if not tiff.is_ome and not _is_hyperstack(tiff):
                 image = _stack_pages(tiff, len(data), path)
-                found = (shape for shape in sizes if math.prod(shape) == len(image))
-                return image.reshape(*next(found, (1, 1, len(image))), *image.shape[1:])
+                stack = [(1, 1, len(image))] if sizes[0][:2] == (1, 1) else []
+                if size := next((one for one in [*sizes, *stack] if math.prod(one) == len(image)), None):
+                    return image.reshape(*size, *image.shape[1:])
+                numbers = " or ".join(str(number) for number in dict.fromkeys(map(math.prod, sizes)))
+                raise BadData(
+                    f"{path} has {len(image)} planes and does not say which they are, where {numbers} would be in the "
+                    "order of the input; write other sizes as OME-TIFF or OME-Zarr"
+                )
         image = _decode_tiff(data, path)
     except BadData:
         raise

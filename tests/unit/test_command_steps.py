@@ -30,6 +30,7 @@ from openhcs_omero.core.steps.running import SiteResult, StepFailed
 from openhcs_omero.core.steps.source import step_record
 from openhcs_omero.core.steps.written import read_written
 from openhcs_omero.errors import ConfigError, StepError
+from openhcs_omero.io.base import BadData
 from openhcs_omero.io.formats import decode_planes
 from openhcs_omero.io.ome_zarr import read_image
 from openhcs_omero.plates.image import ImageMetadata
@@ -254,6 +255,9 @@ def test_what_a_command_started_ends_with_it(tmp_path):
         with pytest.raises(StepError, match=r"took longer than the 0.01 minutes of `runtime` in its resources"):
             scratch.run("trap '' TERM; sleep 1000 & echo $! > child; wait", seconds=0.6)
         wait_until(lambda: is_gone(int((scratch.folder / "child").read_text())))
+        scratch.run("setsid sh -c 'echo $$ > daemon; exec sleep 1000' & until [ -s daemon ]; do :; done")
+        daemon = int((scratch.folder / "daemon").read_text())
+    assert is_gone(daemon)
 
 
 OWNER = """
@@ -338,6 +342,27 @@ def test_the_order_of_planes(tmp_path, options, expected):
     assert image.shape == (*expected, 4, 5)
     in_order = image if expected == (1, 2, 3) else image.swapaxes(1, 2)
     np.testing.assert_array_equal(in_order.reshape(6, 4, 5), pages)
+
+
+def test_planes_of_which_the_place_is_not_known(tmp_path):
+    """A program that projects a stack may leave out z, and only an image of one channel and timepoint may have any."""
+    file = tmp_path / "a.tif"
+    for count, size, expected in [(2, (1, 2, 3), (1, 2, 1)), (5, (1, 1, 3), (1, 1, 5)), (4, (1, 2, 3), None)]:
+        tifffile.imwrite(file, np.zeros((count, 4, 5), np.uint16), photometric="minisblack")
+        t, c, z = size
+        if expected:
+            assert decode_planes(file.read_bytes(), "a.tif", [(t, c, z), (t, c, 1)]).shape[:3] == expected
+        else:
+            with pytest.raises(BadData, match="a.tif has 4 planes and does not say which they are, where 6 or 2 would"):
+                decode_planes(file.read_bytes(), "a.tif", [(t, c, z), (t, c, 1)])
+
+
+def test_pipes_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "A01_s001.tif")
+    with pytest.raises(StepError, match="wrote A01_s001.tif, which is neither a file nor a folder"):
+        written(tmp_path, {1: "A01_s001"}, image="*.tif")
+    with pytest.raises(ConfigError, match="A01_s001.tif, which is neither a file nor a folder"):
+        command(tmp_path, files=["A01_s001.tif"]).resolved()
 
 
 def tables(folder, files, **read):

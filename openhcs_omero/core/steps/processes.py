@@ -22,11 +22,15 @@ ABANDONED = 3600  # seconds; until then, a folder without a lock may be new
 GRACE = 5  # seconds between the request to end and the end
 
 # Reads the process group of the command that runs, and removes the folder when its input ends, at the latest with the
-# process that started it. An empty line says that no command runs
+# process that started it. An empty line says that no command runs. Daemons have left the group, and are known by TMPDIR
 _WATCH = """
 group=
 while read -r line; do group=$line; done
 [ -z "$group" ] || kill -s KILL -- "-$group"
+for file in $(grep -lsxzF -- "TMPDIR=$1/tmp" /proc/[0-9]*/environ); do
+    file=${file%/environ}
+    kill -s KILL "${file#/proc/}"
+done
 rm -rf -- "$1"
 """
 # Begins when a line arrives: by then, the process above knows the group

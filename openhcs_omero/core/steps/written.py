@@ -61,7 +61,8 @@ def read_written(
     found = {site: Written() for site in stems}
     if command.image is not None:
         for site, path in _one_each(folder, command.image, stems).items():
-            found[site].image = _read_image(path, folder, [_first_three(shapes[site])])
+            t, c, z = _first_three(shapes[site])
+            found[site].image = _read_image(path, folder, [(t, c, z), (t, c, 1)])
     for name, pattern in command.labels.items():
         for site, path in _one_each(folder, pattern, stems).items():
             t, c, z = _first_three(shapes[site])
@@ -83,6 +84,9 @@ def _first_three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _matching(folder: Path, pattern: str) -> list[str]:
     paths = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
+    for path in map(folder.joinpath, paths):
+        if not (path.is_file() or path.is_dir()):  # to open a pipe would take forever
+            raise StepError(f"wrote {path.name}, which is neither a file nor a folder")
     if not paths:
         written = sorted(path.name for path in folder.iterdir())
         there = f"only {', '.join(written[:5])}{' and more' if len(written) > 5 else ''}" if written else "nothing"
