@@ -31,7 +31,7 @@ class Needs:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Needs:
         """Read the needs of an entry of `steps`."""
-        return cls(**entry.get("resources", {}))
+        return cls(**{name: int(value) for name, value in entry.get("resources", {}).items()})  # 8000.0 is whole, too
 
     @classmethod
     def together(cls, steps: Iterable[Needs]) -> Needs:

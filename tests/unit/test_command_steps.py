@@ -102,6 +102,7 @@ KNOWN = "known are {images}, {out}, {config_dir}, {well}, {plate}, {site}, {thre
         ({"read": {"imagee": "a"}}, "unknown key 'imagee' in steps[0].read: did you mean 'image'?"),
         ({"resources": {"mem_mb": "8G"}}, "steps[0].resources.mem_mb is '8G', but it must be a whole number"),
         ({"resources": {"runtime": 0}}, "steps[0].resources.runtime is 0, but it must be at least 1"),
+        ({"resources": {"gpu": 10**20}}, "resources.gpu is 100000000000000000000, but it must be at most 1000"),
         ({"resources": {"gpus": 1}}, "unknown key 'gpus' in steps[0].resources: did you mean 'gpu'?"),
         ({"version": 1.2}, "steps[0].version is 1.2, but it must be text, or {command: ...} for the command"),
         ({"files": "a"}, "steps[0].files is 'a', but it must be a list of paths, or a mapping"),
@@ -353,15 +354,15 @@ def test_planes_of_which_the_place_is_not_known(tmp_path):
         if expected:
             assert decode_planes(file.read_bytes(), "a.tif", [(t, c, z), (t, c, 1)]).shape[:3] == expected
         else:
-            with pytest.raises(BadData, match="a.tif has 4 planes and does not say which they are, where 6 or 2 would"):
+            with pytest.raises(BadData, match=r"has 4 planes and does not say which they are, where 6 or 2 would"):
                 decode_planes(file.read_bytes(), "a.tif", [(t, c, z), (t, c, 1)])
 
 
 def test_pipes_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "A01_s001.tif")
-    with pytest.raises(StepError, match="wrote A01_s001.tif, which is neither a file nor a folder"):
+    with pytest.raises(StepError, match=r"wrote A01_s001.tif, which is neither a file nor a folder"):
         written(tmp_path, {1: "A01_s001"}, image="*.tif")
-    with pytest.raises(ConfigError, match="A01_s001.tif, which is neither a file nor a folder"):
+    with pytest.raises(ConfigError, match=r"A01_s001.tif, which is neither a file nor a folder"):
         command(tmp_path, files=["A01_s001.tif"]).resolved()
 
 
