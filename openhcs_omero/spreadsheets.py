@@ -93,7 +93,12 @@ def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _convert_table(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    return table.apply(_convert, args=(change,)).rename(columns=lambda name: _changed(name, change))
+    table = table.rename(columns=lambda name: _changed(name, change))
+    for number, (_, column) in enumerate(table.items()):
+        converted = _convert(column, change)
+        if converted is not column:  # of hundreds of columns, few are texts
+            table.isetitem(number, converted)
+    return table
 
 
 def _convert(column: pd.Series, change: Callable[[str], str]) -> pd.Series:

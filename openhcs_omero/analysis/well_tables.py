@@ -19,6 +19,7 @@ from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.spreadsheets import dialect_of, escape, unescape_table
 
 DIGITS = 10
+POWERS = 10.0 ** np.arange(30)
 ROWS = 20_000
 THREADS = 2
 NO_VALUE = ("NA", "N/A", "n/a", "#N/A", "#DIV/0!", "#VALUE!", "None", "null", "NULL")
@@ -108,7 +109,10 @@ def _read_table(file: Path) -> pd.DataFrame:
             found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
         table = unescape_table(found.to_pandas())
         for name in table.columns.difference([*TEXT_COLUMNS]):
-            table[name] = _numbers(table[name])
+            column = table[name]
+            numbers = _numbers(column)
+            if numbers is not column:
+                table[name] = numbers
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -223,7 +227,7 @@ def round_digits(values: np.ndarray, digits: int = DIGITS) -> np.ndarray:
     size = np.abs(values)
     usual = (size > 1e-12) & (size < 1e15)  # a power of ten is exact there
     exponent = digits - 1 - np.floor(np.log10(size, out=np.zeros_like(size), where=usual))
-    up, down = 10.0 ** np.maximum(exponent, 0), 10.0 ** np.maximum(-exponent, 0)
+    up, down = POWERS[np.maximum(exponent, 0).astype(int)], POWERS[np.maximum(-exponent, 0).astype(int)]
     rounded = np.where(usual, np.round(np.where(usual, values, 0.0) * up / down) / up * down, values)
     for place in np.flatnonzero(~usual & np.isfinite(values) & (values != 0)):  # few
         rounded[place] = float(f"{values[place]:.{digits}g}")
