@@ -156,7 +156,7 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     structure, asked = plate.structure, settings.options[plate.label].wells
     structure.check_images()
     try:
-        chosen = expand_wells(asked, structure.wells)
+        chosen = expand_wells(asked, structure.wells, (structure.rows, structure.columns))
     except PlateError as error:
         raise PlateError(f"plate {plate.label}: {error}") from None
     plate.handler.check_complete(plate.path, chosen)

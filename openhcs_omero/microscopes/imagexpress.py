@@ -63,6 +63,8 @@ class ImageXpressHandler(FolderHandler):
             some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
             notes.append(f"the HTD file does not select {some}, of which there are files; they are read")
         stacks = len({plane.z for plane in planes}) > 1
+        if htd.steps > 1 and not stacks:
+            notes.append(f"the HTD file announces {htd.steps} planes, but there are single planes or projections only")
         announced = Announced(
             _numbers_of_sites(htd, {plane.site for plane in planes}),
             _counted(htd.timepoints),
@@ -122,6 +124,12 @@ def _planes(folder: Path) -> tuple[list[PlaneFile], list[str]]:
         ]
     stacked, first = {plane.c for plane in stacks}, min((plane.z for plane in stacks), default=1)
     taken = stacks + [replace(plane, z=first) for plane in flat if plane.c not in stacked]
+    there = {(plane.t, plane.well, plane.site, plane.c) for plane in stacks}
+    taken += [  # a site that has a projection only, where others have stacks, is not complete
+        replace(plane, z=first, path=None)
+        for plane in flat
+        if plane.c in stacked and (plane.t, plane.well, plane.site, plane.c) not in there
+    ]
     notes = [
         f"the projections of channel {c} in the files are left out, because its stacks are there"
         for c in sorted({plane.c for plane in flat} & stacked)

@@ -55,8 +55,7 @@ class NamedTIFFHandler(FolderHandler):
         announced = Announced() if own else Announced.by_names(planes)
         if absent:
             announced = replace(announced, source="OME-XML in the files")
-        notes = tuple(_gaps(planes)) if own else ()
-        return Found(planes, announced, channel_names=named.channel_names, notes=notes)
+        return Found(planes, announced, channel_names=named.channel_names, notes=tuple(_gaps(planes, announced)))
 
 
 def _absent(paths: list[Path], pattern: str | None) -> set[Path]:
@@ -70,9 +69,11 @@ def _absent(paths: list[Path], pattern: str | None) -> set[Path]:
     return {path for path in absent if any(parse_name(path.name, one) for one in patterns)}
 
 
-def _gaps(planes: list[PlaneFile]) -> Iterator[str]:
-    """Sentences about numbers that the names leave out."""
+def _gaps(planes: list[PlaneFile], announced: Announced) -> Iterator[str]:
+    """Sentences about numbers that the names leave out, and that nothing announces."""
     for axis, word in (("t", "timepoints"), ("z", "planes")):
+        if getattr(announced, axis):
+            continue
         numbers = sorted({getattr(plane, axis) for plane in planes})
         if numbers[-1] - numbers[0] >= len(numbers):
             some = ", ".join(map(str, numbers[:4])) + (" ..." if len(numbers) > 4 else "")

@@ -26,6 +26,7 @@ _NAME = re.compile(
     r"(?:sk(?P<slow>\d+)fk\d+fl\d+|t(?P<t>\d+))\.tiff?",
     re.IGNORECASE,
 )
+MOST_ROWS, MOST_COLUMNS = 26 * 27, 999  # that wells can be named for
 _NUMBERS = ("Row", "Col", "FieldID", "PlaneID", "ChannelID", "TimepointID")
 
 
@@ -58,12 +59,14 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
 
     The names are like ``r01c01f01p01-ch1sk1fk1fl1.tiff``, or ``r01c01f01p01-ch1t01.tiff`` from version 7 on. Before
     version 4, rc ("record") is the channel, as in ``r01c01f01p01rc2-ch1sk1fk1fl1.tiff``. The timepoint, from 1, is sk
-    ("slow kinetics") or t. Returns None for other names.
+    ("slow kinetics") or t. Returns None for other names, and for wells that no plate has.
     """
     match = _NAME.fullmatch(name)
     if not match:
         return None
     row, column, site, plane = (int(match[number]) for number in range(1, 5))
+    if not (1 <= row <= MOST_ROWS and 1 <= column <= MOST_COLUMNS):
+        return None
     return row, column, site, plane, int(match["record"] or match["channel"]), int(match["slow"] or match["t"])
 
 

@@ -25,12 +25,10 @@ from openhcs_omero.plates.arrangement import Plane
 from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import ImageMetadata, NewImage
 from openhcs_omero.plates.listing import PlateListing
-from openhcs_omero.plates.paths import in_s3, well_name
+from openhcs_omero.plates.paths import in_s3, plate_format, well_name
 from openhcs_omero.plates.structure import ImageStructure
 
 FOLDER_MARK = "imported_from"
-FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384 and 1536 wells
-
 BATCH = 4 * 2**20  # bytes of pixels that are written together: small images take as long to announce as to write
 
 Progress = Callable[[int, int], None]
@@ -135,12 +133,10 @@ def _images(
 
 def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:
     """The unsaved plate that shows the images."""
-    rows, columns = listing.structure.rows, listing.structure.columns
     plate = PlateI()
     plate.name = rstring(name)
     plate.rowNamingConvention, plate.columnNamingConvention = rstring("letter"), rstring("number")
-    size = next(((r, c) for r, c in FORMATS if rows <= r and columns <= c), (rows, columns))
-    plate.rows, plate.columns = map(rint, size)
+    plate.rows, plate.columns = map(rint, plate_format(listing.structure.rows, listing.structure.columns))
     filled: dict[int, frozenset[Plane]] = {}
     runs: dict[tuple[int, str], PlateAcquisitionI] = {}
     for run in listing.structure.described_acquisitions():

@@ -350,7 +350,12 @@ class _Grid:
         ]
 
     def notes(self) -> Iterable[str]:
-        """Sentences about channels that have fewer planes than others."""
+        """Sentences about numbers that are not announced, and about channels that have fewer planes than others."""
+        for axis, word in _WORDS.items():
+            announced = getattr(self.announced, axis)
+            if more := [str(value) for value in self.values[axis] if announced and value not in announced]:
+                some = ", ".join(more[:4]) + (" ..." if more[4:] else "")
+                yield f"the {self.announced.source} does not announce {word} {some}, of which there are files"
         for c, pattern in self.patterns.items():
             t, z = (len({place[axis] for place in pattern}) for axis in (0, 1))
             if len(pattern) < self.sizes[0] * self.sizes[2]:

@@ -68,7 +68,15 @@ def parse_well(name: str) -> tuple[int, int]:
     return row - 1, int(match[2]) - 1
 
 
-def expand_wells(spec: str | Sequence[str], existing: Iterable[str]) -> list[str]:
+FORMATS = ((8, 12), (16, 24), (32, 48))  # rows and columns of plates of 96, 384 and 1536 wells
+
+
+def plate_format(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the smallest usual plate that has at least these; what is larger stays as it is."""
+    return next(((r, c) for r, c in FORMATS if rows <= r and columns <= c), (rows, columns))
+
+
+def expand_wells(spec: str | Sequence[str], existing: Iterable[str], size: tuple[int, int] = (0, 0)) -> list[str]:
     """The wells that `spec` selects, in the plate's order, without repeats.
 
     Parameters
@@ -78,11 +86,14 @@ def expand_wells(spec: str | Sequence[str], existing: Iterable[str]) -> list[str
         and selects those of its wells that the plate has.
     existing
         Names of the plate's wells.
+    size
+        Rows and columns of the plate, as far as they are known.
 
     Raises
     ------
     PlateError
-        If a well, a corner of a range or a whole range is outside the plate, or if a name is not a well's name.
+        If the plate does not have a well, a range has none of its wells or a corner that no plate of its format has, or
+        if a name is not a well's name.
     """
     wells = {parse_well(name): name for name in existing}
     if not wells:
@@ -90,12 +101,13 @@ def expand_wells(spec: str | Sequence[str], existing: Iterable[str]) -> list[str
     if spec == "all":
         return [wells[place] for place in sorted(wells)]
     chosen: set[tuple[int, int]] = set()
+    rows, columns = (max(number, 1 + max(place[axis] for place in wells)) for axis, number in enumerate(size))
     for item in [spec] if isinstance(spec, str) else spec:
-        chosen |= _wells_of(item, wells)
+        chosen |= _wells_of(item, wells, plate_format(rows, columns))
     return [wells[place] for place in sorted(chosen)]
 
 
-def _wells_of(item: str, wells: dict[tuple[int, int], str]) -> set[tuple[int, int]]:
+def _wells_of(item: str, wells: dict[tuple[int, int], str], size: tuple[int, int]) -> set[tuple[int, int]]:
     corners = [part.strip() for part in item.split("-")]
     try:
         places = [parse_well(corner) for corner in corners]
@@ -110,8 +122,10 @@ def _wells_of(item: str, wells: dict[tuple[int, int], str]) -> set[tuple[int, in
     if len(places) > 2:
         raise PlateError(f"wells: {item!r} has more than two corners; write a range like A01-B12")
     for corner, (row, column) in zip(corners, places):
-        if not (rows[0] <= row <= rows[-1] and columns[0] <= column <= columns[-1]):
-            raise PlateError(f"well {corner} of the range {item} is not in the plate: {what}")
+        if row >= size[0] or column >= size[1]:
+            raise PlateError(
+                f"well {corner} of the range {item} is not on a plate of {size[0]} x {size[1]} wells: {what}"
+            )
     (row_a, column_a), (row_b, column_b) = places
     inside = {
         (row, column)

@@ -17,6 +17,7 @@ from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes.describe import describe_folder
 from openhcs_omero.microscopes.detect import handler_of
+from openhcs_omero.plates.paths import expand_wells
 
 ONE = (1, 1, 1, 4, 5)
 PLANE = np.arange(20, dtype="uint16").reshape(4, 5)
@@ -97,6 +98,45 @@ def test_files_of_wells_that_the_htd_file_does_not_select(tmp_path):
     assert not notes(folder)
 
 
+def test_files_beyond_what_the_htd_file_announces(tmp_path):
+    """They are read, and that is said; so is it where single planes take the place of a stack."""
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01"], sites=2, shape=(1, 2, 1, 4, 5)), guids=False)
+    write_htd(folder / "p.HTD", ["A01"], 1, (1, 1, 5))
+    listing = handler_of(folder).listing(folder)
+    assert (listing.structure.max_sites, listing.structure.max_c, listing.structure.max_z) == (2, 2, 1)
+    assert listing.notes == (
+        "the HTD file announces 5 planes, but there are single planes or projections only",
+        "the HTD file does not announce channel 2, of which there are files",
+        "the HTD file does not announce site 2, of which there are files",
+    )
+
+
+def test_a_well_with_projections_only(tmp_path):
+    """Other wells have stacks, so it is not complete, and not empty either."""
+    images = images_of(["A01", "A02"], sites=1, shape=(1, 1, 3, 4, 5))
+    folder = write_imagexpress(tmp_path / "p", images, guids=False, projections=True)
+    for path in folder.glob("TimePoint_1/ZStep_[123]/*_A02_*"):
+        path.unlink()
+    with pytest.raises(PlateError, match="well A02 lacks files of site 1: all of it"):
+        handler_of(folder).listing(folder).check_complete()
+    assert list(handler_of(folder, incomplete="skip").listing(folder).skipped) == ["A02"]
+
+
+def test_numbers_that_are_far_apart(tmp_path):
+    put(tmp_path, A01_s001_z000_c000=PLANE, A01_s001_z20240131_c000=PLANE)
+    assert notes(tmp_path) == (
+        "the planes have the numbers 0, 20240131 in the names of the files, and are counted from 0 here",
+    )
+
+
+def test_ranges_of_wells_on_a_plate_of_which_few_wells_are_known(tmp_path):
+    put(tmp_path, A01_s1_w1=PLANE, B02_s1_w1=PLANE)
+    structure = handler_of(tmp_path).structure(tmp_path)
+    assert expand_wells(["A01-H12"], structure.wells, (structure.rows, structure.columns)) == ["A01", "B02"]
+    with pytest.raises(PlateError, match="well P24 of the range A01-P24 is not on a plate of 8 x 12 wells"):
+        expand_wells(["A01-P24"], structure.wells, (structure.rows, structure.columns))
+
+
 def test_folders_of_the_same_timepoint(tmp_path):
     folder = write_imagexpress(tmp_path / "p", images_of(["A01"], shape=(2, 1, 1, 4, 5)))
     shutil.copytree(folder / "TimePoint_2", folder / "timepoint_02")
@@ -128,6 +168,8 @@ def test_a_cellvoyager_with_several_timelines(tmp_path, key, value):
 def test_a_well_that_no_plate_has(tmp_path):
     put(tmp_path, A00_s1_w1=PLANE, A02_s1_w1=PLANE)
     refused(tmp_path, "A00_s1_w1.tif: 'A00' is not a well")
+    put(tmp_path / "p", **{"r00c01f01p01-ch1sk1fk1fl1": PLANE, "r01c01f01p01-ch1sk1fk1fl1": PLANE})
+    assert "not named like planes of an Opera Phenix" in notes(tmp_path / "p")[0]
 
 
 @pytest.mark.parametrize("shape", [[1, 10**9, 1], [1, 0, 1], [1, -1, 1], "large"])

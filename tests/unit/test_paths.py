@@ -199,6 +199,7 @@ PLATE = ["B02", "A01", "A02", "A10", "B01", "C03", "AA01"]
         (["B01-A02"], ["A01", "A02", "B01", "B02"]),
         (["A02 - C03"], ["A02", "B02", "C03"]),
         (["C01-C10", "AA01"], ["C03", "AA01"]),
+        (["B02-AF48"], ["B02", "C03"]),
         ([], []),
     ],
 )
@@ -211,7 +212,7 @@ def test_expand_wells(spec, chosen):
     [
         (["Z99"], "well Z99 is not in the plate: its wells lie between A01 and AA10"),
         (["A03"], "well A03 is not in the plate"),
-        (["A01-A12"], "well A12 of the range A01-A12 is not in the plate"),
+        (["A01-A49"], "well A49 of the range A01-A49 is not on a plate of 32 x 48 wells"),
         (["D01-F10"], "no well in the range D01-F10"),
         (["A01-B02-C03"], "more than two corners"),
         (["everything"], "'everything' is neither a well"),
