@@ -17,7 +17,8 @@ rule analyze:
         f"{SCREEN}/analyze.tsv"
     # before the figures of the last plate, which nothing waits for
     priority: len(PLATES) + 1
-    threads: 2
+    # large tables are written by two threads; next to the analysis of few plates, figures are drawn
+    threads: 2 if len(PLATES) > 20 else 1
     resources:
         mem_mb=2000,
         runtime=30,
