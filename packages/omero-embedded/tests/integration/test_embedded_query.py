@@ -183,7 +183,6 @@ def test_another_group(conn, root, plate):
         ("bit_length(p.name)", 40),
         ("degrees(radians(p.id))", None),
         ("trunc(2.7)", 2.0),
-        ("chr(65)", "A"),
         ("char_length(p.name)", 5),
         ("year(now()) - year(p.details.creationEvent.time)", 0),
     ],
