@@ -11,7 +11,7 @@ import numpy as np
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import tiffs
-from openhcs_omero.microscopes.folders import check_metadata_links, unread_folders
+from openhcs_omero.microscopes.folders import check_metadata_links, other_images, unread_folders
 from openhcs_omero.microscopes.scan import Found, as_read, list_plate
 from openhcs_omero.plates.arrangement import Incomplete, Plane
 from openhcs_omero.plates.image import ImageMetadata
@@ -294,7 +294,8 @@ class FolderHandler(FilesHandler):
         if not self.follow_links:
             check_metadata_links(folder)
         found = self.find(folder)
-        found.notes = (*found.notes, *unread_folders(folder, found.planes))
+        others = other_images(folder)
+        found.notes = (*found.notes, *unread_folders(folder, found.planes), *[others] * bool(others))
         return list_plate(
             folder,
             (self.parser_name, self.microscope_type),

@@ -47,14 +47,15 @@ class CellVoyagerHandler(FolderHandler):
                 f"{folder} has several lists of measurements ({', '.join(path.name for path in lists)}): "
                 "a folder holds one plate"
             )
-        if not lists:
-            planes = named_planes(tiffs_in(folder), "cellvoyager").planes
-            return Found(planes, Announced.by_names(planes))
         files = [path for path in tiffs_in(folder) if not CAMERA.search(path.name)]
-        found = Found(_planes(lists[0], files))
-        if not found.planes:
-            raise PlateError(f"{lists[0]} lists no image")
-        found.notes = left_out(files, found.planes, f"not listed as images in {lists[0].name}")
+        if lists:
+            found = Found(_planes(lists[0], files))
+            if not found.planes:
+                raise PlateError(f"{lists[0]} lists no image")
+            found.notes = left_out(files, found.planes, f"not listed as images in {lists[0].name}")
+        else:
+            planes = named_planes(files, "cellvoyager").planes
+            found = Found(planes, Announced.by_names(planes))
         for path in files_in(folder, ".mrf"):
             _read_detail(path, found)
         found.channel_names = _channel_names(folder)
@@ -109,7 +110,8 @@ def _read_detail(path: Path, found: Found) -> None:
         announced |= {axis: set(range(1, 1 + int(detail.get(key, 0)))) for axis, key in _COUNTS.items()}
         used = {axis: {getattr(plane, axis) for plane in found.planes} for axis in announced}
         t, c, z = (tuple(sorted(announced[axis])) if used[axis] <= announced[axis] else () for axis in "tcz")
-        found.announced = Announced(t=t, c=c, z=z, source=f"file {path.name}")
+        known = found.announced  # by the names of the files, without a list of measurements
+        found.announced = Announced(t=t or known.t, c=c or known.c, z=z or known.z, source=f"file {path.name}")
         for channel in channels:
             if int(channel["Ch"]) in used["c"] and "HorizontalPixelDimension" in channel:
                 x, y = (float(channel[f"{axis}PixelDimension"]) for axis in ("Horizontal", "Vertical"))

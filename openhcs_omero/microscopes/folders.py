@@ -18,6 +18,10 @@ LARGEST_TEXT = 20_000_000  # bytes
 LARGEST_XML = 2_000_000_000  # bytes; a plane takes about 300 bytes, in Harmony's index 2 KB
 DEEPEST_XML, MOST_ELEMENTS, MOST_RECORDS = 100, 1_000_000, 5_000_000  # nested, kept and taken elements
 METADATA = (".htd", ".xml", ".mlf", ".mrf", ".mes", ".xdce", "openhcs_metadata.json")  # endings of metadata files
+_OTHER_IMAGES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".jxr", ".flex", ".czi", ".nd2", ".lif", ".lsm", ".stk"),
+    *(".c01", ".dib", ".vsi", ".oir", ".ims"),
+)
 _NOT_OF_A_PLATE = {"thumbs.db", "desktop.ini", "@eadir"}
 
 
@@ -58,6 +62,13 @@ def odd_tiffs(folder: Path) -> list[Path]:
         and not _is(entry, os.DirEntry.is_file)
         and not _is(entry, os.DirEntry.is_dir)
     ]
+
+
+def other_images(folder: Path) -> str:
+    """What is in a plate's folder, or a folder in it, as images of formats that are not read; "" without any."""
+    names = [path.name for place in [folder, *folders_in(folder)] for path in files_in(place, *_OTHER_IMAGES)]
+    more = f" and {len(names) - 3} more" if names[3:] else ""
+    return f"images that are no TIFFs are not read ({', '.join(names[:3])}{more})" if names else ""
 
 
 def left_out(files: Iterable[Path], planes: Iterable[PlaneFile], why: str) -> tuple[str, ...]:

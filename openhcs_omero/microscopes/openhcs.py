@@ -24,7 +24,7 @@ from openhcs_omero.io.virtual_workspace import (
 from openhcs_omero.io.zarr import ZarrBackend
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
-from openhcs_omero.microscopes.folders import check_metadata_links
+from openhcs_omero.microscopes.folders import check_metadata_links, folders_in, left_out, tiffs_in
 from openhcs_omero.microscopes.scan import Found, list_plate
 from openhcs_omero.microscopes.tiffs import plane_size
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
@@ -82,6 +82,7 @@ class OpenHCSHandler(FolderHandler):
             Announced(every_site=True, source=METADATA),
             channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
             pixel_size=usual.pixel_size,
+            notes=left_out(main.unlisted(parse), planes, f"not listed in {METADATA}"),
             acquisitions=of_site,
             colors=dict(enumerate(usual.colors)),
             own=own,
@@ -160,6 +161,14 @@ class _Main:
                 f"{self.folder / METADATA} names files in {self.name!r}, but {brief(wrong[0])} is not text"
             )
         return [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
+
+    def unlisted(self, parse: Callable[[str], Numbers | None]) -> list[Path]:
+        """The files on disk that are named like planes, but that the metadata do not list."""
+        if self.backend is not Backend.DISK or not self.root.is_dir():
+            return []
+        listed = {*self.paths()}
+        files = [file for place in [self.root, *folders_in(self.root)] for file in tiffs_in(place)]
+        return [file for file in files if str(file) not in listed and parse(file.name)]
 
     def inside(self, path: str) -> str:
         """Check that the path of a file or folder stays inside the plate's folder, and return it."""

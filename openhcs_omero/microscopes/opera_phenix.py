@@ -51,6 +51,8 @@ class OperaPhenixHandler(FolderHandler):
         files = [file for place in _places(path.parent if path else folder) for file in tiffs_in(place)]
         why = f"not listed in {path.name}" if path else "not named like planes of an Opera Phenix"
         found.notes = left_out(files, found.planes, why)
+        if others := [str(other.relative_to(folder)) for other in _indexes(folder)[1:]]:
+            found.notes += (f"{', '.join(others)} is not read, because {path and path.name} is there",)
         return found
 
 
@@ -75,8 +77,13 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
 
 def find_index(folder: Path) -> Path | None:
     """Find the index of a plate's folder: the first of `INDEX_NAMES` that exists, or None."""
-    found = {path.name.lower(): path for place in reversed(_places(folder)) for path in files_in(place, ".xml")}
-    return next((found[name] for name in INDEX_NAMES if name in found), None)
+    return next(iter(_indexes(folder)), None)
+
+
+def _indexes(folder: Path) -> list[Path]:
+    """All indexes, in the order of `INDEX_NAMES`."""
+    files = [path for place in _places(folder) for path in files_in(place, ".xml")]
+    return [path for name in INDEX_NAMES for path in files if path.name.lower() == name]
 
 
 def _places(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ import tifffile
 
 from openhcs_omero.errors import PlateError, brief
 from openhcs_omero.microscopes import tiffs
-from openhcs_omero.microscopes.folders import check_links, odd_tiffs
+from openhcs_omero.microscopes.folders import check_links, odd_tiffs, other_images
 from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange, merge
 from openhcs_omero.plates.image import ImageMetadata
@@ -121,7 +121,8 @@ def list_plate(
     arranged = _arrange(found, incomplete)
     if not any(arranged.files.values()):
         listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
-        raise PlateError(f"there is no image of a plate in {folder}{listed}")
+        others = f"; {text}" if (text := other_images(folder)) else ""
+        raise PlateError(f"there is no image of a plate in {folder}{listed}{others}")
     sizes, unreadable = _sizes(arranged.files, size_of)
     wells = _wells(folder, found, arranged, sizes, file_of)
     structure = with_wells(

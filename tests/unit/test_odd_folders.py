@@ -87,7 +87,35 @@ def test_shade_images_are_no_planes(tmp_path):
     assert handler_of(tmp_path / "r").get_well_values(tmp_path / "r") == ["A01"]
 
 
+def test_images_of_other_formats_are_named(tmp_path):
+    folder = write_phenix(tmp_path / "p", images_of(["A01"], sites=1, shape=ONE))
+    for path in folder.glob("Images/*.tiff"):
+        path.rename(path.with_suffix(".PNG"))
+    refused(folder, r"none of the 1 files .*; images that are no TIFFs are not read \(r01c01f01p01-ch1sk1fk1fl1.PNG\)")
+    put(tmp_path / "q", A01_s001_z000_c000=PLANE)
+    (tmp_path / "q" / "A02_s001_z000_c000.flex").write_bytes(b"")
+    assert notes(tmp_path / "q") == ("images that are no TIFFs are not read (A02_s001_z000_c000.flex)",)
+
+
 # ---- metadata that do not fit the files
+
+
+def test_metadata_beside_others(tmp_path):
+    """A CellVoyager without its list but with its details; two indexes; a file that OpenHCS does not list."""
+    images = images_of(["A01"], shape=(1, 2, 1, 4, 5))
+    folder = write_cellvoyager(tmp_path / "cellvoyager", images)
+    (folder / "MeasurementData.mlf").unlink()
+    for path in folder.glob("*C02.tif"):
+        path.unlink()
+    assert handler_of(folder).listing(folder).pixel_size == (None, 0.65, 0.65)
+    with pytest.raises(PlateError, match=r"lacks all files of channel 2 .*, which the file MeasurementDetail\.mrf"):
+        handler_of(folder).listing(folder).check_complete()
+    folder = write_phenix(tmp_path / "phenix", images)
+    shutil.copy(folder / "Images" / "Index.idx.xml", folder / "Index.xml")
+    assert notes(folder) == ("Index.xml is not read, because Index.idx.xml is there",)
+    folder = write_openhcs(tmp_path / "openhcs", images, "disk")
+    put(folder / "images", B02_s001_w1_z001_t001=PLANE, A01_s001_labels=PLANE)
+    assert notes(folder) == ("1 TIFF is left out (B02_s001_w1_z001_t001.tif): not listed in openhcs_metadata.json",)
 
 
 def test_files_of_wells_that_the_htd_file_does_not_select(tmp_path):
