@@ -13,5 +13,5 @@ for path in sorted(Path(images).glob("*.ome.tif")):
     if plane.ndim != 2:
         sys.exit(f"{path.name} has the shape {plane.shape}: choose one channel, one z and one timepoint")
     masks = model.eval(plane, diameter=30)[0]
-    tifffile.imwrite(Path(out, path.name.replace(".ome.tif", "_labels.tif")), masks.astype("uint16"))
+    tifffile.imwrite(Path(out, path.name.replace(".ome.tif", "_labels.tif")), masks.astype("uint32"))
     print(path.name, "has", masks.max(), "cells")

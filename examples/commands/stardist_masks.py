@@ -14,5 +14,5 @@ for path in sorted(images.glob("*.ome.tif")):
     if plane.ndim != 2:
         sys.exit(f"{path.name} has the shape {plane.shape}: choose one channel, one z and one timepoint")
     labels, _ = model.predict_instances(normalize(plane))
-    tifffile.imwrite(out / path.name.replace(".ome.tif", "_labels.tif"), labels.astype("uint16"))
+    tifffile.imwrite(out / path.name.replace(".ome.tif", "_labels.tif"), labels.astype("uint32"))
     print(path.name, "has", labels.max(), "nuclei")

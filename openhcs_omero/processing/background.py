@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openhcs_omero.processing.inputs import as_type, channels_of
+from openhcs_omero.processing.inputs import as_float, as_type, finite_channels
 from openhcs_omero.processing.params import Pixels
 
 
@@ -48,15 +48,15 @@ def subtract_background(
         The image without background, in the input dtype and never below 0; and an empty dict of results.
     """
     out = image.copy()
-    for channel in channels_of(image, channels):
+    for channel in finite_channels(image, channels):
         for t, z in np.ndindex(len(image), image.shape[2]):
-            plane = image[t, channel, z].astype(np.float32)
+            plane = as_float(image[t, channel, z])
             out[t, channel, z] = as_type(np.clip(plane - _background(plane, method, radius), 0, None), image.dtype)
     return out, {}
 
 
 def _background(plane: np.ndarray, method: str, radius: float) -> np.ndarray:
-    """The background of a plane, (Y, X) float32."""
+    """The background of a plane, (Y, X) of floats."""
     from scipy.ndimage import grey_opening
 
     return _ball(plane, radius) if method == "rolling_ball" else grey_opening(plane, 2 * round(radius) + 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from openhcs_omero.processing.inputs import acquired, channels_of
+from openhcs_omero.processing.inputs import acquired, finite_channels
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.metadata import construct_path
 from openhcs_omero.processing.params import NoiseLevels, Pixels, Threshold
@@ -224,7 +224,7 @@ def _count(
     rows: list[dict[str, Any]] = [{} for _ in image]
     objects: list[dict[str, Any]] = []
     found = {}
-    for channel in channels_of(image, channels):
+    for channel in finite_channels(image, channels):
         planes = image[:, channel].max(axis=1)
         known = known_threshold(image, metadata, threshold, channel)
         found[channel] = np.stack([label_cells(plane, diameter, contrast, known) for plane in planes])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from openhcs_omero.errors import StepError
-from openhcs_omero.processing.inputs import as_type, channels_of
+from openhcs_omero.processing.inputs import as_float, as_type, channels_of, finite_planes
 from openhcs_omero.processing.params import Counts, FieldFraction
 
 NO_PLANES = "no plane to estimate the illumination from"
@@ -30,7 +30,7 @@ def estimate_illumination(
     Parameters
     ----------
     planes
-        (Y, X) arrays of one size, any numeric dtype; each is used once.
+        (Y, X) arrays of one size, any numeric dtype; each is used once. Planes with NaN or infinity are left out.
     method
         How to estimate it.
     dark
@@ -50,7 +50,7 @@ def estimate_illumination(
     StepError
         If basicpy is not installed.
     """
-    lights = (np.clip(plane.astype(np.float64) - dark, 0, None) for plane in planes)
+    lights = (np.clip(plane.astype(np.float64) - dark, 0, None) for plane in finite_planes(planes))
     return _basic(lights) if method == "basic" else _regular(lights, smoothing)
 
 
@@ -142,7 +142,7 @@ def correct_illumination(
     out = image.copy()
     for channel in channels_of(image, channels):
         light = metadata["plate_estimate"][channel]
-        out[:, channel] = as_type((image[:, channel].astype(np.float32) - dark) / light + dark, image.dtype)
+        out[:, channel] = as_type((as_float(image[:, channel]) - dark) / light + dark, image.dtype)
     return out, {}
 
 

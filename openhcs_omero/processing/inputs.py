@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,26 @@ def channels_of(image: np.ndarray, channels: Sequence[int] | None) -> list[int]:
             known = "0" if count == 1 else f"0 to {count - 1}"
             raise StepError(f"there is no channel {channel}: the image has {count} channels, {known}")
     return list(range(count) if channels is None else channels)
+
+
+def finite_channels(image: np.ndarray, channels: Sequence[int] | None) -> list[int]:
+    """Return the chosen channels as `channels_of` does, if all their pixels are finite numbers.
+
+    Raises
+    ------
+    StepError
+        If the image lacks a channel, or a channel has NaN or infinity, which would spread over its surroundings.
+    """
+    chosen = channels_of(image, channels)
+    for channel in chosen:
+        if image.dtype.kind == "f" and not np.isfinite(image[:, channel]).all():
+            raise StepError(f"channel {channel} has pixels that are NaN or infinite: replace them in an earlier step")
+    return chosen
+
+
+def finite_planes(planes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the planes, (Y, X), for an estimate of a plate, without those that have NaN or infinity in them."""
+    return (plane for plane in planes if plane.dtype.kind != "f" or np.isfinite(plane).all())
 
 
 def channel_names(metadata: Mapping[str, Any], count: int) -> list[str]:
@@ -91,9 +111,17 @@ def check_no_labels(metadata: Mapping[str, Any], what: str) -> None:
         raise StepError(f"{what} comes before steps that find objects: move it up")
 
 
+def as_float(pixels: np.ndarray) -> np.ndarray:
+    """Convert pixels to float32, or to float64 if float32 has too few digits for their type."""
+    return pixels.astype(np.result_type(pixels.dtype, np.float32), copy=False)
+
+
 def as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Convert values to a dtype; integers are rounded and clipped to the limits of the dtype, so none wraps around."""
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
+    if np.issubdtype(dtype, np.integer) and values.dtype != dtype:
+        limits, values = np.iinfo(dtype), np.rint(values)
+        most = values.dtype.type(limits.max)
+        if int(most) > limits.max:  # float32 has 2**31, and nothing between that and 2**31 - 128
+            most = np.nextafter(most, values.dtype.type(0))
+        values = np.clip(values, limits.min, most)
     return values.astype(dtype)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from openhcs_omero.processing.inputs import acquired, as_type, check_no_labels
+from openhcs_omero.processing.inputs import acquired, as_float, as_type, check_no_labels, finite_channels
 from openhcs_omero.processing.measurements import by_timepoint
 
 FOCUS_SIGMA = 1.5  # px
@@ -46,6 +46,8 @@ def project_z(
         stands out, as in a site without any structure.
     """
     check_no_labels(metadata, "a projection")
+    if method == "best_focus":
+        finite_channels(image, None)
     out = np.zeros((*image.shape[:2], 1, *image.shape[3:]), image.dtype)
     rows: list[dict[str, Any]] = [{} for _ in image]
     for t, c in np.ndindex(image.shape[:2]):
@@ -80,7 +82,7 @@ def best_focus(stack: np.ndarray) -> int | None:
 
     if len(stack) == 1:
         return 0
-    focus = np.array([gaussian_laplace(plane.astype(np.float32), FOCUS_SIGMA).var() for plane in stack])
+    focus = np.array([gaussian_laplace(as_float(plane), FOCUS_SIGMA).var() for plane in stack])
     chance = 5 * np.sqrt(2 * 10 / stack[0].size)
     return int(focus.argmax()) if focus.max() > (1 + chance) * focus.min() else None
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.errors import StepError
-from openhcs_omero.processing.inputs import acquired, as_type, channels_of, check_no_labels
+from openhcs_omero.processing.inputs import acquired, as_float, as_type, check_no_labels, finite_channels
 from openhcs_omero.processing.measurements import by_timepoint
 from openhcs_omero.processing.params import Correlation, Upsampling
 
@@ -47,7 +47,7 @@ def find_shift(reference: np.ndarray, plane: np.ndarray, upsample: int = 1) -> t
     if upsample > 1:
         rest = phase_cross_correlation(*map(_windowed, parts), upsample_factor=upsample, normalization=None)[0]
         shift = shift + np.clip(rest, -1, 1)
-    details = [difference_of_gaussians(part.astype(np.float32), *DETAILS) for part in parts]
+    details = [difference_of_gaussians(as_float(part), *DETAILS) for part in parts]
     inner = tuple(slice(trim, -trim) for side in parts[0].shape for trim in [min(8, side // 4)])  # filters need room
     return shift, float(np.corrcoef(*(detail[inner].ravel() for detail in details))[0, 1])
 
@@ -72,7 +72,7 @@ def move(stack: np.ndarray, shift: np.ndarray) -> np.ndarray:
     from scipy.ndimage import shift as moved
 
     full = (0,) * (stack.ndim - 2) + tuple(shift)
-    return as_type(moved(stack.astype(np.float32), full, order=1, mode="constant", cval=0.0), stack.dtype)
+    return as_type(moved(as_float(stack), full, order=1, mode="constant", cval=0.0), stack.dtype)
 
 
 def align_channels(
@@ -124,9 +124,9 @@ def align_channels(
     check_no_labels(metadata, "an alignment")
     if channels is not None and cycle_channels is not None:
         raise StepError("an alignment takes channels or cycle_channels, but got both")
-    [reference] = channels_of(image, [reference_channel])
-    others = [channel for channel in channels_of(image, channels) if channel != reference]
-    groups = [channels_of(image, group) for group in cycle_channels or [[channel] for channel in others]]
+    [reference] = finite_channels(image, [reference_channel])
+    others = [channel for channel in finite_channels(image, channels) if channel != reference]
+    groups = [finite_channels(image, group) for group in cycle_channels or [[channel] for channel in others]]
     out, rows = image.copy(), []
     for t, site in enumerate(image):
         row: dict[str, Any] = {}
@@ -181,7 +181,7 @@ def align_timepoints(
         several timepoints, each value is a list with one value per timepoint.
     """
     check_no_labels(metadata, "an alignment")
-    [channel] = channels_of(image, [reference_channel])
+    [channel] = finite_channels(image, [reference_channel])
     there = [bool(acquired(metadata, t, channel, image.shape[2])) for t in range(len(image))]
     planes = image[:, channel].max(axis=1)
     out, rows = image.copy(), []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.errors import StepError
-from openhcs_omero.processing.inputs import acquired, channel_names, channels_of, labels_of
+from openhcs_omero.processing.inputs import acquired, as_float, channel_names, finite_channels, labels_of
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.params import NoiseLevels, Pixels
 
@@ -32,14 +32,17 @@ def find_spots(plane: np.ndarray, sigma: float = 1.5, threshold: float = 10.0) -
     Returns
     -------
     places, heights
-        (n, 2) int, the y and x of each spot in px; and (n,) float32, its response in the plane's intensity units.
+        (n, 2) int, the y and x of each spot in px; and (n,) of floats, its response in the plane's intensity units.
     """
     from scipy.ndimage import gaussian_laplace, maximum_filter
 
-    response = -(sigma**2) * gaussian_laplace(plane.astype(np.float32), sigma)
+    values = as_float(plane)
+    response = -(sigma**2) * gaussian_laplace(values, sigma)
     response -= np.median(response)  # the sampled kernel does not sum exactly to zero
     noise = 1.4826 * float(np.median(np.abs(response)))
-    floor = max(threshold * noise, 1e-5 * float(plane.max()))  # rounding errors in a noise-free plane are not spots
+    floor = max(
+        threshold * noise, 1e-5 * float(np.abs(values).max())
+    )  # rounding errors in a noise-free plane are not spots
     peaks = (response == maximum_filter(response, 2 * max(1, round(sigma)) + 1)) & (response > floor)
     places = np.argwhere(peaks)
     return places, response[peaks]
@@ -85,7 +88,7 @@ def count_spots(
         timepoint.
     """
     rows: list[dict[str, float | None]] = [{} for _ in image]
-    for channel in channels_of(image, channels):
+    for channel in finite_channels(image, channels):
         for t, (row, stack) in enumerate(zip(rows, image[:, channel])):
             _, heights = find_spots(stack.max(axis=0), sigma, threshold)
             row[f"spots_c{channel}"] = len(heights) if acquired(metadata, t, channel, image.shape[2]) else None
@@ -152,7 +155,7 @@ def count_spots_per_cell(
         raise StepError(f"the labels {labels!r} differ between channels or z: spots per cell need (T, 1, 1, Y, X)")
     rows: list[dict[str, Any]] = [{} for _ in image]
     objects = [_numbers_of(plane[0, 0]) for plane in cells]
-    for channel in channels_of(image, channels):
+    for channel in finite_channels(image, channels):
         for t, (row, stack) in enumerate(zip(rows, image[:, channel])):
             numbers, there = objects[t]["label"], bool(acquired(metadata, t, channel, image.shape[2]))
             places, heights = find_spots(stack.max(axis=0), sigma, threshold)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.errors import StepError
+from openhcs_omero.processing.inputs import as_float, finite_planes
 
 SAMPLE = 2**16  # px of each plane in the threshold of a plate
 
@@ -44,10 +45,10 @@ def otsu_above_noise(values: np.ndarray, contrast: float) -> float:
 
 
 def smoothed(plane: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth a plane with a Gaussian, as (Y, X) float32."""
+    """Smooth a plane with a Gaussian, as (Y, X) of floats."""
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(plane.astype(np.float32), sigma)
+    return gaussian_filter(as_float(plane), sigma)
 
 
 def plate_threshold(planes: Iterator[np.ndarray], sigma: float, contrast: float) -> np.ndarray:
@@ -56,7 +57,8 @@ def plate_threshold(planes: Iterator[np.ndarray], sigma: float, contrast: float)
     Parameters
     ----------
     planes
-        (Y, X) arrays; evenly spaced pixels of each smoothed plane are used, at most 65,536.
+        (Y, X) arrays; evenly spaced pixels of each smoothed plane are used, at most 65,536. Planes
+        with NaN or infinity are left out.
     sigma
         Standard deviation of the smoothing in px.
     contrast
@@ -72,7 +74,8 @@ def plate_threshold(planes: Iterator[np.ndarray], sigma: float, contrast: float)
     ValueError
         If there are no planes.
     """
-    sample = [smooth[:: -(-smooth.size // SAMPLE)] for plane in planes for smooth in [smoothed(plane, sigma).ravel()]]
+    smooth = (smoothed(plane, sigma).ravel() for plane in finite_planes(planes))
+    sample = [values[:: -(-values.size // SAMPLE)] for values in smooth]
     if not sample:
         raise ValueError("no plane to compute a threshold from")
     return np.array(otsu_above_noise(np.concatenate(sample), contrast))

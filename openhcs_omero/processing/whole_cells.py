@@ -10,7 +10,7 @@ from annotated_types import Gt, Unit
 
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.cells import measure_cells
-from openhcs_omero.processing.inputs import acquired, channels_of, labels_of
+from openhcs_omero.processing.inputs import acquired, finite_channels, labels_of
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.params import NoiseLevels, Pixels, Threshold
 from openhcs_omero.processing.thresholds import known_threshold, otsu_above_noise, plate_threshold, smoothed
@@ -28,7 +28,7 @@ def label_whole_cells(
     Parameters
     ----------
     plane
-        (Y, X) float32, a smoothed stain of the cells.
+        (Y, X) of floats, a smoothed stain of the cells.
     nuclei
         (Y, X) integers: 0 for background, other numbers for nuclei.
     threshold
@@ -103,7 +103,7 @@ def segment_whole_cells(
     """
     if channels is None or len(channels) != 1:
         raise StepError("whole cells are found in one channel: write its name or number, such as channels: [GFP]")
-    [channel] = channels_of(image, channels)
+    [channel] = finite_channels(image, channels)
     seeds = labels_of(metadata, nuclei)
     if seeds.shape[1:3] != (1, 1):
         raise StepError(f"the labels {nuclei!r} differ between channels or z: whole cells need (T, 1, 1, Y, X)")

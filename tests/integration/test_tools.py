@@ -14,6 +14,7 @@ from scipy import ndimage
 from snake import SCHEMA, Workflow, kill, wait_for, workflow
 from wire import make_plate, wire
 
+from openhcs_omero.core.command import check_shell
 from openhcs_omero.core.command_versions import resolve_commands
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
@@ -214,6 +215,7 @@ def test_the_example_for_imagej(tmp_path):
 def test_the_examples_are_valid(name):
     config = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
     check_config(config, SCHEMA)
+    assert check_shell(read_config(config).steps[0].command) == ""
     own = [file for file in config["steps"][0]["files"] if not file.startswith("models/")]
     assert own and all((EXAMPLES / file).exists() for file in own)
     for file in own:

@@ -9,9 +9,11 @@ from scipy.ndimage import gaussian_filter
 from openhcs_omero.errors import StepError
 from openhcs_omero.processing.background import subtract_background
 from openhcs_omero.processing.cells import estimate_threshold, segment_cells
+from openhcs_omero.processing.illumination import correct_illumination, estimate_illumination
+from openhcs_omero.processing.inputs import as_type
 from openhcs_omero.processing.objects import measure_objects
 from openhcs_omero.processing.projection import project_z
-from openhcs_omero.processing.registration import align_channels, align_timepoints, find_shift
+from openhcs_omero.processing.registration import align_channels, align_timepoints, find_shift, move
 from openhcs_omero.processing.spots import count_spots, count_spots_per_cell
 from openhcs_omero.processing.thresholds import otsu_above_noise
 from openhcs_omero.processing.whole_cells import segment_whole_cells
@@ -112,6 +114,68 @@ def test_a_constant_background_makes_no_difference(level, method):
     plane = disks([(20, 20)], radius=3, side=40, seed=2)
     flat = [run(subtract_background, site(plane + add), method=method, radius=8)[0] for add in (0, np.uint16(level))]
     assert np.abs(flat[0].astype(int) - flat[1]).max() <= 1  # rounding
+
+
+# numbers at the limits of their types
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float64])
+def test_digits_that_float32_does_not_have_stay(dtype):
+    image = site(np.arange(20_000_000, 20_000_000 + 400, dtype=dtype).reshape(20, 20))
+    flat, _ = run(correct_illumination, image, {"plate_estimate": {0: np.ones((20, 20), np.float32)}})
+    np.testing.assert_array_equal(flat, image)
+    np.testing.assert_array_equal(move(image[0, 0], np.array([0, 2]))[0, :, 2:], image[0, 0, 0, :, :-2])
+    top_hat, _ = run(subtract_background, image, radius=1)
+    assert set(top_hat.ravel()) == {0, 1, 20, 21}  # the opening of a slope, which float32 has in steps of 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_no_number_wraps_around(dtype, kind):
+    limits = np.iinfo(dtype)
+    low, middle, high = as_type(np.array([-3e9, 7.6, 5e9], kind), np.dtype(dtype))
+    assert (low, middle) == (limits.min, 8) and limits.max - 256 < high <= limits.max
+
+
+@pytest.mark.parametrize(
+    ("step", "params"),
+    [
+        (subtract_background, {}),
+        (segment_cells, {}),
+        (segment_whole_cells, {"channels": [0]}),
+        (count_spots, {}),
+        (count_spots_per_cell, {}),
+        (align_channels, {}),
+        (align_timepoints, {}),
+        (project_z, {"method": "best_focus"}),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers_are_refused(step, params, value):
+    """They would spread, and then count as nothing: a single one made no spot in a site."""
+    image = site(texture(side=32)).astype(np.float32)
+    image[0, 0, 0, 5, 5] = value
+    labels = np.ones((1, 1, 1, 32, 32), np.uint16)
+    known = (
+        {"labels": {"nuclei": labels, "cells": labels}} if "count" in step.__name__ or "whole" in step.__name__ else {}
+    )
+    with pytest.raises(StepError, match="channel 0 has pixels that are NaN or infinite"):
+        run(step, image, known, **params)
+
+
+def test_estimates_of_a_plate_leave_out_planes_with_nan():
+    planes = [gaussian_filter(texture(seed, side=40), 3) for seed in range(3)]
+    broken = planes[0].copy()
+    broken[3, 3] = np.nan
+    for estimate in (estimate_illumination, estimate_threshold):
+        np.testing.assert_array_equal(estimate(iter([*planes, broken])), estimate(iter(planes)))
+
+
+@pytest.mark.parametrize("level", [-40_000, 40_000])
+def test_rounding_errors_are_no_spots(level):
+    image = np.full((1, 1, 1, SIDE, SIDE), level, np.float32)
+    image[0, 0, 0, 40, 40] = np.nextafter(image[0, 0, 0, 40, 40], np.float32(np.inf))
+    assert run(count_spots, image)[1]["spots_c0"] == 0
 
 
 # thresholds
