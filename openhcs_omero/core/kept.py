@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,33 +113,33 @@ class KeptWell:
     def _write(self, path: Path, sites: Sequence[tuple[int, SiteResult]]) -> None:
         if path.exists():  # damaged
             path.unlink(missing_ok=True)
-        start = path.name.rpartition("_")[0]
-        for other in self._folder.glob(f".{start}_*.part"):
+        for other in self._folder.glob(f".{self._well}_*.part"):
             with contextlib.suppress(OSError):
                 if time.time() - other.stat().st_mtime > ABANDONED:
                     other.unlink()
+        useful = {self._path(position) for position in self._keys}
+        replaced = {other for other in self._folder.glob(f"{self._well}_*.zip") if other not in useful}
         with replacing(path) as draft:
             write_kept(draft, sites, self._files.kept)
-            self._make_room(draft, start)
-        for other in self._folder.glob(f"{start}_*.zip"):
-            if other != path:
-                other.unlink(missing_ok=True)
+            self._make_room(replaced)
+        for other in replaced:
+            other.unlink(missing_ok=True)
 
-    def _make_room(self, draft: Path, replaced: str) -> None:
-        """Delete the files of other plates, the longest unused first, until a new file fits."""
+    def _make_room(self, replaced: Collection[Path]) -> None:
+        """Delete the files of other plates, the longest unused first, until a draft fits in place of some files."""
         sizes: dict[str, int] = {}
         used: dict[str, float] = {}
         for path in self._root.rglob("*"):
             with contextlib.suppress(OSError):  # another process has deleted it
                 about = path.stat()
                 plate = path.relative_to(self._root).parts[0]
-                if path.is_file() and not (path.parent == self._folder and path.name.startswith(f"{replaced}_")):
+                if path.is_file() and path not in replaced:
                     sizes[plate] = sizes.get(plate, 0) + about.st_size
                     used[plate] = max(used.get(plate, 0.0), about.st_mtime)
         others = sorted(sizes.keys() - {self._folder.name}, key=lambda plate: used[plate])
-        while sum(sizes.values()) > self._limit:
-            if not others:
-                raise NotKept(f"{self._root} would take more than the {self._limit / 1e9:g} GB of `scratch_gb`")
+        if sizes.get(self._folder.name, 0) > self._limit:  # the other plates could not make room
+            raise NotKept(f"{self._root} would take more than the {self._limit / 1e9:g} GB of `scratch_gb`")
+        while sum(sizes.values()) > self._limit and others:
             oldest = others.pop(0)
             delete_folder(self._root / oldest)
             print(f"{self._root / oldest} was deleted to make room")

@@ -160,8 +160,19 @@ def test_the_plate_that_was_unused_for_longest_is_deleted_first(tmp_path, capsys
     keep(tmp_path, "new", "A03", limit=2.5 * size)  # a plate does not drive out its own wells
     assert names(tmp_path) == ["new/A01_1_abc.zip", "new/A02_1_abc.zip"]
     assert "of `scratch_gb`" in capsys.readouterr().out
+    keep(tmp_path, "other", limit=0.5 * size)  # too large by itself, so no other plate has to go for it
+    assert names(tmp_path) == ["new/A01_1_abc.zip", "new/A02_1_abc.zip"]
     keep(tmp_path, "new", "A02", key="def", limit=2.5 * size)  # replaces what the well had
     assert names(tmp_path) == ["new/A01_1_abc.zip", "new/A02_1_def.zip"]
+
+
+def test_what_a_well_had_kept_after_other_steps_goes(tmp_path):
+    """A step was put before the one with `keep: true`."""
+    keep(tmp_path)
+    files = StagedFiles(DiskBackend(), "/p", "A01", [1])
+    moved = KeptWell(tmp_path, math.inf, "plate_7_processed", "A01", {2: "def"}, files)
+    list(moved.after(replace(STEP, position=2), [site()]))
+    assert names(tmp_path) == ["plate_7_processed/A01_2_def.zip"]
 
 
 def test_what_killed_processes_left(tmp_path):
