@@ -244,7 +244,10 @@ def _in_parts(found: Found) -> Found:
         return found
     names: Mapping[int, str | None] = dict(enumerate(COLORS)) if layout.colors else found.channel_names
     notes = (*found.notes, described(layout))
-    return replace(found, planes=list(parts_of(found.planes, layout)), channel_names=names, notes=notes)
+    inside = ["c"] if layout.colors else [axis.lower() for axis, size in layout.axes if size > 1]
+    announced = replace(found.announced, **dict.fromkeys(inside, ()))  # it is about whole files
+    planes = list(parts_of(found.planes, layout))
+    return replace(found, planes=planes, announced=announced, channel_names=names, notes=notes)
 
 
 def _sizes(

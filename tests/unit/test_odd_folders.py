@@ -240,6 +240,13 @@ def test_wells_that_will_fail_are_named(tmp_path, first, second, words):
     assert any(note.startswith("well A02 can't be processed: ") and words in note for note in notes(tmp_path))
 
 
+def test_files_of_several_planes_are_said_once(tmp_path):
+    put(tmp_path / "rgb", x_A01_s1_w1=np.zeros((4, 5, 3), "uint8"), x_A02_s1_w1=np.zeros((4, 5, 3), "uint8"))
+    assert notes(tmp_path / "rgb") == ("the TIFFs are RGB: red, green and blue are read as three channels",)
+    put(tmp_path / "pages", x_A01_s1_w1=np.zeros((6, 4, 5), "uint8"), x_A02_s1_w1=np.zeros((6, 4, 5), "uint8"))
+    assert notes(tmp_path / "pages") == ("the TIFFs have several pages, which are read as 6 z planes",)
+
+
 def test_types_that_a_run_refuses_are_in_info(tmp_path):
     put(tmp_path / "tiffs", A01_s001_z000_c000=PLANE, A02_s001_z000_c000=PLANE.astype("complex64"))
     images = images_of(["A01", "A02"], sites=1, shape=(1, 1, 1, 18, 22))
