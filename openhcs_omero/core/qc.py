@@ -12,6 +12,7 @@ from openhcs_omero.core.plate_tables import read_rows, write_rows
 from openhcs_omero.core.plates import Plate
 from openhcs_omero.core.records import WellRecord
 from openhcs_omero.errors import OpenHCSError, is_lost
+from openhcs_omero.plates.arrangement import Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,26 +34,27 @@ def measure_wells(plate: Plate, records: Mapping[str, WellRecord], output: Path)
     output
         The table to write, one row per site.
     """
-    dates = plate.handler.read_dates([image for record in records.values() for image in record.images])
-    write_rows(output, [row for well, record in records.items() for row in _measure_well(plate, well, record, dates)])
+    wells = {well: replace(plate, known=record.listing(plate.path)) for well, record in records.items()}
+    dates = plate.handler.read_dates([known.listing for known in wells.values()])
+    write_rows(output, [row for well, known in wells.items() for row in _measure_well(known, well, dates)])
 
 
-def _measure_well(plate: Plate, well: str, record: WellRecord, dates: Mapping[int, float]) -> Iterator[dict[str, Any]]:
+def _measure_well(known: Plate, well: str, dates: Mapping[Place, float]) -> Iterator[dict[str, Any]]:
+    """The rows of a well; `known` is the plate limited to it."""
     from openhcs_omero.analysis.image_qc import measure_site
 
-    known = replace(plate, known=record.listing(plate.path))
-    left = {image.site for image in record.images}
+    left = set(known.listing.structure.well(well).images)
     try:
         for image, pixels in known.sites(well):
             left.discard(image.site)
             measured = measure_site(pixels, sorted(known.listing.filled.get((well, image.site), ())))
-            acquired = {"acquired": dates[image.image_id]} if image.image_id in dates else {}
-            yield {"plate": plate.label, "well": well, "site": image.site, **acquired, **measured, "reason": ""}
+            acquired = {"acquired": dates[well, image.site]} if (well, image.site) in dates else {}
+            yield {"plate": known.label, "well": well, "site": image.site, **acquired, **measured, "reason": ""}
     except OpenHCSError as error:
         if is_lost(error):
             raise
         for site in sorted(left):
-            yield {"plate": plate.label, "well": well, "site": site, "reason": str(error)}
+            yield {"plate": known.label, "well": well, "site": site, "reason": str(error)}
 
 
 def compare_wells(settings: Settings, parts: Sequence[Path], channels: int, output: Path) -> None:

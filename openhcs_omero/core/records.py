@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from openhcs_omero.plates.image import ImageMetadata
+from openhcs_omero.plates.image import Acquired, ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import Acquisition, ImageStructure, PlateStructure, WellStructure
 
@@ -76,6 +76,8 @@ class WellRecord:
         Colors of the channels.
     own
         Channel names, colors and pixel size of images that have others, by site.
+    recorded
+        When and where images were taken, by site.
     """
 
     well: str
@@ -90,6 +92,7 @@ class WellRecord:
     filled: dict[int, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
     colors: tuple[tuple[int, int, int] | None, ...] = ()
     own: dict[int, ImageMetadata] = field(default_factory=dict)
+    recorded: dict[int, Acquired] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plate_path: str, listing: PlateListing, well: str) -> WellRecord:
@@ -114,6 +117,9 @@ class WellRecord:
             pixel_size=listing.pixel_size,
             colors=listing.colors,
             own={site: listing.own[well, site] for site in structure.images if (well, site) in listing.own},
+            recorded={
+                site: listing.recorded[well, site] for site in structure.images if (well, site) in listing.recorded
+            },
         )
 
     def listing(self, plate_path: str) -> PlateListing:
@@ -146,6 +152,7 @@ class WellRecord:
             filled,
             colors=self.colors,
             own={(self.well, site): about for site, about in self.own.items()},
+            recorded={(self.well, site): recorded for site, recorded in self.recorded.items()},
         )
 
 

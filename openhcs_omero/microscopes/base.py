@@ -13,7 +13,7 @@ from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_metadata_links, other_images, unread_folders
 from openhcs_omero.microscopes.scan import Found, as_read, list_plate
-from openhcs_omero.plates.arrangement import Incomplete, Plane
+from openhcs_omero.plates.arrangement import Incomplete, Place, Plane
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure
@@ -207,9 +207,14 @@ class MicroscopeHandler(ABC):
         """Read the channel names, colors and pixel sizes of a well's images, by site."""
         return {site: listing.about(well, site) for site in listing.structure.well(well).images}
 
-    def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:
-        """Read when images were acquired, in seconds since 1970, by image id; only OMERO knows."""
-        return {}
+    def read_dates(self, listings: Sequence[PlateListing]) -> dict[Place, float]:
+        """Read when images were acquired, in seconds since 1970, by (well, site) where it is known."""
+        return {
+            place: recorded.date / 1000
+            for listing in listings
+            for place, recorded in listing.recorded.items()
+            if recorded.date is not None
+        }
 
 
 def common_names(

@@ -49,7 +49,7 @@ class CellVoyagerHandler(FolderHandler):
             )
         files = [path for path in tiffs_in(folder) if not CAMERA.search(path.name)]
         if lists:
-            found = Found(_planes(lists[0], files))
+            found = _measured(lists[0], files)
             if not found.planes:
                 raise PlateError(f"{lists[0]} lists no image")
             found.notes = left_out(files, found.planes, f"not listed as images in {lists[0].name}")
@@ -62,10 +62,10 @@ class CellVoyagerHandler(FolderHandler):
         return found
 
 
-def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
-    """The planes in a list of measurements; those that the microscope reports as errors have no file."""
+def _measured(path: Path, files: list[Path]) -> Found:
+    """What a list of measurements says; planes that the microscope reports as errors have no file."""
     there = {file.name.lower(): str(file) for file in files}
-    planes = []
+    found = Found()
     measured: dict[tuple[object, ...], tuple[str | None, ...]] = {}  # timeline and action, by plane
 
     def take(element: ElementTree.Element) -> bool:
@@ -91,11 +91,13 @@ def _planes(path: Path, files: list[Path]) -> list[PlaneFile]:
                 "measurement, which are not told apart"
             )
         name = PureWindowsPath(record["text"]).name.lower()
-        planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
+        found.planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
+        x, y = (float(record[axis]) if axis in record else None for axis in "XY")
+        found.record((well, site), record.get("Time"), (x, y))
         return True
 
     parse_xml(path, "a list of measurements", take)
-    return planes
+    return found
 
 
 def _read_detail(path: Path, found: Found) -> None:

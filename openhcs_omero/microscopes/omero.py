@@ -8,7 +8,15 @@ import numpy as np
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.omero_local import OMEROLocalBackend
-from openhcs_omero.microscopes.base import Backend, MicroscopeHandler, Plane, PlateLike, PlateListing, common_names
+from openhcs_omero.microscopes.base import (
+    Backend,
+    MicroscopeHandler,
+    Place,
+    Plane,
+    PlateLike,
+    PlateListing,
+    common_names,
+)
 from openhcs_omero.omero import pixels
 from openhcs_omero.omero.filled import read_filled
 from openhcs_omero.plates.image import ImageMetadata
@@ -102,8 +110,11 @@ class OMEROHandler(MicroscopeHandler):
             found[site] = replace(about, filled=filled, recorded=replace(about.recorded, position=position))
         return found
 
-    def read_dates(self, images: Sequence[ImageStructure]) -> dict[int, float]:
-        return pixels.read_dates(self.backend.conn, images)
+    def read_dates(self, listings: Sequence[PlateListing]) -> dict[Place, float]:
+        places = {
+            image.image_id: (well, image.site) for listing in listings for well, image in listing.structure.images()
+        }
+        return {places[image]: date for image, date in pixels.read_dates(self.backend.conn, list(places)).items()}
 
 
 def _in_omero(plate_path: PlateLike) -> PlatePath:

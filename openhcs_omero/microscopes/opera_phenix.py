@@ -143,6 +143,8 @@ class _Index:
         self.found.planes.append(plane)
         if "ChannelName" in values:
             self._names[plane.c] = values["ChannelName"]
+        x, y = (1e6 * float(values[name]) if name in values else None for name in ("PositionX", "PositionY"))
+        self.found.record((plane.well, plane.site), values.get("AbsTime"), (x, y))
         first, height = self.found.planes[0], values.get("PositionZ", values.get("AbsPositionZ"))
         if height is not None and (plane.well, plane.site) == (first.well, first.site):
             self.heights[plane.z] = float(height)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_links, odd_tiffs, other_images
 from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, Plane, PlaneFile, arrange, merge
-from openhcs_omero.plates.image import ImageMetadata
+from openhcs_omero.plates.image import Acquired, ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
@@ -63,6 +65,8 @@ class Found:
         by well and the microscope's number of the site.
     shapes
         (T, C, Z) of the sites, by well and the microscope's number of the site, where the metadata say it.
+    recorded
+        When and where sites were taken, by well and the microscope's number of the site.
     """
 
     planes: list[PlaneFile] = field(default_factory=list)
@@ -78,6 +82,28 @@ class Found:
     colors: Mapping[int, tuple[int, int, int] | None] = field(default_factory=dict)
     own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
     shapes: Mapping[Place, tuple[int, int, int]] = field(default_factory=dict)
+    recorded: dict[Place, Acquired] = field(default_factory=dict)
+
+    def record(self, place: Place, time: str | None, position: tuple[float | None, float | None]) -> None:
+        """Note when, as an ISO 8601 time, and where in its well, (x, y) in micrometers, a plane of a site was taken.
+
+        The site has the time of its first plane. What is no time or no finite number is left out.
+        """
+        before = self.recorded.get(place, Acquired())
+        dates = [date for date in (before.date, _milliseconds(time)) if date is not None]
+        x, y = (None if at is None or not math.isfinite(at) else (at, "MICROMETER") for at in position)
+        known = Acquired(min(dates, default=None), position=(x, y) if x or y else before.position)
+        if known != Acquired():
+            self.recorded[place] = known
+
+
+def _milliseconds(time: str | None) -> int | None:
+    """An ISO 8601 time with its time zone, in milliseconds since 1970; None for anything else."""
+    try:
+        found = datetime.fromisoformat(time or "")
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else round(1000 * found.timestamp())
 
 
 def list_plate(
@@ -146,6 +172,7 @@ def list_plate(
     pixel_size, notes = _lengths(found.pixel_size)
     notes += [f"{file} is no regular file, and is left out" for file in odd_tiffs(folder)]
     notes += [*_told(unreadable), *read_as_notes(size[2] for size in sizes.values())]
+    places = {(well, site): (well, arranged.sites[site - 1]) for well, site in arranged.files}
     listing = PlateListing(
         structure,
         backend,
@@ -159,8 +186,9 @@ def list_plate(
         skipped=arranged.skipped,
         skipped_planes=arranged.skipped_planes,
         channel_numbers=arranged.channels,
+        recorded={place: found.recorded[original] for place, original in places.items() if original in found.recorded},
     )
-    own = {(well, site): found.own.get((well, arranged.sites[site - 1])) for well, site in arranged.files}
+    own = {place: found.own.get(original) for place, original in places.items()}
     return listing.with_own({place: _of_channels(about, arranged.channels) for place, about in own.items() if about})
 
 

@@ -272,11 +272,11 @@ def read_metadata(
     }
 
 
-def read_dates(conn: BlitzGateway, images: Sequence[ImageStructure]) -> dict[int, float]:
-    """Read when images were acquired, in seconds since 1970, by image id where it is known."""
+def read_dates(conn: BlitzGateway, images: Sequence[int]) -> dict[int, float]:
+    """Read when images with these ids were acquired, in seconds since 1970, by image id where it is known."""
     return {
         image: date / 1000
-        for ids in queries.pages([image.image_id for image in images])
+        for ids in queries.pages(images)
         for image, date in queries.rows(
             conn,
             "select i.id, i.acquisitionDate from Image i where i.id in (:ids) and i.acquisitionDate is not null",

@@ -20,7 +20,7 @@ from omero.rtypes import rint, rstring, rtime
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.filled import NAMESPACE, filled_pairs
-from openhcs_omero.omero.writing import discard, map_annotation, write_well_images
+from openhcs_omero.omero.writing import discard, length, map_annotation, write_well_images
 from openhcs_omero.plates.arrangement import Plane
 from openhcs_omero.plates.dyes import color_of
 from openhcs_omero.plates.image import ImageMetadata, NewImage
@@ -128,7 +128,9 @@ def _images(
         names = tuple(name or f"channel {c}" for c, name in enumerate(about.channel_names))
         known = about.colors or [None] * len(names)
         colors = tuple(color or color_of(name) for color, name in zip(known, names))
-        yield NewImage(image.name, pixels, names, colors, about.pixel_size, [(FOLDER_MARK, mark)])
+        yield NewImage(
+            image.name, pixels, names, colors, about.pixel_size, [(FOLDER_MARK, mark)], acquired=about.recorded
+        )
 
 
 def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: PlateListing, mark: str) -> PlateI:
@@ -152,6 +154,7 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
             filled[image] = listing.filled.get((well_name(row, column), site), frozenset())
             sample = WellSampleI()
             sample.image = ImageI(image, False)
+            sample.posX, sample.posY = map(length, listing.about(well_name(row, column), site).recorded.position)
             acquisition = found[site].acquisition
             if acquisition is not None:
                 sample.plateAcquisition = runs[acquisition]

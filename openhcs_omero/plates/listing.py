@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.plates.arrangement import Place, Plane
-from openhcs_omero.plates.image import ImageMetadata
+from openhcs_omero.plates.image import Acquired, ImageMetadata
 from openhcs_omero.plates.structure import PlateStructure
 
 
@@ -44,6 +44,8 @@ class PlateListing:
         The numbers of the channels in the names or metadata of the files; empty if they are those of the channels.
     own
         Channel names, colors and pixel size of the images that have others than the plate.
+    recorded
+        When and where images were taken, where the metadata say it.
     """
 
     structure: PlateStructure
@@ -59,12 +61,14 @@ class PlateListing:
     skipped_planes: tuple[str, ...] = ()
     channel_numbers: tuple[int, ...] = ()
     own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
+    recorded: Mapping[Place, Acquired] = field(default_factory=dict)
 
     def about(self, well: str, site: int) -> ImageMetadata:
-        """Channel names, colors and pixel size of an image, and its planes that were not acquired."""
+        """The metadata of an image."""
         usual = ImageMetadata(self.channel_names, self.colors, self.pixel_size)
         filled = tuple(sorted(self.filled.get((well, site), ())))
-        return replace(self.own.get((well, site), usual), filled=filled)
+        recorded = self.recorded.get((well, site), Acquired())
+        return replace(self.own.get((well, site), usual), filled=filled, recorded=recorded)
 
     def with_own(self, found: Mapping[Place, ImageMetadata]) -> PlateListing:
         """The same plate with the metadata of its images, of which those that the plate has are not kept."""
@@ -87,6 +91,7 @@ class PlateListing:
             files={renumbered[place]: planes for place, planes in self.files.items() if place in renumbered},
             filled={renumbered[place]: planes for place, planes in self.filled.items() if place in renumbered},
             own={renumbered[place]: about for place, about in self.own.items() if place in renumbered},
+            recorded={renumbered[place]: one for place, one in self.recorded.items() if place in renumbered},
         )
 
     def check_complete(self, wells: Iterable[str] | None = None) -> None:

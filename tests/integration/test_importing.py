@@ -1,14 +1,21 @@
 """Importing folders of TIFFs as plates."""
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from plate_folders import images_of, write_cellvoyager, write_phenix
 from wire import Killed, count, images_in_no_well, wire
 
+from openhcs_omero.core.records import WellRecord
 from openhcs_omero.errors import PlateError
+from openhcs_omero.io.omero_local import OMEROLocalBackend
+from openhcs_omero.microscopes.detect import handler_of
 from openhcs_omero.microscopes.importing import import_folder
+from openhcs_omero.microscopes.omero import OMEROHandler
 from openhcs_omero.omero import plate_import
 from openhcs_omero.omero.pixels import read_metadata, read_site
 from openhcs_omero.omero.plate import load_plate
@@ -47,6 +54,51 @@ def test_a_folder_becomes_a_plate(conn, tmp_path, monkeypatch):
     assert read_metadata(conn, [image])[image.image_id].channel_names == ("channel 0", "channel 1")
     assert told == [(0, 6), (4, 6), (6, 6)]
     assert images_in_no_well(conn) == []
+
+
+def _phenix(folder):
+    """Write a Phenix folder whose fields have times and positions, and return its index."""
+    write_phenix(folder, images_of(["A01", "B02"], shape=(1, 2, 1, 4, 6)))
+    index = folder / "Images" / "Index.idx.xml"
+    for site, x, second in ((1, "1.5E-4", 20), (2, "-2E-4", 10)):
+        taken = f"<AbsTime>2026-11-05T10:00:{second}.5000000+02:00</AbsTime>"
+        where = f'<PositionX Unit="m">{x}</PositionX><PositionY Unit="m">3E-5</PositionY>'
+        before, after = f"(<FieldID>{site}</FieldID>.*?)", r'<PositionX Unit="m">0</PositionX>'
+        index.write_text(re.sub(before + after, rf"\1{where}{taken}", index.read_text()))
+
+
+def _cellvoyager(folder):
+    """Write the same as a CellVoyager folder."""
+    write_cellvoyager(folder, images_of(["A01", "B02"], shape=(1, 2, 1, 4, 6)))
+    path = folder / "MeasurementData.mlf"
+    for site, x, second in ((1, "150", 20), (2, "-200", 10)):
+        before, after = f'(bts:FieldIndex="{site}" [^>]*?)', 'bts:X="0" bts:Y="0"'
+        made = f'bts:X="{x}" bts:Y="30" bts:Time="2026-11-05T10:00:{second}.5+02:00"'
+        path.write_text(re.sub(before + after, rf"\1{made}", path.read_text()))
+
+
+@pytest.mark.parametrize("write", [_phenix, _cellvoyager])
+def test_when_and_where_fields_were_taken(conn, tmp_path, write):
+    write(tmp_path / "p")
+    handler = handler_of(tmp_path / "p")
+    here = handler.listing(tmp_path / "p")
+    start = datetime(2026, 11, 5, 8, tzinfo=UTC).timestamp()
+    dates = {(well, site): start + second for well in ("A01", "B02") for site, second in ((1, 20.5), (2, 10.5))}
+    assert (
+        handler.read_dates([WellRecord.of(str(tmp_path), here, well).listing(str(tmp_path)) for well in ("A01", "B02")])
+        == dates
+    )
+
+    plate_id = import_folder(conn, tmp_path / "p")
+    omero_handler = OMEROHandler(OMEROLocalBackend(omero_conn=conn))
+    there = omero_handler.listing(plate_id)
+    assert omero_handler.read_dates([there]) == dates
+    for listing, by in ((here, handler), (there, omero_handler)):
+        found = {site: about.recorded for site, about in by.read_metadata(listing, "B02").items()}
+        x, y = zip(*(found[site].position for site in (1, 2)))
+        assert [value for value, _ in x] == pytest.approx([150, -200]) and y[0][0] == pytest.approx(30)
+        assert {unit for _, unit in (*x, *y)} == {"MICROMETER"}
+        assert [found[site].date / 1000 for site in (1, 2)] == [dates["B02", 1], dates["B02", 2]]
 
 
 def test_the_folder_names_the_plate(conn, tmp_path):
