@@ -97,7 +97,7 @@ def _convert_table(table: pd.DataFrame, change: Callable[[str], str]) -> pd.Data
     for number, (_, column) in enumerate(table.items()):
         converted = _convert(column, change)
         if converted is not column:  # of hundreds of columns, few are texts
-            table.isetitem(number, converted)
+            table.isetitem(number, converted.array)
     return table
 
 
