@@ -95,7 +95,7 @@ def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
 def _convert_table(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     table = table.rename(columns=lambda name: _changed(name, change))
     for number, (_, column) in enumerate(table.items()):
-        converted = _convert(column, change)
+        converted: Any = _convert(column, change)
         if converted is not column:  # of hundreds of columns, few are texts
             table.isetitem(number, converted.array)
     return table

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
@@ -280,6 +280,10 @@ def test_jobs_are_chosen_by_priority_and_few_wait_next_to_snakemake(monkeypatch)
     class Job:
         priority: int
         is_local: bool
+        rule: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(name="any"), compare=False)
+
+        def is_group(self):
+            return False
 
     asked = []
 
@@ -298,3 +302,9 @@ def test_jobs_are_chosen_by_priority_and_few_wait_next_to_snakemake(monkeypatch)
     assert asked == [(None, set(range(995, 1000))), ("limiter", set(range(500, 1000)))] and len(chosen) == 505
     scheduler.running = {Job(number, True) for number in range(8)}
     assert not any(job.is_local for job in job_scheduler.JobScheduler.job_selector(scheduler, ready))
+    # on this machine, four jobs per core of each rule
+    scheduler.job_rate_limiter, scheduler.global_resources = None, {"_cores": 2}
+    other = Job(-1, False, SimpleNamespace(name="other"))
+    assert {other.priority, *range(996, 1000)} == {
+        job.priority for job in job_scheduler.JobScheduler.job_selector(scheduler, {*ready, other})
+    }
