@@ -273,7 +273,7 @@ def _in_parts(found: Found) -> Found:
     names: Mapping[int, str | None] = dict(enumerate(COLORS)) if layout.colors else found.channel_names
     notes = (*found.notes, described(layout))
     inside = ["c"] if layout.colors else [axis.lower() for axis, size in layout.axes if size > 1]
-    announced = replace(found.announced, **dict.fromkeys(inside, ()))  # it is about whole files
+    announced = found.announced.without(inside)  # it is about whole files
     planes = list(parts_of(found.planes, layout))
     return replace(found, planes=planes, announced=announced, channel_names=names, notes=notes)
 

@@ -58,6 +58,11 @@ class Announced:
         t, c, z = (spans.get(axis, ()) for axis in AXES)
         return cls(t=t, c=c, z=z, source="numbering of the files")
 
+    def without(self, axes: Iterable[str]) -> Announced:
+        """The same, but for these of t, c and z."""
+        t, c, z = (() if axis in axes else getattr(self, axis) for axis in AXES)
+        return replace(self, t=t, c=c, z=z)
+
 
 def _close(values: list[int]) -> bool:
     """Whether numbers may be those of one plate: a name can have any number."""
