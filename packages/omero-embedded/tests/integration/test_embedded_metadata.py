@@ -49,6 +49,7 @@ def test_containers(conn, dataset):
     mine = service.loadContainerHierarchy("Dataset", None, ParametersI().exp(conn.getUserId()))
     assert [d.id.val for d in mine] == [dataset_id]
     assert not mine[0].imageLinksLoaded and mine[0].details.creationEvent.isLoaded()
+    assert list(mine[0].getImageLinksCountPerOwner().items()) == [(conn.getUserId(), len(image_ids))]
     assert [d.id.val for d in service.loadContainerHierarchy("Dataset", None, None)] == [dataset_id]
     with pytest.raises(omero.ApiUsageException):
         service.loadContainerHierarchy("Image", image_ids, None)

@@ -11,7 +11,7 @@ pytest.importorskip("sqlalchemy")
 omero = pytest.importorskip("omero")
 
 import sqlalchemy as sa  # noqa: E402
-from hql_store import PLATES, column, context, objects, results, rows  # noqa: E402
+from hql_store import ADA, PLATES, column, context, objects, results, rows  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from omero.rtypes import rstring, unwrap  # noqa: E402
@@ -429,6 +429,15 @@ MORE = "select p.name from Plate p where p.id = 1"
 )
 def test_other_forms_of_a_query(store, text):
     assert column(store, text) == ([] if "= -1" in text else ["alpha"])
+
+
+def test_links_counted_by_owner(store):
+    found = objects(store, "select p from Plate p left outer join fetch p.annotationLinksCountPerOwner c order by p.id")
+    assert [plate.getAnnotationLinksCountPerOwner() for plate in found] == [{ADA: 3}, {}, {}, {}]
+    (only,) = objects(store, "from Plate p join fetch p.annotationLinksCountPerOwner")
+    assert only.id.val == 1
+    with pytest.raises(omero.ApiUsageException, match="without a fetch is unsupported"):
+        rows(store, "select c from Plate p join p.annotationLinksCountPerOwner c")
 
 
 def test_entities_of_which_only_the_id_is_read(store):

@@ -117,11 +117,12 @@ class CompiledQuery:
     columns: tuple[Column, ...]
     nodes: tuple[Node, ...]
     maps: tuple[FetchedMap, ...]
+    counts: tuple[tuple[Source, Field], ...]  # what has links, and which of them are counted by owner
     into: str
 
     @property
     def fetches_collection(self) -> bool:
-        return bool(self.maps) or any(node.field is not None for node in self.nodes)
+        return bool(self.maps or self.counts) or any(node.field is not None for node in self.nodes)
 
     @property
     def selects_entity(self) -> bool:
@@ -166,7 +167,8 @@ class _Compiler:
         maps = self._maps(nodes, sql)
         statement = self._finish(sql, [node.source.table for node in nodes], query)
         into = query.select.into if query.select else ""
-        return CompiledQuery(statement, self.params.places, tuple(columns), tuple(nodes), tuple(maps), into)
+        counts = tuple(self.scope.counts)
+        return CompiledQuery(statement, self.params.places, tuple(columns), tuple(nodes), tuple(maps), counts, into)
 
     def subquery(self, query: syntax.Query) -> tuple[sa.Select, Value]:
         """Compile a subquery; return its statement and what it selects."""

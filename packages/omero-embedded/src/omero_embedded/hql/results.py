@@ -122,6 +122,10 @@ class Results:
                 self._fill(node)
         for fetched in self.plan.maps:
             self._fill_map(fetched)
+        for source, field in self.plan.counts:
+            for node in self.plan.nodes:
+                if node.source is source:
+                    self.loader.count_by_owner(self._objects[node].values(), field)
 
     def _fill(self, node: Node) -> None:
         """Set a fetched collection, with its elements in the order of the rows."""

@@ -7,11 +7,14 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from omero_embedded.errors import unsupported
 from omero_embedded.hql import syntax
 from omero_embedded.hql.values import Source, Value, query_error, usage_error
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
+
+COUNTS = "CountPerOwner"
 
 
 class Scope:
@@ -24,6 +27,7 @@ class Scope:
         self.aliases: dict[str, Source] = {}
         self.explicit: list[Source] = []
         self.conditions: list[sa.ColumnElement[bool]] = []
+        self.counts: list[tuple[Source, Field]] = []  # the collections whose numbers by owner are fetched
         self.tables: sa.FromClause | None = None
         self._uses: dict[str, int] = parent._uses if parent else {}  # how often each table occurs in the whole query
 
@@ -54,6 +58,9 @@ class Scope:
             owner, names = self._naked(join.path.names[0]), join.path.names
         if owner is None or not names:
             raise query_error(f"{join.path} is not a path that can be joined")
+        if names[-1].endswith(COUNTS):
+            self._add_counts(owner, names, join)
+            return
         field, owner = self._end(owner, names, join.path)
         if join.fetch and join.condition is not None:
             raise query_error(f"a fetched path takes no condition: {join.path}")
@@ -66,6 +73,17 @@ class Scope:
         if join.condition is not None:
             on = sa.and_(on, condition(join.condition))
         self.tables = sa.join(self.tables, source.table, on, isouter=join.outer)  # type: ignore[arg-type]
+
+    def _add_counts(self, owner: Source, names: tuple[str, ...], join: syntax.Join) -> None:
+        """Note that the numbers of an object's links by their owner are fetched: `p.annotationLinksCountPerOwner`."""
+        field, owner = self._end(owner, (*names[:-1], names[-1].removesuffix(COUNTS)), join.path)
+        if field.kind != "collection" or not self.schema[field.target or ""].is_link:
+            raise query_error(f"could not resolve property: {names[-1]} of {owner.name()}")
+        if not join.fetch:
+            raise unsupported(f"{join.path} without a fetch")
+        self.counts.append((owner, field))
+        if not join.outer:
+            self.conditions.append(self.elements(Value(owner.table.c.id, "collection", None, owner, field)).exists())
 
     def _name(self, source: Source, alias: str | None) -> None:
         self.explicit.append(source)

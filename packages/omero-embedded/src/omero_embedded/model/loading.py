@@ -15,7 +15,7 @@ from omero.model import DetailsI, IObject, PermissionsI
 from omero.rtypes import rbool, rdouble, rint, rlong, rstring, rtime
 
 from omero_embedded.model.access import HIDDEN, Context
-from omero_embedded.model.rows import among_given, as_json, select_pairs
+from omero_embedded.model.rows import among, among_given, as_json, select_pairs
 from omero_embedded.model.schema import DETAILS, Entity, Field, schema
 
 RTYPES: dict[str, Callable] = {
@@ -103,6 +103,17 @@ class Loader:
             members = collections[obj._id._val]
             self.fill(obj, field, [(elements[oid], index) for oid, index in members.items()])
         return list(elements.values())
+
+    def count_by_owner(self, objects: Iterable[IObject], field: Field) -> None:
+        """Set how many links of a collection each user owns. As in OMERO, invisible ones count, too."""
+        links = self.schema[field.target or ""].table.c
+        end = links[field.inverse or "parent"]
+        found: dict[int, dict[int, int]] = {obj._id._val: {} for obj in objects}
+        counted = sa.select(end, links._owner, sa.func.count()).where(among(end, found)).group_by(end, links._owner)
+        for oid, owner, number in self.connection.execute(counted):
+            found[oid][owner] = number
+        for obj in objects:
+            vars(obj)[f"_{field.name}CountPerOwner"] = found[obj._id._val]
 
     def fetch_paths(self, objects: Iterable[IObject], *paths: str) -> None:
         """Load what dotted paths lead to from objects, whatever their classes: `pixels.pixelsType`."""

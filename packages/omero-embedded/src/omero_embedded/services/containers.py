@@ -51,6 +51,16 @@ INSIDE = {
     "Folder": ("FolderImageLink", "parent", "child", "Image"),
 }
 
+# The links that are counted by owner in what is loaded.
+COUNTED = {
+    "Project": ("annotationLinks",),
+    "Dataset": ("annotationLinks", "imageLinks"),
+    "Screen": ("annotationLinks",),
+    "Plate": ("annotationLinks",),
+    "PlateAcquisition": ("annotationLinks",),
+    "Image": ("annotationLinks", "datasetLinks"),
+}
+
 
 @service("::omero::api::IContainer")
 class ContainerService:
@@ -101,6 +111,7 @@ class ContainerService:
                 images = loader.loaded("Image")
                 self._load_images(loader, images, options)
         loader.load_events(loader.loaded("Plate"), "creationEvent", "updateEvent")
+        self._count(loader, COUNTED)
 
     def findContainerHierarchies(self, ctx: Context, rootType, imageIds, options) -> list[IObject]:
         """The topmost of projects, datasets and images over images, with all that is between."""
@@ -277,6 +288,12 @@ class ContainerService:
     def _load_images(self, loader: Loader, images: list[IObject], options) -> None:
         loader.load_events(images, "creationEvent", "updateEvent")
         loader.fetch_paths(images, *OF_IMAGES, *(OF_ACQUISITION if _option(options, "acquisitionData") else ()))
+        self._count(loader, {"Image": COUNTED["Image"]})
+
+    def _count(self, loader: Loader, counted: dict[str, tuple[str, ...]]) -> None:
+        for name, collections in counted.items():
+            for one in collections:
+                loader.count_by_owner(loader.loaded(name), self.schema[name].fields[one])
 
 
 def _option(options, name: str) -> bool:
