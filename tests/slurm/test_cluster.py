@@ -40,13 +40,15 @@ def test_slurm_runs_submitted_jobs(slurm, tmp_path):
     assert out.read_text().strip().partition(".")[0] == slurm.host
 
 
-def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
+def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed, tmp_path):
     """Wells are grouped into jobs that request what they need; only lost wells are reprocessed; nothing is left over.
 
-    Wells of one plate are processed while another plate is still being read; each well is processed once.
+    Lost wells start from the images that other jobs have kept. Wells of one plate are processed while another plate is
+    still being read; each well is processed once.
     """
     plates = [plate, make_plate()]
-    own = project("whole", per_job=4, changed={"plates": plates})
+    kept = {"scratch": str(tmp_path / "scratch"), "steps": [{"call": "steps:invert", "keep": True}]}
+    own = project("whole", per_job=4, changed={"plates": plates, **kept})
     said = own.run()
     assert [omero.derived(each, own.output) for each in plates] == [undisturbed] * 2
     assert sorted(processed_wells(said)) == sorted([*undisturbed, *undisturbed])
@@ -60,6 +62,8 @@ def test_whole_plates(slurm, project, omero, plate, make_plate, undisturbed):
         well_file(own.results, well).unlink()
     said = own.run()
     assert sorted(processed_wells(said)) == lost
+    logs = [own.results / "logs" / f"process_well_{well}.log" for well in lost]
+    assert all("starts from the images that step 1 left in" in log.read_text() for log in logs)
     assert len(jobs_of(said)) == 2, "A01 to A04 are the first four"
     assert omero.derived(plate, own.output) == undisturbed
     assert "Nothing to be done" in own.run()
