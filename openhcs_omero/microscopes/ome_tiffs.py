@@ -10,6 +10,8 @@ import tifffile
 
 from openhcs_omero.errors import PlateError
 
+LARGEST_CHECKED = 200_000  # letters; the OME-XML of an image takes a hundred per plane
+
 
 def check_pages(tiff: tifffile.TiffFile, pages: int, file: Path) -> None:
     """Check that a TIFF has the pages that its OME-XML announces.
@@ -28,6 +30,8 @@ def check_pages(tiff: tifffile.TiffFile, pages: int, file: Path) -> None:
     PlateError
         If there are fewer pages, or if another file says what the pages are.
     """
+    if len(tiff.ome_metadata or "") > LARGEST_CHECKED:  # of a whole plate, repeated in each of its files
+        return
     root = _root(tiff)
     if root is None:
         return

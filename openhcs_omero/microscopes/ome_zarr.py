@@ -94,6 +94,9 @@ class OMEZarrHandler(FilesHandler):
         )
         listing = _list_plate(structure, wells, runs, self.incomplete)
         others = () if in_s3(path) else _unlisted(path, names.values(), wells)
+        announced, most = plate.field_count or 0, max(len(well.sites) for well in wells)
+        if announced > most and self.acquisition in (None, "all"):
+            others = (*others, f"the metadata announce {announced} images per well, but list at most {most}")
         return replace(listing, notes=(*listing.notes, *others))
 
     def _read_well(self, plate: str, name: str, inside: str) -> _Well:

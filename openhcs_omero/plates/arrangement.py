@@ -223,10 +223,8 @@ def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, 
             raise PlateError(f"{found[index]} and {plane.path} are the same plane of the same site")
         other = taken.setdefault(plane.path, (place, index))
         if other != (place, index):
-            raise PlateError(
-                f"{plane.path} is listed as two planes, one of well {other[0][0]} and one of well {place[0]}: one must "
-                "be wrong"
-            )
+            one, two = (f"{well} site {grid.values['site'][rank - 1]}" for well, rank in (other[0], place))
+            raise PlateError(f"{plane.path} is listed as two planes, one of {one} and one of {two}: one must be wrong")
     return sites
 
 

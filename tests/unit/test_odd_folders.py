@@ -178,7 +178,7 @@ def test_one_file_for_two_planes(tmp_path):
     index.write_text(index.read_text().replace(image, image * 2))  # the same file for the same plane: no harm
     assert handler_of(folder).listing(folder).structure.max_sites == 2
     index.write_text(index.read_text().replace(image, image.replace("<Col>1</Col>", "<Col>2</Col>"), 1))
-    refused(folder, "is listed as two planes, one of well A02 and one of well A01")
+    refused(folder, "is listed as two planes, one of A02 site 1 and one of A01 site 1")
 
 
 @pytest.mark.parametrize(("key", "value"), [("TimelineIndex", 2), ("ActionIndex", 1)])
@@ -271,12 +271,16 @@ def test_groups_that_the_metadata_of_an_ome_zarr_do_not_list(tmp_path):
     images = images_of(["A01", "B02"], shape=(1, 1, 1, 18, 22))
     folder = write_plate(tmp_path / "p.zarr", images, Style(levels=1), labels=True)
     assert not notes(folder)
+    document = json.loads((folder / "zarr.json").read_text())
+    document["attributes"]["ome"]["plate"]["field_count"] = 3
+    (folder / "zarr.json").write_text(json.dumps(document))
     shutil.copytree(folder / "A" / "1", folder / "A" / "7")
     shutil.copytree(folder / "B" / "2" / "0", folder / "B" / "2" / "9")
     shutil.copytree(folder / "A" / "1" / "0", folder / "tables" / "0")
     assert notes(folder) == (
         "1 wells that the metadata do not list are left out: A/7",
         "1 images that the metadata do not list are left out: B/2/9",
+        "the metadata announce 3 images per well, but list at most 2",
     )
 
 
