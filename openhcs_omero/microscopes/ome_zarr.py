@@ -22,7 +22,7 @@ from openhcs_omero.io import ome_zarr
 from openhcs_omero.io.base import BadData
 from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
 from openhcs_omero.microscopes.folders import check_links
-from openhcs_omero.microscopes.scan import READ_AS, read_as_notes
+from openhcs_omero.microscopes.scan import READ_AS, check_some_left, read_as_notes
 from openhcs_omero.plates.arrangement import Announced, Arrangement, Incomplete, Place, PlaneFile, arrange, merge
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing, difference
@@ -205,6 +205,7 @@ def _list_plate(
         for kind in kinds
     }
     merged = merge([*arranged.values()])
+    check_some_left(plate.name, merged)
     channels = [example.channels()[c] for c in arranged[usual].channels]
     own = {
         place: _metadata(site.image, arranged[_kind(site, usual)].channels)

@@ -145,6 +145,8 @@ def list_plate(
     if backend == "disk":
         found = _in_parts(found)
     arranged = _arrange(found, incomplete)
+    if any(plane.path for plane in found.planes):
+        check_some_left(folder, arranged)
     if not any(arranged.files.values()):
         listed = f": none of the {len(found.planes)} files that its metadata list exists" if found.planes else ""
         others = f"; {text}" if (text := other_images(folder)) else ""
@@ -201,6 +203,14 @@ def _of_channels(about: ImageMetadata, channels: tuple[int, ...]) -> ImageMetada
         channel_names=tuple(name for name, _ in chosen if about.channel_names),
         colors=tuple(color for _, color in chosen if about.colors),
     )
+
+
+def check_some_left(plate: Path | str, arranged: Arrangement) -> None:
+    """Check that not every site of a plate was skipped; PlateError if so."""
+    if arranged.skipped and not arranged.files:
+        raise PlateError(
+            f"no site of {plate} has all of its files: `incomplete: skip` leaves nothing, but `fill` would"
+        )
 
 
 def _lengths(sizes: tuple[Any, Any, Any]) -> tuple[tuple[float | None, float | None, float | None], list[str]]:

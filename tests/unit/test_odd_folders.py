@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from holes import lose
 from ome_zarr_plates import Style, write_plate
 from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_openhcs, write_phenix
 from typer.testing import CliRunner
@@ -148,6 +149,16 @@ def test_a_well_with_projections_only(tmp_path):
     with pytest.raises(PlateError, match="well A02 lacks files of site 1: all of it"):
         handler_of(folder).listing(folder).check_complete()
     assert list(handler_of(folder, incomplete="skip").listing(folder).skipped) == ["A02"]
+
+
+@pytest.mark.parametrize("write", [write_phenix, lambda folder, images: write_plate(folder, images, Style(levels=1))])
+def test_no_site_is_complete(tmp_path, write):
+    images = images_of(["A01", "A02"], sites=1, shape=(1, 2, 1, 4, 5))
+    folder = write(tmp_path / "p", images)
+    for (_, planes), c in zip(handler_of(folder).listing(folder).files.items(), (0, 1)):
+        lose(planes[0, c, 0])
+    with pytest.raises(PlateError, match=r"no site of .* has all of its files: `incomplete: skip` leaves nothing"):
+        handler_of(folder, incomplete="skip").listing(folder)
 
 
 def test_numbers_that_are_far_apart(tmp_path):
