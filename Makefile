@@ -40,6 +40,7 @@ test-clients:
 # BaSiC's illumination, in an environment of its own with Torch, which is 3 GB
 test-basic:
 	@$(PYTHON) envs/bootstrap.py --venv .venv-basic --requirements envs/basic.txt
+	@.venv-basic/bin/python -m pip install --quiet --no-deps basicpy==2.0.0
 	PYTHONPATH=. .venv-basic/bin/python -m pytest -c /dev/null --noconftest tests/unit/test_basic_illumination.py
 
 lint: setup

@@ -82,18 +82,27 @@ def _walk(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sides = np.concatenate(known)
     places = np.empty(4 * size, dtype=int)  # of the sides in `sides`; only those are set, and read
     places[sides] = np.arange(len(sides))
-    successors = places[np.concatenate(following)].tolist()
-    order: list[int] = []
-    lengths: list[int] = []
-    for at in range(len(sides)):
-        before = len(order)
-        while (successor := successors[at]) >= 0:
-            successors[at] = -1  # walked
-            order.append(at)
-            at = successor
-        if len(order) > before:
-            lengths.append(len(order) - before)
-    return sides[order], np.array(lengths, dtype=int)
+    order, lengths = _cycles(places[np.concatenate(following)])
+    return sides[order], lengths
+
+
+def _cycles(successors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The elements of a permutation, cycle after cycle, and the lengths of the cycles."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components, depth_first_order
+
+    count = len(successors)
+    if not count:
+        return successors, successors
+    ones, starts = np.ones(count, np.int8), np.arange(count + 1)
+    _, cycles = connected_components(csr_array((ones, successors, starts), shape=(count, count)), directed=False)
+    _, first, lengths = np.unique(cycles, return_index=True, return_counts=True)
+    last = np.empty(count, int)
+    last[successors] = np.arange(count)
+    chain = successors.copy()
+    chain[last[first]] = np.roll(first, -1)  # the end of each cycle leads to the next one
+    one_cycle = csr_array((ones, chain, starts), shape=(count, count))
+    return depth_first_order(one_cycle, first[0], return_predecessors=False), lengths
 
 
 def _geometry(sides: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

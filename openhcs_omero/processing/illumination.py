@@ -77,8 +77,8 @@ def _basic(lights: Iterator[np.ndarray]) -> np.ndarray:
         from basicpy import BaSiC
     except ImportError:
         raise StepError(
-            "correct_illumination by `method: basic` needs the package basicpy: pip install 'openhcs-omero[basic]', in "
-            "an environment of its own"
+            "correct_illumination by `method: basic` needs the package basicpy, in an environment of its own: "
+            "pip install 'openhcs-omero[basic]', then pip install --no-deps basicpy"
         ) from None
     from skimage.transform import resize
 
@@ -128,7 +128,7 @@ def correct_illumination(
     channels
         Channels to correct, from 0; default all.
     method
-        "regular", or "basic" for BaSiC, which needs the extra `basic` of this package.
+        "regular", or "basic" for BaSiC, which needs basicpy and the extra `basic` of this package.
     dark
         Camera counts without light; subtracted before the division and added back afterwards.
     smoothing

@@ -63,7 +63,7 @@ def test_the_estimate_is_near_the_true_light(estimate, channel):
 
 def test_basic_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "basicpy", None)
-    with pytest.raises(StepError, match=r"needs the package basicpy: pip install 'openhcs-omero\[basic\]'"):
+    with pytest.raises(StepError, match=r"pip install 'openhcs-omero\[basic\]', then pip install --no-deps basicpy"):
         estimate_illumination(iter([np.ones((8, 8))]), "basic")
 
 
