@@ -107,7 +107,7 @@ def in_words(plate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     size = plate["pixel_size"]["x"]
     yield "pixel size", "unknown" if size is None else f"{size:g} µm"
     if plate["filled_planes"]:
-        yield "filled", f"{plate['filled_planes']} planes that were not acquired"
+        yield "filled", f"{plate['filled_planes']} of the planes were not acquired"
     for note in plate["notes"]:
         yield "note", note
     for problem in plate["problems"]:

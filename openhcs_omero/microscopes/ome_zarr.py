@@ -173,7 +173,7 @@ def _unlisted(path: str, listed: Iterable[str], wells: Iterable[_Well]) -> Itera
     for what, names in found.items():
         if names:
             some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-            yield f"{len(names)} {what} that the metadata do not list are left out: {some}"
+            yield f"{what} that the metadata do not list are left out: {some}"
 
 
 def _numbers(names: Sequence[str]) -> list[int]:

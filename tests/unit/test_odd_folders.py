@@ -289,8 +289,8 @@ def test_groups_that_the_metadata_of_an_ome_zarr_do_not_list(tmp_path):
     shutil.copytree(folder / "B" / "2" / "0", folder / "B" / "2" / "9")
     shutil.copytree(folder / "A" / "1" / "0", folder / "tables" / "0")
     assert notes(folder) == (
-        "1 wells that the metadata do not list are left out: A/7",
-        "1 images that the metadata do not list are left out: B/2/9",
+        "wells that the metadata do not list are left out: A/7",
+        "images that the metadata do not list are left out: B/2/9",
         "the metadata announce 3 images per well, but list at most 2",
     )
 
