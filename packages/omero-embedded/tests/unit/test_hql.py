@@ -11,10 +11,10 @@ pytest.importorskip("sqlalchemy")
 omero = pytest.importorskip("omero")
 
 import sqlalchemy as sa  # noqa: E402
-from hql_store import ADA, PLATES, column, context, objects, results, rows  # noqa: E402
+from hql_store import ADA, EVE, FOREIGN, PLATES, column, context, objects, results, rows  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from omero.rtypes import rstring, unwrap  # noqa: E402
+from omero.rtypes import rint, rlist, rlong, rstring, unwrap  # noqa: E402
 from omero_embedded.hql.results import Results  # noqa: E402
 from omero_embedded.model.loading import Loader  # noqa: E402
 from omero_embedded.model.schema import schema  # noqa: E402
@@ -474,3 +474,18 @@ def test_entities_of_which_only_the_id_is_read(store):
 def test_functions_of_the_dialect(store, select, kind, value):
     ((found,),) = results(store, f"select {select} from Plate p where p.id = 1", read=Results.projected)
     assert (type(found).__name__[:-1], found.val) == (kind, value)
+
+
+def test_a_query_that_was_compiled_before_takes_the_values_and_the_rights_of_each_call(store):
+    by_name = "select p.id from Plate p where p.name = :name"
+    assert [column(store, by_name, {"name": rstring(name)}) for name in ("alpha", "gamma", "none")] == [[1], [3], []]
+    assert column(store, by_name, {"name": rstring("alpha")}, ctx=context(EVE, FOREIGN)) == []
+    assert column(store, by_name, {"name": rlist([rstring("Beta")])}) == [2]
+    by_ids = "select p.id from Plate p where p.id in (:ids) order by p.id"
+    assert [column(store, by_ids, {"ids": rlist([rlong(i) for i in ids])}) for ids in ([1, 3], [2])] == [[1, 3], [2]]
+    with pytest.raises(omero.ApiUsageException, match="is an empty list"):
+        column(store, by_ids, {"ids": rlist([])})
+    with pytest.raises(omero.InternalException, match="is a int, not a text"):
+        column(store, by_name, {"name": rint(1)})
+    by_unit = "select count(p) from Pixels p where p.physicalSizeX.unit = :unit"
+    assert [column(store, by_unit, {"unit": rstring(unit)}) for unit in ("µm", "mm", "MICROMETER")] == [[4], [0], [4]]
