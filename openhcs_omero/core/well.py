@@ -105,6 +105,7 @@ def process(
             objects += [{**where, **row} for row in done.objects]
     except StepFailed as error:
         raise WellFailed(error.site, str(error.step), error.reason) from error.__cause__
+    _check_names(images, run.files.files)
     return Processed(images, run.files.files, features, objects, _label_channels(run.steps, done.image.shape[1]))
 
 
@@ -172,6 +173,16 @@ class WellSteps:
         rest = [(step, function) for step, function in self.steps if step.position > done]
         after = None if kept is None else kept.after
         return run_on_well(rest, found if done else sites, told, self._manager, self._backend, place, after)
+
+
+def _check_names(images: Mapping[int, NewImage], files: Sequence[WellFile]) -> None:
+    """Check that no step saved a file with the name that the file of labels has in a folder."""
+    for file in files:
+        labels = () if file.site is None else images[file.site].labels
+        for name in labels:
+            if file.name.lower() == f"{name}_labels.tif".lower():
+                reason = f"a step saved {file.name!r}, which is the name of the file with the labels {name!r}"
+                raise WellFailed(file.site, "saving files", reason)
 
 
 def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: int) -> set[int]:

@@ -24,7 +24,7 @@ from openhcs_omero.core.kept import KeptWell, keys_of
 from openhcs_omero.core.kept_file import NotKept, read_kept, write_kept
 from openhcs_omero.core.steps.running import SiteResult
 from openhcs_omero.core.well_file import open_part, well_file
-from openhcs_omero.errors import ConfigError
+from openhcs_omero.errors import ConfigError, StepError
 from openhcs_omero.io.disk import DiskBackend
 from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.plates.image import WellFile
@@ -218,10 +218,10 @@ import numpy as np
 calls = []
 
 
-def blur(image, filemanager, metadata, backend="disk", by=0.25):
+def blur(image, filemanager, metadata, backend="disk", by=0.25, note="note.json"):
     calls.append("blur")
-    path = f"{metadata['plate']}/{metadata['well']}/{metadata['well']}_s{metadata['site']:03d}_note.json"
-    filemanager.save({"by": by, "site": metadata["site"]}, path, backend=backend)
+    path = f"{metadata['plate']}/{metadata['well']}/{metadata['well']}_s{metadata['site']:03d}_{note}"
+    filemanager.save({"by": by, "site": metadata["site"]} if note.endswith("json") else image, path, backend=backend)
     return np.asfortranarray(image * by), {"sharp": np.float32(image.std())}
 
 
@@ -266,7 +266,9 @@ def run(tmp_path, monkeypatch):
         made = {}
         for well in ("A01", "B03"):
             file = well_file(folder, well)
-            assert rules.process_well(conf, "day_1", well, folder / "derived.json", [], file, Path("log")) is None
+            failed = rules.process_well(conf, "day_1", well, folder / "derived.json", [], file, Path("log"))
+            if failed is not None:
+                raise StepError(failed.reason)
             for part in ("features.csv", "objects.csv", "thumbnail.npz"):
                 with open_part(file, part) as stream:
                     made[well, part] = stream.read()
@@ -278,6 +280,14 @@ def run(tmp_path, monkeypatch):
         return called, made
 
     return process
+
+
+def test_a_file_of_a_step_with_the_name_of_the_file_of_labels(run):
+    """One would replace the other."""
+    with pytest.raises(
+        StepError, match=r"a step saved 'Cells_labels.tif', which is the name of the file with the labels"
+    ):
+        run(blur={"note": "Cells_labels.tif"})
 
 
 def test_a_change_starts_from_the_kept_images(run, capsys):
