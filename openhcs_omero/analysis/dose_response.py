@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from openhcs_omero.analysis.hits import treated_wells
 from openhcs_omero.analysis.plate_maps import find_column, split_unit
 from openhcs_omero.errors import OpenHCSError
 
@@ -15,6 +16,8 @@ STEEPEST = 10.0
 SHALLOWEST = 0.2
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
+UNDETERMINED = "no confidence interval: the data don't determine the curve"
+NO_WELLS = "no fit: all wells are excluded, or on plates that were stopped"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Fit:
     r2
         Coefficient of determination.
     reason
-        Why there is no fit, or no confidence interval; else empty. Without a fit all numbers are NaN.
+        Why there is no fit or no confidence interval, and what a limit of the fit held back; else empty. Without a fit
+        all numbers are NaN.
     """
 
     ec50: float = np.nan
@@ -112,8 +116,15 @@ def fit_curve(dose: np.ndarray, response: np.ndarray) -> Fit:
         top=float(max(start, end) * scale + offset),
         bottom=float(min(start, end) * scale + offset),
         r2=float(1 - residual / flat),
-        reason="" if np.isfinite(half) else "no confidence interval: the data don't determine the curve",
+        reason="; ".join([*_at_limit(found.x, bounds), *([] if np.isfinite(half) else [UNDETERMINED])]),
     )
+
+
+def _at_limit(found: np.ndarray, bounds: tuple[list[float], list[float]]) -> list[str]:
+    """Say which numbers the data would drive farther than the fit lets them."""
+    held = np.any([np.isclose(found, limit, rtol=0, atol=1e-4) for limit in bounds], axis=0)
+    said = [f"the slope is at its limit, {SHALLOWEST:g} or {STEEPEST:g}"] if held[3] else []
+    return [*said, "a plateau lies far beyond the data"] if held[:2].any() else said
 
 
 def _why_not(dose: np.ndarray, response: np.ndarray) -> str:
@@ -192,8 +203,9 @@ def fit_dose_responses(
     -------
     DataFrame
         `compound`, `cell_line` if the table has it, `feature`, the numbers of `Fit` but for the reason, `unit` of the
-        EC50, `n` (wells that were fitted), `n_doses`, `n_missing` (wells without a dose or a response) and `reason`.
-        One row per compound, in the order of the table; without a fit, the row has the reason alone.
+        EC50, `n` (wells that were fitted), `n_doses`, `n_missing` (wells without a dose or a response), `n_excluded`
+        (wells that don't count) and `reason`. One row per compound that has a well which is no control, in the order of
+        the table; without a fit, the row has the reason alone.
 
     Raises
     ------
@@ -207,17 +219,20 @@ def fit_dose_responses(
     if not pd.api.types.is_numeric_dtype(table[doses]):
         raise OpenHCSError(f"dose response needs numbers as doses: the column {doses} has text")
     keys = ["compound", *(["cell_line"] if "cell_line" in table.columns else [])]
-    chosen = table.loc[usable & table["compound"].notna().to_numpy(), [*keys, doses, column]]
+    treated = treated_wells(table)
+    used = usable[treated]
+    chosen = table.loc[treated, [*keys, doses, column]]
     groups = chosen.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
     order = np.argsort(groups, kind="stable")
     x, y = (chosen[values].to_numpy(dtype=float)[order] for values in (doses, column))
+    used = used[order]
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     names = chosen[keys].iloc[order[starts]].itertuples(index=False)
     rows = []
     for name, start, end in zip(names, starts, [*starts[1:], len(order)]):
-        mine, response = x[start:end], y[start:end]
+        mine, response = x[start:end][used[start:end]], y[start:end][used[start:end]]
         known = np.isfinite(mine) & np.isfinite(response) & (mine >= 0)
-        fit = fit_curve(mine[known], response[known])
+        fit = fit_curve(mine[known], response[known]) if len(mine) else Fit(reason=NO_WELLS)
         rows.append(
             (
                 *name,
@@ -227,7 +242,10 @@ def fit_dose_responses(
                 int(known.sum()),
                 len(np.unique(mine[known])),
                 int((~known).sum()),
+                int(end - start - len(mine)),
                 fit.reason,
             )
         )
-    return pd.DataFrame(rows, columns=[*keys, "feature", *COLUMNS, "unit", "n", "n_doses", "n_missing", "reason"])
+    return pd.DataFrame(
+        rows, columns=[*keys, "feature", *COLUMNS, "unit", "n", "n_doses", "n_missing", "n_excluded", "reason"]
+    )

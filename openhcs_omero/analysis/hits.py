@@ -51,7 +51,7 @@ def find_hits(
     usable
         bool, shape (wells,): the sample wells that may be hits.
     criteria
-        A hit fulfills all of them. The strongest hit by the first one gets rank 1.
+        A hit fulfills all of them. The hit that is farthest beyond a threshold of the first one gets rank 1.
     fdr
         If given, only wells with a `q_value` of at most this are hits: this fraction of them is expected to be false.
 
@@ -79,8 +79,11 @@ def find_hits(
     if fdr is not None:
         passed &= np.less_equal(q_value, fdr, where=~np.isnan(q_value), out=np.zeros(len(table), dtype=bool))
     first = criteria[0]
-    score = table[first.column].to_numpy()
-    up = np.zeros(len(table), bool) if first.above is None else score > first.above
+    score = table[first.column].to_numpy(dtype=float)
+    over, under = (
+        -np.inf if limit is None else sign * (score - limit) for limit, sign in ((first.above, 1), (first.below, -1))
+    )
+    up = np.broadcast_to(np.greater(over, 0), score.shape)
     total, hits = _replicates(table, usable, passed)
     marked = table.assign(
         direction=np.where(up, "above", "below"),
@@ -89,7 +92,7 @@ def find_hits(
         n_replicates=total,
         n_replicate_hits=hits,
     )[passed]
-    order = np.argsort(-np.abs(score[passed]), kind="stable")
+    order = np.argsort(-np.maximum(over, under)[passed], kind="stable")
     ranked = marked.iloc[order].reset_index(drop=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked
@@ -137,6 +140,14 @@ def treatment_columns(table: pd.DataFrame) -> list[str]:
     return ["compound", *(name for name in others if name is not None and name in table.columns)]
 
 
+def treated_wells(table: pd.DataFrame) -> np.ndarray:
+    """The wells with a compound that are no controls, whether they are excluded or not; bool, shape (wells,)."""
+    treated = table["compound"].notna()
+    if "control" in table.columns:
+        treated &= table["control"].isna() | (table["control"] == "none")
+    return treated.to_numpy()
+
+
 def _replicates(table: pd.DataFrame, usable: np.ndarray, passed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each well: how many usable wells have its treatment, and how many of them are hits; NaN without compound."""
     keys = treatment_columns(table)
@@ -153,6 +164,10 @@ def hit_columns(
     table: pd.DataFrame, map_columns: Sequence[str], criteria: Sequence[Criterion], features: Sequence[str]
 ) -> list[str]:
     """The columns that the list of hits takes from the table: place, plate map, the features and their scores."""
+    taken = ["rank", "direction", "p_value", "q_value", "n_replicates", "n_replicate_hits"]
+    for name in [*map_columns, *(criterion.column for criterion in criteria), *features]:
+        if name in taken:
+            raise ConfigError(f"hits.csv has a column {name} of its own: rename that of the tables or the plate map")
     first = [name for name in (find_column(map_columns, "compound"), find_column(map_columns, "concentration")) if name]
     others = [name for name in map_columns if name != "control"]
     return list(dict.fromkeys([*KEYS, *first, *others, *(criterion.column for criterion in criteria), *features]))

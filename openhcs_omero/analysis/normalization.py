@@ -27,7 +27,10 @@ from openhcs_omero.analysis.wells import (
 from openhcs_omero.errors import ConfigError
 
 Problems = dict[str, np.ndarray]
-"""Why values could not be computed: the reason -> bool, shape (groups, features)."""
+"""Why values could not be computed: the reason -> bool, shape (plates, features)."""
+
+
+NO_BATCH = "some wells have no value in the column of analysis.together"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def percent_of_control(wells: Wells, reference: str) -> tuple[np.ndarray, Proble
     """``100 x / mean(negative controls)``; 100 is a well like the negative controls (Malo 2006)."""
     center = _center(wells, "negative", "mean")
     problems = {"no negative controls": np.isnan(center), "the mean of the negative controls is 0": center == 0}
-    return 100 * divide(wells.values, center[wells.batch]), problems
+    return 100 * divide(wells.values, center[wells.batch]), _of_plates(wells, problems)
 
 
 def percent_inhibition(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
@@ -65,12 +68,12 @@ def percent_inhibition(wells: Wells, reference: str) -> tuple[np.ndarray, Proble
         "no positive controls": np.isnan(positive),
         "the positive and negative controls have the same mean": window == 0,
     }
-    return 100 * divide(negative[wells.batch] - wells.values, window[wells.batch]), problems
+    return 100 * divide(negative[wells.batch] - wells.values, window[wells.batch]), _of_plates(wells, problems)
 
 
 def z_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
     """``(x - mean) / SD`` of the reference wells, SD with n - 1 (Malo 2006)."""
-    chosen, count = wells.has_role(_role(reference)), _count(wells)
+    chosen, count = _chosen(wells, _role(reference)), _count(wells)
     center = by_group(wells.values, wells.batch, chosen, count, "mean")
     spread = without_rounding(by_group(wells.values, wells.batch, chosen, count, "std"), center)
     return _scaled(wells, center, spread, reference, "SD")
@@ -78,7 +81,7 @@ def z_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
 
 def robust_z_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
     """``(x - median) / (1.4826 MAD)`` of the reference wells (Malo 2006)."""
-    chosen, count = wells.has_role(_role(reference)), _count(wells)
+    chosen, count = _chosen(wells, _role(reference)), _count(wells)
     center = by_group(wells.values, wells.batch, chosen, count, "median")
     spread = without_rounding(mad_by_group(wells.values, wells.batch, chosen, center), center)
     return _scaled(wells, center, spread, reference, "MAD")
@@ -93,7 +96,7 @@ def _scaled(
         f"the {what} needs more than one value of the {name}": ~np.isnan(center) & np.isnan(spread),
         f"the {what} of the {name} is 0": spread == 0,
     }
-    return divide(wells.values - center[wells.batch], spread[wells.batch]), problems
+    return divide(wells.values - center[wells.batch], spread[wells.batch]), _of_plates(wells, problems)
 
 
 def b_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
@@ -103,7 +106,7 @@ def b_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
     alone, whatever the reference and the batch are: a control in a row or column without samples has no B score.
     """
     values = np.full_like(wells.values, np.nan)
-    shape = (_count(wells), len(wells.features))
+    shape = (len(wells.plates), len(wells.features))
     problems = {
         name: np.zeros(shape, dtype=bool)
         for name in (
@@ -120,20 +123,40 @@ def b_score(wells: Wells, reference: str) -> tuple[np.ndarray, Problems]:
         spread = MAD_TO_SD * nanmedian(np.abs(flat - middle[:, None]))
         spread = without_rounding(spread, np.nanmax(np.abs(fit), axis=0, initial=0.0))
         values[mine] = divide(wells.values[mine] - fit, spread)
-        group = wells.batch[mine[0]]
-        problems["no sample wells"][group] |= np.isnan(spread)
-        problems["the MAD of the residuals is 0"][group] |= spread == 0
+        plate = wells.plate[mine[0]]
+        problems["no sample wells"][plate] = np.isnan(spread)
+        problems["the MAD of the residuals is 0"][plate] = spread == 0
         lost = np.isnan(fit) & np.isin(wells.role[mine], ["positive", "negative"])[:, None]
-        problems["some controls are in rows or columns without samples"][group] |= lost.any(axis=0) & ~np.isnan(spread)
+        problems["some controls are in rows or columns without samples"][plate] = lost.any(axis=0) & ~np.isnan(spread)
     return values, problems
 
 
 def _center(wells: Wells, role: str, statistic: str) -> np.ndarray:
-    return by_group(wells.values, wells.batch, wells.has_role(role), _count(wells), statistic)
+    return by_group(wells.values, wells.batch, _chosen(wells, role), _count(wells), statistic)
+
+
+def _chosen(wells: Wells, role: str) -> np.ndarray:
+    return wells.has_role(role) & (wells.batch >= 0)
 
 
 def _count(wells: Wells) -> int:
-    return int(wells.batch.max()) + 1 if len(wells.batch) else 0
+    """The number of batches, and one more without any well: wells of no batch (-1) get its missing values."""
+    return int(wells.batch.max(initial=-1)) + 2
+
+
+def _of_plates(wells: Wells, problems: Problems) -> Problems:
+    """From problems of batches, shape (batches, features), to those of the plates that have wells of them in use."""
+    used = np.isin(wells.role, ["sample", "positive", "negative"])
+    used |= ~np.isin(wells.plate, wells.plate[used])  # where a plate has none, its batches say so
+    pairs = np.unique(np.stack([wells.plate[used], wells.batch[used]]), axis=1)
+    found = {reason: np.zeros((len(wells.plates), len(wells.features)), dtype=bool) for reason in [*problems, NO_BATCH]}
+    for plate, batch in pairs.T:
+        if batch < 0:
+            found[NO_BATCH][plate] = True
+            continue
+        for reason, where in problems.items():
+            found[reason][plate] |= where[batch]
+    return found
 
 
 def _role(reference: str) -> str:
@@ -175,7 +198,4 @@ def normalize(wells: Wells, methods: Sequence[str], reference: str = "samples") 
                 problems[reason] = where
             else:
                 problems[reason] = problems[reason] | where
-    plates = len(wells.plates)
-    batch_of_plate = np.zeros(plates, dtype=int)
-    batch_of_plate[wells.plate] = wells.batch
-    return Normalized(wells.values, {reason: where[batch_of_plate] for reason, where in problems.items()})
+    return Normalized(wells.values, problems)

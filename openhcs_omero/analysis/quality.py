@@ -92,9 +92,9 @@ def compute_quality(
         **effects,
     }
     reasons = _reasons(found, n_samples, effects, in_use, without_map)
+    known = dict(reasons)
     for name, causes in (problems or {}).items():
-        known = {cause for cause, _ in reasons}
-        reasons += [(f"{name}: {cause}", where) for cause, where in causes.items() if cause not in known]
+        reasons += [(f"{name}: {cause}", where & ~known.get(cause, False)) for cause, where in causes.items()]
     table = {
         "plate": np.repeat(np.array(wells.plates, dtype=object), len(wells.features)),
         "feature": np.tile(np.array(wells.features, dtype=object), count),

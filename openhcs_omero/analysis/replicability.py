@@ -46,7 +46,7 @@ def mean_average_precision(profiles: pd.DataFrame, keys: Sequence[str]) -> pd.Da
     whole = profiles[features].notna().all(axis=1)
     if f"{METADATA}excluded" in profiles:
         whole &= profiles[f"{METADATA}excluded"].isna()
-    samples = control.isna() & profiles[names[0]].notna()
+    samples = (control.isna() | (control == "none")) & profiles[names[0]].notna()
     number = profiles[samples].groupby(names, dropna=False, sort=False).ngroup().reindex(profiles.index, fill_value=-1)
     made = profiles.loc[samples, names].assign(treatment=number).drop_duplicates("treatment").set_index("treatment")
     made["n_replicates"] = number[samples & whole].value_counts().reindex(made.index, fill_value=0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from openhcs_omero.analysis.hits import treatment_columns
+from openhcs_omero.analysis.hits import treated_wells, treatment_columns
 
 
 def summarize_replicates(table: pd.DataFrame, usable: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -26,23 +26,30 @@ def summarize_replicates(table: pd.DataFrame, usable: np.ndarray, columns: Seque
     -------
     DataFrame
         The treatment, `feature`, `n` (wells with a value), `n_plates`, `mean`, `median`, `sd` (n - 1) and `reason`,
-        why a number is missing, else empty. Empty if the table has no `compound`.
+        why a number is missing, else empty. A treatment whose wells are all excluded has a row, too. Empty if the table
+        has no `compound`.
     """
     keys = treatment_columns(table)
     names = [*keys, "feature", "n", "n_plates", "mean", "median", "sd", "reason"]
     if not keys:
         return pd.DataFrame(columns=names)
-    chosen = table[usable & table["compound"].notna().to_numpy()]
+    treated = treated_wells(table)
+    chosen, used = table[treated], usable[treated]
     parts = []
     for column in columns:
-        values = chosen[[*keys, "plate", column]]
+        values = chosen[[*keys, "plate"]].assign(**{column: chosen[column].where(used)})
         grouped = values.groupby(keys, dropna=False, sort=True)[column]
         part = grouped.agg(n="count", mean="mean", median="median", sd="std")
         plates = values["plate"].where(values[column].notna())
-        part["n_plates"] = plates.groupby([values[key] for key in keys], dropna=False, sort=True).nunique()
+        by = [values[key] for key in keys]
+        part["n_plates"] = plates.groupby(by, dropna=False, sort=True).nunique()
+        part["used"] = pd.Series(used, index=values.index).groupby(by, dropna=False, sort=True).sum()
         parts.append(part.reset_index().assign(feature=column))
     made = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-    made["reason"] = np.select([made["n"] == 0, made["n"] == 1], ["no value", "one replicate has no SD"], "")
+    if parts:
+        reasons = {"all wells are excluded": made["used"] == 0, "no value": made["n"] == 0}
+        reasons["one replicate has no SD"] = made["n"] == 1
+        made["reason"] = np.select(list(reasons.values()), list(reasons), "")
     return made[names]
 
 
@@ -54,7 +61,7 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
     column
         What is compared. Where a plate has a treatment more than once, the mean of its wells.
     least
-        Pairs of plates with fewer common treatments are left out.
+        Pairs of plates with fewer common treatments have no correlation; those without any have no row.
 
     Returns
     -------
@@ -73,18 +80,22 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
     means = chosen[column].groupby([chosen["plate"].to_numpy(), treatment], sort=False).mean()
     plates = {str(plate): part.droplevel(0).sort_index() for plate, part in means.groupby(level=0, sort=False)}
     rows = []
-    for (first, second), common in _pairs(plates, least):
+    for (first, second), common in _pairs(plates):
+        if len(common) < least:
+            rows.append((first, second, column, len(common), np.nan, f"fewer than {least} common treatments"))
+            continue
         ranks = np.stack([rankdata(plates[plate].loc[common].to_numpy()) for plate in (first, second)])
         centered = ranks - ranks.mean(axis=1, keepdims=True)
         norm = np.sqrt((centered**2).sum(axis=1).prod())
         spearman = (centered[0] * centered[1]).sum() / norm if norm > 0 else np.nan
         reason = "" if norm > 0 else "one plate has equal values only"
         rows.append((first, second, column, len(common), spearman, reason))
-    return pd.DataFrame(rows, columns=names)
+    made = pd.DataFrame(rows, columns=names)
+    return made.astype({"n": int, "spearman": float})  # of no rows, too
 
 
-def _pairs(plates: dict[str, pd.Series], least: int) -> list[tuple[tuple[str, str], np.ndarray]]:
-    """Each two plates with enough common treatments, and these. Plates are counted as a sparse product."""
+def _pairs(plates: dict[str, pd.Series]) -> list[tuple[tuple[str, str], np.ndarray]]:
+    """Each two plates with common treatments, and these. Plates are counted as a sparse product."""
     from scipy.sparse import csr_array
 
     names = list(plates)
@@ -94,7 +105,7 @@ def _pairs(plates: dict[str, pd.Series], least: int) -> list[tuple[tuple[str, st
     what = np.concatenate([plates[name].index.to_numpy() for name in names])
     has = csr_array((np.ones(len(where), dtype=int), (where, what)))
     shared = (has @ has.T).tocoo()
-    pairs = [(i, j) for i, j, n in zip(*shared.coords, shared.data) if i < j and n >= least]
+    pairs = [(i, j) for i, j in zip(*shared.coords) if i < j]
     return [
         ((names[i], names[j]), np.intersect1d(plates[names[i]].index, plates[names[j]].index, assume_unique=True))
         for i, j in sorted(pairs)

@@ -13,13 +13,13 @@ from openhcs_omero.analysis.exclusion import excluded_rows
 from openhcs_omero.analysis.hits import find_hits, hit_columns
 from openhcs_omero.analysis.normalization import Problems, normalize
 from openhcs_omero.analysis.parquet import About
-from openhcs_omero.analysis.plate_maps import PLACE, PlateMap, join_plate_map
+from openhcs_omero.analysis.plate_maps import CONTROLS, PLACE, PlateMap, join_plate_map
 from openhcs_omero.analysis.quality import compute_quality
 from openhcs_omero.analysis.replicates import compare_plates, summarize_replicates
 from openhcs_omero.analysis.settings import AnalysisSettings, normalized_name
 from openhcs_omero.analysis.sheets import split_unit
 from openhcs_omero.analysis.wells import Wells, mixed_columns, numeric_features, read_wells
-from openhcs_omero.errors import ConfigError
+from openhcs_omero.errors import ConfigError, OpenHCSError, brief
 
 SITES_EXCLUDED = "sites_excluded"
 """Column of the tables of wells: how many of a well's sites no statistic uses."""
@@ -84,10 +84,15 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
     features = settings.features or [name for name in numeric_features(table) if not _says_treatment(name)]
     notes = [] if settings.features else mixed_columns(table)
     notes += plate_map.notes if plate_map else []
+    if not features:
+        raise OpenHCSError("the tables have no column of numbers to analyze")
     measured = table
     if plate_map is not None:
         table = join_plate_map(table, plate_map)
     table = _with_controls(table, settings)
+    features = list(dict.fromkeys([*features, *_asked_for(table, settings)]))
+    table, infinite = _finite(table, features)
+    notes += infinite
     map_columns = [
         name
         for name in table.columns
@@ -97,6 +102,8 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
     notes += excluding
     wells = read_wells(table, features, why.notna().to_numpy(), settings.together)
     if excluding:
+        if "excluded" in table.columns:
+            raise ConfigError("the tables have a column excluded already: rename it, or analyze the tables before it")
         table = table.assign(excluded=why)
     table, problems = _normalized(table, wells, settings)
     unmapped = _unmapped(wells, plate_map)
@@ -123,6 +130,24 @@ def analyze(table: pd.DataFrame, settings: AnalysisSettings, plate_map: PlateMap
         agreement=pd.concat([compare_plates(table, usable, name) for name in columns], ignore_index=True)
         if columns
         else None,
+    )
+
+
+def _asked_for(table: pd.DataFrame, settings: AnalysisSettings) -> list[str]:
+    """The columns that hits and dose responses go by, which may be no features that are analyzed by default."""
+    return [response.feature for response in settings.responses if response.feature in table.columns]
+
+
+def _finite(table: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The table with missing values for infinite ones, which no statistic can use, and sentences on how many."""
+    infinite = {}
+    for name in features:
+        if name in table.columns and pd.api.types.is_float_dtype(table[name]):
+            rows = np.isinf(table[name].to_numpy())
+            if rows.any():
+                infinite[name] = rows
+    return table.assign(**{name: table[name].mask(rows) for name, rows in infinite.items()}), _few(
+        [f"{int(rows.sum())} infinite values of {name} count as missing" for name, rows in infinite.items()], "features"
     )
 
 
@@ -158,15 +183,25 @@ def _says_treatment(column: str) -> bool:
     return split_unit(column)[0] in KNOWN_COLUMNS
 
 
-def _few(notes: list[str]) -> list[str]:
+def _few(notes: list[str], kind: str = "plates") -> list[str]:
     """The first notes of a kind, and how many more there are."""
     if len(notes) <= 5:
         return notes
-    return [*notes[:4], f"the same holds for {len(notes) - 4} more plates: see quality.csv"]
+    return [*notes[:4], f"the same holds for {len(notes) - 4} more {kind}: see quality.csv"]
 
 
 def _with_controls(table: pd.DataFrame, settings: AnalysisSettings) -> pd.DataFrame:
-    """Mark the wells whose compound the configuration calls a control."""
+    """Check what the tables call controls, and mark the wells whose compound the configuration calls one."""
+    if "control" in table.columns:
+        control = table["control"].astype(object).str.strip().str.lower()
+        wrong = table[control.notna() & ~control.isin(CONTROLS)]
+        if len(wrong):
+            first = wrong.iloc[0]
+            raise OpenHCSError(
+                f"control of well {first['well']} of plate {first['plate']} is {brief(first['control'])}: "
+                f"expected one of {', '.join(CONTROLS)}"
+            )
+        table = table.assign(control=control)
     if not settings.controls:
         return table
     if "compound" not in table.columns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from openhcs_omero.analysis.parquet import About, parquet_beside, parquet_writer, with_metadata
-from openhcs_omero.errors import ConfigError, OpenHCSError
+from openhcs_omero.errors import ConfigError, OpenHCSError, brief
 from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.spreadsheets import dialect_of, escape, unescape_table
@@ -46,7 +47,7 @@ def read_tables(files: Sequence[Path], timepoint: int | None = None, acquisition
         If a file can't be read, has no column `well` or no wells, a well is there twice, or there are several
         timepoints or acquisitions and none is chosen.
     """
-    tables = [_read_table(file) for file in files]
+    tables = _alike(files, [_read_table(file) for file in files])
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     if "t" in table.columns:
         if table["t"].isna().any():  # a plate with one timepoint has no column for it
@@ -97,20 +98,37 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
     return list(dict.fromkeys(columns.loc[means, "column"]))
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _alike(files: Sequence[Path], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables that can be put together: a column that has texts in one of them is read as texts from all."""
+    numeric, texts = set(), set()
+    for table in tables:
+        for name in table.columns.difference([*TEXT_COLUMNS]):
+            if pd.api.types.is_numeric_dtype(table[name]):
+                numeric |= {name} if table[name].notna().any() else set()
+            else:
+                texts.add(name)
+    both = numeric & texts
+    return [_read_table(file, both) if both & set(table.columns) else table for file, table in zip(files, tables)]
+
+
+def _read_table(file: Path, as_texts: Collection[str] = ()) -> pd.DataFrame:
     if file.exists() and not file.is_file():  # reading a pipe would block
         raise OpenHCSError(f"the table {file} can't be read: it is no regular file")
     try:
-        found = _parse(file, dict.fromkeys(TEXT_COLUMNS, pa.string()))
+        wanted = dict.fromkeys([*TEXT_COLUMNS, *as_texts], pa.string())
+        found = _parse(file, wanted)
+        again = [name for name, count in Counter(found.column_names).items() if count > 1]
+        if again:
+            raise OpenHCSError(f"{file} has the column {brief(again[0])} more than once")
         texts = {  # a column without any value may be a feature
             column.name: pa.float64() if pa.types.is_null(column.type) else pa.string()
             for column in found.schema
             if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
         }
-        if not texts.keys() <= set(TEXT_COLUMNS):  # dates and the like, which are kept as they are written
-            found = _parse(file, texts | dict.fromkeys(TEXT_COLUMNS, pa.string()))
+        if not texts.keys() <= wanted.keys():  # dates and the like, which are kept as they are written
+            found = _parse(file, texts | wanted)
         table = unescape_table(found.to_pandas())
-        for name in table.columns.difference([*TEXT_COLUMNS]):
+        for name in table.columns.difference([*wanted]):
             column = table[name]
             numbers = _numbers(column)
             if numbers is not column:
@@ -158,7 +176,7 @@ def _numbers(column: pd.Series) -> pd.Series:
         return column
     values = column.mask(column.isin(NO_VALUE))
     numbers = pd.to_numeric(values, errors="coerce")
-    return numbers if numbers.notna().equals(values.notna()) and numbers.notna().any() else column
+    return numbers if numbers.notna().equals(values.notna()) else column
 
 
 def write_table(table: pd.DataFrame, file: Path, about: About | None = None) -> None:

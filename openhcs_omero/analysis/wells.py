@@ -38,7 +38,8 @@ class Wells:
     role
         str, shape (wells,): `sample`, `positive`, `negative`, `empty`, or `excluded`, which no statistic uses.
     batch
-        int, shape (wells,): which wells are normalized together; the plate, if nothing else is asked for.
+        int, shape (wells,): which wells are normalized together; the plate, if nothing else is asked for. -1 where the
+        table doesn't say.
     acquired
         float64, shape (wells,): when each well was acquired, in seconds, NaN where unknown; None if the table
         doesn't say.
@@ -113,12 +114,6 @@ def read_wells(
 def _batches(table: pd.DataFrame, column: str) -> np.ndarray:
     if column not in table.columns:
         raise OpenHCSError(f"the tables have no column {column}, which says which wells are normalized together")
-    missing = table.loc[table[column].isna(), ["plate", "well"]]
-    if len(missing):
-        raise OpenHCSError(
-            f"well {missing.iloc[0]['well']} of plate {missing.iloc[0]['plate']} has no {column}, "
-            "which says which wells are normalized together"
-        )
     return pd.factorize(table[column])[0]
 
 

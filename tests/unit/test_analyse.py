@@ -90,7 +90,7 @@ def test_excluded_data_are_reported(screen):
     _, output = screen
     assert "6 of 1152 wells are excluded: cells < 500" in output
     assert "plate 3 has no hits: z_prime is below 0.3 (spots)" in output
-    assert "1152 wells on 3 plates" in output and "2 of 330 compounds have a dose response" in output
+    assert "1152 wells on 3 plates" in output and "2 of 332 compounds have a dose response" in output
 
 
 def test_every_csv_file_has_a_parquet_file(screen):
@@ -136,7 +136,11 @@ def test_ec50s_are_within_their_confidence_intervals(screen):
         fit = fits.loc[compound]
         assert fit["ec50_low"] < true < fit["ec50_high"] and fit["unit"] == "uM" and fit["n"] == 22
     others = fits.drop(index=list(EC50))
-    assert others["ec50"].isna().all() and others["reason"].str.startswith("no fit: 1 dose").all()
+    excluded = others["reason"] == "no fit: all wells are excluded, or on plates that were stopped"
+    assert set(others.index[excluded]) == {"C025", "C254"} and (fits["n_excluded"] >= 1).all()  # plate 3 was stopped
+    assert others["ec50"].isna().all() and others.loc[~excluded, "reason"].str.startswith("no fit: 1 dose").all()
+    replicates = read(folder, "replicates.csv").set_index("compound")
+    assert set(replicates.loc[["C025", "C254"], "reason"]) == {"all wells are excluded"}
 
 
 def test_every_well_is_in_the_normalized_table(screen):
@@ -273,6 +277,30 @@ def test_a_text_among_numbers_is_named(tmp_path):
     (tmp_path / "c.yaml").write_text("analysis: {features: [x]}")
     result = analyse(tmp_path / "p.csv", "--config", tmp_path / "c.yaml")
     assert result.exit_code == 1 and f"the column x can't be analyzed: {said}" in result.stderr
+
+
+def test_what_the_tables_say_otherwise_than_expected_is_understood_or_refused(tmp_path):
+    """Spelling of controls, columns twice, texts in one table and numbers in another, infinite values, own columns."""
+    head, hits = "well,x,y,control,note\n", "analysis: {{features: [x, y], hits: {{feature: {}, above: 1}}}}"
+    (tmp_path / "a.csv").write_text(head + "A01,1,1,NEGATIVE,q\nA02,3,2,none,r\nA03,inf,3,,s\nA04,2,4,negative,t\n")
+    (tmp_path / "b.csv").write_text(head + "A01,1,NA,,7\nA02,3,NA,,8\n")
+    tables, config, out = [tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "c.yaml", tmp_path / "out"
+    config.write_text(hits.format("x"))
+    result = analyse(*tables, "--config", config, "--out", out)
+    assert result.exit_code == 0 and "1 infinite values of x count as missing" in result.output, result.output
+    assert read(out, "quality.csv").set_index(["plate", "feature"])["n_negative"].tolist() == [2, 2, 0, 0]
+    assert read(out, "normalised.csv")["note"].tolist() == ["q", "r", "s", "t", "7", "8"]
+    assert set(zip(read(out, "hits.csv")["plate"], read(out, "hits.csv")["well"])) == {("a", "A02"), ("b", "A02")}
+    for text, feature, message in (
+        ("well,x,y,control\nA01,1,2,neg\n", "x", "control of well A01 of plate a is 'neg': expected one of positive, "),
+        ("well,x,x\nA01,1,2\n", "x", "a.csv has the column 'x' more than once"),
+        ("well,x,y,rank\nA01,1,2,3\n", "rank", "hits.csv has a column rank of its own: rename"),
+        ("well,note\nA01,q\n", "x", "the tables have no column of numbers to analyze"),
+    ):
+        tables[0].write_text(text)
+        config.write_text(hits.format(feature).replace("features: [x, y], ", ""))
+        result = analyse(tables[0], "--config", config, "--out", out)
+        assert result.exit_code == 1 and message in result.stderr and result.stderr.count("\n") == 1, result.output
 
 
 def test_pipes_are_not_read(tmp_path):

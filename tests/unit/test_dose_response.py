@@ -116,6 +116,13 @@ def test_any_data_give_a_curve_or_a_reason_and_no_warning(points):
     assert fit.reason or fit.ec50_low <= fit.ec50 <= fit.ec50_high
 
 
+def test_a_slope_at_its_limit_is_said():
+    noise = np.tile([-1.0, 1.0], len(DOSES))[: len(DOSES)]
+    assert fit_curve(DOSES, curve(DOSES, 10, 90, 0.5, 1.0) + noise).reason == ""
+    fit = fit_curve(DOSES, np.where(DOSES > 0.5, 90.0, 10.0) + noise)
+    assert fit.slope == pytest.approx(10) and fit.reason.startswith("the slope is at its limit, 0.2 or 10")
+
+
 def test_a_table_has_one_row_per_compound():
     table = pd.DataFrame(
         {

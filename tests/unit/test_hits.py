@@ -34,6 +34,11 @@ TABLE = table_of(z=[0.0, 5.0, -6.0, 3.0, np.nan, 9.0, 4.0], y=[1.0, 1.0, 1.0, 1.
         (Criterion("z", above=3), ["A06", "A02", "A07"], ["above"] * 3),
         (Criterion("z", below=-3), ["A03"], ["below"]),
         (Criterion("z", above=3, below=-3), ["A06", "A03", "A02", "A07"], ["above", "below", "above", "above"]),
+        (
+            Criterion("z", below=4),
+            ["A03", "A01", "A04"],
+            ["below"] * 3,
+        ),  # a count, of which the lowest is the strongest
     ],
 )
 def test_hits_are_beyond_the_threshold_and_ranked(criterion, wells, directions):
@@ -144,7 +149,8 @@ def test_plates_are_compared_by_spearman_over_shared_treatments():
     assert made.loc[0, "spearman"] == pytest.approx(spearmanr([4.5, 0, 1], [6, 1, 0]).statistic)
     flat = compare_plates(REPLICATES.assign(z=1.0), everywhere(REPLICATES), "z")
     assert flat["reason"].tolist() == ["one plate has equal values only"] and flat["spearman"].isna().all()
-    assert len(compare_plates(REPLICATES, everywhere(REPLICATES), "z", least=5)) == 0
+    few = compare_plates(REPLICATES, everywhere(REPLICATES), "z", least=5)
+    assert few["reason"].tolist() == ["fewer than 5 common treatments"] and few["spearman"].isna().all()
 
 
 def test_without_compounds_there_are_no_replicates():

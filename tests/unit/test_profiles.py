@@ -127,6 +127,7 @@ def test_excluded_and_incomplete_wells_are_no_replicates():
     "change, reason",
     [
         (lambda table: table[table["Metadata_control"].isna()], "no negative controls"),
+        (lambda table: table[table["Metadata_control"].isna()].assign(Metadata_control="none"), "no negative controls"),
         (lambda table: table.drop(columns=["b", "c"]), "profiles with fewer than two features can't be compared"),
         (lambda table: table.drop_duplicates("Metadata_compound"), "fewer than two replicates"),
     ],

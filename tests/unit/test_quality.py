@@ -107,8 +107,28 @@ def test_batches_are_normalized_together():
     both = pd.concat([HAND, HAND.assign(plate="8", f=HAND["f"] * 2)], ignore_index=True).assign(batch="monday")
     made = normalize(read_wells(both, ["f"], batch="batch"), ["percent_of_control"])
     assert made.values[:12, 0] == pytest.approx(HAND["f"] * 100 / 15)  # the mean of all six negative controls
-    with pytest.raises(OpenHCSError, match="well A01 of plate 7 has no batch"):
-        read_wells(both.assign(batch=None), ["f"], batch="batch")
+
+
+def test_a_reason_is_said_of_the_plates_that_it_holds_for():
+    """With `together`, too: a plate without batches, and one with two of which one has no controls."""
+    both = pd.concat([HAND, HAND.assign(plate="8")], ignore_index=True).assign(batch="monday")
+    both.loc[both["plate"] == "8", "batch"] = None
+    made = normalize(read_wells(both, ["f"], batch="batch"), ["percent_of_control"])
+    assert made.values[:12, 0] == pytest.approx(HAND["f"] * 10) and np.isnan(made.values[12:]).all()
+    said = {reason: where[:, 0].tolist() for reason, where in made.problems.items() if where.any()}
+    assert said == {"some wells have no value in the column of analysis.together": [False, True]}
+    lines = HAND.assign(cell_line=np.where(HAND["control"] == "negative", "HeLa", "U2OS"))
+    made = normalize(read_wells(lines, ["f"], batch="cell_line"), ["percent_of_control"])
+    assert made.problems["no negative controls"].all()
+    plate = table_of(np.random.default_rng(1).normal(0, 1, 96), ["negative"] + ["none"] * 95, rows=8, columns=12)
+    flat = pd.concat([plate, plate.assign(plate="8", f=1.0)], ignore_index=True).assign(batch="monday")
+    wells = read_wells(flat, ["f"], batch="batch")
+    made = normalize(wells, ["b_score"])
+    assert made.problems["the MAD of the residuals is 0"][:, 0].tolist() == [False, True]
+    wells = read_wells(flat, ["f"])
+    chain = normalize(wells, ["b_score", "percent_of_control"]).problems
+    first, second = compute_quality(wells, {"chain": chain})["reason"]
+    assert "chain: no negative controls" in second and "chain" not in first  # though both plates have controls
 
 
 def test_position_effects_of_a_plate_are_found():
@@ -246,7 +266,7 @@ def test_wrong_names_are_refused():
         normalize(read_wells(HAND, ["f"]), ["zscore"])
     with pytest.raises(OpenHCSError, match="the tables have no column g: they have f"):
         read_wells(HAND, ["g"])
-    with pytest.raises(OpenHCSError, match="the column control is not numeric"):
+    with pytest.raises(OpenHCSError, match="the column control can't be analyzed: 'negative' of well"):
         read_wells(HAND, ["control"])
 
 

@@ -111,7 +111,7 @@ def _results(answers: Answers, settings: AnalysisSettings, features: Sequence[st
         "dose_response": None if answers.dose_response is None else _records(_curves(answers.dose_response)),
         "dose_column": settings.dose_response.column if settings.dose_response else None,
         "dose_name": find_column(answers.normalized.columns, settings.dose) or settings.dose,
-        "pairs": [] if answers.agreement is None else _records(answers.agreement.head(PAIRS)),
+        "pairs": [] if answers.agreement is None else _records(_pairs(answers.agreement)),
     }
 
 
@@ -183,10 +183,16 @@ def _curves(table: pd.DataFrame) -> pd.DataFrame:
     return shown.sort_values("ec50", kind="stable", na_position="last")
 
 
+def _pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """The first pairs of plates, those with a correlation before others."""
+    return table.sort_values("spearman", key=lambda column: column.isna(), kind="stable").head(PAIRS)
+
+
 def _numbers(values: Sequence[float] | np.ndarray | pd.Series) -> str:
     """Base64 of little-endian float32, which holds whole numbers to 16 million; 64-bit for larger ones."""
     array = np.asarray(values, dtype="float64")
-    wide = bool(np.any(np.abs(array[np.isfinite(array)]) > 2**24)) and bool(np.all(array == np.floor(array)))
+    size = np.abs(array[np.isfinite(array)]).max(initial=0)
+    wide = size > np.finfo("float32").max or (size > 2**24 and bool(np.all(array == np.floor(array))))
     return ("d" if wide else "f") + base64.b64encode(array.astype("<f8" if wide else "<f4").tobytes()).decode("ascii")
 
 
