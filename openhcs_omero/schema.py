@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,7 +48,11 @@ def _validator(schema: Mapping[str, Any]) -> Any:
             if len(set(plain)) < len(plain):
                 yield ValidationError("the items are not unique")
 
-    return extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})(schema)
+    def is_finite(_checker: Any, value: Any) -> bool:  # YAML has .nan and .inf, which no threshold can be
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("number", is_finite)
+    return extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique}, type_checker=types)(schema)
 
 
 def _sentence(error: Any) -> str:

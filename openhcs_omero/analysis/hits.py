@@ -37,6 +37,10 @@ class Criterion:
     def __post_init__(self) -> None:
         if self.above is None and self.below is None:
             raise ConfigError(f"hits by {self.column} need a threshold: give `above`, `below` or both")
+        if self.above is not None and self.below is not None and self.above < self.below:
+            raise ConfigError(
+                f"hits by {self.column} would be all wells: every value is above {self.above:g} or below {self.below:g}"
+            )
 
 
 def find_hits(

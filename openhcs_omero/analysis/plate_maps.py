@@ -134,8 +134,17 @@ def _is_number(value: str) -> bool:
 
 
 def _check_values(part: SheetPart) -> None:
-    """Check what the columns with a meaning hold, with pandera, and say the first fault."""
+    """Check what the columns with a meaning hold, with pandera, and that none holds an error; say the first fault."""
     import pandera.pandas as pa
+    from openpyxl.cell.cell import ERROR_CODES
+
+    for name in part.table.columns:
+        wrong = part.table.index[part.table[name].isin(ERROR_CODES)]
+        if len(wrong):
+            raise PlateMapError(
+                f"{part.where(int(wrong[0]), name)}: {part.table.loc[wrong[0], name]} is an error of the spreadsheet: "
+                "mend the formula, or empty the cell"
+            )
 
     def column(message: str, check: Callable[[str], bool]) -> pa.Column:
         return pa.Column(object, pa.Check(check, element_wise=True, error=message, ignore_na=True), nullable=True)

@@ -242,6 +242,11 @@ def read_settings(config: Mapping[str, Any]) -> AnalysisSettings:
         web=analysis.get("web"),
     )
     _check_profiles(settings)
+    kinds: dict[str, str] = {}
+    for kind, names in settings.controls.items():
+        for name in names:
+            if kinds.setdefault(name, kind) != kind:
+                raise ConfigError(f"analysis.controls names {name} as {kinds[name]} and as {kind} control: keep one")
     for response in settings.responses:
         if features is not None and response.feature not in features:
             raise ConfigError(f"{response.feature} is not in analysis.features: add it there")
@@ -298,7 +303,7 @@ def _normalizations(entries: Sequence[Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in entries:
         name, methods = (entry, [entry]) if isinstance(entry, str) else next(iter(entry.items()))
-        if name in found or name == RAW:
+        if name in found or name == RAW or (name in METHODS and list(methods) != [name]):
             raise ConfigError(f"analysis.normalise can't have the name {name}" + (" twice" if name in found else ""))
         found[name] = list(methods)
     return found

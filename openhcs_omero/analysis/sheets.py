@@ -15,13 +15,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from openhcs_omero.errors import PlateMapError
+from openhcs_omero.errors import PlateMapError, brief
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.spreadsheets import dialect_of, unescape
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 KNOWN = ("plate", "well", "row", "column", "compound", "concentration", "control", "replicate", "cell_line", "batch")
 TEXT = (".csv", ".tsv", ".txt")
@@ -29,6 +32,7 @@ EXCEL = (".xlsx", ".xlsm")
 LARGEST_FILE = 100_000_000  # bytes, unpacked
 MOST_COLUMNS, MOST_GRIDS, LONGEST_NAME = 1000, 100, 1000
 MOST_ROWS = 32  # of a plate
+LARGEST_MERGED = 20_000_000  # bytes of the sheets: merged cells are read with all of the sheet in memory
 MOST_CELLS = 5_000_000  # 300 plates of 1536 wells with 10 columns
 Cell = TypeVar("Cell")
 _COMMA = re.compile(r"[+-]?\d*,?\d+([eE][+-]?\d+)?")
@@ -164,20 +168,48 @@ def _read_excel(file: Path) -> list[tuple[str, list[list[str]]]]:
         with ZipFile(file) as archive:
             if sum(part.file_size for part in archive.infolist()) > LARGEST_FILE:
                 raise _TooLarge(f"it unpacks to more than {LARGEST_FILE // 10**6} MB")
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        try:
-            sheets = []
-            for sheet in book.worksheets:
-                rows = _counted(sheet.iter_rows(values_only=True))
-                sheets.append((sheet.title, [[_as_text(value) for value in row] for row in rows]))
-        finally:
-            book.close()
+            parts = [archive.read(part) for part in archive.infolist() if "worksheets/" in part.filename]
+        merged = any(b"<mergeCell " in part for part in parts)
+        if merged and sum(map(len, parts)) > LARGEST_MERGED:
+            raise _TooLarge(f"it has merged cells, and more than {LARGEST_MERGED // 10**6} MB: merge no cells")
+        sheets = _cells(openpyxl.load_workbook(file, read_only=not merged, data_only=True))
+        if any(b"<f>" in part or b"<f " in part for part in parts):
+            _check_formulas(file, sheets, _cells(openpyxl.load_workbook(file, read_only=not merged)))
+    except PlateMapError:
+        raise
     except Exception as error:  # openpyxl lets all kinds of errors of its parsers through
         raise PlateMapError(f"{file} can't be read as an Excel file: {error or type(error).__name__}") from None
     filled = [(title, cells) for title, cells in sheets if any(cell for row in cells for cell in row)]
     if not filled:
         raise PlateMapError(f"the plate map {file} has no sheet with anything in it")
     return filled
+
+
+def _cells(book: Workbook) -> list[tuple[str, list[list[str]]]]:
+    """The title and cells of each sheet. Each of merged cells has the value that is shown in them."""
+    try:
+        sheets = []
+        for sheet in book.worksheets:
+            rows = [[_as_text(value) for value in row] for row in _counted(sheet.iter_rows(values_only=True))]
+            for area in sheet.merged_cells.ranges if hasattr(sheet, "merged_cells") else ():
+                for row, column in itertools.chain.from_iterable(area.rows):
+                    rows[row - 1][column - 1] = rows[area.min_row - 1][area.min_col - 1]
+            sheets.append((sheet.title, rows))
+        return sheets
+    finally:
+        book.close()
+
+
+def _check_formulas(file: Path, sheets: Sequence[tuple[str, list[list[str]]]], formulas: Sequence[Any]) -> None:
+    """Refuse a formula without a value: programs that write Excel files often leave it to Excel to compute it."""
+    for (title, cells), (_, texts) in zip(sheets, formulas):
+        for line, (values, row) in enumerate(zip(cells, texts), 1):
+            for column, (value, text) in enumerate(zip(values, row), 1):
+                if text and not value and text != '=""':
+                    raise PlateMapError(
+                        f"{file}, sheet {title}, row {line}, column {column}: the formula {brief(text)} has no value: "
+                        "open the file in Excel or LibreOffice and save it"
+                    )
 
 
 def _as_text(value: Any) -> str:
@@ -200,12 +232,24 @@ def parse_sheet(sheet: Sheet) -> list[SheetPart]:
     for block in blocks:
         _check_end(sheet, *block)
     if blocks:
+        _check_no_list(sheet, blocks)
         return [_with_points(_parse_block(sheet, *block, alone=len(blocks) == 1)) for block in blocks]
     for number, row in enumerate(sheet.cells):
         headers = [_header(cell) for cell in row]
         if "well" in headers or {"row", "column"} <= set(headers):
             return [_with_points(_parse_list(sheet, number, headers))]
     return []
+
+
+def _check_no_list(sheet: Sheet, blocks: Sequence[tuple[int, int, int, int]]) -> None:
+    """Refuse a list of wells in a sheet with grids, of which only the grids would be read."""
+    for number, row in enumerate(sheet.cells):
+        inside = [(left, left + columns) for top, left, rows, columns in blocks if top <= number <= top + rows]
+        headers = {_header(cell) for n, cell in enumerate(row) if not any(low <= n <= high for low, high in inside)}
+        if "well" in headers or {"row", "column"} <= headers:
+            raise PlateMapError(
+                f"{sheet.place}, row {number + 1}: a list of wells is beside a grid: give each its own sheet or file"
+            )
 
 
 def _with_points(part: SheetPart) -> SheetPart:
@@ -343,7 +387,7 @@ def _title_above(cells: list[list[str]], top: int) -> str:
     """The only filled cell of the row above, or of the one above an empty row."""
     for row in reversed(cells[max(top - 2, 0) : top]):
         filled = [cell for cell in row if cell]
-        if len(filled) == 1:
+        if len(set(filled)) == 1:  # merged cells repeat it
             return filled[0]
         if filled:
             break

@@ -263,3 +263,31 @@ def test_any_sheet_is_a_map_or_is_refused_with_a_sentence(rows):
         assert str(error).startswith("m")
     else:
         assert all("well" in part.table.columns for part in parts)
+
+
+def test_no_cell_of_an_excel_file_is_dropped(tmp_path):
+    """Merged cells have their value in each well; a formula without a value is refused."""
+    book = openpyxl.Workbook()
+    for row in (["well", "compound", "concentration"], ["A01", "x", 1], ["A02", None, 2], ["A03", "y", 3]):
+        book.active.append(row)
+    book.active.merge_cells("B2:B3")
+    grid = book.create_sheet("grid")
+    for row in (["cell_line"], [None, 1, 2], ["A", "HeLa", "U2OS"], ["B", None, "U2OS"]):
+        grid.append(row)
+    grid.merge_cells("A1:C1")
+    grid.merge_cells("B3:B4")
+    book.save(tmp_path / "map.xlsx")
+    table = read_plate_map(tmp_path / "map.xlsx", {"7": MappedPlate(("7",), 8, 12)}).table.set_index("well")
+    assert table.loc[["A01", "A02", "A03"], "compound"].tolist() == ["x", "x", "y"]
+    assert table.loc[["A01", "B01", "A02", "B02"], "cell_line"].tolist() == ["HeLa", "HeLa", "U2OS", "U2OS"]
+    for value, message in (
+        ("=C2/2", "row 3, column 3: the formula '=C2/2' has no value: open the file in Excel"),
+        ("#N/A", "row 3, column concentration: #N/A is an error of the spreadsheet"),
+    ):
+        book["Sheet"]["C3"] = value
+        book.save(tmp_path / "map.xlsx")
+        with pytest.raises(PlateMapError, match=message):
+            read_plate_map(tmp_path / "map.xlsx", {"7": MappedPlate(("7",), 8, 12)})
+    (tmp_path / "map.csv").write_text("compound,1,2\nA,x,y\nB,z,w\n\nwell,concentration\nA01,1\n")
+    with pytest.raises(PlateMapError, match="row 5: a list of wells is beside a grid"):
+        read_plate_map(tmp_path / "map.csv", {"7": MappedPlate(("7",), 8, 12)})
