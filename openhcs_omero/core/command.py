@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import shlex
+import signal
 import string
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -218,27 +221,38 @@ def _printed(text: str, folder: Path) -> str:
     """What the command that prints a version prints."""
     failed = f"the command for a version {brief(text)} failed"
     try:
-        done = subprocess.run(
-            [*SHELL, "-c", text],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=VERSION_SECONDS,
-            env=environment(),
-        )
+        status, said = _run_briefly(text, folder)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{failed}: it took longer than {VERSION_SECONDS} seconds") from None
     except OSError as error:
         raise ConfigError(f"{failed}: {error.strerror}: {error.filename}") from None
-    said = done.stdout.strip() or done.stderr.strip()  # some programs print their version to stderr
-    if done.returncode:
+    if status:
         reason = said.splitlines()[-1] if said else "it printed nothing"
-        raise ConfigError(f"{failed} with exit code {done.returncode}: {reason[:200]}")
+        raise ConfigError(f"{failed} with exit code {status}: {reason[:200]}")
     if not said:
         raise ConfigError(f"{failed}: it printed nothing")
     return said
+
+
+def _run_briefly(text: str, folder: Path) -> tuple[int, str]:
+    """Run a shell command that ends soon; returns its exit code and what it printed. What it started ends with it."""
+    with subprocess.Popen(
+        [*SHELL, "-c", text],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            out, errors = process.communicate(timeout=VERSION_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, out.strip() or errors.strip()  # some programs print their version to stderr
 
 
 def hash_of(path: Path) -> str:

@@ -205,6 +205,13 @@ def test_versions_and_files_that_can_not_be_had(tmp_path, changed, says):
     assert says in str(error.value)
 
 
+def test_a_command_for_a_version_that_does_not_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("openhcs_omero.core.command.VERSION_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=r"failed: it took longer than 0.5 seconds"):
+        command(tmp_path, version={"command": "sleep 1000 & echo $! > child; echo 1"}).resolved()
+    wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
+
+
 def test_resources_of_several_steps():
     each = [Needs.of({"resources": {"mem_mb": 5, "runtime": 2, "gpu": 1}}), Needs.of({"resources": {"runtime": 3}})]
     assert Needs.together([*each, Needs(threads=4)]) == Needs(5, 5, 1, 4) and Needs.together([]) == Needs()
