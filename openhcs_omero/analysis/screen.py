@@ -147,7 +147,8 @@ def _finite(table: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame,
             if rows.any():
                 infinite[name] = rows
     return table.assign(**{name: table[name].mask(rows) for name, rows in infinite.items()}), _few(
-        [f"{int(rows.sum())} infinite values of {name} count as missing" for name, rows in infinite.items()], "features"
+        [f"infinite values of {name} count as missing: {int(rows.sum())} wells" for name, rows in infinite.items()],
+        "features",
     )
 
 

@@ -172,6 +172,9 @@ def test_the_report_is_self_contained(screen):
     assert page.count("<script>") == 4 and not re.search(r"<script|\b(src|href)=|url\(|@import", markup)
     data = json.loads(json.loads(re.search(r"const DATA = JSON.parse\((.*)\);</script>", page)[1]))
     assert data["plates"] == ["1", "2", "3"] and data["n_hits"] == len(read(folder, "hits.csv"))
+    assert data["stopped"] == ["3"] and [fit["compound"] for fit in data["dose_response"]] == list(EC50)
+    assert dict(data["dose_rest"])["no fit: all wells are excluded, or on plates that were stopped"] == 2
+    assert sum(dict(data["dose_rest"]).values()) == 330
     values = np.frombuffer(base64.b64decode(data["values"]["spots"][1:]), dtype="<f4")
     assert values == pytest.approx(read(folder, "normalised.csv")["spots"].to_numpy(), rel=1e-6)
     assert len(values) * 4 * 4 / 3 < COLUMN_BYTES
@@ -292,7 +295,7 @@ def test_what_the_tables_say_otherwise_than_expected_is_understood_or_refused(tm
     tables, config, out = [tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "c.yaml", tmp_path / "out"
     config.write_text(hits.format("x"))
     result = analyse(*tables, "--config", config, "--out", out)
-    assert result.exit_code == 0 and "1 infinite values of x count as missing" in result.output, result.output
+    assert result.exit_code == 0 and "infinite values of x count as missing: 1 wells" in result.output, result.output
     assert read(out, "quality.csv").set_index(["plate", "feature"])["n_negative"].tolist() == [2, 2, 0, 0]
     assert read(out, "normalised.csv")["note"].tolist() == ["q", "r", "s", "t", "7", "8"]
     assert set(zip(read(out, "hits.csv")["plate"], read(out, "hits.csv")["well"])) == {("a", "A02"), ("b", "A02")}

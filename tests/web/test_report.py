@@ -134,6 +134,7 @@ def test_plates_stand_side_by_side_and_pages_can_be_turned(page):
     assert any("stopped" in row["title"] and row["plate"] == "P03" for row in wells)
     assert {row["well"] for row in wells if row["role"] == "excluded"} == {"D04"}
     assert page.evaluate("document.querySelector('#heat canvas').width") > 500
+    assert page.text_content("#no-controls") and page.is_hidden("#no-controls") and page.text_content("#lost") == ""
     keep(page, "report")
     page.click("#plates-next")
     drawn(page, "heat", f"rows.length === {2 * 96}")
@@ -230,5 +231,8 @@ def test_a_well_links_to_its_image(page):
 
 
 def test_a_plate_without_a_figure_says_why(page):
+    assert page.text_content("#curves-rest li").endswith("compounds not shown: no fit: 1 dose, 4 are needed")
+    said = page.evaluate("lostOn(['P05', 'P06'], [{plate: 'P06', value: 1}, {plate: 'P05', value: null}], 'x')")
+    assert said == ["P05 has no x: no well has a value"]
     page.evaluate("listReasons([{plate: 'P05', reason: 'no negative controls'}], 'z_prime')")
     assert page.text_content("#reasons li") == "P05 has no z_prime: no negative controls"

@@ -56,7 +56,8 @@ def report_data(
     row, column = np.array([places[well] for well in table["well"]]).T
     features, notes = _features(answers, settings, len(table))
     treatment, labels, compound, compounds, dose = _treatments(table, settings)
-    batch, batches = pd.factorize(table["batch"] if "batch" in table.columns else pd.Series([None] * len(table)))
+    none = pd.Series([None] * len(table), dtype=object)
+    (batch, batches), (line, lines) = (pd.factorize(table.get(name, none)) for name in ("batch", "cell_line"))
     return {
         "plates": [str(name) for name in plates],
         "shapes": [
@@ -75,6 +76,7 @@ def report_data(
             "compound": _numbers(compound),
             "dose": _numbers(dose),
             "batch": _numbers(batch),
+            "line": _numbers(line),
             "image": None
             if links is None
             else _numbers([links.images.get(key, -1) for key in zip(table["plate"], table["well"])]),
@@ -83,6 +85,7 @@ def report_data(
         "treatments": labels,
         "compounds": compounds,
         "batches": [str(name) for name in batches],
+        "lines": [str(name) for name in lines],
         "values": {
             name: _numbers(table[name])
             for feature in features
@@ -109,6 +112,8 @@ def _results(answers: Answers, settings: AnalysisSettings, features: Sequence[st
         "hits": None if answers.hits is None else _table(answers.hits.head(HITS)),
         "n_hits": None if answers.hits is None else len(answers.hits),
         "dose_response": None if answers.dose_response is None else _records(_curves(answers.dose_response)),
+        "dose_rest": [] if answers.dose_response is None else _without_curve(answers.dose_response),
+        "stopped": list(answers.stopped),
         "dose_column": settings.dose_response.column if settings.dose_response else None,
         "dose_name": find_column(answers.normalized.columns, settings.dose) or settings.dose,
         "pairs": [] if answers.agreement is None else _records(_pairs(answers.agreement)),
@@ -179,8 +184,17 @@ def _hit_wells(answers: Answers, table: pd.DataFrame) -> np.ndarray:
 
 def _curves(table: pd.DataFrame) -> pd.DataFrame:
     """Compounds with enough doses, those with a fit first."""
-    shown = table[(table["n_doses"] >= 4) | table["ec50"].notna()]
-    return shown.sort_values("ec50", kind="stable", na_position="last")
+    return table[_has_doses(table)].sort_values("ec50", kind="stable", na_position="last")
+
+
+def _without_curve(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """Why the page shows no curve of other compounds, and of how many."""
+    counts = table.loc[~_has_doses(table), "reason"].value_counts()
+    return [(str(reason), int(count)) for reason, count in counts.items()]
+
+
+def _has_doses(table: pd.DataFrame) -> pd.Series:
+    return (table["n_doses"] >= 4) | table["ec50"].notna()
 
 
 def _pairs(table: pd.DataFrame) -> pd.DataFrame:

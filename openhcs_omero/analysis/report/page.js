@@ -30,6 +30,7 @@ const thumbnailOf = (index) => DATA.thumbnails[keyOf(index)] ??
   (hasLink(index) ? `${DATA.web}/webclient/render_thumbnail/${imageOf(index)}/` : null);
 wells.plate.forEach((_, index) => wellIndex.set(keyOf(index), index));
 const finite = (value) => (Number.isFinite(value) ? value : null);
+const plural = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 const short = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toString());
 
 function rowOf(index, column) {
@@ -76,15 +77,29 @@ function drawPlates() {
   byId("plates-next").disabled = state.plates >= pages - 1;
   const rows = shown.flatMap((plate, n) =>
     wellsOfPlate[first + n].map((index) => ({ ...rowOf(index, column), title: plateTitle(plate) })));
-  const shape = DATA.shapes[first];
+  const shapes = DATA.shapes.slice(first, first + PLATES_A_PAGE);
+  const shape = [0, 1].map((side) => Math.max(...shapes.map((size) => size[side])));
+  byId("lost").replaceChildren(...lostOn(shown, rows, column).map(listItem));
   draw("heat", rows, (spec) => {
     spec.spec.layer[0].encoding.color.condition.scale.domain = domainOf(column);
+    for (const { encoding } of spec.spec.layer) {  // wells that are missing keep their place
+      encoding.x.scale = { domain: Array.from({ length: shape[1] }, (_, n) => n + 1) };
+      encoding.y.scale = { domain: Array.from({ length: shape[0] }, (_, n) => letters(n)) };
+      delete encoding.y.sort;
+    }
     spec.spec.height = Math.round((spec.spec.width * shape[0]) / shape[1]);
   });
   const controls = rows.filter((row) => row.role === "negative" || row.role === "positive");
   controls.forEach((row, n) => { row.offset = ((n * 0.618034) % 1) - 0.5; });
   byId("controls").hidden = !controls.length;
+  byId("no-controls").hidden = controls.length > 0;
   if (controls.length) draw("controls", controls, (spec) => { spec.encoding.y.title = column; });
+}
+
+function lostOn(plates, rows, column) {
+  const known = new Set(rows.filter((row) => row.value !== null).map((row) => row.plate));
+  return plates.filter((plate) => !known.has(plate)).slice(0, REASONS).map((plate) =>
+    `${plate} has no ${column}: ${qualityOf.get(`${plate}\t${state.feature}`)?.reason || "no well has a value"}`);
 }
 
 // -- quality over plates
@@ -174,19 +189,23 @@ function hill(dose, fit) {
   return start + (end - start) / (1 + (fit.ec50 / dose) ** Math.abs(fit.slope));
 }
 
+// the wells that a curve is fitted to: those of a compound, and of a cell line where there are several
+const fitted = (compound, line) => `${compound}\t${line ?? ""}`;
+const stopped = new Set(DATA.stopped);
 const wellsOfCompound = new Map();
 wells.compound.forEach((compound, index) => {
-  if (compound < 0 || wells.role[index] !== 0) return;
-  const name = DATA.compounds[compound];
+  if (compound < 0 || wells.role[index] !== 0 || stopped.has(DATA.plates[wells.plate[index]])) return;
+  const name = fitted(DATA.compounds[compound], DATA.lines[wells.line[index]]);
   if (!wellsOfCompound.has(name)) wellsOfCompound.set(name, []);
   wellsOfCompound.get(name).push(index);
 });
 
 function curveRows(fit, order) {
-  const title = fit.ec50 === null ? `${fit.compound}: ${fit.reason}`
-    : `${fit.compound}   EC50 ${short(fit.ec50)} ${fit.unit} ` +
+  const name = fit.cell_line ? `${fit.compound}, ${fit.cell_line}` : fit.compound;
+  const title = fit.ec50 === null ? `${name}: ${fit.reason}`
+    : `${name}   EC50 ${short(fit.ec50)} ${fit.unit} ` +
       (fit.ec50_low === null ? "(no interval)" : `(${short(fit.ec50_low)} to ${short(fit.ec50_high)})`);
-  const points = (wellsOfCompound.get(fit.compound) ?? []).filter((index) => wells.dose[index] > 0)
+  const points = (wellsOfCompound.get(fitted(fit.compound, fit.cell_line)) ?? []).filter((index) => wells.dose[index] > 0)
     .map((index) => ({ ...rowOf(index, DATA.dose_column), dose: wells.dose[index], kind: "well" }));
   const doses = points.map((row) => row.dose), [low, high] = [Math.min(...doses), Math.max(...doses)];
   const rows = [...points];
@@ -205,7 +224,8 @@ function curveRows(fit, order) {
 
 function drawCurves() {
   const asked = byId("curves-search").value.toLowerCase();
-  const found = DATA.dose_response.filter((fit) => fit.compound.toLowerCase().includes(asked));
+  const found = DATA.dose_response.filter((fit) =>
+    `${fit.compound} ${fit.cell_line ?? ""}`.toLowerCase().includes(asked));
   const pages = Math.max(Math.ceil(found.length / CURVES_A_PAGE), 1);
   state.curves = Math.min(state.curves, pages - 1);
   const first = state.curves * CURVES_A_PAGE, shown = found.slice(first, first + CURVES_A_PAGE);
@@ -214,7 +234,9 @@ function drawCurves() {
     : "no compound";
   byId("curves-back").disabled = state.curves === 0;
   byId("curves-next").disabled = state.curves >= pages - 1;
-  draw("curves", shown.flatMap(curveRows));
+  const rows = shown.flatMap(curveRows);
+  byId("curves").hidden = !rows.length;
+  if (rows.length) draw("curves", rows);
 }
 
 // -- hits
@@ -291,8 +313,8 @@ fillSelect("metric", same(DATA.metrics), drawTrend);
 fillSelect("pair", DATA.pairs.map((pair, n) =>
   [n, `${pair.plate_1} and ${pair.plate_2}, ${pair.feature}`]), drawReplicates);
 turn("plates", drawPlates);
-byId("summary").textContent = `${DATA.plates.length} plates, ${wells.plate.length} wells` +
-  (DATA.n_hits === null ? "" : `, ${DATA.n_hits} hits`);
+byId("summary").textContent = `${plural(DATA.plates.length, "plate")}, ${plural(wells.plate.length, "well")}` +
+  (DATA.n_hits === null ? "" : `, ${plural(DATA.n_hits, "hit")}`);
 byId("notes").replaceChildren(...DATA.notes.map(listItem));
 byId("linked").hidden = !DATA.web;
 drawPlates();
@@ -306,6 +328,8 @@ for (const [plate, picture] of Object.entries(DATA.outlines)) {
 byId("outlines-section").hidden = !Object.keys(DATA.outlines).length;
 if (DATA.pairs.length) drawReplicates(); else byId("replicates-section").hidden = true;
 if (DATA.dose_response) {
+  byId("curves-rest").replaceChildren(...DATA.dose_rest.map(([reason, count]) =>
+    listItem(`${plural(count, "compound")} not shown: ${reason}`)));
   turn("curves", drawCurves);
   byId("curves-search").oninput = () => { state.curves = 0; drawCurves(); };
   drawCurves();
