@@ -38,7 +38,7 @@ def make_profiles(
     DataFrame
         `Metadata_Plate`, `Metadata_Well`, `Metadata_` and a column of the plate map or `excluded`, and the features
         that pycytominer selects over the wells that are not excluded: without those that hardly vary, that miss values
-        in more than 5 % of the wells, or that correlate with another one above 0.9.
+        in more than 5 % of the wells, or that correlate with another one above 0.9. None if all wells are excluded.
 
     References
     ----------
@@ -57,7 +57,7 @@ def _selected(values: pd.DataFrame) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it sets an option of pandas that is outdated
         from pycytominer import feature_select
-    features = list(values.columns)
+    features = list(values.columns) if len(values) else []
     # what misses values goes first, since correlations are computed over complete wells
     for operation in ("drop_na_columns", "variance_threshold", "correlation_threshold"):
         if len(features) > 1:

@@ -91,10 +91,10 @@ def compute_quality(
         "n_excluded": np.broadcast_to(np.bincount(groups[~used], minlength=count)[:, None], n_samples.shape),
         **effects,
     }
-    reasons = _reasons(found, n_samples, effects, in_use, without_map)
-    known = dict(reasons)
+    reasons = _reasons(found, n_samples, effects, in_use, with_value, without_map)
+    known, used = dict(reasons), in_use > 0  # a plate without wells in use needs no other reason
     for name, causes in (problems or {}).items():
-        reasons += [(f"{name}: {cause}", where & ~known.get(cause, False)) for cause, where in causes.items()]
+        reasons += [(f"{name}: {cause}", where & used & ~known.get(cause, False)) for cause, where in causes.items()]
     table = {
         "plate": np.repeat(np.array(wells.plates, dtype=object), len(wells.features)),
         "feature": np.tile(np.array(wells.features, dtype=object), count),
@@ -166,13 +166,19 @@ def _rise(effects: np.ndarray) -> np.ndarray:
 
 
 def _reasons(
-    found: Arrays, n_samples: np.ndarray, effects: Arrays, in_use: np.ndarray, without_map: np.ndarray | None
+    found: Arrays,
+    n_samples: np.ndarray,
+    effects: Arrays,
+    in_use: np.ndarray,
+    with_value: np.ndarray,
+    without_map: np.ndarray | None,
 ) -> list[tuple[str, np.ndarray]]:
     """Reasons, and for which plates and features each holds."""
     shape = n_samples.shape
     unmapped = np.zeros(shape, dtype=bool) if without_map is None else np.broadcast_to(without_map[:, None], shape)
     excluded = np.broadcast_to(in_use == 0, shape)
-    reasons = [("no plate map", unmapped), ("all wells are excluded", excluded)]
+    empty = (with_value == 0) & ~excluded
+    reasons = [("no plate map", unmapped), ("all wells are excluded", excluded), ("no well has a value", empty)]
     for role in ("negative", "positive"):
         n = found[f"n_{role}"]
         reasons += [(f"no {role} controls", (n == 0) & ~excluded), (f"only one {role} control", n == 1)]

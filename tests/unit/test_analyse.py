@@ -343,7 +343,7 @@ def test_a_plate_whose_sites_are_all_excluded_has_no_numbers_and_the_others_have
         assert result.exit_code == 0, result.output
         assert f"3 of {3 * len(tables)} sites are excluded, all sites of 3 wells" in result.output
         quality = read(tmp_path, "quality.csv").set_index("plate")
-        assert "all wells are excluded" in quality.loc["7", "reason"] and quality.loc["7", "n_excluded"] == 3
+        assert quality.loc["7", "reason"] == "all wells are excluded" and quality.loc["7", "n_excluded"] == 3
     assert read(tmp_path, "hits.csv")["plate"].tolist() == ["8"]
 
 

@@ -48,6 +48,15 @@ def test_redundant_features_are_omitted_and_every_well_stays():
     assert made["b_z"].to_numpy() == pytest.approx(table["b"].to_numpy())
 
 
+def test_profiles_of_excluded_wells_have_no_features():
+    table = pd.DataFrame({"plate": "7", "well": ["A01", "A02"], "excluded": "x > 1", "a": [1.0, 2.0], "b": [2.0, 1.0]})
+    assert list(make_profiles(table, ["a", "b"], ["a", "b"], [])) == [
+        "Metadata_Plate",
+        "Metadata_Well",
+        "Metadata_excluded",
+    ]
+
+
 def test_robust_z_scores_match_pycytominer():
     table = wells_of()
     ours = normalize(read_wells(table, ["a", "b"]), ["robust_z_score"]).values
