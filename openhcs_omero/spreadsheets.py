@@ -94,9 +94,9 @@ def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def _convert_table(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     table = table.rename(columns=lambda name: _changed(name, change))
-    for number, (_, column) in enumerate(table.items()):
-        converted: Any = _convert(column, change)
-        if converted is not column:  # of hundreds of columns, few are texts
+    for number, kind in enumerate(table.dtypes):
+        if kind.kind not in "iuf":  # of hundreds of columns, few are texts
+            converted: Any = _convert(table.iloc[:, number], change)
             table.isetitem(number, converted.array)
     return table
 

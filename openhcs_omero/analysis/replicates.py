@@ -34,7 +34,8 @@ def summarize_replicates(table: pd.DataFrame, usable: np.ndarray, columns: Seque
     if not keys:
         return pd.DataFrame(columns=names)
     treated = treated_wells(table)
-    chosen, used = table[treated], usable[treated]
+    chosen = table.loc[treated, list(dict.fromkeys([*keys, "plate", *columns]))]  # a copy: not of hundreds of columns
+    used = usable[treated]
     parts = []
     for column in columns:
         values = chosen[[*keys, "plate"]].assign(**{column: chosen[column].where(used)})
@@ -75,7 +76,8 @@ def compare_plates(table: pd.DataFrame, usable: np.ndarray, column: str, least: 
     keys = treatment_columns(table)
     if not keys:
         return pd.DataFrame(columns=names)
-    chosen = table[usable & table["compound"].notna().to_numpy() & table[column].notna().to_numpy()]
+    used = usable & table["compound"].notna().to_numpy() & table[column].notna().to_numpy()
+    chosen = table.loc[used, [*keys, "plate", column]]
     treatment = chosen.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
     means = chosen[column].groupby([chosen["plate"].to_numpy(), treatment], sort=False).mean()
     plates = {str(plate): part.droplevel(0).sort_index() for plate, part in means.groupby(level=0, sort=False)}

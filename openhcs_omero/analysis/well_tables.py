@@ -100,14 +100,13 @@ def described_features(files: Sequence[Path]) -> list[str] | None:
 
 def _alike(files: Sequence[Path], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """Tables that can be put together: a column that has texts in one of them is read as texts from all."""
-    numeric, texts = set(), set()
-    for table in tables:
-        for name in table.columns.difference([*TEXT_COLUMNS]):
-            if pd.api.types.is_numeric_dtype(table[name]):
-                numeric |= {name} if table[name].notna().any() else set()
-            else:
-                texts.add(name)
-    both = numeric & texts
+    texts = {name for table in tables for name in _without_numbers(table)} - {*TEXT_COLUMNS}
+    both = {
+        name
+        for table in tables
+        for name in texts & {*table.columns} - {*_without_numbers(table)}
+        if table[name].notna().any()
+    }
     return [_read_table(file, both) if both & set(table.columns) else table for file, table in zip(files, tables)]
 
 
@@ -128,11 +127,9 @@ def _read_table(file: Path, as_texts: Collection[str] = ()) -> pd.DataFrame:
         if not texts.keys() <= wanted.keys():  # dates and the like, which are kept as they are written
             found = _parse(file, texts | wanted)
         table = unescape_table(found.to_pandas())
-        for name in table.columns.difference([*wanted]):
-            column = table[name]
-            numbers = _numbers(column)
-            if numbers is not column:
-                table[name] = numbers
+        for name in _without_numbers(table):
+            if name not in wanted:
+                table[name] = _numbers(table[name])
     except OSError as error:
         raise OpenHCSError(f"the table {file} can't be read: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -153,6 +150,11 @@ def _read_table(file: Path, as_texts: Collection[str] = ()) -> pd.DataFrame:
     if table["plate"].isna().any():
         raise OpenHCSError(f"{file}: a row has no plate")
     return table
+
+
+def _without_numbers(table: pd.DataFrame) -> list[str]:
+    """The columns that are not of numbers; hundreds are."""
+    return [str(name) for name, kind in table.dtypes.items() if kind.kind not in "biuf"]
 
 
 def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
