@@ -376,7 +376,7 @@ LARGE = [
     ),
     ({"steps": [{**STEP, "params": {"x": list(range(100_000))}}]}, "has more than 10000 values"),
     ({"steps": [STEP] * 101}, "steps is .* must have at most 100 entries"),
-    ({"config": {"wells": ["A01"] * 9000 + [1]}}, "wells is"),
+    ({"config": {"wells": ["A01"] * 9000 + [1]}}, r"wells\[9000\] is 1, but it must be text"),
     ({"config": {"output": "x" * 10**6}}, "output is .* must have at most 100 characters"),
     ({"config": {"output": "ok\n"}}, r"output is 'ok\\n', but it must consist of letters"),
     ({"config": {"x" * 10**6: 1}}, "which is not for clients to say"),

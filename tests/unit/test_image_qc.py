@@ -137,7 +137,7 @@ def test_conditions_are_sorted_by_what_they_are_about():
     "condition, message",
     [
         ("saturated >", "is not a valid condition: "),
-        ("saturated > 'much'", "it compares a text with a number"),
+        ("saturated > 'much'", "it compares the text 'much' with a number"),
         ("saturated > 0.1 and cells_c1 < 100", "write two conditions, as a list"),
         ("__import__('os').system('true')", "expected comparisons"),
         ("saturated + 1 > 2", "expected a column, a number or a quoted text"),
