@@ -3,6 +3,7 @@
 import errno
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,8 @@ def brief(value: Any, length: int = 200) -> str:
     """The `repr` of a value, shortened to `length` characters for use in a sentence."""
     text = repr(value)
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def first_of(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, and how many more there are, for use in a sentence."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

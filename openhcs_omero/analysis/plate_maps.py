@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from openhcs_omero.analysis.sheets import Sheet, SheetPart, parse_sheet, read_sheets, split_unit
-from openhcs_omero.errors import PlateMapError, brief
+from openhcs_omero.errors import PlateMapError, brief, first_of
 from openhcs_omero.plates.paths import parse_well
 
 CONTROLS = ("positive", "negative", "empty", "none")
@@ -183,7 +183,7 @@ def _place(
             if unknown:
                 count = int(table["plate"].isin(unknown).sum())
                 rows = "1 row is" if count == 1 else f"{count} rows are"
-                notes.append(f"{part.sheet.place}: {rows} of plates that are not in this run ({_few(unknown)})")
+                notes.append(f"{part.sheet.place}: {rows} of plates that are not in this run ({first_of(unknown)})")
             table["plate"] = [targets[name] if isinstance(name, str) else list(plates) for name in table["plate"]]
             placed.append((part, table.explode("plate").dropna(subset="plate").reset_index(drop=True)))
             continue
@@ -209,10 +209,6 @@ def _plates_called(name: str, plates: Mapping[str, MappedPlate]) -> list[str]:
     if exact or not _WILDCARDS.search(name):
         return exact
     return [plate for plate, about in plates.items() if any(fnmatch.fnmatchcase(known, name) for known in about.names)]
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _check_wells(part: SheetPart, table: pd.DataFrame, plates: Mapping[str, MappedPlate]) -> None:

@@ -10,7 +10,7 @@ from openhcs_omero.core.config import Settings
 from openhcs_omero.core.materialization import MaterializationFlagPlanner
 from openhcs_omero.core.outputs.base import Output
 from openhcs_omero.core.outputs.folder import FolderOutput
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.io.base import StorageBackend, StorageRegistry, storage_registry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.memory import MemoryBackend
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from openhcs_omero.omero.server import Server
     from openhcs_omero.plates.image import ImageMetadata
     from openhcs_omero.plates.structure import ImageStructure, PlateStructure
+
+SHOWN = 8  # wells in a sentence
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     }
     if wrong := [name for name in empty if parse_well(name) in alone]:
         raise PlateError(
-            f"plate {plate.label} has wells without images ({_some(wrong)}): choose wells with images in "
+            f"plate {plate.label} has wells without images ({first_of(wrong, SHOWN)}): choose wells with images in "
             f"`wells`, such as [{', '.join(structure.wells_with_images()[:3])}]"
         )
     if not filled:
@@ -180,7 +182,7 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
         say(f"plate {plate.label}: {note}")
     if empty:
         are = "1 well has no images and is" if len(empty) == 1 else f"{len(empty)} wells have no images and are"
-        say(f"plate {plate.label}: {are} left out ({_some(empty)})")
+        say(f"plate {plate.label}: {are} left out ({first_of(empty, SHOWN)})")
     taken = structure.only(filled)
     if len(kinds := taken.kinds()) > 1:
         say(
@@ -192,7 +194,3 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
 
 def _listed(asked: str | Sequence[str]) -> str:
     return asked if isinstance(asked, str) else ", ".join(asked)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

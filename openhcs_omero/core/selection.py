@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openhcs_omero.core.inspection import connect_head
 from openhcs_omero.core.records import read_record
-from openhcs_omero.errors import ConfigError, brief
+from openhcs_omero.errors import ConfigError, brief, first_of
 from openhcs_omero.io.atomic import write_if_changed
 from openhcs_omero.plates.paths import plate_of
 
@@ -150,8 +150,7 @@ def _plates_of(
     kept = [plate for plate in found if not any(_is(plate, other) for other in entry.get("except", ()))]
     if not kept:
         raise ConfigError(f"plates: {brief(entry)} stands for no plate" + (" after `except`" if found else ""))
-    names = ", ".join(map(_named, kept[:SHOWN])) + (f" and {len(kept) - SHOWN} more" if len(kept) > SHOWN else "")
-    say(f"{brief(entry)} is {len(kept)} plate{'s' if len(kept) > 1 else ''}: {names}")
+    say(f"{brief(entry)} is {len(kept)} plate{'s' if len(kept) > 1 else ''}: {first_of([*map(_named, kept)], SHOWN)}")
     for plate in kept:
         yield plate, options
 

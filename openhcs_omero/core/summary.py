@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from openhcs_omero.core.plan import Plan
 from openhcs_omero.core.qc import excluded_sites
 from openhcs_omero.core.records import DerivedPlate, read_record
 from openhcs_omero.core.well_file import well_files
-
-NAMED = 3  # plates in a line
+from openhcs_omero.errors import first_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def summary(plan: Plan) -> tuple[str, bool]:
     missing = [f"{well} of plate {outcome.label}" for outcome in found for well in outcome.missing]
     lines = [
         f"{sum(outcome.done for outcome in found)} of {wells} wells of {_number(len(found), 'plate')} are processed.",
-        f"Results: {_some([str(outcome) for outcome in found])}; in one page: snakemake --report report.html",
+        f"Results: {first_of([str(outcome) for outcome in found])}; in one page: snakemake --report report.html",
         told(failures) or ("" if missing else "No well failed."),
     ]
     if plan.settings.has_qc:
@@ -60,7 +59,7 @@ def summary(plan: Plan) -> tuple[str, bool]:
             f"{_number(excluded, 'site')} excluded from statistics by qc: see image_qc.csv" if excluded else ""
         )
     if missing:
-        lines.append(f"{_number(len(missing), 'well')} not processed: {_some(missing)}")
+        lines.append(f"{_number(len(missing), 'well')} not processed: {first_of(missing)}")
     lost = [sentence for outcome in found for sentence in _lost_in_wells(outcome)]
     elsewhere = [sentence for outcome in found for sentence in _lost_elsewhere(outcome)]
     if lost:
@@ -91,14 +90,14 @@ def about_screen(plan: Plan, failed: Mapping[str, str]) -> str:
     if not lacking and all(path.stat().st_mtime <= made for path in tables.values()):
         if not failed:
             return ""
-        without = _some([f"plate {label} ({reason})" for label, reason in failed.items()])
+        without = first_of([f"plate {label} ({reason})" for label, reason in failed.items()])
         return (
             f"The results of all plates together, in {table.parent}, are without {without}, which left_out.csv lists. "
             "The next run processes what failed, and makes them again"
         )
     return (
         f"The results of all plates together, in {table.parent}, are not up to date"
-        + (f", because plate {_some(lacking)} has no tables" if lacking else "")
+        + (f", because plate {first_of(lacking)} has no tables" if lacking else "")
         + ": run the same command again, or leave out plates that fail again with `except`"
     )
 
@@ -130,8 +129,3 @@ def _lost(log: Path) -> Iterator[str]:
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

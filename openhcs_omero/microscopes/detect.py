@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.io import storage_registry
 from openhcs_omero.io.base import StorageBackend
 from openhcs_omero.microscopes.base import FilesHandler, MicroscopeHandler, PlateLike
@@ -98,7 +98,7 @@ def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplet
     if len(inside) == 1:
         raise PlateError(f"{folder} is not a plate, but the folder {inside[0].name} in it is one: name {inside[0]}")
     if inside:
-        names = ", ".join(path.name for path in inside[:3]) + (f" and {len(inside) - 3} more" if inside[3:] else "")
+        names = first_of([path.name for path in inside])
         raise PlateError(
             f"{folder} is not a plate, but {len(inside)} folders in it are ({names}): name each, as {inside[0]}"
         )

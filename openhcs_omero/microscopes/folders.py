@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.plates.arrangement import PlaneFile
 
 LARGEST_TEXT = 20_000_000  # bytes
@@ -67,8 +67,7 @@ def odd_tiffs(folder: Path) -> list[Path]:
 def other_images(folder: Path) -> str:
     """What is in a plate's folder, or a folder in it, as images of formats that are not read; "" without any."""
     names = [path.name for place in [folder, *folders_in(folder)] for path in files_in(place, *_OTHER_IMAGES)]
-    more = f" and {len(names) - 3} more" if names[3:] else ""
-    return f"images that are no TIFFs are not read ({', '.join(names[:3])}{more})" if names else ""
+    return f"images that are no TIFFs are not read ({first_of(names)})" if names else ""
 
 
 def left_out(files: Iterable[Path], planes: Iterable[PlaneFile], why: str) -> tuple[str, ...]:
@@ -77,8 +76,7 @@ def left_out(files: Iterable[Path], planes: Iterable[PlaneFile], why: str) -> tu
     others = [file.name for file in files if str(file) not in read]
     if not others:
         return ()
-    names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    return (f"{len(others)} TIFF{'s are' if len(others) > 1 else ' is'} left out ({names}): {why}",)
+    return (f"{len(others)} TIFF{'s are' if len(others) > 1 else ' is'} left out ({first_of(others)}): {why}",)
 
 
 def unread_folders(folder: Path, planes: Iterable[PlaneFile]) -> list[str]:

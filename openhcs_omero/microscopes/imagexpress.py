@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.microscopes.base import FolderHandler
 from openhcs_omero.microscopes.folders import files_in, folders_in, left_out, text_of, tiffs_in
 from openhcs_omero.microscopes.scan import MOST_TRIED, Found
@@ -60,8 +60,7 @@ class ImageXpressHandler(FolderHandler):
                 "<plate>_A01_s1_w1.TIF, there or in TimePoint_ and ZStep_ folders"
             )
         if others := sorted({plane.well for plane in planes} - set(htd.wells)) if htd.rows else []:
-            some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
-            notes.append(f"the HTD file does not select {some}, of which there are files; they are read")
+            notes.append(f"the HTD file does not select {first_of(others)}, of which there are files; they are read")
         stacks = len({plane.z for plane in planes}) > 1
         if htd.steps > 1 and not stacks:
             notes.append(f"the HTD file announces {htd.steps} planes, but there are single planes or projections only")

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openhcs_omero.errors import OpenHCSError, PlateError
+from openhcs_omero.errors import OpenHCSError, PlateError, first_of
 from openhcs_omero.io import ome_zarr
 from openhcs_omero.io.base import BadData
 from openhcs_omero.microscopes.base import Backend, FilesHandler, PlateLike
@@ -172,8 +172,7 @@ def _unlisted(path: str, listed: Iterable[str], wells: Iterable[_Well]) -> Itera
     }
     for what, names in found.items():
         if names:
-            some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-            yield f"{what} that the metadata do not list are left out: {some}"
+            yield f"{what} that the metadata do not list are left out: {first_of(names)}"
 
 
 def _numbers(names: Sequence[str]) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.plates.arrangement import PlaneFile
 from openhcs_omero.plates.paths import parse_well, well_name
 
@@ -126,10 +126,9 @@ def _parse_names(paths: list[Path], pattern: str | None) -> dict[Path, dict[str,
     strange = [path.name for path, match in best.items() if match is None and not SHADE.search(path.name)]
     if strange or not any(best.values()):
         strange = strange or [path.name for path in paths]
-        example = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
         wanted = f"the pattern {pattern!r}" if pattern else "any of " + ", ".join(PATTERNS)
         raise PlateError(
-            f"{len(strange)} of {len(paths)} file names don't match {wanted}: {example}; "
+            f"{len(strange)} of {len(paths)} file names don't match {wanted}: {first_of(strange)}; "
             "give a `pattern` for the names, or move these files out of the folder"
         )
     found = {path: match for path, match in best.items() if match is not None}

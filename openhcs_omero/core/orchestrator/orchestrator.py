@@ -19,7 +19,7 @@ from openhcs_omero.core.orchestrator.process import Event, Progress, WorkflowPro
 from openhcs_omero.core.orchestrator.snakefile import find_workflow
 from openhcs_omero.core.selection import choose_plates, selects
 from openhcs_omero.core.steps.function_step import FunctionStep, StepLike, configured, import_folders
-from openhcs_omero.errors import ConfigError, OpenHCSError, is_full
+from openhcs_omero.errors import ConfigError, OpenHCSError, first_of, is_full
 from openhcs_omero.io.base import storage_registry
 from openhcs_omero.plates.paths import plate_of
 from openhcs_omero.spreadsheets import unescape_table
@@ -198,10 +198,9 @@ class PipelineOrchestrator:
         }
         if wells:
             named = [f"{well} of plate {plate} ({reason})" for (plate, well), reason in wells.items()]
-            more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
             count = f"{len(named)} well{'s' if len(named) > 1 else ''} failed"
             return PipelineError(
-                f"{count}: {', '.join(named[:NAMED])}{more}; the logs are in {self.settings.results}/plate_*/logs",
+                f"{count}: {first_of(named, NAMED)}; the logs are in {self.settings.results}/plate_*/logs",
                 wells,
             )
         if failures.jobs:

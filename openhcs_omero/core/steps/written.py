@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.core.command import Command
-from openhcs_omero.errors import StepError, brief
+from openhcs_omero.errors import StepError, brief, first_of
 from openhcs_omero.io.base import BadData
 from openhcs_omero.io.formats import decode_planes
 
+SHOWN = 8  # names in a sentence
 OBJECT_COLUMNS = ("label", "ObjectNumber")
 """A table with one of these columns, the number of an object, has a row per object; the second is CellProfiler's."""
 MISSING = frozenset({"", "na", "nan"})
@@ -166,7 +167,9 @@ def _read_tables(folder: Path, pattern: str, stems: Mapping[int, str], key: str 
     if key is None:
         raise StepError(f"wrote {paths[0]}, which can't be joined to the sites: name its column for them in `key`")
     if key not in names:
-        raise StepError(f"wrote {paths[0]} without the column {key!r}, which `key` names; it has {_some(names)}")
+        raise StepError(
+            f"wrote {paths[0]} without the column {key!r}, which `key` names; it has {first_of(names, SHOWN)}"
+        )
     rows = {site: [] for site in stems}
     for row in together:
         rows[_site_of(row.pop(key), stems, f"{paths[0]}: {key}")].append(row)
@@ -182,7 +185,7 @@ def _site_of(value: Any, stems: Mapping[int, str], where: str) -> int:
             return site
     raise StepError(
         f"wrote a table that can't be joined to the sites: {where} is {brief(value, 60)}, but the images are "
-        f"{_some(list(stems.values()))}, numbered from 1"
+        f"{first_of(list(stems.values()), SHOWN)}, numbered from 1"
     )
 
 
@@ -259,7 +262,3 @@ def _values(name: str, rows: Sequence[Row], site: int, timepoints: int) -> Row:
             f"{' or '.join(OBJECT_COLUMNS)} for objects"
         )
     return {column: value for column, value in rows[0].items() if not (column == "t" and timepoints == 1)}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
