@@ -237,12 +237,10 @@ def decode_planes(data: bytes, path: PathLike, sizes: Sequence[tuple[int, int, i
     return image[None, None, None] if image.ndim == 2 else image
 
 
-def _one_page(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
-    """The only page of a TIFF file of that many bytes, (Y, X)."""
-    page = tiff.pages[0]
-    if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * length):
-        raise BadData(f"{path} declares an image of {page.nbytes} bytes in a file of {length}")
-    return page.asarray()
+def _check_size(claimed: int, length: int, path: PathLike) -> None:
+    """Check the bytes that a TIFF file of that many bytes claims to hold, before they are taken."""
+    if claimed > max(LARGEST_UNCHECKED, LARGEST_RATIO * length):
+        raise BadData(f"{path} declares an image of {claimed} bytes in a file of {length}")
 
 
 def _stack_pages(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
@@ -250,9 +248,7 @@ def _stack_pages(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.nda
     pages = list(tiff.pages)
     if len({(page.shape, page.dtype) for page in pages}) > 1 or len(pages[0].shape) != 2:
         raise BadData(f"{path} is not an image of planes of one size and type, each with one value per pixel")
-    claimed = sum(page.nbytes for page in pages)
-    if claimed > max(LARGEST_UNCHECKED, LARGEST_RATIO * length):
-        raise BadData(f"{path} declares an image of {claimed} bytes in a file of {length}")
+    _check_size(sum(page.nbytes for page in pages), length, path)
     return np.stack([page.asarray() for page in pages])
 
 
@@ -267,12 +263,12 @@ def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         ours = f'Namespace="{_NAMESPACE}"' in (tiff.ome_metadata or "")
         if not ours and len(tiff.pages) == 1 and len(tiff.pages[0].shape) == 2:  # its OME-XML may be about other files
-            return _one_page(tiff, len(data), path)
+            _check_size(tiff.pages[0].nbytes, len(data), path)
+            return tiff.pages[0].asarray()
         if len(tiff.series) != 1:
             raise BadData(f"{path} holds {len(tiff.series)} images, not one")
         series = tiff.series[0]
-        if series.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * len(data)):
-            raise BadData(f"{path} declares an image of {series.nbytes} bytes in a file of {len(data)}")
+        _check_size(series.nbytes, len(data), path)
         sizes = dict(zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False)))
         strange = [axis for axis, size in sizes.items() if axis not in _AXES and size > 1]
         if strange:

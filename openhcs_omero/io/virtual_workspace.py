@@ -164,7 +164,6 @@ class DescribedImages:
     """Images that are alike: their shape (T, C, Z), channel names, colors and pixel size (z, y, x); sites by well."""
 
     shape: tuple[int, int, int]
-
     channels: tuple[str | None, ...]
     colors: tuple[tuple[int, int, int] | None, ...]
     pixel_size: tuple[float | None, float | None, float | None]
