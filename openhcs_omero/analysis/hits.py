@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from openhcs_omero.analysis.plate_maps import KEYS, find_column
+from openhcs_omero.analysis.wells import is_control
 from openhcs_omero.errors import ConfigError
 
 Z_LIKE = ("z_score", "robust_z_score", "b_score")
@@ -148,7 +149,7 @@ def treated_wells(table: pd.DataFrame) -> np.ndarray:
     """The wells with a compound that are no controls, whether they are excluded or not; bool, shape (wells,)."""
     treated = table["compound"].notna()
     if "control" in table.columns:
-        treated &= table["control"].isna() | (table["control"] == "none")
+        treated &= ~is_control(table["control"])
     return treated.to_numpy()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from openhcs_omero.analysis.wells import is_control
+
 METADATA = "Metadata_"  # pycytominer's start of the names of columns that are not features
 COLUMNS = ["n_replicates", "mean_average_precision", "normalized", "p_value", "q_value", "reason"]
 DRAWS = 10_000  # of the null distribution
@@ -46,7 +48,7 @@ def mean_average_precision(profiles: pd.DataFrame, keys: Sequence[str]) -> pd.Da
     whole = profiles[features].notna().all(axis=1)
     if f"{METADATA}excluded" in profiles:
         whole &= profiles[f"{METADATA}excluded"].isna()
-    samples = (control.isna() | (control == "none")) & profiles[names[0]].notna()
+    samples = ~is_control(control) & profiles[names[0]].notna()
     number = profiles[samples].groupby(names, dropna=False, sort=False).ngroup().reindex(profiles.index, fill_value=-1)
     made = profiles.loc[samples, names].assign(treatment=number).drop_duplicates("treatment").set_index("treatment")
     made["n_replicates"] = number[samples & whole].value_counts().reindex(made.index, fill_value=0)

@@ -94,7 +94,7 @@ def read_wells(
     role = np.full(len(table), "sample", dtype=object)
     if "control" in table.columns:
         control = table["control"]
-        stated = (control.notna() & (control != "none")).to_numpy()
+        stated = is_control(control).to_numpy()
         role[stated] = control.to_numpy()[stated]
     if excluded is not None:
         role[excluded] = "excluded"
@@ -139,6 +139,11 @@ def numeric_features(table: pd.DataFrame, other: Sequence[str] = ()) -> list[str
     return [
         name for name in table.columns if name not in (*PLACE, *other) and pd.api.types.is_numeric_dtype(table[name])
     ]
+
+
+def is_control(control: pd.Series) -> pd.Series:
+    """Which wells are no samples, by their `control`; bool."""
+    return control.notna() & (control != "none")
 
 
 def by_group(values: np.ndarray, groups: np.ndarray, chosen: np.ndarray, count: int, statistic: str) -> np.ndarray:
