@@ -17,7 +17,7 @@ from openhcs_omero.analysis.parquet import About, parquet_beside, parquet_writer
 from openhcs_omero.errors import ConfigError, OpenHCSError, brief
 from openhcs_omero.io.atomic import replacing
 from openhcs_omero.plates.paths import parse_well, well_name
-from openhcs_omero.spreadsheets import dialect_of, escape, unescape_table
+from openhcs_omero.spreadsheets import Dialect, dialect_of, escape, unescape_table
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own takes a quarter more time for large tables
 
@@ -115,7 +115,8 @@ def _read_table(file: Path, as_texts: Collection[str] = ()) -> pd.DataFrame:
         raise OpenHCSError(f"the table {file} can't be read: it is no regular file")
     try:
         wanted = dict.fromkeys([*TEXT_COLUMNS, *as_texts], pa.string())
-        found = _parse(file, wanted)
+        dialect = dialect_of(file)
+        found = _parse(file, dialect, wanted)
         again = [name for name, count in Counter(found.column_names).items() if count > 1]
         if again:
             raise OpenHCSError(f"{file} has the column {brief(again[0])} more than once")
@@ -125,7 +126,7 @@ def _read_table(file: Path, as_texts: Collection[str] = ()) -> pd.DataFrame:
             if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
         }
         if not texts.keys() <= wanted.keys():  # dates and the like, which are kept as they are written
-            found = _parse(file, texts | wanted)
+            found = _parse(file, dialect, texts | wanted)
         table = unescape_table(found.to_pandas())
         for name in _without_numbers(table):
             if name not in wanted:
@@ -157,8 +158,7 @@ def _without_numbers(table: pd.DataFrame) -> list[str]:
     return [str(name) for name, kind in table.dtypes.items() if kind.kind not in "biuf"]
 
 
-def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
-    dialect = dialect_of(file)
+def _parse(file: Path, dialect: Dialect, types: dict[str, pa.DataType]) -> pa.Table:
     return pyarrow.csv.read_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(encoding=dialect.encoding),
@@ -173,9 +173,7 @@ def _parse(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """A column of numbers and words for missing values, such as R's NA, as numbers; other columns as they are."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column
+    """A column of texts that are numbers, and words for missing values such as R's NA, as numbers; others stay."""
     values = column.mask(column.isin(NO_VALUE))
     numbers = pd.to_numeric(values, errors="coerce")
     return numbers if numbers.notna().equals(values.notna()) else column
