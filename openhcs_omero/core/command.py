@@ -6,10 +6,12 @@ import contextlib
 import functools
 import hashlib
 import os
+import selectors
 import shlex
 import signal
 import string
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,8 @@ PLACEHOLDERS = {
 }
 SHELL = ("bash", "-euo", "pipefail")
 VERSION_SECONDS = 120
+LONGEST_VERSION = 10_000  # characters; it is recorded with every well
+ENOUGH = 4 * LONGEST_VERSION  # bytes
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,8 @@ def _printed(text: str, folder: Path) -> str:
         raise ConfigError(f"{failed}: it took longer than {VERSION_SECONDS} seconds") from None
     except OSError as error:
         raise ConfigError(f"{failed}: {error.strerror}: {error.filename}") from None
+    if len(said) > LONGEST_VERSION:
+        raise ConfigError(f"{failed}: it printed more than {LONGEST_VERSION} characters, which are no version")
     if status:
         reason = said.splitlines()[-1] if said else "it printed nothing"
         raise ConfigError(f"{failed} with exit code {status}: {reason[:200]}")
@@ -235,24 +241,46 @@ def _printed(text: str, folder: Path) -> str:
 
 
 def _run_briefly(text: str, folder: Path) -> tuple[int, str]:
-    """Run a shell command that ends soon; returns its exit code and what it printed. What it started ends with it."""
+    """Run a shell command that ends soon; returns its exit code and what it printed. What it started ends with it.
+
+    If it prints much more than a version, the rest is not read.
+    """
     with subprocess.Popen(
         [*SHELL, "-c", text],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         env=environment(),
         start_new_session=True,
     ) as process:
+        end = time.monotonic() + VERSION_SECONDS
         try:
-            out, errors = process.communicate(timeout=VERSION_SECONDS)
+            printed = _read_pipes(process, end)
+            if max(map(len, printed)) <= ENOUGH:
+                process.wait(max(0.0, end - time.monotonic()))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, out.strip() or errors.strip()  # some programs print their version to stderr
+    out, errors = (each.decode(errors="replace").strip() for each in printed)
+    return process.returncode, out or errors  # some programs print their version to stderr
+
+
+def _read_pipes(process: subprocess.Popen[bytes], end: float) -> list[bytes]:
+    """What a process prints to stdout and stderr, until both end or one has more than a version."""
+    printed = {pipe: b"" for pipe in (process.stdout, process.stderr) if pipe is not None}
+    with selectors.DefaultSelector() as waiting:
+        for pipe in printed:
+            waiting.register(pipe, selectors.EVENT_READ)
+        while waiting.get_map() and max(map(len, printed.values())) <= ENOUGH:
+            if not (ready := waiting.select(max(0.0, end - time.monotonic()))):
+                raise subprocess.TimeoutExpired(process.args, VERSION_SECONDS)
+            for key, _ in ready:
+                more = os.read(key.fd, 2**16)
+                printed[key.fileobj] += more  # type: ignore[index]
+                if not more:
+                    waiting.unregister(key.fileobj)
+    return list(printed.values())
 
 
 def hash_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A job's log: everything the job prints, and why it failed."""
+"""A job's log: everything the job prints, unless that is too much, and why it failed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from openhcs_omero.core.failures import lost_server
+from openhcs_omero.core.log_size import bounded
 from openhcs_omero.errors import not_written
 
 
@@ -39,9 +40,9 @@ def logged(path: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _logged(path: str) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as log, _ended_by(signal.SIGTERM):
+    with open(path, "w", opener=_for_appending) as log, _ended_by(signal.SIGTERM):
         try:
-            with _printing_to(log.fileno()):
+            with bounded(log.fileno()), _printing_to(log.fileno()):
                 yield
         except KeyboardInterrupt:
             print("interrupted", file=log)
@@ -53,6 +54,11 @@ def _logged(path: str) -> Iterator[None]:
             _write_traceback(log, told := lost_server(error))
             what = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
             sys.exit(f"error: {told or not_written(error) or what} (traceback in {path})")
+
+
+def _for_appending(path: str, flags: int) -> int:
+    """Open a new log whose end, not a position, is where everything is written: it is shortened in the meantime."""
+    return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR | os.O_APPEND, 0o666)
 
 
 def _write_traceback(log: TextIO, last: str) -> None:

@@ -196,6 +196,7 @@ def test_a_well_depends_on_the_version_and_the_files(tmp_path):
     [
         ({"version": {"command": "echo no such tool >&2; exit 3"}}, "failed with exit code 3: no such tool"),
         ({"version": {"command": "true"}}, "'true' failed: it printed nothing"),
+        ({"version": {"command": "yes"}}, "'yes' failed: it printed more than 10000 characters"),
         ({"files": ["absent.R"]}, "absent.R, which can't be read (No such file or directory)"),
     ],
 )
@@ -254,6 +255,15 @@ def test_exit_codes(tmp_path):
         }.items():
             with pytest.raises(StepError, match=says):
                 scratch.run(text)
+
+
+def test_what_a_command_prints(tmp_path, capfd):
+    """Nobody waits for a daemon that prints on."""
+    with Scratch(tmp_path) as scratch:
+        scratch.run(r"echo one >&2; echo two | tee /dev/stderr; printf '\377\0\n'")
+        scratch.run("head -c 200000 /dev/zero | tr '\\0' x; setsid sh -c 'while :; do echo daemon; done' & echo three")
+    said = capfd.readouterr().out
+    assert "\none\ntwo\ntwo\n" in said and "x" * 200_000 in said and "three" in said
 
 
 def test_what_a_command_started_ends_with_it(tmp_path):

@@ -1,5 +1,6 @@
 """What a job writes to its log, however it ends."""
 
+import re
 import resource
 import signal
 import subprocess
@@ -7,10 +8,11 @@ import sys
 
 import pytest
 
+from openhcs_omero.core.log_size import KEPT
 from openhcs_omero.errors import is_full
 
 SCRIPT = """
-import signal, sys, time
+import os, signal, sys, time
 from openhcs_omero.core.joblog import logged
 
 with logged(sys.argv[1]):
@@ -47,6 +49,27 @@ def test_the_reason_is_in_the_log(tmp_path, body, status, reason):
     assert process.returncode == status and out == ""
     assert log.read_text().startswith("begun\n") and reason in log.read_text().splitlines()[-1]
     assert err == "" if status == 0 else len(err.splitlines()) == 1 and str(log) in err
+
+
+def test_of_a_log_that_is_too_large_the_beginning_and_the_end_are_kept(tmp_path):
+    """It is shortened while the job prints, and once more at the end."""
+    body = (
+        "from openhcs_omero.core import log_size; lines = ''.join(f'line {n}\\n' for n in range(100_000))\n"
+        "    print(lines * 4, end='', flush=True)\n"
+        "    log_size.LARGEST_YET = log_size.LARGEST\n"
+        "    while os.fstat(1).st_size > log_size.LARGEST: time.sleep(0.01)\n"
+        "    log_size.LARGEST_YET = 2**30\n"
+        "    print(lines * 4, end='')\n"
+        "    raise KeyError('x')"
+    )
+    process, log = start(tmp_path, body)
+    assert process.wait(60) == 1
+    whole = "begun\n" + 8 * "".join(f"line {number}\n" for number in range(100_000))
+    head, left_out, tail = re.split(r"\n\[(\d+) bytes of output are left out here\]\n\n", log.read_text())
+    tail, *_ = tail.partition("Traceback")
+    assert whole.startswith(head) and whole.endswith(tail) and int(left_out) == len(whole) - len(head) - len(tail)
+    assert KEPT - 100 < len(tail) <= KEPT and KEPT - 100 < len(head) <= KEPT
+    assert log.read_text().splitlines()[-1] == "KeyError: 'x'"
 
 
 def test_an_interrupt_is_not_a_failure(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ PREFIX = "openhcs_omero_"
 LOCK = ".lock"
 ABANDONED = 3600  # seconds; until then, a folder without a lock may be new
 GRACE = 5  # seconds between the request to end and the end
+PIPE_BYTES = 2**16  # what a pipe holds
 
 # Reads the process group of the command that runs, and removes the folder when its input ends, at the latest with the
 # process that started it. An empty line says that no command runs. Daemons have left the group, and are known by TMPDIR
@@ -99,6 +101,8 @@ class Scratch:
             cwd=self.folder,
             env=environment({"TMPDIR": str(temporary)}),
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # the log itself would be emptied by a command with `tee /dev/stderr`
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         late = threading.Event()
@@ -106,6 +110,9 @@ class Scratch:
             threading.TIMEOUT_MAX if seconds is None else max(0.0, seconds), _end_late, (process.pid, late)
         )
         timer.daemon = True
+        ended = threading.Event()
+        copying = threading.Thread(target=_print_output, args=(process, ended), daemon=True)
+        copying.start()
         try:
             _tell(self._watch, f"{process.pid}\n")
             _tell(process, "begin\n", last=True)
@@ -115,11 +122,38 @@ class Scratch:
             timer.cancel()
             _end_group(process)
             _tell(self._watch, "\n")
+            ended.set()
+            copying.join()
         if late.is_set():
             raise StepError(
                 f"took longer than the {_minutes(seconds or 0)} of `runtime` in its resources, and was ended"
             )
         _check(process.returncode)
+
+
+def _print_output(process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+    """Copy what a command prints to our own output, until it has ended.
+
+    What it printed last is still in the pipe then. A daemon that it started may print on, which nobody waits for.
+    """
+    assert process.stdout is not None
+    with process.stdout as pipe:
+        while printed := _available(pipe.fileno(), ended):
+            with contextlib.suppress(OSError):  # the disk of the log is full; the command goes on
+                os.write(1, printed)
+        os.set_blocking(pipe.fileno(), False)
+        with contextlib.suppress(OSError):  # nothing is left
+            os.write(1, os.read(pipe.fileno(), PIPE_BYTES))
+
+
+def _available(pipe: int, ended: threading.Event) -> bytes:
+    """What can be read from a pipe, at once or soon; b"" if there is nothing more, or if the event has come."""
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    while not ended.is_set():
+        if waiting.poll(100):
+            return os.read(pipe, PIPE_BYTES)
+    return b""
 
 
 def _remove_abandoned(inside: Path) -> None:
