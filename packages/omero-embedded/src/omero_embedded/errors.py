@@ -21,7 +21,8 @@ PARTS = {
 
 def refuse(kind: type[omero.ServerError], message: str) -> omero.ServerError:
     """Make an OMERO server error of a kind, ready to be raised."""
-    return kind(serverStackTrace="", serverExceptionClass=f"ome.conditions.{kind.__name__}", message=message)
+    package = "ome.services.query" if kind.__name__ == "QueryException" else "ome.conditions"
+    return kind(serverStackTrace="", serverExceptionClass=f"{package}.{kind.__name__}", message=message)
 
 
 def unsupported(what: str) -> omero.ServerError:

@@ -158,6 +158,35 @@ def test_a_session_is_open_to_those_who_know_its_uuid_alone(conn, make_user):
     assert conn.c.getSessionId() not in [row[0].val for row in rows]
 
 
+def test_what_sessions_refuse_and_count(root, make_user):
+    """As SessionBean and SessionManagerImpl of OMERO.server have it."""
+    conn = make_user()
+    sessions = conn.c.sf.getSessionService()
+    for call, args in (
+        (sessions.closeSession, (None,)),
+        (sessions.closeSession, (omero.model.SessionI(),)),
+        (sessions.createSession, (None, "pw")),
+        (root.c.sf.getSessionService().createSessionWithTimeout, (None, 1000)),
+        (root.c.sf.getSessionService().createSessionWithTimeouts, (None, 1000, 1000)),
+    ):
+        with pytest.raises(omero.ApiUsageException):
+            call(*args)
+    with pytest.raises(omero.AuthenticationException):
+        sessions.createSession(omero.sys.Principal("nobody", "", "User", None), "pw")
+    unknown = omero.model.SessionI()
+    unknown.uuid = rstring(str(uuid.uuid4()))
+    assert sessions.closeSession(unknown) == -1
+    for uuid_ in ("", unknown.uuid.val):
+        with pytest.raises(omero.RemovedSessionException):
+            sessions.getReferenceCount(uuid_)
+    principal = omero.sys.Principal(conn.getUser().getName(), "", "User", None)
+    made = root.c.sf.getSessionService().createSessionWithTimeout(principal, 60_000)
+    assert (made.timeToLive.val, made.timeToIdle.val) == (60_000, 0)
+    assert sessions.getReferenceCount(made.uuid.val) == 1
+    assert sessions.createSession(principal, made.uuid.val).id.val == made.id.val
+    assert [sessions.closeSession(made) for _ in range(3)] == [1, -2, -1]
+
+
 @pytest.mark.embedded_only  # a real server takes no values
 def test_a_sessions_values_stay_in_it(conn):
     sessions, uuid = conn.c.sf.getSessionService(), conn.c.getSessionId()

@@ -93,7 +93,7 @@ def test_literals(text, value, kind):
 def test_invalid_queries(text):
     with pytest.raises(omero.QueryException) as error:
         parse(text)
-    assert text in error.value.message
+    assert error.value.message.startswith(("unexpected ", "foo(p.wells) is not"))
 
 
 @pytest.mark.parametrize(

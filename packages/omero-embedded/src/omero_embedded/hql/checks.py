@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from omero_embedded.errors import refuse
 from omero_embedded.hql.functions import AGGREGATES
-from omero_embedded.hql.values import NUMBERS, Value, constant, query_error, usage_error
-from omero_embedded.model.sql_functions import time_of
+from omero_embedded.hql.values import NUMBERS, Value, cast_error, constant, query_error, usage_error
+from omero_embedded.model.sql_functions import interval_of, time_of
 
 
 def check_comparable(left: Value, right: Value, operator: str) -> None:
@@ -21,10 +21,12 @@ def check_comparable(left: Value, right: Value, operator: str) -> None:
     if "unit" in kinds and kinds != {"unit"}:
         raise query_error("left and right hand sides of a comparison were incompatible: compare `.value` or `.unit`")
     texts, numbers = kinds & {"text", "symbol"}, kinds & {*NUMBERS, "float"}
-    if (texts and (numbers or kinds & {"time", "bool", "entity"})) or (numbers and kinds & {"time", "bool"}):
+    if (texts and (numbers or kinds & {"time", "bool", "entity", "interval"})) or (
+        numbers and kinds & {"time", "bool"}
+    ):
         raise usage_error(f"operator does not exist: {left.kind} {operator} {right.kind}")
     if "entity" in kinds and not kinds <= {"entity", "long", "int", "unknown"}:
-        raise refuse(omero.InternalException, f"an entity is compared with a {(kinds - {'entity'}).pop()}")
+        raise cast_error(f"an entity is compared with a {(kinds - {'entity'}).pop()}")
 
 
 def read_as(kind: str, text: Value) -> Value:
@@ -35,6 +37,8 @@ def read_as(kind: str, text: Value) -> Value:
             return constant(float(written) if kind == "double" else int(written), kind)
         if kind == "time":
             return constant(time_of(written), kind)
+        if kind == "interval":
+            return constant(interval_of(written), kind)
         if kind == "bool":
             return constant({"true": True, "t": True, "false": False, "f": False}[written.lower()], kind)
     except (ValueError, KeyError):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from omero_embedded.hql import functions, syntax
 from omero_embedded.hql.checks import check_comparable, holds_for, read_as
-from omero_embedded.hql.scope import Scope
+from omero_embedded.hql.scope import OF_COLLECTIONS, Scope, index_of
 from omero_embedded.hql.values import Params, Value, common_kind, constant, name_of, query_error, usage_error
 
 COMPARISONS = {
@@ -63,6 +63,8 @@ class Expressions:
                 return self._subquery_value(expr)
             case syntax.Elements():
                 return self._collection(expr.collection)
+            case syntax.Vector():
+                raise query_error("a vector such as (a, b) is only compared with vectors")
             case _:
                 return Value(self.condition(expr), "bool")
 
@@ -98,9 +100,7 @@ class Expressions:
             case syntax.Member():
                 return self.value(expr.value).sql.in_(self.scope.elements(self._collection(expr.collection)))
             case syntax.Exists():
-                if isinstance(expr.query, syntax.Subquery):
-                    return self.subquery(expr.query.query)[0].exists()
-                return self.scope.elements(self.value(expr.query)).exists()
+                return self._rows(expr.query)[0].exists()
             case _:
                 return self._plain_condition(expr)
 
@@ -113,6 +113,8 @@ class Expressions:
     def _compare(self, expr: syntax.Binary) -> sa.ColumnElement[bool]:
         if isinstance(expr.right, syntax.Subquery) and expr.right.quantifier is not None:
             return self._compare_with_rows(expr, expr.right)
+        if isinstance(expr.left, syntax.Vector):
+            return COMPARISONS[expr.op](sa.tuple_(*self._vector(expr.left)), self._like_vector(expr.left, expr.right))
         left, right = self._pair(expr.left, expr.right)
         for one, other in ((left, right), (right, left)):
             if other.kind == "unknown" and expr.op in ("=", "<>"):
@@ -122,10 +124,31 @@ class Expressions:
 
     def _compare_with_rows(self, expr: syntax.Binary, rows: syntax.Subquery) -> sa.ColumnElement[bool]:
         """Compile a comparison with all or any rows of a subquery."""
-        statement, right = self.subquery(rows.query)
+        statement, right = self._rows(rows)
         left = self._as(right, expr.left)
         check_comparable(left, right, expr.op)
         return holds_for(statement, COMPARISONS[expr.op](left.sql, right.sql), every=rows.quantifier == "all")
+
+    def _rows(self, expr: syntax.Expr) -> tuple[sa.Select, Value]:
+        """Compile a subquery, or the elements or indices of a collection in its place; and what it selects."""
+        inner = expr.query if isinstance(expr, syntax.Subquery) else expr
+        if isinstance(inner, syntax.Query):
+            return self.subquery(inner)
+        assert isinstance(inner, syntax.Elements)
+        return self.scope.members(self._collection(inner.collection), inner.indices)
+
+    def _vector(self, vector: syntax.Vector) -> list[sa.ColumnElement]:
+        return [self.value(part).sql for part in vector.parts]
+
+    def _like_vector(self, vector: syntax.Vector, expr: syntax.Expr) -> sa.ColumnElement:
+        """Compile what a vector is compared with: a vector of the same length, or the row of a subquery."""
+        if isinstance(expr, syntax.Subquery):
+            return self._rows(expr)[0].scalar_subquery()
+        if not isinstance(expr, syntax.Vector) or len(expr.parts) != len(vector.parts):
+            raise usage_error("unequal number of entries in row expressions")
+        for left, right in zip(vector.parts, expr.parts, strict=True):
+            check_comparable(self.value(left), self.value(right), "=")
+        return sa.tuple_(*self._vector(expr))
 
     def _pair(self, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
         """Compile both sides of a comparison. Parameters take the other side's kind; texts may name a unit or class."""
@@ -147,15 +170,21 @@ class Expressions:
             return self.params.one(expr.name, "text", stands_for) if stands_for else value
         return constant(name_of(stands_for, value.sql.value), "text") if stands_for else read_as(like.kind, value)
 
+    def _vector_in(self, vector: syntax.Vector, values: tuple[syntax.Expr, ...]) -> sa.ColumnElement[bool]:
+        own = sa.tuple_(*self._vector(vector))
+        if isinstance(values[0], syntax.Subquery):
+            return own.in_(self._rows(values[0])[0])
+        return sa.or_(*(own == self._like_vector(vector, one) for one in values))
+
     def _in(self, expr: syntax.In) -> sa.ColumnElement[bool]:
+        if isinstance(expr.value, syntax.Vector):
+            return self._vector_in(expr.value, expr.values)
         value = self.value(expr.value)
         choices: list[sa.ColumnElement] = []
         conditions: list[sa.ColumnElement[bool]] = []
         for one in expr.values:
-            if isinstance(one, syntax.Subquery):
-                conditions.append(value.sql.in_(self.subquery(one.query)[0]))
-            elif isinstance(one, syntax.Elements):
-                conditions.append(value.sql.in_(self.scope.elements(self.value(one))))
+            if isinstance(one, syntax.Subquery | syntax.Elements):
+                conditions.append(value.sql.in_(self._rows(one)[0]))
             elif isinstance(one, syntax.Param) and self.params.is_list(one.name):
                 conditions.append(self.params.among(one.name, value.sql, value.kind))
             else:
@@ -201,7 +230,7 @@ class Expressions:
             return functions.aggregate(expr.name, self.value(expr.args[0]), expr.distinct)
         if expr.name == "count":
             return functions.aggregate("count", None, False)
-        if expr.name in ("index", "minindex", "maxindex", "size", "elements"):
+        if expr.name in ("index", *OF_COLLECTIONS):
             if len(expr.args) != 1 or not isinstance(expr.args[0], syntax.Path):
                 raise query_error(f"{expr.name} takes an alias or a path")
             return self._of_collection(expr.name, expr.args[0])
@@ -210,17 +239,17 @@ class Expressions:
     def _of_collection(self, name: str, path: syntax.Path) -> Value:
         """Compile a function of a collection: index(ws), minIndex(ws), size(p.wells), ..."""
         value = self.value(path)
-        if name == "size":
-            return self.scope.size(self._collection(path))
-        if name == "elements":
-            return self._collection(path)
-        function = sa.func.min if name.startswith("min") else sa.func.max
         if value.kind == "collection" and name != "index":
-            return self.scope.element_index(value, function)
-        if value.source is None or value.source.index is None:
+            return self.scope.of_collection(name, value)
+        if name in ("size", "elements", "indices"):
+            raise query_error(f"{path} is not a collection")
+        if value.source is None:
             raise query_error(f"{path} is no element of a list, it has no index")
-        index = value.source.index
-        return Value(index if name == "index" else function(index), "int", nullable=False)
+        function = sa.func.min if name.startswith("min") else sa.func.max
+        if name.endswith("element"):
+            return Value(function(value.sql), value.kind, value.entity)
+        index, kind = index_of(value.source)
+        return Value(index if name == "index" else function(index), kind, nullable=False)
 
     def _collection(self, expr: syntax.Expr) -> Value:
         value = self.value(expr)
@@ -229,7 +258,7 @@ class Expressions:
         return value
 
     def _subquery_value(self, expr: syntax.Subquery) -> Value:
-        statement, value = self.subquery(expr.query)
+        statement, value = self._rows(expr)
         if expr.quantifier is not None:
             raise query_error(f"{expr.quantifier} (select ...) stands only on the right side of a comparison")
         return Value(statement.scalar_subquery(), value.kind, value.entity, field=value.field)

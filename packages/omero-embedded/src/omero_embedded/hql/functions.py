@@ -248,10 +248,24 @@ def _date_trunc(unit: Value, time: Value) -> Value:
     return Value(sa.func.date_trunc(unit.sql, time.sql), "time")
 
 
-def _to_char(time: Value, pattern: Value) -> Value:
-    if time.kind != "time":
-        raise usage_error(f"function to_char({time.kind}) is unsupported, it takes a time here")
-    return Value(sa.func.to_char(time.sql, pattern.sql), "text")
+def _to_char(value: Value, pattern: Value) -> Value:
+    if value.kind in (*NUMBERS, "float"):
+        return Value(sa.func.number_to_char(value.sql, pattern.sql), "text")
+    if value.kind != "time":
+        raise usage_error(f"function to_char({value.kind}, {pattern.kind}) does not exist")
+    return Value(sa.func.to_char(value.sql, pattern.sql), "text")
+
+
+def _to_time(text: Value, pattern: Value) -> Value:
+    return Value(sa.func.time_of_pattern(text.sql, pattern.sql), "time")
+
+
+def _age(later: Value, earlier: Value | None = None) -> Value:
+    """The time between two times, or since one until today."""
+    first, second = (later, earlier) if earlier is not None else (_today(), later)
+    if {first.kind, second.kind} - {"time", "unknown"}:
+        raise usage_error(f"function age({first.kind}, {second.kind}) does not exist")
+    return Value(first.sql - second.sql, "interval")
 
 
 def _chr(code: Value) -> Value:
@@ -318,10 +332,10 @@ def _today() -> Value:
 _PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S", "epoch": "%s"}
 # The functions that HQL itself knows for PostgreSQL, and so the type of their values.
 _TYPED = (
-    "abs acos ascii asin atan bit_length cbrt ceil char_length chr coalesce concat cos cot current_date "
+    "abs acos age ascii asin atan bit_length cbrt ceil char_length chr coalesce concat cos cot current_date "
     "current_timestamp date_trunc day degrees exp floor hour initcap length ln localtimestamp locate log "
-    "lower minute mod month now nullif octet_length radians random round second sign sin sqrt str substr "
-    "substring tan to_char trim trunc type upper year "
+    "lower md5 minute mod month now nullif octet_length radians random round second sign sin sqrt str substr "
+    "substring tan to_char to_date to_timestamp trim trunc type upper year "
 )
 TYPED = frozenset(_TYPED.split())
 BARE = ("current_date", "current_timestamp", "localtimestamp")  # those that need no parentheses
@@ -378,6 +392,20 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "current_date": _today,
     "date_trunc": _date_trunc,
     "to_char": _to_char,
+    "to_timestamp": _to_time,
+    "to_date": _to_time,
+    "age": _age,
+    "md5": _of_texts("md5", "text"),
+    # those that only PostgreSQL knows, and so only conditions have
+    "left": _of_texts("left_part", "text", 2, 2),
+    "right": _of_texts("right_part", "text", 2, 2),
+    "reverse": _of_texts("reverse", "text"),
+    "repeat": _of_texts("repeat", "text", 2, 2),
+    "lpad": _of_texts("lpad", "text", 2, 3),
+    "rpad": _of_texts("rpad", "text", 2, 3),
+    "btrim": _of_texts("trim", "text", 1, 2),
+    "strpos": _of_texts("instr", "int", 2, 2),
+    "split_part": _of_texts("split_part", "text", 3, 3),
     "greatest": _greatest("max"),
     "least": _greatest("min"),
     "type": _type,

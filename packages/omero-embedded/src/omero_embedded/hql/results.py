@@ -15,7 +15,7 @@ from omero_embedded import limits
 from omero_embedded.errors import refuse
 from omero_embedded.hql.compiler import Column, CompiledQuery, FetchedMap, Node, compile_query
 from omero_embedded.hql.syntax import parse
-from omero_embedded.hql.values import DISCRIMINATORS, Params
+from omero_embedded.hql.values import DISCRIMINATORS, Params, cast_error, usage_error
 from omero_embedded.model import sql_functions
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import RTYPES, Loader
@@ -37,11 +37,17 @@ def _planned(text: str, ctx: Context, params: Params) -> CompiledQuery:
     try:
         query = parse(text) if is_usual else parse.__wrapped__(text)
         plan = compile_query(query, schema(), ctx, params)
+    except omero.QueryException as illegal:
+        raise _illegal(text, f"{illegal.message} [{text}]") from None
     except RecursionError:
-        raise refuse(omero.QueryException, f"the query is nested too deeply [{text[:200]}...]") from None
+        raise _illegal(text[:200], "the query is nested too deeply") from None
     if is_usual:
         _plans[key] = plan
     return plan
+
+
+def _illegal(text: str, reason: str) -> omero.ServerError:
+    return refuse(omero.QueryException, f"Illegal query:{text}\n{reason}")
 
 
 class Results:
@@ -61,8 +67,12 @@ class Results:
             self.rows = self._ask(connection, *page)
         except sa.exc.DBAPIError as exc:
             if reason := sql_functions.refusal():
-                raise refuse(omero.ValidationException, f"{reason} [{text}]") from None
-            raise refuse(omero.ApiUsageException, f"{exc.orig} [{text}]") from None
+                raise refuse(
+                    omero.ValidationException,
+                    f"could not execute query; SQL [{text}]; nested exception is "
+                    f"org.hibernate.exception.DataException: {reason}",
+                ) from None
+            raise usage_error(f"{exc.orig} [{text}]") from None
 
     def _ask(self, connection: sa.Connection, offset: int, limit: int | None) -> Sequence:
         statement = self.plan.statement
@@ -77,7 +87,7 @@ class Results:
         if not self.plan.selects_entity:
             if not self.rows:
                 return []
-            raise refuse(omero.InternalException, f"the query selects no entity, use projection [{self.text}]")
+            raise cast_error(f"the query selects no entity, use projection [{self.text}]")
         self._load()
         known = self._objects[self.plan.nodes[0]]
         return [known.get(row[0]) for row in self._unique_rows()]
@@ -187,6 +197,7 @@ class Results:
             "symbol": rstring,
             "float": lambda x: rfloat(float(x)),
             "character": _no_character,
+            "interval": _no_time,
             "double": lambda x: rdouble(float(x)),
             "bool": lambda x: rbool(bool(x)),
             "strings": _text_list,
@@ -281,6 +292,11 @@ def _java(name: str) -> omero.RType:
 
 def _no_character(value: str) -> omero.RType:
     raise refuse(omero.ApiUsageException, f"Unsupported conversion to rtype from java.lang.Character:{value}")
+
+
+def _no_time(value: int) -> omero.RType:
+    """Of `age()` in a select clause, HQL expects a time."""
+    raise refuse(omero.ValidationException, "could not execute query; Bad value for type timestamp")
 
 
 def _text_list(values: list) -> omero.RType:

@@ -7,7 +7,6 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from omero_embedded.errors import unsupported
 from omero_embedded.hql import syntax
 from omero_embedded.hql.values import Source, Value, query_error, usage_error
 from omero_embedded.model.access import Context
@@ -15,6 +14,7 @@ from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
 
 COUNTS = "CountPerOwner"
+OF_COLLECTIONS = ("size", "elements", "indices", "minindex", "maxindex", "minelement", "maxelement")
 
 
 class Scope:
@@ -58,10 +58,10 @@ class Scope:
             owner, names = self._naked(join.path.names[0]), join.path.names
         if owner is None or not names:
             raise query_error(f"{join.path} is not a path that can be joined")
-        if names[-1].endswith(COUNTS):
-            self._add_counts(owner, names, join)
-            return
         field, owner = self._end(owner, names, join.path)
+        if field.kind == "counts" and join.fetch:
+            self._fetch_counts(owner, field, join)
+            return
         if join.fetch and join.condition is not None:
             raise query_error(f"a fetched path takes no condition: {join.path}")
         source = self._joined(owner, field)
@@ -72,18 +72,28 @@ class Scope:
         on = self._on(source)
         if join.condition is not None:
             on = sa.and_(on, condition(join.condition))
-        self.tables = sa.join(self.tables, source.table, on, isouter=join.outer)  # type: ignore[arg-type]
+        self._join(source, on, join.kind)
 
-    def _add_counts(self, owner: Source, names: tuple[str, ...], join: syntax.Join) -> None:
+    def _fetch_counts(self, owner: Source, counts: Field, join: syntax.Join) -> None:
         """Note that the numbers of an object's links by their owner are fetched: `p.annotationLinksCountPerOwner`."""
-        field, owner = self._end(owner, (*names[:-1], names[-1].removesuffix(COUNTS)), join.path)
-        if field.kind != "collection" or not self.schema[field.target or ""].is_link:
-            raise query_error(f"could not resolve property: {names[-1]} of {owner.name()}")
-        if not join.fetch:
-            raise unsupported(f"{join.path} without a fetch")
+        field = self._counted(owner, counts)
         self.counts.append((owner, field))
-        if not join.outer:
+        if join.kind != "outer":
             self.conditions.append(self.elements(Value(owner.table.c.id, "collection", None, owner, field)).exists())
+
+    def _join(self, source: Source, on: sa.ColumnElement[bool], kind: str) -> None:
+        """Join a source to what is there. Of a right or full join, rows that aren't visible are left out, too."""
+        if kind in ("right", "full"):
+            for other in self.explicit:
+                other.optional = other is not source or kind == "full"
+            for restriction in self._restrictions(source, joined=True) if source.entity else ():
+                missing = source.table.c.id.is_(None)
+                self.conditions.append(restriction if kind == "right" else sa.or_(missing, restriction))
+        assert self.tables is not None
+        if kind == "right":
+            self.tables = sa.join(source.table, self.tables, on, isouter=True)
+        else:
+            self.tables = sa.join(self.tables, source.table, on, isouter=kind == "outer", full=kind == "full")
 
     def _name(self, source: Source, alias: str | None) -> None:
         self.explicit.append(source)
@@ -99,7 +109,7 @@ class Scope:
         for step in steps:
             owner = self._step(owner, step, path)
         field = self._field(owner, last, path)
-        if field.kind not in ("ref", "collection", "map", "unit"):
+        if field.kind not in ("ref", "collection", "map", "unit", "counts"):
             raise query_error(f"{path} is no association to join")
         return field, owner
 
@@ -111,10 +121,27 @@ class Scope:
             return Source(self, made, None, owner, field, made.c.position)
         if field.kind == "unit":
             return Source(self, owner.table, None, owner, field, unit=self._unit(owner, field))
+        if field.kind == "counts":
+            counts = self._counts(self._counted(owner, field))
+            return Source(self, counts, None, owner, field, counts.c.position)
         target = self.schema[field.target or ""]
         made = self._alias_of(target.table)
         index = made.c[field.index] if field.kind == "collection" and field.index else None
         return Source(self, made, target, owner, field, index)
+
+    def _counted(self, owner: Source, counts: Field) -> Field:
+        """Return the collection of links whose numbers by owner another property has."""
+        found = self._find(owner, counts.name.removesuffix(COUNTS))
+        assert found is not None
+        return found
+
+    def _counts(self, field: Field) -> sa.Subquery:
+        """The numbers of links in a collection, by the owners of the links. As in OMERO, invisible ones count, too."""
+        table = self.schema[field.target or ""].table
+        links = self._alias_of(table)
+        end, owner = links.c[field.inverse or "parent"], links.c._owner
+        counted = sa.select(end.label("parent"), owner.label("position"), sa.func.count().label("value"))
+        return counted.group_by(end, owner).subquery(f"{table.name}_counts_{self._uses[table.name]}")
 
     def _on(self, source: Source) -> sa.ColumnElement[bool]:
         owner, field = source.owner, source.field
@@ -204,7 +231,7 @@ class Scope:
 
     def _continues(self, source: Source, steps: list[str]) -> bool:
         """Whether the next step is a reference, and the path needs more of it than the id."""
-        field = _find_field(source, steps[0])
+        field = self._find(source, steps[0])
         return field is not None and field.kind == "ref" and steps[1:] != ["id"]
 
     def _step(self, source: Source, name: str, path: syntax.Path) -> Source:
@@ -228,10 +255,24 @@ class Scope:
         return source
 
     def _field(self, source: Source, name: str, path: syntax.Path) -> Field:
-        found = _find_field(source, name)
+        found = self._find(source, name)
         if found is None:
-            raise query_error(f"could not resolve property: {name} of {source.name()} [{path}]")
+            of = source.entity.java if source.entity else source.name()
+            raise query_error(f"could not resolve property: {name} of: {of}")
         return found
+
+    def _find(self, source: Source, name: str) -> Field | None:
+        """Find a property of an alias; it may be a reference in its details, such as `details.owner`."""
+        if source.entity is None:
+            return None
+        end = name.removeprefix("details.")
+        if end != name and end in DETAILS:
+            return Field("_" + end, "ref", DETAILS[end])
+        if name.endswith(COUNTS):
+            links = source.entity.find_field(name.removesuffix(COUNTS))
+            is_link = links is not None and links.kind == "collection" and self.schema[links.target or ""].is_link
+            return Field(name, "counts") if is_link else None
+        return source.entity.find_field(name)
 
     def _last(self, source: Source, steps: list[str], path: syntax.Path) -> Value:
         """Compile the end of a path: one step, or one step and a part of it."""
@@ -239,7 +280,7 @@ class Scope:
         entity = source.entity
         assert entity is not None
         if name == "id" and not part:
-            return Value(source.table.c.id, "long", nullable=source.owner is not None)
+            return Value(source.table.c.id, "long", nullable=source.nullable)
         if name == "class" and not part:
             has = "class" in source.table.c
             return Value(source.table.c["class"] if has else sa.literal(entity.name), "class", entity)
@@ -254,11 +295,11 @@ class Scope:
         if field.kind == "unit":
             whole = self._unit(source, field)
             return whole if not part else self._unit_part(whole, part, path)
-        if field.kind in ("collection", "map"):
+        if field.kind in ("collection", "map", "counts"):
             whole = Value(source.table.c.id, "collection", source=source, field=field)
-            if part not in ([], ["size"]):
-                raise query_error(f"illegal attempt to dereference the collection {field.name} [{path}]")
-            return whole if not part else self.size(whole)
+            if len(part) > 1 or (part and part[0].lower() not in OF_COLLECTIONS):
+                raise query_error(f"illegal attempt to dereference collection [{path}] with element property reference")
+            return whole if not part else self.of_collection(part[0].lower(), whole)
         if part not in ([], ["id"]):
             raise query_error(f"{field.name} has no property {'.'.join(part)} [{path}]")
         assert source.entity is not None
@@ -306,14 +347,41 @@ class Scope:
         statement = sa.select(column).select_from(source.table).where(self._on(source))
         return statement.correlate_except(source.table)
 
-    def element_index(self, collection: Value, function) -> Value:
-        """Compile the smallest or largest index of a list."""
+    def of_collection(self, name: str, collection: Value) -> Value:
+        """Compile a property of a collection, one of OF_COLLECTIONS."""
+        assert collection.source is not None and collection.field is not None
+        if name == "size":
+            return self.size(collection)
+        if name == "elements":
+            return collection
+        if name == "indices":
+            source = self._implicit(collection.source, collection.field)
+            return Value(*index_of(source), nullable=False)
+        source = self._joined(collection.source, collection.field)
+        function = sa.func.min if name.startswith("min") else sa.func.max
+        if name.endswith("index"):
+            value = Value(*index_of(source))
+        else:
+            value = source.value()
+            if value.kind == "text":
+                raise query_error(f"composite collection element in {name}()")
+        statement = sa.select(function(value.sql)).select_from(source.table).where(self._on(source))
+        return Value(statement.correlate_except(source.table).scalar_subquery(), value.kind, value.entity)
+
+    def members(self, collection: Value, indices: bool) -> tuple[sa.Select, Value]:
+        """Make a subquery on the elements of a collection, or on the indices of a list; and what it selects."""
         assert collection.source is not None and collection.field is not None
         source = self._joined(collection.source, collection.field)
-        if source.index is None:
-            raise query_error(f"{collection.field.name} is not a list")
-        statement = sa.select(function(source.index)).select_from(source.table).where(self._on(source))
-        return Value(statement.correlate_except(source.table).scalar_subquery(), "int")
+        value = Value(*index_of(source)) if indices else source.value()
+        statement = sa.select(value.sql).select_from(source.table).where(self._on(source))
+        return statement.correlate_except(source.table), value
+
+
+def index_of(source: Source) -> tuple[sa.ColumnElement, str]:
+    """Return the index of the elements of a list, or the owners of counted links; and its kind."""
+    if source.index is None:
+        raise query_error(f"unindexed collection before indices() or index(): {source.name()}")
+    return source.index, "long" if source.field is not None and source.field.kind == "counts" else "int"
 
 
 @cache
@@ -322,16 +390,6 @@ def _numbered(table: sa.Table, number: int) -> sa.FromClause:
     made = table.alias(f"{table.name}_{number}")
     assert made.c is not None
     return made
-
-
-def _find_field(source: Source, name: str) -> Field | None:
-    """Find a property of an alias; it may be a reference in its details, such as `details.owner`."""
-    if source.entity is None:
-        return None
-    end = name.removeprefix("details.")
-    if end != name and end in DETAILS:
-        return Field("_" + end, "ref", DETAILS[end])
-    return source.entity.find_field(name)
 
 
 def _steps(names: tuple[str, ...]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import omero
 from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedToken
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
 from omero_embedded.errors import refuse
 
@@ -37,7 +37,7 @@ class Literal(Expr):
 
 @dataclass(frozen=True)
 class Param(Expr):
-    """`:name`"""
+    """`:name`, or `?1`, whose name is "1". A plain `?` has the name "?"."""
 
     name: str
 
@@ -141,9 +141,17 @@ class Member(Expr):
 
 @dataclass(frozen=True)
 class Elements(Expr):
-    """`elements(p.wells)`, in the place of a subquery"""
+    """`elements(p.wells)` or `indices(w.wellSamples)`, in the place of a subquery"""
 
     collection: Path
+    indices: bool = False
+
+
+@dataclass(frozen=True)
+class Vector(Expr):
+    """`(a, b)`, which is compared with another vector."""
+
+    parts: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -156,9 +164,9 @@ class Case(Expr):
 
 @dataclass(frozen=True)
 class Subquery(Expr):
-    """`(select ...)`, possibly after `all` or `any`."""
+    """`(select ...)`, possibly after `all` or `any`, where it may be the elements of a collection."""
 
-    query: Query
+    query: Query | Elements
     quantifier: str | None = None
 
 
@@ -196,11 +204,11 @@ class Root:
 
 @dataclass(frozen=True)
 class Join:
-    """`left outer join fetch p.wells w with w.row = 0`"""
+    """`left outer join fetch p.wells w with w.row = 0`; kind is inner, outer (a left one), right or full."""
 
     path: Path
     alias: str | None
-    outer: bool
+    kind: str
     fetch: bool
     condition: Expr | None
 
@@ -231,19 +239,20 @@ def parse(text: str) -> Query:
     try:
         tree = _ToSyntax().transform(_parser().parse(text))
     except UnexpectedCharacters as exc:
-        raise refuse(omero.QueryException, f"unexpected {exc.char!r}{_where(exc)} [{text}]") from None
+        raise refuse(omero.QueryException, f"unexpected char: {exc.char!r}{_where(exc)}") from None
     except UnexpectedToken as exc:
-        what = f"unexpected {str(exc.token)!r}{_where(exc)}" if exc.token.type != "$END" else "unexpected end"
-        raise refuse(omero.QueryException, f"{what} [{text}]") from None
-    except LarkError as exc:
-        raise refuse(omero.QueryException, f"{exc} [{text}]") from None
+        is_end = exc.token.type == "$END"
+        what = "unexpected end of subtree" if is_end else f"unexpected token: {exc.token}{_where(exc)}"
+        raise refuse(omero.QueryException, what) from None
+    except VisitError as exc:
+        raise exc.orig_exc from None
     if not isinstance(tree, Query):
-        raise refuse(omero.ApiUsageException, f"only queries are allowed, no updates [{text}]")
+        raise refuse(omero.ApiUsageException, f"Not supported for DML operations [{text}]")
     return tree
 
 
 def _where(exc: UnexpectedCharacters | UnexpectedToken) -> str:
-    return f" at line {exc.line}, column {exc.column}"
+    return f" near line {exc.line}, column {exc.column}"
 
 
 @cache
@@ -304,13 +313,13 @@ class _ToSyntax(Transformer):
     comma_root = root
 
     def in_root(self, path, alias):
-        return Join(path, str(alias), outer=False, fetch=False, condition=None)
+        return Join(path, str(alias), "inner", fetch=False, condition=None)
 
     def join(self, kind, *parts):
         fetch = bool(parts) and isinstance(parts[0], _Word)
         path, *rest = parts[1:] if fetch else parts
         condition = rest.pop()[1] if rest and isinstance(rest[-1], _Where) else None
-        return Join(path, str(rest[0]) if rest else None, kind == "outer", fetch, condition)
+        return Join(path, str(rest[0]) if rest else None, str(kind), fetch, condition)
 
     def condition(self, condition):
         return _Where(("with", condition))
@@ -370,9 +379,6 @@ class _ToSyntax(Transformer):
     def in_query(self, query):
         return (Subquery(query),)
 
-    def in_collection(self, function, path):
-        return (_elements(function, path),)
-
     def concat(self, first, *others):
         for other in others:
             first = Binary("||", first, other)
@@ -396,17 +402,28 @@ class _ToSyntax(Transformer):
     def negative(self, value):
         return Negative(value)
 
+    def vector(self, *parts):
+        return Vector(parts)
+
     def subquery(self, query):
         return Subquery(query)
 
     def exists(self, query):
         return Exists(Subquery(query))
 
-    def exists_in(self, function, path):
-        return Exists(_elements(function, path))
+    def elements(self, function, path):
+        if function.lower() not in ("elements", "indices"):
+            raise refuse(omero.QueryException, f"{function}({path}) is not a collection")
+        return Elements(path, function.lower() == "indices")
+
+    def exists_in(self, elements):
+        return Exists(elements)
 
     def quantified(self, quantifier, query):
         return Subquery(query, str(quantifier))
+
+    def quantified_in(self, quantifier, elements):
+        return Subquery(elements, str(quantifier))
 
     def cast(self, value, kind):
         return Cast(value, kind.lower())
@@ -445,6 +462,9 @@ class _ToSyntax(Transformer):
     def param(self, name):
         return Param(str(name))
 
+    def positional(self):
+        return Param("?")
+
     def literal(self, token: Token):
         text = str(token)
         if token.type == "STRING":
@@ -474,9 +494,3 @@ def _negate(condition: Expr, negated: tuple) -> Expr:
 def _case(parts: tuple) -> Case:
     whens = tuple(part for part in parts if isinstance(part, tuple))
     return Case(whens, parts[-1] if len(whens) < len(parts) else None)
-
-
-def _elements(function: Token, path: Path) -> Elements:
-    if function.lower() != "elements":
-        raise refuse(omero.QueryException, f"{function}({path}) is not a collection")
-    return Elements(path)

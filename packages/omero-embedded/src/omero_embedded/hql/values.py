@@ -17,7 +17,12 @@ from omero_embedded.model.rows import among_json
 from omero_embedded.model.schema import SQL_TYPES, Entity, Field, schema
 
 NUMBERS = ("int", "long", "double")
-VALUE_TYPES = {"entity": sa.BigInteger, "float": sa.Float, **SQL_TYPES}  # the SQL types of constants
+VALUE_TYPES = {
+    "entity": sa.BigInteger,
+    "interval": sa.BigInteger,
+    "float": sa.Float,
+    **SQL_TYPES,
+}  # the SQL types of constants
 PARAM_KINDS = {
     omero.rtypes.RIntI: "int",
     omero.rtypes.RLongI: "long",
@@ -89,7 +94,8 @@ class Source:
     scope
         The from clause, a Scope. Sources only compare it.
     entity
-        The class of the rows; None for the pairs of a map field (columns name, value, position) and for a unit.
+        The class of the rows; None for the pairs of a map field (columns name, value, position), for numbers of links
+        (value, and the owner as position), and for a unit.
     owner, field
         What it was joined from.
     index
@@ -105,14 +111,20 @@ class Source:
     fetched: bool = False
     unit: Value | None = None
     joins: dict[str, Source] = made_field(default_factory=dict)  # references that paths have joined
+    optional: bool = False  # whether a right or full join has rows without it
+
+    @property
+    def nullable(self) -> bool:
+        return self.optional or self.owner is not None
 
     def value(self) -> Value:
         """The alias itself, as an expression."""
         if self.unit is not None:
             return self.unit
         if self.entity is None:
-            return Value(self.table.c.value, "text", source=self)
-        return Value(self.table.c.id, "entity", self.entity, source=self, nullable=self.owner is not None)
+            is_count = self.field is not None and self.field.kind == "counts"
+            return Value(self.table.c.value, "long" if is_count else "text", source=self)
+        return Value(self.table.c.id, "entity", self.entity, source=self, nullable=self.nullable)
 
     def name(self) -> str:
         return self.entity.name if self.entity else "map entry"
@@ -123,7 +135,16 @@ def query_error(message: str) -> omero.ServerError:
 
 
 def usage_error(message: str) -> omero.ServerError:
-    return refuse(omero.ApiUsageException, message)
+    """What PostgreSQL refuses: a real server's message begins like this."""
+    return refuse(
+        omero.ApiUsageException,
+        f"could not execute query; nested exception is org.hibernate.exception.SQLGrammarException: {message}",
+    )
+
+
+def cast_error(message: str) -> omero.ServerError:
+    """What Java can't cast."""
+    return refuse(omero.InternalException, f" Wrapped Exception: (java.lang.ClassCastException):\n{message}")
 
 
 def constant(value, kind: str) -> Value:
@@ -163,11 +184,11 @@ class Params:
         return tuple((name, _kinds(value)) for name, value in self._values.items())
 
     def _get(self, name: str):
-        if name not in self._values:
-            raise usage_error(f"The parameter :{name} has no value.")
-        value = self._values[name]
+        if name == "?":
+            raise refuse(omero.ApiUsageException, "Expected positional parameter count: 1, actual parameters: []")
+        value = self._values.get(name)
         if value is None:
-            raise usage_error(f"The parameter :{name} is null.")
+            raise _null(name)
         return value
 
     def is_list(self, name: str) -> bool:
@@ -212,14 +233,16 @@ class Params:
         """Return the kind of a value."""
         kind = PARAM_KINDS.get(type(value))
         if kind is None:
-            raise refuse(
-                omero.InternalException, f"The parameter :{name} is a {type(value).__name__}, which no query takes."
-            )
+            raise cast_error(f"The parameter :{name} is a {type(value).__name__}, which no query takes.")
         if expected is not None and kind != {"symbol": "text", "class": "text"}.get(expected, expected):
-            raise refuse(omero.InternalException, f"The parameter :{name} is a {kind}, not a {expected}.")
+            raise cast_error(f"The parameter :{name} is a {kind}, not a {expected}.")
         if _raw(value) is None:
-            raise usage_error(f"The parameter :{name} is null.")
+            raise _null(name)
         return kind
+
+
+def _null(name: str) -> omero.ServerError:
+    return refuse(omero.ApiUsageException, f"Null parameters not allowed: {name}")
 
 
 def _raw(value):

@@ -80,7 +80,7 @@ class Context:
             real_owner = sa.func.coalesce(table.c.sudoer, table.c.owner)
             me = self.user if self.acting_for is None else self.acting_for
             return None if "ReadSession" in self.privileges else sa.or_(real_owner == me, table.c.id == FIRST_SESSION)
-        if entity.is_global:
+        if entity.is_global or (self.is_admin and self.group == ALL_GROUPS):
             return None
         open_groups, own_groups = [USER_GROUP], []
         for group in self.groups():

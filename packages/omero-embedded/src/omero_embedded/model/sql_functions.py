@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+import hashlib
 import math
 import re
 import sqlite3
@@ -125,8 +127,71 @@ _PATTERNS = {
 
 
 def _to_char(milliseconds: int, pattern: str) -> str:
-    form = re.sub("|".join(_PATTERNS), lambda found: _PATTERNS[found[0]], pattern.replace("%", "%%"))
-    return _moment(milliseconds).strftime(form)
+    return _moment(milliseconds).strftime(_form(pattern))
+
+
+def _form(pattern: str) -> str:
+    """PostgreSQL's pattern of a time as Python's."""
+    return re.sub("|".join(_PATTERNS), lambda found: _PATTERNS[found[0]], pattern.replace("%", "%%"))
+
+
+def _time_of_pattern(text: str, pattern: str) -> int:
+    try:
+        found = datetime.datetime.strptime(text, _form(pattern)).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        raise ValueError(f"invalid value '{text}' for '{pattern}'") from None
+    return (found - EPOCH) // datetime.timedelta(milliseconds=1)
+
+
+def _number_to_char(value, pattern: str) -> str:
+    """A number after a pattern such as `FM0000`, `999.99`, `S9,999`: 9 is a digit, 0 one that is there in any case."""
+    fill = not pattern.upper().startswith("FM")
+    shape = pattern if fill else pattern[2:]
+    signed = "S" in shape.upper()
+    shape = shape.upper().replace("S", "").replace("D", ".").replace("G", ",")
+    whole, point, decimals = shape.partition(".")
+    places = len(re.sub("[^09]", "", decimals))
+    number = decimal.Decimal(str(value)).quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_HALF_UP)
+    digits, _, after = f"{abs(number):f}".partition(".")
+    spots = re.sub("[^09]", "", whole)
+    if len(digits.lstrip("0")) > len(spots):
+        digits, after = "#" * len(spots), "#" * places
+    least = len(spots) - spots.index("0") if "0" in spots else (0 if point and spots else 1)
+    digits = digits.lstrip("0").rjust(least, "0") if "#" not in digits else digits
+    left = iter(digits.rjust(len(spots)))
+    made = "".join(next(left) if spot in "09" else spot for spot in whole)
+    made = re.sub(r"^[ ,]+", lambda found: " " * len(found[0]), made)
+    if not fill:
+        after = re.sub("0+$", "", after) if set(decimals) <= {"9"} else after
+    blanks = len(made) - len(made.lstrip())
+    sign = "-" if number < 0 else "+" if signed else " "
+    text = " " * blanks + sign + made[blanks:] + point + after
+    return text if fill else text.strip()
+
+
+_UNITS = {"year": 31_557_600_000, "mon": 2_592_000_000, "week": 604_800_000, "day": 86_400_000, "hour": 3_600_000}
+_UNITS |= {"minute": 60_000, "min": 60_000, "second": 1000, "sec": 1000, "month": _UNITS["mon"]}
+
+
+def interval_of(text: str) -> int:
+    """Return the milliseconds of a text such as `1 day 2 hours`; months have 30 days.
+
+    Raises
+    ------
+    ValueError
+        If the text is not an interval.
+    """
+    parts = re.findall(r"(-?\d+(?:\.\d+)?)\s*([a-z]+)", text.lower())
+    if not parts or re.sub(r"(-?\d+(?:\.\d+)?)\s*([a-z]+)|\s", "", text.lower()):
+        raise ValueError(f"invalid input syntax for type interval: '{text}'")
+    return sum(
+        int(float(number) * _UNITS[unit if unit in _UNITS else unit.removesuffix("s")]) for number, unit in parts
+    )
+
+
+def _padded(text: str, width: int, fill: str) -> str:
+    missing = max(0, width - len(text))
+    return (fill * missing)[:missing] if fill else ""
 
 
 # SQLite's own `lower` and `upper` handle ASCII only.
@@ -143,4 +208,14 @@ _FUNCTIONS: dict[str, Callable] = {
     "time_text": _time_text,
     "date_trunc": _date_trunc,
     "to_char": _to_char,
+    "number_to_char": _number_to_char,
+    "time_of_pattern": _time_of_pattern,
+    "md5": lambda text: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),
+    "reverse": lambda text: str(text)[::-1],
+    "repeat": lambda text, times: str(text) * max(0, times),
+    "lpad": lambda text, width, fill=" ": _padded(text, width, fill) + text[: max(0, width)],
+    "rpad": lambda text, width, fill=" ": text[: max(0, width)] + _padded(text, width, fill),
+    "split_part": lambda text, by, number: dict(enumerate(text.split(by) if by else [text], 1)).get(number, ""),
+    "left_part": lambda text, count: text[:count],
+    "right_part": lambda text, count: text[-count:] if count else "",
 }

@@ -12,7 +12,7 @@ from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import VALUES
 from omero_embedded.model.loading import Loader
-from omero_embedded.people.sessions import TIME_TO_IDLE, LoginRefused, Session
+from omero_embedded.people.sessions import LoginRefused, Session
 from omero_embedded.services.registry import service
 
 CLIENT_AGENTS = ("OMERO.insight", "OMERO.web", "OMERO.importer")
@@ -27,7 +27,7 @@ class SessionService:
         """An open session: who knows its uuid may see and close it, as could be done by joining it."""
         found = self.kernel.sessions.find(uuid)
         if found is None:
-            raise refuse(omero.RemovedSessionException, "There is no such session.")
+            raise refuse(omero.RemovedSessionException, f"No context for {uuid}")
         return found
 
     def _loaded(self, ctx: Context, sessions: list[Session]) -> list:
@@ -46,8 +46,14 @@ class SessionService:
         return self._find(uuid).references
 
     def closeSession(self, ctx: Context, session):
-        """Count one reference less; return -2 after the last one."""
-        left = self.kernel.sessions.release(self._find(session.uuid.val), close=True)
+        """Count one reference less; return -2 after the last one, and -1 if there is no such session."""
+        uuid = unwrap(_given(session).uuid)
+        if uuid is None:
+            raise refuse(omero.ApiUsageException, "Uuid cannot be null.")
+        found = self.kernel.sessions.find(uuid)
+        if found is None:
+            return -1
+        left = self.kernel.sessions.release(found, close=True)
         return left if left else -2
 
     def getMyOpenSessions(self, ctx: Context):
@@ -70,11 +76,15 @@ class SessionService:
     # -- opening -------------------------------------------------------------------------------------------------
 
     def createSession(self, ctx: Context, principal, password):
-        """Open a session of a user whose password the caller knows."""
+        """Open a session of a user whose password the caller knows, or use the one with this uuid once more."""
+        known = self.kernel.sessions.find(password or "") or self.kernel.sessions.find(_given(principal).name)
+        if known is not None:
+            self.kernel.sessions.attach(known)
+            return self._loaded(ctx, [known])[0]
         try:
             user = self.kernel.sessions.verify(principal.name, password or "", self.session.as_guesser)
         except LoginRefused as reason:
-            raise refuse(omero.SecurityViolation, str(reason)) from None
+            raise omero.AuthenticationException(str(reason)) from None
         return self._open(ctx, user, principal, by_password=True)
 
     def createUserSession(self, ctx: Context, time_to_live, time_to_idle, group):
@@ -83,20 +93,16 @@ class SessionService:
             raise refuse(
                 omero.SecurityViolation, "This session was not opened with a password: see setSecurityPassword."
             )
-        made = self.kernel.sessions.open(
-            self.session.user,
-            group or "",
-            self.session.event_type,
-            time_to_live=time_to_live,
-            time_to_idle=time_to_idle,
-        )
-        return self._loaded(ctx, [made])[0]
+        principal = omero.sys.Principal(self.session.user_name, group or "", "User", None)
+        return self._open(ctx, self.session.user, principal, time_to_live=time_to_live, time_to_idle=time_to_idle)
 
     def createSessionWithTimeout(self, ctx: Context, principal, time_to_live):
-        return self.createSessionWithTimeouts(ctx, principal, time_to_live, TIME_TO_IDLE)
+        """Open a session as another user, which may be idle for as long as it lives."""
+        return self.createSessionWithTimeouts(ctx, principal, time_to_live, 0)
 
     def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
         """Open a session as another user; only administrators may."""
+        _given(principal)
         if "Sudo" not in ctx.privileges:
             raise refuse(
                 omero.SecurityViolation,
@@ -112,7 +118,9 @@ class SessionService:
         )
 
     def _open(self, ctx: Context, user: int, principal, **how):
+        """Open a session. Its maker counts as its first user, until somebody closes it or it times out."""
         made = self.kernel.sessions.open(user, principal.group or "", principal.eventType or "User", **how)
+        self.kernel.sessions.attach(made)
         return self._loaded(ctx, [made])[0]
 
     # -- values of a session -------------------------------------------------------------------------------------
@@ -140,6 +148,13 @@ class SessionService:
 
     def getOutputs(self, ctx: Context, uuid):
         return dict(self._find(uuid).outputs)
+
+
+def _given(argument):
+    """An argument that may not be null."""
+    if argument is None:
+        raise refuse(omero.ApiUsageException, "Argument 0 may not be null.")
+    return argument
 
 
 def _put(values: dict, key: str, value) -> None:
