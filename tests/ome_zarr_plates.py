@@ -38,6 +38,7 @@ class Style:
     transformation: str = "scale"
     shared_scale: bool = False  # the pixel size stands with the image, not with each level
     compressed: bool = True
+    compressor: object = "auto"
 
 
 STYLES = {
@@ -112,7 +113,7 @@ def write_image(group, image, style=Style(), labels=False):
             shape=shape,
             chunks=tuple(min(a, b) for a, b in zip(chunks, shape)) if not shards else chunks,
             dtype=pixels.dtype.newbyteorder(style.byte_order) if style.version == "0.4" else pixels.dtype,
-            compressors="auto" if style.compressed else None,
+            compressors=style.compressor if style.compressed else None,
             fill_value=0,
             **more,
             config={"write_empty_chunks": True},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openhcs_omero.core.steps.running import SiteResult
+from openhcs_omero.io.zarr_chunks import check_array, open_safely
 from openhcs_omero.plates.image import WellFile
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def read_kept(path: Path) -> tuple[list[tuple[int, SiteResult]], dict[str, WellF
     import zarr
     from zarr.storage import ZipStore
 
+    open_safely()
     try:
         with ZipStore(path, mode="r") as store:
             group = zarr.open_group(store, mode="r")
@@ -141,6 +143,7 @@ def _read_array(group: zarr.Group, name: str) -> np.ndarray:
 
     array = group[name]
     assert isinstance(array, zarr.Array)
+    check_array(array, name)
     if array.size and array.nchunks_initialized != math.prod(-(-s // c) for s, c in zip(array.shape, array.chunks)):
         raise NotKept(f"chunks of {name} are missing")
     return np.ascontiguousarray(array[...])

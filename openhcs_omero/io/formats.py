@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from openhcs_omero.io.base import BadData, MissingFile, PathLike
+from openhcs_omero.plates.compressions import unread_compression
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.spreadsheets import escape_table, unescape_table
@@ -243,12 +244,20 @@ def _check_size(claimed: int, length: int, path: PathLike) -> None:
         raise BadData(f"{path} declares an image of {claimed} bytes in a file of {length}")
 
 
+def check_compression(page: Any, path: PathLike, data: bool = True) -> None:
+    """Check that a page of an open TIFF can be decoded safely, see `unread_compression`; BadData if not."""
+    if why := unread_compression(page, data):
+        raise BadData(f"{path} {why}")
+
+
 def _stack_pages(tiff: tifffile.TiffFile, length: int, path: PathLike) -> np.ndarray:
     """All pages of a TIFF file of that many bytes, (N, Y, X)."""
     pages = list(tiff.pages)
     if len({(page.shape, page.dtype) for page in pages}) > 1 or len(pages[0].shape) != 2:
         raise BadData(f"{path} is not an image of planes of one size and type, each with one value per pixel")
     _check_size(sum(page.nbytes for page in pages), length, path)
+    for page in pages:
+        check_compression(page, path)
     return np.stack([page.asarray() for page in pages])
 
 
@@ -264,6 +273,7 @@ def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
         ours = f'Namespace="{_NAMESPACE}"' in (tiff.ome_metadata or "")
         if not ours and len(tiff.pages) == 1 and len(tiff.pages[0].shape) == 2:  # its OME-XML may be about other files
             _check_size(tiff.pages[0].nbytes, len(data), path)
+            check_compression(tiff.pages[0], path)
             return tiff.pages[0].asarray()
         if len(tiff.series) != 1:
             raise BadData(f"{path} holds {len(tiff.series)} images, not one")
@@ -273,6 +283,8 @@ def _decode_tiff(data: bytes, path: PathLike) -> np.ndarray:
         strange = [axis for axis, size in sizes.items() if axis not in _AXES and size > 1]
         if strange:
             raise BadData(f"{path} has the axes {series.axes}: expected Y, X and any of T, C and Z")
+        for page in filter(None, series.pages):
+            check_compression(page, path)
         image = series.asarray()
         plane = '<M K="axes">YX</M>' in (tiff.ome_metadata or "") if ours else image.size == sizes["Y"] * sizes["X"]
     if plane:

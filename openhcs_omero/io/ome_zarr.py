@@ -24,6 +24,7 @@ import numpy as np
 from openhcs_omero.errors import OpenHCSError, brief
 from openhcs_omero.io.base import BadData, MissingFile, PathLike, VirtualBackend
 from openhcs_omero.io.s3 import DOCUMENTS, LARGEST_DOCUMENT, describe_objects, open_s3_store
+from openhcs_omero.io.zarr_chunks import check_array, open_safely
 from openhcs_omero.plates.paths import in_s3
 
 if TYPE_CHECKING:
@@ -280,12 +281,14 @@ def read_image(path: str) -> Image:
         array = group[level]
     if not isinstance(array, zarr.Array):
         raise BadData(f"{path}/{level} is no array")
+    _check_type(array, f"{path}/{level}")
     if array.ndim != len(axes):
         raise BadData(f"{path} has {len(axes)} axes ({', '.join(axes)}), but its array has {array.ndim} dimensions")
     scaled = _IDENTITY not in described["datasets"][0]["coordinateTransformations"] or scales.coordinateTransformations
     size = _pixel_size(scales, axes) if scaled else (None, None, None)
     image = Image(path, array, axes, level, ome, size)
     _check_size(image)
+    check_array(array, f"{path}/{level}")
     return image
 
 
@@ -295,6 +298,7 @@ def open_group(path: str) -> zarr.Group:
 
     if not in_s3(path):
         _check_documents(Path(path))
+    open_safely()
     with _reading(path):
         store = open_s3_store(path) if in_s3(path) else zarr.storage.LocalStore(path, read_only=True)
         return zarr.open_group(store, mode="r", use_consolidated=False)
@@ -393,6 +397,15 @@ def _channel(described: Any) -> tuple[str | None, Color | None]:
     digits = re.fullmatch(r"#?([0-9A-Fa-f]{6})", color) if isinstance(color, str) else None
     red, green, blue = bytes.fromhex(digits[1]) if digits else (0, 0, 0)
     return label if isinstance(label, str) and label else None, (red, green, blue) if digits else None
+
+
+def _check_type(array: zarr.Array, path: str) -> None:
+    with contextlib.suppress(TypeError):  # for types that numpy does not have
+        if array.dtype.kind in "biufc":
+            return
+    described = array.metadata.to_dict()
+    kind = described.get("data_type", described.get("dtype"))
+    raise BadData(f"{path} has pixels of type {brief(kind, 50)}, which are no numbers")
 
 
 def _check_size(image: Image) -> None:

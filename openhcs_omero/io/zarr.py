@@ -8,6 +8,8 @@ Paths are the same as in all backends: ``<plate>/A01/A01_s001_z000_c000.tif`` is
 layout is described at https://ngff.openmicroscopy.org/0.5 (plate, well and multiscales metadata), on Zarr v3.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import itertools
@@ -15,7 +17,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,10 +39,14 @@ from openhcs_omero.io.ngff import (
 )
 from openhcs_omero.io.planes import Planes, collect
 from openhcs_omero.io.pyramid import halved, shapes
+from openhcs_omero.io.zarr_chunks import check_array, open_safely
 from openhcs_omero.io.zarr_labels import write_labels
 from openhcs_omero.plates.image import NewImage, storable
 from openhcs_omero.plates.paths import FilePath, PlanePath, SitePath, is_well, parse_inside
 from openhcs_omero.plates.structure import Acquisition
+
+if TYPE_CHECKING:
+    import zarr
 
 MOST_PLANES, LARGEST_PLANE = 10**7, 2**32  # limits for reading: planes per image, and bytes per plane
 
@@ -137,14 +143,12 @@ class ZarrBackend(FolderBackend):
         acquisition
             Id of the acquisition that the site is of; None if it has none.
         """
-        import zarr
-
         from openhcs_omero.io import ngff_metadata
 
         site = _site(_parse(path))
         with _locked(site.plate), _telling(path, "written"):
             images = _read(site)
-            smallest = np.asarray(zarr.open_array(images.levels[-1], mode="r")[...])
+            smallest = np.asarray(_open(images.levels[-1])[...])
             names = channel_names or [None] * images.array.shape[1]
             channels = ngff_metadata.describe_channels(smallest, names, colors)
             levels, named_t = len(images.levels), images.named_t
@@ -274,9 +278,16 @@ def _planes_below(root: Path, only: str | None = None) -> list[str]:
 # ---- reading and writing arrays
 
 
-def _read(site: Site) -> StoredImage:
+def _open(level: Path, mode: Literal["r", "r+"] = "r") -> zarr.Array:
     import zarr
 
+    open_safely()
+    array = zarr.open_array(level, mode=mode)
+    check_array(array, level)
+    return array
+
+
+def _read(site: Site) -> StoredImage:
     from openhcs_omero.io import ngff_metadata
 
     document = folder_of(site) / "zarr.json"
@@ -284,7 +295,7 @@ def _read(site: Site) -> StoredImage:
         raise MissingFile(f"there is no image {site}")
     with _telling(document, "read"):
         levels, named_t = ngff_metadata.read_image(folder_of(site))
-        array = zarr.open_array(levels[0], mode="r")
+        array = _open(levels[0])
     if math.prod(array.shape[:3]) > MOST_PLANES or math.prod(array.shape[3:]) * array.dtype.itemsize > LARGEST_PLANE:
         raise BadData(f"{levels[0]} declares an image of shape {array.shape}, which is too large to be read")
     return StoredImage(site, array, levels, named_t)
@@ -356,7 +367,7 @@ def _write_planes(levels: Sequence[Path], planes: Mapping[Index, np.ndarray]) ->
     import zarr
 
     with zarr.config.set({"array.write_empty_chunks": True}):  # a plane exists if its chunk does, even a black one
-        arrays = [zarr.open_array(level, mode="r+") for level in levels]
+        arrays = [_open(level, "r+") for level in levels]
     for array in arrays:
         needed = [1 + max(position(index)[axis] for index in planes) for axis in range(3)]
         grown = tuple(max(sizes) for sizes in zip(needed, array.shape))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from openhcs_omero.errors import PlateError, brief
+from openhcs_omero.errors import OpenHCSError, PlateError, brief
+from openhcs_omero.io.formats import check_compression
 from openhcs_omero.microscopes import tiffs
 from openhcs_omero.microscopes.folders import check_links, odd_tiffs, other_images
 from openhcs_omero.microscopes.tiffs import COLORS, PageLayout, Size, described, layout_of, parts_of, plane_size, split
@@ -363,7 +364,11 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = tiffs.fi
 
 def _decode(tiff: tifffile.TiffFile, file: Path) -> None:
     try:
-        tiff.asarray()
+        for page in tiffs.whole_pages(tiff, file):
+            check_compression(page, file)
+            page.asarray()
+    except OpenHCSError as error:
+        raise PlateError(str(error)) from None
     except Exception as error:  # tifffile lets any error of its decoders through
         raise PlateError(f"{file} can't be read as a TIFF: {error}") from None
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.disk import check_regular
-from openhcs_omero.io.formats import LARGEST_RATIO, LARGEST_UNCHECKED
+from openhcs_omero.io.formats import LARGEST_RATIO, LARGEST_UNCHECKED, check_compression
 from openhcs_omero.microscopes.ome_tiffs import check_pages
 from openhcs_omero.plates.arrangement import PlaneFile
 
@@ -79,8 +79,8 @@ def layout_of(file: Path) -> PageLayout:
             if len(pages) == 1:
                 return PageLayout((("Z", 1),)) if len(tiff.pages) > 1 else PageLayout()
             return PageLayout(tuple(_axes(tiff, len(pages), file)))
-    except PlateError:
-        raise
+    except OpenHCSError as error:
+        raise PlateError(str(error)) from None
     except FileNotFoundError:
         raise PlateError(f"the file {file} is not there: is the plate's folder complete?") from None
     except Exception as error:  # tifffile lets any error of its parsers through
@@ -152,6 +152,7 @@ def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
                 _check_parts(pages, path, part, count)
             if not part and (len(tiff.pages) != 1 or page.subfiletype):
                 raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
+            check_compression(page, path, data=False)
             if page.nbytes > LARGEST_PLANE:
                 raise PlateError(f"{path} declares a plane of {page.nbytes} bytes; at most {LARGEST_PLANE} are read")
             shape = page.shape
@@ -169,8 +170,8 @@ def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
             if end > path.stat().st_size or not sum(page.databytecounts):
                 raise PlateError(f"{path} is truncated: it has {path.stat().st_size} of {end} bytes")
             return shape[0], shape[1], page.dtype.name
-    except PlateError:
-        raise
+    except OpenHCSError as error:
+        raise PlateError(str(error)) from None
     except FileNotFoundError:
         raise PlateError(f"the file {path} is missing: is the plate's folder complete?") from None
     except Exception as error:  # tifffile lets any error of its parsers through
@@ -264,8 +265,8 @@ def read_parts(paths: Sequence[str]) -> dict[str, np.ndarray]:
                 pages = whole_pages(tiff, Path(file))
                 for part in parts:
                     found[part] = _read_part(pages, part)
-        except PlateError:
-            raise
+        except OpenHCSError as error:
+            raise PlateError(str(error)) from None
         except FileNotFoundError:
             raise PlateError(f"there is no file {file}") from None
         except Exception as error:  # tifffile lets any error of its decoders through
@@ -280,6 +281,7 @@ def _read_part(pages: list[Any], path: str) -> np.ndarray:
     size = Path(file).stat().st_size
     if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * size):
         raise PlateError(f"{file} declares a page of {page.nbytes} bytes in a file of {size}")
+    check_compression(page, file)
     if kind == "page":
         return page.asarray()
     image = page.asarray()

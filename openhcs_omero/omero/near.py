@@ -26,6 +26,7 @@ from omero.gateway import BlitzGateway
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.connection import server_of
+from openhcs_omero.plates.compressions import unread_compression
 from openhcs_omero.plates.pixeltypes import OMERO_NAMES
 from openhcs_omero.plates.structure import ImageStructure, is_pyramid
 
@@ -347,6 +348,7 @@ def _from_series(tiff: tifffile.TiffFile, number: int, image: ImageStructure) ->
         raise NotNear("its original TIFF has fewer images than the server found in it")
     series: Any = tiff.series[number]
     _check_page(series.keyframe)
+    _check_compression(filter(None, series.pages))
     axes = series.axes
     if unknown := [axis for axis in axes if axis not in "TCZYX"]:
         long = [axis for axis, size in zip("TCZ", image.shape) if size > 1]
@@ -379,6 +381,7 @@ def _from_planes(paths: Sequence[Path], number: int, image: ImageStructure) -> n
             if len(tiff.pages) != 1:
                 raise NotNear("its original TIFFs don't have one file per plane")
             _check_page(tiff.pages[0])
+            _check_compression(tiff.pages)
             planes[index] = _as_stored(tiff.asarray(), tiff, image)
     return np.stack([planes[index] for index in sorted(planes)]).reshape(image.shape)
 
@@ -388,6 +391,11 @@ def _check_page(page: Any) -> None:
         raise NotNear("its original TIFFs are in color")
     if page.is_tiled:  # the server's SHA-1 covers the tiles one after the other
         raise NotNear("its original TIFFs are tiled")
+
+
+def _check_compression(pages: Iterable[Any]) -> None:
+    if any(map(unread_compression, pages)):
+        raise NotNear("its original TIFFs are compressed in a way that is not read")
 
 
 def _as_stored(pixels: np.ndarray, tiff: tifffile.TiffFile, image: ImageStructure) -> np.ndarray:
