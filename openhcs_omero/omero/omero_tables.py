@@ -14,12 +14,11 @@ process that saves can find and delete what a killed process left behind.
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import omero
@@ -31,20 +30,18 @@ from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import NAMESPACE
 from openhcs_omero.omero.rois import list_rois
-from openhcs_omero.omero.table_columns import part_of, row_bytes, separator, tables_of
+from openhcs_omero.omero.table_columns import Table, separator, tables_of
 from openhcs_omero.plates.structure import PlateStructure
 
 BULK_ANNOTATIONS = omero.constants.namespaces.NSBULKANNOTATIONS
-CELLS = 500_000  # per call
-CALL_BYTES = 2**25
 MIMETYPE = "OMERO.tables"
 PART = r" \(\d+ of \d+\)$"
 """The end of the names of tables that were made from one file."""
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], Any]
-Tables = Mapping[str, Sequence[Any]]
-"""The columns of tables, by label."""
+Tables = Mapping[str, Table]
+"""Tables by label."""
 
 
 class _Refused(Exception):
@@ -61,7 +58,12 @@ class _Attached:
 
 
 def attach_table(
-    conn: BlitzGateway, plate: PlateStructure, name: str, data: bytes, ns: str = NAMESPACE, say: Say = log.warning
+    conn: BlitzGateway,
+    plate: PlateStructure,
+    name: str,
+    data: bytes | Path,
+    ns: str = NAMESPACE,
+    say: Say = log.warning,
 ) -> int | None:
     """Update a plate's OMERO.tables to match an attached file.
 
@@ -75,7 +77,7 @@ def attach_table(
     name
         The file's name. Only names that end in ``.csv`` or ``.tsv`` are tables.
     data
-        The file's bytes; b"" if the file is deleted.
+        The file's bytes, or its path, if it is large; b"" if the file is deleted.
     ns
         The file's namespace.
     say
@@ -96,12 +98,15 @@ def attach_table(
     if not is_table(name):
         return None
     family = _Family(name, f" of plate {plate.plate_id} ({ns})")
-    made = tables_of(plate, name, data, say, lambda: list_rois(conn, [image.image_id for _, image in plate.images()]))
-    tables = {family.label(part): columns for part, columns in made.items()}
-    abouts = {label: _about(family.part(label), columns) for label, columns in tables.items()}
+    made = tables_of(plate, name, data, say, lambda images: list_rois(conn, images))
+    tables = {family.label(part): table for part, table in made.items()}
+    abouts = {
+        label: f"{family.part(label)} as a table, SHA-1 of its columns {table.digest}"
+        for label, table in tables.items()
+    }
     attached = _attached(conn, plate, family)
     kept = {one.label: one.annotation_id for one in reversed(attached) if abouts.get(one.label) == one.about}
-    new = {label: columns for label, columns in tables.items() if label not in kept}
+    new = {label: table for label, table in tables.items() if label not in kept}
     if new:
         try:
             kept |= _write(conn, plate, new, abouts, attached)
@@ -193,8 +198,8 @@ def _write(
     newest = {one.label: one.annotation_id for one in reversed(attached)}
     files: dict[str, int] = {}
     try:
-        for label, columns in tables.items():
-            files[label] = _new_table(conn, plate, label, columns)
+        for label, table in tables.items():
+            files[label] = _new_table(conn, plate, label, table)
         with queries.writing(f"a table to plate {plate.plate_id}"):
             changed = [
                 _pointing(conn, plate, newest.get(label), file_id, abouts[label]) for label, file_id in files.items()
@@ -230,7 +235,7 @@ def _collision(plate: PlateStructure) -> PlateError:
     )
 
 
-def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: Sequence[Any]) -> int:
+def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, content: Table) -> int:
     """Write a complete table that nothing points to; returns its file's id, or raises _Refused."""
     options = queries.context(conn, plate.group_id)
     resources = conn.c.sf.sharedResources()
@@ -245,7 +250,9 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: S
         raise _collision(plate)
     try:
         with queries.writing("a table"):
-            _fill(table, columns, options)
+            table.initialize(content.columns, options)
+            for columns in content.read():
+                table.addData(columns, options)
         table.close(options)
         return file.id.val
     except BaseException as error:
@@ -264,14 +271,6 @@ def _new_table(conn: BlitzGateway, plate: PlateStructure, label: str, columns: S
 
 def _reason(error: omero.ServerError) -> str:
     return ((error.message or "").strip() or type(error).__name__).splitlines()[0]
-
-
-def _fill(table: Any, columns: Sequence[Any], options: Any) -> None:
-    table.initialize([part_of(column, 0, 0) for column in columns], options)
-    rows = len(columns[0].values)
-    step = max(1, min(CELLS // len(columns), CALL_BYTES // row_bytes(columns)))
-    for start in range(0, rows, step):
-        table.addData([part_of(column, start, start + step) for column in columns], options)
 
 
 def _discard(conn: BlitzGateway, plate: PlateStructure, file_ids: Iterable[int]) -> None:
@@ -316,11 +315,3 @@ def _those_of(conn: BlitzGateway, what: str, ids: list[int]) -> list[int]:
             conn, f"select {what} from FileAnnotation a join a.file f where {what} in (:ids)", ids=ids
         )
     ]
-
-
-def _about(name: str, columns: Sequence[Any]) -> str:
-    """The note recorded with a table: its file's name and a hash of its contents."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    for column in columns:
-        digest.update(json.dumps([type(column).__name__, column.name, column.values]).encode())
-    return f"{name} as a table, SHA-1 of its columns {digest.hexdigest()}"

@@ -17,7 +17,8 @@ from omero.gateway import BlitzGateway
 
 from openhcs_omero.errors import PlateMapError
 from openhcs_omero.omero import queries
-from openhcs_omero.omero.omero_tables import BULK_ANNOTATIONS, CELLS
+from openhcs_omero.omero.omero_tables import BULK_ANNOTATIONS
+from openhcs_omero.omero.table_columns import CELLS
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.plates.structure import PlateStructure
 

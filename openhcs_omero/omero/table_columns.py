@@ -1,14 +1,21 @@
-"""From a CSV or TSV of features to the columns of OMERO.tables."""
+"""From a CSV or TSV of features to OMERO.tables.
 
+The file may be large: it is read in chunks, several times, and is never in memory as a whole.
+"""
+
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import omero
 
 from openhcs_omero.plates.paths import parse_well, well_name
 from openhcs_omero.plates.structure import PlateStructure
-from openhcs_omero.spreadsheets import unescape_table
+from openhcs_omero.spreadsheets import unescape, unescape_table
 
 if TYPE_CHECKING:
     import pandas
@@ -24,8 +31,32 @@ RESERVED = "__"  # start of the names of the server's own columns
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 OBJECT = ("labels", "label")  # the columns that name the region of interest of an object
+KEYS = ("plate", "well", "acquisition", "site", "t")
+CELLS = 500_000  # of a chunk
+CHUNK_BYTES = 2**25  # of the texts of a chunk in a call
 
 Columns = list[Any]
+Regions = Mapping[tuple[int, str, int, int | None], int]
+"""Ids of regions of interest by image, name, t, and c or None for all channels."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """An OMERO.table to be.
+
+    Parameters
+    ----------
+    columns
+        The columns, without values.
+    digest
+        A hash of the columns and their values.
+    read
+        Yields the columns with the values of some rows after another.
+    """
+
+    columns: Columns
+    digest: str
+    read: Callable[[], Iterator[Columns]]
 
 
 def separator(name: str) -> str | None:
@@ -33,14 +64,14 @@ def separator(name: str) -> str | None:
     return _SEPARATORS.get(name[name.rfind(".") :].lower())
 
 
-Regions = Mapping[tuple[int, str, int, int | None], int]
-"""Ids of regions of interest by image, name, t, and c or None for all channels."""
-
-
 def tables_of(
-    plate: PlateStructure, name: str, data: bytes, say: Callable[[str], Any], find_regions: Callable[[], Regions]
-) -> dict[str, Columns]:
-    """The columns with their values of the tables that a file becomes, by the name of the table.
+    plate: PlateStructure,
+    name: str,
+    data: bytes | Path,
+    say: Callable[[str], Any],
+    find_regions: Callable[[list[int]], Regions],
+) -> dict[str, Table]:
+    """The tables that a file becomes, by their names.
 
     Each table has the columns that say which well, site and timepoint a row is of.
 
@@ -49,12 +80,12 @@ def tables_of(
     plate
         The plate that the file is attached to.
     name, data
-        The file's name and bytes.
+        The file's name, and its bytes or path.
     say
         Called with a sentence about each column that is left out, about rows without a region of interest, and if the
         file becomes several tables.
     find_regions
-        Called for the regions of interest of the plate's images if the file lists objects.
+        Called for the regions of interest of some images, by id, if the file lists objects.
 
     Returns
     -------
@@ -62,55 +93,204 @@ def tables_of(
         Empty if the file is not a table of features: it has no rows, or they don't name wells or sites of the plate, or
         several are of the same well, acquisition, site and timepoint. A file of objects has one row per object.
     """
-    features, rois = _read(name, data), None
-    if features is not None and {"site", *OBJECT} <= set(features):
-        regions = find_regions()
-        if not regions:  # those of the source plate, for example
-            return {}
-        found = _regions_of(plate, features, regions)
-        if missing := found.count(None):
-            say(f"{name}: {missing} objects have no region of interest, and are not in the OMERO.table")
-        rois = [roi for roi in found if roi is not None]
-        features = features[[roi is not None for roi in found]]
-    keys = None if features is None or features.empty else _keys(plate, features, rois)
-    if features is None or keys is None:
+    file = _File.of(name, data)
+    if file is None:
         return {}
-    taken = {column.name for column in keys} | {"plate", "well"}
-    columns, left_out = [], []
-    for key, values in _values(features):
-        column = _column(key.replace("/", "\\"), values)
-        why = _why_left_out(column, taken)
-        taken.add(column.name)
-        if key in ("plate", "well", "acquisition", "site", "t"):
-            continue
-        if why:
-            left_out.append(f"{name}: the column {key[:100]} is not in the OMERO.table, because {why}")
+    rois = None
+    if {"site", *OBJECT} <= set(file.names):
+        rois = [_regions_of(plate, chunk, find_regions) for chunk in file.chunks([*KEYS, *OBJECT, "channel"])]
+        missing = sum(int((found < 0).sum()) for found in rois)
+        if missing == sum(map(len, rois)):  # on the source plate, for example
+            return {}
+        if missing:
+            say(f"{name}: {missing} objects have no region of interest, and are not in the OMERO.table")
+    about = _about(plate, file, rois)
+    if about is None:
+        return {}
+    keys, columns = [one for one in about if one.is_key], [one for one in about if not one.is_key]
+    taken, chosen = {one.column.name for one in keys} | {"plate", "well"}, []
+    for one in columns:
+        if why := _why_left_out(one.column, taken):
+            say(f"{name}: the column {one.key[:100]} is not in the OMERO.table, because {why}")
         else:
-            columns.append(column)
-    for note in left_out:
-        say(note)
-    groups = _groups(keys, columns)
-    if len(groups) == 1:
-        return {name: groups[0]}
-    say(f"{name} has {len(columns)} columns, more than an OMERO.table takes, so it became {len(groups)} tables")
-    return {f"{name} ({number} of {len(groups)})": group for number, group in enumerate(groups, 1)}
+            chosen.append(one)
+        taken.add(one.column.name)
+    groups = _groups(keys, chosen)
+    if len(groups) > 1:
+        say(f"{name} has {len(chosen)} columns, more than an OMERO.table takes, so it became {len(groups)} tables")
+    names = (
+        [name] if len(groups) == 1 else [f"{name} ({number} of {len(groups)})" for number in range(1, len(groups) + 1)]
+    )
+    return {part: _table(plate, file, rois, group) for part, group in zip(names, groups)}
 
 
-def _keys(plate: PlateStructure, features: "pandas.DataFrame", rois: list[int] | None) -> Columns | None:
-    """The columns that say what a row is about; None if the rows don't fit the plate or are not unique.
+@dataclass(frozen=True)
+class _File:
+    """A CSV or TSV file whose rows name wells.
 
-    `rois` are the regions of interest of the rows, if they are objects.
+    Parameters
+    ----------
+    name
+        Its name.
+    data
+        Its bytes or path.
+    header
+        The names of its columns, as they are written.
+    kinds
+        What the values of the columns are: "b" for bool, "i" for int, "f" for float, "O" for text.
     """
-    names = [_well(text) for text in features["well"]]
-    sites = features["site"].tolist() if "site" in features else None
-    runs = features["acquisition"].fillna("").tolist() if "acquisition" in features else None
-    times = features["t"].tolist() if "t" in features else None
-    places = list(zip(names, *(values for values in (sites, runs, times, rois) if values is not None)))
-    if len(set(places)) < len(places) or not set(names) <= set(plate.wells):
-        return None
-    wells = [plate.wells[well or ""] for well in names]
-    if sites and not all(site in well.images for well, site in zip(wells, sites)):
-        return None
+
+    name: str
+    data: bytes | Path
+    header: Sequence[str]
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, data: bytes | Path) -> "_File | None":
+        """None if the file has no rows, or they do not name wells."""
+        try:
+            file = cls(name, data, list(_read_csv(name, data, nrows=0)))
+            if "well" not in file.names:
+                return None
+            for chunk in file.chunks():
+                for key, dtype in zip(file.header, chunk.dtypes):
+                    file.kinds[key] = _common(file.kinds.get(key, dtype.kind), dtype.kind)
+        except (ValueError, UnicodeError):
+            return None
+        site = next((key for key in file.header if unescape(key) == "site"), None)
+        return file if file.kinds and (site is None or file.kinds[site] == "i") else None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [unescape(name) for name in self.header]
+
+    def chunks(self, wanted: Sequence[str] | None = None) -> Iterator["pandas.DataFrame"]:
+        """The rows, some after another, of the wanted columns; with their types as soon as these are known."""
+        types: dict[str, Any] = {key: _TYPES[kind] for key, kind in self.kinds.items()}
+        types |= {key: str for key in self.header if key in ("well", "acquisition")}
+        columns = None if wanted is None else [key for key in self.header if unescape(key) in wanted]
+        rows = max(1, CELLS // len(self.header))
+        with _read_csv(self.name, self.data, dtype=types, usecols=columns, chunksize=rows) as reader:
+            for chunk in reader:
+                yield unescape_table(chunk)
+
+
+_TYPES = {"b": bool, "i": np.int64, "f": np.float64, "O": str}
+
+
+def _read_csv(name: str, data: bytes | Path, **options: Any) -> Any:
+    import pandas  # takes half a second, so only tables import it
+
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    return pandas.read_csv(source, sep=separator(name), keep_default_na=False, na_values=["", "nan"], **options)
+
+
+def _common(one: str, other: str) -> str:
+    """The kind of a column with parts of two kinds. Whole numbers that are too large for OMERO's become floats."""
+    kinds = {{"u": "f"}.get(kind, kind if kind in "bif" else "O") for kind in (one, other)}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "f" if kinds == {"i", "f"} else "O"
+
+
+@dataclass
+class _About:
+    """What is known about a column.
+
+    Parameters
+    ----------
+    key
+        Its name in the file.
+    column
+        The column of OMERO, without values.
+    is_key
+        Whether it says what a row is about.
+    hash
+        The hash of its values.
+    """
+
+    key: str
+    column: Any
+    is_key: bool
+    hash: Any = field(default_factory=lambda: hashlib.sha1(usedforsecurity=False))
+
+    def add(self, column: Any) -> None:
+        """Take a part of the column into account."""
+        if isinstance(column, omero.grid.StringColumn):
+            self.column.size = max(self.column.size, column.size)
+            self.hash.update("".join(f"{value}\0" for value in column.values).encode())
+        else:
+            self.hash.update(np.asarray(column.values).tobytes())
+
+
+def _about(plate: PlateStructure, file: _File, rois: Sequence[np.ndarray] | None) -> list[_About] | None:
+    """The columns, those that say what a row is about first; None if rows don't fit the plate or are not unique."""
+    found: list[_About] = []
+    places: set[tuple[Any, ...]] = set()
+    rows = 0
+    for chunk, part in _with_regions(file, rois):
+        if not _fits(plate, chunk):
+            return None
+        if part is None:
+            places |= set(zip(*(chunk[key].fillna("") for key in KEYS[1:] if key in chunk)))
+            rows += len(chunk)
+        keys, columns = _keys(plate, chunk, part), dict(_columns(chunk))
+        if not found:
+            found = [_About(column.name, _empty(column), True) for column in keys]
+            found += [_About(key, _empty(column), False) for key, column in columns.items()]
+        for about, column in zip(found, [*keys, *columns.values()]):
+            about.add(column)
+    return found if len(places) == rows and found else None
+
+
+def _table(plate: PlateStructure, file: _File, rois: Sequence[np.ndarray] | None, group: Sequence[_About]) -> Table:
+    """A table of some columns of a file."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for about in group:
+        digest.update(f"{type(about.column).__name__} {about.column.name}\0{about.hash.hexdigest()}\0".encode())
+
+    def read() -> Iterator[Columns]:
+        wanted = {about.key: about.column for about in group if not about.is_key}
+        for chunk, part in _with_regions(file, rois):
+            columns = _keys(plate, chunk, part) + [column for key, column in _columns(chunk) if key in wanted]
+            step = max(1, CHUNK_BYTES // sum(getattr(about.column, "size", NUMBER) for about in group))
+            for start in range(0, len(columns[0].values), step):
+                yield [
+                    _part_of(about.column, column.values[start : start + step]) for about, column in zip(group, columns)
+                ]
+
+    return Table([about.column for about in group], digest.hexdigest(), read)
+
+
+def _with_regions(
+    file: _File, rois: Sequence[np.ndarray] | None
+) -> Iterator[tuple["pandas.DataFrame", list[int] | None]]:
+    """The rows of a file, some after another, with their regions of interest; those without one are left out."""
+    if rois is None:
+        yield from ((chunk, None) for chunk in file.chunks())
+        return
+    for chunk, found in zip(file.chunks(), rois):
+        if (found >= 0).any():
+            yield chunk[found >= 0], found[found >= 0].tolist()
+
+
+def _fits(plate: PlateStructure, rows: "pandas.DataFrame") -> bool:
+    """Whether rows name wells and sites of a plate."""
+    sites = rows["site"] if "site" in rows else [None] * len(rows)
+    for text, site in set(zip(rows["well"], sites)):
+        well = plate.wells.get(_well(text) or "")
+        if well is None or (site is not None and site not in well.images):
+            return False
+    return True
+
+
+def _keys(plate: PlateStructure, rows: "pandas.DataFrame", rois: list[int] | None) -> Columns:
+    """The columns that say what a row is about. `rois` are the regions of the rows, if they are objects."""
+    known = {text: _well(text) or "" for text in set(rows["well"])}
+    names = [known[text] for text in rows["well"]]
+    wells = [plate.wells[name] for name in names]
+    sites = rows["site"].tolist() if "site" in rows else None
     keys: Columns = [
         omero.grid.PlateColumn("Plate", "", [plate.plate_id] * len(names)),
         omero.grid.WellColumn("Well", "", [well.well_db_id for well in wells]),
@@ -122,26 +302,34 @@ def _keys(plate: PlateStructure, features: "pandas.DataFrame", rois: list[int] |
     keys.append(_column("Well Name", names))
     if sites:
         keys.append(omero.grid.LongColumn("site", "", sites))
-    if runs:
-        keys.append(_column("acquisition", runs))
-    if times:
-        keys.append(_column("t", times))
+    if "acquisition" in rows:
+        keys.append(_column("acquisition", rows["acquisition"].fillna("").tolist()))
+    if "t" in rows:
+        keys.append(_column("t", rows["t"].tolist()))
     return keys
 
 
-def _regions_of(plate: PlateStructure, objects: "pandas.DataFrame", regions: Regions) -> list[int | None]:
-    """The id of each object's region of interest; None if it has none."""
+def _regions_of(
+    plate: PlateStructure, objects: "pandas.DataFrame", find_regions: Callable[[list[int]], Regions]
+) -> np.ndarray:
+    """The id of each object's region of interest; -1 if it has none."""
+    sites = objects["site"].tolist()
+    wells = {text: plate.wells.get(_well(text) or "") for text in set(objects["well"])}
+    images = [well.images.get(site) if (well := wells[text]) else None for text, site in zip(objects["well"], sites)]
+    regions = find_regions(sorted({image.image_id for image in images if image is not None}))
+    nothing = [None] * len(objects)
 
-    def region_of(row: Mapping[Any, Any]) -> int | None:
-        well = plate.wells.get(_well(row["well"]) or "")
-        image = well.images.get(row["site"]) if well else None
-        label, t = _whole(row["label"]), _whole(row.get("t"))
-        if image is None or label is None:
-            return None
-        place = image.image_id, f"{row['labels']} {label}", t or 0
-        return regions.get((*place, None), regions.get((*place, row.get("channel"))))
+    def values(name: str) -> Sequence[Any]:
+        return objects[name].tolist() if name in objects else nothing
 
-    return [region_of(row) for row in objects.to_dict("records")]
+    found = np.full(len(objects), -1, np.int64)
+    each = zip(images, values("labels"), values("label"), values("t"), values("channel"))
+    for number, (image, labels, label, t, channel) in enumerate(each):
+        whole = _whole(label)
+        if image is not None and whole is not None:
+            place = image.image_id, f"{labels} {whole}", _whole(t) or 0
+            found[number] = regions.get((*place, None), regions.get((*place, channel), -1))
+    return found
 
 
 def _whole(value: Any) -> int | None:
@@ -162,16 +350,16 @@ def _why_left_out(column: Any, taken: set[str]) -> str:
     return "its name is too long" if _header_bytes(column) > HEADER_BYTES // 4 else ""
 
 
-def _groups(keys: Columns, columns: Columns) -> list[Columns]:
+def _groups(keys: Sequence[_About], columns: Sequence[_About]) -> list[list[_About]]:
     """Split columns, in their order, into as few tables as their headers allow; each begins with the keys."""
-    start = sum(map(_header_bytes, keys))
+    start = sum(_header_bytes(one.column) for one in keys)
     groups, used = [list(keys)], start
-    for column in columns:
-        size = _header_bytes(column)
+    for one in columns:
+        size = _header_bytes(one.column)
         if used + size > HEADER_BYTES:
             groups.append(list(keys))
             used = start
-        groups[-1].append(column)
+        groups[-1].append(one)
         used += size
     return groups
 
@@ -181,25 +369,6 @@ def _header_bytes(column: Any) -> int:
     return COLUMN_BYTES.get(type(column).__name__, OTHER_COLUMN_BYTES) + name
 
 
-def _read(name: str, data: bytes) -> "pandas.DataFrame | None":
-    """The file's rows; None if it has none or they do not name wells."""
-    if not data.strip():
-        return None
-    import pandas  # takes half a second, so only tables import it
-
-    try:
-        texts = {"well": str, "acquisition": str}
-        rows = pandas.read_csv(
-            io.BytesIO(data), sep=separator(name), dtype=texts, keep_default_na=False, na_values=["", "nan"]
-        )
-    except (ValueError, UnicodeError):
-        return None
-    rows = unescape_table(rows)
-    if "well" not in rows or rows.empty or ("site" in rows and rows["site"].dtype.kind != "i"):
-        return None
-    return rows
-
-
 def _well(text: Any) -> str | None:
     try:
         return well_name(*parse_well(str(text)))
@@ -207,15 +376,15 @@ def _well(text: Any) -> str | None:
         return None
 
 
-def _values(rows: "pandas.DataFrame") -> Iterator[tuple[str, list[Any]]]:
-    """Names and values of columns: bool, int, float (NaN where missing) or str."""
+def _columns(rows: "pandas.DataFrame") -> Iterator[tuple[str, Any]]:
+    """Names and columns of what was measured: of bool, int, float (NaN where missing) or text."""
     for key, column in rows.items():
-        if column.dtype.kind in "bif":
-            yield str(key), column.tolist()
-        elif column.dtype.kind == "u":  # too large for OMERO's integers
-            yield str(key), column.astype(float).tolist()
-        else:
-            yield str(key), ["" if value != value else str(value) for value in column.tolist()]
+        name = str(key)
+        if name in KEYS:
+            continue
+        is_number = column.dtype.kind in "bif"
+        values = column.tolist() if is_number else ["" if value != value else str(value) for value in column.tolist()]
+        yield name, _column(name.replace("/", "\\"), values)
 
 
 def _column(name: str, values: Sequence[Any]) -> Any:
@@ -226,12 +395,11 @@ def _column(name: str, values: Sequence[Any]) -> Any:
     return made(name, "", list(values))
 
 
-def part_of(column: Any, start: int, stop: int) -> Any:
-    """The same column with some of its values."""
+def _part_of(column: Any, values: list[Any]) -> Any:
+    """A column with these values."""
     size = [column.size] if isinstance(column, omero.grid.StringColumn) else []
-    return type(column)(column.name, column.description, *size, column.values[start:stop])
+    return type(column)(column.name, column.description, *size, values)
 
 
-def row_bytes(columns: Sequence[Any]) -> int:
-    """The bytes that a row takes at most in a call."""
-    return sum(getattr(column, "size", NUMBER) for column in columns)
+def _empty(column: Any) -> Any:
+    return _part_of(column, [])

@@ -7,7 +7,7 @@ import pytest
 from wire import Killed, count, make_plate, wire
 
 from openhcs_omero.errors import PlateError, RightsError
-from openhcs_omero.omero import omero_tables, queries
+from openhcs_omero.omero import queries, table_columns
 from openhcs_omero.omero.annotations import list_texts
 from openhcs_omero.omero.omero_tables import attach_table, list_tables
 from openhcs_omero.omero.plate import load_plate
@@ -100,11 +100,27 @@ def test_one_row_per_well(conn, plate):
     table.close()
 
 
-def test_rows_are_written_in_several_calls(conn, plate, monkeypatch):
-    monkeypatch.setattr(omero_tables, "CELLS", 1)
-    attach_table(conn, plate, "features.csv", SITES)
-    [(_, file)] = found(conn, plate.plate_id)
-    assert content(conn, file)["spots"][1] == [3, 4, -5]
+def test_a_large_file_is_read_in_chunks(conn, plate, monkeypatch, tmp_path, wire):
+    """Whatever is in a chunk, the columns have the types that they have in the whole file."""
+    mixed = [b"n,m,o,p,q", b"1,,007,True,2", b"2.5,3,x,False,18446744073709551615", b",4,1.50,,3"]
+    path = tmp_path / "features.csv"
+    path.write_bytes(b"\n".join(map(b",".join, zip(SITES.splitlines(), mixed))))
+    attach_table(conn, plate, "features.csv", path.read_bytes())
+    before, noted = found(conn, plate.plate_id), list_tables(conn, plate.plate_id)
+    columns = content(conn, before[0][1])
+    assert columns["spots"][1] == [3, 4, -5] and columns["kind"][1] == ["round", "\xb5m", ""]
+    assert columns["n"][1][:2] == [1, 2.5] and columns["m"][1][1:] == [3, 4] and columns["q"][1] == [2, 2.0**64, 3]
+    assert columns["o"][1] == ["007", "x", "1.50"] and columns["p"][1] == ["True", "False", ""]
+
+    monkeypatch.setattr(table_columns, "CELLS", 1)
+    attach_table(conn, plate, "features.csv", path)
+    assert (found(conn, plate.plate_id), list_tables(conn, plate.plate_id)) == (before, noted)
+    attach_table(conn, plate, "features.csv", b"")
+    wire.start()
+    attach_table(conn, plate, "features.csv", path)
+    assert wire.stop().count("addData") == 3
+    again = content(conn, found(conn, plate.plate_id)[0][1])
+    assert repr(again) == repr(columns) and list_tables(conn, plate.plate_id) == noted
 
 
 def test_writing_the_same_table_again_changes_nothing(conn, plate, wire):

@@ -10,7 +10,7 @@ from openhcs_omero.errors import RightsError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.derived_well import write_well
-from openhcs_omero.omero.omero_tables import attach_table
+from openhcs_omero.omero.omero_tables import attach_table, list_tables
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.rois import check_may_outline, delete_rois
 from openhcs_omero.plates.image import NewImage
@@ -107,7 +107,7 @@ def test_regions_on_source_images_are_replaced(conn, source, derived):
     queries.delete(conn, source.group_id, Roi=[drawn_id])
 
 
-def test_the_table_of_objects_has_the_regions(conn, source, derived):
+def test_the_table_of_objects_has_the_regions(conn, source, derived, monkeypatch):
     """Rows of spots, which have no region, are only in the file; the source plate has no regions and no table."""
     write_well(conn, derived, "A01", new_images(source, 3), {})
     rows = ["plate,well,site,step,labels,channel,t,label,area"]
@@ -125,7 +125,11 @@ def test_the_table_of_objects_has_the_regions(conn, source, derived):
     for image, roi, label in zip(columns["Image"], columns["Roi"], columns["label"]):
         _, ids = shown(conn, image, labels_of(3, 1).shape)
         assert ids[f"nuclei {label:g}"] == roi
-    assert attach_table(conn, source, "objects.csv", data, say=said.append) is None and len(said) == 1
+    noted = list_tables(conn, derived)
+    monkeypatch.setattr("openhcs_omero.omero.table_columns.CELLS", 1)  # a chunk per row
+    assert attach_table(conn, plate, "objects.csv", data, say=said.append) == annotation
+    assert list_tables(conn, derived) == noted
+    assert attach_table(conn, source, "objects.csv", data, say=said.append) is None and len(said) == 2
 
 
 def test_rows_without_a_number_or_a_timepoint(conn, source, derived):

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from openhcs_omero.io.omero_local import OMEROLocalBackend
 
 
-TABLE_BYTES = 2**24
-"""The size of a CSV file that becomes an OMERO.table: it is in memory as a whole, several times."""
+TABLE_BYTES = 2**30
+"""The size of a CSV file that becomes an OMERO.table, which takes the server minutes."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,10 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
                 for table in tables:
                     name, large = target.prefix + table.name, table.stat().st_size > TABLE_BYTES
                     if large:
-                        said.append(f"{name} is not an OMERO.table, because it has more than {TABLE_BYTES >> 20} MB")
-                    data = b"" if large else table.read_bytes()
-                    attach_table(self.backend.conn, structure, name, data, target.namespace, said.append)
+                        said.append(f"{name} is not an OMERO.table, because it has more than {TABLE_BYTES >> 30} GB")
+                    attach_table(
+                        self.backend.conn, structure, name, b"" if large else table, target.namespace, said.append
+                    )
             notes += [note.removeprefix(target.prefix) for note in said]
         return list(dict.fromkeys(notes))  # they are the same for both plates
 
