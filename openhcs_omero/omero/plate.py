@@ -12,7 +12,7 @@ from openhcs_omero.plates.paths import well_name
 from openhcs_omero.plates.pixeltypes import READ_NAMES
 from openhcs_omero.plates.structure import ImageStructure, PlateStructure, WellStructure, with_wells
 
-MOST_TOLD = 10  # images of which the log says that they have no pixels
+MOST_TOLD = 10  # images and wells of which the log says why they are left out
 
 # A real server requires a named join of the update event, and no dotted path in `select` before a left join.
 _STRUCTURE = """
@@ -47,10 +47,14 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
     if not found:
         raise PlateError(f"there is no plate {plate_id}, or this user may not see it")
     name, group_id, n_rows, n_columns = found[0][:4]
+    nowhere = _without_place(found)
+    found = [row for row in found if row[6] not in nowhere]
     structure = with_wells(
         PlateStructure(plate_id, "VirtualPath", "omero", {}, set(), 0, 0, 0, 0, name=name or "", group_id=group_id),
         _wells([row[4:-2] for row in found]),
     )
+    if nowhere and not structure.wells:
+        raise PlateError(f"plate {structure.label} can't be processed: {next(iter(nowhere.values()))}")
     if require_images:
         structure.check_images()
     wells = structure.wells.values()
@@ -59,20 +63,38 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
         rows=max(n_rows or 0, 1 + max((well.row for well in wells), default=-1)),
         columns=max(n_columns or 0, 1 + max((well.col for well in wells), default=-1)),
         times={run: (start, end) for *_, run, _, start, end in found if run is not None},
-        notes=tuple(_notes(found)),
+        notes=(*_some(nowhere.values(), "wells are left out"), *_some(_notes(found), "images have no pixels")),
     )
+
+
+def _without_place(found: Iterable[list[Any]]) -> dict[int, str]:
+    """Sentences about the wells that have no place on a plate, by the ids of the wells."""
+    nowhere: dict[int, str] = {}
+    for row, column, well in (row[4:7] for row in found if row[6] is not None):
+        try:
+            if row is None or column is None:
+                raise ValueError("it has no row or no column in OMERO")
+            well_name(row, column)
+        except ValueError as error:
+            nowhere[well] = f"well {well} has no place on the plate, and is left out with its images: {error}"
+    return dict(sorted(nowhere.items()))
 
 
 def _notes(found: Iterable[list[Any]]) -> Iterator[str]:
     """Sentences about images that have no pixels, as after an import that was broken off."""
-    without = [(row[4], row[5], row[9], row[10]) for row in found if row[9] is not None and row[12] is None]
-    for row, column, image, name in without[:MOST_TOLD]:
-        yield (
-            f"image {image} ({name}) of well {well_name(row, column)} has no pixels: it is left out, and the sites "
-            "after it move up"
-        )
-    if len(without) > MOST_TOLD:
-        yield f"{len(without) - MOST_TOLD} more images have no pixels"
+    for row in found:
+        if row[9] is not None and row[12] is None:
+            yield (
+                f"image {row[9]} ({row[10]}) of well {well_name(row[4], row[5])} has no pixels: it is left out, and "
+                "the sites after it move up"
+            )
+
+
+def _some(sentences: Iterable[str], what: str) -> list[str]:
+    """The first sentences, and how many more there are."""
+    told = list(sentences)
+    more = len(told) - MOST_TOLD
+    return told[:MOST_TOLD] + ([f"{more} more {what}"] if more > 0 else [])
 
 
 def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
@@ -99,7 +121,7 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
     ) in found:
         if well_db_id is None:
             continue
-        name_of_well = _well_name(row, column, well_db_id)
+        name_of_well = well_name(row, column)
         well = wells.setdefault(name_of_well, WellStructure(name_of_well, row, column, {}, well_db_id))
         # if an image has several Pixels, OMERO shows the first
         if pixels is None or any(image.well_sample_id == sample for image in well.images.values()):
@@ -123,12 +145,3 @@ def _wells(found: Iterable[list[Any]]) -> dict[str, WellStructure]:
             acquisition=None if run is None else (run, run_name or f"Run {run}"),  # as OMERO.web names it
         )
     return wells
-
-
-def _well_name(row: int | None, column: int | None, well_db_id: int) -> str:
-    if row is None or column is None:
-        raise PlateError(f"well {well_db_id} has no row or no column in OMERO, so it has no place on the plate")
-    try:
-        return well_name(row, column)
-    except ValueError as error:
-        raise PlateError(f"well {well_db_id} can't be read: {error}") from None

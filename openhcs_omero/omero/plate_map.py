@@ -19,7 +19,7 @@ from openhcs_omero.errors import PlateMapError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.omero_tables import BULK_ANNOTATIONS
 from openhcs_omero.omero.table_columns import CELLS
-from openhcs_omero.plates.paths import parse_well, well_name
+from openhcs_omero.plates.paths import parse_well
 from openhcs_omero.plates.structure import PlateStructure
 
 OWN = "openhcs_omero"  # start of this software's namespaces
@@ -86,9 +86,16 @@ def _read_pairs(conn: BlitzGateway, plate: PlateStructure) -> WellTexts | None:
         id=plate.plate_id,
     )
     wells: dict[str, dict[str, list[str]]] = {}
+    places = {(well.row, well.col): known for known, well in plate.wells.items()}
     for row, column, name, value, namespace in rows:
-        if name and value and not (namespace or "").startswith(f"{OWN}/") and not _PLACE.fullmatch(name.strip()):
-            values = wells.setdefault(well_name(row, column), {}).setdefault(name.strip(), [])
+        if (
+            (row, column) in places
+            and name
+            and value
+            and not (namespace or "").startswith(f"{OWN}/")
+            and not _PLACE.fullmatch(name.strip())
+        ):
+            values = wells.setdefault(places[row, column], {}).setdefault(name.strip(), [])
             if value.strip() not in values:
                 values.append(value.strip())
     if not wells:

@@ -82,6 +82,7 @@ def _own(conn: BlitzGateway, plate_id: int) -> dict[str, list[MapAnnotationI]]:
     """This user's annotations on each well, oldest first; there is one per well unless two processes wrote at once."""
     links = queries.query(conn).findAllByQuery(
         "select l from WellAnnotationLink l join fetch l.child a join fetch l.parent w where w.plate.id = :id "
+        "and w.row is not null and w.column is not null "
         "and a.ns = :ns and a.description like :mark and a.details.owner.id = :me order by a.id",
         queries.parameters(id=plate_id, ns=CLIENT, mark=f"{MARK}%", me=conn.getUserId()),
         queries.context(conn, queries.ALL_GROUPS),

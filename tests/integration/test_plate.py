@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import omero
 import pytest
+from omero.gateway import MapAnnotationWrapper
 from omero.model.enums import UnitsLength
 from omero.rtypes import rint, rstring
 from wire import SHAPE, add_well, block, make_plate, wire
@@ -19,6 +20,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import save_text
 from openhcs_omero.omero.pixels import close_store, read_metadata, read_plane, read_site, read_sites
 from openhcs_omero.omero.plate import load_plate
+from openhcs_omero.omero.plate_map import read_plate_map
 from openhcs_omero.omero.writing import write_well_images
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.paths import PlatePath
@@ -91,6 +93,31 @@ def test_what_is_not_as_it_should_be_is_said(conn):
     handler = OMEROHandler(OMEROLocalBackend(omero_conn=conn))
     assert handler.notes(plate) == found.notes
     assert describe_plate(handler.backend, PlatePath(plate))["notes"] == [note]
+
+
+def test_wells_without_a_place(conn):
+    """They are left out and named, with what is written on them, and the others are processed."""
+    plate = make_plate(conn, {"A01": 1, "B02": 1, "C03": 1})
+    wells = load_plate(conn, plate).wells
+    for name, row in (("B02", None), ("C03", rint(-1))):
+        well = queries.query(conn).get("Well", wells[name].well_db_id)
+        well.row = row
+        queries.update(conn).saveObject(well)
+        pair = MapAnnotationWrapper(conn)
+        pair.setNs(omero.constants.metadata.NSCLIENTMAPANNOTATION)
+        pair.setValue([["compound", "aspirin"]])
+        pair.save()
+        conn.getObject("Well", well.id.val).linkAnnotation(pair)
+    found = load_plate(conn, plate)
+    assert list(found.wells) == ["A01"]
+    words = {"B02": "it has no row or no column in OMERO", "C03": "row -1"}
+    for name, note in zip(words, found.notes, strict=True):
+        start = f"well {wells[name].well_db_id} has no place on the plate, and is left out with its images: "
+        assert note.startswith(start) and words[name] in note
+    assert read_plate_map(conn, found)[0] == []
+    queries.delete(conn, queries.current_group(conn), Well=[wells["A01"].well_db_id])
+    with pytest.raises(PlateError, match=rf"plate {plate} can't be processed: well \d+ has no place on the plate"):
+        load_plate(conn, plate)
 
 
 def test_a_plate_in_another_group_of_the_user(omero_server, root, make_user):
