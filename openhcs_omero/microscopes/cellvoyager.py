@@ -6,13 +6,14 @@
     <plate>/AssayPlate_B03_T0001F001L01A01Z01C01.tif
 
 Wells of a 1536-well plate have names like ``A01.d4``, see `openhcs_omero.plates.filenames.place_of`. A folder without
-the list is read by its file names.
+the list is read by its file names. If several timelines of a measurement took the same planes, each is an acquisition.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from xml.etree import ElementTree
 
@@ -22,7 +23,9 @@ from openhcs_omero.microscopes.folders import files_in, left_out, parse_xml, tif
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import CAMERA, NAMED_PATTERNS, named_planes, parse_name
+from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.paths import well_name
+from openhcs_omero.plates.structure import matching
 
 _COUNTS = {"t": "TimePointCount", "z": "ZCount"}
 
@@ -48,8 +51,9 @@ class CellVoyagerHandler(FolderHandler):
                 "a folder holds one plate"
             )
         files = [path for path in tiffs_in(folder) if not CAMERA.search(path.name)]
+        timelines: dict[int, Found] = {}
         if lists:
-            found = _measured(lists[0], files)
+            found, timelines = _measured(lists[0], files)
             if not found.planes:
                 raise PlateError(f"{lists[0]} lists no image")
             found.notes = left_out(files, found.planes, f"not listed as images in {lists[0].name}")
@@ -59,14 +63,23 @@ class CellVoyagerHandler(FolderHandler):
         for path in files_in(folder, ".mrf"):
             _read_detail(path, found)
         found.channel_names = _channel_names(folder)
-        return found
+        return _apart(found, timelines, self.acquisition) if timelines else found
 
 
-def _measured(path: Path, files: list[Path]) -> Found:
-    """What a list of measurements says; planes that the microscope reports as errors have no file."""
+def _measured(path: Path, files: list[Path]) -> tuple[Found, dict[int, Found]]:
+    """What a list of measurements says; planes that the microscope reports as errors have no file.
+
+    Returns
+    -------
+    Found
+        All planes.
+    dict
+        The planes of each timeline, if several took the same planes; else empty.
+    """
     there = {file.name.lower(): str(file) for file in files}
     found = Found()
-    measured: dict[tuple[object, ...], tuple[str | None, ...]] = {}  # timeline and action, by plane
+    timelines: dict[int, Found] = {}
+    actions: dict[tuple[object, ...], str | None] = {}  # by plane and timeline
 
     def take(element: ElementTree.Element) -> bool:
         if _tag(element) != "MeasurementRecord":
@@ -76,28 +89,60 @@ def _measured(path: Path, files: list[Path]) -> Found:
         if kind not in ("IMG", "ERR"):
             return True
         try:
-            row, column, site, t, z, c = (
-                int(record[key]) for key in ("Row", "Column", "FieldIndex", "TimePoint", "ZIndex", "Ch")
-            )
-            well = well_name(row - 1, column - 1)
+            well, site, t, c, z = _place(record)
         except (KeyError, ValueError):
             if kind == "ERR":  # an error record does not always name a plane
                 return True
             raise
-        how = record.get("TimelineIndex"), record.get("ActionIndex")
-        if measured.setdefault((well, site, t, c, z), how) != how:
+        timeline, action = int(record.get("TimelineIndex", 1)), record.get("ActionIndex")
+        if actions.setdefault((well, site, t, c, z, timeline), action) != action:
             raise ValueError(
-                f"well {well} has channel {c} of field {site} several times, by several timelines or actions of the "
-                "measurement, which are not told apart"
+                f"well {well} has channel {c} of field {site} several times, by several actions of the measurement, "
+                "which are not told apart"
             )
         name = PureWindowsPath(record["text"]).name.lower()
-        found.planes.append(PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None))
+        plane = PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None)
         x, y = (float(record[axis]) if axis in record else None for axis in "XY")
-        found.record((well, site), record.get("Time"), (x, y))
+        for part in (found, timelines.setdefault(timeline, Found())):
+            part.planes.append(plane)
+            part.record((well, site), record.get("Time"), (x, y))
         return True
 
     parse_xml(path, "a list of measurements", take)
-    return found
+    several = len({key[:-1] for key in actions}) < len(actions)
+    return found, timelines if several else {}
+
+
+def _place(record: Mapping[str, str]) -> tuple[str, int, int, int, int]:
+    """Well, field, timepoint, channel and z of a record."""
+    row, column, site, t, c, z = (
+        int(record[key]) for key in ("Row", "Column", "FieldIndex", "TimePoint", "Ch", "ZIndex")
+    )
+    return well_name(row - 1, column - 1), site, t, c, z
+
+
+def _apart(found: Found, timelines: Mapping[int, Found], choice: int | str | None) -> Found:
+    """The same plate with an acquisition per timeline, whose sites follow each other; or with the chosen one alone."""
+    runs = [(number, f"timeline {number}") for number in sorted(timelines)]
+    chosen = [] if choice in (None, "all") else matching(runs, choice)
+    plate = replace(found, planes=[], recorded={}, acquisitions={}, own={}, shapes={})
+    most = max(plane.site for plane in found.planes)
+    for rank, (number, name) in enumerate(chosen or runs):
+        part = timelines[number]
+        channels = sorted({plane.c for plane in part.planes})
+        shape = (max(p.t for p in part.planes), len(channels), max(p.z for p in part.planes))
+        names = tuple(found.channel_names.get(channel) for channel in channels)
+        for p in part.planes:
+            place = p.well, rank * most + p.site
+            plate.planes.append(PlaneFile(*place, p.t - 1, channels.index(p.c), p.z - 1, p.path))
+            plate.acquisitions[place], plate.shapes[place] = (number, name), shape
+            plate.own[place] = ImageMetadata(names, pixel_size=found.pixel_size)
+            if (p.well, p.site) in part.recorded:
+                plate.recorded[place] = part.recorded[p.well, p.site]
+    t, c, z = (tuple(range(size)) for size in shape)
+    plate.channel_names = dict(enumerate(names))
+    plate.announced = Announced(t=t, c=c, z=z, source="list of measurements", every_site=True)
+    return plate
 
 
 def _read_detail(path: Path, found: Found) -> None:

@@ -78,11 +78,11 @@ class Found:
     channel_names: Mapping[int, str | None] = field(default_factory=dict)
     pixel_size: tuple[float | None, float | None, float | None] = (None, None, None)
     notes: tuple[str, ...] = ()
-    acquisitions: Mapping[Place, tuple[int, str]] = field(default_factory=dict)
+    acquisitions: dict[Place, tuple[int, str]] = field(default_factory=dict)
     times: Mapping[int, tuple[int | None, int | None]] = field(default_factory=dict)
     colors: Mapping[int, tuple[int, int, int] | None] = field(default_factory=dict)
-    own: Mapping[Place, ImageMetadata] = field(default_factory=dict)
-    shapes: Mapping[Place, tuple[int, int, int]] = field(default_factory=dict)
+    own: dict[Place, ImageMetadata] = field(default_factory=dict)
+    shapes: dict[Place, tuple[int, int, int]] = field(default_factory=dict)
     recorded: dict[Place, Acquired] = field(default_factory=dict)
 
     def record(self, place: Place, time: str | None, position: tuple[float | None, float | None]) -> None:

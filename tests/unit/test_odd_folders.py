@@ -10,7 +10,15 @@ import pytest
 import tifffile
 from holes import lose
 from ome_zarr_plates import Style, write_plate
-from plate_folders import images_of, write_cellvoyager, write_htd, write_imagexpress, write_openhcs, write_phenix
+from plate_folders import (
+    CHANNELS,
+    images_of,
+    write_cellvoyager,
+    write_htd,
+    write_imagexpress,
+    write_openhcs,
+    write_phenix,
+)
 from typer.testing import CliRunner
 
 from openhcs_omero.cli import app
@@ -192,16 +200,60 @@ def test_one_file_for_two_planes(tmp_path):
     refused(folder, "is listed as two planes, one of A02 site 1 and one of A01 site 1")
 
 
-@pytest.mark.parametrize(("key", "value"), [("TimelineIndex", 2), ("ActionIndex", 1)])
-def test_a_cellvoyager_with_several_timelines(tmp_path, key, value):
+def with_timelines(folder, images, action=""):
+    """Write a CellVoyager plate of the timelines in `images`, which measured the same wells one after the other."""
+    records = []
+    for number, image in images.items():
+        part = write_cellvoyager(folder / str(number), image)
+        text = (part / "MeasurementData.mlf").read_text().replace("F001L01A", f"F001L{number:02d}A")
+        text = text.replace('TimelineIndex="1"', f'TimelineIndex="{number}"')
+        records += re.findall("<bts:MeasurementRecord.*?</bts:MeasurementRecord>", text)
+        for path in part.glob("*.tif"):
+            path.rename(folder / path.name.replace("L01A", f"L{number:02d}A"))
+    for name in ("MeasurementData.mlf", "MeasurementDetail.mrf", "plate.mes"):
+        shutil.copy(folder / "1" / name, folder / name)
+    for number in images:
+        shutil.rmtree(folder / str(number))
+    path = folder / "MeasurementData.mlf"
+    path.write_text(re.sub("<bts:MeasurementRecord.*</bts:MeasurementRecord>", "".join(records), path.read_text()))
+    return folder
+
+
+def test_timelines_of_a_cellvoyager_are_acquisitions(tmp_path):
+    """Two timelines that took the same planes, one of them with less; a hole in one does not matter to the other."""
+    images = {
+        1: images_of(["A01", "B02"], sites=1, shape=(2, 2, 1, 4, 5)),
+        2: images_of(["A01"], sites=1, shape=(3, 1, 1, 4, 5)),
+    }
+    images[2] = {place: image + 1 for place, image in images[2].items()}
+    folder = with_timelines(tmp_path / "p", images)
+    refused(folder, r"it has the acquisitions 1 \(timeline 1\), 2 \(timeline 2\); choose one")
+    for choice in (1, "timeline 2"):
+        handler = handler_of(folder, acquisition=choice)
+        expected = images[1 if choice == 1 else 2]
+        assert list(handler.structure(folder).wells) == list(dict.fromkeys(well for well, _ in expected))
+        for (well, site), image in expected.items():
+            np.testing.assert_array_equal(handler.load_site(folder, well, site, FileManager()), image)
+    handler = handler_of(folder, acquisition="all")
+    plate = handler.structure(folder)
+    assert {(well, image.site): image.acquisition for well, image in plate.images()} == {
+        ("A01", 1): (1, "timeline 1"),
+        ("A01", 2): (2, "timeline 2"),
+        ("B02", 1): (1, "timeline 1"),
+    }
+    np.testing.assert_array_equal(handler.load_site(folder, "A01", 2, FileManager()), images[2]["A01", 1])
+    assert handler.channel_names(folder, plate.only(["B02"])) == tuple(CHANNELS[:2])
+    (folder / "AssayPlate_A01_T0002F001L02A01Z01C01.tif").unlink()
+    handler_of(folder, acquisition=1).check_complete(folder, ["A01", "B02"])
+    with pytest.raises(PlateError, match="well A01 lacks all files of timepoint 1, which the list of measurements"):
+        handler_of(folder, acquisition=2).check_complete(folder, ["A01"])
+
+
+def test_a_cellvoyager_with_several_actions(tmp_path):
     folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], sites=1, shape=(2, 1, 1, 4, 5)))
     path = folder / "MeasurementData.mlf"
-    before = 'bts:TimePoint="2" bts:TimelineIndex="1"'
-    timeline = value if key == "TimelineIndex" else 1
-    path.write_text(
-        path.read_text().replace(before, f'bts:TimePoint="1" bts:TimelineIndex="{timeline}" bts:ActionIndex="{value}"')
-    )
-    refused(folder, "well A01 has channel 1 of field 1 several times, by several timelines or actions")
+    path.write_text(path.read_text().replace('bts:TimePoint="2"', 'bts:TimePoint="1" bts:ActionIndex="1"'))
+    refused(folder, "well A01 has channel 1 of field 1 several times, by several actions")
 
 
 def test_a_well_that_no_plate_has(tmp_path):
