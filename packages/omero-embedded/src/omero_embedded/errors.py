@@ -25,6 +25,21 @@ def refuse(kind: type[omero.ServerError], message: str) -> omero.ServerError:
     return kind(serverStackTrace="", serverExceptionClass=f"{package}.{kind.__name__}", message=message)
 
 
+def given(argument):
+    """Return an argument that may not be null.
+
+    Raises
+    ------
+    omero.ApiUsageException
+        If it is null.
+    """
+    import omero
+
+    if argument is None:
+        raise refuse(omero.ApiUsageException, "Argument may not be null.")
+    return argument
+
+
 def unsupported(what: str) -> omero.ServerError:
     """Make the error of a call that OMERO has and this server has not, as `omero.api.IQuery.get`."""
     import omero

@@ -63,6 +63,13 @@ class Accounts:
             known[user] = self._read(user)
         return known[user]
 
+    def known(self, user: int) -> Account | None:
+        """Return what is known about a user; None if there is none with this id."""
+        try:
+            return self.get(user)
+        except sa.exc.NoResultFound:
+            return None
+
     def _read(self, user: int) -> Account:
         with self._store.read() as connection:
             name = connection.execute(sa.select(self._user.c.omeName).where(self._user.c.id == user)).scalar_one()

@@ -74,7 +74,8 @@ class Members:
             for name, value in row_of(self.groups, group).items()
             if value is not None or self.groups.fields[name].nullable
         }
-        self._keep_name(self.groups, group.id.val, "name", unwrap(group.name), (SYSTEM_GROUP, USER_GROUP, GUEST_GROUP))
+        special = (SYSTEM_GROUP, USER_GROUP, GUEST_GROUP, self.ctx.group)
+        self._keep_name(self.groups, group.id.val, "name", unwrap(group.name), special)
         wanted = asked_permissions(group)
         self._update(self.groups.table, group.id.val, {**values, "_permissions": wanted} if wanted else values)
 
@@ -161,7 +162,7 @@ class Members:
             raise refuse(omero.ApiUsageException, f"There is no {table.name} with the id {oid}.")
 
     def _keep_name(self, entity: Entity, oid: int, column: str, new: str | None, special: tuple[int, ...]) -> None:
-        """Refuse to rename the users and groups that every OMERO server has."""
+        """Refuse to rename the users and groups that every OMERO server has, and the current group."""
         if oid in special and new is not None:
             old = self.connection.execute(sa.select(entity.table.c[column]).where(entity.table.c.id == oid)).scalar()
             if new != old:

@@ -10,7 +10,7 @@ import omero.sys
 import sqlalchemy as sa
 from omero.rtypes import rlist, rlong, rstring, unwrap
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import given, refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import GUEST_GROUP, PRIVILEGES, ROOT, SYSTEM_GROUP, USER_GROUP, Context
 from omero_embedded.model.loading import Loader
@@ -19,6 +19,7 @@ from omero_embedded.people.event_context import event_context
 from omero_embedded.people.members import Members
 from omero_embedded.people.passwords import PASSWORD, set_password
 from omero_embedded.people.sessions import LoginRefused, Session
+from omero_embedded.services import photos
 from omero_embedded.services.registry import service
 
 
@@ -49,6 +50,7 @@ class AdminService:
         )
 
     def canUpdate(self, ctx: Context, obj):
+        given(obj)
         table = self.kernel.schema.of(obj).table
         with self.kernel.store.read() as connection:
             row = connection.execute(sa.select(table.c._owner, table.c._group).where(table.c.id == obj.id.val)).first()
@@ -94,7 +96,21 @@ class AdminService:
             raise refuse(omero.SecurityViolation, "Administrators can't give privileges that they don't have.")
 
     def getMyUserPhotos(self, ctx: Context):
-        return []  # photos can't be uploaded
+        return photos.photos(self.kernel, ctx)
+
+    def uploadMyUserPhoto(self, ctx: Context, name, mimetype, data):
+        return photos.upload(self.kernel, self.session, ctx, name, mimetype, data)
+
+    def reportForgottenPassword(self, ctx: Context, name, email):
+        """Refuse, because no mail is sent: an OMERO server without a mail server does, too."""
+        user = self.kernel.accounts.find(name)
+        table = self.users.table
+        with self.kernel.store.read() as connection:
+            stored = connection.execute(sa.select(table.c.email).where(table.c.id == user)).scalar()
+        if user is None or stored != email:
+            reason = "Unknown user." if user is None else "Email address does not match."
+            raise omero.AuthenticationException(reason if user is None or stored else "User has no email address.")
+        raise refuse(omero.InternalException, f"Password was not changed because no mail can be sent to {name}.")
 
     def synchronizeLoginCache(self, ctx: Context):
         """Do nothing: every login reads the database."""
@@ -115,7 +131,8 @@ class AdminService:
     def _one(self, ctx: Context, entity, which: sa.ColumnElement, asked):
         found = self._load(ctx, entity, which)
         if not found:
-            raise refuse(omero.ApiUsageException, f"There is no {entity.name} {asked}.")
+            kind = "experimenter" if entity is self.users else "group"
+            raise refuse(omero.ApiUsageException, f"No such {kind}: {asked}")
         return found[0]
 
     def lookupExperimenters(self, ctx: Context):
@@ -147,16 +164,18 @@ class AdminService:
         return self._load(ctx, self.groups, self.groups.table.c.id.in_(groups))
 
     def getDefaultGroup(self, ctx: Context, user):
-        group = self._account(user).default_group
-        if group is None:
-            raise refuse(omero.ApiUsageException, f"User {user} has no default group.")
-        return self.getGroup(ctx, group)
+        account = self.kernel.accounts.known(user)
+        if account is None or account.default_group is None:
+            raise refuse(omero.ValidationException, f"The user {user} has no default group set.")
+        return self.getGroup(ctx, account.default_group)
 
     def getMemberOfGroupIds(self, ctx: Context, user):
-        return list(self._account(user.id.val).groups)
+        account = self.kernel.accounts.known(given(given(user).id).val)
+        return list(account.groups) if account else []
 
     def getLeaderOfGroupIds(self, ctx: Context, user):
-        return sorted(self._account(user.id.val).leader_of)
+        account = self.kernel.accounts.known(given(given(user).id).val)
+        return sorted(account.leader_of) if account else []
 
     def lookupLdapAuthExperimenters(self, ctx: Context):
         return rlist([])
@@ -165,10 +184,10 @@ class AdminService:
         return ""
 
     def _account(self, user: int):
-        try:
-            return self.kernel.accounts.get(user)
-        except sa.exc.NoResultFound:
-            raise refuse(omero.ApiUsageException, f"There is no Experimenter {user}.") from None
+        found = self.kernel.accounts.known(user)
+        if found is None:
+            raise refuse(omero.ValidationException, f"There is no Experimenter {user}.")
+        return found
 
     # -- making and changing -------------------------------------------------------------------------------------
 
@@ -221,19 +240,20 @@ class AdminService:
         return oid
 
     def updateSelf(self, ctx: Context, user):
+        given(user)
         with self.kernel.store.write() as connection:
             user = _with_id(user, ctx.user)
             user.omeName = rstring(ctx.user_name)
             Members(connection, ctx).change_user(user)
 
     def updateExperimenter(self, ctx: Context, user):
-        if user.id.val == ctx.user and "ModifyUser" not in ctx.privileges:
+        if given(user).id.val == ctx.user and "ModifyUser" not in ctx.privileges:
             self.updateSelf(ctx, user)
         else:
             self.updateExperimenterWithPassword(ctx, user, None)
 
     def updateExperimenterWithPassword(self, ctx: Context, user, password):
-        oid = user.id.val
+        oid = given(user).id.val
         with self._changes(ctx, "ModifyUser") as members:
             if password is not None and password.val:
                 self._no_elevation(ctx, self._account(oid).privileges)
@@ -241,7 +261,7 @@ class AdminService:
             members.change_user(user)
 
     def updateGroup(self, ctx: Context, group):
-        with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
+        with self._changes(ctx, "ModifyGroup", [given(group).id.val]) as members:
             members.change_group(group)
 
     def changePermissions(self, ctx: Context, group, permissions):
@@ -253,6 +273,7 @@ class AdminService:
     def deleteExperimenter(self, ctx: Context, user):
         oid = user.id.val
         with self._changes(ctx, "ModifyUser") as members:
+            self._account(oid)
             maps = self.maps.table
             members.connection.execute(maps.delete().where(maps.c.child == oid))
             members.connection.execute(PASSWORD.delete().where(PASSWORD.c.experimenter == oid))
@@ -264,17 +285,25 @@ class AdminService:
         with self._changes(ctx, "ModifyGroup", [group.id.val]) as members:
             maps = self.maps.table
             members.connection.execute(maps.delete().where(maps.c.parent == group.id.val))
-            members.connection.execute(self.groups.table.delete().where(self.groups.table.c.id == group.id.val))
+            gone = self.groups.table.delete().where(self.groups.table.c.id == group.id.val)
+            if not members.connection.execute(gone).rowcount:
+                raise refuse(omero.ValidationException, f"There is no ExperimenterGroup {group.id.val}.")
 
     # -- memberships ---------------------------------------------------------------------------------------------
 
     def addGroups(self, ctx: Context, user, groups):
+        if not groups:
+            raise refuse(omero.ValidationException, "Nothing to do.")
+        for one in (user, *groups):
+            given(given(one).id)
         with self._memberships(ctx, groups) as members:
             for group in groups:
                 self._check_promotion(ctx, user, group)
                 members.join(user.id.val, group.id.val)
 
     def removeGroups(self, ctx: Context, user, groups):
+        if user is None:
+            return
         left = {group.id.val for group in groups}
         with self._memberships(ctx, groups) as members:
             if left & {SYSTEM_GROUP, USER_GROUP} and user.id.val in (ROOT, ctx.user):
@@ -285,6 +314,8 @@ class AdminService:
             members.quit(user.id.val, left)
 
     def setDefaultGroup(self, ctx: Context, user, group):
+        if user is None or group is None:
+            return
         if user.id.val != ctx.user and "ModifyUser" not in ctx.privileges:
             raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change other users.")
         if group.id.val == USER_GROUP:
@@ -305,8 +336,10 @@ class AdminService:
         self._own(ctx, group, owners, False)
 
     def _own(self, ctx: Context, group, owners, owns: bool) -> None:
-        with self._memberships(ctx, [group]) as members:
+        with self._memberships(ctx, [] if group is None else [group]) as members:
             for owner in owners:
+                if owner is None or group is None:
+                    continue
                 self._check_promotion(ctx, owner, group)
                 members.join(owner.id.val, group.id.val, owner=owns)
 
@@ -341,7 +374,7 @@ class AdminService:
             )
         user = self.kernel.accounts.find(name)
         if user is None:
-            raise refuse(omero.ApiUsageException, f"There is no user {name}.")
+            raise refuse(omero.ApiUsageException, f"No such experimenter: {name}")
         if not self._account(user).privileges <= ctx.privileges:
             raise refuse(omero.SecurityViolation, "The password of a more privileged administrator can't be changed.")
         self._set_password(user, new)

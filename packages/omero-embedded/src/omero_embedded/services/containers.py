@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from omero.model import IObject
 from omero.rtypes import unwrap
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import given, refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
@@ -77,7 +77,8 @@ class ContainerService:
         entity = self._entity(rootType)
         if entity.name not in HIERARCHIES:
             raise refuse(
-                omero.ApiUsageException, f"{rootType} is no container: ask for one of {', '.join(HIERARCHIES)}."
+                omero.ApiUsageException,
+                f"Class parameter for loadContainerIHierarchy() must be in {{{','.join(HIERARCHIES)}}}, not {rootType}",
             )
         wanted = rootIds or None  # Ice turns null into an empty list
         with self.store.read() as connection:
@@ -116,7 +117,10 @@ class ContainerService:
     def findContainerHierarchies(self, ctx: Context, rootType, imageIds, options) -> list[IObject]:
         """The topmost of projects, datasets and images over images, with all that is between."""
         if self._entity(rootType).name != "Project":
-            raise refuse(omero.ApiUsageException, f"Hierarchies are found of Project, not of {rootType}.")
+            raise refuse(
+                omero.ApiUsageException,
+                f"Class parameter for findContainerHierarchies() must be in {{Project}}, not {rootType}",
+            )
         with self.store.read() as connection:
             loader = Loader(connection, ctx)
             images = list(loader.get(self.schema["Image"], imageIds).values())
@@ -162,14 +166,14 @@ class ContainerService:
         """Images that were made in the time that the options name."""
         asked = options.theFilter if options is not None else None
         if asked is None or (asked.startTime is None and asked.endTime is None):
-            raise refuse(omero.ApiUsageException, "Say the time when the images were made.")
+            raise refuse(omero.ApiUsageException, "start or end time option is required for getImagesByOptions().")
         return self._all_images(ctx, options)
 
     def getUserImages(self, ctx: Context, options) -> list[IObject]:
         """Load the images of the owner or group that the options name."""
         asked = options.theFilter if options is not None else None
         if asked is None or (asked.ownerId is None and asked.groupId is None):
-            raise refuse(omero.ApiUsageException, "Say the owner or group whose images are wanted.")
+            raise refuse(omero.ApiUsageException, "experimenter or group option is required for getUserImages().")
         return self._all_images(ctx, options)
 
     def _all_images(self, ctx: Context, options) -> list[IObject]:
@@ -225,6 +229,8 @@ class ContainerService:
         return self.createDataObjects(ctx, [obj], options)[0]
 
     def createDataObjects(self, ctx: Context, dataObjects, options) -> list[IObject]:
+        for one in dataObjects:
+            given(one)
         with self.store.write() as connection:
             return saving.save(connection, ctx, dataObjects)
 
@@ -245,13 +251,13 @@ class ContainerService:
     def _entity(self, name: str) -> Entity:
         entity = self.schema.find(name or "")
         if entity is None:
-            raise refuse(omero.ApiUsageException, f"There is no class {name}.")
+            raise refuse(omero.ApiUsageException, f"{name} does not specify a valid class.")
         return entity
 
     def _collection(self, entity: Entity, name: str) -> Field:
         one = entity.fields.get(name.rpartition("_")[2])
         if one is None or one.kind != "collection":
-            raise refuse(omero.ApiUsageException, f"A {entity.name} has no collection {name}.")
+            raise refuse(omero.ApiUsageException, f"{entity.java}.{name} is an unknown property on type {entity.java}")
         return one
 
     def _ids(

@@ -248,7 +248,7 @@ class MetadataService:
     def _annotation(self, name: str) -> Entity:
         entity = self.schema.find(name or "")
         if entity is None or not entity.is_a("Annotation") or entity.abstract:
-            raise refuse(omero.ApiUsageException, f"{name} is no kind of annotation.")
+            raise refuse(omero.ApiUsageException, f"{name} does not specify a valid class.")
         return entity
 
 

@@ -6,9 +6,11 @@ import omero
 import sqlalchemy as sa
 from omero.rtypes import rlong, unwrap
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import given, refuse
+from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.limits import MOST_CHANNELS, check
+from omero_embedded.model import saving
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import BIT_SIZES
 from omero_embedded.model.events import insert, new_event
@@ -26,6 +28,21 @@ _OF_IMAGE = (
     "objectiveSettings",
     "series",
     "stageLabel",
+)
+# The fields that a copy of pixels keeps.
+_OF_PIXELS = ("dimensionOrder", "pixelsType", *(f"physicalSize{a}{b}" for a in "XYZ" for b in ("", "_unit")))
+_DESCRIPTION = (
+    "select p from Pixels p left outer join fetch p.pixelsType left outer join fetch p.channels c "
+    "left outer join fetch c.logicalChannel lc left outer join fetch c.statsInfo "
+    "left outer join fetch lc.photometricInterpretation left outer join fetch lc.illumination "
+    "left outer join fetch lc.mode left outer join fetch lc.contrastMethod where p.id = :id"
+)
+_SETTINGS = (
+    "select rdef from RenderingDef rdef left outer join fetch rdef.details.owner "
+    "left outer join fetch rdef.quantization left outer join fetch rdef.model "
+    "left outer join fetch rdef.waveRendering cb left outer join fetch cb.family "
+    "left outer join fetch cb.spatialDomainEnhancement left outer join fetch rdef.projections proj "
+    "left outer join fetch proj.axis left outer join fetch proj.type"
 )
 
 
@@ -129,17 +146,20 @@ class PixelsService:
         pixels = self._row(connection, ctx, "Pixels", source)
         sizes = {f"size{axis}": size.val for axis, size in zip("XYZT", asked) if size is not None}
         check(len(channels or ()), MOST_CHANNELS, "channels")
-        if not channels or min([1, *sizes.values()]) < 1 or any(not 0 <= c < pixels["sizeC"] for c in channels):
-            raise refuse(omero.ApiUsageException, "A size is below 1, or a channel is not in the source image.")
-        made = self._copy(
-            connection,
-            ctx,
-            "Pixels",
-            source,
-            {**sizes, **changes, "sizeC": len(channels), "sha1": "Pending...", "relatedTo": source},
-        )
+        if wrong := [f"{name}: {size} <= 0" for name, size in sizes.items() if size < 0]:
+            raise refuse(omero.ValidationException, wrong[0])
+        if not channels:
+            raise refuse(omero.ValidationException, "Channel List is not null but size == 0")
+        if outside := [place for place, c in enumerate(channels) if not 0 <= c < pixels["sizeC"]]:
+            raise refuse(omero.ValidationException, f"channel: {outside[0]} out of bounds")
+        if 0 in sizes.values():
+            raise refuse(omero.ApiUsageException, f"A size is below 1: {sizes}.")
+        kept = {column: pixels[column] for column in (*_OF_PIXELS, *(f"size{axis}" for axis in "XYZT"), "image")}
+        values = {**kept, **sizes, "sizeC": len(channels), "sha1": "Pending...", "relatedTo": source, **changes}
+        event = new_event(connection, ctx)
+        made = insert(connection, ctx, self.schema["Pixels"], values, event)
         for index, channel in enumerate(channels):
-            self._copy_channel(connection, ctx, source, channel, made, index, copy_stats)
+            self._copy_channel(connection, ctx, source, channel, (made, index), copy_stats)
         return made
 
     def _copy_channel(
@@ -148,46 +168,37 @@ class PixelsService:
         ctx: Context,
         source: int,
         channel: int,
-        pixels: int,
-        index: int,
+        place: tuple[int, int],
         copy_stats: bool,
     ) -> None:
-        table = self.schema["Channel"].table
+        """Insert a channel like another one, which shares the logical channel with it, at a place in some pixels."""
+        table, stats = self.schema["Channel"].table, self.schema["StatsInfo"]
         row = connection.execute(
-            sa.select(table.c.id, table.c.logicalChannel, table.c.statsInfo).where(
+            sa.select(table.c.logicalChannel, table.c.statsInfo).where(
                 (table.c.pixels == source) & (table.c.pixels_index == channel)
             )
         ).one()
-        stats = self._copy(connection, ctx, "StatsInfo", row.statsInfo) if copy_stats and row.statsInfo else None
-        self._copy(
-            connection,
-            ctx,
-            "Channel",
-            row.id,
-            {
-                "pixels": pixels,
-                "pixels_index": index,
-                "statsInfo": stats,
-                "logicalChannel": self._copy(connection, ctx, "LogicalChannel", row.logicalChannel),
-            },
-        )
+        event = new_event(connection, ctx)
+        values = {"pixels": place[0], "pixels_index": place[1], "logicalChannel": row.logicalChannel}
+        if copy_stats:
+            if row.statsInfo is None:
+                raise refuse(omero.InternalException, f"Channel {channel} of the pixels {source} has no statistics.")
+            known = self._row(connection, ctx, "StatsInfo", row.statsInfo)
+            copied = {name: known[name] for name in ("globalMin", "globalMax")}
+            values["statsInfo"] = insert(connection, ctx, stats, copied, event)
+        insert(connection, ctx, self.schema["Channel"], values, event)
 
     def _row(self, connection: sa.Connection, ctx: Context, kind: str, oid: int) -> dict:
-        """Read a row that the caller may see."""
+        """Read a row that the caller may see; as in OMERO, for pixels there is only one error."""
         table = self.schema[kind].table
         row = connection.execute(sa.select(table).where(table.c.id == oid)).mappings().first()
-        if row is None or not ctx.may_see(row["_owner"], row["_group"]):
-            raise refuse(omero.ValidationException, f"There is no {kind} {oid}.")
+        if row is None:
+            wrong = omero.InternalException if kind == "Pixels" else omero.ValidationException
+            raise refuse(wrong, f"There is no {kind} {oid}.")
+        if not ctx.may_see(row["_owner"], row["_group"]):
+            wrong = omero.InternalException if kind == "Pixels" else omero.SecurityViolation
+            raise refuse(wrong, f"Cannot read {self.schema[kind].java}:Id_{oid}")
         return dict(row)
-
-    def _copy(self, connection: sa.Connection, ctx: Context, kind: str, oid: int, changes: dict | None = None) -> int:
-        """Insert a copy of a row with some changes, and return its id."""
-        values = {
-            column: value
-            for column, value in self._row(connection, ctx, kind, oid).items()
-            if column != "id" and not column.startswith("_")
-        }
-        return insert(connection, ctx, self.schema[kind], {**values, **(changes or {})}, new_event(connection, ctx))
 
     def setChannelGlobalMinMax(self, ctx: Context, pixels, channel, low, high):
         """Save the smallest and the largest value of a channel."""
@@ -216,15 +227,12 @@ class PixelsService:
 
     def retrievePixDescription(self, ctx: Context, pixels):
         """Load pixels with type, channels, and the parts of the channels; None if the caller sees none."""
-        entity, channel = self.schema["Pixels"], self.schema["Channel"]
-        with self.kernel.store.read() as connection:
-            loader = Loader(connection, ctx)
-            found = list(loader.get(entity, [pixels]).values())
-            loader.fetch(found, entity.fields["pixelsType"])
-            channels = loader.fetch(found, entity.fields["channels"])
-            loader.fetch(channels, channel.fields["logicalChannel"])
-            loader.fetch(channels, channel.fields["statsInfo"])
+        found = self._objects(ctx, _DESCRIPTION, {"id": rlong(pixels)})
         return found[0] if found else None
+
+    def _objects(self, ctx: Context, hql: str, values: dict) -> list:
+        with self.kernel.store.read() as connection:
+            return Results(connection, ctx, hql, values).objects()
 
     # -- enumerations --------------------------------------------------------------------------------------------
 
@@ -233,8 +241,8 @@ class PixelsService:
 
     def getAllEnumerations(self, ctx: Context, name):
         entity = self.schema.find(name)
-        if entity is None or not entity.is_enum:
-            raise refuse(omero.ApiUsageException, f"{name} is not an enumeration.")
+        if entity is None:
+            raise refuse(omero.ApiUsageException, f"{name} does not specify a valid class.")
         with self.kernel.store.read() as connection:
             ids = connection.execute(sa.select(entity.table.c.id).order_by(entity.table.c.id)).scalars().all()
             return list(Loader(connection, ctx).get(entity, ids).values())
@@ -256,32 +264,36 @@ class PixelsService:
     # -- rendering settings --------------------------------------------------------------------------------------
 
     def retrieveRndSettings(self, ctx: Context, pixels):
-        return self.retrieveRndSettingsFor(ctx, pixels, ctx.user)
+        """Load the caller's settings of an image, or those of the owner; None if there are neither."""
+        found = self.retrieveRndSettingsFor(ctx, pixels, ctx.user)
+        if found is not None:
+            return found
+        table = self.schema["Pixels"].table
+        with self.kernel.store.read() as connection:
+            row = connection.execute(sa.select(table.c._owner, table.c._group).where(table.c.id == pixels)).first()
+        if row is None:
+            raise refuse(omero.ValidationException, f"There is no Pixels {pixels}.")
+        if not ctx.may_see(*row):
+            raise refuse(omero.SecurityViolation, f"Cannot read ome.model.core.Pixels:Id_{pixels}")
+        return self.retrieveRndSettingsFor(ctx, pixels, row._owner) if row._owner != ctx.user else None
 
     def retrieveRndSettingsFor(self, ctx: Context, pixels, user):
         found = self.retrieveAllRndSettings(ctx, pixels, user)
-        return found[-1] if found else None
-
-    def retrieveAllRndSettings(self, ctx: Context, pixels, user):
-        table = self.schema["RenderingDef"].table
-        wanted = sa.select(table.c.id).where(table.c.pixels == pixels).order_by(table.c.id)
-        return self._settings(ctx, wanted if user < 0 else wanted.where(table.c._owner == user))
-
-    def loadRndSettings(self, ctx: Context, oid):
-        table = self.schema["RenderingDef"].table
-        found = self._settings(ctx, sa.select(table.c.id).where(table.c.id == oid))
         return found[0] if found else None
 
-    def _settings(self, ctx: Context, wanted: sa.Select) -> list:
-        entity, binding = self.schema["RenderingDef"], self.schema["ChannelBinding"]
-        with self.kernel.store.read() as connection:
-            loader = Loader(connection, ctx)
-            found = list(loader.get(entity, connection.execute(wanted).scalars().all()).values())
-            for name in ("quantization", "model", "pixels"):
-                loader.fetch(found, entity.fields[name])
-            channels = loader.fetch(found, entity.fields["waveRendering"])
-            loader.fetch(channels, binding.fields["family"])
-            loader.fetch(channels, binding.fields["spatialDomainEnhancement"])
-            loader.load_stamps(found)
-            loader.get(self.schema["Experimenter"], [one.details.owner.id.val for one in found])  # loads the owners
-        return found
+    def retrieveAllRndSettings(self, ctx: Context, pixels, user):
+        """Load the settings of a user, or of all if that is negative; those that were changed last come first."""
+        values, owned = {"pixels": rlong(pixels)}, ""
+        if user >= 0:
+            values["owner"], owned = rlong(user), "and rdef.details.owner.id = :owner "
+        order = "order by rdef.details.updateEvent.id desc"
+        return self._objects(ctx, f"{_SETTINGS} where rdef.pixels.id = :pixels {owned}{order}", values)
+
+    def loadRndSettings(self, ctx: Context, oid):
+        found = self._objects(ctx, f"{_SETTINGS} where rdef.id = :id", {"id": rlong(oid)})
+        return found[0] if found else None
+
+    def saveRndSettings(self, ctx: Context, settings):
+        given(settings)
+        with self.kernel.store.write() as connection:
+            saving.save_ids(connection, ctx, [settings])

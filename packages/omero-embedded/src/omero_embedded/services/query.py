@@ -66,7 +66,7 @@ class QueryService:
     def _find(self, ctx: Context, klass: str, oid: int) -> IObject | None:
         entity = self._entity(klass)
         if entity.abstract:
-            raise refuse(omero.ApiUsageException, f"{klass} is abstract: name a class that objects can have.")
+            raise refuse(omero.ApiUsageException, f"{klass} does not specify a valid class, it is abstract.")
         with self.store.read() as connection:
             found = Loader(connection, ctx).get(entity, [oid])
             if found:
@@ -78,7 +78,7 @@ class QueryService:
     def _entity(self, klass: str) -> Entity:
         entity = self.schema.find(klass or "")
         if entity is None:
-            raise refuse(omero.ApiUsageException, f"There is no class {klass!r}.")
+            raise refuse(omero.ApiUsageException, f"{klass} does not specify a valid class.")
         return entity
 
     # -- by a field's value, by an example ----------------------------------------------------------------------

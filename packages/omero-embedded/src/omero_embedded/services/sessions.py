@@ -7,7 +7,7 @@ from dataclasses import replace
 import omero
 from omero.rtypes import unwrap
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import given, refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model.access import Context
 from omero_embedded.model.enumerations import VALUES
@@ -47,7 +47,7 @@ class SessionService:
 
     def closeSession(self, ctx: Context, session):
         """Count one reference less; return -2 after the last one, and -1 if there is no such session."""
-        uuid = unwrap(_given(session).uuid)
+        uuid = unwrap(given(session).uuid)
         if uuid is None:
             raise refuse(omero.ApiUsageException, "Uuid cannot be null.")
         found = self.kernel.sessions.find(uuid)
@@ -77,7 +77,7 @@ class SessionService:
 
     def createSession(self, ctx: Context, principal, password):
         """Open a session of a user whose password the caller knows, or use the one with this uuid once more."""
-        known = self.kernel.sessions.find(password or "") or self.kernel.sessions.find(_given(principal).name)
+        known = self.kernel.sessions.find(password or "") or self.kernel.sessions.find(given(principal).name)
         if known is not None:
             self.kernel.sessions.attach(known)
             return self._loaded(ctx, [known])[0]
@@ -102,7 +102,7 @@ class SessionService:
 
     def createSessionWithTimeouts(self, ctx: Context, principal, time_to_live, time_to_idle):
         """Open a session as another user; only administrators may."""
-        _given(principal)
+        given(principal)
         if "Sudo" not in ctx.privileges:
             raise refuse(
                 omero.SecurityViolation,
@@ -148,13 +148,6 @@ class SessionService:
 
     def getOutputs(self, ctx: Context, uuid):
         return dict(self._find(uuid).outputs)
-
-
-def _given(argument):
-    """An argument that may not be null."""
-    if argument is None:
-        raise refuse(omero.ApiUsageException, "Argument 0 may not be null.")
-    return argument
 
 
 def _put(values: dict, key: str, value) -> None:

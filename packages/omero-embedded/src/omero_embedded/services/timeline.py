@@ -2,51 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
-from omero.rtypes import unwrap
+from omero.rtypes import rlong, rstring, rtime, unwrap
 
 from omero_embedded.errors import refuse
+from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
-from omero_embedded.model import rows
 from omero_embedded.model.access import Context
-from omero_embedded.model.loading import Loader
-from omero_embedded.model.schema import Entity
 from omero_embedded.people.sessions import Session
 from omero_embedded.services.registry import service
 
-KINDS = ("Project", "Dataset", "Image", "Annotation", "RenderingDef", "Screen", "Plate", "PlateAcquisition")
+Period = tuple[int, int]  # in milliseconds since 1970
+ALWAYS: Period = (-62_135_596_800_000, 253_402_300_799_000)  # the years 1 to 9999
+MOST = 50  # objects of a kind, if the caller doesn't say how many
+KINDS = ("RenderingDef", "Image", "Project", "Dataset", "Annotation")  # if none are named
+LOGS = "EventLog"
+
+_STAMPS = "join {fetch} obj.details.creationEvent join {fetch} obj.details.owner join {fetch} obj.details.group "
+_CHANGED = (
+    "where (obj.details.creationEvent.time >= :start or obj.details.updateEvent.time >= :start) "
+    "and (obj.details.creationEvent.time <= :end or obj.details.updateEvent.time <= :end)"
+)
+# What is found of each kind, in which order, and whose owner and group count. As in OMERO, images go by their
+# acquisition date, and those without one are never found; of other kinds, annotations too, nothing is known.
+_OF_KINDS = {
+    "Project": (f"from Project obj {_STAMPS}{_CHANGED}", "obj.details.updateEvent.id desc", "obj"),
+    "Dataset": (f"from Dataset obj {_STAMPS}{_CHANGED}", "obj.details.updateEvent.id desc", "obj"),
+    "RenderingDef": (
+        f"from RenderingDef obj {_STAMPS}left outer join {{fetch}} obj.pixels p "
+        f"left outer join {{fetch}} p.image i {_CHANGED}",
+        "i.details.creationEvent.time desc",
+        "i",
+    ),
+    "Image": (
+        f"from Image obj {_STAMPS}where obj.acquisitionDate >= :start and obj.acquisitionDate <= :end",
+        "obj.acquisitionDate desc",
+        "obj",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whose objects are wanted (None for everybody's), and how many."""
+
+    owner: int | None
+    group: int | None
+    offset: int
+    limit: int
+
+    def conditions(self, of: str, given: dict) -> str:
+        """The conditions in HQL on what belongs to `of`; their values are added to those that are given."""
+        found = ""
+        for name, value in (("owner", self.owner), ("group", self.group)):
+            if value is not None:
+                found += f" and {of}.details.{name}.id = :{name}"
+                given[name] = rlong(value)
+        return found
 
 
 @service("::omero::api::ITimeline")
 class TimelineService:
-    """Only the last change of an object is known. Single changes are not logged, so there are no event logs."""
+    """Only the last change of an object is known. Single changes are not logged."""
 
     def __init__(self, kernel: Kernel, session: Session):
         self.store, self.schema = kernel.store, kernel.schema
 
+    def countByPeriod(self, ctx: Context, kinds, start, end, parameters) -> dict[str, int]:
+        """Count what changed; -1 for kinds that have no history."""
+        asked, counts = _asked(ctx, parameters), {}
+        with self.store.read() as connection:
+            for kind in kinds or KINDS:
+                counts[kind] = 0 if kind == LOGS else -1
+                if kind in _OF_KINDS:
+                    hql, given = _query(kind, _period(start, end), asked)
+                    found = Results(connection, ctx, "select count(obj) " + hql.format(fetch=""), given)
+                    counts[kind] = found.projected()[0][0].val  # type: ignore[union-attr]
+        return counts
+
     def getByPeriod(self, ctx: Context, kinds, start, end, parameters, merge) -> dict[str, list[IObject]]:
-        """Find the newest objects, of each kind or with `merge` of all kinds together, changed from start to end."""
-        return self._newest(ctx, kinds, (start.val, end.val), parameters, merge)
+        """Find the newest objects of each kind that changed in a period; with `merge`, no more of all together."""
+        asked = _asked(ctx, parameters)
+        found = self._found(ctx, kinds or KINDS, _period(start, end), asked)
+        return _merged(found, asked.limit) if merge else {kind: some or [] for kind, some in found.items()}
 
     def getMostRecentObjects(self, ctx: Context, kinds, parameters, merge) -> dict[str, list[IObject]]:
-        return self._newest(ctx, kinds, None, parameters, merge)
+        return self.getByPeriod(ctx, kinds, None, None, parameters, merge)
 
-    def countByPeriod(self, ctx: Context, kinds, start, end, parameters) -> dict[str, int]:
+    def _found(self, ctx: Context, kinds, period: Period, asked: Asked) -> dict[str, list[IObject] | None]:
+        found: dict[str, list[IObject] | None] = {}
         with self.store.read() as connection:
-            return {
-                name: connection.execute(
-                    sa.select(sa.func.count()).select_from(
-                        self._changed(ctx, entity, (start.val, end.val), parameters).subquery()
-                    )
-                ).scalar()
-                or 0
-                for name, entity in self._entities(kinds).items()
-            }
+            for kind in kinds:
+                found[kind] = [] if kind == LOGS else None
+                if kind in _OF_KINDS:
+                    hql, given = _query(kind, period, asked)
+                    hql = f"select obj {hql.format(fetch='fetch')} order by {_OF_KINDS[kind][1]}"
+                    results = Results(connection, ctx, hql, given, (asked.offset, asked.limit))
+                    found[kind] = results.objects()
+                    results.loader.load_stamps(found[kind] or ())
+        return found
 
     def getEventLogsByPeriod(self, ctx: Context, start, end, parameters) -> list[IObject]:
-        return []
+        """Make logs of the images that were acquired in a period, which OMERO makes up too."""
+        asked, logs = _asked(ctx, parameters), []
+        given = {"start": rtime(start.val), "end": rtime(end.val)}
+        hql = "select i from Image i where i.acquisitionDate > :start and i.acquisitionDate < :end"
+        with self.store.read() as connection:
+            hql += asked.conditions("i", given)
+            for image in Results(connection, ctx, hql, given, (asked.offset, asked.limit)).objects():
+                log = omero.model.EventLogI()
+                log.entityId, log.entityType = rlong(image.id.val), rstring(self.schema["Image"].java)
+                log.action, log.event = rstring("INSERT"), omero.model.EventI()
+                log.event.time = image.acquisitionDate
+                logs.append(log)
+        return logs
 
     def getMostRecentAnnotationLinks(self, ctx: Context, parents, children, namespaces, parameters) -> list[IObject]:
         """Find the newest links to annotations of a class or of namespaces (`%` stands for any text)."""
@@ -54,96 +127,78 @@ class TimelineService:
             raise refuse(omero.ApiUsageException, "Links can be restricted to one class of annotations only.")
         kinds = [self.schema.find(name) for name in children or ()]
         if None in kinds:
-            raise refuse(omero.ValidationException, f"There is no class {children[0]}.")
-        asked = parameters.theFilter if parameters is not None else None
-        limit, offset = (unwrap(asked.limit), unwrap(asked.offset) or 0) if asked is not None else (None, 0)
+            raise refuse(omero.ValidationException, f"Error mapping: {children[0]}")
+        asked = _asked(ctx, parameters)
+        given = {f"ns{place}": rstring(one) for place, one in enumerate(namespaces or ())}
+        where = [f"child.class = {kind.java}" for kind in kinds if kind is not None]
+        where += ["(" + " or ".join(f"child.ns like :{name}" for name in given) + ")"] if given else []
+        everybody = Asked(None, None, 0, asked.limit)
+        owned = (asked if parameters is not None else everybody).conditions("link", given)
+        found: dict[str, list[IObject] | None] = {}
         with self.store.read() as connection:
-            loader = Loader(connection, ctx)
-            found: list[tuple[int, Entity, int]] = []
-            for name in parents or ("Project", "Dataset", "Image"):
-                link = self.schema.find(f"{name}AnnotationLink")
-                if link is None:
-                    raise refuse(omero.ApiUsageException, f"{name} is not a class of annotated objects.")
-                statement = self._links(ctx, link, kinds, namespaces or (), asked)
-                found += [(event, link, oid) for oid, event in connection.execute(statement)]
-            newest = _page(sorted(found, key=lambda one: -one[0]), limit, offset)
-            links = [loader.get(link, [oid])[oid] for _, link, oid in newest]
-            loader.fetch_paths(links, "child")
-            loader.load_events(links, "creationEvent", "updateEvent")
-        return links
+            for parent in parents or ("Project", "Dataset", "Image"):
+                found[parent] = self._links(
+                    connection, ctx, parent, " and ".join(["1 = 1", *where]) + owned, given, asked
+                )
+        return [link for links in _merged(found, asked.limit, together=True).values() for link in links]
 
-    def _links(self, ctx: Context, link: Entity, kinds: list, namespaces, asked) -> sa.Select:
-        columns, annotations = link.table.c, self.schema["Annotation"].table
-        statement = (
-            sa.select(columns.id, columns._updateEvent)
-            .join(annotations, annotations.c.id == columns.child)
-            .where(*rows.visible(ctx, link))
+    def _links(self, connection: sa.Connection, ctx: Context, parent: str, where: str, given: dict, asked: Asked):
+        if self.schema.find(f"{parent}AnnotationLink") is None:
+            raise refuse(omero.InternalException, f"{parent}AnnotationLink is not mapped")
+        hql = (
+            f"select link from {parent}AnnotationLink link join link.parent parent join fetch link.child child "
+            "join fetch link.details.creationEvent creation join fetch link.details.updateEvent updated "
+            f"where {where} order by link.details.updateEvent.id desc"
         )
-        if kinds:
-            statement = statement.where(annotations.c["class"] == kinds[0].name)
-        if namespaces:
-            statement = statement.where(sa.or_(*(annotations.c.ns.like(one) for one in namespaces)))
-        if asked is not None and asked.ownerId is not None and asked.ownerId.val >= 0:
-            statement = statement.where(columns._owner == asked.ownerId.val)
-        return statement
+        return Results(connection, ctx, hql, given, (asked.offset, asked.limit)).objects()
 
     def getMostRecentShareCommentLinks(self, ctx: Context, parameters) -> list[IObject]:
         return []
 
-    def _newest(
-        self, ctx: Context, kinds, period: tuple[int, int] | None, parameters, merge: bool
-    ) -> dict[str, list[IObject]]:
-        asked = parameters.theFilter if parameters is not None else None
-        limit, offset = (unwrap(asked.limit), unwrap(asked.offset) or 0) if asked is not None else (None, 0)
-        with self.store.read() as connection:
-            found: list[tuple[int, str, int]] = []
-            for name, entity in self._entities(kinds).items():
-                of_kind = [
-                    (time, name, oid)
-                    for oid, time in connection.execute(self._changed(ctx, entity, period, parameters))
-                ]
-                found += of_kind if merge else _page(of_kind, limit, offset)
-            if merge:
-                found = _page(sorted(found, reverse=True), limit, offset)
-            loader = Loader(connection, ctx)
-            answer = {}
-            for name, entity in self._entities(kinds).items():
-                objects = loader.get(entity, [oid for _, kind, oid in found if kind == name])
-                loader.load_stamps(objects.values())
-                answer[name] = list(objects.values())
-        return answer
 
-    def _entities(self, kinds) -> dict[str, Entity]:
-        found = {}
-        for name in kinds or KINDS:
-            entity = self.schema.find(name)
-            if entity is None or entity.is_global or not entity.is_mutable:
-                raise refuse(omero.ApiUsageException, f"{name} has no history: use one of {', '.join(KINDS)}.")
-            found[name] = entity
-        return found
-
-    def _changed(self, ctx: Context, entity: Entity, period: tuple[int, int] | None, parameters) -> sa.Select:
-        """Find ids and times of the last change, newest first; in a period images go by their acquisition date."""
-        columns, events = entity.table.c, self.schema["Event"].table
-        by_date = entity.name == "Image" and period is not None
-        time = columns.acquisitionDate if by_date else events.c.time
-        statement = (
-            sa.select(columns.id, time)
-            .join(events, columns._updateEvent == events.c.id)
-            .where(*rows.visible(ctx, entity))
-            .order_by(time.desc(), columns.id.desc())
-        )
-        if "class" in columns:
-            statement = statement.where(columns["class"].in_([one.name for one in (entity, *entity.family())]))
-        if period is not None:
-            statement = statement.where(time.between(*period))
-        asked = parameters.theFilter if parameters is not None else None
-        if asked is not None:
-            for column, value in ((columns._owner, asked.ownerId), (columns._group, asked.groupId)):
-                if value is not None and value.val >= 0:
-                    statement = statement.where(column == value.val)
-        return statement
+def _asked(ctx: Context, parameters) -> Asked:
+    """Read the filter of a call. Without a group it is about the caller; the owner -1 means everybody."""
+    filter = parameters.theFilter if parameters is not None else None
+    owner, group, offset, limit = (
+        (unwrap(one) for one in (filter.ownerId, filter.groupId, filter.offset, filter.limit))
+        if filter is not None
+        else (None,) * 4
+    )
+    if group is None:
+        owner = ctx.user if owner is None else None if owner == -1 else owner
+    return Asked(owner, group, offset or 0, MOST if limit is None else limit)
 
 
-def _page(found: list, limit: int | None, offset: int) -> list:
-    return found[offset:] if limit is None else found[offset : offset + limit]
+def _period(start, end) -> Period:
+    return (ALWAYS[0] if start is None else start.val, ALWAYS[1] if end is None else end.val)
+
+
+def _query(kind: str, period: Period, asked: Asked) -> tuple[str, dict]:
+    """The query for objects of a kind, without its select clause, and its parameters."""
+    hql, _, owned = _OF_KINDS[kind]
+    given = {"start": rtime(period[0]), "end": rtime(period[1])}
+    return hql + asked.conditions(owned, given), given
+
+
+def _merged(found: dict, limit: int, together: bool = False) -> dict[str, list[IObject]]:
+    """Keep so many objects of all kinds together. As in OMERO, those that were changed first come first.
+
+    Parameters
+    ----------
+    together
+        Whether to return all under one key, in the order of their changes.
+
+    Raises
+    ------
+    omero.InternalException
+        If nothing is known of a kind.
+    """
+    if None in found.values():
+        unknown = next(kind for kind, some in found.items() if some is None)
+        raise refuse(omero.InternalException, f"Nothing of the kind {unknown} can be merged.")
+    every = [(kind, obj) for kind, some in found.items() for obj in some]
+    every.sort(key=lambda one: one[1].details.updateEvent.time.val)
+    kept: dict[str, list[IObject]] = {"": []} if together else {kind: [] for kind in found}
+    for kind, obj in every[:limit]:
+        kept["" if together else kind].append(obj)
+    return kept

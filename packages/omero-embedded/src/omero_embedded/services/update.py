@@ -40,12 +40,15 @@ class UpdateService:
             return saving.save_ids(connection, ctx, _all_there(graph))
 
     def deleteObject(self, ctx: Context, row: IObject) -> None:
-        (obj,) = _all_there([row])
-        entity = self.store.schema.of(obj)
-        oid = rows.id_of(obj)
+        if row is None:
+            return
+        entity = self.store.schema.of(row)
+        oid = rows.id_of(row)
+        if oid is None:
+            raise refuse(omero.ApiUsageException, "Non-managed IObject entity cannot be deleted. Must have an id.")
         with self.store.write() as connection:
-            found = {} if oid is None else rows.select_rows(connection, entity.table, [oid])
-            if oid is None or oid not in found:
+            found = rows.select_rows(connection, entity.table, [oid])
+            if oid not in found:
                 raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
             if not entity.is_global and not ctx.may_see(found[oid]["_owner"], found[oid]["_group"]):
                 raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {ctx.user_name} here.")
@@ -53,10 +56,13 @@ class UpdateService:
 
     def indexObject(self, ctx: Context, row: IObject) -> None:
         """Do nothing: searches read the tables."""
-        _all_there([row])
+        if not ctx.is_admin:
+            raise refuse(omero.SecurityViolation, "Only administrators may have objects indexed.")
+        if row is None or row.id is None:
+            raise refuse(omero.ValidationException, "Non-managed object cannot be indexed.")
 
 
 def _all_there(objects: list[IObject]) -> list[IObject]:
     if any(obj is None for obj in objects):
-        raise refuse(omero.ApiUsageException, "Null can't be saved or deleted.")
+        raise refuse(omero.ApiUsageException, "attempt to create saveOrUpdate event with null entity")
     return objects
