@@ -15,7 +15,7 @@ from openhcs_omero.omero.derived import delete_hidden, delete_tags, find_derived
 from openhcs_omero.omero.derived_screen import delete_screens
 from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, derived_marks, mark_of, pairs_of
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.rois import delete_rois
+from openhcs_omero.omero.rois import delete_rois_of_plate
 from openhcs_omero.plates.paths import PlatePath, parse_path
 from openhcs_omero.plates.structure import PlateStructure
 
@@ -122,7 +122,7 @@ def delete_derived(conn: BlitzGateway, deletion: Deletion) -> None:
     mark = str(deletion.path).removeprefix("/omero/")
     delete_screens(conn, [plate.plate_id for plate in deletion.plates], deletion.path.output or "")
     for plate in deletion.plates:
-        delete_rois(conn, plate.group_id, f"{mark}/%")
+        delete_rois_of_plate(conn, plate.group_id, mark)
         delete_hidden(conn, plate.group_id, PLATE_MARK, mark)
         delete_tags(conn, plate.group_id, mark)
         queries.delete_existing(conn, plate.group_id, "Plate", [plate.plate_id])

@@ -9,7 +9,7 @@ touched.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -162,18 +162,18 @@ def save_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[Roi
 
 
 def replace_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[RoiI]], mark: str) -> None:
-    """Replace this user's regions with that mark on images, all in one save.
+    """Replace this user's regions with that mark, all in one save.
 
     Parameters
     ----------
     group_id
         Group of the images.
     rois
-        Unsaved regions by id of the image. An image without any loses its earlier ones.
+        Unsaved regions by id of the image. Images without any, and other images, lose their earlier ones.
     mark
         Names the derived plate and the well, like "plate_7_processed/A01"; the regions' annotation has it as its text.
     """
-    earlier, new = _marked(conn, group_id, mark, "r.image.id in (:ids)", ids=list(rois)), _on_images(rois)
+    earlier, new = _marked(conn, group_id, mark), _on_images(rois)
     for roi in earlier:
         roi.image = None
     if new:
@@ -216,33 +216,48 @@ def delete_rois(conn: BlitzGateway, group_id: int, mark: str, on_images: bool = 
     Parameters
     ----------
     mark
-        As for `replace_rois`; "plate_7_processed/%" stands for all wells of a derived plate.
+        As for `replace_rois`.
     """
     for _ in range(queries.ATTEMPTS):
-        found = _marked(conn, group_id, mark, "1 = 1" if on_images else "r.image is null")
+        found = [roi.id.val for roi in _marked(conn, group_id, mark) if on_images or roi.image is None]
         try:
-            queries.delete(conn, group_id, Roi=[roi.id.val for roi in found])
+            queries.delete(conn, group_id, Roi=found)
             if on_images:
-                queries.delete(conn, group_id, CommentAnnotation=_annotations(conn, group_id, mark))
+                queries.delete(conn, group_id, CommentAnnotation=list(_annotations(conn, group_id, mark)))
             return
         except queries.DeletionRefused as error:  # another process deleted them
             log.warning("%s", error)
 
 
-def _marked(conn: BlitzGateway, group_id: int, mark: str, which: str, **values: list[int]) -> list[RoiI]:
+def delete_rois_of_plate(conn: BlitzGateway, group_id: int, plate_mark: str, but_for: Collection[str] = ()) -> None:
+    """Delete this user's regions on the source images of a derived plate, well by well.
+
+    Parameters
+    ----------
+    plate_mark
+        Names the derived plate, like "plate_7_processed".
+    but_for
+        The wells whose regions stay.
+    """
+    kept = {f"{plate_mark}/{well}" for well in but_for}
+    for mark in sorted(set(_annotations(conn, group_id, f"{plate_mark}/%").values()) - kept):
+        delete_rois(conn, group_id, mark)
+
+
+def _marked(conn: BlitzGateway, group_id: int, mark: str) -> list[RoiI]:
     """This user's regions with that mark, without their shapes."""
     return queries.query(conn).findAllByQuery(
         "select r from Roi r where r.id in (select l.parent.id from RoiAnnotationLink l where l.child.id in "
-        "(select a.id from CommentAnnotation a where a.ns = :ns and a.textValue like :mark)) "
-        f"and r.details.owner.id = :me and {which}",
-        queries.parameters(ns=NAMESPACE, mark=_pattern(mark), me=conn.getUserId(), **values),
+        "(select a.id from CommentAnnotation a where a.ns = :ns and a.textValue = :mark)) "
+        "and r.details.owner.id = :me",
+        queries.parameters(ns=NAMESPACE, mark=mark, me=conn.getUserId()),
         queries.context(conn, group_id),
     )
 
 
 def _annotation(conn: BlitzGateway, group_id: int, mark: str) -> CommentAnnotationI:
     """This user's annotation with that mark, which is made if there is none."""
-    found = _annotations(conn, group_id, mark)
+    found = list(_annotations(conn, group_id, mark))
     if not found:
         annotation = CommentAnnotationI()
         annotation.ns, annotation.textValue = rstring(NAMESPACE), rstring(mark)
@@ -251,19 +266,15 @@ def _annotation(conn: BlitzGateway, group_id: int, mark: str) -> CommentAnnotati
     return CommentAnnotationI(found[0], False)
 
 
-def _annotations(conn: BlitzGateway, group_id: int, mark: str) -> list[int]:
+def _annotations(conn: BlitzGateway, group_id: int, mark: str) -> dict[int, str]:
+    """The marks of this user's annotations by their ids. A percent sign in `mark` stands for any text."""
     rows = queries.rows(
         conn,
-        "select a.id from CommentAnnotation a where a.ns = :ns and a.textValue like :mark "
+        "select a.id, a.textValue from CommentAnnotation a where a.ns = :ns and a.textValue like :mark "
         "and a.details.owner.id = :me order by a.id",
         group_id,
         ns=NAMESPACE,
-        mark=_pattern(mark),
+        mark=mark.replace("_", r"\_"),  # where it would stand for any character: outputs may be named a_b and a-b
         me=conn.getUserId(),
     )
-    return [row[0] for row in rows]
-
-
-def _pattern(mark: str) -> str:
-    """The mark for `like`, where an underscore would stand for any character: outputs may be named a_b and a-b."""
-    return mark.replace("_", r"\_")
+    return {row[0]: row[1] for row in rows}

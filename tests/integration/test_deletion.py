@@ -27,12 +27,12 @@ __all__ = ["wire"]
 KINDS = ("Plate", "Well", "Image", "Roi", "OriginalFile", "Annotation")
 
 
-def publish(conn, plate, output, folder):
+def publish(conn, plate, output, folder, on="both"):
     """Derive a plate with one image, outline its objects on the source image too, and publish its tables as a run does.
 
     Returns the id of the derived plate.
     """
-    made, source = OMEROOutput(OMEROLocalBackend(omero_conn=conn), output, RoiOptions("both")), load_plate(conn, plate)
+    made, source = OMEROOutput(OMEROLocalBackend(omero_conn=conn), output, RoiOptions(on)), load_plate(conn, plate)
     labels = {"nuclei": np.ones((1, 1, *block(3).shape[2:]), np.uint16)}
     image = NewImage("a", block(3), source_image=source.image("A01", 1).image_id, labels=labels)
     derived = made.derive(source.only(["A01"]), {})
@@ -70,6 +70,14 @@ def command(omero_server, conn, monkeypatch, tmp_path):
 
 def names(conn, plate):
     return sorted(text.name for text in list_texts(conn, "Plate", plate))
+
+
+def test_regions_on_source_images_go_when_they_are_no_longer_wanted(conn, plate, tmp_path):
+    publish(conn, plate, "processed", tmp_path)
+    assert count(conn, "Roi") == {"Roi": 2}
+    publish(conn, plate, "processed", tmp_path, on="derived")
+    [image] = queries.rows(conn, "select r.image.id from Roi r")
+    assert image != [load_plate(conn, plate).image("A01", 1).image_id]
 
 
 def test_the_plate_goes_with_its_attachments(conn, plate, command, tmp_path):

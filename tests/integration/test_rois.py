@@ -12,7 +12,7 @@ from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.omero_tables import attach_table, list_tables
 from openhcs_omero.omero.plate import load_plate
-from openhcs_omero.omero.rois import check_may_outline, delete_rois
+from openhcs_omero.omero.rois import check_may_outline, delete_rois_of_plate
 from openhcs_omero.plates.image import NewImage
 from openhcs_omero.plates.labels import RoiOptions
 
@@ -101,7 +101,18 @@ def test_regions_on_source_images_are_replaced(conn, source, derived):
     names = {name for _, name, _ in rows}
     assert names == {None, "nuclei 91", "nuclei 92", "nuclei 93", "nuclei 21", "nuclei 22", "nuclei 23"}
     assert drawn_id in [row[0] for row in rows] and len(rows) == 9
-    delete_rois(conn, source.group_id, f"plate_{source.plate_id}_processed/%")
+    write_well(conn, derived, "A01", {1: new_images(source, 3)[1]}, {}, rois=BOTH)  # the well has a site less
+    assert queries.rows(
+        conn, "select r.name from Roi r where r.image.id = :id order by r.name", id=ours[2].image_id
+    ) == [
+        ["nuclei 91"],
+        ["nuclei 93"],
+    ]
+    write_well(conn, derived, "B03", new_images(source, 4, "B03"), {}, rois=BOTH)
+    delete_rois_of_plate(conn, source.group_id, f"plate_{source.plate_id}_processed", ["B03"])
+    assert seeds_of(conn, source.wells["B03"].images) == [4]
+    delete_rois_of_plate(conn, source.group_id, f"plate_{source.plate_id}_processed")
+    assert seeds_of(conn, source.wells["B03"].images) == [None]
     names = queries.rows(conn, "select r.id, r.name from Roi r where r.image.id = :id", id=ours[1].image_id)
     assert sorted(str(row[1]) for row in names) == ["None", "nuclei 91", "nuclei 92"]
     queries.delete(conn, source.group_id, Roi=[drawn_id])
@@ -208,4 +219,6 @@ def test_only_the_users_own_regions_are_replaced(make_user, source, conn):
         owner, "select r.name from Roi r where r.image.id = :id", id=plate.wells["A01"].images[1].image_id
     )
     assert sorted(row[0] for row in rows) == ["nuclei 21", "nuclei 22", "nuclei 41", "nuclei 42"]
-    delete_rois(member, plate.group_id, f"plate_{plate.plate_id}_processed/%")  # or the owner can't delete the images
+    delete_rois_of_plate(
+        member, plate.group_id, f"plate_{plate.plate_id}_processed"
+    )  # or the owner can't delete the images

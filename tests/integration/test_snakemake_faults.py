@@ -217,6 +217,25 @@ def test_a_dry_run_knows_no_input_that_is_restored_before_a_run(snakemake, tmp_p
     assert re.search(r"^b +2$", snakemake(snakefile, "-n").stdout, re.MULTILINE)
 
 
+def test_jobs_behind_ancient_files_are_not_looked_at(snakemake, tmp_path):
+    """When `b` runs because its parameter has changed, though `a` runs too, `look_behind_ancient` can go."""
+    snakefile = """
+        rule b:
+            input: ancient("a")
+            output: "b"
+            params: config["second"]
+            shell: "touch {output}"
+
+        rule a:
+            output: "a"
+            params: config["first"]
+            shell: "touch {output}"
+    """
+    assert snakemake(snakefile, "--config", "first=1", "second=1").returncode == 0
+    planned = snakemake(snakefile, "-n", "--config", "first=2", "second=2").stdout
+    assert re.search(r"^a +1$", planned, re.MULTILINE) and not re.search(r"^b +1$", planned, re.MULTILINE)
+
+
 def test_snakemake_limits_local_jobs_and_waits_at_its_end():
     """When it counts only submitted jobs and its timers are daemons, schedule_in_order can go."""
     source = inspect.getsource(job_scheduler)

@@ -9,6 +9,7 @@ from openhcs_omero.core.orchestrator.planning import plan_of
 from openhcs_omero.core.orchestrator.snakemake_faults import (
     adjust,
     go_on_without_failed,
+    look_behind_ancient,
     schedule_in_order,
     quote_python,
     runs_everything,
@@ -28,6 +29,7 @@ report: "../report/workflow.rst"
 quote_python()
 show_plainly(OpenHCSError)
 share_guards()
+look_behind_ancient()
 schedule_in_order()
 
 PLAN = plan_of(workflow, config, workflow.source_path("../schemas/config.schema.yaml"))

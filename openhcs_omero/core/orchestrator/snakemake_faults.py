@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from snakemake import cli, script
+from snakemake.dag import DAG
 from snakemake.executors import local
 from snakemake.iocontainers import AttributeGuard
 from snakemake.logging import ColorizingTextHandler, logger
@@ -247,6 +248,37 @@ def _leave_out(
             del dag.dependencies[job][one], dag.depending[one][job]
         dag._n_until_ready[job] = sum(dag.needrun(one) and not dag.finished(one) for one in dag.dependencies[job])
         dag.update_ready([job])
+
+
+def look_behind_ancient() -> None:
+    """Ask of each job behind an `ancient` file whether it has to run.
+
+    9.27 does not ask this of jobs behind a job that runs, as these run anyway; but those behind its `ancient` files do
+    not, even if their parameters have changed. A run that added a well to a plate left all other wells as they were,
+    though the steps or their images had changed too.
+    """
+    update_needrun, bfs = DAG.update_needrun, DAG.bfs
+    deciding: list[Any] = []
+
+    async def decide(self: Any, *args: Any, **options: Any) -> Any:
+        deciding.append(self)
+        try:
+            return await update_needrun(self, *args, **options)
+        finally:
+            deciding.remove(self)
+
+    def behind(self: Any, direction: Any, *jobs: Any, **options: Any) -> Iterator[Any]:
+        if direction is not self.depending or self not in deciding:
+            yield from bfs(self, direction, *jobs, **options)
+            return
+        waiting, seen = list(jobs), set(jobs)
+        while waiting:
+            yield (job := waiting.pop())
+            new = {one for one, files in direction[job].items() if not all(file.is_ancient for file in files)} - seen
+            seen |= new
+            waiting += new
+
+    DAG.update_needrun, DAG.bfs = decide, behind
 
 
 def runs_everything(workflow: Any) -> bool:

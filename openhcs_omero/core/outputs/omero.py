@@ -28,7 +28,7 @@ from openhcs_omero.omero.marks import NAMESPACE
 from openhcs_omero.omero.omero_tables import attach_table, tables_of_plates
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.queries import DeletionRefused
-from openhcs_omero.omero.rois import check_may_outline, delete_rois
+from openhcs_omero.omero.rois import check_may_outline, delete_rois_of_plate
 from openhcs_omero.omero.tags import read_tags, set_tags
 from openhcs_omero.omero.well_pairs import read_pairs, set_pairs
 from openhcs_omero.plates.image import NewImage, WellFile
@@ -189,6 +189,8 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         chosen = self._structure(targets[1])
         wanted = [number for number, _ in chosen.acquisitions()]
         delete_surplus_acquisitions(conn, derived_id, chosen.group_id, wanted, NAMESPACE)
+        outlined = [well for well in wells if well not in failed] if self._rois.on == "both" else []
+        delete_rois_of_plate(conn, chosen.group_id, f"plate_{source_id}_{self._output}", outlined)
         for target in targets:
             with target.if_permitted():
                 self._attach_files(target, [*tables, *about] if target.derived else tables, derived)
@@ -229,7 +231,7 @@ class OMEROOutput(Output[OMEROWell, OMEROPublished]):
         gone = {output for output in outputs if not plates_of(conn, source.plate_id, output)}
         try:
             for output in gone:
-                delete_rois(conn, int(source.group_id or 0), f"plate_{source.plate_id}_{output}/%")
+                delete_rois_of_plate(conn, int(source.group_id or 0), f"plate_{source.plate_id}_{output}")
             delete_attachments(conn, [one for one in there if one.output in gone])
         except DeletionRefused as error:  # the run itself does not need this
             print(f"attachments of deleted plates stay on plate {source.plate_id}: {error}", file=sys.stderr)
