@@ -138,3 +138,42 @@ def test_merged_history_begins_with_the_oldest(conn):
     timeline = conn.getTimelineService()
     found = timeline.getMostRecentObjects(["Project", "Dataset"], ParametersI().page(0, 1), True)
     assert [len(found["Dataset"]), len(found["Project"])] == [1, 0]
+
+
+def test_cuts_through_sections_and_settings_from_elsewhere(conn):
+    """PlaneFactory and RenderingBean: rows of an XZ plane are sections, columns of a ZY plane are."""
+    stack = np.arange(24, dtype="uint8").reshape(2, 3, 4)  # (Z, Y, X)
+    made = conn.createImageFromNumpySeq(iter(stack), "stack", 2, 1, 1)
+    engine = conn.c.sf.createRenderingEngine()
+    engine.lookupPixels(made.getPixelsId())
+    assert "RenderingDef object not set" in refused(omero.ApiUsageException, engine.load)
+    engine.resetDefaultSettings(True)
+    engine.lookupRenderingDef(made.getPixelsId())
+    engine.load()
+    settings = conn.getPixelsService().retrieveRndSettings(made.getPixelsId())
+    (channel,) = settings.copyWaveRendering()
+    channel.inputStart, channel.inputEnd = omero.rtypes.rdouble(0), omero.rtypes.rdouble(255)
+    settings.defaultZ = None
+    engine.updateSettings(settings)
+    assert (engine.getChannelWindowEnd(0), engine.getDefaultZ()) == (255, 1)
+
+    def cut(kind, **place):
+        packed = engine.renderAsPackedInt(omero.romio.PlaneDef(kind, *(place.get(a, 0) for a in "xyzt"), None, -1))
+        return [one & 255 for one in packed]
+
+    assert cut(omero.romio.XZ, y=2) == stack[:, 2].ravel().tolist()
+    assert cut(omero.romio.ZY, x=1) == stack[:, :, 1].T.ravel().tolist()
+    refused(omero.ApiUsageException, cut, 9)
+    refused(omero.InternalException, lambda: cut(omero.romio.XZ, y=3))
+    refused(omero.ApiUsageException, engine.setQuantumStrategy, 100)
+    engine.close()
+
+
+def test_services_that_are_there_with_little_in_them(conn, root):
+    refused(omero.SecurityViolation, conn.c.sf.getLdapService().getSetting)
+    assert root.c.sf.getLdapService().getSetting() is False
+    conn.c.sf.createJobHandle().close()
+    scripts = conn.c.sf.getScriptService()
+    assert (scripts.getParams(MISSING), scripts.getScriptText(MISSING)) == (None, "")
+    assert "on server" in refused(omero.ApiUsageException, scripts.deleteScript, MISSING)
+    refused(omero.ValidationException, conn.c.sf.sharedResources().openTable, None)

@@ -4,6 +4,7 @@ import omero
 import omero.cmd
 import pytest
 from models import run
+from omero.rtypes import rlong
 from omero_embedded.ice.missing import calls, markdown, requests
 
 pytestmark = pytest.mark.embedded_only  # a real server has them
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.embedded_only  # a real server has them
 @pytest.mark.parametrize(
     ("service", "call", "arguments"),
     [
-        ("omero.api.ILdap", "searchAll", ()),
+        ("omero.api.ILdap", "setDN", (rlong(1), "dn")),
         ("omero.api.IScript", "runScript", (1, {}, None)),
         ("omero.api.IShare", "createShare", ("s", None, [], [], [], True)),
         ("omero.api.JobHandle", "jobStatus", ()),

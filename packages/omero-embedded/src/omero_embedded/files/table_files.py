@@ -82,7 +82,7 @@ class TableFile:
                     "select kind, name, description, size from header order by position"
                 ).fetchall()
         if not found:
-            raise refuse(omero.ApiUsageException, "The table is not initialized.")
+            raise refuse(omero.ApiUsageException, "Not yet initialized")
         return [_column(*one) for one in found]
 
     def initialize(self, columns: Sequence) -> None:
@@ -92,7 +92,7 @@ class TableFile:
         except omero.ApiUsageException:
             pass
         else:
-            raise refuse(omero.ValidationException, "The table is initialized already.")
+            raise refuse(omero.ValidationException, "Already initialized.")
         with self.store.making_file("originalfile", self.id) as path:
             path.touch()
         with self._open(write=True) as connection:
@@ -197,15 +197,19 @@ class TableFile:
         return omero.grid.Data(self.opened, list(rows), columns)
 
     def _check_columns(self, columns: Sequence[int], width: int) -> None:
-        if not len(columns) or max(columns) >= width:
-            raise refuse(omero.ApiUsageException, f"Columns {list(columns)} are not among the {width} of the table.")
+        if not len(columns):
+            raise refuse(omero.ApiUsageException, "Columns not specified: []")
+        if max(columns) >= width:
+            raise refuse(omero.ApiUsageException, f"Column overflow: {max(columns)} >= {width}")
         if min(columns) < -width:
             raise refuse(omero.InternalException, f"There is no column {min(columns)}.")
 
     def _check_rows(self, rows: Sequence[int]) -> None:
         count = self.count()
-        if not len(rows) or max(rows) >= count:
-            raise refuse(omero.ApiUsageException, f"Rows {list(rows)[:9]} are not among the {count} of the table.")
+        if not len(rows):
+            raise refuse(omero.ApiUsageException, "Rows not specified: []")
+        if max(rows) >= count:
+            raise refuse(omero.ApiUsageException, f"Row overflow: {max(rows)} >= {count}")
 
     def where(self, condition: str, variables: dict, start: int, stop: int, step: int) -> list[int]:
         """The rows that a condition is true for; see FACTS on start, stop and step that are 0."""
@@ -248,7 +252,7 @@ class TableFile:
         self.headers()
         for key, value in values.items():
             if key.startswith(RESERVED):
-                raise refuse(omero.ApiUsageException, f"The name {key} is reserved.")
+                raise refuse(omero.ApiUsageException, f"Reserved attribute name: {key}")
             if type(value).__name__ not in METADATA:
                 raise refuse(
                     omero.ValidationException,
@@ -282,7 +286,7 @@ def _check_new(columns: Sequence) -> None:
     if not names or len(names) != len(columns) or not all(names) or len(set(names)) != len(names):
         raise refuse(omero.ApiUsageException, "A table needs columns, each with a name of its own.")
     if reserved := [name for name in names if name.startswith(RESERVED)]:
-        raise refuse(omero.ApiUsageException, f"The column name {reserved[0]} is reserved.")
+        raise refuse(omero.ApiUsageException, f"Reserved column name: {reserved[0]}")
     if any("/" in name for name in names):
         raise refuse(omero.InternalException, "The name of a column can't contain a slash.")
     if any(getattr(one, "size", 1) < 1 for one in columns):

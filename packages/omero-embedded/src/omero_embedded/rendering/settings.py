@@ -75,6 +75,17 @@ class PixelsSource:
         planes = [self._at_level(self.plane(z, c, t), level) for c in settings.shown()]
         return render(settings, planes) if planes else self._at_level(self._black(), level)
 
+    def cut(self, settings: RenderingSettings, axis: int, place: int, t: int) -> np.ndarray:
+        """Render a cut through the sections: an XZ plane as (Z, X, 3) at axis 1, a ZY plane as (Y, Z, 3) at axis 2."""
+        size = self.shape[2 + axis]
+        if not 0 <= place < size:
+            raise refuse(omero.InternalException, f"Index {place} out of bounds for length {size}")
+        planes = [self.stack(c, t).take(place, axis) for c in settings.shown()]
+        if axis == 2:
+            planes = [plane.T for plane in planes]
+        shape = (self.shape[2], self.shape[4]) if axis == 1 else (self.shape[3], self.shape[2])
+        return render(settings, planes) if planes else np.zeros((*shape, 3), np.uint8)
+
     def _at_level(self, plane: np.ndarray, level: int) -> np.ndarray:
         width, height = level_sizes(self.shape[4], self.shape[3])[level]
         return level_part(plane, level, 0, 0, width, height) if level else plane

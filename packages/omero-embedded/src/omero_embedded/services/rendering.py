@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import omero
+import omero.romio
 import sqlalchemy as sa
+from omero.rtypes import unwrap
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import LEVELS, TILE, choose_level, is_pyramid, level_sizes
@@ -18,7 +22,7 @@ from omero_embedded.services.pixels import PixelsService
 from omero_embedded.services.registry import StatefulService, service
 
 COMPRESSION = 0.85
-XY = 0  # of PlaneDef.slice
+RESOLUTIONS = [2**bits - 1 for bits in range(1, 9)]
 METHODS = {"MAXIMUMINTENSITY": "maximum", "MEANINTENSITY": "mean", "SUMINTENSITY": "sum"}
 
 
@@ -57,7 +61,7 @@ class RenderingService(StatefulService):
     @property
     def source(self) -> settings.PixelsSource:
         if self._source is None:
-            raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call lookupPixels first.")
+            raise refuse(omero.ApiUsageException, "RenderingEngine not ready: Pixels object not set.")
         return self._source
 
     @property
@@ -65,7 +69,7 @@ class RenderingService(StatefulService):
         """Return the current settings."""
         self.source  # noqa: B018
         if self._settings is None:
-            raise refuse(omero.ApiUsageException, "No rendering settings are chosen yet: call lookupRenderingDef.")
+            raise refuse(omero.ApiUsageException, "RenderingEngine not ready: RenderingDef object not set.")
         return self._settings
 
     def _channel(self, index: int) -> ChannelSettings:
@@ -75,7 +79,7 @@ class RenderingService(StatefulService):
 
     def getRenderingDefId(self, ctx: Context):
         if self._settings is None or self._settings.id is None:
-            raise refuse(omero.ApiUsageException, "There are no saved rendering settings.")
+            raise refuse(omero.ApiUsageException, "No rendering def")
         return self._settings.id
 
     def getPixels(self, ctx: Context):
@@ -102,9 +106,12 @@ class RenderingService(StatefulService):
         return pictures.packed(self._projection(method, t, step, start, end))
 
     def _picture(self, plane) -> np.ndarray:
-        """Render a PlaneDef, or its region clipped to the plane, as (Y, X, 3)."""
-        if plane.slice != XY:
-            raise refuse(omero.ApiUsageException, "Only XY planes can be rendered.")
+        """Render a PlaneDef as (height, width, 3); of an XY plane, its region clipped to the plane."""
+        if plane.slice in (omero.romio.XZ, omero.romio.ZY):
+            axis, place = (1, plane.y) if plane.slice == omero.romio.XZ else (2, plane.x)
+            return self.source.cut(self.shown, axis, place, plane.t)
+        if plane.slice != omero.romio.XY:
+            raise refuse(omero.ApiUsageException, f"Wrong slice identifier: {plane.slice}.")
         picture = self.source.picture(self.shown, plane.z, plane.t, self._level)
         region = plane.region
         if region is None:
@@ -158,6 +165,8 @@ class RenderingService(StatefulService):
         return self._enumerations(ctx, "Family")
 
     def setQuantumStrategy(self, ctx: Context, resolution):
+        if resolution not in RESOLUTIONS:
+            raise refuse(omero.ApiUsageException, f"Unsupported bit resolution: {resolution}.")
         self.shown.resolution = resolution
 
     def setCodomainInterval(self, ctx: Context, start, end):
@@ -244,6 +253,39 @@ class RenderingService(StatefulService):
 
     def getCodomainMapContext(self, ctx: Context, index):
         return [omero.model.ReverseIntensityContextI()] if self._channel(index).inverted else []
+
+    def updateSettings(self, ctx: Context, given):
+        """Take over what is set in a RenderingDef, and leave the rest as it is."""
+        if given is None:
+            return
+        quantum = given.quantization
+        self._apply(ctx, self.setModel, given.model)
+        self._apply(ctx, self.setDefaultZ, unwrap(given.defaultZ))
+        self._apply(ctx, self.setDefaultT, unwrap(given.defaultT))
+        if quantum is not None and quantum.isLoaded():
+            self._apply(ctx, self.setQuantumStrategy, unwrap(quantum.bitResolution))
+            self._apply(ctx, self.setCodomainInterval, unwrap(quantum.cdStart), unwrap(quantum.cdEnd))
+        for index, one in enumerate(given.copyWaveRendering()[: len(self.shown.channels)]):
+            if one is not None:
+                self._update_channel(ctx, index, one)
+
+    def _update_channel(self, ctx: Context, index: int, given) -> None:
+        self._apply(ctx, self.setActive, index, unwrap(given.active))
+        self._apply(ctx, self.setChannelWindow, index, unwrap(given.inputStart), unwrap(given.inputEnd))
+        curve = (given.family, unwrap(given.coefficient), unwrap(given.noiseReduction))
+        self._apply(ctx, self.setQuantizationMap, index, *curve)
+        color = (unwrap(one) for one in (given.red, given.green, given.blue, given.alpha))
+        self._apply(ctx, self.setRGBA, index, *color)
+        self._apply(ctx, self.setChannelLookupTable, index, unwrap(given.lookupTable))
+        for one in given.copySpatialDomainEnhancement():
+            if isinstance(one, omero.model.ReverseIntensityContext):
+                self._channel(index).inverted = True
+
+    @staticmethod
+    def _apply(ctx: Context, change: Callable, *values) -> None:
+        """Change something, if all of its values are given."""
+        if None not in values:
+            change(ctx, *values)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

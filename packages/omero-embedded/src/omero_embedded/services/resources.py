@@ -7,6 +7,7 @@ import omero.grid
 import sqlalchemy as sa
 from omero.rtypes import rstring
 
+from omero_embedded.errors import refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
@@ -47,6 +48,8 @@ class ResourcesService:
         return self._table(ctx, oid)
 
     def openTable(self, ctx: Context, file):
+        if file is None or file.id is None:
+            raise refuse(omero.ValidationException, "file must be a managed instance.")
         return self._table(ctx, rows.id_of(file) or -1)
 
     def repositories(self, ctx: Context):

@@ -37,4 +37,10 @@ class ScriptService:
         return False
 
     def getParams(self, ctx: Context, script):
-        raise refuse(omero.ApiUsageException, f"There is no script {script}.")
+        return None
+
+    def getScriptText(self, ctx: Context, script):
+        return ""
+
+    def deleteScript(self, ctx: Context, script):
+        raise refuse(omero.ApiUsageException, f"No script with id {script} on server.")

@@ -48,7 +48,7 @@ class TableService(StatefulService):
 
     def _write(self, ctx: Context) -> TableFile:
         if not ctx.may_edit(self._owner, self._group, "OriginalFile"):
-            raise refuse(omero.SecurityViolation, f"{ctx.user_name} may not change the table {self._id}.")
+            raise refuse(omero.SecurityViolation, f"Current user cannot write to file {self._id}")
         if not self._written:
             self._writer = self.kernel.store.note_unsaved("originalfile", self._id)
         self._written = True
@@ -99,7 +99,7 @@ class TableService(StatefulService):
         self._write(ctx).update(data.rowNumbers, data.columns)
 
     def addColumn(self, ctx: Context, column):
-        raise refuse(omero.ApiUsageException, "The columns of a table can't be changed.")
+        raise refuse(omero.ApiUsageException, "NYI")
 
     def setMetadata(self, ctx: Context, key, value):
         self._write(ctx).set_metadata({key: value})

@@ -44,7 +44,7 @@ class ThumbnailService(StatefulService):
 
     def getRenderingDefId(self, ctx: Context):
         if self._settings is None or self._settings.id is None:
-            raise refuse(omero.ApiUsageException, "There are no rendering settings for these pixels.")
+            raise refuse(omero.ApiUsageException, "No rendering def")
         return self._settings.id
 
     def resetDefaults(self, ctx: Context):
@@ -60,7 +60,7 @@ class ThumbnailService(StatefulService):
     @property
     def source(self) -> settings.PixelsSource:
         if self._source is None:
-            raise refuse(omero.ApiUsageException, "No pixels are chosen yet: call setPixelsId first.")
+            raise refuse(omero.ApiUsageException, "Thumbnail service not ready: Pixels not set.")
         return self._source
 
     # -- of the chosen pixels ------------------------------------------------------------------------------------
