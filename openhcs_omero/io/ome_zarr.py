@@ -89,7 +89,8 @@ class Image:
 
     def channels(self) -> list[tuple[str | None, Color | None]]:
         """The name and color of each channel; None where the metadata have none."""
-        listed = (self.attributes.get("omero") or {}).get("channels") or []
+        viewed = self.attributes.get("omero")
+        listed = viewed.get("channels") if isinstance(viewed, dict) else None
         count = self.shape[1]
         known = [_channel(item) for item in listed[:count]] if isinstance(listed, list) else []
         return known + [(None, None)] * (count - len(known))

@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, left_out, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import by_name, files_in, left_out, named, number, parse_xml, tiffs_in
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import CAMERA, NAMED_PATTERNS, named_planes, parse_name
@@ -76,7 +76,7 @@ def _measured(path: Path, files: list[Path]) -> tuple[Found, dict[int, Found]]:
     dict
         The planes of each timeline, if several took the same planes; else empty.
     """
-    there = {file.name.lower(): str(file) for file in files}
+    there = by_name(files)
     found = Found()
     timelines: dict[int, Found] = {}
     actions: dict[tuple[object, ...], str | None] = {}  # by plane and timeline
@@ -100,9 +100,8 @@ def _measured(path: Path, files: list[Path]) -> tuple[Found, dict[int, Found]]:
                 f"well {well} has channel {c} of field {site} several times, by several actions of the measurement, "
                 "which are not told apart"
             )
-        name = PureWindowsPath(record["text"]).name.lower()
-        plane = PlaneFile(well, site, t, c, z, there.get(name) if kind == "IMG" else None)
-        x, y = (float(record[axis]) if axis in record else None for axis in "XY")
+        plane = PlaneFile(well, site, t, c, z, named(there, record["text"]) if kind == "IMG" else None)
+        x, y = (number(record.get(axis)) for axis in "XY")
         for part in (found, timelines.setdefault(timeline, Found())):
             part.planes.append(plane)
             part.record((well, site), record.get("Time"), (x, y))
@@ -123,19 +122,19 @@ def _place(record: Mapping[str, str]) -> tuple[str, int, int, int, int]:
 
 def _apart(found: Found, timelines: Mapping[int, Found], choice: int | str | None) -> Found:
     """The same plate with an acquisition per timeline, whose sites follow each other; or with the chosen one alone."""
-    runs = [(number, f"timeline {number}") for number in sorted(timelines)]
+    runs = [(run, f"timeline {run}") for run in sorted(timelines)]
     chosen = [] if choice in (None, "all") else matching(runs, choice)
     plate = replace(found, planes=[], recorded={}, acquisitions={}, own={}, shapes={})
     most = max(plane.site for plane in found.planes)
-    for rank, (number, name) in enumerate(chosen or runs):
-        part = timelines[number]
+    for rank, (run, name) in enumerate(chosen or runs):
+        part = timelines[run]
         channels = sorted({plane.c for plane in part.planes})
         shape = (max(p.t for p in part.planes), len(channels), max(p.z for p in part.planes))
         names = tuple(found.channel_names.get(channel) for channel in channels)
         for p in part.planes:
             place = p.well, rank * most + p.site
             plate.planes.append(PlaneFile(*place, p.t - 1, channels.index(p.c), p.z - 1, p.path))
-            plate.acquisitions[place], plate.shapes[place] = (number, name), shape
+            plate.acquisitions[place], plate.shapes[place] = (run, name), shape
             plate.own[place] = ImageMetadata(names, pixel_size=found.pixel_size)
             if (p.well, p.site) in part.recorded:
                 plate.recorded[place] = part.recorded[p.well, p.site]
@@ -161,7 +160,7 @@ def _read_detail(path: Path, found: Found) -> None:
         found.announced = Announced(t=t or known.t, c=c or known.c, z=z or known.z, source=f"file {path.name}")
         for channel in channels:
             if int(channel["Ch"]) in used["c"] and "HorizontalPixelDimension" in channel:
-                x, y = (float(channel[f"{axis}PixelDimension"]) for axis in ("Horizontal", "Vertical"))
+                x, y = (number(channel.get(f"{axis}PixelDimension")) for axis in ("Horizontal", "Vertical"))
                 found.pixel_size = (None, y, x)
                 break
     except (KeyError, ValueError) as error:

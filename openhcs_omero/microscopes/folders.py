@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.plates.arrangement import PlaneFile
+from openhcs_omero.plates.filenames import folded
 
 LARGEST_TEXT = 20_000_000  # bytes
 LARGEST_XML = 2_000_000_000  # bytes; a plane takes about 300 bytes, in Harmony's index 2 KB
@@ -45,6 +47,19 @@ def files_in(folder: Path, *endings: str) -> list[Path]:
 def tiffs_in(folder: Path) -> list[Path]:
     """List the TIFF files of a folder, sorted."""
     return files_in(folder, ".tif", ".tiff")
+
+
+def by_name(files: Iterable[Path]) -> dict[str, str]:
+    """Files by their names, `folded`, as metadata name them. Of names that differ in case only, the first is taken."""
+    found: dict[str, str] = {}
+    for file in files:
+        found.setdefault(folded(file.name), str(file))
+    return found
+
+
+def named(files: dict[str, str], name: str) -> str | None:
+    """The file that metadata name, of files `by_name`; any folder before the name is ignored. None if there is none."""
+    return files.get(folded(PureWindowsPath(name).name))
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -105,6 +120,14 @@ def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bo
     with contextlib.suppress(OSError):
         return kind(entry)
     return False
+
+
+def number(text: str | None) -> float | None:
+    """A number in metadata that is good to know, but that no plane depends on; NaN for what is no number."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:  # such as "1,5"
+        return math.nan
 
 
 # ---- links

@@ -61,6 +61,8 @@ class ImageXpressHandler(FolderHandler):
             )
         if others := sorted({plane.well for plane in planes} - set(htd.wells)) if htd.rows else []:
             notes.append(f"the HTD file does not select {first_of(others)}, of which there are files; they are read")
+        if not htd.whole:
+            notes.append('the HTD file ends without "EndFile": it may be cut, and not say all that was to be acquired')
         stacks = len({plane.z for plane in planes}) > 1
         if htd.steps > 1 and not stacks:
             notes.append(f"the HTD file announces {htd.steps} planes, but there are single planes or projections only")
@@ -208,6 +210,8 @@ class Htd:
         Numbers of timepoints, wavelengths and z planes; 0 if the file does not say.
     wave_names
         Names by wavelength, from 1.
+    whole
+        Whether the file has its last line.
     """
 
     rows: int = 0
@@ -218,6 +222,7 @@ class Htd:
     waves: int = 0
     steps: int = 0
     wave_names: dict[int, str | None] = field(default_factory=dict)
+    whole: bool = True
 
 
 def find_htd(folder: Path) -> Htd:
@@ -267,6 +272,7 @@ def parse_htd(path: Path) -> Htd:
             waves,
             _number(values, "ZSteps", 100_000) if stacks else 0,
             dict(names),
+            "EndFile" in values,
         )
     except (ValueError, IndexError, csv.Error) as error:
         raise PlateError(f"{path} can't be read as an HTD file: {error}") from None

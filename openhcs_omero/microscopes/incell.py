@@ -8,12 +8,12 @@ A folder without the description is read by its file names.
 
 from __future__ import annotations
 
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from xml.etree import ElementTree
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, left_out, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import by_name, files_in, left_out, named, number, parse_xml, tiffs_in
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.filenames import NAMED_PATTERNS, named_planes, parse_name
@@ -56,7 +56,7 @@ class InCellHandler(FolderHandler):
 
 def _read(path: Path, files: list[Path]) -> Found:
     """Read a description; images without a file have no path."""
-    there = {file.name.lower(): str(file) for file in files}
+    there = by_name(files)
     found = Found()
 
     def take(element: ElementTree.Element) -> bool:
@@ -90,7 +90,8 @@ def _read_plate(root: ElementTree.Element, found: Found) -> None:
         found.channel_names = {wave: names[wave] for wave in waves}
     calibration = root.find(".//{*}ObjectiveCalibration")
     if calibration is not None and "pixel_width" in calibration.attrib:
-        found.pixel_size = (None, float(calibration.attrib["pixel_height"]), float(calibration.attrib["pixel_width"]))
+        y, x = (number(calibration.get(f"pixel_{side}")) for side in ("height", "width"))
+        found.pixel_size = (None, y, x)
 
 
 def _plane(image: ElementTree.Element, there: dict[str, str]) -> PlaneFile:
@@ -99,4 +100,4 @@ def _plane(image: ElementTree.Element, there: dict[str, str]) -> PlaneFile:
         raise ValueError(f"the image {image.attrib['filename']} has no Row, Column or Identifier")
     site, t, c, z = (int(identifier.attrib[f"{axis}_index"]) for axis in ("field", "time", "wave", "z"))
     well = well_name(int(row.attrib["number"]) - 1, int(column.attrib["number"]) - 1)
-    return PlaneFile(well, site, t, c, z, there.get(PureWindowsPath(image.attrib["filename"]).name.lower()))
+    return PlaneFile(well, site, t, c, z, named(there, image.attrib["filename"]))

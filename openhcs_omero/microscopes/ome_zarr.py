@@ -145,7 +145,7 @@ def _names_of_wells(plate: PlateBase, path: str) -> dict[str, str]:
     for well in plate.wells:
         row, column = well.path.split("/")
         place = rows[row], columns[column]
-        if place in names:
+        if names.get(place, well.path) != well.path:
             raise PlateError(f"{path} lists {names[place]} and {well.path}, which are the same well")
         names[place] = well.path
     if not names:

@@ -14,7 +14,16 @@ from pathlib import Path, PureWindowsPath
 
 from openhcs_omero.errors import PlateError
 from openhcs_omero.microscopes.base import FolderHandler
-from openhcs_omero.microscopes.folders import files_in, folders_in, left_out, parse_xml, tiffs_in
+from openhcs_omero.microscopes.folders import (
+    by_name,
+    files_in,
+    folders_in,
+    left_out,
+    named,
+    number,
+    parse_xml,
+    tiffs_in,
+)
 from openhcs_omero.microscopes.scan import Found
 from openhcs_omero.plates.arrangement import Announced, PlaneFile
 from openhcs_omero.plates.paths import well_name
@@ -99,9 +108,7 @@ def read_index(path: Path) -> Found:
     PlateError
         If the file is not such an index, or a number in it is invalid.
     """
-    index = _Index(
-        {file.name.lower(): str(file) for place in reversed(_places(path.parent)) for file in tiffs_in(place)}
-    )
+    index = _Index(by_name(file for place in _places(path.parent) for file in tiffs_in(place)))
     root = parse_xml(path, "an index of an Opera Phenix plate", index.take)
     if _tag(root) != "EvaluationInputData":
         raise PlateError(f"{path} is no index of an Opera Phenix plate: its root is <{_tag(root)}>")
@@ -112,11 +119,11 @@ def read_index(path: Path) -> Found:
 class _Index:
     """Collects the contents of an index; `files` are the files next to it by lower-case name."""
 
-    def __init__(self, files: Mapping[str, str]) -> None:
+    def __init__(self, files: dict[str, str]) -> None:
         self._names: dict[int, str | None] = {}
         self.found = Found(channel_names=self._names)
         self.heights: dict[int, float] = {}
-        self.lengths: dict[str, float] = {}
+        self.lengths: dict[str, float | None] = {}
         self._files = files
 
     def take(self, element: ElementTree.Element) -> bool:
@@ -135,7 +142,7 @@ class _Index:
         elif tag == "Image" and values.get("URL"):
             self._take_image(values)
         if "ImageResolutionX" in values and not self.lengths:
-            self.lengths = {axis: 1e6 * float(values[f"ImageResolution{axis}"]) for axis in "XY"}
+            self.lengths = {axis: _micrometers(values.get(f"ImageResolution{axis}")) for axis in "XY"}
         return True
 
     def _take_image(self, values: Mapping[str, str]) -> None:
@@ -143,11 +150,11 @@ class _Index:
         self.found.planes.append(plane)
         if "ChannelName" in values:
             self._names[plane.c] = values["ChannelName"]
-        x, y = (1e6 * float(values[name]) if name in values else None for name in ("PositionX", "PositionY"))
+        x, y = (_micrometers(values.get(name)) for name in ("PositionX", "PositionY"))
         self.found.record((plane.well, plane.site), values.get("AbsTime"), (x, y))
         first, height = self.found.planes[0], values.get("PositionZ", values.get("AbsPositionZ"))
         if height is not None and (plane.well, plane.site) == (first.well, first.site):
-            self.heights[plane.z] = float(height)
+            self.heights[plane.z] = number(height) or 0.0
 
 
 def _tag(element: ElementTree.Element) -> str:
@@ -155,7 +162,7 @@ def _tag(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _plane(values: Mapping[str, str], files: Mapping[str, str]) -> PlaneFile:
+def _plane(values: Mapping[str, str], files: dict[str, str]) -> PlaneFile:
     """A plane listed in an index; `files` are the files next to the index by lower-case name."""
     name = PureWindowsPath(values["URL"]).name  # accepts both slashes; stay in the plate's folder
     parsed = parse_name(name)
@@ -163,7 +170,12 @@ def _plane(values: Mapping[str, str], files: Mapping[str, str]) -> PlaneFile:
         row, column, site, z, c, t = parsed
     else:
         row, column, site, z, c, t = (int(values[name]) for name in _NUMBERS)
-    return PlaneFile(well_name(row - 1, column - 1), site, t, c, z, files.get(name.lower()))
+    return PlaneFile(well_name(row - 1, column - 1), site, t, c, z, named(files, name))
+
+
+def _micrometers(meters: str | None) -> float | None:
+    found = number(meters)
+    return None if found is None else 1e6 * found
 
 
 def _step(heights: Mapping[int, float]) -> float | None:

@@ -9,7 +9,7 @@ from itertools import product
 from math import prod
 from typing import Literal
 
-from openhcs_omero.errors import PlateError
+from openhcs_omero.errors import PlateError, first_of
 from openhcs_omero.plates.paths import parse_well, well_name
 
 Incomplete = Literal["error", "skip", "fill"]
@@ -139,7 +139,8 @@ def arrange(
 
     If a channel has fewer timepoints or z planes than others in the whole plate, it is assumed to be acquired that way:
     a single plane is repeated over the stack, and all others are filled with black planes. A plane is missing if a site
-    lacks it although the same channel has it at other sites, or although it is announced.
+    lacks it although the same channel has it at other sites, or although it is announced; and also if two files are the
+    same plane, since one of them must be wrong.
 
     Parameters
     ----------
@@ -154,14 +155,14 @@ def arrange(
     Raises
     ------
     PlateError
-        If two files are the same plane, or if far more is announced than there is.
+        If far more is announced than there is, or if each plane has two files.
     """
     planes = list(planes)
     grid = _Grid.of(planes, announced, incomplete)
-    sites = _place(planes, grid)
+    sites, clashes = _place(planes, grid)
     lacks = {place: grid.expected - set(sites.get(place, ())) for place in [*sites, *_absent_sites(sites, grid)]}
     lacks = {place: lacks[place] for place in sorted(lacks, key=_order) if lacks[place]}
-    missing, notes = _tell(grid, sites, lacks)
+    missing, notes = _tell(grid, sites, lacks, clashes)
     skipped: dict[str, tuple[int, ...]] = {}
     if incomplete == "skip":
         for well, site in lacks:
@@ -181,7 +182,7 @@ def arrange(
 
 
 def _tell(
-    grid: _Grid, sites: Mapping[Place, object], lacks: Mapping[Place, set[Plane]]
+    grid: _Grid, sites: Mapping[Place, object], lacks: Mapping[Place, set[Plane]], clashes: Mapping[Place, str]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Describe what is missing, by well, and what is done about it."""
     missing: dict[str, tuple[str, ...]] = {}
@@ -195,6 +196,8 @@ def _tell(
     for (well, site), gone in lacks.items():
         if not gone <= grid.nowhere:
             words = f"files of site {grid.values['site'][site - 1]}: {grid.describe(gone)}"
+            if clash := clashes.get((well, site)):
+                words += f" ({clash})"
             if grid.incomplete == "error":
                 missing[well] = (*missing.get(well, ()), words)
             else:
@@ -209,10 +212,14 @@ def _order(place: Place) -> tuple[tuple[int, int], int]:
     return parse_well(place[0]), place[1]
 
 
-def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, str]]:
-    """Files by (well, site) and (t, c, z). A site that only the metadata list is included without files."""
+def _place(planes: Iterable[PlaneFile], grid: _Grid) -> tuple[dict[Place, dict[Plane, str]], dict[Place, str]]:
+    """Files by (well, site) and (t, c, z), and what is wrong with sites of which two files are the same plane.
+
+    A site that only the metadata list is included without files. Planes with two files are left out.
+    """
     sites: dict[Place, dict[Plane, str]] = {}
     taken: dict[str, tuple[Place, Plane]] = {}
+    clashes: dict[Place, dict[Plane, str]] = {}
     for plane in planes:
         place = _well(plane), 1 + grid.ranks["site"][plane.site]
         found = sites.setdefault(place, {})
@@ -220,12 +227,20 @@ def _place(planes: Iterable[PlaneFile], grid: _Grid) -> dict[Place, dict[Plane, 
             continue
         index = (grid.ranks["t"][plane.t], grid.ranks["c"][plane.c], grid.ranks["z"][plane.z])
         if found.setdefault(index, plane.path) != plane.path:
-            raise PlateError(f"{found[index]} and {plane.path} are the same plane of the same site")
+            words = f"{found[index]} and {plane.path} are the same plane of the same site"
+            clashes.setdefault(place, {}).setdefault(index, words)
         other = taken.setdefault(plane.path, (place, index))
         if other != (place, index):
             one, two = (f"{well} site {grid.values['site'][rank - 1]}" for well, rank in (other[0], place))
-            raise PlateError(f"{plane.path} is listed as two planes, one of {one} and one of {two}: one must be wrong")
-    return sites
+            words = f"{plane.path} is listed as two planes, one of {one} and one of {two}: one must be wrong"
+            for there, at in (other, (place, index)):
+                clashes.setdefault(there, {}).setdefault(at, words)
+    for place, doubtful in clashes.items():
+        sites[place] = {index: path for index, path in sites[place].items() if index not in doubtful}
+    said = {place: next(iter(doubtful.values())) for place, doubtful in clashes.items()}
+    if said and not any(sites.values()):
+        raise PlateError(next(iter(said.values())))
+    return sites, said
 
 
 def _well(plane: PlaneFile) -> str:
@@ -359,6 +374,10 @@ class _Grid:
             if more := [str(value) for value in self.values[axis] if announced and value not in announced]:
                 some = ", ".join(more[:4]) + (" ..." if more[4:] else "")
                 yield f"the {self.announced.source} does not announce {word} {some}, of which there are files"
+        sites = self.values["site"]
+        if sites and not self.announced.site and sites[-1] - sites[0] >= len(sites):
+            numbers = first_of([*map(str, sites)], 4)
+            yield f"the sites have the numbers {numbers} in the files, and are counted from 1 here"
         for c, pattern in self.patterns.items():
             t, z = (len({place[axis] for place in pattern}) for axis in (0, 1))
             if len(pattern) < self.sizes[0] * self.sizes[2]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,11 @@ def _name_of_plate(name: str, pattern: str) -> str:
     return "" if match is None else name[: match.start("well" if "well" in match.groupdict() else "row")]
 
 
+def folded(name: str) -> str:
+    """A name to compare with others: regardless of case, and of how letters with accents are composed."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def check_one_plate(prefixes: Mapping[Path, str]) -> None:
     """Check that files have the same text before the name of the well, regardless of case.
 
@@ -110,7 +116,7 @@ def check_one_plate(prefixes: Mapping[Path, str]) -> None:
     """
     first: dict[str, Path] = {}
     for path, prefix in prefixes.items():
-        first.setdefault(prefix.lower(), path)
+        first.setdefault(folded(prefix), path)
     if len(first) > 1:
         one, other = list(first.values())[:2]
         raise PlateError(

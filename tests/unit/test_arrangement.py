@@ -24,12 +24,25 @@ def test_a_whole_plate():
     assert found.sizes == (1, 2, 2) and found.channels == (3, 7)
     assert list(found.files) == [("A01", 1), ("A01", 2), ("B02", 1), ("B02", 2)]
     assert found.files["B02", 2][0, 1, 0] == "B02-9-4-7-0"
-    assert not (found.filled or found.missing or found.notes)
+    assert not (found.filled or found.missing)
+    assert found.notes == ("the sites have the numbers 2, 9 in the files, and are counted from 1 here",)
 
 
 def test_two_files_for_one_plane():
     with pytest.raises(PlateError, match="first and second are the same plane of the same site"):
         arrange([PlaneFile("A01", 1, 0, 0, 0, "first"), PlaneFile("a1", 1, 0, 0, 0, "second")])
+    clash = [*planes(), PlaneFile("B02", 1, 0, 1, 2, "second")]
+    found = arrange(clash)
+    assert found.missing == {
+        "B02": (
+            "files of site 1: timepoint 0, channel 1, plane 2 (as the files number them) (B02-1-0-1-2 and second are "
+            "the same plane of the same site)",
+        )
+    }
+    assert (0, 0, 1) not in found.files["B02", 1] and len(found.files["A01", 1]) == 12
+    assert arrange(clash, incomplete="skip").skipped == {"B02": (1,)}
+    filled = arrange(clash, incomplete="fill")
+    assert filled.filled == {("B02", 1): {(0, 0, 1)}} and "second are the same plane" in filled.notes[0]
 
 
 GRID = [*product(WELLS, (1, 2, 3), (0, 1), (1, 2), (1, 2))]

@@ -252,8 +252,8 @@ def test_imagexpress_unrelated_files(tmp_path):
     with pytest.raises(PlateError, match=r"overview.tif is not named like a plane of an ImageXpress plate"):
         handler_of(folder).parse(folder)
     (folder / "overview.tif").rename(folder / "p_A01_s1_w1.TIF")
-    with pytest.raises(PlateError, match="are the same plane of the same site"):
-        handler_of(folder).parse(folder)
+    with pytest.raises(PlateError, match=r"well A01 lacks .* are the same plane of the same site"):
+        handler_of(folder).parse(folder).check_complete()
 
 
 def test_htd(tmp_path):

@@ -16,6 +16,7 @@ from plate_folders import (
     write_cellvoyager,
     write_htd,
     write_imagexpress,
+    write_incell,
     write_openhcs,
     write_phenix,
 )
@@ -197,7 +198,10 @@ def test_one_file_for_two_planes(tmp_path):
     index.write_text(index.read_text().replace(image, image * 2))  # the same file for the same plane: no harm
     assert handler_of(folder).listing(folder).structure.max_sites == 2
     index.write_text(index.read_text().replace(image, image.replace("<Col>1</Col>", "<Col>2</Col>"), 1))
-    refused(folder, "is listed as two planes, one of A02 site 1 and one of A01 site 1")
+    handler = handler_of(folder)
+    for well in ("A01", "A02"):
+        with pytest.raises(PlateError, match="is listed as two planes, one of A02 site 1 and one of A01 site 1"):
+            handler.check_complete(folder, [well])
 
 
 def with_timelines(folder, images, action=""):
@@ -384,3 +388,51 @@ def test_an_ome_tiff_per_plane(tmp_path):
         path.rename(tmp_path / path.name.replace("A01", "B02"))
     assert handler_of(tmp_path).load_site(tmp_path, "B02", 1, FileManager()).shape == (1, 2, 2, 4, 5)
     assert Path(tmp_path, names[0].replace("A01", "B02")).exists()
+
+
+def test_names_with_accents_in_two_ways(tmp_path):
+    """macOS may write ä as a and dots, where the metadata of the microscope have one letter."""
+    folder = write_cellvoyager(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 4, 5)))
+    data = folder / "MeasurementData.mlf"
+    data.write_text(data.read_text().replace("AssayPlate", "Pl\u00e4tte"))
+    for path in folder.glob("AssayPlate*"):
+        path.rename(folder / path.name.replace("AssayPlate", "Pla\u0308tte"))
+    handler_of(folder).listing(folder).check_complete()
+    put(tmp_path / "q", **{"pl\u00e4tte_A01_s1_w1": PLANE, "pla\u0308tte_A02_s1_w1": PLANE})
+    assert len(handler_of(tmp_path / "q").structure(tmp_path / "q").wells) == 2
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "before", "after"),
+    [
+        (write_phenix, "Images/Index.idx.xml", '<PositionX Unit="m">0<', '<PositionX Unit="m">1,5<'),
+        (write_phenix, "Images/Index.idx.xml", '<PositionZ Unit="m">0.000E+00<', '<PositionZ Unit="m"><'),
+        (write_phenix, "Images/Index.idx.xml", "6.500000E-07", "6,5E-07"),
+        (write_cellvoyager, "MeasurementData.mlf", 'bts:X="0"', 'bts:X="1,5"'),
+        (write_cellvoyager, "MeasurementDetail.mrf", 'Dimension="0.65"', 'Dimension="0,65"'),
+        (write_incell, "p.XDCE", 'pixel_width="0.65"', 'pixel_width="0,65"'),
+    ],
+)
+def test_lengths_that_are_no_numbers(tmp_path, write, name, before, after):
+    """No plane depends on them: the plate is read, and a pixel size that is ignored is said."""
+    folder = write(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 2, 4, 5)))
+    path = folder / name
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    listing = handler_of(folder).listing(folder)
+    listing.check_complete()
+    ignored = [note for note in listing.notes if "a pixel size of nan, which is ignored" in note]
+    assert len(ignored) == ("Position" not in before or "PositionZ" in before) - ("bts:X" in before)
+
+
+def test_sites_that_are_nowhere_are_said(tmp_path):
+    folder = put(tmp_path / "p", A01_s1_w1=PLANE, A01_s3_w1=PLANE)
+    assert notes(folder) == ("the sites have the numbers 1, 3 in the files, and are counted from 1 here",)
+
+
+def test_an_htd_file_that_is_cut(tmp_path):
+    folder = write_imagexpress(tmp_path / "p", images_of(["A01"], sites=1, shape=(1, 1, 1, 4, 5)))
+    assert not notes(folder)
+    path = folder / "p.HTD"
+    path.write_bytes(path.read_bytes()[:400])
+    assert any("it may be cut" in note for note in notes(folder))

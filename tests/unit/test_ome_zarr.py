@@ -300,3 +300,16 @@ def test_links_out_of_the_plate(tmp_path):
 def test_paths_of_other_kinds_are_refused():
     with pytest.raises(OpenHCSError):
         handler_of("https://example.org/p.zarr").listing("https://example.org/p.zarr")
+
+
+def test_what_a_plate_or_well_lists_twice(tmp_path):
+    """A well that the plate lists twice is one well; an image that a well lists twice costs that well."""
+    path = write_plate(tmp_path / "p.zarr", images_of(ONE_LEVEL, **SMALL), ONE_LEVEL)
+    edit(path, lambda d: d["attributes"]["ome"]["plate"]["wells"].append(d["attributes"]["ome"]["plate"]["wells"][0]))
+    edit(path / "B/3", lambda d: d["attributes"]["ome"]["well"].update(images=[{"path": "0"}, {"path": "0"}]))
+    edit(path / "A/1/0", lambda d: d["attributes"]["ome"].update(omero="nothing"))
+    handler = handler_of(path)
+    handler.check_complete(path, ["A01"])
+    assert handler.get_well_values(path) == ["A01", "B03"]
+    with pytest.raises(PlateError, match="one of B03 site 1 and one of B03 site 2: one must be wrong"):
+        handler.check_complete(path, ["B03"])
