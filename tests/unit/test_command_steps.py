@@ -20,9 +20,11 @@ from openhcs_omero.core.command import PLACEHOLDERS, SHELL, check_shell, environ
 from openhcs_omero.core.command_versions import recall_commands, record_commands, resolve_commands
 from openhcs_omero.core.config import read_config
 from openhcs_omero.core.config_check import check_config
+from openhcs_omero.core.failures import FailedWell, Failure
 from openhcs_omero.core.needs import Needs
 from openhcs_omero.core.orchestrator.orchestrator import PipelineOrchestrator
 from openhcs_omero.core.provenance import describe_run
+from openhcs_omero.core.records import to_json
 from openhcs_omero.core.steps.command_step import CommandStep, Place
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.processes import Scratch
@@ -432,6 +434,11 @@ KEYED = "k,x\n1,1\n2,2\n"
             {"labels": {"a": "*.tif"}},
             "wrote 2 files (A01_s001.tif, A01_s001_b.tif) like '*.tif' for site 1",
         ),
+        (
+            {"a.csv": "k;x\n1;2\n"},
+            {"tables": ["a.csv"]},
+            "a.csv that is separated by ';': write .csv files with commas",
+        ),
         ({"a.csv": KEYED}, {"tables": ["a.csv"]}, "wrote a.csv, which can't be joined to the sites: name its column"),
         ({"a.csv": KEYED}, {"tables": ["a.csv"], "key": "K"}, "without the column 'K', which `key` names; it has k, x"),
         ({"a.csv": "k,x\n1,1\n"}, {"tables": ["a.csv"], "key": "k"}, "the table a with 0 rows for site 3"),
@@ -460,6 +467,28 @@ def test_outputs_that_are_missing_or_misshapen(tmp_path, files, read, says):
     with pytest.raises(StepError) as error:
         written(tmp_path, **read)
     assert says in str(error.value)
+
+
+def test_what_is_too_large_or_not_where_it_was_is_not_read(tmp_path):
+    """Memory is enough for it, and other wells of the plate go on."""
+    for name, read in {"a.tif": {"image": "*"}, "b.csv": {"tables": ["*"]}}.items():
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 2**40)
+        with pytest.raises(StepError, match=f"wrote {name} with {2**40} bytes, but at most"):
+            written(tmp_path, stems={1: "A01_s001"}, **read)
+        (tmp_path / name).unlink()
+    (tmp_path / "c").mkdir()
+    with pytest.raises(StepError, match="c is a folder, but not of OME-Zarr"):
+        written(tmp_path, stems={1: "A01_s001"}, image="c")
+    with pytest.raises(StepError, match=r"removed .out."):
+        written(tmp_path / "absent", image="c")
+
+
+def test_names_of_files_that_are_no_text_can_be_reported(tmp_path):
+    with pytest.raises(StepFailed) as error:
+        run(tmp_path, command=r"""touch {out}/"$(printf 'a\377.tif')" """)
+    assert "a\\udcff.tif can't be read as TIFF" in error.value.reason
+    to_json(FailedWell(Failure("7", "A01", 3, "step", error.value.reason, "a.log")))
 
 
 def test_values_per_timepoint(tmp_path):

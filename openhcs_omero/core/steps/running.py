@@ -97,6 +97,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     text = str(error).strip().partition("\n")[0]
+    text = text.encode(errors="backslashreplace").decode()  # names of files that are no text, of which records can't be
     if isinstance(error, OpenHCSError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ import numpy as np
 
 from openhcs_omero.core.command import Command
 from openhcs_omero.errors import StepError, brief, first_of
-from openhcs_omero.io.base import BadData
+from openhcs_omero.io.base import BadData, MissingFile
 from openhcs_omero.io.formats import decode_planes
 
 SHOWN = 8  # names in a sentence
+LARGEST = 2**28  # bytes of a file that is read, which is in memory as a whole
+LARGEST_PER_PIXEL = 128  # bytes of an image for each pixel of the input: 16 pixels of 8 bytes
 OBJECT_COLUMNS = ("label", "ObjectNumber")
 """A table with one of these columns, the number of an object, has a row per object; the second is CellProfiler's."""
 MISSING = frozenset({"", "na", "nan"})
@@ -63,11 +66,11 @@ def read_written(
     if command.image is not None:
         for site, path in _one_each(folder, command.image, stems).items():
             t, c, z = _first_three(shapes[site])
-            found[site].image = _read_image(path, folder, [(t, c, z), (t, c, 1)])
+            found[site].image = _read_image(path, folder, [(t, c, z), (t, c, 1)], shapes[site])
     for name, pattern in command.labels.items():
         for site, path in _one_each(folder, pattern, stems).items():
             t, c, z = _first_three(shapes[site])
-            found[site].labels[name] = _read_image(path, folder, [(t, c, z), (t, 1, z), (t, 1, 1)])
+            found[site].labels[name] = _read_image(path, folder, [(t, c, z), (t, 1, z), (t, 1, 1)], shapes[site])
     tables = [_read_tables(folder, pattern, stems, command.key) for pattern in command.tables]
     of_objects = sum(table.of_objects for table in tables)
     for table in tables:
@@ -84,6 +87,8 @@ def _first_three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _matching(folder: Path, pattern: str) -> list[str]:
+    if not folder.is_dir():
+        raise StepError("removed {out}, the folder for its results")
     paths = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
     for path in map(folder.joinpath, paths):
         if not (path.is_file() or path.is_dir()):  # to open a pipe would take forever
@@ -116,20 +121,30 @@ def _one_each(folder: Path, pattern: str, stems: Mapping[int, str]) -> dict[int,
     return chosen
 
 
-def _read_image(path: Path, folder: Path, sizes: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    name = path.relative_to(folder).as_posix()
+def _read_image(path: Path, folder: Path, sizes: Sequence[tuple[int, int, int]], shape: tuple[int, ...]) -> np.ndarray:
+    """Read the image of a site whose input has that shape."""
+    name, largest = path.relative_to(folder).as_posix(), max(LARGEST, LARGEST_PER_PIXEL * math.prod(shape))
     try:
         if path.is_dir():
-            return _read_zarr(path)
+            return _read_zarr(path, name, largest)
+        _check_size(name, path.stat().st_size, largest)
         return decode_planes(path.read_bytes(), name, sizes)
+    except MissingFile as error:
+        raise StepError(f"wrote an image that can't be used: {name} is a folder, but not of OME-Zarr") from error
     except BadData as error:
         raise StepError(f"wrote an image that can't be used: {error}") from error
 
 
-def _read_zarr(path: Path) -> np.ndarray:
+def _check_size(name: str, size: int, largest: int) -> None:
+    if size > largest:
+        raise StepError(f"wrote {name} with {size} bytes, but at most {largest} can be read")
+
+
+def _read_zarr(path: Path, name: str, largest: int) -> np.ndarray:
     from openhcs_omero.io.ome_zarr import read_image  # slow to import
 
     image = read_image(str(path))
+    _check_size(name, math.prod(image.shape) * image.array.dtype.itemsize, largest)
     planes = image.read(list(np.ndindex(image.shape[:3])))
     return np.stack(planes).reshape(image.shape)
 
@@ -160,7 +175,9 @@ def _read_tables(folder: Path, pattern: str, stems: Mapping[int, str], key: str 
         read = {site: _read_table(folder, own[0]) for site, own in by_site.items()}
         columns = [column for names, _ in read.values() for column in names]
         rows = {site: [{c: row[c] for c in row if c != key} for row in own] for site, (_, own) in read.items()}
-        return _Table(Path(pattern).stem.strip("*_- "), rows, bool(set(OBJECT_COLUMNS) & set(columns)))
+        return _Table(
+            Path(pattern).stem.strip("*_- ") or Path(paths[0]).stem, rows, bool(set(OBJECT_COLUMNS) & set(columns))
+        )
     if len(paths) > 1:
         raise StepError(f"wrote {len(paths)} tables like {pattern!r}, whose names don't say which site they are of")
     names, together = _read_table(folder, paths[0])
@@ -194,6 +211,7 @@ def _read_table(folder: Path, name: str) -> tuple[list[str], list[Row]]:
 
     A column whose values are all numbers has numbers. None stands for what is missing.
     """
+    _check_size(name, (folder / name).stat().st_size, LARGEST)
     try:
         with (folder / name).open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file, delimiter="," if name.lower().endswith(".csv") else "\t", strict=True))
@@ -203,6 +221,10 @@ def _read_table(folder: Path, name: str) -> tuple[list[str], list[Row]]:
     if not lines:
         raise StepError(f"wrote an empty table {name}, without the names of its columns")
     header = [column.strip() for column in lines[0]]
+    if len(header) == 1 and (other := next((mark for mark in ";\t," if mark in header[0]), "")):
+        raise StepError(
+            f"wrote a table {name} that is separated by {other!r}: write .csv files with commas, and others with tabs"
+        )
     first = 1 if header[0] == "" and len(header) > 1 else 0
     names = header[first:]
     if again := [column for place, column in enumerate(names) if column in names[:place]]:
