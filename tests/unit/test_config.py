@@ -176,6 +176,37 @@ def test_the_source_hash_covers_the_module_and_its_neighbors(module, tmp_path):
     assert hashes[0] == hashes[1] and len(set(hashes)) == 3
 
 
+@pytest.mark.parametrize(
+    ("step", "changed"),
+    [
+        ("{name}_lab.steps.spots", "{name}_lab/tools.py"),  # elsewhere in the package
+        ("{name}_lab.steps.spots", "{name}_constants.py"),  # beside the package
+        ("{name}_top", "{name}_plain/level.py"),  # a package without __init__.py
+    ],
+)
+def test_the_source_hash_covers_what_a_step_is_made_of(tmp_path, monkeypatch, step, changed):
+    name = f"made_{tmp_path.name}"
+    files = {
+        "{name}_lab/__init__.py": "",
+        "{name}_lab/tools.py": "LEVEL = 1",
+        "{name}_lab/steps/__init__.py": "",
+        "{name}_lab/steps/spots.py": f"import {{name}}_constants\nfrom ..tools import LEVEL\n{GOOD}",
+        "{name}_constants.py": "A = 1",
+        "{name}_plain/level.py": "B = 1",
+        "{name}_top.py": f"from {{name}}_plain.level import B\n{GOOD}",
+    }
+    for path, text in files.items():
+        file = tmp_path / path.format(name=name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("{name}", name))
+    monkeypatch.syspath_prepend(tmp_path)
+    function = load_step(Step(1, f"{step.format(name=name)}:f"))
+    before = source_hash(function)
+    (tmp_path / changed.format(name=name)).write_text("LEVEL = A = B = 2")
+    assert source_hash(function) != before
+    assert distributions(function) == {}
+
+
 def test_a_step_depends_on_the_distributions_it_imports(module, tmp_path_factory, monkeypatch):
     """Only those that its own code imports count, even under other names; the standard library doesn't."""
     installed = tmp_path_factory.mktemp("site")

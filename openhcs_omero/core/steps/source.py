@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from openhcs_omero.core.config import Step
+
+PACKAGE = __name__.partition(".")[0]
 
 
 def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def step_record(step: Step, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def source_hash(function: Callable[..., Any]) -> str:
-    """Hash the source of a step: its module, and the modules of the same package or folder that it imports."""
+    """Hash the source of a step: its module, and the modules of the same package or folder that they import."""
     digest = hashlib.sha256()
     for name, (_, source) in sorted(_own_modules(function).items()):
         digest.update(f"{name} {len(source)} ".encode() + source)
@@ -104,15 +107,24 @@ def _imports(spec: ModuleSpec, source: bytes) -> Iterator[str]:
 
 
 def _is_beside(spec: ModuleSpec, name: str) -> bool:
-    """Whether the same package contains a module of that name, or the same folder for a module without a package."""
-    if spec.parent and not name.startswith(f"{spec.parent}."):
+    """Whether a module of that name belongs to a step like the one that imports it.
+
+    It does if both are of one package, or if both stand in the folder where Python found the step. What is installed
+    counts by its version, and of the steps in the box the modules of the same package count.
+    """
+    own, top = spec.name.partition(".")[0], name.partition(".")[0]
+    if own == top == PACKAGE and not name.startswith(f"{spec.parent}."):
         return False
     try:
-        if not spec.parent:
-            top = importlib.util.find_spec(name.partition(".")[0])
-            here = Path(str(spec.origin)).parent
-            if top is None or here not in Path(str(top.origin)).parents[:2]:
-                return False
+        if own != top and (_place(top) != _place(own) or _distributions_with(top)):
+            return False
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # a name inside a module, not a module
         return False
+
+
+def _place(top: str) -> Path | None:
+    """The folder that contains a top-level module or package; None without one."""
+    spec = importlib.util.find_spec(top)
+    inside = None if spec is None else next(iter(spec.submodule_search_locations or [spec.origin or ""]))
+    return Path(inside).resolve().parent if inside and os.path.exists(inside) else None
