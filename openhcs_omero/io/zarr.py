@@ -265,6 +265,19 @@ def _index(virtual: PlanePath[Path]) -> Index:
     return virtual.t, virtual.channel, virtual.z
 
 
+def stored_planes(root: Path) -> tuple[list[str], dict[tuple[str, int], str]]:
+    """Paths of the planes of a plate, and why sites can't be read, by well and number of the site."""
+    found: list[str] = []
+    broken: dict[tuple[str, int], str] = {}
+    for well, numbers in stored_wells(root).items():
+        for site in (SitePath(root, well, number) for number in numbers):
+            try:
+                found += [plane_path(site, index) for index in sorted(_read(site).present())]
+            except OpenHCSError as error:
+                broken[well, site.site] = str(error)
+    return found, broken
+
+
 def _planes_below(root: Path, only: str | None = None) -> list[str]:
     """Paths of the planes of a plate or of one of its wells."""
     found = []

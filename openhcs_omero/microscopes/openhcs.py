@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,13 +22,13 @@ from openhcs_omero.io.virtual_workspace import (
     read_images,
     read_openhcs_metadata,
 )
-from openhcs_omero.io.zarr import ZarrBackend
+from openhcs_omero.io.zarr import ZarrBackend, stored_planes
 from openhcs_omero.microscopes import opera_phenix
 from openhcs_omero.microscopes.base import Backend, FolderHandler, PlateLike
 from openhcs_omero.microscopes.folders import check_metadata_links, folders_in, left_out, tiffs_in
 from openhcs_omero.microscopes.scan import Found, list_plate
 from openhcs_omero.microscopes.tiffs import plane_size
-from openhcs_omero.plates.arrangement import Announced, PlaneFile
+from openhcs_omero.plates.arrangement import Announced, Place, PlaneFile
 from openhcs_omero.plates.image import ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
 from openhcs_omero.plates.paths import PlanePath, parse_inside, well_name
@@ -67,6 +68,10 @@ class OpenHCSHandler(FolderHandler):
             if (parsed := parse(Path(path).name)) is None:
                 raise PlateError(f"{path} does not follow the naming scheme {main.parser}")
             planes.append(PlaneFile(*parsed, path if main.has(path) else None))
+        if main.broken and not any(plane.path for plane in planes):
+            raise PlateError(next(iter(main.broken.values())))
+        known = {(plane.well, plane.site) for plane in planes}
+        planes += [PlaneFile(*place, 0, 0, 0, None) for place in main.broken if place not in known]
         if not planes:
             raise PlateError(f"{folder / METADATA} names no image in {main.name!r}")
         runs, of_site = read_acquisitions(main.values)
@@ -82,7 +87,10 @@ class OpenHCSHandler(FolderHandler):
             Announced(every_site=True, source=METADATA),
             channel_names={plane.c: names.get(str(plane.c)) for plane in planes},
             pixel_size=usual.pixel_size,
-            notes=left_out(main.unlisted(parse), planes, f"not listed in {METADATA}"),
+            notes=(
+                *left_out(main.unlisted(parse), planes, f"not listed in {METADATA}"),
+                *(f"well {well} site {site}: {why}" for (well, site), why in main.broken.items()),
+            ),
             acquisitions=of_site,
             colors=dict(enumerate(usual.colors)),
             own=own,
@@ -146,12 +154,10 @@ class _Main:
 
     def paths(self) -> list[str]:
         """The backend's paths of all planes."""
-        if self.backend is Backend.ZARR:
-            if not os.path.isdir(self.root / STORE):
-                raise PlateError(
-                    f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no {self.root / STORE}"
-                )
-            return [path for path in storage_registry[Backend.ZARR].list_files(self.root) if _virtual(Path(path).name)]
+        if self.backend is Backend.ZARR and not os.path.isdir(self.root / STORE):
+            raise PlateError(
+                f"{self.folder / METADATA} says that {self.name!r} is in Zarr, but there is no {self.root / STORE}"
+            )
         if self.backend is Backend.VIRTUAL_WORKSPACE:
             names = self.values.get("workspace_mapping") or {}
         else:
@@ -160,7 +166,23 @@ class _Main:
             raise PlateError(
                 f"{self.folder / METADATA} names files in {self.name!r}, but {brief(wrong[0])} is not text"
             )
-        return [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
+        listed = [str(self.folder / self.inside(path)) for path in names if path.lower().endswith((".tif", ".tiff"))]
+        if self.backend is Backend.ZARR:  # also those that are listed but not there
+            return [*dict.fromkeys([*self._stored[0], *(path for path in listed if _virtual(Path(path).name))])]
+        return listed
+
+    @cached_property
+    def _stored(self) -> tuple[list[str], dict[Place, str]]:
+        return stored_planes(self.root) if self.backend is Backend.ZARR else ([], {})
+
+    @cached_property
+    def _found(self) -> frozenset[str]:
+        return frozenset(self._stored[0])
+
+    @property
+    def broken(self) -> Mapping[Place, str]:
+        """Why sites in Zarr can't be read, by well and site."""
+        return self._stored[1]
 
     def unlisted(self, parse: Callable[[str], Numbers | None]) -> list[Path]:
         """The files on disk that are named like planes, but that the metadata do not list."""
@@ -182,7 +204,9 @@ class _Main:
 
     def has(self, path: str) -> bool:
         """Whether there is a file behind a path."""
-        return self.backend is Backend.ZARR or os.path.isfile(self.file_of(path))  # False also for an absurd name
+        if self.backend is Backend.ZARR:
+            return path in self._found
+        return os.path.isfile(self.file_of(path))  # False also for an absurd name
 
     def size(self, path: str) -> tuple[int, int, str]:
         """Height, width and dtype name of a plane."""

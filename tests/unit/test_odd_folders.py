@@ -436,3 +436,27 @@ def test_an_htd_file_that_is_cut(tmp_path):
     path = folder / "p.HTD"
     path.write_bytes(path.read_bytes()[:400])
     assert any("it may be cut" in note for note in notes(folder))
+
+
+@pytest.mark.parametrize("damage", ["lost", "no array", "not JSON"])
+def test_a_site_of_a_result_folder_in_zarr_that_is_lost_or_broken(tmp_path, damage):
+    """It costs its well; a site that the folder's metadata list is not dropped because it is gone."""
+    folder = write_openhcs(tmp_path / "p", images_of(["A01", "B02"], shape=ONE), "zarr")
+    path = folder / "openhcs_metadata.json"
+    described = json.loads(path.read_text())
+    names = [f"{well}/{well}_s{site:03d}_z000_c000.tif" for well in ("A01", "B02") for site in (1, 2)]
+    described["subdirectories"]["zarr"]["image_files"] = [f"zarr/{name}" for name in names]
+    path.write_text(json.dumps(described))
+    site = folder / "zarr/plate.zarr/B/2/1"
+    if damage == "lost":
+        shutil.rmtree(site)
+    elif damage == "no array":
+        shutil.rmtree(site / "0")
+    else:
+        (site / "zarr.json").write_text("{")
+    handler = handler_of(folder)
+    handler.load_site(folder, "A01", 2, FileManager())
+    handler.check_complete(folder, ["A01"])
+    with pytest.raises(PlateError, match="well B02 lacks files of site 2: all of it"):
+        handler.check_complete(folder, ["B02"])
+    assert any(note.startswith("well B02 site 2: ") for note in notes(folder)) == (damage != "lost")
