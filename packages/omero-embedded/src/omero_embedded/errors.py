@@ -40,6 +40,13 @@ def given(argument):
     return argument
 
 
+def no_row(java: str, oid: int | None) -> omero.ServerError:
+    """Make the error of an object that isn't there, as Hibernate words it. `java` is `ome.model.core.Image`."""
+    import omero
+
+    return refuse(omero.ValidationException, f"No row with the given identifier exists: [{java}#{oid}]")
+
+
 def unsupported(what: str) -> omero.ServerError:
     """Make the error of a call that OMERO has and this server has not, as `omero.api.IQuery.get`."""
     import omero

@@ -12,7 +12,8 @@ import numpy as np
 import omero
 import omero.all
 import pytest
-from models import ref
+from models import ref, run
+from omero import cmd
 from omero.rtypes import rint, rlong, rstring, rtime
 from omero.sys import ParametersI
 
@@ -177,3 +178,33 @@ def test_services_that_are_there_with_little_in_them(conn, root):
     assert (scripts.getParams(MISSING), scripts.getScriptText(MISSING)) == (None, "")
     assert "on server" in refused(omero.ApiUsageException, scripts.deleteScript, MISSING)
     refused(omero.ValidationException, conn.c.sf.sharedResources().openTable, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "message"),
+    [
+        (cmd.SkipHead({"Plate": [1]}, startFrom=["Image"]), "steps-cancel", "must pass a request argument"),
+        (cmd.SkipHead({"Plate": [1]}, request=cmd.Delete2()), "graph-fail", "SkipHead requires the start classes"),
+        (cmd.Chmod2(permissions="zzz"), "bad-permissions", ""),
+        (cmd.Chmod2({"Image": [1]}, permissions="rw----"), "bad-target", "cannot target Image"),
+        (cmd.Delete2({"PlateI": [1]}), "graph-fail", ""),
+        (cmd.Delete2({"Image": [MISSING]}), "graph-fail", "cannot read all the specified objects of class ome.model"),
+        (cmd.Chgrp2({"Image": [1]}, groupId=MISSING), "not-in-group", "not a member of the chgrp destination group"),
+        (cmd.Chown2({"Image": [1]}, userId=0), "steps-cancel", "not an owner of any group"),
+        (cmd.FindChildren({"Plate": [1]}, typesOfChildren=["Bogus"]), "steps-cancel", "unknown model object class"),
+    ],
+)
+def test_what_requests_refuse(conn, asked, name, message):
+    """SkipHeadI, Chmod2I, GraphHelper, GraphTraversal, Chgrp2I and Chown2I of omero.cmd.graphs."""
+    answer = run(conn, asked)
+    assert isinstance(answer, cmd.ERR) and answer.name == name
+    assert answer.parameters["message"].startswith(message)
+    assert answer.category == asked.ice_id()
+
+
+def test_no_boolean_is_a_condition(conn):
+    query = conn.getQueryService()
+    for where in ("g.ldap", "not g.ldap", "true", "g.id = 0 and g.ldap"):  # hql-sql.g of Hibernate 3.6: logicalExpr
+        refused(omero.QueryException, query.projection, f"select g.id from ExperimenterGroup g where {where}", None)
+    found = query.projection("select g.id from ExperimenterGroup g where g.id = 0 and g.ldap = false", None)
+    assert [row[0].val for row in found] == [0]

@@ -101,14 +101,8 @@ class Expressions:
                 return self.value(expr.value).sql.in_(self.scope.elements(self._collection(expr.collection)))
             case syntax.Exists():
                 return self._rows(expr.query)[0].exists()
-            case _:
-                return self._plain_condition(expr)
-
-    def _plain_condition(self, expr: syntax.Expr) -> sa.ColumnElement[bool]:
-        value = self.value(expr)
-        if value.kind != "bool":
-            raise query_error("unexpected expression where a condition is wanted")
-        return value.sql
+            case _:  # HQL takes no boolean value for a condition: `x.flag = true`
+                raise query_error(f"unexpected AST node: {getattr(expr, 'name', expr)}")
 
     def _compare(self, expr: syntax.Binary) -> sa.ColumnElement[bool]:
         if isinstance(expr.right, syntax.Subquery) and expr.right.quantifier is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 
+import omero
 import sqlalchemy as sa
 
+from omero_embedded.errors import refuse
 from omero_embedded.hql import syntax
-from omero_embedded.hql.values import Source, Value, query_error, usage_error
+from omero_embedded.hql.values import Source, Value, query_error
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import column_of
 from omero_embedded.model.schema import DETAILS, Entity, Field, Schema
@@ -287,7 +289,9 @@ class Scope:
         if name == "details.permissions" and not part:
             return self._permissions(source)
         if name == "details" and not part:
-            raise usage_error(f"Unsupported conversion to rtype from ome.model.internal.Details: {path}")
+            raise refuse(
+                omero.ApiUsageException, f"Unsupported conversion to rtype from ome.model.internal.Details: {path}"
+            )
         field = self._field(source, name, path)
         return self._of_field(source, field, part, path)
 

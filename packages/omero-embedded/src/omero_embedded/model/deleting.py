@@ -121,7 +121,7 @@ def delete(
     """
     ignored = list(ignored)
     if unknown := [name for name in ignored if not is_class(name)]:
-        raise GraphError(f"There is no class {unknown[0]}.", name="steps-cancel", detailed=False)
+        raise GraphError(f"unknown model object class named: {unknown[0]}", name="steps-cancel", detailed=False)
     closure = Closure(connection, options, ctx.may_delete, FREE, ignored)
     for entity, ids in find_targets(connection, ctx, targets, ctx.may_delete, "Delete2"):
         closure.add(entity, ids)
@@ -160,7 +160,7 @@ def _check_parts(connection: sa.Connection, ctx: Context, going: Ids) -> None:
             sa.select(table.c.id, table.c._owner, table.c._group, kind).where(rows.among(table.c.id, ids))
         ):
             if its_class not in FREE and not ctx.may_delete(owner, group, name):
-                raise GraphError(f"{ctx.user_name} may not delete {its_class} {oid}.")
+                raise GraphError(f"not permitted to delete {schema()[its_class].java}[{oid}]")
 
 
 def _check_tags(connection: sa.Connection, ctx: Context, going: Ids) -> None:
@@ -202,11 +202,11 @@ def find_targets(
 ) -> Iterator[tuple[Entity, set[int]]]:
     """The targets of a request; the user sees each, and is allowed to do it to a row of that owner, group and class."""
     for name, listed in targets.items():
-        entity = schema().find(name)
+        entity = schema().entities.get(name.rpartition(".")[2])
         if entity is None:
-            raise GraphError(f"There is no class {name}.", detailed=False)
+            raise GraphError(f"unknown model object class named: {name}", detailed=False)
         if entity.is_global or not is_one_of(entity, LEGAL[request]):
-            raise GraphError(f"A {name} can't be the target of this request.", name="bad-target", detailed=False)
+            raise GraphError(f"cannot target {entity.name}", name="bad-target", detailed=False)
         table = entity.table
         found = {
             row.id: row
@@ -218,7 +218,7 @@ def find_targets(
         }
         for oid in listed:
             if oid not in found or not ctx.may_see(found[oid]._owner, found[oid]._group):
-                raise GraphError(f"There is no {name} {oid}.")
+                raise GraphError(f"cannot read all the specified objects of class {entity.java}")
             if not allowed(found[oid]._owner, found[oid]._group, entity.root.name):
                 raise GraphError(f"{ctx.user_name} may not change {name} {oid}.")
         yield entity, set(listed)

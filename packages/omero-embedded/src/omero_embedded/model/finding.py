@@ -97,7 +97,7 @@ def _check_names(wanted: list[str], stop_before: list[str]) -> None:
         raise GraphError("No types to find are given.", name="bad-options", detailed=False)
     for name in (*wanted, *stop_before):
         if not is_class(name):
-            raise GraphError(f"There is no class {name}.", name="steps-cancel", detailed=False)
+            raise GraphError(f"unknown model object class named: {name}", name="steps-cancel", detailed=False)
     if unknown := [name for name in wanted if (entity := schema().find(name)) and entity.is_global]:
         raise GraphError(f"A {unknown[0]} contains nothing and is in nothing.", name="bad-options", detailed=False)
 

@@ -47,7 +47,7 @@ def give(
         something that stays needs a given object.
     """
     if "Chown" not in ctx.privileges and not ctx.leader_of:
-        raise GraphError(f"{ctx.user_name} owns no group.", name="steps-cancel", detailed=False)
+        raise GraphError("not an owner of any group", name="steps-cancel", detailed=False)
     _check_receiver(connection, receiver)
     closure = _Given(connection, options, lambda owner, group, kind: _goes_along(ctx, owner, kind))
     for entity, ids in find_targets(connection, ctx, targets, lambda *_: True, "Chown2"):
@@ -129,7 +129,7 @@ def _check_givable(connection: sa.Connection, ctx: Context, given: Ids, receiver
         columns = schema()[name].table.c
         for oid, group in connection.execute(sa.select(columns.id, columns._group).where(rows.among(columns.id, ids))):
             if group not in ctx.leader_of or group not in joined:
-                raise GraphError(f"{ctx.user_name} may not give {name} {oid} to user {receiver}.")
+                raise GraphError(f"not permitted to give {schema()[name].java}[{oid}] to user {receiver}")
 
 
 def _check_together(connection: sa.Connection, ctx: Context, given: Ids) -> None:

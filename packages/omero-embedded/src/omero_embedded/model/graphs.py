@@ -289,7 +289,7 @@ class ChildOptions:
         for option in self.options:
             named = [*(option.includeType or ()), *(option.excludeType or ())]
             if unknown := [name for name in named if schema().find(name) is None]:
-                raise GraphError(f"There is no class {unknown[0]}.", name="steps-cancel", detailed=False)
+                raise GraphError(f"unknown model object class named: {unknown[0]}", name="steps-cancel", detailed=False)
             if not named:
                 raise GraphError("A child option includes or excludes no type.", name="steps-cancel", detailed=False)
             if option.includeNs and option.excludeNs:

@@ -38,8 +38,11 @@ def move(
     GraphError
         If the user is not in the group, a target is missing or may not be moved, or something that stays needs it.
     """
-    if not (group in ctx.member_of or ("Chgrp" in ctx.privileges and group in ctx.kinds)):
-        raise GraphError(f"{ctx.user_name} is not a member of group {group}.", name="not-in-group", detailed=False)
+    if not (group in ctx.member_of or "Chgrp" in ctx.privileges):
+        message = "not a member of the chgrp destination group"
+        raise GraphError(message, name="not-in-group", detailed=False)
+    if group not in ctx.kinds:
+        raise GraphError(f"There is no group {group}.", name="steps-cancel", detailed=False)
     private = ctx.kinds[group][2] != "r"
 
     def allowed(owner: int | None, where: int | None, kind: str) -> bool:
@@ -118,7 +121,7 @@ def _check_movable(connection: sa.Connection, ctx: Context, moved: Ids) -> None:
             sa.select(columns.id, columns._owner, columns._group).where(rows.among(columns.id, ids))
         ):
             if not (ctx.may_move(owner, group) or ctx.may_delete(owner, group, name)):
-                raise GraphError(f"{ctx.user_name} may not move {name} {oid}.")
+                raise GraphError(f"not permitted to move {schema()[name].java}[{oid}]")
 
 
 def _check_references(connection: sa.Connection, moved: Ids, group: int) -> None:

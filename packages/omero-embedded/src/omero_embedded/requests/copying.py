@@ -38,7 +38,7 @@ class Choice:
         for what, names in ((COPY, copied), (REFER, referred), (IGNORE, ignored)):
             for name in names:
                 if not is_class(name):
-                    raise GraphError(f"There is no class {name}.", name="bad-class", detailed=False)
+                    raise GraphError(f"unknown model object class named: {name}", name="bad-class", detailed=False)
                 if self._named.setdefault(name.rpartition(".")[2], what) != what:
                     raise GraphError(f"{name} can't be both copied and left out.", name="bad-class", detailed=False)
 

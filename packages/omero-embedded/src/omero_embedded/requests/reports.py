@@ -60,7 +60,7 @@ def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsag
     for name, ids in asked.items():
         entity = schema().find(name)
         if entity is None:
-            raise GraphError(f"There is no class {name}.", detailed=False)
+            raise GraphError(f"unknown model object class named: {name}", detailed=False)
         if entity.name in PEOPLE:
             for kind in found:
                 whose = schema()[kind].table.c[PEOPLE[entity.name]]
@@ -68,11 +68,11 @@ def _wanted(connection: sa.Connection, ctx: Context, request: omero.cmd.DiskUsag
                 found[kind] |= _visible(connection, ctx, schema()[kind], which)
             continue
         if entity.is_global:
-            raise GraphError(f"A {name} uses no disk space of its own.", name="bad-target", detailed=False)
+            raise GraphError(f"cannot target {name}", name="bad-target", detailed=False)
         table = entity.table
         own = _visible(connection, ctx, entity, [] if ids is None else [rows.among(table.c.id, ids)])
-        if missing := set(ids or ()) - own:
-            raise GraphError(f"There is no {name} {min(missing)}.")
+        if set(ids or ()) - own:
+            raise GraphError(f"cannot read all the specified objects of class {entity.java}")
         if entity.name in found:
             found[entity.name] |= own
         for kind, below in find_below(connection, [(entity, own)], list(found)).items():

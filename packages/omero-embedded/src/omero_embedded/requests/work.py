@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from omero_embedded.errors import unsupported
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, finding, giving, moving, saving
-from omero_embedded.model.access import ALL_GROUPS, Context
+from omero_embedded.model.access import ALL_GROUPS, PERMISSIONS, Context
 from omero_embedded.model.graphs import ChildOptions, GraphError, find_below
 from omero_embedded.model.schema import schema
 from omero_embedded.model.targets import LEGAL, java_names
@@ -161,15 +161,20 @@ class _Run:
 
     @answers(omero.cmd.Chmod2)
     def change_permissions(self, ctx: Context, request: omero.cmd.Chmod2) -> omero.cmd.Response:
+        if request.permissions not in PERMISSIONS:
+            message = f"{request.permissions} are no permissions of a group"
+            raise GraphError(message, name="bad-permissions", detailed=False)
         entity = schema()["ExperimenterGroup"]
         changed: list[int] = []
         for name, ids in (request.targetObjects or {}).items():
             if schema().find(name) is not entity:
-                raise GraphError(f"A {name} has no permissions of its own.", name="bad-target", detailed=False)
+                raise GraphError(f"cannot target {name}", name="bad-target", detailed=False)
             changed += ids
         for group in changed:
+            if ctx.is_admin and group not in ctx.kinds:
+                raise GraphError(f"no group {group}", name="bad-group", detailed=False)
             if not ("ModifyGroup" in ctx.privileges or group in ctx.leader_of):
-                raise GraphError(f"{ctx.user_name} may not change the permissions of group {group}.")
+                raise GraphError(f"user is not an owner of group {group}")
             if not request.dryRun:
                 Members(self.connection, ctx).set_permissions(group, request.permissions)
         return omero.cmd.Chmod2Response({entity.java: changed} if changed else {}, {})
@@ -177,6 +182,10 @@ class _Run:
     @answers(omero.cmd.SkipHead)
     def skip_head(self, ctx: Context, request: omero.cmd.SkipHead) -> omero.cmd.Response:
         inner = request.request
+        if inner is None:
+            raise GraphError("must pass a request argument", name="steps-cancel", detailed=False)
+        if not request.startFrom:
+            raise GraphError("SkipHead requires the start classes to be named", detailed=False)
         targets = deleting.find_targets(
             self.connection, ctx, request.targetObjects or {}, ctx.may_edit, type(inner).__name__
         )

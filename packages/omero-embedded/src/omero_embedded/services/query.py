@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from omero.model import IObject
 from omero.rtypes import rstring
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import no_row, refuse
 from omero_embedded.hql.results import Page, Results
 from omero_embedded.kernel import Kernel
 from omero_embedded.limits import MOST_VALUES, check
@@ -37,7 +37,11 @@ class QueryService:
         with self.store.read() as connection:
             results = Results(connection, ctx, query, *_asked(params))
             if results.rows and not results.plan.selects_entity:
-                raise refuse(omero.ApiUsageException, f"findByQuery returns entities, not columns [{query}]")
+                raise refuse(
+                    omero.ApiUsageException,
+                    f"Query named:\n\t{query}\nhas returned columns\n"
+                    "Queries must return IObjects when using findByQuery. ",
+                )
             return _single(results.objects(), query)
 
     def projection(self, ctx: Context, query, params) -> list:
@@ -53,7 +57,7 @@ class QueryService:
     def get(self, ctx: Context, klass, id) -> IObject:
         found = self._find(ctx, klass, id)
         if found is None:
-            raise refuse(omero.ValidationException, f"There is no {klass} {id}.")
+            raise no_row(self._entity(klass).java, id)
         return found
 
     def find(self, ctx: Context, klass, id) -> IObject | None:
@@ -173,6 +177,9 @@ def _single(found: list[IObject], asked: str) -> IObject | None:
     """The only object of a result, which may have it several times."""
     if any(one is not found[0] for one in found):
         raise refuse(
-            omero.ApiUsageException, f"{asked} has returned more than one object: use a findAll method for several"
+            omero.ApiUsageException,
+            f"Query named:\n\n\t{asked}\n\nhas returned more than one Object\n"
+            "findBy methods must return a single value.\n"
+            "Please try findAllBy methods for queries which return Lists.",
         )
     return found[0] if found else None

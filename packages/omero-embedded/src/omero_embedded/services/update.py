@@ -5,7 +5,7 @@ from __future__ import annotations
 import omero
 from omero.model import IObject
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import no_row, refuse
 from omero_embedded.kernel import Kernel
 from omero_embedded.model import deleting, rows, saving
 from omero_embedded.model.access import Context
@@ -49,7 +49,7 @@ class UpdateService:
         with self.store.write() as connection:
             found = rows.select_rows(connection, entity.table, [oid])
             if oid not in found:
-                raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
+                raise no_row(entity.java, oid)
             if not entity.is_global and not ctx.may_see(found[oid]["_owner"], found[oid]["_group"]):
                 raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {ctx.user_name} here.")
             deleting.delete_parts(connection, ctx, entity, [oid])

@@ -132,4 +132,7 @@ def check_required(entity: Entity, some: list[dict]) -> None:
     """Refuse rows without a value that the class requires."""
     for one in entity.fields.values():
         if not one.nullable and any(row.get(one.name) is None for row in some):
-            raise refuse(omero.ValidationException, f"The {one.name} of a {entity.name} may not be null.")
+            raise refuse(
+                omero.ValidationException,
+                f"not-null property references a null or transient value: {entity.java}.{one.name}",
+            )

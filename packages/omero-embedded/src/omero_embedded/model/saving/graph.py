@@ -8,7 +8,7 @@ import omero
 import sqlalchemy as sa
 from omero.model import IObject
 
-from omero_embedded.errors import refuse
+from omero_embedded.errors import no_row, refuse
 from omero_embedded.model import rows
 from omero_embedded.model.access import Context
 from omero_embedded.model.schema import Entity, Field, schema
@@ -86,7 +86,7 @@ class Graph:
     def _check_readable(self, entity: Entity, oid: int) -> None:
         row = self.known.get((entity.table.name, oid))
         if row is None or not self.schema[row.get("class", entity.name)].is_a(entity.name):
-            raise refuse(omero.ValidationException, f"There is no {entity.name} {oid}.")
+            raise no_row(entity.java, oid)
         if not entity.is_global and not self.ctx.may_see(row["_owner"], row["_group"]):
             raise refuse(omero.SecurityViolation, f"{entity.name} {oid} is not visible to {self.ctx.user_name} here.")
 
