@@ -54,10 +54,12 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "[docs] site/index.html"
 
-# All but the slow tests, then those on a real Slurm, which are skipped if it can't be installed
+# All but the slow tests, then those on a real Slurm, which are skipped if it can't be installed. A crash of a test process
+# ends the run, since the other process would wait for its tests for ever
 test: setup
 	@$(MAKE) --no-print-directory -j 2 -O lint docs install-slurm
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm and not web and not clients"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
+	  -m "not slow and not slurm and not web and not clients"
 	$(BIN)/pytest -m "slurm and not slow" tests/slurm
 
 test-slow: setup
