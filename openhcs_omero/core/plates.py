@@ -44,7 +44,7 @@ class Plate:
     output
         Where the results go.
     known
-        A recorded listing, which may cover a single well; None asks the handler.
+        A recorded listing, which may cover only some of the wells; None asks the handler.
     """
 
     label: str

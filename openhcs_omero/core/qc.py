@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openhcs_omero.core.config import Settings
 from openhcs_omero.core.plate_tables import read_rows, write_rows
 from openhcs_omero.core.plates import Plate
-from openhcs_omero.core.records import WellRecord
+from openhcs_omero.core.records import WellRecord, recorded_listing
 from openhcs_omero.errors import OpenHCSError, is_lost
 from openhcs_omero.plates.arrangement import Place
 
@@ -34,13 +34,13 @@ def measure_wells(plate: Plate, records: Mapping[str, WellRecord], output: Path)
     output
         The table to write, one row per site.
     """
-    wells = {well: replace(plate, known=record.listing(plate.path)) for well, record in records.items()}
-    dates = plate.handler.read_dates([known.listing for known in wells.values()])
-    write_rows(output, [row for well, known in wells.items() for row in _measure_well(known, well, dates)])
+    known = replace(plate, known=recorded_listing(records, plate.path))
+    dates = plate.handler.read_dates(known.listing)
+    write_rows(output, [row for well in records for row in _measure_well(known, well, dates)])
 
 
 def _measure_well(known: Plate, well: str, dates: Mapping[Place, float]) -> Iterator[dict[str, Any]]:
-    """The rows of a well; `known` is the plate limited to it."""
+    """The rows of a well."""
     from openhcs_omero.analysis.image_qc import measure_site
 
     left = set(known.listing.structure.well(well).images)

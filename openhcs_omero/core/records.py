@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter
 
 from openhcs_omero.plates.image import Acquired, ImageMetadata
 from openhcs_omero.plates.listing import PlateListing
-from openhcs_omero.plates.structure import Acquisition, ImageStructure, PlateStructure, WellStructure
+from openhcs_omero.plates.structure import Acquisition, ImageStructure, PlateStructure, WellStructure, with_wells
 
 Kind = TypeVar("Kind")
 
@@ -122,38 +123,30 @@ class WellRecord:
             },
         )
 
-    def listing(self, plate_path: str) -> PlateListing:
-        """The listing of the plate, limited to this well."""
-        images = {image.site: image for image in self.images}
-        first = self.images[0]
-        structure = PlateStructure(
-            self.plate_id,
-            "",
-            "",
-            {self.well: WellStructure(self.well, self.row, self.column, images)},
-            {self.well},
-            len(images),
-            first.size_z,
-            first.size_c,
-            first.size_t,
-            name=Path(plate_path).name,
-        )
-        files = {
-            (self.well, site): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
-            for site, planes in self.files.items()
-        }
-        filled = {(self.well, site): frozenset(planes) for site, planes in self.filled.items()}
-        return PlateListing(
-            structure,
-            self.backend,
-            files,
-            self.channel_names,
-            self.pixel_size,
-            filled,
-            colors=self.colors,
-            own={(self.well, site): about for site, about in self.own.items()},
-            recorded={(self.well, site): recorded for site, recorded in self.recorded.items()},
-        )
+
+def recorded_listing(records: Mapping[str, WellRecord], plate_path: str) -> PlateListing:
+    """The listing of a plate, limited to the wells with these records."""
+    first = next(iter(records.values()))
+    wells = {
+        well: WellStructure(well, record.row, record.column, {image.site: image for image in record.images})
+        for well, record in records.items()
+    }
+    structure = PlateStructure(first.plate_id, "", "", {}, set(), 0, 0, 0, 0, name=Path(plate_path).name)
+    return PlateListing(
+        with_wells(structure, wells),
+        first.backend,
+        {
+            (well, site): {(t, c, z): os.path.join(plate_path, path) for t, c, z, path in planes}
+            for well, record in records.items()
+            for site, planes in record.files.items()
+        },
+        first.channel_names,
+        first.pixel_size,
+        {(well, site): frozenset(planes) for well, record in records.items() for site, planes in record.filled.items()},
+        colors=first.colors,
+        own={(well, site): about for well, record in records.items() for site, about in record.own.items()},
+        recorded={(well, site): when for well, record in records.items() for site, when in record.recorded.items()},
+    )
 
 
 def _labeled(image: ImageStructure, labels: dict[int, str]) -> ImageStructure:

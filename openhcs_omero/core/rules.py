@@ -33,7 +33,7 @@ from openhcs_omero.core.plate_tables import TEXTS, aggregate, csv_of, read_colum
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.provenance import as_yaml, describe_run, marks, step_marks
 from openhcs_omero.core.qc import acquired_of, excluded_sites, measure_wells
-from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, to_json
+from openhcs_omero.core.records import DerivedPlate, Kind, WellRecord, read_record, recorded_listing, to_json
 from openhcs_omero.core.state import plate_title, recorded_state
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.treatments import recorded_treatments
@@ -46,6 +46,7 @@ from openhcs_omero.plates.image import NewImage
 if TYPE_CHECKING:
     from openhcs_omero.omero.connection import BlitzGateway
     from openhcs_omero.omero.server import Server
+    from openhcs_omero.plates.listing import PlateListing
 
 
 def _open(settings: Settings, plate: str) -> Plate:
@@ -80,6 +81,16 @@ def _well_records(path: Path) -> dict[str, WellRecord]:
 @functools.lru_cache(maxsize=2)
 def _parsed(path: Path, _written: int) -> dict[str, WellRecord]:
     return _record(path, dict[str, WellRecord])
+
+
+def _listing(path: Path, plate_path: str) -> PlateListing:
+    """The listing of all wells of a plate, from their records; a worker process makes it only once."""
+    return _listed(path, plate_path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _listed(path: Path, plate_path: str, _written: int) -> PlateListing:
+    return recorded_listing(_well_records(path), plate_path)
 
 
 def derive(settings: Settings, label: str, record: Path) -> None:
@@ -136,9 +147,8 @@ def process_well(
         Why the well has no results.
     """
     plate = _open(settings, label)
-    source = _well_records(settings.folder(label) / "wells.json")[well]
     derived = _record(derived_record, DerivedPlate)
-    plate = replace(plate, known=source.listing(plate.path))
+    plate = replace(plate, known=_listing(settings.folder(label) / "wells.json", plate.path))
     try:
         done = process(numbered_settings(settings, label), plate, derived, well, estimates, threads)
     except WellFailed as error:

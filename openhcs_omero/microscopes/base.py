@@ -1,7 +1,7 @@
 """The base of all microscope handlers: a listing of the plate, and the backends that can read it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
@@ -207,13 +207,10 @@ class MicroscopeHandler(ABC):
         """Read the channel names, colors and pixel sizes of a well's images, by site."""
         return {site: listing.about(well, site) for site in listing.structure.well(well).images}
 
-    def read_dates(self, listings: Sequence[PlateListing]) -> dict[Place, float]:
+    def read_dates(self, listing: PlateListing) -> dict[Place, float]:
         """Read when images were acquired, in seconds since 1970, by (well, site) where it is known."""
         return {
-            place: recorded.date / 1000
-            for listing in listings
-            for place, recorded in listing.recorded.items()
-            if recorded.date is not None
+            place: recorded.date / 1000 for place, recorded in listing.recorded.items() if recorded.date is not None
         }
 
 

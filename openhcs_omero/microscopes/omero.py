@@ -1,6 +1,6 @@
 """Plates in OMERO, which are always read from and written to OMERO."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -99,21 +99,17 @@ class OMEROHandler(MicroscopeHandler):
         return pixels.read_plane(self.backend.conn, listing.structure.image(well, site), z, c, t)
 
     def read_metadata(self, listing: PlateListing, well: str) -> dict[int, ImageMetadata]:
-        images = listing.structure.well(well).images
-        described = pixels.read_metadata(self.backend.conn, list(images.values()), all_planes=True)
-        positions = pixels.read_positions(self.backend.conn, list(images.values()))
-        found = {}
-        for site, image in images.items():
-            about = described.get(image.image_id, ImageMetadata())
-            position = positions.get(image.well_sample_id, (None, None))
-            filled = tuple(sorted(listing.filled.get((well, site), ())))
-            found[site] = replace(about, filled=filled, recorded=replace(about.recorded, position=position))
-        return found
-
-    def read_dates(self, listings: Sequence[PlateListing]) -> dict[Place, float]:
-        places = {
-            image.image_id: (well, image.site) for listing in listings for well, image in listing.structure.images()
+        wells, own = listing.structure.wells, listing.structure.well(well)
+        later = list(wells)[list(wells).index(own.well_id) + 1 :]
+        following = (image for name in later for image in wells[name].images.values())
+        described = pixels.read_recorded(self.backend.conn, list(own.images.values()), following)
+        return {
+            site: replace(described[image.well_sample_id], filled=tuple(sorted(listing.filled.get((well, site), ()))))
+            for site, image in own.images.items()
         }
+
+    def read_dates(self, listing: PlateListing) -> dict[Place, float]:
+        places = {image.image_id: (well, image.site) for well, image in listing.structure.images()}
         return {places[image]: date for image, date in pixels.read_dates(self.backend.conn, list(places)).items()}
 
 

@@ -193,21 +193,8 @@ def delete_hidden(
     unless
         Called between finding and deleting; nothing is deleted if it returns True.
     """
-    mine = conn.getUserId()
     for _ in range(queries.ATTEMPTS):
-        mine_here = [
-            image for image, owner, group in marked(conn, "Image", key, value) if (owner, group) == (mine, group_id)
-        ]
-        hidden = [
-            row[0]
-            for ids in queries.pages(mine_here)
-            for row in queries.rows(
-                conn,
-                "select i.id from Image i left outer join i.wellSamples ws left outer join i.datasetLinks d "
-                "where i.id in (:ids) and ws.id is null and d.id is null",
-                ids=ids,
-            )
-        ]
+        hidden = _hidden(conn, group_id, key, value)
         if not hidden or unless():
             return
         try:
@@ -216,6 +203,23 @@ def delete_hidden(
             return
         except queries.DeletionRefused as error:
             log.warning("%s", error)
+
+
+def _hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> list[int]:
+    """Ids of this user's marked images in the group that are in no well and no dataset."""
+    found = queries.rows(
+        conn,
+        "select distinct i.id from Image i join i.annotationLinks l left outer join i.wellSamples ws "
+        "left outer join i.datasetLinks d where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
+        "where a.ns = :ns and mv.name = :name and mv.value = :value) and i.details.owner.id = :me "
+        "and i.details.group.id = :group and ws.id is null and d.id is null order by i.id",
+        ns=NAMESPACE,
+        name=key,
+        value=value,
+        me=conn.getUserId(),
+        group=group_id,
+    )
+    return [row[0] for row in found]
 
 
 # ---- the plate

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import omero
 from omero.gateway import BlitzGateway
@@ -38,6 +40,8 @@ from openhcs_omero.omero.writing import WrittenImage, discard, missing, write_we
 from openhcs_omero.plates.image import Acquired, NewImage, WellFile
 from openhcs_omero.plates.labels import DERIVED_MASKS, RoiOptions
 from openhcs_omero.plates.paths import parse_well, well_name
+
+_marks: WeakKeyDictionary[Any, dict[int, tuple[int, dict[str, str]]]] = WeakKeyDictionary()  # by client and plate
 
 
 def write_well(
@@ -163,18 +167,27 @@ class _Place:
 
 
 def _place(conn: BlitzGateway, derived_id: int, well: str) -> _Place:
+    marks = _marks.setdefault(conn.c, {})
+    if derived_id not in marks:
+        marks[derived_id] = _mark(conn, derived_id)
+    group, own = marks[derived_id]
+    row, column = parse_well(well)
+    name = well_name(row, column)
+    return _Place(derived_id, group, name, f"{own[PLATE_MARK]}/{name}", own)
+
+
+def _mark(conn: BlitzGateway, derived_id: int) -> tuple[int, dict[str, str]]:
+    """The group of a derived plate, and the pairs of its mark that its images have too."""
     group, pairs = read_mark(conn, derived_id)
     if group is None:
         raise PlateError(f"plate {derived_id} does not exist, or is not a derived plate")
-    row, column = parse_well(well)
-    name = well_name(row, column)
     own = {key: pairs[key] for key in (PLATE_MARK, "source_plate", "output") if key in pairs}
     if PLATE_MARK not in own:
         raise PlateError(
             f"the annotation of derived plate {derived_id} has lost its pair {PLATE_MARK!r}: delete the "
             "plate, and the next run creates it again"
         )
-    return _Place(derived_id, group, name, f"{own[PLATE_MARK]}/{name}", own)
+    return group, own
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def mark_of(conn: BlitzGateway, plate_id: int) -> MapAnnotationI | None:
 def read_mark(conn: BlitzGateway, plate_id: int) -> tuple[int | None, dict[str, str]]:
     """The group, and the names and values, of what `mark_of` returns; no group if the plate is not a derived plate.
 
-    It takes a fifth of the time, and is asked for every well.
+    It takes a fifth of the time.
     """
     rows = queries.rows(
         conn,
@@ -61,7 +61,7 @@ def derived_marks(conn: BlitzGateway, owner: int | None = None) -> dict[int, str
 
 
 def marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int]]:
-    """[id, owner, group] of the plates, images or screens whose mark has this pair, ordered by id."""
+    """[id, owner, group] of the plates or screens whose mark has this pair, ordered by id."""
     return queries.rows(
         conn,
         f"select distinct o.id, w.id, g.id from {kind}AnnotationLink l join l.parent o join o.details.owner w "

@@ -5,13 +5,15 @@ On the wire and in the server's files, pixels are big-endian in OMERO's order XY
 """
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from omero.gateway import BlitzGateway
@@ -27,6 +29,7 @@ from openhcs_omero.plates.structure import ImageStructure, is_pyramid
 
 READ_CALL = 4 * 2**20  # bytes per call, unless a plane is larger: this much stays in the processor's cache
 TILE = 256  # pixels; the width and height of a tile of a pyramid
+AHEAD = 1000  # planes whose metadata are read before they are asked for
 READERS = 3  # sites read at once, each through its own store: with two, the line is idle when calls take long
 
 
@@ -94,8 +97,14 @@ def read_sites(conn: BlitzGateway, images: Sequence[ImageStructure]) -> Iterator
 
     The next three images are read while the caller works on the current one.
     """
+    if len(images) == 1:  # starting a thread takes longer than many a read
+        try:
+            yield images[0], read_site(conn, images[0])
+        finally:
+            close_store()
+        return
     with contextlib.ExitStack() as stack:
-        readers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(READERS)]
+        readers = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(min(READERS, len(images)))]
         for reader in readers:
             stack.callback(reader.submit, close_store)
         waiting = deque(reader.submit(read_site, conn, image) for reader, image in zip(readers, images))
@@ -216,6 +225,8 @@ def close_store() -> None:
 
 # ---- metadata
 
+_kept: WeakKeyDictionary[Any, dict[int, ImageMetadata]] = WeakKeyDictionary()  # what was read ahead, by client
+
 
 def read_metadata(
     conn: BlitzGateway, images: Sequence[ImageStructure], all_planes: bool = False
@@ -283,6 +294,43 @@ def read_dates(conn: BlitzGateway, images: Sequence[int]) -> dict[int, float]:
             ids=ids,
         )
     }
+
+
+def read_recorded(
+    conn: BlitzGateway, images: Sequence[ImageStructure], following: Iterable[ImageStructure] = ()
+) -> dict[int, ImageMetadata]:
+    """Read all that OMERO knows about images and their fields, in three or four calls for many wells.
+
+    Parameters
+    ----------
+    images
+        The images of a well.
+    following
+        Images that may be asked for next. What OMERO knows about the first ones, of up to 1000 planes, is read in the
+        same calls, and is kept until it is asked for.
+
+    Returns
+    -------
+    dict
+        The metadata by the id of the well sample.
+    """
+    kept = _kept.setdefault(conn.c, {})
+    found = {image.well_sample_id: kept.pop(image.well_sample_id, None) for image in images}
+    if None in found.values():
+        wanted, planes = list(images), 0
+        for image in following:
+            planes += math.prod(image.shape[:3])
+            if planes > AHEAD:
+                break
+            wanted.append(image)
+        described, positions = read_metadata(conn, wanted, all_planes=True), read_positions(conn, wanted)
+        kept.clear()
+        for image in wanted:
+            about = described.get(image.image_id, ImageMetadata())
+            position = positions.get(image.well_sample_id, (None, None))
+            of = found if image.well_sample_id in found else kept
+            of[image.well_sample_id] = replace(about, recorded=replace(about.recorded, position=position))
+    return {sample: about for sample, about in found.items() if about is not None}
 
 
 def read_positions(

@@ -502,16 +502,16 @@ def test_more_leftover_images_than_a_query_takes(conn, derived, monkeypatch):
     source = int(mark_of(conn, "Plate", derived)["source_plate"])
     conn.deleteObjects("Plate", [derived], wait=True)
     assert len(images_in_no_well(conn)) == 9
-    asked, rows = [], queries.rows
+    deleted, delete = [], queries.delete
 
-    def counted(*args, **values):
-        asked.append(len(values.get("ids", [])))
-        return rows(*args, **values)
+    def counted(*args, **targets):
+        deleted.append(len(targets.get("Image", [])))
+        return delete(*args, **targets)
 
     monkeypatch.setattr(queries, "IDS", 4)
-    monkeypatch.setattr(queries, "rows", counted)
+    monkeypatch.setattr(queries, "delete", counted)
     derive_plate(conn, load_plate(conn, source), "processed", MARKS)
-    assert [n for n in asked if n] == [4, 4, 1] and images_in_no_well(conn) == []
+    assert [images for images in deleted if images] == [4, 4, 1] and images_in_no_well(conn) == []
 
 
 def test_another_process_writes_in_between(omero_server, conn, derived, wire):

@@ -10,7 +10,7 @@ import tifffile
 from plate_folders import images_of, write_cellvoyager, write_phenix
 from wire import Killed, count, images_in_no_well, wire
 
-from openhcs_omero.core.records import WellRecord
+from openhcs_omero.core.records import WellRecord, recorded_listing
 from openhcs_omero.errors import PlateError
 from openhcs_omero.io.omero_local import OMEROLocalBackend
 from openhcs_omero.microscopes.detect import handler_of
@@ -84,15 +84,13 @@ def test_when_and_where_fields_were_taken(conn, tmp_path, write):
     here = handler.listing(tmp_path / "p")
     start = datetime(2026, 11, 5, 8, tzinfo=UTC).timestamp()
     dates = {(well, site): start + second for well in ("A01", "B02") for site, second in ((1, 20.5), (2, 10.5))}
-    assert (
-        handler.read_dates([WellRecord.of(str(tmp_path), here, well).listing(str(tmp_path)) for well in ("A01", "B02")])
-        == dates
-    )
+    records = {well: WellRecord.of(str(tmp_path), here, well) for well in ("A01", "B02")}
+    assert handler.read_dates(recorded_listing(records, str(tmp_path))) == dates
 
     plate_id = import_folder(conn, tmp_path / "p")
     omero_handler = OMEROHandler(OMEROLocalBackend(omero_conn=conn))
     there = omero_handler.listing(plate_id)
-    assert omero_handler.read_dates([there]) == dates
+    assert omero_handler.read_dates(there) == dates
     for listing, by in ((here, handler), (there, omero_handler)):
         found = {site: about.recorded for site, about in by.read_metadata(listing, "B02").items()}
         x, y = zip(*(found[site].position for site in (1, 2)))

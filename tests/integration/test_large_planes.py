@@ -1,7 +1,7 @@
 """Planes above 3192 x 3192 pixels, which OMERO stores as pyramids, and images of bits."""
 
 import numpy as np
-import omero
+import omero.clients
 import pytest
 import tifffile
 from omero.rtypes import rstring

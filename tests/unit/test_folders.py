@@ -23,7 +23,7 @@ from openhcs_omero.core.inspection import look, prepare
 from openhcs_omero.core.outputs.folder import SUBFOLDERS, FolderOutput
 from openhcs_omero.core.plan import recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
-from openhcs_omero.core.records import DerivedPlate, WellRecord, parse_record, read_record, to_json
+from openhcs_omero.core.records import DerivedPlate, WellRecord, parse_record, read_record, recorded_listing, to_json
 from openhcs_omero.core.stale import find_stale, forget
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files, write_well_file
 from openhcs_omero.errors import OpenHCSError, PlateError
@@ -199,7 +199,7 @@ def test_the_record_of_a_well_contains_all_that_its_job_reads(tmp_path):
         write(tmp_path / "wells.json", to_json(WellRecord.of(str(plate), handler.listing(plate), "B03")))
         record = read_record(tmp_path / "wells.json", WellRecord)
         moved = plate.rename(plate.with_name(f"{plate.name} moved"))
-        known = Plate("x", str(moved), handler, FileManager(), None, record.listing(str(moved)))
+        known = Plate("x", str(moved), handler, FileManager(), None, recorded_listing({"B03": record}, str(moved)))
         assert list(known.structure.wells) == ["B03"]
         read = {image.site: pixels for image, pixels in known.sites("B03")}
         assert list(read) == [1, 2]
@@ -286,7 +286,7 @@ def test_images_keep_their_own_channels(output):
         np.testing.assert_array_equal(handler.load_site(results, well, site, FileManager()), images[well, site])
         assert handler.read_metadata(listing, well)[site] == about
         record = parse_record(to_json(WellRecord.of(str(results), listing, well)).encode(), WellRecord)
-        assert handler.read_metadata(record.listing(str(results)), well)[site] == about
+        assert handler.read_metadata(recorded_listing({well: record}, str(results)), well)[site] == about
     assert handler.channel_names(results, listing.structure.only(["A01"])) == ("DAPI", "FITC")
     with pytest.raises(PlateError, match="A01 site 1 has DAPI, FITC, but B03 site 1 has FITC, DAPI"):
         handler.channel_names(results, listing.structure)
