@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,18 +137,20 @@ def _plates(home: Path, environment: dict[str, str]) -> list[int]:
     screen = TwoPlates()
     _say(f"make a synthetic screen: two plates of {screen.rows * screen.columns} wells, 2 channels, 16 bit")
     truths = write_screen(home / "images", screen)
-    plates = []
-    for name in screen.names:
-        folder = home / "images" / name
-        _say(f"openhcs-omero import '{folder}'")
-        done = _command("import", str(folder), "--name", name, environment=environment)
-        if done.returncode:
-            raise OpenHCSError(f"the import failed: {done.stderr.strip()}")
-        plates.append(int(done.stdout.split()[-1]))
-    ids = dict(zip(screen.names, plates))
+    with ThreadPoolExecutor() as pool:
+        ids = dict(zip(screen.names, pool.map(lambda name: _import(home / "images" / name, environment), screen.names)))
+    plates = sorted(ids.values())
     write_rows(home / "truth.csv", [{**vars(truth), "plate": ids[truth.plate]} for truth in truths])
     note.write_text(json.dumps({"plates": plates}))
     return plates
+
+
+def _import(folder: Path, environment: dict[str, str]) -> int:
+    _say(f"openhcs-omero import '{folder}'")
+    done = _command("import", str(folder), "--name", folder.name, environment=environment)
+    if done.returncode:
+        raise OpenHCSError(f"the import failed: {done.stderr.strip()}")
+    return int(done.stdout.split()[-1])
 
 
 def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

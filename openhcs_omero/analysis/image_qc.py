@@ -121,16 +121,23 @@ def spectrum_slope(plane: np.ndarray) -> float:
     top, left = (max(side - SPECTRUM_SIDE, 0) // 2 for side in plane.shape)
     part = plane[top : top + SPECTRUM_SIDE, left : left + SPECTRUM_SIDE].astype("float32")
     power = np.abs(fft.rfft2(part - part.mean())) ** 2
-    frequency = np.hypot(np.fft.fftfreq(part.shape[0])[:, None], np.fft.rfftfreq(part.shape[1])[None, :])
-    noise = float(power[frequency > NOISE_FROM].mean())
-    bins = np.rint(frequency * min(part.shape)).astype(int)
-    inside = (bins >= 1) & (frequency <= SIGNAL_TO)
-    count = np.bincount(bins[inside])
-    mean = np.bincount(bins[inside], weights=power[inside])[count > 0] / count[count > 0]
+    high, inside, bins = _frequencies(part.shape)
+    noise = float(power[high].mean())
+    count = np.bincount(bins)
+    mean = np.bincount(bins, weights=power[inside])[count > 0] / count[count > 0]
     signal = np.maximum(mean - noise, 0.01 * noise)
     if len(signal) < 3 or not (signal > 0).all():
         return float("-inf")
     return float(np.polyfit(np.log(np.flatnonzero(count)), np.log(signal), 1)[0])
+
+
+@functools.lru_cache(maxsize=2)
+def _frequencies(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a spectrum is noise, where it is signal, and the bins, in cycles per plane, of the latter."""
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
+    bins = np.rint(frequency * min(shape)).astype(int)
+    inside = (bins >= 1) & (frequency <= SIGNAL_TO)
+    return frequency > NOISE_FROM, inside, bins[inside]
 
 
 def contrast(plane: np.ndarray) -> float:
