@@ -99,8 +99,8 @@ def write_well(
         for file in files:
             if file.site is not None:
                 save_text(conn, "Image", written[file.site].image_id, file.name, file.data)
-        made = {written[site].image_id: make_rois(sites[site].labels, rois.shape) for site in order}
-        save_rois(conn, place.group_id, made)
+        drawn = ((written[site].image_id, make_rois(sites[site].labels, rois.shape)) for site in order)
+        save_rois(conn, place.group_id, drawn)
         with queries.writing(f"well {place.well} of derived plate {derived_id}"):
             shown = {
                 site: _Shown(written[site].image_id, sites[site].acquired, runs[sites[site].acquisition])
@@ -117,8 +117,8 @@ def write_well(
             save_text(conn, "Well", well_id, file.name, file.data)
     if rois.on == "both":
         sources = {image.source_image: image for image in sites.values() if image.source_image is not None}
-        made = {source: make_rois(image.labels, rois.shape) for source, image in sources.items()}
-        replace_rois(conn, place.group_id, made, place.mark)
+        drawn = ((source, make_rois(image.labels, rois.shape)) for source, image in sources.items())
+        replace_rois(conn, place.group_id, drawn, place.mark)
     return written
 
 

@@ -9,7 +9,7 @@ touched.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from openhcs_omero.plates.labels import Labels
 
 NAMESPACE = "openhcs_omero/rois"
 PER_CALL = 2000  # regions
+CALL_BYTES = 2**24  # of shapes: a server takes no larger calls than 64 to 250 MB
+SHAPE_BYTES = 400  # besides the pixels or points
 # one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _FILL = 96  # alpha of masks, so that the image stays visible below them
@@ -145,7 +147,11 @@ def _packed(*rgba: int) -> int:
     return int.from_bytes(bytes(rgba), "big", signed=True)
 
 
-def save_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[RoiI]]) -> None:
+Drawn = Iterable[tuple[int, Sequence[RoiI]]]
+"""Ids of images, each with its unsaved regions. They may be made one image after another."""
+
+
+def save_rois(conn: BlitzGateway, group_id: int, rois: Drawn) -> None:
     """Save new regions of images, a few thousand per call.
 
     Parameters
@@ -155,14 +161,15 @@ def save_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[Roi
     rois
         Unsaved regions by id of the image.
     """
-    new = _on_images(rois)
     with queries.writing("regions of interest"):
-        for start in range(0, len(new), PER_CALL):
-            queries.update(conn).saveAndReturnIds(new[start : start + PER_CALL], queries.context(conn, group_id))
+        for page in _pages(rois):
+            queries.update(conn).saveAndReturnIds(page, queries.context(conn, group_id))
 
 
-def replace_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[RoiI]], mark: str) -> None:
+def replace_rois(conn: BlitzGateway, group_id: int, rois: Drawn, mark: str) -> None:
     """Replace this user's regions with that mark, all in one save.
+
+    What does not fit into one call is saved on no image before.
 
     Parameters
     ----------
@@ -173,19 +180,66 @@ def replace_rois(conn: BlitzGateway, group_id: int, rois: Mapping[int, Sequence[
     mark
         Names the derived plate and the well, like "plate_7_processed/A01"; the regions' annotation has it as its text.
     """
-    earlier, new = _marked(conn, group_id, mark), _on_images(rois)
-    for roi in earlier:
-        roi.image = None
-    if new:
-        annotation = _annotation(conn, group_id, mark)
-        for roi in new:
-            link = RoiAnnotationLinkI()
-            link.parent, link.child = roi, annotation
-            roi.addRoiAnnotationLink(link)
-    if new or earlier:
-        with queries.writing("regions of interest to the source images"):
-            queries.update(conn).saveAndReturnIds([*new, *earlier], queries.context(conn, group_id))
+    options = queries.context(conn, group_id)
+    earlier = [roi for roi in _marked(conn, group_id, mark) if roi.image is not None]
+    waiting: dict[int, ImageI] = {}  # the images of the regions that are on none yet
+    last: list[RoiI] = []
+    with queries.writing("regions of interest to the source images"):
+        for page in _pages(rois):
+            waiting |= _save_apart(conn, last, options)
+            _link(page, _annotation(conn, group_id, mark))
+            last = page
+        saved = [
+            roi
+            for ids in queries.pages(list(waiting))
+            for roi in queries.query(conn).findAllByQuery(
+                "select r from Roi r where r.id in (:ids)", queries.parameters(ids=ids), options
+            )
+        ]
+        for roi in saved:
+            roi.image = waiting[roi.id.val]
+        for roi in earlier:
+            roi.image = None
+        if last or earlier:
+            queries.update(conn).saveAndReturnIds([*last, *saved, *earlier], options)
     delete_rois(conn, group_id, mark, on_images=False)
+
+
+def _save_apart(conn: BlitzGateway, rois: Sequence[RoiI], options: Any) -> dict[int, ImageI]:
+    """Save regions on no image; returns the images that they are for, by their ids."""
+    images = [roi.image for roi in rois]
+    for roi in rois:
+        roi.image = None
+    return dict(zip(queries.update(conn).saveAndReturnIds(rois, options), images)) if rois else {}
+
+
+def _link(rois: Iterable[RoiI], annotation: CommentAnnotationI) -> None:
+    for roi in rois:
+        link = RoiAnnotationLinkI()
+        link.parent, link.child = roi, annotation
+        roi.addRoiAnnotationLink(link)
+
+
+def _pages(rois: Drawn) -> Iterator[list[RoiI]]:
+    """Put regions on their images, and yield as many as go into a call."""
+    page: list[RoiI] = []
+    size = 0
+    for image_id, made in rois:
+        image = ImageI(image_id, False)  # one for all of its regions, so that it is sent once
+        for roi in made:
+            roi.image = image
+            more = sum(SHAPE_BYTES + _bytes_of(shape) for shape in roi._shapesSeq)
+            if page and (len(page) == PER_CALL or size + more > CALL_BYTES):
+                yield page
+                page, size = [], 0
+            page.append(roi)
+            size += more
+    if page:
+        yield page
+
+
+def _bytes_of(shape: Shape) -> int:
+    return len(shape._bytes) if isinstance(shape, MaskI) else len(shape._points.val)
 
 
 def list_rois(conn: BlitzGateway, image_ids: Sequence[int]) -> dict[tuple[int, str, int, int | None], int]:
@@ -200,14 +254,6 @@ def list_rois(conn: BlitzGateway, image_ids: Sequence[int]) -> dict[tuple[int, s
         ):
             found[image, name, t, c] = roi
     return found
-
-
-def _on_images(rois: Mapping[int, Sequence[RoiI]]) -> list[RoiI]:
-    for image_id, made in rois.items():
-        image = ImageI(image_id, False)  # one for all of its regions, so that it is sent once
-        for roi in made:
-            roi.image = image
-    return [roi for made in rois.values() for roi in made]
 
 
 def delete_rois(conn: BlitzGateway, group_id: int, mark: str, on_images: bool = True) -> None:

@@ -7,7 +7,7 @@ from omero_rois import shape_to_binary_image
 from wire import Killed, block, make_plate, wire
 
 from openhcs_omero.errors import RightsError
-from openhcs_omero.omero import queries
+from openhcs_omero.omero import queries, rois
 from openhcs_omero.omero.derived import derive_plate
 from openhcs_omero.omero.derived_well import write_well
 from openhcs_omero.omero.omero_tables import attach_table, list_tables
@@ -164,8 +164,10 @@ def test_a_source_image_without_objects_loses_its_regions(conn, source, derived)
 
 
 @pytest.mark.slow
-def test_killed_while_writing_regions(conn, source, derived, wire):
+@pytest.mark.parametrize("at_once", [rois.CALL_BYTES, 2 * rois.SHAPE_BYTES])
+def test_killed_while_writing_regions(conn, source, derived, wire, monkeypatch, at_once):
     """Whenever the process dies, each image shows all of its old regions or all of the new ones, and no others stay."""
+    monkeypatch.setattr(rois, "CALL_BYTES", at_once)
     ours, committed = source.wells["B03"].images, []
     write_well(conn, derived, "B03", new_images(source, 1, "B03"), {}, rois=BOTH)
     for point in range(60):
@@ -204,6 +206,15 @@ def test_many_objects_take_a_handful_of_calls(conn, source, derived, wire):
     write_well(conn, derived, "A01", {1: sample}, {})
     wire.stop()
     assert queries.rows(conn, "select count(r) from Roi r") == [[2499]] and wire.calls.count("saveAndReturnIds") == 3
+
+
+def test_regions_that_do_not_fit_into_one_call_are_replaced_in_one(conn, source, derived, monkeypatch):
+    """An object in pieces that lie far apart has a large mask."""
+    monkeypatch.setattr(rois, "CALL_BYTES", 2 * rois.SHAPE_BYTES)  # a call per region
+    for seed in (1, 2):
+        write_well(conn, derived, "A01", new_images(source, seed), {}, rois=BOTH)
+        assert seeds_of(conn, source.wells["A01"].images) == seeds_of(conn, derived_images(conn, derived)) == [seed] * 2
+        assert queries.rows(conn, "select count(r) from Roi r") == [[8]]
 
 
 def test_only_the_users_own_regions_are_replaced(make_user, source, conn):
