@@ -153,10 +153,7 @@ def process_well(
         done = process(numbered_settings(settings, label), plate, derived, well, estimates, threads)
     except WellFailed as error:
         traceback.print_exception(error.__cause__)
-        earlier = "removed" if plate.output.has_images(derived, well) else ""  # when the plate is published
-        failure = Failure(label, well, error.site, error.step, error.reason, str(log), earlier)
-        write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnails([]))
-        return failure
+        return _fail(plate, derived, Failure(label, well, error.site, error.step, error.reason, str(log)), output)
     record = plate.output.write_well(derived, well, done.images, done.files, marks(settings))
     first, run = done.images[min(done.images)], plate.structure.image(well, min(done.images)).acquisition
     write_well_file(
@@ -168,6 +165,23 @@ def process_well(
         pack_part(min(done.images), first.pixels, first.labels, _names(first), run[1] if run else ""),
     )
     return None
+
+
+def well_crashed(
+    settings: Settings, label: str, well: str, derived_record: Path, output: Path, log: Path, signal: str
+) -> Failure:
+    """Record that a well has no results because its process crashed; the log has the lines of code that ran then."""
+    reason = f"the process crashed ({signal}); the log says where"
+    failure = Failure(label, well, None, "running the steps", reason, str(log))
+    return _fail(_open(settings, label), _record(derived_record, DerivedPlate), failure, output)
+
+
+def _fail(plate: Plate, derived: DerivedPlate, failure: Failure, output: Path) -> Failure:
+    """Record that a well failed."""
+    earlier = "removed" if plate.output.has_images(derived, failure.well) else ""  # when the plate is published
+    failure = replace(failure, earlier_images=earlier)
+    write_well_file(output, to_json(FailedWell(failure)), thumbnail=pack_thumbnails([]))
+    return failure
 
 
 def _thumbnails(plate: Plate, well: str, done: Processed) -> list[Thumbnail]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import functools
 import json
 import os
@@ -27,6 +28,9 @@ from typing import Any, TextIO
 from openhcs_omero.errors import OpenHCSError
 from openhcs_omero.password import child_environment
 
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""How a process ends because of its own code. Others send it other signals."""
+
 _idle: list[subprocess.Popen[str]] = []
 
 
@@ -35,7 +39,8 @@ def process_well(
 ) -> None:
     """Call `rules.process_well` in a worker process; a worker ends when the call raises an error.
 
-    A failing step does not raise an error: the well's record says that it failed.
+    A failing step does not raise an error: the well's record says that it failed. If the code of a step crashes,
+    another worker writes this record.
 
     Parameters
     ----------
@@ -66,13 +71,22 @@ def process_well(
         "log": log,
         "threads": threads,
     }
+    status = _worked(request)
+    if -status in CRASHES:
+        status = _worked({**request, "crashed": signal.Signals(-status).name})
+    if not status:
+        return
+    how = f"its process was ended by signal {-status}" if status < 0 else f"the reason is in {log}"
+    raise OpenHCSError(f"well {well} of plate {plate} was not processed: {how}")
+
+
+def _worked(request: Mapping[str, Any]) -> int:
+    """Have a worker do a request; returns 0 if it did, else the exit status of the worker."""
     worker = _free_worker()
     if _ask(worker, json.dumps(request)):
         _idle.append(worker)
-        return
-    status = worker.wait()
-    how = f"its process was ended by signal {-status}" if status < 0 else f"the reason is in {log}"
-    raise OpenHCSError(f"well {well} of plate {plate} was not processed: {how}")
+        return 0
+    return worker.wait() or 1
 
 
 def _free_worker() -> subprocess.Popen[str]:
@@ -126,6 +140,7 @@ def main() -> None:
     os.dup2(2, 1)
     for pipe in (requests.fileno(), answers.fileno()):
         os.register_at_fork(after_in_child=functools.partial(os.dup2, nothing, pipe))
+    faulthandler.enable()  # prints the lines of code to the log if the code of a step crashes
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore SIGINT
     wells: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, wells), name="listen", daemon=True).start()
@@ -153,12 +168,17 @@ def _process(
     output: str,
     log: str,
     threads: int,
+    crashed: str = "",
 ) -> None:
     from openhcs_omero.core import rules
     from openhcs_omero.core.config import read_config
     from openhcs_omero.core.joblog import logged
     from openhcs_omero.core.pace import took
 
+    if crashed:  # what was printed before is in the log
+        how = rules.well_crashed(read_config(config), plate, well, Path(derived), Path(output), Path(log), crashed)
+        print(f"failed: {how}", file=sys.stderr)
+        return
     with logged(log):
         began = time.monotonic()
         failure = rules.process_well(

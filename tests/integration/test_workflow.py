@@ -241,8 +241,8 @@ def spy(image, filemanager, metadata, backend="disk"):
 
 
 def test_a_failing_step_fails_only_its_well(workflow, conn):
-    """The well's record says so and the others are published; a killed process fails its job."""
-    plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1})
+    """The well's record says so, also if its code crashes, and the others are published. To be killed fails its job."""
+    plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1, "B02": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
 import os, signal
@@ -255,23 +255,34 @@ def picky(image, filemanager, metadata, backend="disk"):
         raise ValueError("no cells here")
     if metadata["well"] == "A03":
         os.kill(os.getpid(), signal.SIGKILL)
+    if metadata["well"] == "B02":
+        os.abort()
     return image, {"sum": int(image.sum())}
 """)
     workflow.configure(plate, steps=[{"call": "picky:picky"}])
     run = workflow("--keep-going", "--cores", "1")
-    assert run.status == 1 and run.jobs["process_well"] == 3
+    assert run.status == 1 and run.jobs["process_well"] == 4
+    assert "running the steps: the process crashed (SIGABRT); the log says where" in run.output
+    log = (workflow.results(plate) / "logs" / "process_well_B02.log").read_text()
+    assert "Fatal Python error: Aborted" in log and 'picky.py", line 13 in picky' in log
     assert "ValueError: no cells here" in run.output
     assert f"well A03 of plate {plate} was not processed: its process was ended by signal 9" in run.output
     log = (workflow.results(plate) / "logs" / "process_well_A02.log").read_text()
     assert "Traceback" in log and "picky.py" in log and "no cells here" in log
     begun = [line.split() for line in (workflow.folder / "processes").read_text().splitlines()]
     for (process, well), (following, _) in itertools.pairwise(begun):
-        assert (process == following) == (well != "A03")
+        assert (process == following) == (well not in ("A03", "B02"))
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     assert derived.wells_with_images() == ["A01", "B01"]
-    step.write_text(step.read_text().replace('"A02"', '"Z99"').replace('"A03"', '"Z99"'))
-    assert {"A02", "A03"} <= set(workflow.succeed().wells)
-    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == ["A01", "A02", "A03", "B01"]
+    step.write_text(re.sub('"[AB]0."', '"Z99"', step.read_text()))
+    assert {"A02", "A03", "B02"} <= set(workflow.succeed().wells)
+    assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == [
+        "A01",
+        "A02",
+        "A03",
+        "B01",
+        "B02",
+    ]
 
 
 @pytest.mark.slow
