@@ -14,6 +14,7 @@ from openhcs_omero.microscopes.folders import folders_in
 from openhcs_omero.microscopes.imagexpress import ImageXpressHandler
 from openhcs_omero.microscopes.incell import InCellHandler
 from openhcs_omero.microscopes.named_tiffs import NamedTIFFHandler
+from openhcs_omero.microscopes.ome_tiff_plates import OMETIFFHandler
 from openhcs_omero.microscopes.ome_zarr import OMEZarrHandler
 from openhcs_omero.microscopes.openhcs import OpenHCSHandler
 from openhcs_omero.microscopes.opera_phenix import OperaPhenixHandler
@@ -29,6 +30,7 @@ FOLDERS: tuple[type[FilesHandler], ...] = (
     OperaPhenixHandler,
     CellVoyagerHandler,
     InCellHandler,
+    OMETIFFHandler,
     ImageXpressHandler,
     NamedTIFFHandler,
 )
@@ -105,7 +107,8 @@ def _folder_handler(path: Path | str, pattern: str | None, incomplete: Incomplet
     raise PlateError(
         f"{folder} is not a plate of a known microscope: expected openhcs_metadata.json (OpenHCS), "
         "Index.idx.xml or Index.xml (Opera Phenix), MeasurementData.mlf (CellVoyager), an .xdce file (IN "
-        "Cell), zarr.json or .zattrs (OME-Zarr), an .HTD file or files like <plate>_A01_s1_w1.TIF (ImageXpress), or "
+        "Cell), zarr.json or .zattrs (OME-Zarr), a .companion.ome file (OME-TIFF), an .HTD file or files like "
+        "<plate>_A01_s1_w1.TIF (ImageXpress), or "
         f"only TIFFs with names like {' or '.join(PATTERNS)}; for other names give a "
         "`pattern`"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import math
 import os
 import re
@@ -19,7 +20,8 @@ from openhcs_omero.plates.filenames import folded
 LARGEST_TEXT = 20_000_000  # bytes
 LARGEST_XML = 2_000_000_000  # bytes; a plane takes about 300 bytes, in Harmony's index 2 KB
 DEEPEST_XML, MOST_ELEMENTS, MOST_RECORDS = 100, 1_000_000, 5_000_000  # nested, kept and taken elements
-METADATA = (".htd", ".xml", ".mlf", ".mrf", ".mes", ".xdce", "openhcs_metadata.json")  # endings of metadata files
+# endings of metadata files
+METADATA = (".htd", ".xml", ".companion.ome", ".mlf", ".mrf", ".mes", ".xdce", "openhcs_metadata.json")
 _OTHER_IMAGES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".jxr", ".flex", ".czi", ".nd2", ".lif", ".lsm", ".stk"),
     *(".c01", ".dib", ".vsi", ".oir", ".ims"),
@@ -188,7 +190,10 @@ def text_of(path: Path) -> str:
 
 
 def parse_xml(
-    path: Path, what: str, take: Callable[[ElementTree.Element], bool] = lambda _: False
+    path: Path,
+    what: str,
+    take: Callable[[ElementTree.Element], bool] = lambda _: False,
+    content: bytes | None = None,
 ) -> ElementTree.Element:
     """Parse an XML file and return its root.
 
@@ -202,6 +207,9 @@ def parse_xml(
         Called with each complete element, innermost first. If it returns True, the element is dropped, so that a file
         with millions of records takes little memory. It may raise ValueError or KeyError about what is wrong.
 
+    content
+        The XML, if it is only a part of the file.
+
     Raises
     ------
     PlateError
@@ -209,7 +217,7 @@ def parse_xml(
     """
     try:
         _check_size(path, LARGEST_XML)
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             parser = ElementTree.XMLParser(target=_Builder(take), encoding=_true_encoding(file))
             while data := file.read(2**16):
                 parser.feed(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import tifffile
 
 from openhcs_omero.errors import PlateError
 
+_BINARY_ONLY = re.compile(r"""<(?:\w+:)?BinaryOnly\s[^>]*MetadataFile\s*=\s*(["'])([^"']+)\1""")
 LARGEST_CHECKED = 200_000  # letters; the OME-XML of an image takes a hundred per plane
 
 
@@ -56,6 +58,21 @@ def files_of(file: Path) -> set[str]:
     except Exception:  # tifffile lets any error of its parsers through; reading the file reports it
         return set()
     return set() if root is None else {name for name, _ in _parts(root) if name}
+
+
+def description_in(file: Path) -> str:
+    """The OME-XML in a TIFF; "" if it has none, or can't be read."""
+    try:
+        with tifffile.TiffFile(file, _multifile=False) as tiff:
+            return tiff.ome_metadata or ""
+    except Exception:  # tifffile lets any error of its parsers through; reading the file reports it
+        return ""
+
+
+def described_by(file: Path) -> str:
+    """The name of the file that describes the pages of a TIFF; "" if it does so itself, or nothing does."""
+    match = _BINARY_ONLY.search(description_in(file)[:LARGEST_CHECKED])
+    return PureWindowsPath(match[2]).name if match else ""
 
 
 def _root(tiff: tifffile.TiffFile) -> ElementTree.Element | None:

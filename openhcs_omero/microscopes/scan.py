@@ -270,6 +270,8 @@ def _arrange(found: Found, incomplete: Incomplete) -> Arrangement:
 def _in_parts(found: Found) -> Found:
     """Replace files that hold several planes by their planes. The first file that is one shows what is in all files."""
     layout = PageLayout()
+    if any(split(plane.path)[1] for plane in found.planes if plane.path is not None):
+        return found
     for path in [plane.path for plane in found.planes if plane.path is not None][:MOST_TRIED]:
         try:
             layout = layout_of(Path(path))
@@ -349,8 +351,8 @@ def check_files(listing: PlateListing, file_of: Callable[[str], Path] = tiffs.fi
             continue
         checked.add(path)
         file = file_of(path)
-        _, part, _, count = split(path)
-        size = plane_size(file, part, count)
+        _, part, number, count = split(path)
+        size = plane_size(file, part, count, number)
         with tiffs.open_tiff(file) as tiff:
             if tiff.pages[0].compression != tifffile.COMPRESSION.NONE:  # only decoding shows whether it can be read
                 _decode(tiff, file)

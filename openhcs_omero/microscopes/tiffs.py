@@ -1,6 +1,7 @@
 """Reading TIFFs, also those with several planes: pages that are z planes, channels or timepoints, and RGB.
 
 A path names a plane in such a file: `x.tif?page=1of3` is the second of three pages, `x.tif?color=0of3` the red channel.
+`x.tif?ifd=1of3` is the second page, too, where other metadata than those in the file say what it is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LARGEST_PLANE = 2**32  # bytes
 Size = tuple[int, int, str]
 """Height, width and numpy dtype name of a plane."""
 
-_PART = re.compile(r"(.*)\?(page|color)=(\d+)of(\d+)", re.DOTALL)
+_PART = re.compile(r"(.*)\?(page|color|ifd)=(\d+)of(\d+)", re.DOTALL)
 _WORDS = {"T": "timepoints", "C": "channels", "Z": "z planes"}
 
 
@@ -45,7 +46,7 @@ class PageLayout:
 
 
 def split(path: str) -> tuple[str, str, int, int]:
-    """Split the path of a plane into file, kind of part ("page", "color" or ""), number and count."""
+    """Split the path of a plane into file, kind of part ("page", "ifd", "color" or ""), number and count."""
     match = _PART.fullmatch(path)
     return (match[1], match[2], int(match[3]), int(match[4])) if match else (path, "", 0, 1)
 
@@ -126,7 +127,7 @@ def _alike(tiff: tifffile.TiffFile) -> bool:
     return len({(page.shape, page.dtype) for page in pages if not page.is_reduced}) == 1
 
 
-def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
+def plane_size(path: Path, part: str = "", count: int = 1, number: int = 0) -> Size:
     """Read the height, width and dtype name of a plane from the header of its TIFF.
 
     Parameters
@@ -134,9 +135,11 @@ def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
     path
         The file.
     part
-        "page" or "color" if the plane is only a part of the file.
+        "page", "ifd" or "color" if the plane is only a part of the file.
     count
         How many such parts the file should have.
+    number
+        Which of them the plane is; "ifd" may differ in size.
 
     Raises
     ------
@@ -147,9 +150,12 @@ def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
         with open_tiff(path) as tiff:
             pages = whole_pages(tiff, path)
             page: Any = pages[0] if part else tiff.pages[0]
-            check_pages(tiff, len(pages), path)
+            if part != "ifd":
+                check_pages(tiff, len(pages), path)
             if part:
                 _check_parts(pages, path, part, count)
+            if part == "ifd":
+                page = pages[number]
             if not part and (len(tiff.pages) != 1 or page.subfiletype):
                 raise PlateError(f"{path} has {len(tiff.pages)} planes; a file must have one plane")
             check_compression(page, path, data=False)
@@ -180,15 +186,15 @@ def plane_size(path: Path, part: str = "", count: int = 1) -> Size:
 
 def size_of(path: str) -> Size:
     """Height, width and dtype name of the plane at a path, which may be a part of a file."""
-    file, part, _, count = split(path)
-    return plane_size(Path(file), part, count)
+    file, part, number, count = split(path)
+    return plane_size(Path(file), part, count, number)
 
 
 def _check_parts(pages: list[Any], file: Path, part: str, count: int) -> None:
     """Check that a file has as many pages or colors as the first file of its plate."""
     page = pages[0]
-    if (len(pages), page.samplesperpixel) != ((count, 1) if part == "page" else (1, count)):
-        wanted = f"{count} pages" if part == "page" else "one page of RGB"
+    if (len(pages), page.samplesperpixel) != ((1, count) if part == "color" else (count, 1)):
+        wanted = "one page of RGB" if part == "color" else f"{count} pages"
         raise PlateError(
             f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where the first file of the "
             f"plate has {wanted}"
@@ -277,12 +283,12 @@ def read_parts(paths: Sequence[str]) -> dict[str, np.ndarray]:
 def _read_part(pages: list[Any], path: str) -> np.ndarray:
     file, kind, number, count = split(path)
     _check_parts(pages, Path(file), kind, count)
-    page = pages[number if kind == "page" else 0]
+    page = pages[0 if kind == "color" else number]
     size = Path(file).stat().st_size
     if page.nbytes > max(LARGEST_UNCHECKED, LARGEST_RATIO * size):
         raise PlateError(f"{file} declares a page of {page.nbytes} bytes in a file of {size}")
     check_compression(page, file)
-    if kind == "page":
+    if kind != "color":
         return page.asarray()
     image = page.asarray()
     return np.ascontiguousarray(image[number] if page.planarconfig == 2 else image[..., number])
