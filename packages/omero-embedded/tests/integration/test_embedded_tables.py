@@ -233,3 +233,54 @@ def test_conditions_are_what_python_says(numbers, low, high, operator, both):
         if eval(f"(n {operator} {low}) {join} (not n {operator} {high})", {"n": n})
     ]
     assert got == wanted
+
+
+def test_corners_that_pytables_has(conn):
+    """What omero.hdfstorageV2 of omero-py answers with PyTables 3.11, asked of both."""
+    table = conn.c.sf.sharedResources().newTable(0, "corners")
+    grid = omero.grid
+    with pytest.raises(omero.InternalException):
+        table.initialize([grid.LongColumn("n", "größe", [])])
+    table.initialize(
+        [grid.LongColumn("n", "", []), grid.StringColumn("s", "", 8, []), grid.DoubleArrayColumn("a", "", 2, [])]
+    )
+    table.addData([])
+    numbers, texts = list(range(4)), [f"s{i}" for i in range(4)]
+    table.addData(
+        [
+            grid.LongColumn("n", "", numbers),
+            grid.StringColumn("s", "", 8, texts),
+            grid.DoubleArrayColumn("a", "", 2, [[1.0, 2.0]] * 4),
+        ]
+    )
+    last = table.slice([0], [-1, 0])
+    assert (last.rowNumbers, last.columns[0].values) == ([-1, 0], [3, 0])
+    assert table.readCoordinates([-4]).columns[1].values == ["s0"]
+    table.update(None)
+    for rows, column in (
+        ([-1], grid.LongColumn("n", "", [50])),
+        ([0], grid.LongColumn("s", "", [12])),
+        ([0], grid.DoubleColumn("a", "", [7.0])),
+        ([1], grid.DoubleColumn("n", "", [float("nan")])),
+    ):
+        table.update(grid.Data(0, rows, [column]))
+    found = [column.values for column in table.read([0, 1, 2], 0, 4).columns]
+    assert found == [[0, -(2**63), 2, 50], ["12", "s1", "s2", "s3"], [[7.0, 7.0]] + [[1.0, 2.0]] * 3]
+    assert table.getWhereList("n >= 0", {}, -1, 0, 0) == [3]
+    for condition, variables, kind in (
+        ("True", {}, omero.ApiUsageException),
+        ("1 == 1", {}, omero.ApiUsageException),
+        ("x > 2", {"x": omero.rtypes.rlong(5)}, omero.ApiUsageException),
+        ("n > 1", {"x": rstring("no column")}, omero.InternalException),
+    ):
+        with pytest.raises(kind):
+            table.getWhereList(condition, variables, 0, 0, 1)
+    for rows, column in (
+        ([-5], grid.LongColumn("n", "", [1])),
+        ([0], grid.DoubleArrayColumn("a", "", 2, [[1.0]])),
+    ):
+        with pytest.raises(omero.InternalException):
+            table.update(grid.Data(0, rows, [column]))
+    with pytest.raises(omero.InternalException):
+        table.setMetadata("", rstring("value"))
+    table.close()

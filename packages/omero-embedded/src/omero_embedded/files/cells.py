@@ -82,7 +82,11 @@ def cell(header, given, number: int):
     """One value of a column in the form in which an update stores it."""
     value = given.values[number]
     if isinstance(header, omero.grid.StringColumn):
-        return value.encode("ascii")[: header.size].decode()
+        return str(value).encode("ascii")[: header.size].decode()
+    if type(header).__name__ in ARRAYS and not isinstance(value, list | tuple):
+        value = [value] * header.size
+    if isinstance(value, float) and not math.isfinite(value) and _dtype(header) == ("<i8",):
+        value = -(2**63)  # what NumPy makes of it
     (stored,) = encoded(header, _with_values(header, [value]))
     return stored
 

@@ -13,13 +13,13 @@ import omero
 from omero_embedded.errors import refuse
 
 # These hold several numbers a row, which no condition takes.
-WITHOUT_CONDITIONS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn", "MaskColumn")
+ARRAYS = ("LongArrayColumn", "FloatArrayColumn", "DoubleArrayColumn")
 LONGEST = 10_000  # characters
 LARGEST_BASE, LARGEST_POWER = 10**6, 100  # of numbers
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PARTS = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Load, ast.Constant),
-    *(ast.operator, ast.unaryop, ast.cmpop),
+    *(ast.operator, ast.unaryop, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
 
 
@@ -42,23 +42,32 @@ def true_for(
     _check(condition)
     places = {one.name: place for place, one in enumerate(headers)}
     known: dict = {}
+    if any(isinstance(value, str) and value not in places for value in variables.values()):
+        raise refuse(omero.InternalException, "A text can't be a variable: write it into the condition.")
     for name in set(_NAME.findall(condition)):
         place = places.get(name)
         if name in variables:
             place = None
             known[name] = variables[name]
             if isinstance(variables[name], str):
-                place = places.get(variables[name])
-                if place is None:
-                    raise refuse(omero.InternalException, "A text can't be a variable: write it into the condition.")
+                place = places[variables[name]]
         if place is not None:
-            if type(headers[place]).__name__ in WITHOUT_CONDITIONS:
+            kind = type(headers[place]).__name__
+            if kind in ARRAYS:
                 raise refuse(omero.InternalException, f"The column {name} can't be in a condition.")
+            if kind == "MaskColumn":
+                raise _bad(condition, f"the column {name} can't be in a condition")
             known[name] = values(place)
+    if not known.keys() & places.keys() - variables.keys() and not any(isinstance(v, str) for v in variables.values()):
+        raise _bad(condition, "there is no column in it")
     found = np.asarray(_evaluated(condition, known))
     if found.dtype != bool:
-        raise refuse(omero.ApiUsageException, f"{condition!r} is not a condition: it is neither true nor false.")
-    return np.broadcast_to(found, (count,))
+        raise _bad(condition, "it is neither true nor false")
+    return np.broadcast_to(found, (count,)) if found.size else np.zeros(count, bool)  # of an empty list as a variable
+
+
+def _bad(condition: str, why: object) -> omero.ServerError:
+    return refuse(omero.ApiUsageException, f"Bad condition: {condition[:200]}, {why}")
 
 
 def _check(condition: str) -> None:
@@ -74,10 +83,10 @@ def _check(condition: str) -> None:
     try:
         parts = list(ast.walk(ast.parse(condition.strip(), mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as wrong:
-        raise refuse(omero.ApiUsageException, f"Bad condition: {condition[:200]}: {wrong}") from None
+        raise _bad(condition, wrong) from None
     for part in parts:
         if not isinstance(part, _PARTS) or (isinstance(part, ast.BinOp) and _is_costly(part)):
-            raise refuse(omero.ApiUsageException, f"Bad condition: {ast.unparse(part)[:200]} can't be in a condition.")
+            raise _bad(condition, f"{ast.unparse(part)[:200]} can't be in a condition")
 
 
 def _is_costly(part: ast.BinOp) -> bool:
@@ -102,4 +111,4 @@ def _evaluated(condition: str, known: dict):
     except NotImplementedError as wrong:
         raise refuse(omero.InternalException, f"{condition!r} can't be asked of these columns: {wrong}") from None
     except (KeyError, NameError, SyntaxError, TypeError, ValueError, AttributeError, IndexError) as wrong:
-        raise refuse(omero.ApiUsageException, f"Bad condition: {condition}: {wrong}") from None
+        raise _bad(condition, wrong) from None

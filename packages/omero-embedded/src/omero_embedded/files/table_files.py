@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from omero_embedded.files.store import Store
 from omero_embedded.limits import check_bytes
 
 METADATA: dict[str, Callable] = {"RStringI": rstring, "RLongI": rlong, "RIntI": rlong, "RFloatI": rfloat}
+RESERVED_IN_HDF5 = re.compile("_[cfgv]_")
 RESERVED = "__"  # the prefix of names that the server uses itself
 # Bytes of a column's description in the HDF5 header, without its name. OMERO's header has 64 KB at most.
 HEADER_BYTES = 65_527
@@ -119,6 +121,8 @@ class TableFile:
     def add(self, columns: Sequence) -> None:
         """Append rows. The position of a column counts, not its name; `as_stored` says what becomes of other types."""
         headers = self.headers()
+        if not columns:
+            return
         if len(columns) != len(headers):
             raise refuse(omero.InternalException, f"The table has {len(headers)} columns, not {len(columns)}.")
         values = [encoded(header, one) for header, one in zip(headers, as_stored(headers, columns))]
@@ -138,18 +142,20 @@ class TableFile:
         """
         headers = self.headers()
         places = {one.name: place for place, one in enumerate(headers)}
-        self._check_rows(rows)
+        count = self._check_rows(rows)
         refused: omero.ServerError | None = None
         with self._open(write=True) as connection:
             try:
                 for number, row in enumerate(rows):
+                    if row < -count:
+                        raise IndexError(f"there are {count} rows")
                     for one in columns:
                         connection.execute(
                             f"update data set c{places[one.name]} = ? where row = ?",
-                            (cell(headers[places[one.name]], one, number), row),
+                            (cell(headers[places[one.name]], one, number), row % count),
                         )
-            except (KeyError, IndexError, AttributeError, UnicodeError, TypeError, ValueError) as wrong:
-                refused = refuse(omero.InternalException, f"Row {row} of {one.name} can't be updated: {wrong}")
+            except (omero.ServerError, LookupError, AttributeError, TypeError, ValueError) as wrong:
+                refused = refuse(omero.InternalException, f"Row {row} can't be updated: {wrong}")
         if refused is not None:
             raise refused
 
@@ -174,20 +180,21 @@ class TableFile:
         """Read some rows of some columns, in any order."""
         headers = self.headers()
         self._check_columns(columns, len(headers))
-        self._check_rows(rows)
+        count = self._check_rows(rows)
         check_bytes(len(rows) * (NUMBER + sum(cell_bytes(headers[place]) for place in columns)))
+        places = [row % count if -count <= row < 0 else row for row in rows]  # -1 is the last row
         wanted = ", ".join(f"c{place % len(headers)}" for place in columns)
         with self._open() as connection:
             by_row = {
                 row: values
                 for row, *values in connection.execute(
                     f"select row, {wanted} from data where row in (select value from json_each(?))",
-                    (json.dumps(list(rows)),),
+                    (json.dumps(list(places)),),
                 )
             }
-        if missing := set(rows) - set(by_row):
+        if missing := set(places) - set(by_row):
             raise refuse(omero.InternalException, f"There is no row {min(missing)}.")
-        return self._data([headers[place] for place in columns], [by_row[row] for row in rows], rows)
+        return self._data([headers[place] for place in columns], [by_row[row] for row in places], rows)
 
     def _data(self, headers: list, found: Sequence, rows: Sequence[int]):
         """Make omero.grid.Data of stored cells, row by row."""
@@ -204,20 +211,22 @@ class TableFile:
         if min(columns) < -width:
             raise refuse(omero.InternalException, f"There is no column {min(columns)}.")
 
-    def _check_rows(self, rows: Sequence[int]) -> None:
+    def _check_rows(self, rows: Sequence[int]) -> int:
+        """Refuse rows beyond the end; return the number of rows."""
         count = self.count()
         if not len(rows):
             raise refuse(omero.ApiUsageException, "Rows not specified: []")
         if max(rows) >= count:
             raise refuse(omero.ApiUsageException, f"Row overflow: {max(rows)} >= {count}")
+        return count
 
     def where(self, condition: str, variables: dict, start: int, stop: int, step: int) -> list[int]:
         """The rows that a condition is true for; see FACTS on start, stop and step that are 0."""
         headers, count = self.headers(), self.count()
         if not stop and not step:
-            if not 0 <= start < count:
+            if not -count <= start < count:
                 raise refuse(omero.InternalException, f"There is no row {start} in {count} rows.")
-            rows = range(start, start + 1)
+            rows = range(start % count, start % count + 1)
         else:
             if step < 0:
                 raise refuse(omero.ApiUsageException, "The step has to be 1 or more.")
@@ -251,6 +260,8 @@ class TableFile:
         """Save metadata. With `replace`, they replace all earlier ones except the server's own."""
         self.headers()
         for key, value in values.items():
+            if not key:
+                raise refuse(omero.InternalException, "The empty string is not allowed as a name.")
             if key.startswith(RESERVED):
                 raise refuse(omero.ApiUsageException, f"Reserved attribute name: {key}")
             if type(value).__name__ not in METADATA:
@@ -287,8 +298,10 @@ def _check_new(columns: Sequence) -> None:
         raise refuse(omero.ApiUsageException, "A table needs columns, each with a name of its own.")
     if reserved := [name for name in names if name.startswith(RESERVED)]:
         raise refuse(omero.ApiUsageException, f"Reserved column name: {reserved[0]}")
-    if any("/" in name for name in names):
-        raise refuse(omero.InternalException, "The name of a column can't contain a slash.")
+    if any("/" in name or RESERVED_IN_HDF5.match(name) for name in names):
+        raise refuse(omero.InternalException, "The name of a column can't contain a slash, or begin with _c_ or _v_.")
+    if not all(one.description.isascii() for one in columns if one.description):
+        raise refuse(omero.InternalException, "The description of a column has to be ASCII.")
     if any(getattr(one, "size", 1) < 1 for one in columns):
         raise refuse(omero.ApiUsageException, "The size of a column of texts or arrays has to be 1 or more.")
     if sum(map(_description_bytes, columns)) > HEADER_BYTES:

@@ -96,7 +96,8 @@ class TableService(StatefulService):
         self._write(ctx).add(columns)
 
     def update(self, ctx: Context, data):
-        self._write(ctx).update(data.rowNumbers, data.columns)
+        if data is not None:
+            self._write(ctx).update(data.rowNumbers, data.columns)
 
     def addColumn(self, ctx: Context, column):
         raise refuse(omero.ApiUsageException, "NYI")
