@@ -15,7 +15,7 @@ from openhcs_omero.core.steps.command_step import Place as CommandPlace
 from openhcs_omero.core.steps.loading import load_step
 from openhcs_omero.core.steps.running import SiteResult, StepFailed
 from openhcs_omero.core.well import WellSteps
-from openhcs_omero.errors import StepError
+from openhcs_omero.errors import PlateError, StepError
 from openhcs_omero.plates.arrangement import Place
 from openhcs_omero.plates.structure import ImageStructure
 
@@ -81,29 +81,37 @@ def _planes(
 ) -> Iterator[np.ndarray]:
     """Yield the middle plane of each site at the first timepoint, after the steps before `position`.
 
-    A site on which one of these steps fails is left out.
+    A site that can't be read, or on which one of these steps fails, is left out. If most can't be read, the reason is
+    hardly in them, and there is no estimate.
     """
     steps = settings.steps[: position - 1]
-    if not steps:
-        for place, image in sites:
-            yield plate.plane(*place, (0, channel, image.size_z // 2))
-        return
-    failed = 0
     source = DerivedPlate(plate.path, plate.path, plate.structure.plate_id)
+    failed: list[Exception] = []
     for (well, site), image in sites:
-        pixels = np.stack([
-            np.stack([plate.plane(well, site, (0, c, z)) for z in range(image.size_z)]) for c in range(image.size_c)
-        ])[None]  # fmt: skip
-        run = WellSteps(settings, steps, plate, source, well)
         try:
+            if not steps:
+                yield plate.plane(well, site, (0, channel, image.size_z // 2))
+                continue
+            pixels = _first_timepoint(plate, (well, site), image)
+            run = WellSteps(settings, steps, plate, source, well)
             [(_, done)] = run.on(
                 [(site, SiteResult.of(pixels))], known, CommandPlace(plate.label, well, settings.scratch, 1)
             )
-        except StepFailed as error:
+        except (PlateError, StepFailed) as error:
             print(f"{well}, site {site} is left out of the estimate: {error}")
-            failed += 1
+            failed.append(error)
             continue
         if channel < done.image.shape[1]:
             yield done.image[0, channel, done.image.shape[2] // 2]
-    if failed == len(sites):
-        raise StepError(f"{settings.steps[position - 1]} gets no estimate: the steps before it fail on all sites")
+    step = settings.steps[position - 1]
+    unread = [error for error in failed if isinstance(error, PlateError)]
+    if 2 * len(unread) > len(sites):
+        raise StepError(f"{step} gets no estimate: {len(unread)} of {len(sites)} sites can't be read: {unread[0]}")
+    if len(failed) == len(sites):
+        raise StepError(f"{step} gets no estimate: the steps before it fail on all sites")
+
+
+def _first_timepoint(plate: Plate, place: Place, image: ImageStructure) -> np.ndarray:
+    """The first timepoint of a site, (1, C, Z, Y, X)."""
+    planes = [[plate.plane(*place, (0, c, z)) for z in range(image.size_z)] for c in range(image.size_c)]
+    return np.stack([np.stack(stack) for stack in planes])[None]

@@ -76,6 +76,18 @@ def test_sites_on_which_a_step_fails_are_left_out_and_said(estimated, capsys):
         estimated(("shift_by_well", {"fail": ["A01", "A02", "A03"]}), ("look", {}))
 
 
+def test_sites_that_can_not_be_read_are_left_out_and_said(estimated, tmp_path, capsys):
+    for well, left in (("A02", [1, 4, 1, 4]), ("A01", None)):
+        (tmp_path / "plate" / f"{well}_s001_z000_c000.tif").write_bytes(b"II*\0")
+        for steps in ((("look", {}),), (("shift_by_well", {}), ("look", {}))):
+            if left is None:
+                with pytest.raises(StepError, match=r"gets no estimate: 2 of 3 sites can't be read: .*A01_s001_z000"):
+                    estimated(*steps)
+            else:
+                assert [value % 100 for value in estimated(*steps)[1]] == left
+                assert "A02, site 1 is left out of the estimate: " in capsys.readouterr().out
+
+
 def test_an_estimate_depends_on_the_steps_before_it_and_no_others():
     """What the rule depends on, and which estimates are made first."""
 
