@@ -298,7 +298,7 @@ def hash_of(path: Path) -> str:
             return _hash_of_file(path)
         inside = sorted(file for file in path.rglob("*") if file.is_file())
         lines = [f"{file.relative_to(path).as_posix()} {_hash_of_file(file)}\n" for file in inside]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()  # as names of files are
     except OSError as error:
         raise ConfigError(
             f"`files` of a step names {path}, which can't be read ({error.strerror}): relative paths begin in the "

@@ -20,12 +20,12 @@ from openhcs_omero.core.steps.loading import load_step, wants_treatment
 from openhcs_omero.core.steps.running import SiteResult, StepFailed, failing, rows_of
 from openhcs_omero.core.steps.stages import Sites, Told, run_on_well
 from openhcs_omero.core.treatments import recorded_treatments
-from openhcs_omero.errors import OpenHCSError, is_lost
+from openhcs_omero.errors import OpenHCSError, StepError, is_lost
 from openhcs_omero.io.base import StorageRegistry
 from openhcs_omero.io.filemanager import FileManager
 from openhcs_omero.io.staged import StagedFiles
 from openhcs_omero.plates.image import ImageMetadata, NewImage, WellFile, storable
-from openhcs_omero.plates.labels import Labels
+from openhcs_omero.plates.labels import Labels, fits
 from openhcs_omero.plates.structure import ImageStructure
 
 THUMBNAIL = 96  # px
@@ -99,6 +99,8 @@ def process(
     try:
         for site, done in run.on(_read(plate, well), loaded, place, kept):
             image, about = run.sites[site], run.described[site]
+            if settings.rois.on == "both" and image.image_id is not None:
+                _check_on_source(run.steps[-1][0], image, done.labels)
             images[site] = _new_image(image, _storable(run.steps[-1][0], image, done.image), done.labels, about)
             where = {"plate": plate.label, "well": well, **_acquisition(image), "site": site}
             features += [{**where, **row} for row in rows_of(done.results, about.times or [None] * image.size_t)]
@@ -173,6 +175,17 @@ class WellSteps:
         rest = [(step, function) for step, function in self.steps if step.position > done]
         after = None if kept is None else kept.after
         return run_on_well(rest, found if done else sites, told, self._manager, self._backend, place, after)
+
+
+def _check_on_source(last: Step, image: ImageStructure, labels: Labels) -> None:
+    """Check that labels can be drawn on the source image, which steps may have cropped or scaled; raises StepFailed."""
+    with failing(last, image.site):
+        for name, array in labels.items():
+            if not fits(array, image.shape):
+                raise StepError(
+                    f"leaves labels {name!r} {array.shape}, which do not fit the source image {image.shape} that "
+                    "`rois: {on: both}` draws them on: without it, only the derived images get regions of interest"
+                )
 
 
 def _check_names(images: Mapping[int, NewImage], files: Sequence[WellFile]) -> None:

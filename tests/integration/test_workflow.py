@@ -242,7 +242,7 @@ def spy(image, filemanager, metadata, backend="disk"):
 
 def test_a_failing_step_fails_only_its_well(workflow, conn):
     """The well's record says so, also if its code crashes, and the others are published. To be killed fails its job."""
-    plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1, "B02": 1})
+    plate = make_plate(conn, {"A01": 1, "A02": 1, "A03": 1, "B01": 1, "B02": 1, "B03": 1})
     step = workflow.folder / "picky.py"
     step.write_text("""
 import os, signal
@@ -257,11 +257,14 @@ def picky(image, filemanager, metadata, backend="disk"):
         os.kill(os.getpid(), signal.SIGKILL)
     if metadata["well"] == "B02":
         os.abort()
-    return image, {"sum": int(image.sum())}
+    if metadata["well"] == "B03":
+        image = image[..., ::2, ::2]
+    return image, {"sum": int(image.sum()), "labels": {"spots": (image[:, :1, :1] > 0).astype(int)}}
 """)
-    workflow.configure(plate, steps=[{"call": "picky:picky"}])
+    workflow.configure(plate, steps=[{"call": "picky:picky"}], rois={"on": "both"})
     run = workflow("--keep-going", "--cores", "1")
-    assert run.status == 1 and run.jobs["process_well"] == 4
+    assert run.status == 1 and run.jobs["process_well"] == 5
+    assert re.search(r"B03 of .*, site 1: .* leaves labels 'spots' .*, which do not fit the source image", run.output)
     assert "running the steps: the process crashed (SIGABRT); the log says where" in run.output
     log = (workflow.results(plate) / "logs" / "process_well_B02.log").read_text()
     assert "Fatal Python error: Aborted" in log and 'picky.py", line 13 in picky' in log
@@ -275,13 +278,14 @@ def picky(image, filemanager, metadata, backend="disk"):
     derived = load_plate(conn, find_derived(conn, plate, "processed"))
     assert derived.wells_with_images() == ["A01", "B01"]
     step.write_text(re.sub('"[AB]0."', '"Z99"', step.read_text()))
-    assert {"A02", "A03", "B02"} <= set(workflow.succeed().wells)
+    assert {"A02", "A03", "B02", "B03"} <= set(workflow.succeed().wells)
     assert load_plate(conn, find_derived(conn, plate, "processed")).wells_with_images() == [
         "A01",
         "A02",
         "A03",
         "B01",
         "B02",
+        "B03",
     ]
 
 

@@ -187,6 +187,8 @@ def test_a_well_depends_on_the_version_and_the_files(tmp_path):
     assert record(resolved(tmp_path, **entry)) == before == record(resolved(tmp_path, **entry, resources={"gpu": 1}))
     (tmp_path / "lib" / "x.R").write_text("2")
     assert record(resolved(tmp_path, **entry)) != before
+    (tmp_path / "lib" / os.fsdecode(b"\xff")).touch()  # a name that is no text
+    assert record(resolved(tmp_path, **entry)) != before
 
     assert resolved(tmp_path, files={"model": sha.upper()})["steps"][1]["files"] == {"model": sha}
     with pytest.raises(ConfigError, match=f"step 2 .tool. expects the SHA-256 00 of .*model, which has {sha}: it is"):
