@@ -9,8 +9,8 @@ Before anything runs, in the head process:
 In the jobs, each called by a function of `rules`:
     `estimate_job` and `estimates` compute what steps need of a whole plate, `qc` measures images. `well` runs the steps
     (`steps/`) on a well, in processes of `worker_pool`; `kept` and `kept_file` keep images between steps. `records` and
-    `well_file` store what was found, `failures` why a well failed, `joblog` what the job printed. `outputs/` writes
-    images and tables to OMERO or to folders, with `notes` on wells.
+    `well_file` store what was found, `failures` why a well failed, `joblog` what the job printed, which
+    `log_size` bounds. `outputs/` writes images and tables to OMERO or to folders, with `notes` on wells.
 
 From wells to tables and pictures:
     `plate_tables` with `features` and `statistics`, `figures`, `outlines`; `screen_wells` and `screen_analysis` for all
