@@ -17,6 +17,7 @@ from openhcs_omero.core.steps.running import SiteResult, StepFailed
 from openhcs_omero.core.well import WellSteps
 from openhcs_omero.errors import PlateError, StepError
 from openhcs_omero.plates.arrangement import Place
+from openhcs_omero.plates.pixeltypes import READABLE
 from openhcs_omero.plates.structure import ImageStructure
 
 PLANES = 100  # per estimate, at most
@@ -61,7 +62,10 @@ def _sites_of(plate: Plate, group: str, channel: int) -> list[tuple[Place, Image
     images = {
         (well, image.site): image
         for well, image in listing.structure.images()
-        if group_of(image) == group and channel < image.size_c and well not in listing.missing
+        if group_of(image) == group
+        and channel < image.size_c
+        and well not in listing.missing
+        and image.pixel_type in READABLE
     }
     acquired = [
         site for site, image in images.items() if (0, channel, image.size_z // 2) not in listing.filled.get(site, ())

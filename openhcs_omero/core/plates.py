@@ -152,8 +152,8 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
     Raises
     ------
     PlateError
-        If a well is not in the plate, a well named individually has no images, a well is incomplete, or an image can't
-        be processed.
+        If a well is not in the plate, a well named individually has no images, a well is incomplete, or no well has
+        images that can be processed.
     """
     structure, asked = plate.structure, settings.options[plate.label].wells
     structure.check_images()
@@ -177,7 +177,7 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
             f"plate {plate.label} has no images in the wells {_listed(asked)}: choose wells with images, such as "
             f"[{', '.join(structure.wells_with_images()[:3])}]"
         )
-    structure.check_types(filled)
+    _tell_types(structure, filled, say)
     for note in plate.handler.notes(plate.path):
         say(f"plate {plate.label}: {note}")
     if empty:
@@ -190,6 +190,16 @@ def choose_wells(plate: Plate, settings: Settings, say: Callable[[str], None] = 
             f"{'; '.join(kinds[:4])}{'; ...' if len(kinds) > 4 else ''}"
         )
     return taken
+
+
+def _tell_types(structure: PlateStructure, wells: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say which wells can't be processed because of the type of their pixels; PlateError if it is all of them."""
+    other = structure.wells_of_other_types()
+    failing = [well for well in wells if well in other]
+    if len(failing) == len(wells):
+        structure.check_types(wells)
+    for problem in structure.type_problems(failing):
+        say(f"plate {structure.label}: {problem}; {first_of(failing, SHOWN)} will fail")
 
 
 def _listed(asked: str | Sequence[str]) -> str:

@@ -211,6 +211,7 @@ def _label_channels(steps: Iterable[tuple[Step, Callable[..., Any]]], channels: 
 def _read(plate: Plate, well: str) -> Iterator[tuple[int, SiteResult]]:
     """Read the sites of a well; an unreadable site fails the well, and a lost server fails the job."""
     try:
+        plate.structure.check_types([well])
         for image, pixels in plate.sites(well):
             yield image.site, SiteResult.of(pixels)
     except OpenHCSError as error:

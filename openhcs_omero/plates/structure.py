@@ -260,6 +260,10 @@ class PlateStructure:
         if problems := self.type_problems(wells):
             raise PlateError(f"plate {self.label}: {problems[0]}")
 
+    def wells_of_other_types(self) -> set[str]:
+        """The wells with an image that can't be processed."""
+        return {well for well, image in self.images() if image.pixel_type not in READABLE}
+
     def type_problems(self, wells: Collection[str] | None = None) -> list[str]:
         """Sentences about the pixel types, of all images or those of `wells`, that can't be processed: one per type."""
         wrong: dict[str, tuple[str, ImageStructure]] = {}

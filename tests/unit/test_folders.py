@@ -15,6 +15,8 @@ import yaml
 import zarr
 from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
+from ome_zarr_plates import Style
+from ome_zarr_plates import write_plate as write_zarr
 from plate_folders import CHANNELS, PIXEL_SIZE, images_of, write_imagexpress, write_phenix
 
 from openhcs_omero.core.config import read_config
@@ -25,6 +27,7 @@ from openhcs_omero.core.plan import recorded_plan
 from openhcs_omero.core.plates import Plate, choose_wells, open_plates
 from openhcs_omero.core.records import DerivedPlate, WellRecord, parse_record, read_record, recorded_listing, to_json
 from openhcs_omero.core.stale import find_stale, forget
+from openhcs_omero.core.well import WellFailed, process
 from openhcs_omero.core.well_file import read_well_record, well_file, well_files, write_well_file
 from openhcs_omero.errors import OpenHCSError, PlateError
 from openhcs_omero.io.atomic import write
@@ -74,6 +77,21 @@ def chosen(plate, **config):
     settings = read_config(config)
     [opened] = open_plates(settings, settings.plates, None)
     return choose_wells(opened, settings, lambda note: print(note, file=sys.stderr))
+
+
+def test_pixels_of_a_type_that_can_not_be_processed_cost_their_well(tmp_path, capsys):
+    images = images_of(["A01", "B03"], sites=1, shape=(1, 1, 1, 4, 5))
+    images["B03", 1] = images["B03", 1].astype("complex64")
+    folder = str(write_zarr(tmp_path / "day_1", images, Style(levels=1)))
+    assert list(chosen(folder).wells) == ["A01", "B03"]
+    assert "complex64; pixels of this type can't be processed" in (said := capsys.readouterr().err)
+    assert "B03 will fail" in said
+    with pytest.raises(PlateError, match=r"plate day_1: B03 site 1 .* complex64; pixels of this type can't be"):
+        chosen(folder, wells=["B03"])
+    settings = read_config({"plates": [folder], "steps": [STEP], "results": str(tmp_path / "results")})
+    [plate] = open_plates(settings, settings.plates, None)
+    with pytest.raises(WellFailed, match=r"reading the images: plate day_1: B03 site 1 .* complex64"):
+        process(settings, plate, DerivedPlate("day_1", "day_1", None), "B03", [])
 
 
 # ---- labels of plates
