@@ -208,3 +208,16 @@ def test_no_boolean_is_a_condition(conn):
         refused(omero.QueryException, query.projection, f"select g.id from ExperimenterGroup g where {where}", None)
     found = query.projection("select g.id from ExperimenterGroup g where g.id = 0 and g.ldap = false", None)
     assert [row[0].val for row in found] == [0]
+
+
+def test_annotations_linked_to_all_of_a_class(conn):
+    """MetadataImpl: without ids there is no restriction, and only some classes are known."""
+    made = image(conn)
+    tag = omero.gateway.TagAnnotationWrapper(conn)
+    tag.setValue("tag")
+    made.linkAnnotation(tag)
+    linked = conn.getMetadataService().loadSpecifiedAnnotationsLinkedTo
+    assert list(linked("TagAnnotation", [], [], "Image", [], None)) == [made.id]
+    assert linked("TagAnnotation", [], [], "Image", [MISSING], None) == {}
+    refused(omero.QueryException, linked, "TagAnnotation", [], [], "Roi", [1], None)
+    refused(omero.ApiUsageException, linked, "Bogus", [], [], "Image", [1], None)

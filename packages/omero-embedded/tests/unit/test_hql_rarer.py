@@ -177,3 +177,13 @@ def test_what_errors_say(store, text, kind, message):
         message = f"Illegal query:{text}\n{message}"
         assert refused.value.serverExceptionClass == "ome.services.query.QueryException"
     assert refused.value.message.startswith(message)
+
+
+def test_members_of_a_class(store):
+    """MetadataImpl of OMERO.server asks for annotations like this."""
+    named = "ome.model.annotations.TagAnnotation"
+    assert column(store, f"select a.textValue from Annotation a where a member of {named} order by a.id") == [
+        "one",
+        "two",
+    ]
+    assert column(store, "select a.ns from Annotation a where not a member of TextAnnotation") == ["pairs"]

@@ -97,6 +97,8 @@ class Expressions:
                 return self._between(expr)
             case syntax.Like():
                 return self._like(expr)
+            case syntax.Member() if (entity := self.scope.entity(str(expr.collection))) is not None:
+                return self.value(expr.value).sql.in_(self.scope.all_of(entity))  # `a member of TagAnnotation`
             case syntax.Member():
                 return self.value(expr.value).sql.in_(self.scope.elements(self._collection(expr.collection)))
             case syntax.Exists():

@@ -372,6 +372,14 @@ class Scope:
         statement = sa.select(function(value.sql)).select_from(source.table).where(self._on(source))
         return Value(statement.correlate_except(source.table).scalar_subquery(), value.kind, value.entity)
 
+    def all_of(self, entity: Entity) -> sa.Select:
+        """Make a subquery on the ids of all objects of a class."""
+        table = self._alias_of(entity.table)
+        statement = sa.select(table.c.id)
+        if entity.parent is not None:
+            statement = statement.where(table.c["class"].in_([one.name for one in entity.family()]))
+        return statement.correlate_except(table)
+
     def members(self, collection: Value, indices: bool) -> tuple[sa.Select, Value]:
         """Make a subquery on the elements of a collection, or on the indices of a list; and what it selects."""
         assert collection.source is not None and collection.field is not None

@@ -58,6 +58,9 @@ OF_CHANNELS = (
     *(f"lightPath.{one}" for one in _FILTERS),
 )
 
+# What loadSpecifiedAnnotationsLinkedTo knows.
+LINKED = ("Image", "Dataset", "Project", "Screen", "Plate", "PlateAcquisition", "Well", "Fileset")
+
 
 @service("::omero::api::IMetadata")
 class MetadataService:
@@ -89,12 +92,18 @@ class MetadataService:
     def loadSpecifiedAnnotationsLinkedTo(
         self, ctx: Context, annotationType, include, exclude, rootNodeType, rootNodeIds, options
     ) -> dict[int, list[IObject]]:
-        """Load annotations of one kind by the id of their object; objects without any are left out."""
+        """Load annotations of one kind by the id of their object; objects without any are left out.
+
+        As in OMERO, no ids mean all objects of the class.
+        """
         entity, kind = self._entity(rootNodeType), self._annotation(annotationType)
+        if entity.name not in LINKED:
+            raise refuse(omero.QueryException, f"Annotations linked to a {entity.name} can't be asked for")
+        which = [rows.among(entity.table.c.id, rootNodeIds)] if rootNodeIds else []
         answer: dict[int, list[IObject]] = {}
         with self.store.read() as connection:
             asked = _Asked(connection, ctx, self.schema, options)
-            linked = asked.linked(entity, asked.visible_ids(entity, rows.among(entity.table.c.id, rootNodeIds)))
+            linked = asked.linked(entity, asked.visible_ids(entity, *which))
             found = asked.annotations({child for _, child in linked}, [kind], _in_namespaces(kind, include, exclude))
         for parent, child in dict.fromkeys(linked):
             if child in found:
@@ -202,7 +211,7 @@ class MetadataService:
         """The logs of the import of filesets, or of those of images; objects without are left out."""
         entity = self.schema.find(rootType or "")
         if entity is None or entity.name not in ("Image", "Fileset"):
-            raise refuse(omero.ApiUsageException, "Logs of imports are asked for by Fileset or Image.")
+            raise refuse(omero.ApiUsageException, "can load log files only by Fileset or Image")
         if not ids:
             return {}
         whose = "i.id" if entity.name == "Image" else "f.id"

@@ -151,8 +151,7 @@ class SessionService:
 
 
 def _put(values: dict, key: str, value) -> None:
-    """Store a value; None removes it."""
+    """Store a value. As in OMERO, null is no value, and none is ever removed."""
     if value is None:
-        values.pop(key, None)
-    else:
-        values[key] = value
+        raise refuse(omero.ApiUsageException, "Can't handle input class java.lang.Object")
+    values[key] = value
