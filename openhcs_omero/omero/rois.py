@@ -21,12 +21,13 @@ from omero.rtypes import rdouble, rint, rstring
 from openhcs_omero.errors import RightsError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.outlines import outlines_of
-from openhcs_omero.plates.labels import Labels
+from openhcs_omero.plates.labels import Labels, consecutive
 
 NAMESPACE = "openhcs_omero/rois"
 PER_CALL = 2000  # regions
 CALL_BYTES = 2**24  # of shapes: a server takes no larger calls than 64 to 250 MB
 SHAPE_BYTES = 400  # besides the pixels or points
+FEW = 2**16  # numbers of objects that are listed for each plane, whether there or not
 # one color per name, from Okabe and Ito's palette, which color-blind people can tell apart
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 _FILL = 96  # alpha of masks, so that the image stays visible below them
@@ -111,11 +112,11 @@ def _paint(template: Shape, color: tuple[int, int, int]) -> None:
 
 def _small_numbers(labels: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
     """Labels that are small enough to list all numbers up to the largest one, and what each of them stands for."""
-    values = range(int(labels.max()) + 1)
-    if len(values) <= labels.size:
-        return values, labels
-    known = np.unique(np.append(0, labels))
-    return known.tolist(), np.searchsorted(known, labels)
+    top = int(labels.max())
+    if top <= FEW:
+        return range(top + 1), labels
+    known, small = consecutive(labels)
+    return [0, *known.tolist()], small
 
 
 def _masks(plane: np.ndarray, template: MaskI) -> Iterator[tuple[int, MaskI]]:

@@ -69,3 +69,15 @@ def fits(labels: np.ndarray, shape: tuple[int, ...]) -> bool:
 def compact(labels: np.ndarray) -> np.ndarray:
     """Labels in the smallest of uint16 and uint32 that holds them."""
     return labels.astype(np.promote_types(np.uint16, np.min_scalar_type(int(labels.max()))), copy=False)
+
+
+def consecutive(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of objects in their order, and labels with 1, 2, 3 ... in their places.
+
+    Programs that list all numbers up to the largest one would run out of memory otherwise.
+    """
+    known = np.unique(labels)
+    known = known[known != 0]
+    if not len(known) or known[-1] == len(known):
+        return known, labels
+    return known, np.where(labels == 0, 0, np.searchsorted(known, labels) + 1).astype(np.int32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from openhcs_omero.plates.labels import consecutive
 from openhcs_omero.processing.inputs import acquired, finite_channels
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
 from openhcs_omero.processing.metadata import construct_path
@@ -74,7 +75,7 @@ def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]
     Parameters
     ----------
     labels
-        (Y, X), integers: 0 for background, 1..n for objects.
+        (Y, X), integers: 0 for background, other numbers for objects.
     plane
         (Y, X), the intensities; any numeric dtype.
 
@@ -85,9 +86,10 @@ def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]
     """
     from skimage.measure import regionprops
 
+    numbers, small = consecutive(labels)
     return [
         {
-            "label": int(cell.label),
+            "label": int(number),
             "y": float(cell.centroid[0]),
             "x": float(cell.centroid[1]),
             "area": float(cell.area),
@@ -95,7 +97,7 @@ def measure_cells(labels: np.ndarray, plane: np.ndarray) -> list[dict[str, Any]]
             "total_intensity": float(cell.intensity_mean * cell.area),
             "eccentricity": float(cell.eccentricity),
         }
-        for cell in regionprops(labels, intensity_image=plane)
+        for number, cell in zip(numbers, regionprops(small, intensity_image=plane))
     ]
 
 

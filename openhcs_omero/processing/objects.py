@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from openhcs_omero.errors import StepError
+from openhcs_omero.plates.labels import consecutive
 from openhcs_omero.processing.cellprofiler import Family, family_columns, measure_families
 from openhcs_omero.processing.inputs import acquired, channel_names, channels_of, labels_of
 from openhcs_omero.processing.measurements import by_timepoint, mean_and_sd
@@ -127,7 +128,7 @@ def _rows(
     named = {names[c]: planes[c] for c in channels}
     table: dict[str, Any] = dict(object_table(mask, named))
     if families and len(table["label"]):
-        table |= measure_families(mask, named, families)
+        table |= measure_families(consecutive(mask)[1], named, families)
     if parents is not None:
         table["parent"] = parents_of(mask, parents[0] if flat else parents)
     for values in zip(*table.values()):
@@ -161,12 +162,13 @@ def object_table(labels: np.ndarray, planes: dict[str, np.ndarray]) -> dict[str,
     shape = _NAMES | (_FLAT_NAMES if labels.ndim == 2 else {})
     properties = ["label", "centroid", "bbox", *shape.values(), *(_INTENSITY_NAMES.values() if planes else [])]
     stacked = np.stack(list(planes.values()), axis=-1).astype(np.float64) if planes else None
+    numbers, small = consecutive(labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the convex hulls of objects of a few pixels
-        found = regionprops_table(labels, stacked, properties=properties)
+        found = regionprops_table(small, stacked, properties=properties)
     axes = ("z", "y", "x")[3 - labels.ndim :]
     near, far = ("front", "top", "left")[3 - labels.ndim :], ("back", "bottom", "right")[3 - labels.ndim :]
-    table = {"label": found["label"]}
+    table = {"label": numbers.astype(found["label"].dtype)}
     table |= {axis: found[f"centroid-{number}"] for number, axis in enumerate(axes)}
     table |= {edge: found[f"bbox-{number}"] for number, edge in enumerate((*near, *far))}
     sides = zip((*near[-2:], *far[-2:]), (0, 0, *labels.shape[-2:]))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from openhcs_omero.errors import StepError
+from openhcs_omero.plates.labels import LARGEST_LABEL
 from openhcs_omero.processing.background import subtract_background
 from openhcs_omero.processing.cells import estimate_threshold, segment_cells
 from openhcs_omero.processing.illumination import correct_illumination, estimate_illumination
@@ -350,13 +351,13 @@ def test_objects_of_stacks_are_measured_in_3d():
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 8), st.integers(0, 8), st.permutations([1, 2, 7]))
+@given(st.integers(0, 8), st.integers(0, 8), st.permutations([1, 7, LARGEST_LABEL]))
 def test_measurements_move_with_the_objects_and_do_not_depend_on_numbers(dy, dx, numbers):
     labels = np.zeros((1, 1, 1, 40, 40), np.uint16)
     image = np.random.default_rng(0).integers(0, 99, labels.shape).astype(np.uint16)
     for number, (top, left) in zip((1, 2, 7), [(2, 3), (12, 9), (20, 22)]):
         labels[0, 0, 0, top : top + 5, left : left + 4 + top % 3] = number
-    mapped = np.select([labels == old for old in (1, 2, 7)], numbers).astype(np.uint16)
+    mapped = np.select([labels == old for old in (1, 2, 7)], numbers).astype(np.uint32)
     moved = [np.roll(array, (dy, dx), axis=(3, 4)) for array in (image, mapped)]
     before = run(measure_objects, image, {"labels": {"nuclei": labels}})[1]["objects"]
     after = {
