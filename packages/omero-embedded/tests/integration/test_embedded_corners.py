@@ -221,3 +221,26 @@ def test_annotations_linked_to_all_of_a_class(conn):
     assert linked("TagAnnotation", [], [], "Image", [MISSING], None) == {}
     refused(omero.QueryException, linked, "TagAnnotation", [], [], "Roi", [1], None)
     refused(omero.ApiUsageException, linked, "Bogus", [], [], "Image", [1], None)
+
+
+@pytest.mark.embedded_only  # a real server's index comes some time after what was saved
+def test_search_in_an_order(conn):
+    """SearchBean: what it refuses itself is an UnsupportedOperationException of Java."""
+    word = "w" + conn.getUser().getName().replace("_", "")
+    for name in ("b", "c", "a"):
+        made = omero.model.DatasetI()
+        made.name, made.description = rstring(name), rstring(word)
+        conn.getUpdateService().saveObject(made)
+    search = conn.createSearchService()
+    search.onlyTypes(["Dataset"])
+    search.addOrderByDesc("name")
+    search.byFullText(word)
+    assert [one.name.val for one in search.results()] == ["c", "b", "a"]
+    search.unordered()
+    search.byFullText(word)
+    assert [one.name.val for one in search.results()] == ["b", "c", "a"]
+    for call in (search.remove, search.currentMetadata, search.currentMetadataList):
+        refused(omero.InternalException, call)
+    search.onlyTypes(["Dataset", "Project"])
+    refused(omero.ApiUsageException, search.byFullText, word)
+    search.close()

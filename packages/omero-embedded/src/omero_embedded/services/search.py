@@ -46,6 +46,7 @@ class Wanted:
     annotated_by: Whose = None
     not_annotated_by: Whose = None
     leading_wildcards: bool = False
+    order: tuple[tuple[str, bool], ...] = ()  # properties, and whether their order is descending
 
 
 @service("::omero::api::Search")
@@ -62,6 +63,7 @@ class SearchService(StatefulService):
 
     def resetDefaults(self, ctx: Context | None):
         self._wanted, self._batch, self._case, self._unloaded = Wanted(), BATCH, False, False
+        self._merged = self._projected = False
 
     def onlyType(self, ctx: Context, kind):
         entity = schema().find(kind or "")
@@ -71,6 +73,12 @@ class SearchService(StatefulService):
 
     def allTypes(self, ctx: Context):
         self._wanted.kind = None
+
+    def onlyTypes(self, ctx: Context, kinds):
+        """Search one type; as in OMERO, searches by full text take no more."""
+        self.allTypes(ctx)
+        if len(kinds or ()) == 1:
+            self.onlyType(ctx, kinds[0])
 
     def onlyIds(self, ctx: Context, ids):
         self._wanted.ids = list(ids) if ids else None
@@ -125,6 +133,35 @@ class SearchService(StatefulService):
     def isReturnUnloaded(self, ctx: Context):
         return self._unloaded
 
+    def setMergedBatches(self, ctx: Context, merged):
+        """Store the value. Each batch is of one query nevertheless."""
+        self._merged = merged
+
+    def isMergedBatches(self, ctx: Context):
+        return self._merged
+
+    def setUseProjections(self, ctx: Context, projected):
+        """Store the value. OMERO does no more with it."""
+        self._projected = projected
+
+    def isUseProjections(self, ctx: Context):
+        return self._projected
+
+    def addOrderByAsc(self, ctx: Context, path):
+        self._wanted.order += ((path, False),)
+
+    def addOrderByDesc(self, ctx: Context, path):
+        self._wanted.order += ((path, True),)
+
+    def unordered(self, ctx: Context):
+        self._wanted.order = ()
+
+    def _never(self, ctx: Context, *asked):
+        """What OMERO's interface has, and refuses too."""
+        raise refuse(omero.InternalException, " Wrapped Exception: (java.lang.UnsupportedOperationException):\nnull")
+
+    currentMetadata = currentMetadataList = fetchAlso = remove = _never
+
     # -- queries -------------------------------------------------------------------------------------------------
 
     def byFullText(self, ctx: Context, query):
@@ -158,7 +195,23 @@ class SearchService(StatefulService):
         except BadQuery as reason:
             raise refuse(omero.ApiUsageException, f"{text} caused a parse exception: {reason}") from None
         found = matching(self.store, ctx, wanted.kind, _conditions(wanted), query, fields)
-        self._add([(wanted.kind, oid) for oid in found])
+        self._add([(wanted.kind, oid) for oid in self._ordered(wanted.kind, found)])
+
+    def _ordered(self, kind: Entity, found: list[int]) -> list[int]:
+        """Put ids into the order that is asked for, if any is."""
+        if not self._wanted.order:
+            return found
+        order = []
+        for path, descending in self._wanted.order:
+            field = kind.find_field(path)
+            if field is None or path not in kind.table.c:
+                raise refuse(omero.ApiUsageException, f"could not resolve property: {path} of: {kind.java}")
+            column = kind.table.c[path]
+            order.append(column.desc().nulls_first() if descending else column.asc().nulls_last())
+        columns = kind.table.c
+        with self.store.read() as connection:
+            statement = sa.select(columns.id).where(rows.among(columns.id, found)).order_by(*order, columns.id)
+            return list(connection.execute(statement).scalars())
 
     def byHqlQuery(self, ctx: Context, query, params):
         """Find the objects of a query in HQL."""
@@ -186,7 +239,8 @@ class SearchService(StatefulService):
             )
             for example in examples:
                 statement = statement.where(kind.table.c.id.in_(_annotated_with(ctx, links, example)))
-            self._add([(kind, oid) for oid in connection.execute(statement).scalars()])
+            found = list(connection.execute(statement).scalars())
+        self._add([(kind, oid) for oid in self._ordered(kind, found)])
 
     def byGroupForTags(self, ctx: Context, group):
         """Find the tag sets of a tag: as in OMERO, tags that have nothing but their text."""
