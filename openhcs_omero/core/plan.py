@@ -20,7 +20,7 @@ from openhcs_omero.core.stale import Stale
 from openhcs_omero.core.state import PlateState, digest_of, read_state, recorded_state
 from openhcs_omero.core.steps.checks import Steps
 from openhcs_omero.core.steps.loading import load_step, wants_treatment
-from openhcs_omero.core.steps.source import source_hash, step_record
+from openhcs_omero.core.steps.source import distributions, source_hash, step_record
 from openhcs_omero.core.treatments import (
     RecordedTreatments,
     Treatments,
@@ -198,6 +198,7 @@ class Plan:
         made_of: dict[str, Any] = {
             "params": step.params,
             "source": source_hash(estimate),
+            "distributions": distributions(estimate),
             "groups": self.states[plate].groups,
         }
         if earlier:

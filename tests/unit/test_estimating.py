@@ -1,5 +1,6 @@
 """Estimates for a whole plate, of the planes that the earlier steps return."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,6 +101,7 @@ def test_an_estimate_depends_on_the_steps_before_it_and_no_others():
     record = planned({}, {}, {}).estimate_record("7", 2)
     assert record == planned({}, {}, {"fail": ["A01"]}).estimate_record("7", 2)
     assert record != planned({"fail": ["A01"]}, {}, {}).estimate_record("7", 2)
+    assert json.loads(record)["distributions"]["numpy"] == np.__version__
     plan = planned({}, {}, {})
     assert plan.estimates("7") == ["2_look_c0", "2_look_c1"] == plan.estimates("7", before=3)
     assert plan.estimates("7", before=2) == []
