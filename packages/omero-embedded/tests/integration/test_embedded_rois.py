@@ -1,12 +1,15 @@
 """Regions: which pixels shapes cover, what their values are, and what was measured."""
 
+import io
+
 import numpy as np
 import omero
+import PIL.Image
 import pytest
 from models import new, plate, ref, rows, save
 from omero.constants.namespaces import NSMEASUREMENT
 from omero.constants.projection import ProjectionType
-from omero.rtypes import rint
+from omero.rtypes import rint, unwrap
 
 
 @pytest.fixture
@@ -204,3 +207,21 @@ def test_the_table_of_an_annotation(conn):
     opened.close()
     with pytest.raises(omero.ApiUsageException):
         conn.getRoiService().getTable(-1)
+
+
+def test_masks_from_a_picture(conn):
+    """RoiI.uploadMask of OMERO.server: a region for each color but black, with one bit for each pixel."""
+    picture = np.zeros((3, 4, 3), "uint8")
+    picture[1, 1:3] = picture[2, 2] = (255, 0, 0)
+    picture[0, 3] = (0, 255, 0)
+    file = io.BytesIO()
+    PIL.Image.fromarray(picture).save(file, "PNG")
+    image = conn.createImageFromNumpySeq(iter([np.zeros((3, 4), "uint8")]), "masked").getId()
+    service = conn.getRoiService()
+    service.uploadMask(image, 0, 0, file.getvalue())
+    masks = [roi.copyShapes()[0] for roi in service.findByImage(image, None).rois]
+    found = {tuple(unwrap(getattr(m, name)) for name in ("x", "y", "width", "height")): m for m in masks}
+    assert {place: mask.bytes for place, mask in found.items()} == {(1, 1, 2, 2): b"\xd0", (3, 0, 1, 1): b"\x80"}
+    assert all(mask.locked.val and mask.theZ.val == 0 for mask in masks)
+    with pytest.raises(omero.InternalException):
+        service.uploadMask(image, 0, 0, b"no picture")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import omero
 import sqlalchemy as sa
 from omero.model import IObject
-from omero.rtypes import rlong, rstring, unwrap
+from omero.rtypes import rbool, rdouble, rint, rlong, rstring, unwrap
+from PIL import Image
 
 from omero_embedded.errors import refuse
 from omero_embedded.files.pyramids import MAX_PLANE
 from omero_embedded.hql.results import Results
 from omero_embedded.kernel import Kernel
-from omero_embedded.model import rows
+from omero_embedded.model import rows, saving
 from omero_embedded.model.access import Context
 from omero_embedded.model.loading import Loader
 from omero_embedded.people.sessions import Session
@@ -23,6 +25,7 @@ from omero_embedded.rendering.settings import PixelsSource, load_source
 from omero_embedded.services.registry import Host, service
 from omero_embedded.services.tables import TableService
 
+BLACK = 0xFF000000  # alpha, red, green, blue
 MEASUREMENT = omero.constants.namespaces.NSMEASUREMENT
 
 
@@ -75,6 +78,23 @@ class RoiService:
                 links = loader.fetch(rois, entity.fields["folderLinks"])
                 loader.fetch(links, self.schema["FolderRoiLink"].fields["parent"])
         return _result(rois, options)
+
+    def uploadMask(self, ctx: Context, image, z, t, data):
+        """Save a region with a mask for each color of a picture but black."""
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                pixels = np.asarray(picture.convert("RGBA")).astype(np.uint32)
+        except (OSError, ValueError, Image.DecompressionBombError) as wrong:
+            raise refuse(omero.InternalException, f"The mask can't be read as a picture: {wrong}") from None
+        colors = pixels @ np.array([1 << 16, 1 << 8, 1, 1 << 24], np.uint32)
+        regions = []
+        for color in np.unique(colors[colors != BLACK]):
+            roi = omero.model.RoiI()
+            roi.image = omero.model.ImageI(image, False)
+            roi.addShape(_mask(colors == color, z, t))
+            regions.append(roi)
+        with self.store.write() as connection:
+            saving.save_ids(connection, ctx, regions)
 
     # -- measurements --------------------------------------------------------------------------------------------
 
@@ -224,6 +244,19 @@ class RoiService:
                 sa.select(table.c.logicalChannel).where(table.c.pixels == pixels).order_by(table.c.pixels_index)
             ).scalars()
         )
+
+
+def _mask(where: np.ndarray, z: int, t: int) -> IObject:
+    """Make a mask of the smallest rectangle of (Y, X) that has all of it, with a bit for each pixel."""
+    rows_of, columns = np.nonzero(where)
+    top, left = int(rows_of.min()), int(columns.min())
+    part = where[top : rows_of.max() + 1, left : columns.max() + 1]
+    mask = omero.model.MaskI()
+    mask.x, mask.y = rdouble(left), rdouble(top)
+    mask.width, mask.height = rdouble(part.shape[1]), rdouble(part.shape[0])
+    mask.theZ, mask.theT, mask.locked = rint(z), rint(t), rbool(True)
+    mask.bytes = np.packbits(part).tobytes()
+    return mask
 
 
 def _check_inside(points: np.ndarray, z: list[int], t: list[int], shape: tuple[int, ...]) -> None:
