@@ -68,7 +68,14 @@ class PlateListing:
         usual = ImageMetadata(self.channel_names, self.colors, self.pixel_size)
         filled = tuple(sorted(self.filled.get((well, site), ())))
         recorded = self.recorded.get((well, site), Acquired())
-        return replace(self.own.get((well, site), usual), filled=filled, recorded=recorded)
+        found, channels = self.own.get((well, site), usual), self.structure.image(well, site).size_c
+        return replace(
+            found,
+            channel_names=found.channel_names[:channels],  # the plate's, of which an image may have fewer
+            colors=found.colors[:channels],
+            filled=filled,
+            recorded=recorded,
+        )
 
     def with_own(self, found: Mapping[Place, ImageMetadata]) -> PlateListing:
         """The same plate with the metadata of its images, of which those that the plate has are not kept."""

@@ -94,7 +94,9 @@ def test_images_that_differ_and_acquisitions(tmp_path):
     images = images_of(["A01"], sites=1, shape=(1, 1, 1, 4, 5)) | images_of(["B02"], sites=1, shape=(1, 2, 3, 4, 5))
     images = {place: image[..., : 4 if place[0] == "B02" else 5] for place, image in images.items()}
     for per in ("image", "all"):
-        same(write_plate(tmp_path / per, images, per), images)
+        handler = same(write_plate(tmp_path / per, images, per), images)
+        about = handler.read_metadata(handler.listing(tmp_path / per), "A01")[1]
+        assert about.channel_names == ("ch0",) and len(about.colors) == 1  # not those of the plate, which has two
     runs = write_plate(tmp_path / "q", IMAGES, runs=("before", "after"))
     same(runs, {(well, 1): image for (well, site), image in IMAGES.items() if site == 2}, acquisition="after")
 
