@@ -49,7 +49,11 @@ class OMETIFFHandler(FolderHandler):
     def recognizes(folder: Path) -> bool:
         """Whether a folder has one OME-XML that describes a plate: in a companion file, or in a TIFF for others."""
         path = _description(folder)
-        return path is not None and bool(_PLATE.search(_content(path) or path.open("rb").read(LARGEST_CHECKED)))
+        if path is None:
+            return False
+        with path.open("rb") as file:
+            start = _content(path) or file.read(LARGEST_CHECKED)
+        return bool(_PLATE.search(start.replace(b"\0", b"")))  # of UTF-16, too
 
     def find(self, folder: Path) -> Found:
         files = tiffs_in(folder)

@@ -196,8 +196,8 @@ def _check_parts(pages: list[Any], file: Path, part: str, count: int) -> None:
     if (len(pages), page.samplesperpixel) != ((1, count) if part == "color" else (count, 1)):
         wanted = "one page of RGB" if part == "color" else f"{count} pages"
         raise PlateError(
-            f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where the first file of the "
-            f"plate has {wanted}"
+            f"{file} has {len(pages)} pages with {page.samplesperpixel} values per pixel, where "
+            f"{'its OME-XML lists' if part == 'ifd' else 'the first file of the plate has'} {wanted}"
         )
 
 

@@ -65,7 +65,7 @@ def load_plate(conn: BlitzGateway, plate_id: int, require_images: bool = True) -
         times={run: (start, end) for *_, run, _, start, end in found if run is not None},
         notes=(
             *_some(nowhere.values(), "wells are left out"),
-            *_some(_notes(found), "images have no pixels, or samples no image"),
+            *_some(_notes(found), "images have no pixels"),
         ),
     )
 
@@ -84,13 +84,12 @@ def _without_place(found: Iterable[list[Any]]) -> dict[int, str]:
 
 
 def _notes(found: Iterable[list[Any]]) -> Iterator[str]:
-    """Sentences about images that have no pixels, as after an import that was broken off, and samples without image."""
+    """Sentences about images that have no pixels, as after an import that was broken off."""
     for row in found:
-        if row[8] is not None and row[12] is None:
-            what = f"well sample {row[8]}" if row[9] is None else f"image {row[9]} ({row[10]})"
+        if row[9] is not None and row[12] is None:
             yield (
-                f"{what} of well {well_name(row[4], row[5])} has no {'image' if row[9] is None else 'pixels'}: it is "
-                "left out, and the sites after it move up"
+                f"image {row[9]} ({row[10]}) of well {well_name(row[4], row[5])} has no pixels: it is left out, and "
+                "the sites after it move up"
             )
 
 

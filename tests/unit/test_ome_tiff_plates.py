@@ -86,6 +86,12 @@ def test_planes_are_where_the_companion_says(tmp_path, per, order):
     assert (listing.structure.rows, listing.structure.microscope_type) == (8, "OME-TIFF")
 
 
+def test_a_companion_in_utf_16(tmp_path):
+    path = write_plate(tmp_path / "p", IMAGES) / "p.companion.ome"
+    path.write_bytes(path.read_text().replace("UTF-8", "UTF-16").encode("utf-16"))
+    same(path.parent, IMAGES)
+
+
 def test_a_tiff_with_the_metadata_of_the_others(tmp_path):
     same(write_plate(tmp_path / "p", IMAGES, inside=True), IMAGES)
 
