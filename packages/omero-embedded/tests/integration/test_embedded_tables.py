@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import Ice
+import numpy as np
 import omero
 import omero.grid
 import pytest
@@ -283,4 +284,19 @@ def test_corners_that_pytables_has(conn):
             table.update(grid.Data(0, rows, [column]))
     with pytest.raises(omero.InternalException):
         table.setMetadata("", rstring("value"))
+    table.close()
+
+
+def test_bytes_of_other_types_beside_masks(conn):
+    """As PyTables has it, the bytes of a row are stored, whatever they mean in the table."""
+    grid = omero.grid
+    mask = grid.MaskColumn("m", "", [1], [0], [0], [1.0], [2.0], [3.0], [4.0], [b"ab"])
+    table = conn.c.sf.sharedResources().newTable(0, "masks")
+    table.initialize([grid.LongColumn("n", "", []), mask, grid.DoubleColumn("d", "", [])])
+    table.addData([grid.DoubleColumn("n", "", [1.5]), mask, grid.DoubleColumn("d", "", [2.5])])
+    numbers, masks, doubles = table.read([0, 1, 2], 0, 1).columns
+    assert numbers.values == np.array([1.5]).view("int64").tolist() and doubles.values == [2.5]
+    assert (masks.imageId, list(map(bytes, masks.bytes))) == ([1], [b"ab"])
+    with pytest.raises(omero.InternalException):
+        table.addData([grid.StringColumn("n", "", 4, ["text"]), mask, grid.DoubleColumn("d", "", [2.5])])
     table.close()

@@ -33,8 +33,14 @@ def as_stored(headers: Sequence, columns: Sequence) -> Sequence:
     wanted, given = [_dtype(one) for one in headers], [_dtype(one) for one in columns]
     if wanted == given:
         return columns
-    if () in given or () in wanted:
-        raise refuse(omero.InternalException, "A column of masks can't be stored as another type, or the reverse.")
+    masks = [place for place, one in enumerate(wanted) if one == ()]
+    if masks:
+        if [_bytes(one) for one in given] != [_bytes(one) for one in wanted]:
+            raise refuse(omero.InternalException, "Columns beside a column of masks can't be stored as wider ones.")
+        others = [place for place in range(len(wanted)) if place not in masks]
+        kept = as_stored([headers[place] for place in others], [columns[place] for place in others])
+        found = dict(zip(others, kept, strict=True))
+        return [found.get(place, columns[place]) for place in range(len(wanted))]
     values = [_raw(one) for one in columns]
     if len({len(one) for one in values}) > 1:
         raise refuse(omero.ValidationException, "The columns have different numbers of values.")
@@ -58,6 +64,11 @@ def _dtype(column) -> tuple:
     if kind in ARRAYS:
         return ({"L": "<i8", "F": "<f4", "D": "<f8"}[kind[0]], (column.size,))
     return {"MaskColumn": (), "BoolColumn": ("?",), "DoubleColumn": ("<f8",)}.get(kind, ("<i8",))
+
+
+def _bytes(kind: tuple) -> int:
+    """The bytes of a cell; 0 for masks."""
+    return np.dtype(kind if len(kind) > 1 else kind[0]).itemsize if kind else 0
 
 
 def _raw(column) -> list:
