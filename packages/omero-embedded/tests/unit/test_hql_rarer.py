@@ -113,10 +113,24 @@ def test_numbers_of_links_by_owner(store):
         (485, "FM0000", "0485"),
         (485, "S999", "+485"),
         (1234, "999", " ###"),
+        # as PostgreSQL 15 has it of float8
+        (148.5, "999", " 148"),
+        (-0.1, "FM99", "-0"),
+        (0.5, ".99", " .##"),
+        (0, "FM999.99", "0."),
+        (-0.004, "999.99", "   -.00"),
+        (1234567, "FM9G999G999", "1,234,567"),
+        (5, "9.", " 5"),
     ],
 )
 def test_numbers_as_text(number, pattern, text):
     assert _number_to_char(number, pattern) == text
+
+
+@pytest.mark.parametrize("pattern", ["RN", "9EEEE", "999PR", "", "FM"])
+def test_patterns_of_numbers_that_are_refused(pattern):
+    with pytest.raises(ValueError, match="takes no pattern"):
+        _number_to_char(1, pattern)
 
 
 def test_intervals():
@@ -130,6 +144,10 @@ def test_intervals():
     ("select", "value"),
     [
         ("to_char(p.rows, 'FM000')", "008"),
+        ("substring(p.name, -1, 3)", "a"),
+        ("substring(p.name, 0)", "alpha"),
+        ("substring(p.name, 2, 3)", "lph"),
+        ("upper('äß')", "Äß"),
         ("md5(p.name)", "2c1743a391305fbf367df8e4f069f9f9"),
         ("to_date('2020-02-01', 'YYYY-MM-DD')", 1580515200.0),
     ],

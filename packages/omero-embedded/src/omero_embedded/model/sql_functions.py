@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import decimal
 import hashlib
 import math
 import re
@@ -145,26 +144,26 @@ def _time_of_pattern(text: str, pattern: str) -> int:
 
 def _number_to_char(value, pattern: str) -> str:
     """A number after a pattern such as `FM0000`, `999.99`, `S9,999`: 9 is a digit, 0 one that is there in any case."""
-    fill = not pattern.upper().startswith("FM")
-    shape = pattern if fill else pattern[2:]
-    signed = "S" in shape.upper()
-    shape = shape.upper().replace("S", "").replace("D", ".").replace("G", ",")
-    whole, point, decimals = shape.partition(".")
-    places = len(re.sub("[^09]", "", decimals))
-    number = decimal.Decimal(str(value)).quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_HALF_UP)
-    digits, _, after = f"{abs(number):f}".partition(".")
-    spots = re.sub("[^09]", "", whole)
-    if len(digits.lstrip("0")) > len(spots):
-        digits, after = "#" * len(spots), "#" * places
-    least = len(spots) - spots.index("0") if "0" in spots else (0 if point and spots else 1)
-    digits = digits.lstrip("0").rjust(least, "0") if "#" not in digits else digits
-    left = iter(digits.rjust(len(spots)))
+    if not re.fullmatch(r"(FM)?S?[09,G]*([.D][09]*)?", pattern, re.IGNORECASE) or not re.search("[09]", pattern):
+        raise ValueError(f"to_char() of numbers takes no pattern '{pattern}' here")
+    shape = pattern.upper().replace("D", ".").replace("G", ",")
+    fill, signed = not shape.startswith("FM"), "S" in shape
+    whole, point, decimals = re.sub("FM|S", "", shape).partition(".")
+    spots, point = whole.replace(",", ""), point if decimals else ""
+    digits, _, after = f"{abs(value):.{len(decimals)}f}".partition(".")
+    if len(digits) > len(spots):
+        digits, after = "#" * len(spots), "#" * len(decimals)
+    elif digits == "0" and "0" not in spots and point:
+        digits = ""
+    if not fill and set(decimals) <= {"9"}:
+        after = after.rstrip("0")
+        digits = digits or ("" if after else "0")
+    least = len(spots) - spots.index("0") if "0" in spots else 0
+    left = iter(digits.rjust(least, "0").rjust(len(spots)))
     made = "".join(next(left) if spot in "09" else spot for spot in whole)
     made = re.sub(r"^[ ,]+", lambda found: " " * len(found[0]), made)
-    if not fill:
-        after = re.sub("0+$", "", after) if set(decimals) <= {"9"} else after
     blanks = len(made) - len(made.lstrip())
-    sign = "-" if number < 0 else "+" if signed else " "
+    sign = "-" if value < 0 else "+" if signed else " "
     text = " " * blanks + sign + made[blanks:] + point + after
     return text if fill else text.strip()
 
@@ -189,6 +188,14 @@ def interval_of(text: str) -> int:
     )
 
 
+def _part_of(text, start: int, length: int | None = None) -> str:
+    """The characters from a place, which is 1 for the first; places before that are empty."""
+    if length is not None and length < 0:
+        raise ValueError("negative substring length not allowed")
+    end = None if length is None else max(0, start - 1 + length)
+    return str(text)[max(0, start - 1) : end]
+
+
 def _padded(text: str, width: int, fill: str) -> str:
     missing = max(0, width - len(text))
     return (fill * missing)[:missing] if fill else ""
@@ -197,7 +204,8 @@ def _padded(text: str, width: int, fill: str) -> str:
 # SQLite's own `lower` and `upper` handle ASCII only.
 _FUNCTIONS: dict[str, Callable] = {
     "lower": lambda text: str(text).lower(),
-    "upper": lambda text: str(text).upper(),
+    "upper": lambda text: "".join(one.upper() if len(one.upper()) == 1 else one for one in str(text)),
+    "part_of": _part_of,
     "initcap": lambda text: re.sub(r"[^\W_]+", lambda word: word[0].capitalize(), text),
     "divisor": _divisor,
     "square_root": _root,
