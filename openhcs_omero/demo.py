@@ -51,7 +51,7 @@ def run() -> int:
         plates = _plates(home, environment)
         _say(f"run the workflow on plates {' and '.join(map(str, plates))} with {CORES} jobs at a time")
         (home / "config.yaml").write_text(json.dumps(configuration(home, plates)))
-        _workflow(home, environment, "--report", str(home / "report.html"), "--report-after-run")
+        _workflow(home, environment)
         print("\n".join(["", *compare(home, plates), ""]))
         _say("run the workflow a second time")
         print(f"    {_workflow(home, environment)}")
@@ -139,7 +139,7 @@ def _plates(home: Path, environment: dict[str, str]) -> list[int]:
     truths = write_screen(home / "images", screen)
     with ThreadPoolExecutor() as pool:
         ids = dict(zip(screen.names, pool.map(lambda name: _import(home / "images" / name, environment), screen.names)))
-    plates = sorted(ids.values())
+    plates = list(ids.values())
     write_rows(home / "truth.csv", [{**vars(truth), "plate": ids[truth.plate]} for truth in truths])
     note.write_text(json.dumps({"plates": plates}))
     return plates
@@ -159,7 +159,7 @@ def _command(*words: str, environment: dict[str, str]) -> subprocess.CompletedPr
     )
 
 
-def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
+def _workflow(home: Path, environment: dict[str, str]) -> str:
     """Run Snakemake, show its progress, and return the last line that it prints; all of its output goes to a log."""
     workflow = find_workflow()
     command = [
@@ -173,7 +173,6 @@ def _workflow(home: Path, environment: dict[str, str], *options: str) -> str:
         "--configfile",
         str(workflow / "config" / "config.yaml"),
         str(home / "config.yaml"),
-        *options,
     ]
     log = home / "snakemake.log"
     said: list[str] = []
@@ -251,7 +250,7 @@ def _tell(home: Path, plates: Sequence[int]) -> None:
     ]
     print(f"""
     report of the screen  {results}/screen_processed/report.html
-    report of the run     {home}/report.html
+    page of the run       {results}/index.html
     derived plates        {" and ".join(map(str, derived))}: processed images, the plate map, tags on hits, tables
     tables                {results}/plate_{plate}_processed/ and {results}/screen_processed/
 

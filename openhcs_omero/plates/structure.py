@@ -267,8 +267,8 @@ class PlateStructure:
     def type_problems(self, wells: Collection[str] | None = None) -> list[str]:
         """Sentences about the pixel types, of all images or those of `wells`, that can't be processed: one per type."""
         wrong: dict[str, tuple[str, ImageStructure]] = {}
-        for well, image in self.images():
-            if image.pixel_type not in READABLE and (wells is None or well in wells):
+        for well, image in (self if wells is None else self.only(wells)).images():
+            if image.pixel_type not in READABLE:
                 wrong.setdefault(image.pixel_type, (well, image))
         return [
             f"{_described(*example)}; pixels of this type can't be processed, only {', '.join(READABLE)}"

@@ -48,7 +48,7 @@ def test_the_figures_that_the_demo_prints(demo):
     for measured, true in re.findall(r"(\d+) / (\d{4,})", printed):  # cells and spots
         assert int(measured) == pytest.approx(int(true), rel=0.02)
     assert "Nothing to be done" in printed
-    assert (home / "report.html").exists()
+    assert "Demo screen 1" in (home / "results" / "index.html").read_text()
     report = (home / "results" / "screen_processed" / "report.html").read_text()
     for plate in (1, 2):
         assert f'"{plate}": "data:image/jpeg;base64,' in report.replace("\\", "")  # outlines of objects
