@@ -208,7 +208,7 @@ def _add(plane: np.ndarray, center, half: int, shape, height: float) -> None:
     """Add `height * shape(dy, dx)` to the plane in a window of `half` px around the center."""
     top, left = max(0, int(center[0]) - half), max(0, int(center[1]) - half)
     bottom, right = (min(side, int(c) + half + 1) for side, c in zip(plane.shape, center))
-    y, x = np.mgrid[top:bottom, left:right]
+    y, x = np.ogrid[top:bottom, left:right]
     plane[top:bottom, left:right] += height * shape(y - center[0], x - center[1])
 
 
