@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import Ice
 import numpy as np
@@ -42,8 +41,6 @@ from openhcs_omero.plates.structure import PYRAMID_PLANE
 WRITE_CALL = 2**20  # bytes per call; what is smaller is sent together. Calls of 9 MB take a fifth longer
 MAX_CALL = 64 * 2**20  # upper limit, well below the 250 MB that client and server accept
 WRITERS = 3  # images written at once, each through its own store: while one is confirmed, others are sent
-
-_idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # open raw pixels stores that no thread uses, by client
 
 
 @dataclass(frozen=True)
@@ -196,12 +193,14 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
     digests, numbers = [""] * len(blocks), iter(range(len(blocks)))
 
     def write() -> None:
-        with _store(conn, options) as store:
-            try:
-                for number in numbers:  # whichever thread is free takes the next one
-                    digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
-            finally:
-                deque(numbers, 0)  # after an error, no thread starts another
+        store = conn.c.sf.createRawPixelsStore()
+        try:
+            for number in numbers:  # whichever thread is free takes the next one
+                digests[number] = _write_pixels(store, options, pixels_ids[number], blocks[number])
+        finally:
+            deque(numbers, 0)  # after an error, no thread starts another
+            with contextlib.suppress(Exception):
+                store.close(options)
 
     if len(blocks) == 1:
         write()
@@ -213,23 +212,6 @@ def _write_blocks(conn: BlitzGateway, group_id: int, pixels_ids: list[int], bloc
         finally:
             deque(numbers, 0)  # nor after an interrupt
     return digests
-
-
-@contextlib.contextmanager
-def _store(conn: BlitzGateway, options: dict[str, str]) -> Iterator[Any]:
-    """A raw pixels store of the session. It stays open for the next well, unless there was an error."""
-    idle = _idle.setdefault(conn.c, [])
-    try:
-        store = idle.pop()
-    except IndexError:
-        store = conn.c.sf.createRawPixelsStore()
-    try:
-        yield store
-    except BaseException:
-        with contextlib.suppress(Exception):
-            store.close(options)
-        raise
-    idle.append(store)
 
 
 def _write_pixels(store: Any, options: dict[str, str], pixels_id: int, planes: np.ndarray) -> str:

@@ -118,7 +118,7 @@ def test_the_session_ends_with_the_context(user, root):
         conn = manager.get_connection()
         session = conn.c.getSessionId()
         assert root.c.sf.getSessionService().getSession(session)
-    with pytest.raises(Exception, match="session"):
+    with pytest.raises(Exception, match="RemovedSession"):
         root.c.sf.getSessionService().getSession(session)
 
 
