@@ -173,7 +173,8 @@ class _File:
         rows = max(1, CELLS // len(self.header))
         with _read_csv(self.name, self.data, dtype=types, usecols=columns, chunksize=rows) as reader:
             for chunk in reader:
-                yield unescape_table(chunk)
+                if len(chunk):  # pandas yields one without rows of a file without rows
+                    yield unescape_table(chunk)
 
 
 _TYPES = {"b": bool, "i": np.int64, "f": np.float64, "O": str}

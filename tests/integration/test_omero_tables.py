@@ -157,6 +157,7 @@ def test_files_that_are_not_feature_tables(conn, plate):
         ("objects.csv", several),
         ("x.csv", b"dose,response\n1,2\n"),
         ("x.csv", b"well,site\n"),
+        ("x.csv", b"rank,well,score\n"),
         ("x.csv", b""),
         ("x.csv", b"\xff\xfe\x00"),
         ("x.csv", b"well,n\nD09,1\n"),
