@@ -75,21 +75,26 @@ def _existing(path: Path, record: Kind | None) -> Kind:
 
 def _well_records(path: Path) -> dict[str, WellRecord]:
     """The records of all wells of a plate; a worker process reads them only once."""
-    return _parsed(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _parsed(path, _written(path))
+
+
+def _written(path: Path) -> int:
+    """When a file was written; 0 if it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @functools.lru_cache(maxsize=2)
-def _parsed(path: Path, _written: int) -> dict[str, WellRecord]:
+def _parsed(path: Path, _at: int) -> dict[str, WellRecord]:
     return _record(path, dict[str, WellRecord])
 
 
 def _listing(path: Path, plate_path: str) -> PlateListing:
     """The listing of all wells of a plate, from their records; a worker process makes it only once."""
-    return _listed(path, plate_path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _listed(path, plate_path, _written(path))
 
 
 @functools.lru_cache(maxsize=2)
-def _listed(path: Path, plate_path: str, _written: int) -> PlateListing:
+def _listed(path: Path, plate_path: str, _at: int) -> PlateListing:
     return recorded_listing(_well_records(path), plate_path)
 
 

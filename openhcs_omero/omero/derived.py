@@ -17,7 +17,7 @@ from openhcs_omero.omero import queries
 from openhcs_omero.omero.annotations import unlinked_files
 from openhcs_omero.omero.copying import copied_plate, copied_wells, set_acquisitions
 from openhcs_omero.omero.derived_screen import delete_screens, gather_plate
-from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, mark_of, marked, pairs_of, plate_mark
+from openhcs_omero.omero.marks import NAMESPACE, PLATE_MARK, hidden_images, mark_of, marked, pairs_of, plate_mark
 from openhcs_omero.omero.plate import load_plate
 from openhcs_omero.omero.writing import map_annotation
 from openhcs_omero.plates.structure import PlateStructure
@@ -194,7 +194,7 @@ def delete_hidden(
         Called between finding and deleting; nothing is deleted if it returns True.
     """
     for _ in range(queries.ATTEMPTS):
-        hidden = _hidden(conn, group_id, key, value)
+        hidden = hidden_images(conn, group_id, NAMESPACE, key, value)
         if not hidden or unless():
             return
         try:
@@ -203,23 +203,6 @@ def delete_hidden(
             return
         except queries.DeletionRefused as error:
             log.warning("%s", error)
-
-
-def _hidden(conn: BlitzGateway, group_id: int, key: str, value: str) -> list[int]:
-    """Ids of this user's marked images in the group that are in no well and no dataset."""
-    found = queries.rows(
-        conn,
-        "select distinct i.id from Image i join i.annotationLinks l left outer join i.wellSamples ws "
-        "left outer join i.datasetLinks d where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
-        "where a.ns = :ns and mv.name = :name and mv.value = :value) and i.details.owner.id = :me "
-        "and i.details.group.id = :group and ws.id is null and d.id is null order by i.id",
-        ns=NAMESPACE,
-        name=key,
-        value=value,
-        me=conn.getUserId(),
-        group=group_id,
-    )
-    return [row[0] for row in found]
 
 
 # ---- the plate

@@ -71,3 +71,20 @@ def marked(conn: BlitzGateway, kind: str, key: str, value: str) -> list[list[int
         name=key,
         value=value,
     )
+
+
+def hidden_images(conn: BlitzGateway, group_id: int, namespace: str, key: str, value: str) -> list[int]:
+    """Ids of this user's images in the group whose mark has this pair and that are in no well and no dataset."""
+    found = queries.rows(
+        conn,
+        "select distinct i.id from Image i join i.annotationLinks l left outer join i.wellSamples ws "
+        "left outer join i.datasetLinks d where l.child.id in (select a.id from MapAnnotation a join a.mapValue mv "
+        "where a.ns = :ns and mv.name = :name and mv.value = :value) and i.details.owner.id = :me "
+        "and i.details.group.id = :group and ws.id is null and d.id is null order by i.id",
+        ns=namespace,
+        name=key,
+        value=value,
+        me=conn.getUserId(),
+        group=group_id,
+    )
+    return [row[0] for row in found]

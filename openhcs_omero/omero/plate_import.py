@@ -20,6 +20,7 @@ from omero.rtypes import rint, rstring, rtime
 from openhcs_omero.errors import PlateError
 from openhcs_omero.omero import queries
 from openhcs_omero.omero.filled import NAMESPACE, filled_pairs
+from openhcs_omero.omero.marks import hidden_images
 from openhcs_omero.omero.writing import discard, length, map_annotation, write_well_images
 from openhcs_omero.plates.arrangement import Plane
 from openhcs_omero.plates.dyes import color_of
@@ -166,21 +167,4 @@ def _plate(name: str, wells: Mapping[tuple[int, int], list[int]], listing: Plate
 
 def _delete_leftovers(conn: BlitzGateway, mark: str, group_id: int) -> None:
     """Delete what a killed import of the folder left behind: images with its mark that are in no well or dataset."""
-    annotations = queries.rows(
-        conn,
-        "select a.id from MapAnnotation a join a.mapValue mv "
-        "where a.ns = :ns and mv.name = :name and mv.value = :value and a.details.owner.id = :me",
-        group_id,
-        ns=NAMESPACE,
-        name=FOLDER_MARK,
-        value=mark,
-        me=conn.getUserId(),
-    )
-    found = annotations and queries.rows(
-        conn,
-        "select distinct i.id from ImageAnnotationLink l join l.parent i left outer join i.wellSamples ws "
-        "left outer join i.datasetLinks d where l.child.id in (:ids) and ws.id is null and d.id is null",
-        group_id,
-        ids=[row[0] for row in annotations],
-    )
-    queries.delete(conn, group_id, Image=[row[0] for row in found])
+    queries.delete(conn, group_id, Image=hidden_images(conn, group_id, NAMESPACE, FOLDER_MARK, mark))
